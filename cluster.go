@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+)
+
+// A Cluster is several nodes in this process: for programs that want replicas of their own state on several disks, for
+// trying things out, and for examples. Tests have package coterietest.
+type Cluster struct {
+	nodes []*Node
+}
+
+// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when a leader is known. With cfg.Addr they
+// listen on its host, over TCP or cfg.Network: on consecutive ports, or on free ones if its port is 0. Without it they
+// have a memory network of their own. Their directories are those below cfg.Dir that bear their names; the rest of cfg holds for each. ctx bounds
+// the opening.
+//
+// Errors: those of Open and Ready; nothing is left open.
+func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
+	if n < 1 || cfg.Name != "" || cfg.Advertise != "" || len(cfg.Peers) > 0 {
+		return nil, fmt.Errorf("%w: OpenCluster wants at least one node, and neither Name, Advertise nor Peers", ErrInvalidOption)
+	}
+	listeners, cfg, err := clusterListeners(n, cfg)
+	if err != nil {
+		return nil, err
+	}
+	for i, l := range listeners {
+		cfg.Peers = append(cfg.Peers, Peer{Name: "node" + strconv.Itoa(i+1), Addr: l.Addr().String()})
+	}
+	c := &Cluster{}
+	for i, l := range listeners {
+		own := cfg
+		own.Name, own.Addr, own.Advertise = cfg.Peers[i].Name, cfg.Peers[i].Addr, cfg.Peers[i].Addr
+		own.Network = listening{cfg.Network, l}
+		if cfg.Dir != "" {
+			own.Dir = filepath.Join(cfg.Dir, own.Name)
+		}
+		node, err := Open(ctx, own)
+		if err != nil {
+			for _, unused := range listeners[i:] {
+				unused.Close()
+			}
+			return nil, errors.Join(err, c.Close())
+		}
+		c.nodes = append(c.nodes, node)
+	}
+	if _, err := c.Leader(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// clusterListeners opens the ports of a cluster's nodes before any of them, so that each can be told of all.
+func clusterListeners(n int, cfg Config) ([]net.Listener, Config, error) {
+	if cfg.Addr == "" {
+		cfg.Addr = "localhost:0"
+		cfg.Network = NewMemoryNetwork()
+	}
+	if cfg.Network == nil {
+		cfg.Network = tcpNetwork{}
+	}
+	host, port, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return nil, cfg, fmt.Errorf("%w: Config.Addr: %v", ErrInvalidOption, err)
+	}
+	first, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, cfg, fmt.Errorf("%w: Config.Addr: %v", ErrInvalidOption, err)
+	}
+	var listeners []net.Listener
+	for i := range uint64(n) {
+		if first > 0 {
+			port = strconv.FormatUint(first+i, 10)
+		}
+		l, err := cfg.Network.Listen(net.JoinHostPort(host, port))
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+			return nil, cfg, fmt.Errorf("coterie: listening: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, cfg, nil
+}
+
+// listening is a network on which the node's port is open already.
+type listening struct {
+	Network
+	l net.Listener
+}
+
+func (n listening) Listen(string) (net.Listener, error) { return n.l, nil }
+
+// Nodes returns the nodes, in the order of their names' numbers.
+func (c *Cluster) Nodes() []*Node { return append([]*Node(nil), c.nodes...) }
+
+// Node returns the node with index i, from 0.
+func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
+
+// Leader waits until one of the nodes leads and can serve, and returns it. It may have lost the lead by then.
+//
+// Errors: ctx's cause, joined with ErrNoLeader; ErrClosed when no node runs.
+func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
+	for {
+		var running *Node
+		for _, n := range c.nodes {
+			if n.alive(ctx) != nil {
+				continue
+			}
+			if running = n; n.leadership().Self {
+				return n, n.Ready(ctx)
+			}
+		}
+		if running == nil {
+			if err := context.Cause(ctx); err != nil {
+				return nil, errors.Join(err, ErrNoLeader)
+			}
+			return nil, ErrClosed
+		}
+		if err := running.Ready(ctx); err != nil && !errors.Is(err, ErrClosed) {
+			return nil, err
+		}
+	}
+}
+
+// Close closes every node, the leader last, and returns what went wrong.
+func (c *Cluster) Close() error {
+	var errs []error
+	var last *Node
+	for _, n := range c.nodes {
+		if n.leadership().Self && last == nil {
+			last = n
+			continue
+		}
+		errs = append(errs, n.Close())
+	}
+	if last != nil {
+		errs = append(errs, last.Close())
+	}
+	return errors.Join(errs...)
+}

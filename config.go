@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/memnet"
+)
+
+// Config describes a node. It is copied by [Open]; a zero field means the
+// default that its comment names.
+type Config struct {
+	// Cluster names the cluster: nodes of different clusters refuse each other. Defaults to "coterie".
+	Cluster string
+	// Name is the node's name, unique in the cluster. Defaults to Advertise, or "node" for a single node.
+	Name string
+	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must not cost durability.
+	Dir string
+	// InMemory keeps everything in memory: nothing survives the node.
+	InMemory bool
+	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a network.
+	Addr string
+	// Advertise is the address that other nodes dial. Defaults to the listener's address.
+	Advertise string
+	// Network carries the node's connections. Defaults to TCP.
+	Network Network
+	// Peers are the founding nodes of the cluster, this one among them: the same list on each. It is used on the first
+	// start. Empty: this node alone.
+	Peers []Peer
+	// Logger receives what an operator should know. Defaults to silence.
+	Logger *slog.Logger
+	// ElectionTimeout is how long a follower waits for its leader before it asks for an election; a
+	// heartbeat goes out every tenth of it. At least 20 ms. Defaults to 1 s.
+	ElectionTimeout time.Duration
+	// Retention bounds the history that is kept for reads and watches of past revisions.
+	Retention Retention
+	// SnapshotEntries is how many log entries may follow a snapshot before the next is taken; one is taken sooner when
+	// they outgrow 64 MiB and the snapshot itself. Defaults to 10,000.
+	SnapshotEntries uint64
+	// MaxTxnOps bounds the compares, and the operations of each branch, of a transaction. Defaults to 128.
+	MaxTxnOps int
+	// MaxRequestBytes bounds the encoded size of a write. Defaults to 1.5 MiB; at most 64 MiB.
+	MaxRequestBytes int
+}
+
+// Retention bounds history. The bound that is reached first counts; a zero
+// field means its default, a negative one no bound. The leader compacts what
+// exceeds it.
+type Retention struct {
+	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader counts it anew.
+	Age time.Duration
+	// Revisions is how many revisions stay. Defaults to 1,000,000.
+	Revisions int64
+	// Bytes is how much superseded data stays. Defaults to 256 MiB.
+	Bytes int64
+}
+
+// A Peer is a founding member: its name and the address that the others dial.
+type Peer struct{ Name, Addr string }
+
+// A MemberID identifies a member of a cluster. It is printed in hex.
+type MemberID uint64
+
+func (id MemberID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// A Network makes connections. Its methods may be called concurrently; the
+// connections must honour deadlines.
+type Network interface {
+	// Listen announces on addr, a host:port.
+	Listen(addr string) (net.Listener, error)
+	// Dial connects to addr. It returns when ctx ends.
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// NewMemoryNetwork returns a network for nodes of one process: addresses are
+// any host:port, and nothing touches the operating system.
+func NewMemoryNetwork() Network { return memnet.New() }
+
+type tcpNetwork struct{}
+
+func (tcpNetwork) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+func (tcpNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", addr)
+}
+
+const (
+	minElectionTimeout = 20 * time.Millisecond
+	maxRequestBytes    = 64 << 20
+)
+
+// withDefaults returns the configuration with every default filled in but those that need the listener, or
+// all that is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	c.Cluster = cmp.Or(c.Cluster, "coterie")
+	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, time.Second)
+	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 10_000)
+	c.MaxTxnOps = cmp.Or(c.MaxTxnOps, 128)
+	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 1536<<10)
+	c.Retention.Age = cmp.Or(c.Retention.Age, 10*time.Minute)
+	c.Retention.Revisions = cmp.Or(c.Retention.Revisions, 1_000_000)
+	c.Retention.Bytes = cmp.Or(c.Retention.Bytes, 256<<20)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Network == nil {
+		c.Network = tcpNetwork{}
+	}
+	if c.Addr == "" {
+		c.Name = cmp.Or(c.Name, c.Advertise, "node")
+	}
+	c.Peers = slices.Clone(c.Peers)
+	return c, c.validate()
+}
+
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: Config.%s", ErrInvalidOption, fmt.Sprintf(format, args...)))
+	}
+	if c.Dir == "" && !c.InMemory {
+		bad("Dir is empty: name a directory, or set InMemory")
+	}
+	if c.Dir != "" && c.InMemory {
+		bad("Dir and InMemory exclude each other")
+	}
+	if c.Addr != "" {
+		if _, err := splitAddr(c.Addr); err != nil {
+			bad("Addr: %v", err)
+		}
+	}
+	if c.Advertise != "" {
+		if err := checkDialable(c.Advertise); err != nil {
+			bad("Advertise: %v", err)
+		}
+	}
+	if len(c.Peers) > 1 && c.Addr == "" {
+		bad("Addr is empty, but Peers names other nodes")
+	}
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for _, p := range c.Peers {
+		if p.Name == "" || names[p.Name] {
+			bad("Peers: name %q is empty or given twice", p.Name)
+		}
+		names[p.Name] = true
+		if len(c.Peers) == 1 && p.Addr == "" {
+			continue
+		}
+		if err := checkDialable(p.Addr); err != nil {
+			bad("Peers: %s: %v", p.Name, err)
+		}
+		if addrs[p.Addr] {
+			bad("Peers: address %s is given twice", p.Addr)
+		}
+		addrs[p.Addr] = true
+	}
+	if c.ElectionTimeout < minElectionTimeout {
+		bad("ElectionTimeout %v is under %v", c.ElectionTimeout, minElectionTimeout)
+	}
+	if c.MaxTxnOps < 0 {
+		bad("MaxTxnOps %d is negative", c.MaxTxnOps)
+	}
+	if c.MaxRequestBytes < 0 || c.MaxRequestBytes > maxRequestBytes {
+		bad("MaxRequestBytes %d is not between 0 and %d", c.MaxRequestBytes, maxRequestBytes)
+	}
+	return errors.Join(errs...)
+}
+
+// resolve fills in what depends on the listener, and checks the node's place among its peers.
+func (c *Config) resolve(l net.Listener) error {
+	if l != nil && c.Advertise == "" {
+		c.Advertise = l.Addr().String()
+		if err := checkDialable(c.Advertise); err != nil {
+			return fmt.Errorf("%w: Config.Advertise is needed, since other nodes cannot dial Addr: %v", ErrInvalidOption, err)
+		}
+	}
+	c.Name = cmp.Or(c.Name, c.Advertise)
+	if len(c.Peers) == 0 {
+		c.Peers = []Peer{{Name: c.Name, Addr: c.Advertise}}
+	}
+	for _, p := range c.Peers {
+		if p.Name == c.Name {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: Config.Name %q is not among Peers", ErrInvalidOption, c.Name)
+}
+
+func splitAddr(addr string) (host string, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("address %s: port is not a number from 0 to 65535", addr)
+	}
+	return host, nil
+}
+
+func checkDialable(addr string) error {
+	host, err := splitAddr(addr)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		return fmt.Errorf("address %s names no host that can be dialled", addr)
+	}
+	return nil
+}
+
+// memberID is the identity of a founder: the same on every start and every node.
+func (c *Config) memberID(name string) MemberID {
+	return MemberID(identity("member", c.Cluster, name))
+}
+
+// clusterID is the identity of the cluster: founders that were given different peers do not meet.
+func (c *Config) clusterID() uint64 {
+	parts := []string{"cluster", c.Cluster}
+	peers := slices.SortedFunc(slices.Values(c.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
+	for _, p := range peers {
+		parts = append(parts, p.Name, p.Addr)
+	}
+	return identity(parts...)
+}
+
+func identity(parts ...string) uint64 {
+	h := fnv.New64a()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return max(h.Sum64(), 1)
+}

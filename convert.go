@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+func (n *Node) getResponse(r *command.Result) *GetResponse {
+	return &GetResponse{Header: n.header(r.Revision), KVs: keyValues(r.KVs), Count: r.Count, More: r.More}
+}
+
+// opResponse gives the result of an operation its public form. Nested headers tell the revision alone.
+func (n *Node) opResponse(op *command.Op, r *command.Result) OpResponse {
+	resp := opResponse(op, r)
+	header := n.header(r.Revision)
+	switch {
+	case resp.Put != nil:
+		resp.Put.Header = header
+	case resp.Get != nil:
+		resp.Get.Header = header
+	case resp.Delete != nil:
+		resp.Delete.Header = header
+	case resp.Txn != nil:
+		resp.Txn.Header = header
+	}
+	return resp
+}
+
+func opResponse(op *command.Op, r *command.Result) OpResponse {
+	header := Header{Revision: r.Revision}
+	switch {
+	case op.Put != nil:
+		return OpResponse{Put: &PutResponse{Header: header, PrevKV: firstKeyValue(r.KVs)}}
+	case op.Get != nil:
+		return OpResponse{Get: &GetResponse{Header: header, KVs: keyValues(r.KVs), Count: r.Count, More: r.More}}
+	case op.Delete != nil:
+		return OpResponse{Delete: &DeleteResponse{Header: header, Deleted: r.Count, PrevKVs: keyValues(r.KVs)}}
+	}
+	ops := op.Txn.Else
+	if r.Succeeded {
+		ops = op.Txn.Then
+	}
+	t := &TxnResponse{Header: header, Succeeded: r.Succeeded}
+	for i := range r.Ops {
+		t.Responses = append(t.Responses, opResponse(&ops[i], &r.Ops[i]))
+	}
+	return OpResponse{Txn: t}
+}
+
+// resultError is the error of a command that a rule refused, or nil.
+func resultError(r *command.Result) error {
+	switch r.Code {
+	case command.OK:
+		return nil
+	case command.Compacted:
+		return &CompactedError{Revision: r.CompactRevision}
+	case command.FutureRevision:
+		return ErrFutureRevision
+	case command.KeyNotFound:
+		return ErrKeyNotFound
+	case command.LeaseNotFound:
+		return ErrLeaseNotFound
+	case command.LeaseExists:
+		return ErrLeaseExists
+	}
+	return fmt.Errorf("%w: result code %d", ErrCorrupt, r.Code)
+}
+
+// commandError is the public form of what command.Validate and command.CheckSize return.
+func commandError(err error) error {
+	var limit *command.LimitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &limit):
+		kind := ErrTooManyOps
+		if limit.Bytes {
+			kind = ErrTooLarge
+		}
+		return &LimitError{Limit: limit.Limit, Actual: limit.Actual, kind: kind}
+	case errors.Is(err, command.ErrEmptyKey):
+		return ErrEmptyKey
+	case errors.Is(err, command.ErrDuplicateKey):
+		return ErrDuplicateKey
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidOption, err)
+}
+
+// revisionError is the public form of what a view's CheckRevision returns.
+func revisionError(v *state.View, rev int64) error {
+	switch v.KV.CheckRevision(rev) {
+	case mvcc.ErrCompacted:
+		return &CompactedError{Revision: v.KV.CompactRevision()}
+	case mvcc.ErrFuture:
+		return ErrFutureRevision
+	}
+	return nil
+}
+
+// logError is the public form of what raftlog.Open returns.
+func logError(err error) error {
+	var corrupt *raftlog.CorruptError
+	switch {
+	case errors.Is(err, raftlog.ErrInUse):
+		return fmt.Errorf("%w: %w", ErrDirInUse, err)
+	case errors.As(err, &corrupt):
+		return fmt.Errorf("%w: %w; restore it, or remove the directory and let the node join anew", ErrCorrupt, err)
+	}
+	return fmt.Errorf("coterie: %w", err)
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// An fsm gives the committed log to the state machine, in raft's FSM goroutine, the only one that touches it. What it
+// computes depends on the log alone; what comes of it is told to an applier, batch by batch.
+type fsm struct {
+	state   *state.State
+	applier applier
+	effects effects
+	fenced  bool // the log cannot be understood: nothing more is applied
+}
+
+// An applier learns what the log did.
+type applier interface {
+	applied(v *state.View, e *effects)
+	restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool))
+	fence(err error)
+}
+
+// effects is what a batch did beside changing the state.
+type effects struct {
+	me      func(proposer uint64) bool // whether proposals of it are this node's own
+	answers []answer
+	leases  []leaseChange
+}
+
+// A leaseChange is a lease that was granted or, without a TTL, that has ended.
+type leaseChange = lease.Lease
+
+func newFSM(a applier, me func(uint64) bool) *fsm {
+	return &fsm{state: state.New(), applier: a, effects: effects{me: me}}
+}
+
+// ApplyBatch is raft.BatchingFSM: entries in the order of the log, commands and configurations.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	results := make([]any, len(logs))
+	if f.fenced {
+		return results
+	}
+	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]
+	for _, l := range logs {
+		if l.Type != raft.LogCommand {
+			f.state.Advance(l.Index)
+			continue
+		}
+		if err := f.state.Apply(l.Index, l.Term, l.Data, &f.effects); err != nil {
+			f.fenced = true
+			f.applier.fence(err)
+			break
+		}
+	}
+	f.applier.applied(f.state.View(), &f.effects)
+	return results
+}
+
+// Apply is raft.FSM; raft calls ApplyBatch instead.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// StoreConfiguration is raft.ConfigurationStore: with it, entries that change the membership come here too, and the applied
+// index does not stop at them.
+func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) { f.state.Advance(index) }
+
+// Snapshot is raft.FSM. It costs the same whatever the store holds.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.fenced {
+		return nil, ErrCorrupt
+	}
+	return &snapshot{f.state.Snapshot()}, nil
+}
+
+// Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and found whole. A damaged one
+// stops the node: raft itself would panic.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	s, err := state.Read(r)
+	if err != nil {
+		f.fenced = true
+		f.applier.fence(err)
+		return nil
+	}
+	f.state = s
+	f.applier.restored(s.View(), s.Result)
+	return nil
+}
+
+// A snapshot is the state as it was, for raft to write out while the log goes on.
+type snapshot struct{ *state.Snapshot }
+
+// Persist is raft.FSMSnapshot.
+func (s *snapshot) Persist(sink raft.SnapshotSink) error {
+	// A sink in memory keeps the immutable state itself instead of its bytes.
+	if keeper, ok := sink.(interface {
+		Keep(func(io.Writer) (int64, error))
+	}); ok {
+		keeper.Keep(s.WriteTo)
+		return sink.Close()
+	}
+	if _, err := s.WriteTo(sink); err != nil {
+		sink.Cancel()
+		return err
+	}
+	return sink.Close()
+}
+
+// Release is raft.FSMSnapshot.
+func (s *snapshot) Release() {}
+
+// Granted and Ended are state.Sink.
+
+func (e *effects) Granted(l lease.Lease) { e.leases = append(e.leases, l) }
+
+func (e *effects) Ended(id int64) { e.leases = append(e.leases, leaseChange{ID: id}) }
+
+// Answer is state.Sink. Only the node that proposed something waits for its result.
+func (e *effects) Answer(proposer, seq uint64, r *command.Result) {
+	if e.me(proposer) {
+		e.answers = append(e.answers, answer{proposer, seq, r})
+	}
+}

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// maxDepth bounds how deeply transactions nest, so that no message exhausts a stack.
+const maxDepth = 32
+
+// ErrUnknown: a command of a kind that this version does not know. A newer node made it; this one must not go on without.
+var ErrUnknown = errors.New("command: unknown kind of command")
+
+// Append appends the proposal's encoding to b.
+func (p *Proposal) Append(b []byte) []byte {
+	b = wire.Uint(b, 1, p.Proposer)
+	b = wire.Uint(b, 2, p.Seq)
+	b = wire.Uint(b, 3, p.Lowest)
+	c := &p.Command
+	switch {
+	case c.Compact != nil:
+		b = wire.Message(b, 20, func(b []byte) []byte { return wire.Int(b, 1, c.Compact.Revision) })
+	case c.Grant != nil:
+		b = wire.Message(b, 21, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, c.Grant.ID), 2, c.Grant.TTL) })
+	case c.Revoke != nil:
+		b = wire.Message(b, 22, func(b []byte) []byte { return wire.Int(b, 1, c.Revoke.ID) })
+	case c.Expire != nil:
+		b = wire.Message(b, 23, func(b []byte) []byte {
+			b = wire.Uint(b, 1, c.Expire.Term)
+			for _, id := range c.Expire.IDs {
+				b = wire.Message(b, 2, func(b []byte) []byte { return wire.Int(b, 1, id) })
+			}
+			return b
+		})
+	case c.Register:
+		b = wire.Bool(b, 24, true)
+	case c.Term:
+		b = wire.Bool(b, 25, true)
+	default:
+		b = c.Op.append(b)
+	}
+	return b
+}
+
+// append encodes an operation as one of the fields 10 to 13.
+func (op *Op) append(b []byte) []byte {
+	switch {
+	case op.Put != nil:
+		return wire.Message(b, 10, op.Put.append)
+	case op.Get != nil:
+		return wire.Message(b, 11, op.Get.append)
+	case op.Delete != nil:
+		return wire.Message(b, 12, op.Delete.append)
+	case op.Txn != nil:
+		return wire.Message(b, 13, op.Txn.append)
+	}
+	return b
+}
+
+func (p *Put) append(b []byte) []byte {
+	b = wire.Text(b, 1, p.Key)
+	b = wire.Text(b, 2, p.Value)
+	b = wire.Int(b, 3, p.Lease)
+	b = wire.Bool(b, 4, p.PrevKV)
+	b = wire.Bool(b, 5, p.IgnoreValue)
+	return wire.Bool(b, 6, p.IgnoreLease)
+}
+
+func (g *Get) append(b []byte) []byte {
+	b = wire.Text(b, 1, g.Key)
+	b = wire.Text(b, 2, g.End)
+	b = wire.Int(b, 3, g.Revision)
+	b = wire.Int(b, 4, g.Limit)
+	b = wire.Uint(b, 5, uint64(g.SortBy))
+	b = wire.Uint(b, 6, uint64(g.Order))
+	b = wire.Bool(b, 7, g.KeysOnly)
+	b = wire.Bool(b, 8, g.CountOnly)
+	b = wire.Int(b, 9, g.MinModRevision)
+	b = wire.Int(b, 10, g.MaxModRevision)
+	b = wire.Int(b, 11, g.MinCreateRevision)
+	return wire.Int(b, 12, g.MaxCreateRevision)
+}
+
+func (d *Delete) append(b []byte) []byte {
+	b = wire.Text(b, 1, d.Key)
+	b = wire.Text(b, 2, d.End)
+	return wire.Bool(b, 3, d.PrevKV)
+}
+
+func (c *Compare) append(b []byte) []byte {
+	b = wire.Text(b, 1, c.Key)
+	b = wire.Text(b, 2, c.End)
+	b = wire.Uint(b, 3, uint64(c.Target))
+	b = wire.Uint(b, 4, uint64(c.Op))
+	b = wire.Int(b, 5, c.Int)
+	return wire.Text(b, 6, c.Text)
+}
+
+func (t *Txn) append(b []byte) []byte {
+	for i := range t.Compares {
+		b = wire.Message(b, 1, t.Compares[i].append)
+	}
+	for i := range t.Then {
+		b = wire.Message(b, 2, t.Then[i].append)
+	}
+	for i := range t.Else {
+		b = wire.Message(b, 3, t.Else[i].append)
+	}
+	return b
+}
+
+// Decode reads a proposal. Its strings are copies.
+func (p *Proposal) Decode(b []byte) error {
+	*p = Proposal{}
+	r := wire.NewReader(b)
+	for r.Next() {
+		c := &p.Command
+		var err error
+		switch r.Field() {
+		case 1:
+			p.Proposer = r.Uint()
+		case 2:
+			p.Seq = r.Uint()
+		case 3:
+			p.Lowest = r.Uint()
+		case 20:
+			c.Compact = &Compact{}
+			err = fields(r.Bytes(), func(r *wire.Reader) error {
+				set(r, 1, &c.Compact.Revision)
+				return nil
+			})
+		case 21:
+			c.Grant = &Grant{}
+			err = fields(r.Bytes(), func(r *wire.Reader) error {
+				set(r, 1, &c.Grant.ID)
+				set(r, 2, &c.Grant.TTL)
+				return nil
+			})
+		case 22:
+			c.Revoke = &Revoke{}
+			err = fields(r.Bytes(), func(r *wire.Reader) error {
+				set(r, 1, &c.Revoke.ID)
+				return nil
+			})
+		case 23:
+			c.Expire = &Expire{}
+			err = c.Expire.decode(r.Bytes())
+		case 24:
+			c.Register = r.Bool()
+		case 25:
+			c.Term = r.Bool()
+		default:
+			err = c.Op.decodeField(r, maxDepth)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.Err() != nil {
+		return r.Err()
+	}
+	if c := p.Command; c == (Command{}) {
+		return ErrUnknown
+	}
+	return nil
+}
+
+// fields calls fn for each field of a nested message.
+func fields(b []byte, fn func(*wire.Reader) error) error {
+	r := wire.NewReader(b)
+	for r.Next() {
+		if err := fn(r); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func set(r *wire.Reader, field int, v *int64) {
+	if r.Field() == field {
+		*v = r.Int()
+	}
+}
+
+func (e *Expire) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			e.Term = r.Uint()
+		case 2:
+			var id int64
+			err := fields(r.Bytes(), func(r *wire.Reader) error { set(r, 1, &id); return nil })
+			e.IDs = append(e.IDs, id)
+			return err
+		}
+		return nil
+	})
+}
+
+func (op *Op) decodeField(r *wire.Reader, depth int) error {
+	switch r.Field() {
+	case 10:
+		op.Put = &Put{}
+		return op.Put.decode(r.Bytes())
+	case 11:
+		op.Get = &Get{}
+		return op.Get.decode(r.Bytes())
+	case 12:
+		op.Delete = &Delete{}
+		return op.Delete.decode(r.Bytes())
+	case 13:
+		op.Txn = &Txn{}
+		return op.Txn.decode(r.Bytes(), depth-1)
+	}
+	return nil
+}
+
+func (op *Op) decode(b []byte, depth int) error {
+	err := fields(b, func(r *wire.Reader) error { return op.decodeField(r, depth) })
+	if err == nil && *op == (Op{}) {
+		return ErrUnknown
+	}
+	return err
+}
+
+func (p *Put) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			p.Key = r.Text()
+		case 2:
+			p.Value = r.Text()
+		case 3:
+			p.Lease = r.Int()
+		case 4:
+			p.PrevKV = r.Bool()
+		case 5:
+			p.IgnoreValue = r.Bool()
+		case 6:
+			p.IgnoreLease = r.Bool()
+		}
+		return nil
+	})
+}
+
+func (g *Get) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			g.Key = r.Text()
+		case 2:
+			g.End = r.Text()
+		case 3:
+			g.Revision = r.Int()
+		case 4:
+			g.Limit = r.Int()
+		case 5:
+			g.SortBy = SortTarget(r.Uint())
+		case 6:
+			g.Order = SortOrder(r.Uint())
+		case 7:
+			g.KeysOnly = r.Bool()
+		case 8:
+			g.CountOnly = r.Bool()
+		case 9:
+			g.MinModRevision = r.Int()
+		case 10:
+			g.MaxModRevision = r.Int()
+		case 11:
+			g.MinCreateRevision = r.Int()
+		case 12:
+			g.MaxCreateRevision = r.Int()
+		}
+		return nil
+	})
+}
+
+func (d *Delete) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			d.Key = r.Text()
+		case 2:
+			d.End = r.Text()
+		case 3:
+			d.PrevKV = r.Bool()
+		}
+		return nil
+	})
+}
+
+func (c *Compare) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			c.Key = r.Text()
+		case 2:
+			c.End = r.Text()
+		case 3:
+			c.Target = Target(r.Uint())
+		case 4:
+			c.Op = CompareOp(r.Uint())
+		case 5:
+			c.Int = r.Int()
+		case 6:
+			c.Text = r.Text()
+		}
+		return nil
+	})
+}
+
+func (t *Txn) decode(b []byte, depth int) error {
+	if depth <= 0 {
+		return fmt.Errorf("%w: transactions nest too deeply", wire.ErrMalformed)
+	}
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			var c Compare
+			if err := c.decode(r.Bytes()); err != nil {
+				return err
+			}
+			t.Compares = append(t.Compares, c)
+		case 2, 3:
+			var op Op
+			if err := op.decode(r.Bytes(), depth); err != nil {
+				return err
+			}
+			if r.Field() == 2 {
+				t.Then = append(t.Then, op)
+			} else {
+				t.Else = append(t.Else, op)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// A Code tells whether a command was executed, or the rule that refused it.
+type Code uint8
+
+// The codes. Their numbers are part of the snapshot format.
+const (
+	OK Code = iota
+	Compacted
+	FutureRevision
+	KeyNotFound
+	LeaseNotFound
+	LeaseExists
+	UnknownProposer // the table of proposers has forgotten this one: its proposals are not applied
+)
+
+// A Result is what came of a command. It does not change once it is made.
+type Result struct {
+	Code            Code
+	Revision        int64            // of the response's header
+	CompactRevision int64            // with Compacted
+	KVs             []*mvcc.KeyValue // of a Get what was found; of a Put or Delete WithPrevKV what was before
+	Count           int64            // of a Get the keys in the range; of a Delete the keys deleted
+	More            bool             // the limit left out some
+	Succeeded       bool             // the compares of a Txn held
+	Ops             []Result         // of a Txn, of the branch that was run
+}
+
+// Append appends the result's encoding to b.
+func (r *Result) Append(b []byte) []byte {
+	b = wire.Uint(b, 1, uint64(r.Code))
+	b = wire.Int(b, 2, r.Revision)
+	b = wire.Int(b, 3, r.CompactRevision)
+	for _, kv := range r.KVs {
+		b = wire.Message(b, 4, func(b []byte) []byte { return AppendKeyValue(b, kv) })
+	}
+	b = wire.Int(b, 5, r.Count)
+	b = wire.Bool(b, 6, r.More)
+	b = wire.Bool(b, 7, r.Succeeded)
+	for i := range r.Ops {
+		b = wire.Message(b, 8, r.Ops[i].Append)
+	}
+	return b
+}
+
+// DecodeResult reads a result.
+func DecodeResult(b []byte) (*Result, error) {
+	r := &Result{}
+	if err := r.decode(b, maxDepth); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Result) decode(b []byte, depth int) error {
+	if depth <= 0 {
+		return fmt.Errorf("%w: results nest too deeply", wire.ErrMalformed)
+	}
+	return fields(b, func(f *wire.Reader) error {
+		switch f.Field() {
+		case 1:
+			r.Code = Code(f.Uint())
+		case 2:
+			r.Revision = f.Int()
+		case 3:
+			r.CompactRevision = f.Int()
+		case 4:
+			kv, err := DecodeKeyValue(f.Bytes())
+			if err != nil {
+				return err
+			}
+			r.KVs = append(r.KVs, kv)
+		case 5:
+			r.Count = f.Int()
+		case 6:
+			r.More = f.Bool()
+		case 7:
+			r.Succeeded = f.Bool()
+		case 8:
+			var op Result
+			if err := op.decode(f.Bytes(), depth-1); err != nil {
+				return err
+			}
+			r.Ops = append(r.Ops, op)
+		}
+		return nil
+	})
+}
+
+// AppendKeyValue appends the encoding of a version of a key to b.
+func AppendKeyValue(b []byte, kv *mvcc.KeyValue) []byte {
+	b = wire.Text(b, 1, kv.Key)
+	b = wire.Text(b, 2, kv.Value)
+	b = wire.Int(b, 3, kv.CreateRevision)
+	b = wire.Int(b, 4, kv.ModRevision)
+	b = wire.Int(b, 5, kv.Version)
+	return wire.Int(b, 6, kv.Lease)
+}
+
+// DecodeKeyValue reads a version of a key. Its strings are copies.
+func DecodeKeyValue(b []byte) (*mvcc.KeyValue, error) {
+	kv := &mvcc.KeyValue{}
+	err := fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			kv.Key = r.Text()
+		case 2:
+			kv.Value = r.Text()
+		case 3:
+			kv.CreateRevision = r.Int()
+		case 4:
+			kv.ModRevision = r.Int()
+		case 5:
+			kv.Version = r.Int()
+		case 6:
+			kv.Lease = r.Int()
+		}
+		return nil
+	})
+	return kv, err
+}

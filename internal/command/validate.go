@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// What an operation can be refused with before it is proposed.
+var (
+	ErrEmptyKey     = errors.New("command: empty key")
+	ErrDuplicateKey = errors.New("command: key written twice in a transaction")
+	ErrInvalid      = errors.New("command: invalid operation")
+)
+
+// A LimitError says that a transaction has too many operations, or a command too many bytes.
+type LimitError struct {
+	Bytes         bool // which of the two
+	Limit, Actual int64
+}
+
+func (e *LimitError) Error() string {
+	what := "operations"
+	if e.Bytes {
+		what = "bytes"
+	}
+	return fmt.Sprintf("command: %d %s, the limit is %d", e.Actual, what, e.Limit)
+}
+
+// CheckSize returns a *LimitError if a command's encoding exceeds limit.
+func CheckSize(c *Command, limit int) error {
+	size := 0
+	switch {
+	case c.Put != nil:
+		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
+	case c.Op != (Op{}):
+		// Seldom, and seldom large: encoding is the simplest way to know.
+		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
+	}
+	if size > limit {
+		return &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
+	}
+	return nil
+}
+
+// commandOverhead is about what a proposal takes beside a key and a value.
+const commandOverhead = 32
+
+// Validate checks an operation's syntax by etcd's rules, as far as it can be told without the store. A transaction may have
+// maxOps compares, and as many operations in each branch; one nested in it what its parent leaves of that.
+//
+// Errors: ErrEmptyKey, ErrDuplicateKey, *LimitError, or one that wraps ErrInvalid.
+func Validate(op *Op, maxOps int) error {
+	if err := op.check(maxOps, maxDepth); err != nil {
+		return err
+	}
+	if op.Txn == nil {
+		return nil
+	}
+	if _, _, err := writes(op.Txn.Then); err != nil {
+		return err
+	}
+	_, _, err := writes(op.Txn.Else)
+	return err
+}
+
+func (op *Op) check(maxOps, depth int) error {
+	switch {
+	case op.Put != nil:
+		p := op.Put
+		switch {
+		case p.Key == "":
+			return ErrEmptyKey
+		case p.IgnoreValue && p.Value != "":
+			return fmt.Errorf("%w: a value is given and to be ignored", ErrInvalid)
+		case p.IgnoreLease && p.Lease != 0:
+			return fmt.Errorf("%w: a lease is given and to be ignored", ErrInvalid)
+		}
+	case op.Get != nil:
+		switch {
+		case op.Get.Key == "":
+			return ErrEmptyKey
+		case op.Get.SortBy > SortByValue || op.Get.Order > SortDescend:
+			return fmt.Errorf("%w: unknown sort", ErrInvalid)
+		case op.Get.Limit < 0:
+			return fmt.Errorf("%w: negative limit", ErrInvalid)
+		}
+	case op.Delete != nil:
+		if op.Delete.Key == "" {
+			return ErrEmptyKey
+		}
+	case op.Txn != nil:
+		return op.Txn.check(maxOps, depth-1)
+	default:
+		return fmt.Errorf("%w: an empty operation", ErrInvalid)
+	}
+	return nil
+}
+
+func (t *Txn) check(maxOps, depth int) error {
+	if depth <= 0 {
+		return fmt.Errorf("%w: transactions nest too deeply", ErrInvalid)
+	}
+	most := max(len(t.Compares), len(t.Then), len(t.Else))
+	if most > maxOps {
+		return &LimitError{Limit: int64(maxOps), Actual: int64(most)}
+	}
+	for i := range t.Compares {
+		c := &t.Compares[i]
+		if c.Key == "" {
+			return ErrEmptyKey
+		}
+		if c.Target > Lease || c.Op > NotEqual {
+			return fmt.Errorf("%w: unknown compare", ErrInvalid)
+		}
+	}
+	for _, ops := range [][]Op{t.Then, t.Else} {
+		for i := range ops {
+			if err := ops[i].check(maxOps-most, depth); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writes returns the keys that a branch may put and the ranges that it may delete, or ErrDuplicateKey if some key is
+// put twice, or put and deleted. The branches of a nested transaction may both write a key, for only one of them is run. As in etcd, the deletes
+// of a nested transaction are compared with the puts of those before it and not with those after.
+func writes(ops []Op) (puts map[string]bool, deletes []*Delete, err error) {
+	puts = map[string]bool{}
+	for i := range ops {
+		if d := ops[i].Delete; d != nil {
+			deletes = append(deletes, d)
+		}
+	}
+	for i := range ops {
+		t := ops[i].Txn
+		if t == nil {
+			continue
+		}
+		then, thenDeletes, err := writes(t.Then)
+		if err != nil {
+			return nil, nil, err
+		}
+		els, elseDeletes, err := writes(t.Else)
+		if err != nil {
+			return nil, nil, err
+		}
+		for k := range then {
+			if puts[k] || covered(deletes, k) {
+				return nil, nil, ErrDuplicateKey
+			}
+		}
+		for k := range els {
+			if puts[k] && !then[k] || covered(deletes, k) {
+				return nil, nil, ErrDuplicateKey
+			}
+		}
+		maps.Copy(puts, then)
+		maps.Copy(puts, els)
+		deletes = append(append(deletes, thenDeletes...), elseDeletes...)
+	}
+	for i := range ops {
+		if p := ops[i].Put; p != nil {
+			if puts[p.Key] || covered(deletes, p.Key) {
+				return nil, nil, ErrDuplicateKey
+			}
+			puts[p.Key] = true
+		}
+	}
+	return puts, deletes, nil
+}
+
+func covered(deletes []*Delete, key string) bool {
+	return slices.ContainsFunc(deletes, func(d *Delete) bool { return mvcc.Contains(d.Key, d.End, key) })
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"container/heap"
+	"iter"
+	"time"
+)
+
+// Deadlines tells when leases end, by a leader's clock. A lease whose expiry was proposed is held back until the outcome: it
+// is neither renewed nor proposed again, unless the proposal seems lost. The zero value is not ready; the caller guards it.
+type Deadlines struct {
+	leases map[int64]*deadline
+	queue  deadlines
+}
+
+type deadline struct {
+	Lease
+	at    time.Time
+	place int           // in the queue
+	held  chan struct{} // closed at the outcome; nil unless expiry was proposed
+}
+
+// NewDeadlines returns none.
+func NewDeadlines() *Deadlines { return &Deadlines{leases: map[int64]*deadline{}} }
+
+// Reset forgets what there was and gives every lease its full TTL from now.
+func (d *Deadlines) Reset(leases iter.Seq[Lease], now time.Time) {
+	d.Clear()
+	for l := range leases {
+		d.Grant(l, now)
+	}
+}
+
+// Clear forgets every lease. Those who wait for an outcome go on.
+func (d *Deadlines) Clear() {
+	for _, l := range d.leases {
+		l.release()
+	}
+	clear(d.leases)
+	d.queue = nil
+}
+
+// Grant adds a lease, with its full TTL from now.
+func (d *Deadlines) Grant(l Lease, now time.Time) {
+	if _, ok := d.leases[l.ID]; ok {
+		return
+	}
+	e := &deadline{Lease: l, at: now.Add(l.TTL)}
+	d.leases[l.ID] = e
+	heap.Push(&d.queue, e)
+}
+
+// Revoke forgets a lease that has ended.
+func (d *Deadlines) Revoke(id int64) {
+	if l, ok := d.leases[id]; ok {
+		l.release()
+		delete(d.leases, id)
+		heap.Remove(&d.queue, l.place)
+	}
+}
+
+func (l *deadline) release() {
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
+}
+
+// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and returns a channel that is closed at
+// the outcome: ask again then. ok is false for an unknown lease.
+func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, wait <-chan struct{}, ok bool) {
+	l, ok := d.leases[id]
+	if !ok {
+		return 0, nil, false
+	}
+	if l.held != nil {
+		return 0, l.held, true
+	}
+	l.at = now.Add(l.TTL)
+	heap.Fix(&d.queue, l.place)
+	return l.TTL, nil, true
+}
+
+// Remaining returns a lease's TTL and what is left of it, not less than nothing.
+func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration, ok bool) {
+	l, ok := d.leases[id]
+	if !ok {
+		return 0, 0, false
+	}
+	if l.held == nil {
+		left = max(l.at.Sub(now), 0)
+	}
+	return l.TTL, left, true
+}
+
+// Expire returns up to limit leases whose time is over, for the caller to propose their expiry, and holds them back. Those
+// whose outcome has not come within retry are returned again.
+func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids []int64) {
+	for len(ids) < limit && len(d.queue) > 0 && !d.queue[0].at.After(now) {
+		l := d.queue[0]
+		if l.held == nil {
+			l.held = make(chan struct{})
+		}
+		l.at = now.Add(retry)
+		heap.Fix(&d.queue, 0)
+		ids = append(ids, l.ID)
+	}
+	return ids
+}
+
+// Next returns when Expire will next have something; false if there are no leases.
+func (d *Deadlines) Next() (time.Time, bool) {
+	if len(d.queue) == 0 {
+		return time.Time{}, false
+	}
+	return d.queue[0].at, true
+}
+
+// Len returns how many leases there are.
+func (d *Deadlines) Len() int { return len(d.leases) }
+
+// deadlines is a heap, the earliest first.
+type deadlines []*deadline
+
+func (q deadlines) Len() int           { return len(q) }
+func (q deadlines) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+
+func (q deadlines) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push is heap.Interface.
+func (q *deadlines) Push(x any) {
+	l := x.(*deadline)
+	l.place = len(*q)
+	*q = append(*q, l)
+}
+
+// Pop is heap.Interface.
+func (q *deadlines) Pop() any {
+	last := (*q)[len(*q)-1]
+	*q = (*q)[:len(*q)-1]
+	return last
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mvcc
+
+import "fmt"
+
+// A Store is the writer's hold on the store. Its methods, the View's among them, belong to one goroutine; they see what
+// was changed and not yet committed.
+type Store struct {
+	view
+	open entry // the changes of the revision to come
+}
+
+type view = View
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{view: view{
+		revision: 1, compacted: -1, live: newRecords(), dead: newRecords(), history: history{first: 2},
+	}}
+}
+
+// View returns the store as it is. It costs the same whatever the store holds. No revision may be open.
+func (s *Store) View() *View {
+	v := s.view
+	v.live, v.dead = s.live.Copy(), s.dead.Copy()
+	return &v
+}
+
+// change makes kv its key's newest version.
+func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
+	s.bytes += kv.bytes()
+	r := find(s.live, kv.Key)
+	switch {
+	case r != nil:
+		prev = r.cur
+		kv.Key = prev.Key // share its memory
+		s.superseded += prev.bytes()
+		s.open.superseded += prev.bytes()
+		if kv.Deleted() {
+			s.live.Delete(r)
+			s.dead.Set(r.with(kv))
+		} else {
+			s.live.Set(r.with(kv))
+		}
+	default:
+		r, _ = s.dead.Delete(pivot(kv.Key))
+		if r == nil {
+			s.live.Set(&record{cur: kv})
+		} else {
+			kv.Key = r.cur.Key
+			s.live.Set(r.with(kv))
+		}
+	}
+	if kv.Deleted() {
+		s.superseded += kv.bytes()
+		s.open.superseded += kv.bytes()
+	}
+	s.open.add(kv)
+	return prev
+}
+
+// Put stores a value under a key, attached to a lease or, with 0, to none. It belongs to the next revision. It returns the
+// previous version, nil if the key did not exist, and the new.
+func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
+	now = &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
+	if prev = s.Get(key, 0); prev != nil {
+		now.CreateRevision, now.Version = prev.CreateRevision, prev.Version+1
+	}
+	s.change(now)
+	return prev, now
+}
+
+// Delete deletes the keys of a range, as part of the next revision, and returns what they were, in the order of keys.
+func (s *Store) Delete(key, end string) (prev []*KeyValue) {
+	s.Ascend(key, end, 0, func(kv *KeyValue) bool {
+		prev = append(prev, kv)
+		return true
+	})
+	for _, kv := range prev {
+		s.change(&KeyValue{Key: kv.Key, ModRevision: s.revision + 1})
+	}
+	return prev
+}
+
+// Pending reports whether the next revision has changes.
+func (s *Store) Pending() bool { return s.open.one != nil || s.open.many != nil }
+
+// Commit ends the next revision, if anything was changed. It returns the store's revision, and whether it is new.
+func (s *Store) Commit() (rev int64, changed bool) {
+	if !s.Pending() {
+		return s.revision, false
+	}
+	s.revision++
+	s.history.append(s.open)
+	s.open = entry{}
+	return s.revision, true
+}
+
+// Compact forgets what cannot be seen at or after rev. It costs in proportion to the changes since the last compaction up to
+// rev. No revision may be open.
+//
+// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
+func (s *Store) Compact(rev int64) error {
+	if rev <= s.compacted {
+		return ErrCompacted
+	}
+	if rev > s.revision {
+		return ErrFuture
+	}
+	// The revision of the last compaction is looked at again: its tombstones had to stay.
+	s.Changes(s.compacted, rev, func(_ int64, changes []*KeyValue) bool {
+		for _, kv := range changes {
+			s.compactKey(kv.Key, rev)
+		}
+		return true
+	})
+	s.history.drop(rev)
+	s.compacted = rev
+	return nil
+}
+
+func (s *Store) compactKey(key string, rev int64) {
+	tree := s.live
+	r := find(tree, key)
+	if r == nil {
+		tree = s.dead
+		if r = find(tree, key); r == nil {
+			return
+		}
+	}
+	kept := r.compacted(rev)
+	if kept == r {
+		return
+	}
+	gone := r.old
+	if kept == nil {
+		tree.Delete(r)
+		s.bytes -= r.cur.bytes()
+		s.superseded -= r.cur.bytes()
+	} else {
+		tree.Set(kept)
+		gone = r.old[:len(r.old)-len(kept.old)]
+	}
+	for _, kv := range gone {
+		s.bytes -= kv.bytes()
+		s.superseded -= kv.bytes()
+	}
+}
+
+// A Loader rebuilds a store from what View.Base and View.Changes gave.
+type Loader struct {
+	store    *Store
+	revision int64
+	last     *KeyValue
+	based    bool // the base is over
+}
+
+// NewLoader returns a Loader of a store with these revisions.
+func NewLoader(revision, compacted int64) *Loader {
+	s := New()
+	s.compacted = compacted
+	s.history.first = max(compacted, 2)
+	return &Loader{store: s, revision: revision}
+}
+
+// Add takes the next version: the base first, then the changes, each in its order. It refuses what no store could have
+// given.
+func (l *Loader) Add(kv *KeyValue) error {
+	s := l.store
+	bad := func(why string) error {
+		return fmt.Errorf("mvcc: version of %q at revision %d: %s", kv.Key, kv.ModRevision, why)
+	}
+	if kv.Key == "" || kv.ModRevision < 1 || kv.ModRevision > l.revision || kv.Version < 0 || kv.CreateRevision > kv.ModRevision ||
+		kv.Deleted() != (kv.CreateRevision == 0) {
+		return bad("out of range")
+	}
+	if kv.ModRevision < s.history.first {
+		if l.based || l.last != nil && kv.Key <= l.last.Key || kv.Deleted() {
+			return bad("out of order")
+		}
+		l.last = kv
+		s.bytes += kv.bytes()
+		s.live.Set(&record{cur: kv})
+		return nil
+	}
+	if !l.based {
+		l.based = true
+		s.revision = s.history.first - 1
+	}
+	if kv.ModRevision > s.revision+1 {
+		if !s.Pending() {
+			return bad("a revision is missing")
+		}
+		s.Commit()
+	}
+	prev := s.Get(kv.Key, 0)
+	switch {
+	case kv.ModRevision != s.revision+1:
+		return bad("out of order")
+	case kv.Deleted() && prev == nil:
+		// The version it deleted may have been compacted; then the tombstone is the first change that is kept.
+		if kv.ModRevision != s.compacted || find(s.dead, kv.Key) != nil {
+			return bad("deletes nothing")
+		}
+		s.bytes += kv.bytes()
+		s.superseded += kv.bytes()
+		s.dead.Set(&record{cur: kv})
+		s.open.superseded += kv.bytes()
+		s.open.add(kv)
+		return nil
+	case !kv.Deleted() && prev != nil && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision):
+		return bad("does not follow the one before")
+	}
+	s.change(kv)
+	return nil
+}
+
+// Store returns the store, when everything was added.
+func (l *Loader) Store() (*Store, error) {
+	s := l.store
+	if !l.based {
+		s.revision = max(s.history.first-1, 1)
+	}
+	s.Commit()
+	if s.revision != l.revision {
+		return nil, fmt.Errorf("mvcc: history ends at revision %d, not %d", s.revision, l.revision)
+	}
+	return s, nil
+}

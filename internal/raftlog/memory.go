@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// A memoryLog is a raft.LogStore in memory: a slice from which both ends can be cut.
+type memoryLog struct {
+	mu    sync.Mutex
+	first uint64 // the index of logs[0]
+	logs  []*raft.Log
+}
+
+func newMemoryLog() *memoryLog { return &memoryLog{first: 1} }
+
+// Close is io.Closer.
+func (l *memoryLog) Close() error { return nil }
+
+// FirstIndex is raft.LogStore.
+func (l *memoryLog) FirstIndex() (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.logs) == 0 {
+		return 0, nil
+	}
+	return l.first, nil
+}
+
+// LastIndex is raft.LogStore.
+func (l *memoryLog) LastIndex() (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.logs) == 0 {
+		return 0, nil
+	}
+	return l.first + uint64(len(l.logs)) - 1, nil
+}
+
+// GetLog is raft.LogStore.
+func (l *memoryLog) GetLog(index uint64, log *raft.Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if index < l.first || index-l.first >= uint64(len(l.logs)) {
+		return raft.ErrLogNotFound
+	}
+	*log = *l.logs[index-l.first]
+	return nil
+}
+
+// StoreLog is raft.LogStore.
+func (l *memoryLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+// StoreLogs is raft.LogStore. After a snapshot raft goes on behind it, whatever the log has.
+func (l *memoryLog) StoreLogs(logs []*raft.Log) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, log := range logs {
+		if log.Index != l.first+uint64(len(l.logs)) {
+			l.first, l.logs = log.Index, nil
+		}
+		l.logs = append(l.logs, log)
+	}
+	return nil
+}
+
+// DeleteRange is raft.LogStore.
+func (l *memoryLog) DeleteRange(low, high uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	end := l.first + uint64(len(l.logs))
+	low, high = max(low, l.first), min(high+1, end)
+	switch {
+	case low >= high:
+	case high == end:
+		clear(l.logs[low-l.first:])
+		l.logs = l.logs[:low-l.first]
+	case low == l.first:
+		l.logs = append([]*raft.Log(nil), l.logs[high-low:]...)
+		l.first = high
+	default:
+		return fmt.Errorf("raftlog: entries %d to %d are in the middle of the log", low, high-1)
+	}
+	return nil
+}
+
+// memorySnapshots is a raft.SnapshotStore that keeps the newest.
+type memorySnapshots struct {
+	mu     sync.Mutex
+	newest *memorySnapshot
+}
+
+// A memorySnapshot is a snapshot, and the sink it came from. Its content is bytes that were received, or an immutable state that is encoded
+// whenever it is asked for, so that it need not be there twice.
+type memorySnapshot struct {
+	store   *memorySnapshots
+	meta    raft.SnapshotMeta
+	content bytes.Buffer
+	writeTo func(io.Writer) (int64, error)
+	sized   sync.Once
+	size    int64
+}
+
+// Create is raft.SnapshotStore.
+func (s *memorySnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &memorySnapshot{store: s, meta: raft.SnapshotMeta{
+		Version: v, ID: fmt.Sprintf("%d-%d", term, index), Index: index, Term: term, Configuration: c, ConfigurationIndex: ci,
+	}}, nil
+}
+
+// List is raft.SnapshotStore.
+func (s *memorySnapshots) List() ([]*raft.SnapshotMeta, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest == nil {
+		return nil, nil
+	}
+	meta := s.newest.meta
+	return []*raft.SnapshotMeta{&meta}, nil
+}
+
+// Open is raft.SnapshotStore.
+func (s *memorySnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.mu.Lock()
+	sn := s.newest
+	s.mu.Unlock()
+	if sn == nil || sn.meta.ID != id {
+		return nil, nil, errors.New("raftlog: no such snapshot")
+	}
+	if sn.writeTo == nil {
+		meta := sn.meta
+		meta.Size = int64(sn.content.Len())
+		return &meta, io.NopCloser(bytes.NewReader(sn.content.Bytes())), nil
+	}
+	// Raft tells the size before the content.
+	meta := sn.meta
+	sn.sized.Do(func() { sn.size, _ = sn.writeTo(io.Discard) })
+	meta.Size = sn.size
+	r, w := io.Pipe()
+	go func() {
+		_, err := sn.writeTo(w)
+		w.CloseWithError(err)
+	}()
+	return &meta, r, nil
+}
+
+// Keep makes what writeTo writes, the same at every call, the content of the snapshot.
+func (sn *memorySnapshot) Keep(writeTo func(io.Writer) (int64, error)) { sn.writeTo = writeTo }
+
+// Write is raft.SnapshotSink.
+func (sn *memorySnapshot) Write(b []byte) (int, error) { return sn.content.Write(b) }
+
+// ID is raft.SnapshotSink.
+func (sn *memorySnapshot) ID() string { return sn.meta.ID }
+
+// Cancel is raft.SnapshotSink.
+func (sn *memorySnapshot) Cancel() error { return nil }
+
+// Close is raft.SnapshotSink. The snapshot takes the place of the one before.
+func (sn *memorySnapshot) Close() error {
+	sn.store.mu.Lock()
+	defer sn.store.mu.Unlock()
+	sn.store.newest = sn
+	return nil
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftnet
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// errMalformed: a message that no node of this protocol sends.
+var errMalformed = errors.New("raftnet: malformed message")
+
+// maxEntries is how many entries raft itself puts in one append at most (Config.MaxAppendEntries).
+const maxEntries = 1024
+
+// In every message the fields 1 to 3 are raft's header.
+func appendHeader(b []byte, h *raft.RPCHeader) []byte {
+	b = wire.Int(b, 1, int64(h.ProtocolVersion))
+	b = wire.Text(b, 2, h.ID)
+	return wire.Text(b, 3, h.Addr)
+}
+
+// decode hands each field of a message that is not the header's to field. It then
+// says whether the message was well formed.
+func decode(b []byte, h *raft.RPCHeader, field func(num int, r *wire.Reader)) error {
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch num := r.Field(); num {
+		case 1:
+			h.ProtocolVersion = raft.ProtocolVersion(r.Int())
+		case 2:
+			h.ID = r.Bytes()
+		case 3:
+			h.Addr = r.Bytes()
+		default:
+			field(num, r)
+		}
+	}
+	return r.Err()
+}
+
+func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	b = wire.Text(b, 5, m.Leader)
+	b = wire.Uint(b, 6, m.PrevLogEntry)
+	b = wire.Uint(b, 7, m.PrevLogTerm)
+	b = wire.Uint(b, 8, m.LeaderCommitIndex)
+	for _, entry := range m.Entries {
+		b = wire.Message(b, 9, func(b []byte) []byte { return encodeEntry(b, entry) })
+	}
+	return b
+}
+
+func encodeEntry(b []byte, m *raft.Log) []byte {
+	b = wire.Uint(b, 1, m.Index)
+	b = wire.Uint(b, 2, m.Term)
+	b = wire.Uint(b, 3, uint64(m.Type))
+	b = wire.Text(b, 4, m.Data)
+	b = wire.Text(b, 5, m.Extensions)
+	if !m.AppendedAt.IsZero() {
+		b = wire.Int(b, 6, m.AppendedAt.UnixNano())
+	}
+	return b
+}
+
+// decodeAppend decodes an append, whose entries share b's memory. It refuses what
+// raft would trust and fall over: entries out of sequence, of types that are no longer written,
+// and configurations that cannot be read.
+func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
+	m := &raft.AppendEntriesRequest{}
+	var bad error
+	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.Leader = r.Bytes()
+		case 6:
+			m.PrevLogEntry = r.Uint()
+		case 7:
+			m.PrevLogTerm = r.Uint()
+		case 8:
+			m.LeaderCommitIndex = r.Uint()
+		case 9:
+			if bad != nil {
+				return
+			}
+			entry, err := decodeEntry(r.Bytes())
+			if err == nil && len(m.Entries) == maxEntries {
+				err = fmt.Errorf("%w: more than %d entries", errMalformed, maxEntries)
+			}
+			m.Entries = append(m.Entries, entry)
+			bad = err
+		}
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return nil, err
+	}
+	for i, entry := range m.Entries {
+		if entry.Index != m.PrevLogEntry+uint64(i)+1 {
+			return nil, fmt.Errorf("%w: entry %d follows %d", errMalformed, entry.Index, m.PrevLogEntry+uint64(i))
+		}
+	}
+	return m, nil
+}
+
+func decodeEntry(b []byte) (*raft.Log, error) {
+	m := &raft.Log{}
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			m.Index = r.Uint()
+		case 2:
+			m.Term = r.Uint()
+		case 3:
+			m.Type = raft.LogType(min(r.Uint(), 255))
+		case 4:
+			m.Data = r.Bytes()
+		case 5:
+			m.Extensions = r.Bytes()
+		case 6:
+			m.AppendedAt = time.Unix(0, r.Int())
+		}
+	}
+	if r.Err() != nil {
+		return nil, r.Err()
+	}
+	switch m.Type {
+	case raft.LogCommand, raft.LogNoop, raft.LogBarrier:
+		return m, nil
+	case raft.LogConfiguration:
+		return m, checkConfiguration(m.Data)
+	}
+	return nil, fmt.Errorf("%w: entry of type %d", errMalformed, m.Type)
+}
+
+// checkConfiguration turns into an error what would be a panic of raft in its own goroutine.
+func checkConfiguration(b []byte) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: configuration: %v", errMalformed, p)
+		}
+	}()
+	raft.DecodeConfiguration(b)
+	return nil
+}
+
+func encodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	b = wire.Uint(b, 5, m.LastLog)
+	b = wire.Bool(b, 6, m.Success)
+	return wire.Bool(b, 7, m.NoRetryBackoff)
+}
+
+// The decoders of responses overwrite all of m: raft uses one response for many requests.
+func decodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) error {
+	*m = raft.AppendEntriesResponse{}
+	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.LastLog = r.Uint()
+		case 6:
+			m.Success = r.Bool()
+		case 7:
+			m.NoRetryBackoff = r.Bool()
+		}
+	})
+}
+
+func encodeVote(b []byte, m *raft.RequestVoteRequest) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	b = wire.Text(b, 5, m.Candidate)
+	b = wire.Uint(b, 6, m.LastLogIndex)
+	b = wire.Uint(b, 7, m.LastLogTerm)
+	return wire.Bool(b, 8, m.LeadershipTransfer)
+}
+
+func decodeVote(b []byte) (*raft.RequestVoteRequest, error) {
+	m := &raft.RequestVoteRequest{}
+	return m, decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.Candidate = r.Bytes()
+		case 6:
+			m.LastLogIndex = r.Uint()
+		case 7:
+			m.LastLogTerm = r.Uint()
+		case 8:
+			m.LeadershipTransfer = r.Bool()
+		}
+	})
+}
+
+func encodeVoteResponse(b []byte, m *raft.RequestVoteResponse) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	b = wire.Text(b, 5, m.Peers)
+	return wire.Bool(b, 6, m.Granted)
+}
+
+func decodeVoteResponse(b []byte, m *raft.RequestVoteResponse) error {
+	*m = raft.RequestVoteResponse{}
+	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.Peers = r.Bytes()
+		case 6:
+			m.Granted = r.Bool()
+		}
+	})
+}
+
+func encodePreVote(b []byte, m *raft.RequestPreVoteRequest) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	b = wire.Uint(b, 5, m.LastLogIndex)
+	return wire.Uint(b, 6, m.LastLogTerm)
+}
+
+func decodePreVote(b []byte) (*raft.RequestPreVoteRequest, error) {
+	m := &raft.RequestPreVoteRequest{}
+	return m, decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.LastLogIndex = r.Uint()
+		case 6:
+			m.LastLogTerm = r.Uint()
+		}
+	})
+}
+
+func encodePreVoteResponse(b []byte, m *raft.RequestPreVoteResponse) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	return wire.Bool(b, 5, m.Granted)
+}
+
+func decodePreVoteResponse(b []byte, m *raft.RequestPreVoteResponse) error {
+	*m = raft.RequestPreVoteResponse{}
+	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.Granted = r.Bool()
+		}
+	})
+}
+
+func encodeTimeoutNow(b []byte, m *raft.TimeoutNowRequest) []byte {
+	return appendHeader(b, &m.RPCHeader)
+}
+
+func decodeTimeoutNow(b []byte) (*raft.TimeoutNowRequest, error) {
+	m := &raft.TimeoutNowRequest{}
+	return m, decode(b, &m.RPCHeader, func(int, *wire.Reader) {})
+}
+
+func encodeTimeoutNowResponse(b []byte, m *raft.TimeoutNowResponse) []byte {
+	return appendHeader(b, &m.RPCHeader)
+}
+
+func decodeTimeoutNowResponse(b []byte, m *raft.TimeoutNowResponse) error {
+	*m = raft.TimeoutNowResponse{}
+	return decode(b, &m.RPCHeader, func(int, *wire.Reader) {})
+}
+
+func encodeSnapshot(b []byte, m *raft.InstallSnapshotRequest) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Int(b, 4, int64(m.SnapshotVersion))
+	b = wire.Uint(b, 5, m.Term)
+	b = wire.Text(b, 6, m.Leader)
+	b = wire.Uint(b, 7, m.LastLogIndex)
+	b = wire.Uint(b, 8, m.LastLogTerm)
+	b = wire.Text(b, 9, m.Peers)
+	b = wire.Text(b, 10, m.Configuration)
+	b = wire.Uint(b, 11, m.ConfigurationIndex)
+	return wire.Int(b, 12, m.Size)
+}
+
+// decodeSnapshot decodes the header of a snapshot. It refuses the version that has peers in place of a
+// configuration, which no node of this protocol sends and on which raft falls over.
+func decodeSnapshot(b []byte) (*raft.InstallSnapshotRequest, error) {
+	m := &raft.InstallSnapshotRequest{}
+	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.SnapshotVersion = raft.SnapshotVersion(r.Int())
+		case 5:
+			m.Term = r.Uint()
+		case 6:
+			m.Leader = r.Bytes()
+		case 7:
+			m.LastLogIndex = r.Uint()
+		case 8:
+			m.LastLogTerm = r.Uint()
+		case 9:
+			m.Peers = r.Bytes()
+		case 10:
+			m.Configuration = r.Bytes()
+		case 11:
+			m.ConfigurationIndex = r.Uint()
+		case 12:
+			m.Size = r.Int()
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.SnapshotVersion != 1 || m.Size < 0 {
+		return nil, fmt.Errorf("%w: snapshot of version %d, %d bytes", errMalformed, m.SnapshotVersion, m.Size)
+	}
+	return m, checkConfiguration(m.Configuration)
+}
+
+func encodeSnapshotResponse(b []byte, m *raft.InstallSnapshotResponse) []byte {
+	b = appendHeader(b, &m.RPCHeader)
+	b = wire.Uint(b, 4, m.Term)
+	return wire.Bool(b, 5, m.Success)
+}
+
+func decodeSnapshotResponse(b []byte, m *raft.InstallSnapshotResponse) error {
+	*m = raft.InstallSnapshotResponse{}
+	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+		switch num {
+		case 4:
+			m.Term = r.Uint()
+		case 5:
+			m.Success = r.Bool()
+		}
+	})
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftnet
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	header        = raft.RPCHeader{ProtocolVersion: 3, ID: []byte("0000000000000001"), Addr: []byte("n1:1")}
+	configuration = raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a:1"}}})
+)
+
+var fullAppend = &raft.AppendEntriesRequest{
+	RPCHeader: header, Term: 5, Leader: []byte("n1:1"), PrevLogEntry: 9, PrevLogTerm: 4, LeaderCommitIndex: math.MaxUint64,
+	Entries: []*raft.Log{
+		{Index: 10, Term: 4, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1700000000, 5)},
+		{Index: 11, Term: 5, Type: raft.LogNoop},
+		{Index: 12, Term: 5, Type: raft.LogConfiguration, Data: configuration},
+		{Index: 13, Term: 5, Type: raft.LogBarrier, AppendedAt: time.Unix(-5, 0)},
+	},
+}
+
+var fullSnapshot = &raft.InstallSnapshotRequest{
+	RPCHeader: header, SnapshotVersion: 1, Term: 3, Leader: []byte("n1:1"), LastLogIndex: 8, LastLogTerm: 2, Peers: []byte("p"),
+	Configuration: configuration, ConfigurationIndex: 1, Size: math.MaxInt64,
+}
+
+// messages are values of every kind, empty and full.
+func messages() []any {
+	return []any{
+		&raft.AppendEntriesRequest{}, fullAppend,
+		&raft.RequestVoteRequest{},
+		&raft.RequestVoteRequest{RPCHeader: header, Term: 1, Candidate: []byte("c"), LastLogIndex: 2, LastLogTerm: 3, LeadershipTransfer: true},
+		&raft.RequestPreVoteRequest{},
+		&raft.RequestPreVoteRequest{RPCHeader: header, Term: 1, LastLogIndex: 2, LastLogTerm: 3},
+		&raft.TimeoutNowRequest{}, &raft.TimeoutNowRequest{RPCHeader: header},
+		fullSnapshot,
+		&raft.AppendEntriesResponse{},
+		&raft.AppendEntriesResponse{RPCHeader: header, Term: 1, LastLog: 2, Success: true, NoRetryBackoff: true},
+		&raft.RequestVoteResponse{},
+		&raft.RequestVoteResponse{RPCHeader: header, Term: 1, Peers: []byte("p"), Granted: true},
+		&raft.RequestPreVoteResponse{},
+		&raft.RequestPreVoteResponse{RPCHeader: header, Term: 1, Granted: true},
+		&raft.TimeoutNowResponse{}, &raft.TimeoutNowResponse{RPCHeader: header},
+		&raft.InstallSnapshotResponse{},
+		&raft.InstallSnapshotResponse{RPCHeader: header, Term: 1, Success: true},
+	}
+}
+
+// encode returns a message's bytes and the number of its kind for redecode.
+func encode(m any) (kind byte, b []byte) {
+	switch m := m.(type) {
+	case *raft.AppendEntriesRequest:
+		return methodAppend, encodeAppend(nil, m)
+	case *raft.RequestVoteRequest:
+		return methodVote, encodeVote(nil, m)
+	case *raft.RequestPreVoteRequest:
+		return methodPreVote, encodePreVote(nil, m)
+	case *raft.TimeoutNowRequest:
+		return methodTimeoutNow, encodeTimeoutNow(nil, m)
+	case *raft.InstallSnapshotRequest:
+		return methodSnapshot, encodeSnapshot(nil, m)
+	case *raft.AppendEntriesResponse:
+		return 101, encodeAppendResponse(nil, m)
+	case *raft.RequestVoteResponse:
+		return 102, encodeVoteResponse(nil, m)
+	case *raft.RequestPreVoteResponse:
+		return 103, encodePreVoteResponse(nil, m)
+	case *raft.TimeoutNowResponse:
+		return 104, encodeTimeoutNowResponse(nil, m)
+	case *raft.InstallSnapshotResponse:
+		return 105, encodeSnapshotResponse(nil, m)
+	}
+	return 0, nil
+}
+
+func redecode(kind byte, b []byte) (any, error) {
+	// A response must not show what was in it before.
+	switch kind {
+	case 101:
+		m := &raft.AppendEntriesResponse{RPCHeader: header, Term: 7, LastLog: 7, Success: true, NoRetryBackoff: true}
+		return m, decodeAppendResponse(b, m)
+	case 102:
+		m := &raft.RequestVoteResponse{RPCHeader: header, Term: 7, Peers: []byte("7"), Granted: true}
+		return m, decodeVoteResponse(b, m)
+	case 103:
+		m := &raft.RequestPreVoteResponse{RPCHeader: header, Term: 7, Granted: true}
+		return m, decodePreVoteResponse(b, m)
+	case 104:
+		m := &raft.TimeoutNowResponse{RPCHeader: header}
+		return m, decodeTimeoutNowResponse(b, m)
+	case 105:
+		m := &raft.InstallSnapshotResponse{RPCHeader: header, Term: 7, Success: true}
+		return m, decodeSnapshotResponse(b, m)
+	}
+	in, err := decodeRequest(kind, b)
+	if err != nil {
+		return nil, err
+	}
+	return in.command, nil
+}
+
+func TestMessagesRoundTrip(t *testing.T) {
+	for _, m := range messages() {
+		kind, b := encode(m)
+		again, err := redecode(kind, b)
+		require.NoError(t, err, "%T", m)
+		require.Equal(t, m, again)
+	}
+}
+
+func TestRefusedMessages(t *testing.T) {
+	appendOf := func(prev uint64, entries ...*raft.Log) []byte {
+		return encodeAppend(nil, &raft.AppendEntriesRequest{PrevLogEntry: prev, Entries: entries})
+	}
+	snapshotOf := func(change func(*raft.InstallSnapshotRequest)) []byte {
+		m := *fullSnapshot
+		change(&m)
+		return encodeSnapshot(nil, &m)
+	}
+	many := make([]*raft.Log, maxEntries+1)
+	for i := range many {
+		many[i] = &raft.Log{Index: uint64(i) + 1}
+	}
+	tests := map[string]struct {
+		method byte
+		b      []byte
+	}{
+		"unknown method":             {99, nil},
+		"chunk without a snapshot":   {methodChunk, []byte("x")},
+		"entries with a gap":         {methodAppend, appendOf(4, &raft.Log{Index: 6})},
+		"entries out of order":       {methodAppend, appendOf(4, &raft.Log{Index: 5}, &raft.Log{Index: 5})},
+		"more than raft sends":       {methodAppend, appendOf(0, many...)},
+		"obsolete type":              {methodAppend, appendOf(4, &raft.Log{Index: 5, Type: raft.LogAddPeerDeprecated})},
+		"unknown type":               {methodAppend, appendOf(4, &raft.Log{Index: 5, Type: 77})},
+		"unreadable configuration":   {methodAppend, appendOf(4, &raft.Log{Index: 5, Type: raft.LogConfiguration, Data: []byte{0x9f}})},
+		"snapshot with peers":        {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.SnapshotVersion = 0 })},
+		"snapshot of negative size":  {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Size = -1 })},
+		"snapshot, no configuration": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Configuration = nil })},
+		"cut short":                  {methodVote, encodeVote(nil, &raft.RequestVoteRequest{RPCHeader: header})[:5]},
+	}
+	for name, test := range tests {
+		_, err := decodeRequest(test.method, test.b)
+		require.Error(t, err, name)
+	}
+}
+
+// FuzzMessages feeds every decoder: none may panic, and what one accepts must survive the round trip.
+func FuzzMessages(f *testing.F) {
+	for _, m := range messages() {
+		kind, b := encode(m)
+		f.Add(kind, b)
+	}
+	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
+		m, err := redecode(kind, b)
+		if err != nil {
+			return
+		}
+		_, b = encode(m)
+		again, err := redecode(kind, b)
+		require.NoError(t, err)
+		_, c := encode(again)
+		require.Equal(t, b, c)
+	})
+}

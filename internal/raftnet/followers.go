@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftnet
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A follower is what is known of a peer. All but target and contacted is of the
+// transport's term, and forgotten when that changes.
+type follower struct {
+	target    raft.ServerAddress // where raft last sent an append
+	contacted time.Time          // when it last answered anything
+
+	// index and term are the highest entry that the peer has acknowledged: its log
+	// and ours are the same up to there for as long as this term lasts.
+	index, term uint64
+	told        uint64 // the highest LeaderCommitIndex that it was sent and did not fail to take
+	nudging     bool   // a goroutine sends it nudges
+	mark        uint64 // of the newest append that it answered with success
+}
+
+// follower returns the books on a peer. It is called with t.mu held.
+func (t *Transport) follower(id raft.ServerID) *follower {
+	f := t.followers[id]
+	if f == nil {
+		f = &follower{}
+		t.followers[id] = f
+	}
+	return f
+}
+
+// enter begins a term, if it is a new one. It is called with t.mu held.
+func (t *Transport) enter(term uint64) {
+	if term <= t.term {
+		return
+	}
+	t.term, t.commit = term, 0
+	for _, f := range t.followers {
+		// A goroutine that sends nudges sees the new term and ends by itself.
+		*f = follower{target: f.target, contacted: f.contacted, nudging: f.nudging}
+	}
+}
+
+// sending notes that an append is about to go out and returns its mark.
+func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest) (mark uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.enter(req.Term)
+	f := t.follower(id)
+	f.target = target
+	if req.Term == t.term {
+		f.told = max(f.told, req.LeaderCommitIndex)
+	}
+	t.sent++
+	return t.sent
+}
+
+// answered notes how an append ended.
+func (t *Transport) answered(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, mark uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.follower(id)
+	if err == nil {
+		f.contacted = time.Now()
+		t.enter(resp.Term)
+	}
+	if req.Term != t.term {
+		return
+	}
+	if err != nil || !resp.Success {
+		f.told = 0
+		return
+	}
+	index, term := req.PrevLogEntry, req.PrevLogTerm
+	if n := len(req.Entries); n > 0 {
+		index, term = req.Entries[n-1].Index, req.Entries[n-1].Term
+	}
+	if index > f.index {
+		f.index, f.term = index, term
+	}
+	if mark > f.mark {
+		f.mark = mark
+		if t.confirmed != nil {
+			close(t.confirmed)
+			t.confirmed = nil
+		}
+	}
+	t.nudge(id, f)
+}
+
+func (t *Transport) contact(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.follower(id).contacted = time.Now()
+}
+
+// Committed says that this node, leading in term, may tell its followers to commit up to
+// index. Each follower that has acknowledged enough of the log hears of it at once, or as soon as it has. It
+// does not block.
+func (t *Transport) Committed(term, index uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.enter(term)
+	if term != t.term || index <= t.commit {
+		return
+	}
+	t.commit = index
+	for id, f := range t.followers {
+		t.nudge(id, f)
+	}
+}
+
+// nudge sees to it that the follower hears of the commit index. It is called with t.mu held.
+func (t *Transport) nudge(id raft.ServerID, f *follower) {
+	if f.nudging || t.ctx.Err() != nil {
+		return
+	}
+	req := t.due(f)
+	if req == nil {
+		return
+	}
+	f.nudging = true
+	t.running.Go(func() {
+		for req != nil {
+			req = t.sendNudge(id, req)
+		}
+	})
+}
+
+// due returns the nudge that the follower needs, or nil. It is called with t.mu held.
+func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
+	commit := min(t.commit, f.index)
+	if commit <= f.told {
+		return nil
+	}
+	// Without an entry that the follower has acknowledged in this term as the previous one, raft at the other end
+	// would compare nothing, and commit whatever it has.
+	return &raft.AppendEntriesRequest{
+		RPCHeader:         t.header,
+		Term:              t.term,
+		Leader:            t.header.Addr,
+		PrevLogEntry:      f.index,
+		PrevLogTerm:       f.term,
+		LeaderCommitIndex: commit,
+	}
+}
+
+// sendNudge sends a nudge and returns the next, or nil when none is due or this one failed: then the follower's
+// next success tries again.
+func (t *Transport) sendNudge(id raft.ServerID, req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+	t.mu.Lock()
+	target := t.followers[id].target
+	t.mu.Unlock()
+	var resp raft.AppendEntriesResponse
+	err := t.append(id, target, req, 0, &resp)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[id]
+	if err == nil && resp.Success && t.ctx.Err() == nil {
+		if next := t.due(f); next != nil {
+			return next
+		}
+	}
+	f.nudging = false
+	return nil
+}
+
+// Mark returns the present as Confirmed counts it: appends that are sent later have a later mark.
+func (t *Transport) Mark() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sent
+}
+
+// Confirmed returns how many of the voters, this node aside, have answered with success an
+// append of this term that was sent after mark: so many knew no later term at some moment since. Zero if
+// a later term is known.
+func (t *Transport) Confirmed(term, mark uint64, voters []raft.ServerID) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if term != t.term {
+		return 0
+	}
+	n := 0
+	for id, f := range t.followers {
+		if f.mark > mark && slices.Contains(voters, id) {
+			n++
+		}
+	}
+	return n
+}
+
+// Watch returns a channel that is closed when Confirmed may next return more. Take it before asking.
+func (t *Transport) Watch() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.confirmed == nil {
+		t.confirmed = make(chan struct{})
+	}
+	return t.confirmed
+}
+
+// Reachable returns how many peers have answered a request of this node within that time.
+func (t *Transport) Reachable(within time.Duration) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for _, f := range t.followers {
+		if !f.contacted.IsZero() && time.Since(f.contacted) <= within {
+			n++
+		}
+	}
+	return n
+}

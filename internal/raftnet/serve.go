@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftnet
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+// errApplied: a snapshot would move the state machine back.
+var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
+
+// Serve hands the requests of a connection to raft, one after the other, and sends
+// the answers back. It returns when ctx ends, the connection breaks or brings what is no request of its
+// member, or on Close. The connection is left to the caller to close.
+func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
+	if !t.begin() {
+		return
+	}
+	defer t.running.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(t.ctx, cancel)()
+	defer c.Guard(ctx)(nil)
+
+	peer := fmt.Appendf(nil, "%016x", c.Peer())
+	for {
+		method, payload, err := c.Receive()
+		if err != nil {
+			return
+		}
+		req, err := decodeRequest(method, payload)
+		if err != nil || !bytes.Equal(req.header.ID, peer) {
+			return
+		}
+		if t.serve(ctx, c, req) != nil {
+			return
+		}
+	}
+}
+
+// An inbound is a request on its way to raft and back.
+type inbound struct {
+	command any
+	header  *raft.RPCHeader
+	encode  func(b []byte, response any) []byte
+}
+
+func decodeRequest(method byte, b []byte) (*inbound, error) {
+	switch method {
+	case methodAppend:
+		m, err := decodeAppend(b)
+		return request(m, err, encodeAppendResponse)
+	case methodVote:
+		m, err := decodeVote(b)
+		return request(m, err, encodeVoteResponse)
+	case methodPreVote:
+		m, err := decodePreVote(b)
+		return request(m, err, encodePreVoteResponse)
+	case methodTimeoutNow:
+		m, err := decodeTimeoutNow(b)
+		return request(m, err, encodeTimeoutNowResponse)
+	case methodSnapshot:
+		m, err := decodeSnapshot(b)
+		return request(m, err, encodeSnapshotResponse)
+	}
+	return nil, fmt.Errorf("%w: method %d", errMalformed, method)
+}
+
+func request[Response any](command raft.WithRPCHeader, err error, encode func([]byte, *Response) []byte) (*inbound, error) {
+	if err != nil {
+		return nil, err
+	}
+	header := command.GetRPCHeader()
+	return &inbound{
+		command: command,
+		header:  &header,
+		encode: func(b []byte, response any) []byte {
+			r, _ := response.(*Response)
+			if r == nil {
+				r = new(Response)
+			}
+			return encode(b, r)
+		},
+	}, nil
+}
+
+// serve answers one request. An error ends the connection.
+func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
+	answer := make(chan raft.RPCResponse, 1)
+	req := raft.RPC{Command: in.command, RespChan: answer}
+	var body *installation
+	limit := t.cfg.Timeout
+	switch m := in.command.(type) {
+	case *raft.AppendEntriesRequest:
+		t.mu.Lock()
+		t.enter(m.Term)
+		following := t.install.answersFor(m)
+		t.mu.Unlock()
+		if following {
+			resp := &raft.AppendEntriesResponse{RPCHeader: t.header, Term: m.Term, Success: true}
+			return c.Send(replyDone, func(b []byte) []byte { return encodeAppendResponse(b, resp) })
+		}
+		if len(m.Entries) > 0 {
+			limit *= patience
+		}
+	case *raft.InstallSnapshotRequest:
+		limit *= patience
+		body = &installation{transport: t, conn: c, request: m, rest: m.Size, answer: answer}
+		req.Reader = body
+	}
+
+	// A main loop that takes nothing for so long is stuck, and whoever asked has given up.
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case t.consumer <- req:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return context.DeadlineExceeded
+	}
+
+	for {
+		timer.Reset(t.cfg.Timeout)
+		select {
+		case resp := <-answer:
+			if body != nil {
+				body.finish()
+			}
+			return send(c, in, resp, body)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			if body != nil && body.received.Load() {
+				if err := c.Send(replyWorking, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func send(c *rpc.Conn, in *inbound, resp raft.RPCResponse, body *installation) error {
+	err := resp.Error
+	if err != nil {
+		err = c.Send(replyError, func(b []byte) []byte { return append(b, resp.Error.Error()...) })
+	} else {
+		err = c.Send(replyDone, func(b []byte) []byte { return in.encode(b, resp.Response) })
+	}
+	if err == nil && body != nil && !body.received.Load() {
+		return io.ErrUnexpectedEOF // what is left of the body would be taken for requests
+	}
+	return err
+}
+
+// An installation is a snapshot on its way into raft, whose main loop reads the body and does nothing else
+// until it answers.
+type installation struct {
+	transport *Transport
+	conn      *rpc.Conn
+	request   *raft.InstallSnapshotRequest
+	answer    chan raft.RPCResponse
+	received  atomic.Bool // all of the body
+
+	// The rest is raft's main loop's alone.
+	begun bool
+	rest  int64
+	chunk []byte
+	err   error
+}
+
+// answersFor reports whether the heartbeat's sender is who sent the snapshot that raft
+// is copying. Raft follows it, but cannot say so before the end. It is called with the transport's mu held.
+func (i *installation) answersFor(m *raft.AppendEntriesRequest) bool {
+	return i != nil && len(i.answer) == 0 &&
+		len(m.Entries) == 0 && m.PrevLogEntry == 0 && m.LeaderCommitIndex == 0 &&
+		m.Term == i.request.Term && bytes.Equal(m.ID, i.request.ID)
+}
+
+// Read is called by raft.
+func (i *installation) Read(p []byte) (int, error) {
+	if !i.begun {
+		i.begun = true
+		i.err = i.begin()
+	}
+	for i.err == nil && len(i.chunk) == 0 {
+		i.err = i.next()
+	}
+	if i.err != nil {
+		return 0, i.err
+	}
+	n := copy(p, i.chunk)
+	i.chunk = i.chunk[n:]
+	return n, nil
+}
+
+// begin makes the transport answer the leader's heartbeats. Raft reads the body also of a snapshot
+// that it has refused, and then as one of a later term: it must not seem to follow the sender.
+func (i *installation) begin() error {
+	t := i.transport
+	if t.cfg.Applied != nil && t.cfg.Applied() >= i.request.LastLogIndex {
+		return errApplied
+	}
+	if t.cfg.Term == nil || t.cfg.Term() != i.request.Term {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.install = i
+	return nil
+}
+
+// next receives a chunk, or returns io.EOF after the last.
+func (i *installation) next() error {
+	if i.rest == 0 {
+		i.received.Store(true)
+		return io.EOF
+	}
+	stalled := time.AfterFunc(patience*i.transport.cfg.Timeout, func() { i.conn.Close() })
+	method, chunk, err := i.conn.Receive()
+	stalled.Stop()
+	if err != nil {
+		return err
+	}
+	if method != methodChunk || len(chunk) == 0 || int64(len(chunk)) > i.rest {
+		return fmt.Errorf("%w: snapshot chunk", errMalformed)
+	}
+	i.rest -= int64(len(chunk))
+	i.chunk = chunk
+	return nil
+}
+
+// finish is called when raft has answered.
+func (i *installation) finish() {
+	t := i.transport
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.install == i {
+		t.install = nil
+	}
+}

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package raftnet carries raft's messages between nodes, over connections of
+// package rpc. Beyond raft's own transport it bounds the commit index of every append by
+// what the append covers, tells followers of a new commit index at once, keeps
+// what a leader needs to know that it still leads, and takes heartbeats through
+// raft's main loop: hashicorp/raft's shortcut past it changes raft's state while that is in use.
+package raftnet
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+// The methods of a request, and the kinds of a reply.
+const (
+	methodAppend byte = iota + 1
+	methodVote
+	methodPreVote
+	methodTimeoutNow
+	methodSnapshot // followed by as many methodChunk frames as its size takes
+	methodChunk
+
+	replyDone    byte = 0
+	replyError   byte = 1 // with a text
+	replyWorking byte = 2 // the reply to a snapshot takes longer: wait on
+)
+
+const (
+	// patience is how many times Config.Timeout a peer may take where it has to wait for its disk.
+	patience = 10
+	// appendBytes is how much one append carries at most, unless a single entry is larger: what raft hands
+	// over beyond that goes in several, so that neither side needs room for all of it.
+	appendBytes = 4 << 20
+	chunkBytes  = 256 << 10
+)
+
+// Config describes a Transport.
+type Config struct {
+	// Self and Addr are this node as raft knows it. A ServerID is the member ID as 16 hex digits.
+	Self raft.ServerID
+	Addr raft.ServerAddress
+	// Client reaches the peers; nil: there are none.
+	Client *rpc.Client
+	// Timeout bounds a request that needs no disk: the election timeout. Those that do may take
+	// ten times as long, and a second more for each MiB. Defaults to 1 s.
+	Timeout time.Duration
+	// Resolve returns the address to dial for a member, or nothing for the one that raft has on record. nil: always
+	// that.
+	Resolve func(member uint64) string
+	// Applied returns the index that the state machine has come to: a snapshot that would move it back is
+	// refused. nil: none is.
+	Applied func() uint64
+	// Term returns raft's current term, without waiting for its main loop. With it the Transport answers the leader's
+	// heartbeats while that loop installs a snapshot. nil: they wait.
+	Term func() uint64
+}
+
+// A Transport is a raft.Transport. All methods may be called concurrently.
+type Transport struct {
+	cfg      Config
+	header   raft.RPCHeader
+	consumer chan raft.RPC
+	ctx      context.Context // ends with Close
+	end      context.CancelCauseFunc
+	running  sync.WaitGroup // Serve and nudges
+
+	mu        sync.Mutex
+	term      uint64 // the newest in which this node sent appends, or was told of
+	commit    uint64 // of that term, from Committed
+	sent      uint64 // how many appends were sent: see Mark
+	followers map[raft.ServerID]*follower
+	confirmed chan struct{} // closed at the next confirmation; nil while nobody watches
+	install   *installation // the snapshot that raft's main loop is copying, if any
+}
+
+// Without these methods raft would do without pre-vote, or not close the transport, and hardly say so.
+var (
+	_ raft.Transport   = (*Transport)(nil)
+	_ raft.WithPreVote = (*Transport)(nil)
+	_ raft.WithClose   = (*Transport)(nil)
+)
+
+// New returns a Transport. It starts nothing.
+func New(cfg Config) *Transport {
+	cfg.Timeout = cmp.Or(cfg.Timeout, time.Second)
+	t := &Transport{
+		cfg: cfg,
+		header: raft.RPCHeader{
+			ProtocolVersion: raft.ProtocolVersionMax,
+			ID:              []byte(cfg.Self),
+			Addr:            []byte(cfg.Addr),
+		},
+		consumer:  make(chan raft.RPC),
+		followers: map[raft.ServerID]*follower{},
+	}
+	t.ctx, t.end = context.WithCancelCause(context.Background())
+	return t
+}
+
+// Close ends every request in either direction with raft.ErrTransportShutdown and waits until
+// each Serve has returned. It is idempotent.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	t.end(raft.ErrTransportShutdown)
+	t.mu.Unlock()
+	t.running.Wait()
+	return nil
+}
+
+// begin counts a goroutine that Close waits for; false after Close.
+func (t *Transport) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() != nil {
+		return false
+	}
+	t.running.Add(1)
+	return true
+}
+
+// Consumer returns the channel of inbound requests.
+func (t *Transport) Consumer() <-chan raft.RPC { return t.consumer }
+
+// Self returns this node's ID.
+func (t *Transport) Self() raft.ServerID { return t.cfg.Self }
+
+// LocalAddr returns this node's address.
+func (t *Transport) LocalAddr() raft.ServerAddress { return t.cfg.Addr }
+
+// EncodePeer returns the address as bytes.
+func (t *Transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+
+// DecodePeer is the reverse of EncodePeer.
+func (t *Transport) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
+
+// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every request.
+func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
+func (t *Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// Elect makes this node's own raft stand for election at once. It blocks until raft has taken the request,
+// or Close.
+func (t *Transport) Elect() {
+	req := raft.RPC{
+		Command:  &raft.TimeoutNowRequest{RPCHeader: t.header},
+		RespChan: make(chan raft.RPCResponse, 1),
+	}
+	select {
+	case t.consumer <- req:
+	case <-t.ctx.Done():
+	}
+}
+
+// AppendEntries sends entries to a follower, as several appends where they are many, or a heartbeat. Neither args nor
+// its entries are changed.
+func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	part := *args
+	for rest := args.Entries; ; {
+		n, size := fitting(rest)
+		part.Entries, rest = rest[:n], rest[n:]
+		// Raft at the other end commits up to this index whatever the append covers: beyond it may be
+		// entries of its own that nobody else has.
+		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n))
+		if err := t.append(id, target, &part, size, resp); err != nil {
+			return err
+		}
+		if len(rest) == 0 || !resp.Success {
+			return nil
+		}
+		last := part.Entries[n-1]
+		part.PrevLogEntry, part.PrevLogTerm = last.Index, last.Term
+	}
+}
+
+// fitting returns how many of the entries go in one append, and about how large they are.
+func fitting(entries []*raft.Log) (n, size int) {
+	for _, entry := range entries {
+		next := size + len(entry.Data) + len(entry.Extensions)
+		if n > 0 && next > appendBytes {
+			break
+		}
+		n, size = n+1, next
+	}
+	return n, size
+}
+
+// append sends one append and keeps the books on it.
+func (t *Transport) append(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, size int, resp *raft.AppendEntriesResponse) error {
+	mark := t.sending(id, target, req)
+	limit := t.cfg.Timeout
+	if len(req.Entries) > 0 {
+		limit = patience*limit + rpc.Transfer(size)
+	}
+	err := t.call(id, target, limit, methodAppend,
+		func(b []byte) []byte { return encodeAppend(b, req) },
+		func(b []byte) error { return decodeAppendResponse(b, resp) })
+	t.answered(id, req, resp, mark, err)
+	return err
+}
+
+// RequestVote asks a member for its vote.
+func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return t.quick(id, target, methodVote,
+		func(b []byte) []byte { return encodeVote(b, args) },
+		func(b []byte) error { return decodeVoteResponse(b, resp) })
+}
+
+// RequestPreVote asks a member whether it would vote.
+func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.quick(id, target, methodPreVote,
+		func(b []byte) []byte { return encodePreVote(b, args) },
+		func(b []byte) error { return decodePreVoteResponse(b, resp) })
+}
+
+// TimeoutNow makes a member stand for election at once.
+func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.quick(id, target, methodTimeoutNow,
+		func(b []byte) []byte { return encodeTimeoutNow(b, args) },
+		func(b []byte) error { return decodeTimeoutNowResponse(b, resp) })
+}
+
+func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte, encode func([]byte) []byte, decode func([]byte) error) error {
+	err := t.call(id, target, t.cfg.Timeout, method, encode, decode)
+	if err == nil {
+		t.contact(id)
+	}
+	return err
+}
+
+// call sends a request and decodes its reply, within limit.
+func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time.Duration, method byte, encode func([]byte) []byte, decode func([]byte) error) error {
+	ctx, cancel := context.WithTimeout(t.ctx, limit)
+	defer cancel()
+	for {
+		conn, err := t.open(ctx, id, target)
+		if err != nil {
+			return err
+		}
+		kind, payload, err := conn.Exchange(ctx, method, encode)
+		if err != nil {
+			conn.Release()
+			if conn.Reused() && ctx.Err() == nil && !errors.Is(err, rpc.ErrTooLarge) {
+				// The peer has restarted since the connection was last used. All of raft's
+				// requests may be repeated.
+				continue
+			}
+			return err
+		}
+		err = decodeReply(kind, payload, decode)
+		if errors.Is(err, errMalformed) {
+			conn.Close()
+		} else {
+			conn.Release()
+		}
+		return err
+	}
+}
+
+func (t *Transport) open(ctx context.Context, id raft.ServerID, target raft.ServerAddress) (*rpc.Conn, error) {
+	member, err := strconv.ParseUint(string(id), 16, 64)
+	if err != nil || t.cfg.Client == nil {
+		return nil, fmt.Errorf("raftnet: no way to reach %q at %q", id, target)
+	}
+	addr := string(target)
+	if t.cfg.Resolve != nil {
+		addr = cmp.Or(t.cfg.Resolve(member), addr)
+	}
+	return t.cfg.Client.Open(ctx, rpc.Peer{ID: member, Addr: addr}, rpc.LaneRaft)
+}
+
+func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
+	switch kind {
+	case replyDone:
+		if err := decode(payload); err != nil {
+			return fmt.Errorf("%w: reply: %w", errMalformed, err)
+		}
+		return nil
+	case replyError:
+		return errors.New(string(payload))
+	}
+	return fmt.Errorf("%w: reply of kind %d", errMalformed, kind)
+}
+
+// InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as the peer makes
+// progress.
+func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	defer cancel(nil)
+	limit := patience*t.cfg.Timeout + rpc.Transfer(chunkBytes)
+	stalled := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+	defer stalled.Stop()
+
+	conn, err := t.open(ctx, id, target)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	release := conn.Guard(ctx)
+	kind, payload, err := stream(conn, args, data, func() { stalled.Reset(limit) })
+	if err = release(err); err != nil {
+		conn.Close()
+		return err
+	}
+	t.contact(id)
+	return decodeReply(kind, payload, func(b []byte) error { return decodeSnapshotResponse(b, resp) })
+}
+
+// stream sends a snapshot and waits for the reply. It calls progress at each step.
+func stream(conn *rpc.Conn, args *raft.InstallSnapshotRequest, data io.Reader, progress func()) (byte, []byte, error) {
+	if err := conn.Send(methodSnapshot, func(b []byte) []byte { return encodeSnapshot(b, args) }); err != nil {
+		return 0, nil, err
+	}
+	chunk := make([]byte, min(args.Size, chunkBytes))
+	for rest := args.Size; rest > 0; rest -= int64(len(chunk)) {
+		chunk = chunk[:min(rest, chunkBytes)]
+		if _, err := io.ReadFull(data, chunk); err != nil {
+			return 0, nil, fmt.Errorf("raftnet: reading the snapshot: %w", err)
+		}
+		if err := conn.Send(methodChunk, func(b []byte) []byte { return append(b, chunk...) }); err != nil {
+			return 0, nil, err
+		}
+		progress()
+	}
+	for {
+		kind, payload, err := conn.Receive()
+		if err != nil || kind != replyWorking {
+			return kind, payload, err
+		}
+		progress()
+	}
+}

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// ErrClosed: the client or server has been closed.
+var ErrClosed = errors.New("rpc: closed")
+
+// A Network makes connections. A layer of encryption is a Network around another.
+type Network interface {
+	// Listen announces on addr, a host:port.
+	Listen(addr string) (net.Listener, error)
+	// Dial connects to addr. It returns when ctx ends.
+	Dial(ctx context.Context, addr string) (net.Conn, error)
+}
+
+// A Peer is a member and the address at which it is said to be.
+type Peer struct {
+	ID   uint64
+	Addr string
+}
+
+// A RemoteError is what the other node's Handler returned instead of a reply. A Handler
+// that returns one chooses the code; any other error travels with code 0.
+type RemoteError struct {
+	Code byte
+	Text string
+}
+
+func (e *RemoteError) Error() string { return e.Text }
+
+// A Client makes connections to other nodes and calls on them. It keeps a few idle
+// connections for each peer and lane. Its methods may be called concurrently.
+type Client struct {
+	network Network
+	id      Identity
+	limits  Limits
+	pool    *pool
+}
+
+// NewClient returns a Client that speaks for id.
+func NewClient(nw Network, id Identity) *Client {
+	return &Client{network: nw, id: id, limits: Limits{}.withDefaults(), pool: newPool()}
+}
+
+// Call sends a request to peer's Handler and returns its reply, which is the
+// caller's. It blocks until the reply is there or ctx ends. A *RemoteError comes
+// from the Handler; after ErrTooLarge, an error of the handshake (ErrClusterMismatch,
+// ErrMemberMismatch, ErrVersion) or a *DialError the request was not sent; after any
+// other the Handler may have seen it.
+func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
+	conn, err := c.Open(ctx, peer, LaneCall)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	status, payload, err := conn.Exchange(ctx, method, func(b []byte) []byte { return append(b, req...) })
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	switch status {
+	case statusOK:
+		return payload, nil
+	case statusError:
+		return nil, decodeRemoteError(payload)
+	}
+	conn.Close()
+	return nil, fmt.Errorf("%w: status %d", ErrMalformed, status)
+}
+
+// A DialError says that a peer could not be reached: nothing was sent to it.
+type DialError struct {
+	Peer Peer
+	Err  error
+}
+
+func (e *DialError) Error() string {
+	return fmt.Sprintf("rpc: no connection to %016x at %s: %v", e.Peer.ID, e.Peer.Addr, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Open returns a connection to peer on the lane, an idle one or a new one. The
+// caller ends with its Release or Close. Every error is a *DialError, around an
+// error of the handshake, ctx's cause, ErrClosed, or the network's error.
+func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) {
+	s := slot{peer, lane}
+	if conn := c.pool.take(s); conn != nil {
+		return conn, nil
+	}
+	conn, err := c.dial(ctx, s)
+	if err != nil {
+		return nil, &DialError{peer, c.explain(ctx, err)}
+	}
+	return conn, nil
+}
+
+func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.pool.ctx, func() { cancel(ErrClosed) })()
+
+	nc, err := c.network.Dial(ctx, s.peer.Addr)
+	if err != nil {
+		return nil, err
+	}
+	conn := newConn(nc, s.lane, s.peer.ID, c.limits)
+	release := conn.Guard(ctx)
+	nc.SetDeadline(time.Now().Add(c.limits.Handshake))
+	err = release(c.introduce(conn, s))
+	if err == nil && !c.pool.adopt(conn, s) {
+		err = ErrClosed
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	nc.SetDeadline(time.Time{})
+	return conn, nil
+}
+
+// introduce is the caller's half of the handshake.
+func (c *Client) introduce(conn *Conn, s slot) error {
+	ours := hello{version: version, id: c.id, to: s.peer.ID}
+	if _, err := conn.net.Write(ours.append([]byte{s.lane})); err != nil {
+		return err
+	}
+	answer, err := readHello(conn.reader)
+	if err != nil {
+		return unexpected(err)
+	}
+	return c.id.judgeAnswer(answer, s.peer.ID)
+}
+
+// explain prefers the reason why a connection was broken on this side to what its breaking looks like.
+func (c *Client) explain(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case c.pool.ctx.Err() != nil:
+		return ErrClosed
+	}
+	return err
+}
+
+// Close breaks every connection and ends every call with ErrClosed.
+func (c *Client) Close() error {
+	c.pool.close()
+	return nil
+}
+
+// A slot is what idle connections are kept by.
+type slot struct {
+	peer Peer
+	lane byte
+}
+
+const (
+	keepIdle = 4               // connections in each slot
+	idleTime = 2 * time.Minute // then one is closed when another comes back
+)
+
+// A pool has the connections of a client.
+type pool struct {
+	ctx   context.Context // ends with close
+	end   context.CancelFunc
+	mu    sync.Mutex
+	open  map[*Conn]struct{}
+	idle  map[slot][]*Conn
+	swept time.Time
+}
+
+func newPool() *pool {
+	p := &pool{open: map[*Conn]struct{}{}, idle: map[slot][]*Conn{}}
+	p.ctx, p.end = context.WithCancel(context.Background())
+	return p
+}
+
+// adopt makes a new connection the pool's; false when that is closed.
+func (p *pool) adopt(c *Conn, s slot) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return false
+	}
+	c.home, c.slot = p, s
+	p.open[c] = struct{}{}
+	return true
+}
+
+// take returns the idle connection that was used last, or nil.
+func (p *pool) take(s slot) *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := p.idle[s]
+	if len(idle) == 0 {
+		return nil
+	}
+	last := len(idle) - 1
+	c := idle[last]
+	idle[last] = nil
+	p.idle[s] = idle[:last]
+	c.reused = true
+	return c
+}
+
+func (p *pool) put(c *Conn) {
+	now := time.Now()
+	p.mu.Lock()
+	spare := p.sweep(now)
+	if idle := p.idle[c.slot]; len(idle) < keepIdle && p.ctx.Err() == nil {
+		c.idle = now
+		p.idle[c.slot] = append(idle, c)
+	} else {
+		spare = append(spare, c)
+	}
+	p.mu.Unlock()
+	for _, c := range spare {
+		c.Close()
+	}
+}
+
+// sweep takes out what has been idle for long, so that members who left are forgotten. It is called
+// with p.mu held, and looks around only now and then.
+func (p *pool) sweep(now time.Time) (old []*Conn) {
+	if now.Sub(p.swept) < idleTime/2 {
+		return nil
+	}
+	p.swept = now
+	for s, idle := range p.idle {
+		n := 0
+		for n < len(idle) && now.Sub(idle[n].idle) >= idleTime {
+			n++
+		}
+		old = append(old, idle[:n]...)
+		if n == len(idle) {
+			delete(p.idle, s)
+		} else {
+			p.idle[s] = append([]*Conn(nil), idle[n:]...)
+		}
+	}
+	return old
+}
+
+// flush closes the idle connections of a slot.
+func (p *pool) flush(s slot) {
+	p.mu.Lock()
+	idle := p.idle[s]
+	delete(p.idle, s)
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.Close()
+	}
+}
+
+func (p *pool) forget(c *Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, c)
+}
+
+func (p *pool) close() {
+	p.end()
+	p.mu.Lock()
+	open := p.open
+	p.open, p.idle = map[*Conn]struct{}{}, map[slot][]*Conn{}
+	p.mu.Unlock()
+	for c := range open {
+		c.Close()
+	}
+}

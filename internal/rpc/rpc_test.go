@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/memnet"
+)
+
+const addr = "server:1"
+
+var (
+	serverID = Identity{Cluster: 7, Member: 1}
+	clientID = Identity{Cluster: 7, Member: 2}
+)
+
+func echo(_ context.Context, _ uint64, method byte, req []byte) ([]byte, error) {
+	return append([]byte{method}, req...), nil
+}
+
+func serve(t *testing.T, n *memnet.Network, cfg ServerConfig) *Server {
+	t.Helper()
+	l, err := n.Listen(addr)
+	require.NoError(t, err)
+	if cfg.Identity == (Identity{}) {
+		cfg.Identity = serverID
+	}
+	if cfg.Call == nil {
+		cfg.Call = echo
+	}
+	return Serve(l, cfg)
+}
+
+// bubble runs f on a network in a bubble, whose end finds every goroutine that is left.
+func bubble(t *testing.T, f func(t *testing.T, n *memnet.Network)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, memnet.New()) })
+}
+
+func TestCall(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		var connections atomic.Int32
+		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, from uint64, method byte, req []byte) ([]byte, error) {
+			require.Equal(t, clientID.Member, from)
+			switch method {
+			case 1:
+				return nil, &RemoteError{Code: 9, Text: "no"}
+			case 2:
+				return nil, errors.New("plain")
+			}
+			return echo(ctx, from, method, req)
+		}})
+		c := NewClient(counting{n, &connections}, clientID)
+		peer := Peer{serverID.Member, addr}
+		for _, size := range []int{0, 1, 4096, firstRead, firstRead + 1, 3 << 20} {
+			req := bytes.Repeat([]byte("x"), size)
+			resp, err := c.Call(t.Context(), peer, 3, req)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(append([]byte{3}, req...), resp))
+		}
+		var remote *RemoteError
+		_, err := c.Call(t.Context(), peer, 1, nil)
+		require.ErrorAs(t, err, &remote)
+		require.Equal(t, RemoteError{9, "no"}, *remote)
+		_, err = c.Call(t.Context(), peer, 2, nil)
+		require.ErrorAs(t, err, &remote)
+		require.Equal(t, RemoteError{0, "plain"}, *remote)
+		_, err = c.Call(t.Context(), peer, 3, make([]byte, 80<<20+1))
+		require.ErrorIs(t, err, ErrTooLarge)
+		require.EqualValues(t, 1, connections.Load(), "one connection served them all")
+		require.NoError(t, c.Close())
+		_, err = c.Call(t.Context(), peer, 3, nil)
+		require.ErrorIs(t, err, ErrClosed)
+		require.NoError(t, s.Close())
+		require.NoError(t, s.Close())
+	})
+}
+
+// counting counts the dials of a network.
+type counting struct {
+	*memnet.Network
+	dials *atomic.Int32
+}
+
+func (c counting) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	c.dials.Add(1)
+	return c.Network.Dial(ctx, addr)
+}
+
+func TestReplyTooLarge(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{Limits: Limits{CallBytes: 100}, Call: func(context.Context, uint64, byte, []byte) ([]byte, error) {
+			return make([]byte, 101), nil
+		}})
+		defer s.Close()
+		c := NewClient(n, clientID)
+		defer c.Close()
+		var remote *RemoteError
+		_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 0, nil)
+		require.ErrorAs(t, err, &remote)
+		require.Contains(t, remote.Text, "too large")
+		_, err = c.Call(t.Context(), Peer{serverID.Member, addr}, 0, make([]byte, 101))
+		require.Error(t, err, "the server hangs up on what is too large for it")
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	tests := map[string]struct {
+		caller Identity
+		to     uint64
+		want   error
+	}{
+		"cluster": {Identity{8, 2}, 1, ErrClusterMismatch},
+		"member":  {Identity{7, 2}, 3, ErrMemberMismatch},
+		"nobody":  {Identity{7, 2}, 0, ErrMemberMismatch},
+		"both":    {Identity{8, 2}, 3, ErrClusterMismatch},
+	}
+	for name, test := range tests {
+		for _, lane := range []byte{LaneCall, LaneRaft} {
+			t.Run(name+string(lane), func(t *testing.T) {
+				bubble(t, func(t *testing.T, n *memnet.Network) {
+					refused := make(chan error, 1)
+					s := serve(t, n, ServerConfig{
+						Call:    func(context.Context, uint64, byte, []byte) ([]byte, error) { panic("reached") },
+						Raft:    func(context.Context, *Conn) { panic("reached") },
+						Refused: func(_ net.Addr, err error) { refused <- err },
+					})
+					defer s.Close()
+					c := NewClient(n, test.caller)
+					defer c.Close()
+					_, err := c.Open(t.Context(), Peer{test.to, addr}, lane)
+					require.ErrorIs(t, err, test.want)
+					var dial *DialError
+					require.ErrorAs(t, err, &dial)
+					require.ErrorIs(t, <-refused, test.want)
+				})
+			})
+		}
+	}
+}
+
+func TestVersionMismatch(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		refused := make(chan error, 1)
+		s := serve(t, n, ServerConfig{Refused: func(_ net.Addr, err error) { refused <- err }})
+		defer s.Close()
+		nc, err := n.Dial(t.Context(), addr)
+		require.NoError(t, err)
+		newer := hello{version: version + 1, id: clientID, to: serverID.Member}
+		nc.Write(newer.append([]byte{LaneCall}))
+		answer, err := readHello(nc)
+		require.NoError(t, err)
+		require.ErrorIs(t, clientID.judgeAnswer(answer, serverID.Member), ErrVersion)
+		require.ErrorIs(t, <-refused, ErrVersion)
+		require.ErrorIs(t, clientID.judgeAnswer(hello{version: version + 1}, 1), ErrVersion)
+	})
+}
+
+func TestImpostor(t *testing.T) {
+	// A server that accepts whomever, but is not who was meant.
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		for _, id := range []Identity{{7, 3}, {8, 1}} {
+			require.Error(t, clientID.judgeAnswer(hello{version: version, id: id}, serverID.Member))
+		}
+		require.NoError(t, clientID.judgeAnswer(hello{version: version, id: serverID}, serverID.Member))
+		require.Error(t, clientID.judgeAnswer(hello{version: version, id: serverID, verdict: 99}, serverID.Member))
+	})
+}
+
+func TestCancelEndsCall(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, _ uint64, method byte, _ []byte) ([]byte, error) {
+			if method == 1 {
+				<-ctx.Done()
+			}
+			return nil, ctx.Err()
+		}})
+		c := NewClient(n, clientID)
+		peer := Peer{serverID.Member, addr}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := c.Call(ctx, peer, 1, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+		_, err = c.Call(t.Context(), peer, 0, nil)
+		require.NoError(t, err, "the next call has another connection")
+
+		failed := make(chan error)
+		go func() {
+			_, err := c.Call(t.Context(), peer, 1, nil)
+			failed <- err
+		}()
+		synctest.Wait()
+		c.Close()
+		require.ErrorIs(t, <-failed, ErrClosed)
+		require.NoError(t, s.Close())
+	})
+}
+
+func TestCancelEndsDial(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		l, err := n.Listen(addr) // nobody accepts, so the handshake hangs
+		require.NoError(t, err)
+		defer l.Close()
+		c := NewClient(n, clientID)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = c.Call(ctx, Peer{1, addr}, 0, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		start := time.Now()
+		_, err = c.Call(t.Context(), Peer{1, addr}, 0, nil)
+		require.Error(t, err)
+		require.Equal(t, 5*time.Second, time.Since(start), "a handshake has its own limit")
+
+		failed := make(chan error)
+		go func() {
+			_, err := c.Call(t.Context(), Peer{1, addr}, 0, nil)
+			failed <- err
+		}()
+		synctest.Wait()
+		c.Close()
+		require.ErrorIs(t, <-failed, ErrClosed)
+	})
+}
+
+func TestRestartedPeer(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		var dials atomic.Int32
+		c := NewClient(counting{n, &dials}, clientID)
+		defer c.Close()
+		peer := Peer{serverID.Member, addr}
+		s := serve(t, n, ServerConfig{})
+		var open []*Conn
+		for range keepIdle + 2 {
+			conn, err := c.Open(t.Context(), peer, LaneCall)
+			require.NoError(t, err)
+			open = append(open, conn)
+		}
+		for _, conn := range open {
+			conn.Release()
+		}
+		require.Len(t, c.pool.idle[slot{peer, LaneCall}], keepIdle)
+		s.Close()
+		s = serve(t, n, ServerConfig{})
+		defer s.Close()
+		_, err := c.Call(t.Context(), peer, 0, nil)
+		require.Error(t, err, "this connection was the old process's")
+		_, err = c.Call(t.Context(), peer, 0, nil)
+		require.NoError(t, err, "and so were the others")
+		require.EqualValues(t, keepIdle+3, dials.Load())
+	})
+}
+
+func TestIdleConnectionsAreSwept(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{})
+		defer s.Close()
+		c := NewClient(n, clientID)
+		defer c.Close()
+		peer := Peer{serverID.Member, addr}
+		first, err := c.Open(t.Context(), peer, LaneCall)
+		require.NoError(t, err)
+		second, err := c.Open(t.Context(), peer, LaneCall)
+		require.NoError(t, err)
+		first.Release()
+		second.Release()
+		for range 5 {
+			time.Sleep(time.Minute)
+			_, err := c.Call(t.Context(), peer, 0, nil)
+			require.NoError(t, err)
+		}
+		require.Len(t, c.pool.open, 1)
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		require.Len(t, s.open, 1, "the server has let go as well")
+	})
+}
+
+func TestStrangers(t *testing.T) {
+	header := func(size uint32) []byte { return append(binary.BigEndian.AppendUint32(nil, size), 1) }
+	good := hello{version: version, id: clientID, to: serverID.Member}.append([]byte{LaneCall})
+	tests := map[string]struct {
+		say    []byte
+		within time.Duration // after which the server has hung up
+		heard  error
+	}{
+		"silence":            {nil, 5 * time.Second, nil},
+		"http":               {[]byte("GET / HTTP/1.1\r\n\r\n"), 0, ErrMalformed},
+		"tls":                {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 0, ErrMalformed},
+		"lane, then garbage": {[]byte("Cgarbage and more"), 0, ErrMalformed},
+		"no such lane":       {[]byte("X" + magic), 0, ErrMalformed},
+		"a lane not served":  {append([]byte{LaneRaft}, good[1:]...), 0, ErrMalformed},
+		"half a hello":       {good[:9], 5 * time.Second, nil},
+		"bad fields":         {append(append([]byte("C"+magic), version, 3), 0xff, 0xff, 0xff), 0, ErrMalformed},
+		"huge frame":         {append(good, header(1<<32-1)...), 0, nil},
+		"large frame":        {append(good, header(64<<20)...), 5*time.Second + 64*time.Second, nil},
+		"half a header":      {append(good, 0, 0), 5 * time.Second, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *memnet.Network) {
+				refused := make(chan error, 1)
+				s := serve(t, n, ServerConfig{Refused: func(_ net.Addr, err error) { refused <- err }})
+				nc, err := n.Dial(t.Context(), addr)
+				require.NoError(t, err)
+				var before, after runtime.MemStats
+				runtime.ReadMemStats(&before)
+				start := time.Now()
+				nc.Write(test.say)
+				io.ReadAll(nc)
+				require.InDelta(t, test.within.Seconds(), time.Since(start).Seconds(), 0.1)
+				runtime.ReadMemStats(&after)
+				require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4<<20))
+				synctest.Wait()
+				select {
+				case err := <-refused:
+					require.ErrorIs(t, err, test.heard)
+				default:
+					require.NoError(t, test.heard)
+				}
+				require.Empty(t, s.open)
+				require.NoError(t, s.Close())
+			})
+		})
+	}
+}
+
+func TestTrickle(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{})
+		defer s.Close()
+		good := hello{version: version, id: clientID, to: serverID.Member}.append([]byte{LaneCall})
+		for name, fast := range map[string]int{"hello": 1, "frame": len(good)} {
+			nc, err := n.Dial(t.Context(), addr)
+			require.NoError(t, err)
+			nc.Write(good[:fast])
+			start := time.Now()
+			slow := append(good[fast:], make([]byte, 1000)...)
+			copy(slow[len(good)-fast:], []byte{0, 0, 1, 0, 1})
+			for err == nil {
+				_, err = nc.Write(slow[:1])
+				slow = slow[1:]
+				time.Sleep(time.Second)
+			}
+			require.Less(t, time.Since(start), 12*time.Second, name)
+		}
+	})
+}
+
+func TestManySilentConnections(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{})
+		defer s.Close()
+		var strangers []net.Conn
+		for range 1000 {
+			nc, err := n.Dial(t.Context(), addr)
+			require.NoError(t, err)
+			strangers = append(strangers, nc)
+			synctest.Wait()
+		}
+		s.mu.Lock()
+		require.Len(t, s.open, 128)
+		s.mu.Unlock()
+		c := NewClient(n, clientID)
+		defer c.Close()
+		_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 0, nil)
+		require.NoError(t, err, "a node comes through nevertheless")
+		for _, nc := range strangers {
+			nc.Close()
+		}
+	})
+}
+
+func TestConcurrentCalls(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{})
+		c := NewClient(n, clientID)
+		var calls sync.WaitGroup
+		for i := range 50 {
+			calls.Go(func() {
+				text := strings.Repeat("x", i*1000)
+				for range 20 {
+					resp, err := c.Call(t.Context(), Peer{serverID.Member, addr}, byte(i), []byte(text))
+					require.NoError(t, err)
+					require.Equal(t, string([]byte{byte(i)})+text, string(resp))
+				}
+			})
+		}
+		calls.Wait()
+		require.NoError(t, c.Close())
+		require.NoError(t, s.Close())
+	})
+}
+
+func FuzzHello(f *testing.F) {
+	f.Add(hello{version: version, id: clientID, to: 1}.append(nil))
+	f.Add(hello{version: version, id: serverID, verdict: refusedMember}.append(nil))
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := readHello(bytes.NewReader(b))
+		if err != nil || h.version != version {
+			return
+		}
+		again, err := readHello(bytes.NewReader(h.append(nil)))
+		require.NoError(t, err)
+		require.Equal(t, h, again)
+	})
+}
+
+// wireConn is a connection that reads from a buffer.
+type wireConn struct {
+	net.Conn
+	io.Reader
+	bytes.Buffer
+}
+
+func (c *wireConn) Read(p []byte) (int, error)        { return c.Reader.Read(p) }
+func (c *wireConn) Write(p []byte) (int, error)       { return c.Buffer.Write(p) }
+func (c *wireConn) SetReadDeadline(t time.Time) error { return nil }
+
+func FuzzFrame(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 5, 'x', 0, 0, 0, 0, 6})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		limits := Limits{CallBytes: 1 << 20}.withDefaults()
+		out := &wireConn{}
+		in := newConn(&wireConn{Reader: bytes.NewReader(b)}, LaneCall, 0, limits)
+		back := newConn(out, LaneCall, 0, limits)
+		for {
+			method, payload, err := in.Receive()
+			if err != nil {
+				break
+			}
+			require.NoError(t, back.Send(method, func(b []byte) []byte { return append(b, payload...) }))
+		}
+		require.True(t, bytes.HasPrefix(b, out.Bytes()))
+	})
+}
+
+func FuzzRemoteError(f *testing.F) {
+	f.Add(appendRemoteError(nil, &RemoteError{Code: 3, Text: "text"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var remote *RemoteError
+		if err := decodeRemoteError(b); errors.As(err, &remote) {
+			require.Equal(t, err, decodeRemoteError(appendRemoteError(nil, err)))
+		}
+	})
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// A Handler answers a call of the member from. ctx ends when the server closes. The request is the
+// Handler's; the reply is not changed after it returns. An error is sent in place of
+// the reply: see RemoteError.
+type Handler func(ctx context.Context, from uint64, method byte, req []byte) (resp []byte, err error)
+
+// ServerConfig says what a Server does with its connections.
+type ServerConfig struct {
+	Identity
+	// Call answers the requests on LaneCall, many at a time.
+	Call Handler
+	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection breaks or ctx ends.
+	Raft func(ctx context.Context, c *Conn)
+	// Refused hears of callers that were refused in the handshake: ErrClusterMismatch, ErrMemberMismatch,
+	// ErrVersion, or ErrMalformed for who is no node at all. It may be called concurrently. nil: nobody hears.
+	Refused func(remote net.Addr, err error)
+	// Limits bound what callers can make the server hold.
+	Limits Limits
+}
+
+// A Server accepts the connections of other nodes.
+type Server struct {
+	listener net.Listener
+	cfg      ServerConfig
+	ctx      context.Context
+	end      context.CancelFunc
+	running  sync.WaitGroup
+
+	mu      sync.Mutex
+	open    map[net.Conn]*list.Element // with its place in pending, nil once it has shaken hands
+	pending list.List                  // of net.Conn, oldest first
+}
+
+// Serve accepts connections from l until Close.
+func Serve(l net.Listener, cfg ServerConfig) *Server {
+	cfg.Limits = cfg.Limits.withDefaults()
+	s := &Server{listener: l, cfg: cfg, open: map[net.Conn]*list.Element{}}
+	s.ctx, s.end = context.WithCancel(context.Background())
+	s.running.Go(s.accept)
+	return s
+}
+
+// Close closes the listener and every connection, and waits for every goroutine: for each Handler, too. It
+// is idempotent.
+func (s *Server) Close() error {
+	s.end()
+	err := s.listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	s.mu.Lock()
+	open := make([]net.Conn, 0, len(s.open))
+	for nc := range s.open {
+		open = append(open, nc)
+	}
+	s.mu.Unlock()
+	for _, nc := range open {
+		nc.Close()
+	}
+	s.running.Wait()
+	return err
+}
+
+func (s *Server) accept() {
+	for {
+		nc, err := s.listener.Accept()
+		if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if err == nil {
+				nc.Close()
+			}
+			return
+		}
+		if err != nil {
+			// Out of descriptors, most likely: give others the time to close theirs.
+			s.pause(50 * time.Millisecond)
+			continue
+		}
+		if s.admit(nc) {
+			s.running.Go(func() {
+				defer s.dismiss(nc)
+				s.serve(nc)
+			})
+		}
+	}
+}
+
+func (s *Server) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+	}
+}
+
+// admit makes the connection one that has yet to shake hands, at the cost of the one that
+// has been at that for longest when there are too many.
+func (s *Server) admit(nc net.Conn) bool {
+	s.mu.Lock()
+	if s.ctx.Err() != nil {
+		s.mu.Unlock()
+		nc.Close()
+		return false
+	}
+	s.open[nc] = s.pending.PushBack(nc)
+	var oldest net.Conn
+	if s.pending.Len() > s.cfg.Limits.Pending {
+		oldest = s.pending.Remove(s.pending.Front()).(net.Conn)
+		s.open[oldest] = nil
+	}
+	s.mu.Unlock()
+	if oldest != nil {
+		oldest.Close()
+	}
+	return true
+}
+
+// welcome says that a connection has shaken hands.
+func (s *Server) welcome(nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if place := s.open[nc]; place != nil {
+		s.pending.Remove(place)
+		s.open[nc] = nil
+	}
+}
+
+func (s *Server) dismiss(nc net.Conn) {
+	nc.Close()
+	s.welcome(nc)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, nc)
+}
+
+func (s *Server) serve(nc net.Conn) {
+	c, lane, err := s.receive(nc)
+	if err != nil {
+		if refusal(err) && s.cfg.Refused != nil {
+			s.cfg.Refused(nc.RemoteAddr(), err)
+		}
+		return
+	}
+	s.welcome(nc)
+	if lane == LaneRaft {
+		s.cfg.Raft(s.ctx, c)
+		return
+	}
+	for s.answer(c) == nil {
+	}
+}
+
+func refusal(err error) bool {
+	for _, kind := range []error{ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrMalformed} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
+// receive is the accepting side's half of the handshake.
+func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
+	nc.SetDeadline(time.Now().Add(s.cfg.Limits.Handshake))
+	var lane [1]byte
+	if _, err := nc.Read(lane[:]); err != nil {
+		return nil, 0, err
+	}
+	if lane[0] == LaneRaft && s.cfg.Raft == nil || lane[0] == LaneCall && s.cfg.Call == nil ||
+		lane[0] != LaneRaft && lane[0] != LaneCall {
+		return nil, 0, fmt.Errorf("%w: lane %q", ErrMalformed, lane[0])
+	}
+	c := newConn(nc, lane[0], 0, s.cfg.Limits)
+	caller, err := readHello(c.reader)
+	if err != nil {
+		return nil, 0, err
+	}
+	verdict, refused := s.cfg.judge(caller)
+	ours := hello{version: version, id: s.cfg.Identity, verdict: verdict}
+	if _, err := nc.Write(ours.append(nil)); refused == nil && err != nil {
+		return nil, 0, err
+	}
+	if refused != nil {
+		return nil, 0, refused
+	}
+	c.peer = caller.id.Member
+	return c, lane[0], nc.SetDeadline(time.Time{})
+}
+
+const (
+	statusOK byte = iota
+	statusError
+)
+
+// answer serves one request. An error ends the connection.
+func (s *Server) answer(c *Conn) error {
+	method, req, err := c.Receive()
+	if err != nil {
+		return err
+	}
+	resp, err := s.cfg.Call(s.ctx, c.peer, method, req)
+	if err == nil {
+		err = c.Send(statusOK, func(b []byte) []byte { return append(b, resp...) })
+		if !errors.Is(err, ErrTooLarge) {
+			return err
+		}
+	}
+	return c.Send(statusError, func(b []byte) []byte { return appendRemoteError(b, err) })
+}
+
+func appendRemoteError(b []byte, err error) []byte {
+	remote := &RemoteError{Text: err.Error()}
+	errors.As(err, &remote)
+	b = wire.Uint(b, 1, uint64(remote.Code))
+	return wire.Text(b, 2, remote.Text)
+}
+
+func decodeRemoteError(payload []byte) error {
+	e := &RemoteError{}
+	fields := wire.NewReader(payload)
+	for fields.Next() {
+		switch fields.Field() {
+		case 1:
+			e.Code = byte(fields.Uint())
+		case 2:
+			e.Text = fields.Text()
+		}
+	}
+	if fields.Err() != nil {
+		return fmt.Errorf("%w: error reply", ErrMalformed)
+	}
+	return e
+}

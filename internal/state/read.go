@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// A reader is a mvcc.View, or the mvcc.Store with what a transaction has changed so far.
+type reader interface {
+	Revision() int64
+	CompactRevision() int64
+	CheckRevision(rev int64) error
+	Get(key string, rev int64) *mvcc.KeyValue
+	Ascend(key, end string, rev int64, fn func(*mvcc.KeyValue) bool)
+	Count(key, end string) int
+}
+
+// Execute evaluates a Get, or a Txn of nothing but Gets, on a view.
+func Execute(v *mvcc.View, op *command.Op) *command.Result {
+	if op.Get != nil {
+		r := read(v, op.Get)
+		r.Revision = v.Revision()
+		return r
+	}
+	path := choose(v, op.Txn, nil)
+	if r := (&judge{kv: v, path: path}).refuse(op, false); r != nil {
+		return r
+	}
+	r := &command.Result{Revision: v.Revision(), Succeeded: path[0]}
+	ops := branch(op.Txn, path[0])
+	for i := range ops {
+		r.Ops = append(r.Ops, *Execute(v, &ops[i]))
+	}
+	return r
+}
+
+// Matches reports whether a Get's revision filters let a key through.
+func Matches(g *command.Get, kv *mvcc.KeyValue) bool {
+	return within(kv.ModRevision, g.MinModRevision, g.MaxModRevision) &&
+		within(kv.CreateRevision, g.MinCreateRevision, g.MaxCreateRevision)
+}
+
+func within(rev, low, high int64) bool {
+	return (low == 0 || rev >= low) && (high == 0 || rev <= high)
+}
+
+// read evaluates a Get. The caller fills in the revision.
+func read(v reader, g *command.Get) *command.Result {
+	if err := v.CheckRevision(g.Revision); err != nil {
+		return refusal(v, revisionCode(err))
+	}
+	r := &command.Result{}
+	if g.CountOnly {
+		r.Count = count(v, g)
+		return r
+	}
+	plain := g.MinModRevision == 0 && g.MaxModRevision == 0 && g.MinCreateRevision == 0 && g.MaxCreateRevision == 0
+	// As in etcd, the limit comes before a sort that has no order, but for one key more.
+	enough := int64(-1)
+	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
+		enough = g.Limit + 1
+	}
+	v.Ascend(g.Key, g.End, g.Revision, func(kv *mvcc.KeyValue) bool {
+		if Matches(g, kv) {
+			r.KVs = append(r.KVs, kv)
+		}
+		return int64(len(r.KVs)) != enough
+	})
+	r.Count = int64(len(r.KVs))
+	if !plain || r.Count == enough {
+		r.Count = count(v, g)
+	}
+	sortKeys(r.KVs, g)
+	if g.Limit > 0 && int64(len(r.KVs)) > g.Limit {
+		r.KVs, r.More = r.KVs[:g.Limit], true
+	}
+	if g.KeysOnly {
+		for i, kv := range r.KVs {
+			bare := *kv
+			bare.Value = ""
+			if g.SortBy != command.SortByValue {
+				bare.Lease = 0
+			}
+			r.KVs[i] = &bare
+		}
+	}
+	return r
+}
+
+// count counts the keys of a Get's range, without a walk if it is of the latest revision.
+func count(v reader, g *command.Get) int64 {
+	if g.Revision <= 0 {
+		return int64(v.Count(g.Key, g.End))
+	}
+	n := int64(0)
+	v.Ascend(g.Key, g.End, g.Revision, func(*mvcc.KeyValue) bool { n++; return true })
+	return n
+}
+
+// sortKeys sorts by the Get's target; equal ones stay in the order of their keys, in which they came.
+func sortKeys(kvs []*mvcc.KeyValue, g *command.Get) {
+	var by func(a, b *mvcc.KeyValue) int
+	switch g.SortBy {
+	case command.SortByKey:
+		if g.Order == command.SortDescend {
+			slices.Reverse(kvs)
+		}
+		return
+	case command.SortByVersion:
+		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.Version, b.Version) }
+	case command.SortByCreateRevision:
+		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) }
+	case command.SortByModRevision:
+		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) }
+	default:
+		by = func(a, b *mvcc.KeyValue) int { return strings.Compare(a.Value, b.Value) }
+	}
+	if g.Order == command.SortDescend {
+		ascending := by
+		by = func(a, b *mvcc.KeyValue) int { return ascending(b, a) }
+	}
+	slices.SortStableFunc(kvs, by)
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/tidwall/btree"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// A Snapshot is the whole state as it was, to be written out while the state goes on.
+type Snapshot struct {
+	view      *View
+	proposers *btree.Map[uint64, *proposer]
+}
+
+// Snapshot returns the state as it is, at the same cost whatever it holds.
+func (s *State) Snapshot() *Snapshot { return &Snapshot{s.View(), s.proposers.freeze()} }
+
+// A record of a snapshot is a message with one of these fields, in this order. Readers skip others.
+const (
+	recordHead     = 1 // once
+	recordLease    = 2
+	recordProposer = 3
+	recordVersion  = 4 // of a key: what is older than the history, then the history
+)
+
+// WriteTo writes the snapshot. It may be called more than once, and writes the same each time.
+func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	bw := command.NewBlockWriter(w)
+	v := sn.view
+	record := func(field int, encode func(b []byte) []byte) bool {
+		return bw.Record(func(b []byte) []byte { return wire.Message(b, field, encode) }) == nil
+	}
+	record(recordHead, func(b []byte) []byte {
+		b = wire.Uint(b, 1, v.Index)
+		b = wire.Uint(b, 2, v.Term)
+		b = wire.Uint(b, 3, v.Hash)
+		b = wire.Int(b, 4, v.KV.Revision())
+		return wire.Int(b, 5, v.KV.CompactRevision())
+	})
+	v.Leases.All()(func(l lease.Lease) bool {
+		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
+	})
+	sn.proposers.Scan(func(id uint64, p *proposer) bool {
+		return record(recordProposer, func(b []byte) []byte { return p.append(b, id) })
+	})
+	version := func(kv *mvcc.KeyValue) bool {
+		return record(recordVersion, func(b []byte) []byte { return command.AppendKeyValue(b, kv) })
+	}
+	v.KV.Base(version)
+	v.KV.Changes(0, v.KV.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
+		for _, kv := range changes {
+			if !version(kv) {
+				return false
+			}
+		}
+		return true
+	})
+	return bw.Close()
+}
+
+func (p *proposer) append(b []byte, id uint64) []byte {
+	b = wire.Uint(b, 1, id)
+	b = wire.Uint(b, 2, p.lastIndex)
+	b = wire.Uint(b, 3, p.lowest)
+	for _, k := range p.results {
+		b = wire.Message(b, 4, func(b []byte) []byte {
+			return wire.Message(wire.Uint(b, 1, k.seq), 2, k.result.Append)
+		})
+	}
+	return b
+}
+
+// errSnapshot: the records are whole, and make no state.
+var errSnapshot = errors.New("state: corrupt snapshot")
+
+// Read reads a snapshot. It returns a State only if every byte was right.
+//
+// Errors: *command.CorruptError, command.ErrVersion, another that names what is wrong, or r's.
+func Read(r io.Reader) (*State, error) {
+	in := &restore{state: New()}
+	if err := command.ReadBlocks(r, in.record); err != nil {
+		return nil, err
+	}
+	if in.loader == nil {
+		return nil, fmt.Errorf("%w: it has no head", errSnapshot)
+	}
+	return in.finish()
+}
+
+// A restore is a State in the making.
+type restore struct {
+	state  *State
+	loader *mvcc.Loader
+}
+
+func (in *restore) record(b []byte) error {
+	r := wire.NewReader(b)
+	for r.Next() {
+		var err error
+		switch {
+		case r.Field() == recordHead:
+			err = in.head(r.Bytes())
+		case in.loader == nil:
+			err = fmt.Errorf("%w: it does not begin with its head", errSnapshot)
+		case r.Field() == recordLease:
+			err = in.lease(r.Bytes())
+		case r.Field() == recordProposer:
+			err = in.proposer(r.Bytes())
+		case r.Field() == recordVersion:
+			var kv *mvcc.KeyValue
+			if kv, err = command.DecodeKeyValue(r.Bytes()); err == nil {
+				err = in.loader.Add(kv)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func (in *restore) head(b []byte) error {
+	if in.loader != nil {
+		return fmt.Errorf("%w: it has two heads", errSnapshot)
+	}
+	var rev, compacted int64
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			in.state.index = r.Uint()
+		case 2:
+			in.state.term = r.Uint()
+		case 3:
+			in.state.hash = r.Uint()
+		case 4:
+			rev = r.Int()
+		case 5:
+			compacted = r.Int()
+		}
+	}
+	if rev < 1 || compacted > rev || compacted < -1 {
+		return fmt.Errorf("%w: revision %d, compacted at %d", errSnapshot, rev, compacted)
+	}
+	in.loader = mvcc.NewLoader(rev, compacted)
+	return r.Err()
+}
+
+func (in *restore) lease(b []byte) error {
+	var id, ttl int64
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			id = r.Int()
+		case 2:
+			ttl = r.Int()
+		}
+	}
+	if !in.state.leases.Grant(lease.Nanoseconds(id, ttl)) {
+		return fmt.Errorf("%w: lease %x comes twice", errSnapshot, id)
+	}
+	return r.Err()
+}
+
+func (in *restore) proposer(b []byte) error {
+	var id uint64
+	p := &proposer{}
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			id = r.Uint()
+		case 2:
+			p.lastIndex = r.Uint()
+		case 3:
+			p.lowest = r.Uint()
+		case 4:
+			k, err := readKept(r.Bytes())
+			if err != nil {
+				return err
+			}
+			if n := len(p.results); n > 0 && k.seq <= p.results[n-1].seq {
+				return fmt.Errorf("%w: results of proposer %x out of order", errSnapshot, id)
+			}
+			p.results = append(p.results, k)
+		}
+	}
+	in.state.proposers.table.Set(id, p)
+	return r.Err()
+}
+
+func readKept(b []byte) (k kept, err error) {
+	k.result = &command.Result{}
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			k.seq = r.Uint()
+		case 2:
+			if k.result, err = command.DecodeResult(r.Bytes()); err != nil {
+				return k, err
+			}
+		}
+	}
+	return k, r.Err()
+}
+
+// finish ties keys to leases: the newest version of a key decides.
+func (in *restore) finish() (*State, error) {
+	s := in.state
+	var err error
+	if s.kv, err = in.loader.Store(); err != nil {
+		return nil, err
+	}
+	s.kv.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool {
+		if kv.Lease != 0 {
+			if !s.leases.Has(kv.Lease) {
+				err = fmt.Errorf("%w: key %q has lease %x, which does not exist", errSnapshot, kv.Key, kv.Lease)
+				return false
+			}
+			s.leases.Attach(kv.Lease, kv.Key)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package state is the replicated state machine: the store, the leases, and the table that tells
+// repeated proposals. It is a function of the log alone: the same entries make the same state, byte for byte, on every
+// node.
+package state
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// A State is the state machine. One goroutine has it; its Views never change.
+type State struct {
+	kv        *mvcc.Store
+	leases    *lease.Table
+	proposers *proposers
+	index     uint64 // of the last entry applied
+	term      uint64 // of the last entry of ours applied
+	hash      uint64 // of every change, in its order
+}
+
+// New returns the state before the first entry.
+func New() *State {
+	return &State{kv: mvcc.New(), leases: lease.NewTable(), proposers: newProposers()}
+}
+
+// A View is the state as it was after an entry. Any number of goroutines may read it.
+type View struct {
+	KV     *mvcc.View
+	Leases *lease.View
+	Index  uint64 // of the log
+	Term   uint64 // of the last command
+	Hash   uint64 // of all changes since the beginning: equal on nodes at the same index
+}
+
+// View returns the state as it is, at the same cost whatever it holds.
+func (s *State) View() *View {
+	return &View{KV: s.kv.View(), Leases: s.leases.Freeze(), Index: s.index, Term: s.term, Hash: s.hash}
+}
+
+// Check verifies the invariants of the store and the leases, and that they agree.
+func (v *View) Check() error {
+	if err := v.KV.Check(); err != nil {
+		return err
+	}
+	attached := 0
+	var err error
+	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool {
+		if kv.Lease != 0 {
+			attached++
+		}
+		return true
+	})
+	if attached != v.Leases.Attached() {
+		return fmt.Errorf("state: %d keys have a lease, %d are attached to one", attached, v.Leases.Attached())
+	}
+	err = v.Leases.Check(func(id int64, key string) error {
+		if kv := v.KV.Get(key, 0); kv == nil || kv.Lease != id {
+			return fmt.Errorf("state: key %q is attached to lease %x and does not have it", key, id)
+		}
+		return nil
+	})
+	return err
+}
+
+// A Sink is told what entries did. Its methods are called during Apply.
+type Sink interface {
+	// Answer is called with the result of every proposal but the cluster's own and those that nobody waits for; of a
+	// repeated one again with the first result.
+	Answer(proposer, seq uint64, r *command.Result)
+	// Granted is called when a lease is granted, Ended when it is revoked or has expired.
+	Granted(l lease.Lease)
+	Ended(id int64)
+}
+
+// Advance notes an entry that is not ours.
+func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
+
+// Apply applies an entry. An error says that it cannot be understood: this replica must not go on.
+func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
+	if index <= s.index {
+		return nil
+	}
+	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
+		s.propose(index, term, p, sink)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("entry %d: %w", index, err)
+	}
+	s.index, s.term = index, term
+	return nil
+}
+
+// propose applies a proposal, unless it was before.
+func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
+	if p.Proposer == 0 {
+		s.execute(term, &p.Command, sink)
+		return
+	}
+	if p.Command.Register {
+		s.proposers.register(p.Proposer, index)
+		sink.Answer(p.Proposer, p.Seq, &command.Result{Revision: s.kv.Revision()})
+		return
+	}
+	known := s.proposers.get(p.Proposer)
+	if known == nil {
+		sink.Answer(p.Proposer, p.Seq, &command.Result{Code: command.UnknownProposer, Revision: s.kv.Revision()})
+		return
+	}
+	known.heard(index, p.Lowest)
+	if p.Seq < known.lowest {
+		return // answered, or given up
+	}
+	if r := known.result(p.Seq); r != nil {
+		sink.Answer(p.Proposer, p.Seq, r)
+		return
+	}
+	r := s.execute(term, &p.Command, sink)
+	known.keep(p.Seq, r)
+	sink.Answer(p.Proposer, p.Seq, r)
+}
+
+// Result returns the result of a proposal that was applied, as long as its proposer may wait for it.
+func (s *State) Result(proposer, seq uint64) (*command.Result, bool) {
+	if p := s.proposers.look(proposer); p != nil {
+		if seq == 0 {
+			return &command.Result{Revision: s.kv.Revision()}, true // it is registered
+		}
+		if r := p.result(seq); r != nil {
+			return r, true
+		}
+	}
+	return nil, false
+}
+
+func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Result {
+	r := &command.Result{}
+	switch {
+	case c.Compact != nil:
+		r.Code = s.compact(c.Compact.Revision)
+	case c.Grant != nil:
+		r.Code = s.grant(c.Grant, sink)
+	case c.Revoke != nil:
+		if !s.end(c.Revoke.ID, sink) {
+			r.Code = command.LeaseNotFound
+		}
+	case c.Expire != nil:
+		if c.Expire.Term == term {
+			for _, id := range c.Expire.IDs {
+				s.end(id, sink)
+			}
+		}
+	case c.Term:
+	default:
+		return s.run(&c.Op)
+	}
+	r.Revision = s.kv.Revision()
+	if r.Code == command.Compacted {
+		r.CompactRevision = s.kv.CompactRevision()
+	}
+	return r
+}
+
+func (s *State) compact(rev int64) command.Code {
+	code := revisionCode(s.kv.Compact(rev))
+	if code == command.OK {
+		s.note(uint64(rev))
+	}
+	return code
+}
+
+func revisionCode(err error) command.Code {
+	switch err {
+	case mvcc.ErrCompacted:
+		return command.Compacted
+	case mvcc.ErrFuture:
+		return command.FutureRevision
+	}
+	return command.OK
+}
+
+func (s *State) grant(g *command.Grant, sink Sink) command.Code {
+	l := lease.Nanoseconds(g.ID, g.TTL)
+	if !s.leases.Grant(l) {
+		return command.LeaseExists
+	}
+	s.note(uint64(g.ID))
+	s.note(uint64(g.TTL))
+	sink.Granted(l)
+	return command.OK
+}
+
+// end ends a lease and deletes its keys, in one revision.
+func (s *State) end(id int64, sink Sink) bool {
+	if !s.leases.Has(id) {
+		return false
+	}
+	for _, key := range slices.Collect(s.leases.Keys(id)) {
+		s.delete(key, "")
+	}
+	s.leases.Remove(id)
+	s.commit()
+	s.note(^uint64(id))
+	sink.Ended(id)
+	return true
+}
+
+// put and delete change the store and the leases together.
+
+func (s *State) put(key, value string, leaseID int64) (prev *mvcc.KeyValue) {
+	prev, now := s.kv.Put(key, value, leaseID)
+	if prev != nil && prev.Lease != leaseID {
+		s.detach(prev)
+	}
+	if leaseID != 0 && (prev == nil || prev.Lease != leaseID) {
+		s.leases.Attach(leaseID, now.Key)
+	}
+	return prev
+}
+
+func (s *State) delete(key, end string) []*mvcc.KeyValue {
+	deleted := s.kv.Delete(key, end)
+	for _, kv := range deleted {
+		s.detach(kv)
+	}
+	return deleted
+}
+
+func (s *State) detach(kv *mvcc.KeyValue) {
+	if kv.Lease != 0 {
+		s.leases.Detach(kv.Lease, kv.Key)
+	}
+}
+
+// commit ends the revision, if anything was changed.
+func (s *State) commit() {
+	rev, changed := s.kv.Commit()
+	if !changed {
+		return
+	}
+	s.kv.Changes(rev, rev, func(_ int64, changes []*mvcc.KeyValue) bool {
+		for _, kv := range changes {
+			s.note(kv.Sum())
+		}
+		return true
+	})
+}
+
+// note makes the hash depend on a change.
+func (s *State) note(change uint64) { s.hash = mvcc.Mix(s.hash ^ change) }

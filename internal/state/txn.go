@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// run executes an operation as a revision of its own. It is refused whole or executed whole: everything that can be
+// wrong is found before anything is changed.
+func (s *State) run(op *command.Op) *command.Result {
+	var path []bool
+	if op.Txn != nil {
+		path = choose(s.kv, op.Txn, nil)
+	}
+	if r := (&judge{s.kv, &s.leases.View, path}).refuse(op, false); r != nil {
+		return r
+	}
+	r, _ := s.do(op, path)
+	s.commit()
+	return &r
+}
+
+// choose evaluates the compares of a transaction, and of those nested in the branches that it takes, before anything is changed. The path
+// is which branch each takes, in the order in which they are met.
+func choose(v reader, t *command.Txn, path []bool) []bool {
+	holds := true
+	for i := range t.Compares {
+		if !compare(v, &t.Compares[i]) {
+			holds = false
+			break
+		}
+	}
+	path = append(path, holds)
+	for _, op := range branch(t, holds) {
+		if op.Txn != nil {
+			path = choose(v, op.Txn, path)
+		}
+	}
+	return path
+}
+
+func branch(t *command.Txn, then bool) []command.Op {
+	if then {
+		return t.Then
+	}
+	return t.Else
+}
+
+// compare reports whether a compare holds for every key of its range; if there is none, for a missing key.
+func compare(v reader, c *command.Compare) bool {
+	holds, found := true, false
+	v.Ascend(c.Key, c.End, 0, func(kv *mvcc.KeyValue) bool {
+		found = true
+		holds = compareKey(c, kv)
+		return holds
+	})
+	if !found {
+		// A missing key has no value: no compare of it holds, not even that it differs.
+		return c.Target != command.Value && compareKey(c, &mvcc.KeyValue{})
+	}
+	return holds
+}
+
+func compareKey(c *command.Compare, kv *mvcc.KeyValue) bool {
+	var order int
+	switch c.Target {
+	case command.Version:
+		order = cmp.Compare(kv.Version, c.Int)
+	case command.CreateRevision:
+		order = cmp.Compare(kv.CreateRevision, c.Int)
+	case command.ModRevision:
+		order = cmp.Compare(kv.ModRevision, c.Int)
+	case command.Lease:
+		order = cmp.Compare(kv.Lease, c.Int)
+	default:
+		order = cmp.Compare(kv.Value, c.Text)
+	}
+	switch c.Op {
+	case command.Equal:
+		return order == 0
+	case command.Greater:
+		return order > 0
+	case command.Less:
+		return order < 0
+	}
+	return order != 0
+}
+
+func refusal(v reader, code command.Code) *command.Result {
+	r := &command.Result{Code: code, Revision: v.Revision()}
+	if code == command.Compacted {
+		r.CompactRevision = v.CompactRevision()
+	}
+	return r
+}
+
+// A judge finds what is wrong with operations, by the state before any of them.
+type judge struct {
+	kv     reader
+	leases *lease.View
+	path   []bool // of the transactions not yet met
+}
+
+// refuse returns the result that refuses an operation, or nil.
+func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
+	switch {
+	case op.Put != nil:
+		p := op.Put
+		if p.Lease != 0 && !j.leases.Has(p.Lease) {
+			return refusal(j.kv, command.LeaseNotFound)
+		}
+		if (p.IgnoreValue || p.IgnoreLease) && j.kv.Get(p.Key, 0) == nil {
+			return refusal(j.kv, command.KeyNotFound)
+		}
+	case op.Get != nil && nested:
+		// Unlike outside of a transaction, a negative revision is not the latest but one before the compaction's.
+		if rev := op.Get.Revision; rev < 0 && rev < j.kv.CompactRevision() {
+			return refusal(j.kv, command.Compacted)
+		}
+		if code := revisionCode(j.kv.CheckRevision(op.Get.Revision)); code != command.OK {
+			return refusal(j.kv, code)
+		}
+	case op.Txn != nil:
+		then := j.path[0]
+		j.path = j.path[1:]
+		ops := branch(op.Txn, then)
+		for i := range ops {
+			if r := j.refuse(&ops[i], true); r != nil {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// do executes an operation that was not refused, and returns what is left of the path.
+func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) {
+	switch {
+	case op.Put != nil:
+		r = s.doPut(op.Put)
+		r.Revision = s.kv.Revision() + 1
+		return r, path
+	case op.Get != nil:
+		r = *read(s.kv, op.Get)
+	case op.Delete != nil:
+		deleted := s.delete(op.Delete.Key, op.Delete.End)
+		r.Count = int64(len(deleted))
+		if op.Delete.PrevKV {
+			r.KVs = deleted
+		}
+	case op.Txn != nil:
+		r.Succeeded, path = path[0], path[1:]
+		ops := branch(op.Txn, r.Succeeded)
+		if len(ops) > 0 {
+			r.Ops = make([]command.Result, len(ops))
+		}
+		for i := range ops {
+			r.Ops[i], path = s.do(&ops[i], path)
+		}
+	}
+	r.Revision = s.kv.Revision()
+	if s.kv.Pending() {
+		r.Revision++
+	}
+	return r, path
+}
+
+func (s *State) doPut(p *command.Put) (r command.Result) {
+	value, leaseID := p.Value, p.Lease
+	if p.IgnoreValue || p.IgnoreLease {
+		// Validation saw it before the transaction; a delete of it in the same one is refused as a duplicate.
+		now := s.kv.Get(p.Key, 0)
+		if p.IgnoreValue {
+			value = now.Value
+		}
+		if p.IgnoreLease {
+			leaseID = now.Lease
+		}
+	}
+	prev := s.put(p.Key, value, leaseID)
+	if p.PrevKV && prev != nil {
+		r.KVs = []*mvcc.KeyValue{prev}
+	}
+	return r
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire is the encoding of everything coterie writes to a disk or a
+// network: numbered fields, in the manner of protocol buffers. A reader skips
+// the fields it does not know, so a newer node may add fields to a message that
+// an older one reads. A zero value takes no bytes. The bytes of a message are a
+// function of its fields alone: equal messages encode alike on every node.
+//
+// A field is a tag and a payload. The tag is the uvarint number<<1|kind; kind 0
+// is followed by a uvarint, kind 1 by a uvarint length and that many bytes.
+// Signed numbers are zigzag encoded.
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// ErrMalformed is what a Reader reports when its input is not a sequence of fields.
+var ErrMalformed = errors.New("wire: malformed message")
+
+const (
+	kindUint  = 0
+	kindBytes = 1
+)
+
+// Uint appends field num with value v, or nothing when v is zero.
+func Uint(b []byte, num int, v uint64) []byte {
+	if v == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(num)<<1|kindUint)
+	return binary.AppendUvarint(b, v)
+}
+
+// Int appends field num with the signed value v, or nothing when v is zero.
+func Int(b []byte, num int, v int64) []byte {
+	return Uint(b, num, uint64(v)<<1^uint64(v>>63))
+}
+
+// Bool appends field num when v is true.
+func Bool(b []byte, num int, v bool) []byte {
+	if !v {
+		return b
+	}
+	return Uint(b, num, 1)
+}
+
+// Text appends field num with the bytes of v, or nothing when v is empty.
+func Text[T string | []byte](b []byte, num int, v T) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return Element(b, num, v)
+}
+
+// Element is Text for a repeated field, where an empty element counts as well.
+func Element[T string | []byte](b []byte, num int, v T) []byte {
+	b = binary.AppendUvarint(b, uint64(num)<<1|kindBytes)
+	b = binary.AppendUvarint(b, uint64(len(v)))
+	return append(b, v...)
+}
+
+// Message appends field num holding whatever encode appends, even if that is nothing.
+func Message(b []byte, num int, encode func(b []byte) []byte) []byte {
+	return Prefixed(binary.AppendUvarint(b, uint64(num)<<1|kindBytes), encode)
+}
+
+// Prefixed appends whatever encode appends, with its length, a uvarint, before it.
+func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
+	// One byte of length serves most messages; a longer one is moved up once.
+	start := len(b)
+	b = encode(append(b, 0))
+	size := len(b) - start - 1
+	if size < 0x80 {
+		b[start] = byte(size)
+		return b
+	}
+	var length [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(length[:], uint64(size))
+	b = append(b, length[1:n]...)
+	copy(b[start+n:], b[start+1:start+1+size])
+	copy(b[start:], length[:n])
+	return b
+}
+
+// A Reader takes the fields of one message in turn:
+//
+//	r := wire.NewReader(b)
+//	for r.Next() {
+//		switch r.Field() {
+//		case 1:
+//			m.Key = r.Text()
+//		}
+//	}
+//	return r.Err()
+//
+// A field that is not asked for is skipped, as is one that is asked for as the
+// other kind.
+type Reader struct {
+	rest    []byte
+	field   int
+	number  uint64
+	payload []byte
+	err     error
+}
+
+// NewReader returns a Reader of the message b, which it does not change.
+func NewReader(b []byte) *Reader { return &Reader{rest: b} }
+
+// Next moves to the next field. It returns false at the end, or when the input is malformed.
+func (r *Reader) Next() bool {
+	if r.err != nil || len(r.rest) == 0 {
+		return false
+	}
+	tag, ok := r.uvarint()
+	if !ok || tag>>1 == 0 || tag>>1 > 1<<20 {
+		r.err = ErrMalformed
+		return false
+	}
+	number, ok := r.uvarint()
+	if !ok {
+		r.err = ErrMalformed
+		return false
+	}
+	r.field, r.number, r.payload = int(tag>>1), 0, nil
+	if tag&1 == kindUint {
+		r.number = number
+		return true
+	}
+	if number > uint64(len(r.rest)) {
+		r.err = ErrMalformed
+		return false
+	}
+	r.payload, r.rest = r.rest[:number:number], r.rest[number:]
+	return true
+}
+
+func (r *Reader) uvarint() (uint64, bool) {
+	v, n := binary.Uvarint(r.rest)
+	if n <= 0 {
+		return 0, false
+	}
+	r.rest = r.rest[n:]
+	return v, true
+}
+
+// Field returns the number of the current field.
+func (r *Reader) Field() int { return r.field }
+
+// Uint returns the current field as an unsigned number.
+func (r *Reader) Uint() uint64 { return r.number }
+
+// Int returns the current field as a signed number.
+func (r *Reader) Int() int64 { return int64(r.number>>1) ^ -int64(r.number&1) }
+
+// Bool returns the current field as a truth value.
+func (r *Reader) Bool() bool { return r.number != 0 }
+
+// Text returns a copy of the current field's bytes as a string.
+func (r *Reader) Text() string { return string(r.payload) }
+
+// Bytes returns the current field's bytes, which are part of the input.
+func (r *Reader) Bytes() []byte { return r.payload }
+
+// Err returns ErrMalformed if the input was malformed, else nil.
+func (r *Reader) Err() error { return r.err }

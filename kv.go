@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"iter"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// A KeyValue is a key with its value at a revision. Strings are immutable, so
+// it shares the store's memory and may be kept.
+type KeyValue struct {
+	Key, Value string
+	// CreateRevision is the revision that created the key, after its last deletion if any.
+	CreateRevision int64
+	// ModRevision is the revision of the last change to the key.
+	ModRevision int64
+	// Version counts the changes since the key was created: 1 for a new key.
+	Version int64
+	// Lease is the lease the key is attached to; 0 is none.
+	Lease LeaseID
+}
+
+// A Header tells who answered, and when.
+type Header struct {
+	ClusterID uint64
+	MemberID  MemberID
+	// Revision of the store when the call was executed: for a write that changed something, the write's own.
+	Revision int64
+	// Term is the Raft term that the node was in.
+	Term uint64
+}
+
+// A PutResponse answers [Node.Put].
+type PutResponse struct {
+	Header
+	PrevKV *KeyValue // with WithPrevKV, if the key existed
+}
+
+// A GetResponse answers [Node.Get].
+type GetResponse struct {
+	Header
+	KVs   []KeyValue
+	Count int64 // keys in the range, whatever limit and filters left out
+	More  bool  // the limit left some out
+}
+
+// A DeleteResponse answers [Node.Delete].
+type DeleteResponse struct {
+	Header
+	Deleted int64
+	PrevKVs []KeyValue // with WithPrevKV
+}
+
+// Put stores val under key. It returns when this node has applied the write, which a
+// majority then holds; it may be called on any node, concurrently. Every
+// put, even of an equal value, makes a revision.
+//
+// Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound: nothing was changed.
+// ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
+func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*PutResponse, error) {
+	r, err := n.execute(ctx, OpPut(key, val, opts...))
+	if err != nil {
+		return nil, err
+	}
+	return r.Put, nil
+}
+
+// Delete removes a key or, with a range option, keys, all in one revision. It returns when this node has applied
+// the write; it may be called on any node, concurrently. Deleting nothing succeeds and makes no revision.
+//
+// Errors: ErrEmptyKey, ErrInvalidOption, ErrMaybeApplied, ErrClosed.
+func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*DeleteResponse, error) {
+	r, err := n.execute(ctx, OpDelete(key, opts...))
+	if err != nil {
+		return nil, err
+	}
+	return r.Delete, nil
+}
+
+// Get reads a key or, with options, many. It is linearizable on every node: it sees every write that
+// was answered before it began, which costs a question to the leader and its majority, shared by
+// all reads of that moment. See [WithSerializable] and [WithMinRevision] for reads that ask nobody.
+// A missing key is an empty result, not an error. The result is the caller's.
+//
+// Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's cause; joined with
+// ErrNoLeader when none was known.
+func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResponse, error) {
+	o, err := newGet(key, opts)
+	if err != nil {
+		return nil, err
+	}
+	v, err := n.readView(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	r := state.Execute(v.KV, &command.Op{Get: &o.Get})
+	if err := resultError(r); err != nil {
+		return nil, err
+	}
+	return n.getResponse(r), nil
+}
+
+// Range yields the keys of a range in their order, any number of them, all at one revision: the one
+// given by [WithRev], or the latest when the iteration begins. It is linearizable unless an option says
+// otherwise. It holds no lock; writes and compaction go on meanwhile, without being seen. The sequence may
+// be used once, by one goroutine at a time. It ends after a pair with an error: those of Get.
+func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
+	return func(yield func(KeyValue, error) bool) {
+		gets := make([]GetOption, len(opts))
+		for i, opt := range opts {
+			gets[i] = opt
+		}
+		o, err := newGet(key, gets)
+		if err != nil {
+			yield(KeyValue{}, err)
+			return
+		}
+		v, err := n.readView(ctx, &o)
+		if err == nil {
+			err = revisionError(v, o.Revision)
+		}
+		if err != nil {
+			yield(KeyValue{}, err)
+			return
+		}
+		yielded, stopped := int64(0), false
+		v.KV.Ascend(o.Key, o.End, o.Revision, func(kv *mvcc.KeyValue) bool {
+			if !state.Matches(&o.Get, kv) {
+				return true
+			}
+			if err = context.Cause(ctx); err != nil {
+				return false
+			}
+			yielded++
+			stopped = !yield(keyValue(kv), nil)
+			return !stopped && yielded != o.Limit
+		})
+		if err != nil && !stopped {
+			yield(KeyValue{}, err)
+		}
+	}
+}
+
+// Compact forgets the history before rev: reads and watches of older revisions then fail with *CompactedError. The
+// latest state of every key stays. Config.Retention compacts by itself.
+//
+// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision, ErrMaybeApplied, ErrClosed.
+func (n *Node) Compact(ctx context.Context, rev int64) error {
+	r, err := n.propose(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
+	if err != nil {
+		return err
+	}
+	return resultError(r)
+}
+
+// execute has the cluster execute a single write.
+func (n *Node) execute(ctx context.Context, op Op) (OpResponse, error) {
+	if op.err != nil {
+		return OpResponse{}, op.err
+	}
+	r, err := n.propose(ctx, &command.Command{Op: op.op})
+	if err == nil {
+		err = resultError(r)
+	}
+	if err != nil {
+		return OpResponse{}, err
+	}
+	return n.opResponse(&op.op, r), nil
+}
+
+func newGet(key string, opts []GetOption) (getOptions, error) {
+	var o getOptions
+	for _, opt := range opts {
+		opt.get(&o)
+	}
+	var err error
+	if o.Key, o.End, err = o.keys.bounds(key); err != nil {
+		return o, err
+	}
+	return o, commandError(command.Validate(&command.Op{Get: &o.Get}, 1))
+}
+
+func keyValue(kv *mvcc.KeyValue) KeyValue {
+	return KeyValue{
+		Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
+		Version: kv.Version, Lease: LeaseID(kv.Lease),
+	}
+}
+
+func keyValues(kvs []*mvcc.KeyValue) []KeyValue {
+	if len(kvs) == 0 {
+		return nil
+	}
+	out := make([]KeyValue, len(kvs))
+	for i, kv := range kvs {
+		out[i] = keyValue(kv)
+	}
+	return out
+}
+
+func firstKeyValue(kvs []*mvcc.KeyValue) *KeyValue {
+	if len(kvs) == 0 {
+		return nil
+	}
+	kv := keyValue(kvs[0])
+	return &kv
+}

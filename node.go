@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftnet"
+	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/watch"
+)
+
+// A Node is one replica of the store, inside this process. Its methods may be
+// called concurrently, from Open until after Close; they return when their
+// context ends.
+type Node struct {
+	cfg     Config
+	id      MemberID
+	cluster uint64
+
+	log    *raftlog.Log
+	net    *raftnet.Transport
+	client *rpc.Client
+	server *rpc.Server // nil without a network
+	raft   *consensus
+
+	ctx     context.Context // ends after closing, and after the hand-over: the node's own work goes
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when the node begins to stop: callers go
+	done    chan struct{} // closed when it has stopped
+	work    sync.WaitGroup
+
+	mu       sync.Mutex
+	stopped  bool  // closing is closed: nothing is started any more
+	fault    error // why the node stopped by itself
+	closeErr error
+
+	current   atomic.Pointer[state.View] // what is applied; the FSM's goroutine replaces it
+	published signal                     // of current
+	hub       *watch.Hub                 // the watches that wait
+	told      atomic.Int64               // every revision up to it was told to the hub
+
+	lead    atomic.Pointer[Leadership]
+	leaders signal       // of lead
+	vacant  atomic.Int64 // when a leader was last known, in nanoseconds since started; 0 while one is
+	started time.Time
+	refusal atomic.Pointer[error] // the last handshake that failed for another reason than the network
+
+	proposer *proposer
+	reads    *sharedReads
+	leases   *expirer
+	history  *retention
+	snapshot chan struct{} // has a value when a snapshot is due
+}
+
+// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local state
+// is loaded; [Node.Ready] waits for the cluster. The node runs until Close, whatever becomes of ctx.
+//
+// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt, ErrClusterMismatch for a directory of
+// another node, or what the operating system says of the directory or the address.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		closing: make(chan struct{}), done: make(chan struct{}), hub: watch.NewHub(), started: time.Now(),
+		snapshot: make(chan struct{}, 1),
+	}
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if err := n.open(cfg); err != nil {
+		n.cancel()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open builds the node from the outside in, and takes down what it has built when something fails.
+func (n *Node) open(cfg Config) (err error) {
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				undo[i]()
+			}
+		}
+	}()
+	listener, err := listen(&cfg)
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		undo = append(undo, listener.Close)
+	}
+	if err = cfg.resolve(listener); err != nil {
+		return err
+	}
+	n.cfg, n.id = cfg, cfg.memberID(cfg.Name)
+	n.cfg.Logger = cfg.Logger.With("node", cfg.Name)
+	if n.log, n.cluster, err = openLog(&n.cfg); err != nil {
+		return err
+	}
+	undo = append(undo, n.log.Close)
+
+	n.current.Store(state.New().View())
+	n.lead.Store(&Leadership{})
+	n.vacant.Store(1)
+	n.proposer, n.reads = newProposer(n), &sharedReads{n: n}
+	n.leases, n.history = newExpirer(n), newRetention(n)
+
+	n.connect()
+	undo = append(undo, n.client.Close, n.net.Close)
+	f := newFSM(n, n.proposer.owns)
+	if n.raft, err = startRaft(&n.cfg, n.id, n.log, n.net, f); err != nil {
+		return err
+	}
+	if n.fault != nil { // the snapshot on disk
+		undo = append(undo, func() error { return n.raft.stop(context.Background()) })
+		return n.fault
+	}
+	if listener != nil {
+		n.serve(listener)
+	}
+	n.start(n.followLeadership)
+	n.start(n.proposer.run)
+	n.start(n.leases.run)
+	n.start(n.history.run)
+	n.start(n.takeSnapshots)
+	n.start(n.electFirst)
+	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
+	return nil
+}
+
+// start runs fn in a goroutine that Close waits for. While the node stops it does nothing.
+func (n *Node) start(fn func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return
+	}
+	n.work.Go(fn)
+}
+
+// ID returns the node's member ID: the same at every start.
+func (n *Node) ID() MemberID { return n.id }
+
+// Ready waits until the node can serve: a leader is known, and the node has applied everything that was committed when Ready was
+// called.
+//
+// Errors: ctx's cause, joined with ErrNoLeader and, if other nodes refused this one, with the reason; ErrClosed.
+func (n *Node) Ready(ctx context.Context) error {
+	if err := n.alive(ctx); err != nil {
+		return err
+	}
+	_, err := n.linearizableView(ctx)
+	return err
+}
+
+// closeTime bounds Close: past it, what still runs hangs in the operating system.
+const closeTime = 4 * time.Second
+
+// Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first hands over, for at most one
+// election timeout. Calls that wait return ErrClosed. The node remains a member of its cluster, and can be opened again
+// from its directory. A second Close waits for the first, and both return the same.
+func (n *Node) Close() error {
+	n.stop(nil)
+	<-n.done
+	return n.closeError()
+}
+
+// Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which Err tells.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns nil while the node runs, and then why it does not: ErrClosed, joined with the fault if it stopped by
+// itself.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.closedError()
+	default:
+		return nil
+	}
+}
+
+// stop begins to stop the node, once; fault is why, if not by Close.
+func (n *Node) stop(fault error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return
+	}
+	n.stopped, n.fault = true, fault
+	close(n.closing)
+	go n.shutdown(fault == nil)
+}
+
+// shutdown takes the node down: callers first, then the network, then raft, which must not meet a closed store, then the
+// store.
+func (n *Node) shutdown(handOver bool) {
+	defer close(n.done)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if handOver && n.leadership().Self && len(n.cfg.Peers) > 1 {
+		n.handOver()
+	}
+	n.cancel()
+	errs := []error{n.net.Close(), n.client.Close()}
+	if n.server != nil {
+		errs = append(errs, n.server.Close())
+	}
+	stopped := n.raft.stop(ctx)
+	if stopped == nil {
+		n.work.Wait()
+		errs = append(errs, n.log.Close())
+	}
+	n.mu.Lock()
+	n.closeErr = errors.Join(append(errs, stopped)...)
+	n.mu.Unlock()
+}
+
+// handOver waits until another node leads, for at most an election timeout.
+func (n *Node) handOver() {
+	limit := time.NewTimer(n.cfg.ElectionTimeout)
+	defer limit.Stop()
+	n.raft.stepDown()
+	for {
+		changed := n.leaders.wait()
+		if lead := n.leadership(); !lead.Self && lead.Leader != 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit.C:
+			return
+		}
+	}
+}
+
+func (n *Node) closeError() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closeErr
+}
+
+// closedError is what calls return once the node stops.
+func (n *Node) closedError() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.fault != nil {
+		return errors.Join(ErrClosed, n.fault)
+	}
+	return ErrClosed
+}
+
+// alive returns why a call cannot go on, if so.
+func (n *Node) alive(ctx context.Context) error {
+	select {
+	case <-n.closing:
+		return n.closedError()
+	default:
+	}
+	if ctx.Err() != nil {
+		return n.contextError(ctx)
+	}
+	return nil
+}
+
+// contextError is what a call returns whose ctx ended while it waited for the cluster.
+func (n *Node) contextError(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if n.leadership().Leader != 0 {
+		return err
+	}
+	err = errors.Join(err, ErrNoLeader)
+	if refusal := n.refusal.Load(); refusal != nil {
+		err = errors.Join(err, *refusal)
+	}
+	return err
+}
+
+func (n *Node) header(rev int64) Header {
+	return Header{ClusterID: n.cluster, MemberID: n.id, Revision: rev, Term: n.leadership().Term}
+}
+
+// applied is the applier: it publishes what a batch of the log did, and only then tells those who wait. It runs in
+// the FSM's goroutine.
+func (n *Node) applied(v *state.View, e *effects) {
+	old := n.current.Load()
+	lead := n.leadership()
+	n.leases.applied(lead, v, e.leases)
+	n.publish(v)
+	if lead.Self {
+		n.net.Committed(lead.Term, v.Index)
+	}
+	n.proposer.answered(e.answers)
+	if rev := v.KV.Revision(); rev > old.KV.Revision() {
+		var changes []watch.Change
+		v.KV.Changes(old.KV.Revision()+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
+			for _, kv := range kvs {
+				changes = append(changes, watch.Change{Rev: rev, Key: kv.Key})
+			}
+			return true
+		})
+		n.hub.Notify(changes)
+		n.told.Store(rev)
+	}
+	if lead.Self {
+		n.history.applied(v)
+	}
+	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
+		poke(n.snapshot)
+	}
+}
+
+// restored is the applier: a snapshot has taken the place of the state.
+func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
+	n.publish(v)
+	n.proposer.restored(result)
+	n.hub.NotifyAll(v.KV.Revision())
+	n.told.Store(v.KV.Revision())
+}
+
+func (n *Node) publish(v *state.View) {
+	n.current.Store(v)
+	n.published.broadcast()
+}
+
+// fence is the applier: the log or a snapshot cannot be understood, so this replica must not go on.
+func (n *Node) fence(err error) {
+	err = errors.Join(ErrCorrupt, err)
+	n.cfg.Logger.Error("node stops", "err", err)
+	if n.raft == nil { // still in Open
+		n.fault = err
+		return
+	}
+	n.stop(err)
+}
+
+// Leadership tells who leads, as far as a node knows.
+type Leadership struct {
+	Leader MemberID // 0: none is known
+	Term   uint64
+	Self   bool // this node leads
+}
+
+func (n *Node) leadership() Leadership { return *n.lead.Load() }
+
+// Leadership yields who leads: what is known now, then the latest whenever it changes. A slow reader misses what was between, and slows
+// nobody. It ends when ctx ends or the node closes. A node may believe that it leads for up to an election timeout after
+// another was elected: reads and writes do not rely on it, and neither should you. See [RunAsLeader].
+func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
+	return func(yield func(Leadership) bool) {
+		for first, last := true, (Leadership{}); ; {
+			changed := n.leaders.wait()
+			if lead := n.leadership(); first || lead != last {
+				if first, last = false, lead; !yield(lead) {
+					return
+				}
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			case <-n.closing:
+				return
+			}
+		}
+	}
+}
+
+// followLeadership keeps lead current, and begins each term that this node leads with a command: until that is
+// applied, the node does not know all that its predecessors committed.
+func (n *Node) followLeadership() {
+	for {
+		if lead, old := n.raft.leadership(), n.leadership(); lead != old {
+			n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
+			n.lead.Store(&lead)
+			switch {
+			case lead.Leader != 0:
+				n.vacant.Store(0)
+			case old.Leader != 0:
+				n.vacant.Store(int64(time.Since(n.started)))
+			}
+			if !lead.Self {
+				n.leases.demote()
+			} else if lead.Term != old.Term || !old.Self {
+				n.raft.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+			}
+			n.leaders.broadcast()
+		}
+		select {
+		case <-n.raft.observations:
+		case <-n.ctx.Done(): // after the hand-over
+			return
+		}
+	}
+}
+
+// leaderless returns how long a node that knows no leader may still be without one before watches that require one
+// end.
+func (n *Node) leaderless() (left time.Duration, vacant bool) {
+	since := n.vacant.Load()
+	if since == 0 {
+		return 0, false
+	}
+	return 3*n.cfg.ElectionTimeout - (time.Since(n.started) - time.Duration(since)), true
+}
+
+// electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the founder with the
+// least ID asks for an election once a majority answers.
+func (n *Node) electFirst() {
+	voters := len(n.cfg.Peers)
+	if voters > 1 && (n.view().Index > 0 || n.raft.raft.LastIndex() > 1 || n.id != n.firstFounder()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+	defer cancel()
+	if n.awaitPeers(ctx, voters/2) {
+		n.net.Elect()
+	}
+}
+
+// firstFounder is the founder with the least ID.
+func (n *Node) firstFounder() MemberID {
+	first := n.id
+	for _, p := range n.cfg.Peers {
+		first = min(first, n.cfg.memberID(p.Name))
+	}
+	return first
+}
+
+// takeSnapshots takes a snapshot whenever one is due.
+func (n *Node) takeSnapshots() {
+	for {
+		select {
+		case <-n.snapshot:
+		case <-n.closing:
+			return
+		}
+		if err := n.raft.takeSnapshot(n.cfg.SnapshotEntries); err != nil {
+			n.cfg.Logger.Warn("snapshot failed", "err", err)
+		}
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+const (
+	// window is how many entries of one node may be under way. Few make for full batches and idle disks, many for the
+	// reverse. That of all nodes together stays under the 64 that hashicorp/raft's FSM channel bears.
+	window = 6
+	// maxEntryBytes ends a batch. A single larger command is an entry by itself.
+	maxEntryBytes = 1 << 20
+	// maxQueued bounds the calls that wait in a node; more wait at the door.
+	maxQueued = 1 << 16
+)
+
+// A proposer brings the writes of this node into the log. Calls gather in its queue; a batch of them becomes one
+// entry, which the leader, here or elsewhere, appends. A call is answered when this node applies it. What a change
+// of leader may have lost is sent again: every proposal carries (proposer, sequence), by which the
+// state machine applies it once.
+type proposer struct {
+	n    *Node
+	wake chan struct{} // has a value when there may be something to send
+	door chan struct{} // a value for each call inside
+
+	mu         sync.Mutex
+	id         uint64 // drawn at random; 0 when one is to be drawn
+	registered bool   // the state machine knows id
+	seq        uint64 // the newest given out
+	lowest     uint64 // no call below it waits
+	calls      map[uint64]*call
+	queue      []*call // not under way, in order; some may have been given up
+	stale      int     // about how many
+	batches    map[*batch]struct{}
+}
+
+// A call is a write that somebody waits for.
+type call struct {
+	seq    uint64
+	cmd    *command.Command
+	batch  *batch // in which it is under way, if it is
+	sent   bool   // once, perhaps more often
+	answer chan callAnswer
+}
+
+type callAnswer struct {
+	result *command.Result
+	err    error
+}
+
+// A batch is an entry under way.
+type batch struct {
+	open   int // calls that have not been answered
+	term   uint64
+	resend *time.Timer
+}
+
+func newProposer(n *Node) *proposer {
+	return &proposer{
+		n: n, wake: make(chan struct{}, 1), door: make(chan struct{}, maxQueued),
+		calls: map[uint64]*call{}, batches: map[*batch]struct{}{},
+	}
+}
+
+// propose has the cluster execute cmd, once, and returns what came of it here.
+func (n *Node) propose(ctx context.Context, cmd *command.Command) (*command.Result, error) {
+	if cmd.Op != (command.Op{}) {
+		if err := commandError(command.Validate(&cmd.Op, n.cfg.MaxTxnOps)); err != nil {
+			return nil, err
+		}
+	}
+	if err := commandError(command.CheckSize(cmd, n.cfg.MaxRequestBytes)); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return n.proposer.do(ctx, cmd)
+}
+
+func (p *proposer) do(ctx context.Context, cmd *command.Command) (*command.Result, error) {
+	select {
+	case p.door <- struct{}{}:
+		defer func() { <-p.door }()
+	case <-ctx.Done():
+		return nil, p.n.contextError(ctx)
+	case <-p.n.closing:
+		return nil, p.n.closedError()
+	}
+	c := &call{cmd: cmd, answer: make(chan callAnswer, 1)}
+	p.mu.Lock()
+	p.enter(c)
+	p.mu.Unlock()
+	p.poke()
+
+	var err error
+	select {
+	case a := <-c.answer:
+		return a.result, a.err
+	case <-ctx.Done():
+		err = p.n.contextError(ctx)
+	case <-p.n.closing:
+		err = p.n.closedError()
+	}
+	if p.abandon(c) {
+		err = errors.Join(ErrMaybeApplied, err)
+	}
+	// The answer may have come meanwhile.
+	select {
+	case a := <-c.answer:
+		return a.result, a.err
+	default:
+		return nil, err
+	}
+}
+
+func (p *proposer) enter(c *call) {
+	if p.id == 0 {
+		p.id, p.registered = max(rand.Uint64(), 1), false
+		// Entering the table is a call that nobody waits for. It is answered before any other is sent, so that
+		// it can be repeated without harm.
+		p.seq, p.lowest = 0, 1
+		register := &call{cmd: &command.Command{Register: true}, answer: make(chan callAnswer, 1)}
+		p.calls[0] = register
+		p.queue = append(p.queue, register)
+	}
+	p.seq++
+	c.seq = p.seq
+	p.calls[c.seq] = c
+	p.queue = append(p.queue, c)
+}
+
+// abandon forgets a call. It reports whether the call was ever sent.
+func (p *proposer) abandon(c *call) (sent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.calls[c.seq] != c {
+		return c.sent
+	}
+	if c.batch == nil {
+		// Without a leader nothing else empties the queue of calls that were given up.
+		if p.stale++; p.stale > len(p.queue)/2 {
+			p.stale = 0
+			p.queue = slices.DeleteFunc(p.queue, func(q *call) bool { return q == c || p.calls[q.seq] != q })
+		}
+	}
+	p.forget(c)
+	return c.sent
+}
+
+// forget removes a call from the books.
+func (p *proposer) forget(c *call) {
+	delete(p.calls, c.seq)
+	for p.lowest <= p.seq && p.calls[p.lowest] == nil {
+		p.lowest++
+	}
+	if b := c.batch; b != nil {
+		c.batch = nil
+		if b.open--; b.open == 0 {
+			p.drop(b)
+		}
+	}
+}
+
+// drop ends a batch: its place in the window is free.
+func (p *proposer) drop(b *batch) {
+	b.resend.Stop()
+	delete(p.batches, b)
+	p.poke()
+}
+
+func (p *proposer) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// An answer is the result of this node's own proposal.
+type answer struct {
+	proposer, seq uint64
+	result        *command.Result
+}
+
+// answered completes the calls that this node has applied. The applier calls it, after publishing the view.
+func (p *proposer) answered(answers []answer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range answers {
+		c := p.calls[a.seq]
+		switch {
+		case a.proposer != p.id || c == nil:
+		case a.result.Code == command.UnknownProposer:
+			p.evicted()
+		default:
+			p.forget(c)
+			p.registered = true
+			c.answer <- callAnswer{result: a.result}
+		}
+	}
+	p.poke()
+}
+
+// evicted begins anew under another ID. The state machine has forgotten this one, so what was sent may have been applied
+// before that; what was not is sent under the new ID.
+func (p *proposer) evicted() {
+	old := p.calls
+	for b := range p.batches {
+		b.resend.Stop()
+	}
+	p.id, p.queue, p.calls, p.batches = 0, nil, map[uint64]*call{}, map[*batch]struct{}{}
+	for _, seq := range slices.Sorted(maps.Keys(old)) {
+		c := old[seq]
+		switch {
+		case c.cmd.Register:
+		case c.sent:
+			c.answer <- callAnswer{err: ErrMaybeApplied}
+		default:
+			p.enter(c)
+		}
+	}
+}
+
+// restored completes the calls whose entries came inside a snapshot.
+func (p *proposer) restored(result func(proposer, seq uint64) (*command.Result, bool)) {
+	p.mu.Lock()
+	var answers []answer
+	for seq := range p.calls {
+		if r, ok := result(p.id, seq); ok {
+			answers = append(answers, answer{p.id, seq, r})
+		}
+	}
+	p.mu.Unlock()
+	p.answered(answers)
+}
+
+// run sends what gathers in the queue until the node closes.
+func (p *proposer) run() {
+	for {
+		// Taken before looking, so that no change is missed.
+		changed := p.n.leaders.wait()
+		lead := p.n.leadership()
+		p.recall(lead.Term)
+		if lead.Leader != 0 {
+			for {
+				entry, b := p.take(lead.Term)
+				if b == nil {
+					break
+				}
+				p.send(lead, entry, b)
+			}
+		}
+		select {
+		case <-p.wake:
+		case <-changed:
+		case <-p.n.closing:
+			return
+		}
+	}
+}
+
+// take makes an entry of what waits in the queue, if the window has room.
+func (p *proposer) take(term uint64) ([]byte, *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) == 0 || len(p.batches) >= window || !p.registered && len(p.batches) > 0 {
+		return nil, nil
+	}
+	b := &batch{term: term}
+	entry := command.NewEntry()
+	taken := 0
+	for _, c := range p.queue {
+		if p.calls[c.seq] != c {
+			taken++
+			continue
+		}
+		if entry.Len() > 0 && (entry.Size() >= maxEntryBytes || !p.registered) {
+			break
+		}
+		entry.Add(&command.Proposal{Proposer: p.id, Seq: c.seq, Lowest: p.lowest, Command: *c.cmd})
+		c.sent, c.batch = true, b
+		b.open++
+		taken++
+	}
+	p.queue = slices.Delete(p.queue, 0, taken)
+	if b.open == 0 {
+		return nil, nil
+	}
+	p.batches[b] = struct{}{}
+	b.resend = time.AfterFunc(2*p.n.cfg.ElectionTimeout, func() { p.requeue(b) })
+	return entry.Bytes(), b
+}
+
+// recall takes back what was sent under another term: a change of leader may have lost it.
+func (p *proposer) recall(term uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for b := range p.batches {
+		if b.term != term {
+			p.takeBack(b)
+		}
+	}
+}
+
+// owns reports whether proposals of an ID are this node's. The applier asks.
+func (p *proposer) owns(id uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return id == p.id
+}
+
+// requeue has a batch sent again.
+func (p *proposer) requeue(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.takeBack(b)
+}
+
+func (p *proposer) takeBack(b *batch) {
+	if _, ok := p.batches[b]; !ok {
+		return
+	}
+	for _, c := range p.calls {
+		if c.batch == b {
+			c.batch = nil
+			p.queue = append(p.queue, c)
+		}
+	}
+	slices.SortFunc(p.queue, func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
+	p.drop(b)
+}
+
+// send hands an entry to the leader. A failure has it sent again, a little later unless the leader changes.
+func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
+	if lead.Self {
+		p.n.raft.apply(entry)
+		return
+	}
+	p.n.start(func() {
+		ctx, cancel := context.WithTimeout(p.n.ctx, p.n.cfg.ElectionTimeout)
+		defer cancel()
+		if err := p.n.callPropose(ctx, lead.Leader, entry); err == nil {
+			return
+		}
+		select {
+		case <-time.After(p.n.retryAfter()):
+			p.requeue(b)
+		case <-p.n.closing:
+		}
+	})
+}

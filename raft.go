@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftnet"
+)
+
+// A consensus is this node's part in Raft, and the only owner of *raft.Raft.
+type consensus struct {
+	raft         *raft.Raft
+	log          *raftlog.Log
+	net          *raftnet.Transport
+	self         raft.ServerID
+	voters       []raft.ServerID // this node among them
+	timeout      time.Duration   // of an election
+	observations chan raft.Observation
+}
+
+// Where a directory keeps whose it is, beside raft's own keys.
+var (
+	clusterKey = []byte("coterie/cluster")
+	memberKey  = []byte("coterie/member")
+	termKey    = []byte("CurrentTerm") // raft's
+)
+
+// keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while needs no snapshot.
+const (
+	keptTail        = 64 << 20
+	keptTailEntries = 10_000
+	// snapshotBytes of log are due for a snapshot, however few the entries.
+	snapshotBytes = 64 << 20
+)
+
+// openLog opens the log of a node, with the identity that its directory keeps: on the first start the
+// configuration's, later the one it was given then.
+func openLog(cfg *Config) (*raftlog.Log, uint64, error) {
+	if cfg.InMemory {
+		return raftlog.OpenMemory(), cfg.clusterID(), nil
+	}
+	log, err := raftlog.Open(cfg.Dir, raftLogger(cfg.Logger))
+	if err != nil {
+		return nil, 0, logError(err)
+	}
+	cluster, err := identify(log, cfg)
+	if err != nil {
+		log.Close()
+		return nil, 0, err
+	}
+	return log, cluster, nil
+}
+
+func identify(log *raftlog.Log, cfg *Config) (uint64, error) {
+	member := uint64(cfg.memberID(cfg.Name))
+	kept, err := stored(log, memberKey)
+	if err != nil {
+		return 0, err
+	}
+	if kept == 0 {
+		cluster := cfg.clusterID()
+		// The member is written last: without it the directory counts as new.
+		if err := log.Stable().SetUint64(clusterKey, cluster); err != nil {
+			return 0, fmt.Errorf("coterie: %s: %w", cfg.Dir, err)
+		}
+		if err := log.Stable().SetUint64(memberKey, member); err != nil {
+			return 0, fmt.Errorf("coterie: %s: %w", cfg.Dir, err)
+		}
+		return cluster, nil
+	}
+	if kept != member {
+		return 0, fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
+			MemberID(kept), cfg.Name, cfg.Cluster, MemberID(member))
+	}
+	return stored(log, clusterKey)
+}
+
+// stored reads a number, 0 if it was never written.
+func stored(log *raftlog.Log, key []byte) (uint64, error) {
+	v, err := log.Stable().GetUint64(key)
+	if err != nil && err.Error() != "not found" { // raft's contract, in words
+		return 0, fmt.Errorf("coterie: reading the stable store: %w", err)
+	}
+	return v, nil
+}
+
+// startRaft begins or resumes this node's part in Raft.
+func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transport, f *fsm) (*consensus, error) {
+	c := &consensus{
+		log: log, net: net, self: serverID(self), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
+	}
+	var servers []raft.Server
+	for _, p := range cfg.Peers {
+		id := serverID(cfg.memberID(p.Name))
+		c.voters = append(c.voters, id)
+		servers = append(servers, raft.Server{ID: id, Address: raft.ServerAddress(p.Addr)})
+	}
+	if err := found(log, servers); err != nil {
+		return nil, err
+	}
+	conf := raft.DefaultConfig()
+	conf.LocalID = c.self
+	conf.HeartbeatTimeout = cfg.ElectionTimeout
+	conf.ElectionTimeout = cfg.ElectionTimeout
+	conf.LeaderLeaseTimeout = cfg.ElectionTimeout / 2
+	conf.BatchApplyCh = true
+	conf.ShutdownOnRemove = false
+	conf.NoLegacyTelemetry = true
+	conf.TrailingLogs = keptTailEntries
+	// This node decides when to take a snapshot: see takeSnapshot.
+	conf.SnapshotThreshold = math.MaxUint64
+	conf.SnapshotInterval = 24 * time.Hour
+	conf.Logger = raftLogger(cfg.Logger)
+	var err error
+	if c.raft, err = raft.NewRaft(conf, f, log.Logs(), log.Stable(), log.Snapshots(), net); err != nil {
+		return nil, fmt.Errorf("coterie: starting raft: %w", err)
+	}
+	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
+		switch o.Data.(type) {
+		case raft.RaftState, raft.LeaderObservation:
+			return true
+		}
+		return false
+	}))
+	return c, nil
+}
+
+// found writes the first entry of the log, the founders, if that was not done before. Unlike raft's BootstrapCluster it
+// finishes what a crash left half done: the term is written first, and alone says nothing.
+func found(log *raftlog.Log, servers []raft.Server) error {
+	last, err := log.Logs().LastIndex()
+	if err != nil {
+		return fmt.Errorf("coterie: reading the log: %w", err)
+	}
+	snapshots, err := log.Snapshots().List()
+	if err != nil {
+		return fmt.Errorf("coterie: reading the snapshots: %w", err)
+	}
+	if last > 0 || len(snapshots) > 0 {
+		return nil
+	}
+	term, err := stored(log, termKey)
+	if err != nil {
+		return err
+	}
+	if term == 0 {
+		if err := log.Stable().SetUint64(termKey, 1); err != nil {
+			return fmt.Errorf("coterie: founding: %w", err)
+		}
+	}
+	err = log.Logs().StoreLog(&raft.Log{
+		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers}),
+	})
+	if err != nil {
+		return fmt.Errorf("coterie: founding: %w", err)
+	}
+	return nil
+}
+
+func serverID(id MemberID) raft.ServerID { return raft.ServerID(id.String()) }
+
+func memberOf(id raft.ServerID) MemberID {
+	n, _ := strconv.ParseUint(string(id), 16, 64) // made by serverID; empty when there is none
+	return MemberID(n)
+}
+
+// leadership tells who leads, as far as this node knows.
+func (c *consensus) leadership() Leadership {
+	for {
+		term := c.raft.CurrentTerm()
+		_, id := c.raft.LeaderWithID()
+		self := c.raft.State() == raft.Leader
+		if c.raft.CurrentTerm() != term {
+			continue
+		}
+		lead := Leadership{Leader: memberOf(id), Term: term, Self: self}
+		// Raft changes these one after the other; a change that is half done is told of when it is done.
+		if self != (id == c.self) {
+			lead.Leader, lead.Self = 0, false
+		}
+		return lead
+	}
+}
+
+// apply has the leader append an entry. It blocks while raft's queue is full. Its fate is known when
+// the FSM sees it, or when the term changes without: raft's own future is never asked, for after a shutdown it may not answer.
+func (c *consensus) apply(entry []byte) { c.raft.Apply(entry, 0) }
+
+// confirm returns an index at or after every write answered so far, once a majority has shown that no
+// later leader had been elected when it was called.
+func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
+	index := c.raft.CommitIndex()
+	mark := c.net.Mark()
+	others := len(c.voters) / 2 // that make a majority with this node
+	for asked := false; ; {
+		confirmed := c.net.Watch()
+		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
+			return 0, errNotLeader
+		}
+		if c.net.Confirmed(term, mark, c.voters) >= others {
+			return index, nil
+		}
+		if !asked {
+			// It has raft send heartbeats at once. Its own verdict is not asked: it counts answers to earlier ones.
+			c.raft.VerifyLeader()
+			asked = true
+		}
+		select {
+		case <-confirmed:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// takeSnapshot takes a snapshot if the log has outgrown the last one, so that what is written for snapshots stays in
+// proportion to what is written to the log.
+func (c *consensus) takeSnapshot(entries uint64) error {
+	n, bytes := c.log.Size()
+	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {
+		return nil
+	}
+	reload := c.raft.ReloadableConfig()
+	reload.TrailingLogs = min(c.log.Tail(keptTail), keptTailEntries)
+	if err := c.raft.ReloadConfig(reload); err != nil {
+		return err
+	}
+	err := c.raft.Snapshot().Error()
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) || errors.Is(err, raft.ErrRaftShutdown) {
+		return nil
+	}
+	return err
+}
+
+func (c *consensus) snapshotSize() int64 {
+	snapshots, err := c.log.Snapshots().List()
+	if err != nil || len(snapshots) == 0 {
+		return 0
+	}
+	return snapshots[0].Size
+}
+
+// stepDown has another node lead, if this one does.
+func (c *consensus) stepDown() { c.raft.LeadershipTransfer() }
+
+// stop ends raft and waits for its goroutines, or for ctx.
+func (c *consensus) stop(ctx context.Context) error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.raft.Shutdown().Error() }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-ctx.Done():
+		return errors.New("coterie: raft hangs in a system call")
+	}
+}
+
+// describe fills in what raft knows.
+func (c *consensus) describe(s *Status) {
+	switch c.raft.State() {
+	case raft.Leader:
+		s.State = Leader
+	case raft.Candidate:
+		s.State = Candidate
+	}
+	s.Committed, s.Durable = c.raft.CommitIndex(), c.raft.LastIndex()
+	if s.State == Leader {
+		return
+	}
+	s.LastContact = -1
+	if last := c.raft.LastContact(); !last.IsZero() {
+		s.LastContact = time.Since(last)
+	}
+}

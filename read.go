@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// view returns the state that this node has applied: immutable, for any use.
+func (n *Node) view() *state.View { return n.current.Load() }
+
+// readView returns the view that a read's options ask for.
+func (n *Node) readView(ctx context.Context, o *getOptions) (*state.View, error) {
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	switch {
+	case o.serializable && o.local:
+		return nil, fmt.Errorf("%w: WithSerializable and WithMinRevision exclude each other", ErrInvalidOption)
+	case o.serializable:
+		return n.view(), nil
+	case o.local:
+		return n.await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.minRevision })
+	}
+	return n.linearizableView(ctx)
+}
+
+// linearizableView returns a view that has every write that was answered before the call.
+func (n *Node) linearizableView(ctx context.Context) (*state.View, error) {
+	p, err := n.reads.point(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return n.await(ctx, p.reached)
+}
+
+// await returns the first view that is enough.
+func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
+	for {
+		published := n.published.wait()
+		if v := n.view(); enough(v) {
+			return v, nil
+		}
+		select {
+		case <-published:
+		case <-ctx.Done():
+			return nil, n.contextError(ctx)
+		case <-n.closing:
+			return nil, n.closedError()
+		}
+	}
+}
+
+// sharedReads lets the reads of one moment share one question to the leader and its majority. A read joins the round that
+// has not begun yet, for a round that has may have asked before the read was called.
+type sharedReads struct {
+	n *Node
+
+	mu      sync.Mutex
+	waiting *readRound // the next to begin
+	running bool
+}
+
+type readRound struct {
+	done  chan struct{}
+	point readPoint
+	err   error
+}
+
+// A readPoint is an index of the log at or after every write that was answered before it was asked for.
+type readPoint struct {
+	index uint64
+	term  uint64 // in which this node led all the while; 0 when another does
+}
+
+func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
+
+// point asks the leader for a readPoint, together with all who ask at the moment.
+func (s *sharedReads) point(ctx context.Context) (readPoint, error) {
+	r := s.join()
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return readPoint{}, s.n.contextError(ctx)
+	case <-s.n.closing:
+		return readPoint{}, s.n.closedError()
+	}
+	return r.point, r.err
+}
+
+func (s *sharedReads) join() *readRound {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		s.waiting = &readRound{done: make(chan struct{})}
+	}
+	r := s.waiting
+	if !s.running {
+		s.running = true
+		s.n.start(s.run)
+	}
+	return r
+}
+
+// run serves rounds until none is asked for.
+func (s *sharedReads) run() {
+	for {
+		s.mu.Lock()
+		r := s.waiting
+		s.waiting = nil
+		s.running = r != nil
+		s.mu.Unlock()
+		if r == nil {
+			return
+		}
+		r.point, r.err = askLeader(s.n, s.n.ctx, s.n.readIndex, s.n.callReadIndex)
+		close(r.done)
+	}
+}
+
+// readIndex confirms that this node still leads, and returns the index that a read must wait for.
+func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
+	lead := n.leadership()
+	if !lead.Self {
+		return readPoint{}, errNotLeader
+	}
+	// A leader whose own first command is not applied may not know yet what its predecessors committed.
+	if _, err := n.await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.leadership() != lead }); err != nil {
+		return readPoint{}, err
+	}
+	index, err := n.raft.confirm(ctx, lead.Term)
+	return readPoint{index, lead.Term}, err
+}
+
+// askLeader asks the leader, wherever it is, until it answers or ctx ends. Both functions may be called several times.
+func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
+	there func(context.Context, MemberID) (T, error),
+) (T, error) {
+	var zero T
+	for {
+		changed := n.leaders.wait()
+		lead := n.leadership()
+		var v T
+		err := errNotLeader
+		switch {
+		case lead.Self:
+			attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+			v, err = here(attempt)
+			cancel()
+		case lead.Leader != 0:
+			attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+			v, err = there(attempt, lead.Leader)
+			cancel()
+		}
+		if err == nil || errors.Is(err, ErrLeaseNotFound) {
+			return v, err
+		}
+		if err := n.alive(ctx); err != nil {
+			return zero, err
+		}
+		retry := time.NewTimer(n.retryAfter())
+		select {
+		case <-changed:
+		case <-retry.C:
+		case <-ctx.Done():
+		case <-n.closing:
+		}
+		retry.Stop()
+	}
+}
+
+// retryAfter is how long to wait before asking a leader again that did not answer, unless another is elected
+// meanwhile.
+func (n *Node) retryAfter() time.Duration { return n.cfg.ElectionTimeout / 20 }

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// A State is a node's part in its cluster.
+type State uint8
+
+// What a node may be.
+const (
+	Follower State = iota
+	Candidate
+	Leader
+	Closed
+)
+
+func (s State) String() string {
+	return [...]string{"follower", "candidate", "leader", "closed"}[s]
+}
+
+// Status is what a node knows by itself.
+type Status struct {
+	ID        MemberID
+	Name      string
+	Addr      string // what other nodes dial; empty without a network
+	ClusterID uint64
+	State     State
+	Leader    MemberID // 0: none known
+	Term      uint64
+	// Revision and CompactRevision are the store's newest revision and the oldest that can be read; -1 before the first
+	// compaction.
+	Revision, CompactRevision int64
+	// Committed, Applied and Durable are log indexes: of the newest entry known to be committed, of the newest that the
+	// store has applied, and of the newest that is on this node's disk.
+	Committed, Applied, Durable uint64
+	// LastContact is how long ago the leader was heard: the age of local reads. 0 on the leader; negative if none was ever heard.
+	LastContact time.Duration
+	// VotersReachable are the voters, this one among them, that answered within the last election timeout; only a leader
+	// asks them all the time.
+	Voters, VotersReachable int
+	Keys, Leases, Watchers  int
+	// Bytes is what the store holds, superseded revisions included.
+	Bytes int64
+	// Err is why the node stopped by itself, if it did.
+	Err error
+}
+
+// Status tells about the node, at once, in any state, and without asking others.
+func (n *Node) Status() Status {
+	v, lead := n.view(), n.leadership()
+	s := Status{
+		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cluster, Leader: lead.Leader, Term: lead.Term,
+		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
+		Voters: len(n.cfg.Peers), VotersReachable: 1 + n.net.Reachable(n.cfg.ElectionTimeout),
+		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
+	}
+	n.raft.describe(&s)
+	if err := n.alive(context.Background()); err != nil {
+		s.State, s.Leader = Closed, 0
+		n.mu.Lock()
+		s.Err = n.fault
+		n.mu.Unlock()
+	}
+	return s
+}
+
+// Check verifies the invariants of this replica: the order of its trees, its history, its counters, and that leases and keys
+// agree. It reads the state as it is now, while writes go on, and takes time in proportion to it.
+//
+// Errors: ErrCorrupt, with what was found; ctx's cause; ErrClosed when the node stopped by a fault.
+func (n *Node) Check(ctx context.Context) error {
+	if err := n.alive(ctx); err != nil {
+		return err
+	}
+	if err := inBackground(ctx, n.view().Check); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
+
+// A HashResponse answers [Node.Hash].
+type HashResponse struct {
+	Header
+	// Hash is of all key-values as they were at HashRevision: equal on every node.
+	Hash         uint64
+	HashRevision int64
+	// CompactRevision is the oldest revision that this node keeps.
+	CompactRevision int64
+}
+
+// Hash hashes the key-values as they were at a revision, 0 for the newest that this node has applied: on every node
+// with the same result, whatever it has compacted. It asks no other node, and takes time in proportion to the store.
+//
+// Errors: *CompactedError, ErrFutureRevision, ctx's cause, ErrClosed.
+func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
+	if err := n.alive(ctx); err != nil {
+		return HashResponse{}, err
+	}
+	v := n.view()
+	if err := revisionError(v, rev); err != nil {
+		return HashResponse{}, err
+	}
+	if rev <= 0 {
+		rev = v.KV.Revision()
+	}
+	r := HashResponse{Header: n.header(v.KV.Revision()), HashRevision: rev, CompactRevision: v.KV.CompactRevision()}
+	err := inBackground(ctx, func() error { r.Hash = v.KV.Hash(rev); return nil })
+	if err != nil {
+		return HashResponse{}, err
+	}
+	return r, nil
+}
+
+// inBackground returns what fn returns, or ctx's cause as soon as ctx ends; fn then goes on for a while and its result is dropped.
+func inBackground(ctx context.Context, fn func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- fn() }()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

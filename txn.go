@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// A Txn builds a transaction: compares, and the operations to run when all of them
+// hold, or else. It is one goroutine's, and is committed once.
+//
+//	n.Txn(ctx).If(coterie.Compare(coterie.ModRevision(k), "=", 0)).Then(coterie.OpPut(k, v)).Commit()
+//
+// Unlike clientv3, misuse is reported by Commit, not by panic.
+type Txn struct {
+	n     *Node
+	ctx   context.Context
+	txn   command.Txn
+	step  int // the last of if, then, else and commit that was called
+	ops   int // of both branches
+	local int // of them, serializable reads
+	err   error
+}
+
+const (
+	stepIf = iota + 1
+	stepThen
+	stepElse
+	stepCommit
+)
+
+// Txn begins a transaction. ctx bounds its Commit.
+func (n *Node) Txn(ctx context.Context) *Txn { return &Txn{n: n, ctx: ctx} }
+
+func (t *Txn) next(step int, name string) {
+	if t.step >= step {
+		t.err = errors.Join(t.err, fmt.Errorf("%w: Txn.%s after itself or a later step", ErrInvalidOption, name))
+	}
+	t.step = step
+}
+
+// If sets the compares, all of which must hold. None hold always.
+func (t *Txn) If(cmps ...Cmp) *Txn {
+	t.next(stepIf, "If")
+	var err error
+	t.txn.Compares, err = compares(cmps)
+	t.err = errors.Join(t.err, err)
+	return t
+}
+
+// Then sets the operations that run when the compares hold.
+func (t *Txn) Then(ops ...Op) *Txn {
+	t.next(stepThen, "Then")
+	t.txn.Then = t.branch(ops)
+	return t
+}
+
+// Else sets the operations that run when a compare does not hold.
+func (t *Txn) Else(ops ...Op) *Txn {
+	t.next(stepElse, "Else")
+	t.txn.Else = t.branch(ops)
+	return t
+}
+
+func (t *Txn) branch(ops []Op) []command.Op {
+	out, err := operations(ops)
+	t.err = errors.Join(t.err, err)
+	for _, op := range ops {
+		t.ops++
+		if op.local {
+			t.local++
+		}
+	}
+	return out
+}
+
+// Commit runs the transaction: atomically, in one revision, on any node. Operations run in their order and see what
+// those before them did. A transaction that only reads is not written anywhere; it is linearizable, unless every
+// operation of it is a Get [WithSerializable].
+//
+// Errors: those of the operations; ErrTooManyOps, ErrDuplicateKey, ErrTooLarge, ErrInvalidOption; ErrMaybeApplied when
+// ctx ended or the node closed while the outcome was open; ErrClosed. After every other error than ErrMaybeApplied
+// nothing was changed.
+func (t *Txn) Commit() (*TxnResponse, error) {
+	t.next(stepCommit, "Commit")
+	if t.err != nil {
+		return nil, t.err
+	}
+	op := command.Op{Txn: &t.txn}
+	if err := commandError(command.Validate(&op, t.n.cfg.MaxTxnOps)); err != nil {
+		return nil, err
+	}
+	r, err := t.run(&op)
+	if err == nil {
+		err = resultError(r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.n.opResponse(&op, r).Txn, nil
+}
+
+func (t *Txn) run(op *command.Op) (*command.Result, error) {
+	if !readOnly(&t.txn) {
+		return t.n.propose(t.ctx, &command.Command{Op: *op})
+	}
+	v, err := t.n.readView(t.ctx, &getOptions{serializable: t.ops > 0 && t.local == t.ops})
+	if err != nil {
+		return nil, err
+	}
+	return state.Execute(v.KV, op), nil
+}
+
+// readOnly reports whether every operation is a Get. A nested transaction counts as a write, as in etcd.
+func readOnly(t *command.Txn) bool {
+	for _, ops := range [][]command.Op{t.Then, t.Else} {
+		for i := range ops {
+			if ops[i].Get == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// A TxnResponse answers [Txn.Commit].
+type TxnResponse struct {
+	Header
+	// Succeeded reports whether the compares held, so that Then was run rather than Else.
+	Succeeded bool
+	// Responses answer the operations that were run, in their order.
+	Responses []OpResponse
+}
+
+// An OpResponse answers one operation: the field of its kind is set. Of a nested header only Revision tells: the revision the operation saw or made.
+type OpResponse struct {
+	Put    *PutResponse
+	Get    *GetResponse
+	Delete *DeleteResponse
+	Txn    *TxnResponse
+}
+
+// An Op is an operation of a transaction. It is immutable and may be used in many.
+type Op struct {
+	op    command.Op
+	local bool // a Get WithSerializable
+	err   error
+}
+
+// OpPut is [Node.Put] as an operation.
+func OpPut(key, val string, opts ...PutOption) Op {
+	p := command.Put{Key: key, Value: val}
+	for _, opt := range opts {
+		opt.put(&p)
+	}
+	return Op{op: command.Op{Put: &p}}
+}
+
+// OpGet is [Node.Get] as an operation. It sees what the operations before it did. WithSerializable has a meaning only
+// where every operation has it; WithMinRevision has none, and Commit refuses it.
+func OpGet(key string, opts ...GetOption) Op {
+	o, err := newGet(key, opts)
+	if err == nil && o.local {
+		err = fmt.Errorf("%w: WithMinRevision in a transaction", ErrInvalidOption)
+	}
+	return Op{op: command.Op{Get: &o.Get}, local: o.serializable, err: err}
+}
+
+// OpDelete is [Node.Delete] as an operation.
+func OpDelete(key string, opts ...DeleteOption) Op {
+	var o deleteOptions
+	for _, opt := range opts {
+		opt.del(&o)
+	}
+	var err error
+	o.Key, o.End, err = o.keys.bounds(key)
+	return Op{op: command.Op{Delete: &o.Delete}, err: err}
+}
+
+// OpTxn nests a transaction. Its compares are evaluated, with all others, before anything is changed.
+func OpTxn(cmps []Cmp, then, els []Op) Op {
+	var t command.Txn
+	var errs [3]error
+	t.Compares, errs[0] = compares(cmps)
+	t.Then, errs[1] = operations(then)
+	t.Else, errs[2] = operations(els)
+	return Op{op: command.Op{Txn: &t}, err: errors.Join(errs[:]...)}
+}
+
+func operations(ops []Op) ([]command.Op, error) {
+	out := make([]command.Op, len(ops))
+	var errs []error
+	for i, op := range ops {
+		out[i] = op.op
+		errs = append(errs, op.err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// A CompareOp is "=", "!=", "<" or ">".
+type CompareOp string
+
+// A Target is what a compare looks at: a property of a key, of type T.
+type Target[T int64 | string | LeaseID] struct {
+	key    string
+	target command.Target
+}
+
+// A Cmp is a condition of a transaction. It is immutable.
+type Cmp struct {
+	cmp  command.Compare
+	keys keyRange
+	err  error
+}
+
+// Compare compares a property of a key with v. For a missing key every property is 0, but a compare of
+// its value is false whatever the operator. Values compare bytewise.
+func Compare[T int64 | string | LeaseID](target Target[T], op CompareOp, v T) Cmp {
+	c := Cmp{cmp: command.Compare{Key: target.key, Target: target.target}}
+	switch v := any(v).(type) {
+	case int64:
+		c.cmp.Int = v
+	case LeaseID:
+		c.cmp.Int = int64(v)
+	case string:
+		c.cmp.Text = v
+	}
+	switch op {
+	case "=":
+		c.cmp.Op = command.Equal
+	case "!=":
+		c.cmp.Op = command.NotEqual
+	case "<":
+		c.cmp.Op = command.Less
+	case ">":
+		c.cmp.Op = command.Greater
+	default:
+		c.err = fmt.Errorf("%w: %q is not a compare operator", ErrInvalidOption, op)
+	}
+	return c
+}
+
+// Value is the key's value.
+func Value(key string) Target[string] { return Target[string]{key, command.Value} }
+
+// Version is how often the key was changed since it was created.
+func Version(key string) Target[int64] { return Target[int64]{key, command.Version} }
+
+// CreateRevision is the revision that created the key; 0 for a missing key.
+func CreateRevision(key string) Target[int64] { return Target[int64]{key, command.CreateRevision} }
+
+// ModRevision is the revision of the key's last change; 0 for a missing key.
+func ModRevision(key string) Target[int64] { return Target[int64]{key, command.ModRevision} }
+
+// LeaseValue is the lease that the key is attached to; 0 is none.
+func LeaseValue(key string) Target[LeaseID] { return Target[LeaseID]{key, command.Lease} }
+
+// WithPrefix makes the compare concern every key that begins with its key: it must hold for all. If there
+// is none, it is evaluated once, for a missing key.
+func (c Cmp) WithPrefix() Cmp { c.keys = keyRange{kind: prefixKeys}; return c }
+
+// WithRange makes the compare concern the keys from its key up to, but without, end, as WithPrefix does.
+func (c Cmp) WithRange(end string) Cmp { c.keys = keyRange{kind: untilEnd, end: end}; return c }
+
+func compares(cmps []Cmp) ([]command.Compare, error) {
+	out := make([]command.Compare, len(cmps))
+	var errs []error
+	for i, c := range cmps {
+		var err error
+		out[i] = c.cmp
+		out[i].Key, out[i].End, err = c.keys.bounds(c.cmp.Key)
+		errs = append(errs, c.err, err)
+	}
+	return out, errors.Join(errs...)
+}
