@@ -131,19 +131,14 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	}
 }
 
-// Close closes every node, the leader last, and returns what went wrong.
+// Close closes every node, and returns what went wrong. Nobody is left to hand over to.
 func (c *Cluster) Close() error {
 	var errs []error
-	var last *Node
 	for _, n := range c.nodes {
-		if n.leadership().Self && last == nil {
-			last = n
-			continue
-		}
-		errs = append(errs, n.Close())
+		n.stop(nil, false)
 	}
-	if last != nil {
-		errs = append(errs, last.Close())
+	for _, n := range c.nodes {
+		errs = append(errs, n.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -109,7 +109,7 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	n.cfg, n.id = cfg, cfg.memberID(cfg.Name)
 	n.cfg.Logger = cfg.Logger.With("node", cfg.Name)
-	if n.log, n.cluster, err = openLog(&n.cfg); err != nil {
+	if n.log, n.cluster, err = openLog(n.ctx, &n.cfg); err != nil {
 		return err
 	}
 	undo = append(undo, n.log.Close)
@@ -175,7 +175,7 @@ const closeTime = 4 * time.Second
 // election timeout. Calls that wait return ErrClosed. The node remains a member of its cluster, and can be opened again
 // from its directory. A second Close waits for the first, and both return the same.
 func (n *Node) Close() error {
-	n.stop(nil)
+	n.stop(nil, true)
 	<-n.done
 	return n.closeError()
 }
@@ -195,7 +195,7 @@ func (n *Node) Err() error {
 }
 
 // stop begins to stop the node, once; fault is why, if not by Close.
-func (n *Node) stop(fault error) {
+func (n *Node) stop(fault error, handOver bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.stopped {
@@ -203,7 +203,7 @@ func (n *Node) stop(fault error) {
 	}
 	n.stopped, n.fault = true, fault
 	close(n.closing)
-	go n.shutdown(fault == nil)
+	go n.shutdown(handOver)
 }
 
 // shutdown takes the node down: callers first, then the network, then raft, which must not meet a closed store, then the
@@ -345,7 +345,7 @@ func (n *Node) fence(err error) {
 		n.fault = err
 		return
 	}
-	n.stop(err)
+	n.stop(err, false)
 }
 
 // Leadership tells who leads, as far as a node knows.

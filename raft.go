@@ -44,16 +44,13 @@ const (
 
 // openLog opens the log of a node, with the identity that its directory keeps: on the first start the
 // configuration's, later the one it was given then.
-func openLog(cfg *Config) (*raftlog.Log, uint64, error) {
+func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, cluster uint64, err error) {
 	if cfg.InMemory {
-		return raftlog.OpenMemory(), cfg.clusterID(), nil
-	}
-	log, err := raftlog.Open(cfg.Dir, raftLogger(cfg.Logger))
-	if err != nil {
+		log = raftlog.From(ctx)
+	} else if log, err = raftlog.Open(cfg.Dir, raftLogger(cfg.Logger)); err != nil {
 		return nil, 0, logError(err)
 	}
-	cluster, err := identify(log, cfg)
-	if err != nil {
+	if cluster, err = identify(log, cfg); err != nil {
 		log.Close()
 		return nil, 0, err
 	}

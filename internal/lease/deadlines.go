@@ -9,7 +9,8 @@ import (
 )
 
 // Deadlines tells when leases end, by a leader's clock. A lease whose expiry was proposed is held back until the outcome: it
-// is neither renewed nor proposed again, unless the proposal seems lost. The zero value is not ready; the caller guards it.
+// is neither renewed nor proposed again, unless the proposal seems lost. Were a renewal acknowledged meanwhile, the lease would end
+// although it had just been renewed. The zero value is not ready; the caller guards it. No method blocks.
 type Deadlines struct {
 	leases map[int64]*deadline
 	queue  deadlines
@@ -103,7 +104,8 @@ func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids [
 		if l.held == nil {
 			l.held = make(chan struct{})
 		}
-		l.at = now.Add(retry)
+		// Not even with a retry of 0 may this loop find the lease again.
+		l.at = now.Add(max(retry, 1))
 		heap.Fix(&d.queue, 0)
 		ids = append(ids, l.ID)
 	}
@@ -121,11 +123,17 @@ func (d *Deadlines) Next() (time.Time, bool) {
 // Len returns how many leases there are.
 func (d *Deadlines) Len() int { return len(d.leases) }
 
-// deadlines is a heap, the earliest first.
+// deadlines is a heap, the earliest first; of equal ones the least ID.
 type deadlines []*deadline
 
-func (q deadlines) Len() int           { return len(q) }
-func (q deadlines) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q deadlines) Len() int { return len(q) }
+
+func (q deadlines) Less(i, j int) bool {
+	if c := q[i].at.Compare(q[j].at); c != 0 {
+		return c < 0
+	}
+	return q[i].ID < q[j].ID
+}
 
 func (q deadlines) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
@@ -141,7 +149,9 @@ func (q *deadlines) Push(x any) {
 
 // Pop is heap.Interface.
 func (q *deadlines) Pop() any {
-	last := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
+	rest := len(*q) - 1
+	last := (*q)[rest]
+	(*q)[rest] = nil // else the queue's memory would keep it
+	*q = (*q)[:rest]
 	return last
 }

@@ -89,7 +89,8 @@ func (p *proposer) heard(index, lowest uint64) {
 	if lowest > p.lowest {
 		p.lowest = lowest
 		i, _ := p.find(lowest)
-		p.results = slices.Delete(p.results, 0, i)
+		clear(p.results[:i]) // else the memory in front of the slice would keep them
+		p.results = p.results[i:]
 	}
 }
 

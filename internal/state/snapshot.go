@@ -30,6 +30,7 @@ const (
 	recordLease    = 2
 	recordProposer = 3
 	recordVersion  = 4 // of a key: what is older than the history, then the history
+	recordResult   = 5 // of the proposer before it: each by itself, for together they may be large
 )
 
 // WriteTo writes the snapshot. It may be called more than once, and writes the same each time.
@@ -50,7 +51,11 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
 	})
 	sn.proposers.Scan(func(id uint64, p *proposer) bool {
-		return record(recordProposer, func(b []byte) []byte { return p.append(b, id) })
+		ok := record(recordProposer, func(b []byte) []byte { return p.append(b, id) })
+		for i := 0; ok && i < len(p.results); i++ {
+			ok = record(recordResult, p.results[i].append)
+		}
+		return ok
 	})
 	version := func(kv *mvcc.KeyValue) bool {
 		return record(recordVersion, func(b []byte) []byte { return command.AppendKeyValue(b, kv) })
@@ -70,13 +75,11 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 func (p *proposer) append(b []byte, id uint64) []byte {
 	b = wire.Uint(b, 1, id)
 	b = wire.Uint(b, 2, p.lastIndex)
-	b = wire.Uint(b, 3, p.lowest)
-	for _, k := range p.results {
-		b = wire.Message(b, 4, func(b []byte) []byte {
-			return wire.Message(wire.Uint(b, 1, k.seq), 2, k.result.Append)
-		})
-	}
-	return b
+	return wire.Uint(b, 3, p.lowest)
+}
+
+func (k *kept) append(b []byte) []byte {
+	return wire.Message(wire.Uint(b, 1, k.seq), 2, k.result.Append)
 }
 
 // errSnapshot: the records are whole, and make no state.
@@ -98,8 +101,10 @@ func Read(r io.Reader) (*State, error) {
 
 // A restore is a State in the making.
 type restore struct {
-	state  *State
-	loader *mvcc.Loader
+	state    *State
+	loader   *mvcc.Loader
+	proposer *proposer // the one read last
+	id       uint64    // of it
 }
 
 func (in *restore) record(b []byte) error {
@@ -112,9 +117,11 @@ func (in *restore) record(b []byte) error {
 		case in.loader == nil:
 			err = fmt.Errorf("%w: it does not begin with its head", errSnapshot)
 		case r.Field() == recordLease:
-			err = in.lease(r.Bytes())
+			err = in.addLease(r.Bytes())
 		case r.Field() == recordProposer:
-			err = in.proposer(r.Bytes())
+			err = in.addProposer(r.Bytes())
+		case r.Field() == recordResult:
+			err = in.addResult(r.Bytes())
 		case r.Field() == recordVersion:
 			var kv *mvcc.KeyValue
 			if kv, err = command.DecodeKeyValue(r.Bytes()); err == nil {
@@ -155,7 +162,7 @@ func (in *restore) head(b []byte) error {
 	return r.Err()
 }
 
-func (in *restore) lease(b []byte) error {
+func (in *restore) addLease(b []byte) error {
 	var id, ttl int64
 	r := wire.NewReader(b)
 	for r.Next() {
@@ -172,7 +179,7 @@ func (in *restore) lease(b []byte) error {
 	return r.Err()
 }
 
-func (in *restore) proposer(b []byte) error {
+func (in *restore) addProposer(b []byte) error {
 	var id uint64
 	p := &proposer{}
 	r := wire.NewReader(b)
@@ -184,23 +191,21 @@ func (in *restore) proposer(b []byte) error {
 			p.lastIndex = r.Uint()
 		case 3:
 			p.lowest = r.Uint()
-		case 4:
-			k, err := readKept(r.Bytes())
-			if err != nil {
-				return err
-			}
-			if n := len(p.results); n > 0 && k.seq <= p.results[n-1].seq {
-				return fmt.Errorf("%w: results of proposer %x out of order", errSnapshot, id)
-			}
-			p.results = append(p.results, k)
 		}
 	}
+	if id <= in.id {
+		return fmt.Errorf("%w: proposer %x out of order", errSnapshot, id)
+	}
+	in.proposer, in.id = p, id
 	in.state.proposers.table.Set(id, p)
 	return r.Err()
 }
 
-func readKept(b []byte) (k kept, err error) {
-	k.result = &command.Result{}
+func (in *restore) addResult(b []byte) (err error) {
+	if in.proposer == nil {
+		return fmt.Errorf("%w: a result without a proposer", errSnapshot)
+	}
+	k := kept{result: &command.Result{}}
 	r := wire.NewReader(b)
 	for r.Next() {
 		switch r.Field() {
@@ -208,11 +213,16 @@ func readKept(b []byte) (k kept, err error) {
 			k.seq = r.Uint()
 		case 2:
 			if k.result, err = command.DecodeResult(r.Bytes()); err != nil {
-				return k, err
+				return err
 			}
 		}
 	}
-	return k, r.Err()
+	results := &in.proposer.results
+	if k.seq < in.proposer.lowest || len(*results) > 0 && k.seq <= (*results)[len(*results)-1].seq {
+		return fmt.Errorf("%w: results of proposer %x out of order", errSnapshot, in.id)
+	}
+	*results = append(*results, k)
+	return r.Err()
 }
 
 // finish ties keys to leases: the newest version of a key decides.

@@ -19,9 +19,10 @@ type State struct {
 	kv        *mvcc.Store
 	leases    *lease.Table
 	proposers *proposers
-	index     uint64 // of the last entry applied
-	term      uint64 // of the last entry of ours applied
-	hash      uint64 // of every change, in its order
+	index     uint64             // of the last entry applied
+	term      uint64             // of the last entry of ours applied
+	hash      uint64             // of every change, in its order
+	batch     []command.Proposal // of the entry that is being applied: memory that is used again
 }
 
 // New returns the state before the first entry.
@@ -81,17 +82,28 @@ type Sink interface {
 // Advance notes an entry that is not ours.
 func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
 
-// Apply applies an entry. An error says that it cannot be understood: this replica must not go on.
+// Apply applies an entry; one that was applied already does nothing. An error says that the entry cannot be understood: nothing of it
+// was applied, and this replica must not go on.
+//
+// Errors: *command.CorruptError, command.ErrVersion, command.ErrUnknown, or one that wraps wire.ErrMalformed.
 func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	if index <= s.index {
 		return nil
 	}
+	defer func() {
+		clear(s.batch)
+		s.batch = s.batch[:0]
+	}()
+	// All of it is read before any of it is applied: the last proposal may be of a kind that this version does not know.
 	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
-		s.propose(index, term, p, sink)
+		s.batch = append(s.batch, *p)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)
+	}
+	for i := range s.batch {
+		s.propose(index, term, &s.batch[i], sink)
 	}
 	s.index, s.term = index, term
 	return nil
@@ -170,7 +182,7 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 func (s *State) compact(rev int64) command.Code {
 	code := revisionCode(s.kv.Compact(rev))
 	if code == command.OK {
-		s.note(uint64(rev))
+		s.note(compacted, uint64(rev))
 	}
 	return code
 }
@@ -190,8 +202,7 @@ func (s *State) grant(g *command.Grant, sink Sink) command.Code {
 	if !s.leases.Grant(l) {
 		return command.LeaseExists
 	}
-	s.note(uint64(g.ID))
-	s.note(uint64(g.TTL))
+	s.note(granted, uint64(g.ID), uint64(g.TTL))
 	sink.Granted(l)
 	return command.OK
 }
@@ -205,8 +216,8 @@ func (s *State) end(id int64, sink Sink) bool {
 		s.delete(key, "")
 	}
 	s.leases.Remove(id)
-	s.commit()
-	s.note(^uint64(id))
+	s.kv.Commit()
+	s.note(ended, uint64(id))
 	sink.Ended(id)
 	return true
 }
@@ -221,6 +232,7 @@ func (s *State) put(key, value string, leaseID int64) (prev *mvcc.KeyValue) {
 	if leaseID != 0 && (prev == nil || prev.Lease != leaseID) {
 		s.leases.Attach(leaseID, now.Key)
 	}
+	s.note(changed, now.Sum())
 	return prev
 }
 
@@ -228,6 +240,8 @@ func (s *State) delete(key, end string) []*mvcc.KeyValue {
 	deleted := s.kv.Delete(key, end)
 	for _, kv := range deleted {
 		s.detach(kv)
+		tombstone := mvcc.KeyValue{Key: kv.Key, ModRevision: s.kv.Revision() + 1}
+		s.note(changed, tombstone.Sum())
 	}
 	return deleted
 }
@@ -238,19 +252,18 @@ func (s *State) detach(kv *mvcc.KeyValue) {
 	}
 }
 
-// commit ends the revision, if anything was changed.
-func (s *State) commit() {
-	rev, changed := s.kv.Commit()
-	if !changed {
-		return
-	}
-	s.kv.Changes(rev, rev, func(_ int64, changes []*mvcc.KeyValue) bool {
-		for _, kv := range changes {
-			s.note(kv.Sum())
-		}
-		return true
-	})
-}
+// What a note can be of, so that no two kinds of change hash alike.
+const (
+	changed uint64 = iota + 1
+	granted
+	ended
+	compacted
+)
 
-// note makes the hash depend on a change.
-func (s *State) note(change uint64) { s.hash = mvcc.Mix(s.hash ^ change) }
+// note makes the hash depend on a change and on its place in the order of changes, but not on how proposals were gathered in entries.
+func (s *State) note(kind uint64, words ...uint64) {
+	s.hash = mvcc.Mix(s.hash ^ kind)
+	for _, w := range words {
+		s.hash = mvcc.Mix(s.hash ^ w)
+	}
+}

@@ -21,7 +21,7 @@ func (s *State) run(op *command.Op) *command.Result {
 		return r
 	}
 	r, _ := s.do(op, path)
-	s.commit()
+	s.kv.Commit()
 	return &r
 }
 
@@ -173,8 +173,12 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 func (s *State) doPut(p *command.Put) (r command.Result) {
 	value, leaseID := p.Value, p.Lease
 	if p.IgnoreValue || p.IgnoreLease {
-		// Validation saw it before the transaction; a delete of it in the same one is refused as a duplicate.
+		// The key was there before the transaction. One that deletes it and then puts it is refused as a duplicate when it is
+		// proposed; were it not, there would be nothing to keep.
 		now := s.kv.Get(p.Key, 0)
+		if now == nil {
+			now = &mvcc.KeyValue{}
+		}
 		if p.IgnoreValue {
 			value = now.Value
 		}

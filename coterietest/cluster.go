@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package coterietest runs clusters for tests, in the manner of net/http/httptest: in one process, on a
+// network in memory that can be cut, delayed and broken, on disks in memory that outlive a crash, and, within
+// Run, in virtual time: a test that waits for a lease of an hour takes milliseconds.
+//
+//	func TestFailover(t *testing.T) {
+//		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+//			c.Crash(c.Index(c.Leader()))
+//			_, err := c.Leader().Put(t.Context(), "k", "v")
+//			…
+//		})
+//	}
+//
+// At the end of a test every node is checked and closed, and the test fails if a goroutine of the cluster is left.
+package coterietest
+
+import (
+	"context"
+	"fmt"
+	"runtime/pprof"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+)
+
+// A Cluster is a cluster of founding nodes under test. Its methods belong to the test's goroutine, unless said otherwise. They fail the test
+// when they cannot do what they promise.
+type Cluster struct {
+	t     testing.TB
+	net   *memnet.Network // nil over TCP
+	label string          // that every goroutine of the cluster has
+	nodes []*member
+	peers []coterie.Peer
+	opts  options
+}
+
+// A member is a node's place: what outlives it.
+type member struct {
+	node *coterie.Node // nil while it is down
+	disk *raftlog.Log  // in memory; nil with a directory
+	cfg  coterie.Config
+}
+
+type options struct {
+	seed   uint64
+	tcp    bool
+	config []func(i int, cfg *coterie.Config)
+}
+
+// An Option changes what NewCluster makes.
+type Option func(*options)
+
+// WithSeed sets the seed of random faults. Without it one is drawn and logged.
+func WithSeed(seed uint64) Option { return func(o *options) { o.seed = seed } }
+
+// WithConfig changes the configuration of the node with index i before it is opened. With a Dir the node has a real directory.
+func WithConfig(change func(i int, cfg *coterie.Config)) Option {
+	return func(o *options) { o.config = append(o.config, change) }
+}
+
+// WithTCP has the nodes talk over TCP on loopback. It cannot be had in virtual time, and without most faults.
+func WithTCP() Option { return func(o *options) { o.tcp = true } }
+
+var clusters atomic.Uint64 // made so far, to tell their goroutines apart
+
+// Run runs a test of a cluster of n nodes in virtual time: fn and all of the cluster are in a testing/synctest bubble.
+func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { fn(t, NewCluster(t, n, opts...)) })
+}
+
+// NewCluster opens a cluster of n nodes and returns when it has a leader. The end of the test checks and closes it.
+func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t, label: fmt.Sprintf("cluster-%d", clusters.Add(1))}
+	for _, opt := range opts {
+		opt(&c.opts)
+	}
+	if c.opts.seed == 0 {
+		c.opts.seed = uint64(time.Now().UnixNano())
+	}
+	if !c.opts.tcp {
+		t.Logf("coterietest: seed %d", c.opts.seed)
+		c.net = memnet.New()
+		c.net.Seed(c.opts.seed)
+	}
+	for i := range n {
+		name := fmt.Sprintf("n%d", i)
+		addr := name + ":1"
+		if c.opts.tcp {
+			addr = freeAddr(t)
+		}
+		c.peers = append(c.peers, coterie.Peer{Name: name, Addr: addr})
+	}
+	t.Cleanup(c.finish)
+	for i, p := range c.peers {
+		m := &member{cfg: coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: c.peers}}
+		if c.net != nil {
+			m.cfg.Network = c.net.Host(p.Name)
+		}
+		for _, change := range c.opts.config {
+			change(i, &m.cfg)
+		}
+		if m.cfg.Dir == "" {
+			m.cfg.InMemory = true
+			m.disk = raftlog.OpenMemory()
+		}
+		c.nodes = append(c.nodes, m)
+		c.open(m)
+	}
+	c.Leader()
+	return c
+}
+
+// open opens a member's node, in goroutines that bear the cluster's label.
+func (c *Cluster) open(m *member) {
+	c.t.Helper()
+	var err error
+	pprof.Do(context.Background(), pprof.Labels("coterietest", c.label), func(ctx context.Context) {
+		if m.disk != nil {
+			ctx = raftlog.With(ctx, m.disk)
+		}
+		m.node, err = coterie.Open(ctx, m.cfg)
+	})
+	if err != nil {
+		c.t.Fatalf("coterietest: opening %s: %v", m.cfg.Name, err)
+	}
+}
+
+// finish checks and closes what runs, and looks for goroutines that are left.
+func (c *Cluster) finish() {
+	c.Heal()
+	for _, m := range c.nodes {
+		if m.node == nil {
+			continue
+		}
+		if err := m.node.Check(context.Background()); err != nil {
+			c.t.Errorf("coterietest: %s: %v", m.cfg.Name, err)
+		}
+	}
+	for i := range c.nodes {
+		c.Stop(i)
+	}
+	if left := c.goroutines(); left != "" {
+		c.t.Errorf("coterietest: goroutines left:\n%s", left)
+	}
+}
+
+// goroutines returns the stacks of the goroutines that bear the cluster's label. One that is about to end has a moment to do so.
+func (c *Cluster) goroutines() string {
+	for wait := time.Millisecond; ; wait *= 2 {
+		var profile strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // a Builder takes everything
+		var left []string
+		for stack := range strings.SplitSeq(profile.String(), "\n\n") {
+			if strings.Contains(stack, `"coterietest":"`+c.label+`"`) {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 || wait > time.Second {
+			return strings.Join(left, "\n\n")
+		}
+		time.Sleep(wait)
+	}
+}
+
+// Node returns the node with index i, from 0. It is nil while the node is down.
+func (c *Cluster) Node(i int) *coterie.Node { return c.nodes[i].node }
+
+// Nodes returns the nodes that are up.
+func (c *Cluster) Nodes() []*coterie.Node {
+	var up []*coterie.Node
+	for _, m := range c.nodes {
+		if m.node != nil {
+			up = append(up, m.node)
+		}
+	}
+	return up
+}
+
+// Index returns the index of a node that is up.
+func (c *Cluster) Index(n *coterie.Node) int {
+	c.t.Helper()
+	for i, m := range c.nodes {
+		if m.node == n {
+			return i
+		}
+	}
+	c.t.Fatal("coterietest: not a node of this cluster, or down")
+	return -1
+}
+
+// patience is how long the cluster is waited for before the test fails.
+const patience = time.Minute
+
+// Leader waits for a leader that a majority follows, and returns it.
+func (c *Cluster) Leader() *coterie.Node {
+	c.t.Helper()
+	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
+		for _, n := range c.Nodes() {
+			if n.Status().State != coterie.Leader {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			err := n.Ready(ctx)
+			cancel()
+			if err == nil && n.Status().State == coterie.Leader {
+				return n
+			}
+		}
+	}
+	c.t.Fatalf("coterietest: no leader within %v", patience)
+	return nil
+}
+
+// Follower waits for a leader, and returns another node that is up.
+func (c *Cluster) Follower() *coterie.Node {
+	c.t.Helper()
+	leader := c.Leader()
+	for _, n := range c.Nodes() {
+		if n != leader {
+			return n
+		}
+	}
+	c.t.Fatal("coterietest: no follower is up")
+	return nil
+}
+
+// WaitRevision waits until every node that is up has applied a revision.
+func (c *Cluster) WaitRevision(rev int64) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, n := range c.Nodes() {
+		if _, err := n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithMinRevision(rev)); err != nil {
+			c.t.Fatalf("coterietest: waiting for revision %d of %s: %v", rev, n.Status().Name, err)
+		}
+	}
+}
