@@ -119,7 +119,7 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 	conf.Logger = raftLogger(cfg.Logger)
 	var err error
 	if c.raft, err = raft.NewRaft(conf, f, log.Logs(), log.Stable(), log.Snapshots(), net); err != nil {
-		return nil, fmt.Errorf("coterie: starting raft: %w", err)
+		return nil, fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {

@@ -141,8 +141,7 @@ func (n *Node) newWatch(ctx context.Context, key string, opts []WatchOption) (*c
 	if w.end != "" && w.end != allKeys && w.end <= w.key {
 		return nil, fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
 	}
-	v := n.view()
-	w.since = v.KV.Revision()
+	w.since = n.view().KV.Revision()
 	w.next = w.from
 	if w.from == 0 {
 		w.next = w.since + 1
@@ -172,23 +171,30 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		return yield(r, nil)
 	}
 
-	v := w.n.view()
-	first, last := w.next, v.KV.Revision()
+	first, last := w.next, w.n.view().KV.Revision()
 	for {
-		if max(first, w.next) <= last {
-			more, err := w.deliver(v, max(first, w.next), last, send)
-			if !more || err != nil {
+		for first = max(first, w.next); first <= last; {
+			// Each time in the newest view: one that was held while the caller is busy would hold all it has from being
+			// compacted.
+			r, err := w.find(w.n.view(), first, last)
+			if err != nil {
 				return err
 			}
-			w.next = last + 1
+			if r.Events == nil {
+				break
+			}
+			if !send(r) {
+				return nil
+			}
+			first = r.Revision + 1
 		}
+		w.next = max(w.next, last+1)
 		silent, err := w.wait(touched.Wake(), silence.C)
 		if err != nil {
 			return err
 		}
 		told := w.n.told.Load()
 		if first, last = touched.Take(); last > 0 {
-			v = w.n.view()
 			continue
 		}
 		// Nothing up to told touches the watch, for that was read before the hub was asked. A watch from a future
@@ -212,9 +218,7 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 				if left <= 0 {
 					return false, ErrNoLeader
 				}
-				timer := time.NewTimer(left)
-				defer timer.Stop()
-				lost = timer.C
+				lost = time.After(left)
 			}
 		}
 		select {
@@ -232,31 +236,26 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 	}
 }
 
-// deliver yields what touches the watch in the revisions from first to last of a view, a response a revision. It returns
-// false when the loop broke.
-func (w *cursor) deliver(v *state.View, first, last int64, yield func(WatchResponse) bool) (bool, error) {
-	if first < max(v.KV.CompactRevision(), 0) {
-		return true, &CompactedError{Revision: v.KV.CompactRevision()}
+// find returns the first revision from first to last that touches the watch, with its events, which are nil if there is none.
+func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
+	if err := context.Cause(w.ctx); err != nil {
+		return r, err
 	}
-	var err error
-	more := true
+	if first < v.KV.CompactRevision() || first < 0 {
+		return r, &CompactedError{Revision: max(v.KV.CompactRevision(), 1)}
+	}
 	visit := func(rev int64, changes []*mvcc.KeyValue) bool {
-		events := w.events(v, changes)
-		if len(events) == 0 {
-			return true
+		if events := w.events(v, changes); len(events) > 0 {
+			r = WatchResponse{Header: w.n.header(rev), Events: events}
 		}
-		if err = context.Cause(w.ctx); err != nil {
-			return false
-		}
-		more = yield(WatchResponse{Header: w.n.header(rev), Events: events})
-		return more
+		return r.Events == nil
 	}
 	if w.end != "" {
 		v.KV.Changes(first, last, visit)
-		return more, err
+		return r, nil
 	}
 	// A key knows its own revisions, so those of other keys cost nothing.
-	for more && err == nil {
+	for r.Events == nil {
 		kv := v.KV.Next(w.key, first-1)
 		if kv == nil || kv.ModRevision > last {
 			break
@@ -264,7 +263,7 @@ func (w *cursor) deliver(v *state.View, first, last int64, yield func(WatchRespo
 		v.KV.Changes(kv.ModRevision, kv.ModRevision, visit)
 		first = kv.ModRevision + 1
 	}
-	return more, err
+	return r, nil
 }
 
 func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lease
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const retry = 5 * time.Second
+
+func after(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+
+func closed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// verify makes sure that the map and the queue have the same leases, in the order of a heap.
+func verify(t testing.TB, d *Deadlines) {
+	t.Helper()
+	require.Len(t, d.leases, len(d.queue))
+	for i, l := range d.queue {
+		require.Equal(t, i, l.place)
+		require.Same(t, l, d.leases[l.ID])
+		if i > 0 {
+			require.False(t, d.queue.Less(i, (i-1)/2))
+		}
+	}
+}
+
+func TestExpireInTheOrderOfDeadlines(t *testing.T) {
+	d := NewDeadlines()
+	for id, ttl := range map[int64]time.Duration{1: 30, 2: 10, 3: 20, 4: 10} {
+		d.Grant(Lease{id, ttl * time.Second}, start)
+	}
+	verify(t, d)
+	for _, step := range []struct {
+		at    float64
+		limit int
+		want  []int64
+	}{
+		{0, 10, nil},
+		{9.999, 10, nil},
+		{10, 1, []int64{2}}, // of equal ones the least ID
+		{10, 10, []int64{4}},
+		{10, 10, nil}, // no outcome is known, but the proposals may be on their way
+		{14.9, 10, nil},
+		{15, 10, []int64{2, 4}}, // they seem lost
+		{30, 10, []int64{2, 3, 4, 1}},
+	} {
+		require.Equal(t, step.want, d.Expire(after(step.at), step.limit, retry), "at %v", step.at)
+		verify(t, d)
+	}
+	for id := range int64(4) {
+		d.Revoke(id + 1)
+	}
+	require.Zero(t, d.Len())
+	_, ok := d.Next()
+	require.False(t, ok)
+	require.Empty(t, d.Expire(after(1000), 10, retry))
+}
+
+func TestExpireReturnsALeaseOnceWhateverTheRetry(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, time.Second}, start)
+	require.Equal(t, []int64{1}, d.Expire(after(1), 10, 0))
+	require.Empty(t, d.Expire(after(1), 10, 0))
+}
+
+func TestNextIsTheEarliest(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 10 * time.Second}, start)
+	d.Grant(Lease{2, 20 * time.Second}, start)
+	at, ok := d.Next()
+	require.True(t, ok)
+	require.Equal(t, after(10), at)
+	d.Renew(1, after(15))
+	at, _ = d.Next()
+	require.Equal(t, after(20), at)
+	d.Expire(after(20), 1, retry)
+	at, _ = d.Next()
+	require.Equal(t, after(25), at, "a lost proposal's turn comes again at a wake-up")
+}
+
+func TestRenewGivesTheFullTTL(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 10 * time.Second}, start)
+	ttl, wait, ok := d.Renew(1, after(9))
+	require.True(t, ok)
+	require.Nil(t, wait)
+	require.Equal(t, 10*time.Second, ttl)
+	require.Empty(t, d.Expire(after(18.9), 10, retry))
+	// It is late, but its expiry was not proposed: the renewal comes first.
+	_, wait, ok = d.Renew(1, after(25))
+	require.True(t, ok)
+	require.Nil(t, wait)
+	require.Empty(t, d.Expire(after(34.9), 10, retry))
+	require.Equal(t, []int64{1}, d.Expire(after(35), 10, retry))
+}
+
+func TestT19_AMissingLeaseIsNotFound(t *testing.T) {
+	d := NewDeadlines()
+	_, wait, ok := d.Renew(1, start)
+	require.False(t, ok)
+	require.Nil(t, wait)
+	_, _, ok = d.Remaining(1, start)
+	require.False(t, ok)
+	d.Revoke(1)
+}
+
+func TestT21_ARenewalWaitsForTheOutcomeOfAnExpiry(t *testing.T) {
+	for name, c := range map[string]struct {
+		outcome func(d *Deadlines)
+		found   bool
+	}{
+		"it has expired": {func(d *Deadlines) { d.Revoke(1) }, false},
+		"another leader": {func(d *Deadlines) { d.Clear() }, false},
+		"leader anew":    {func(d *Deadlines) { d.Reset(slices.Values([]Lease{{1, 10 * time.Second}}), after(11)) }, true},
+		"expired before a new term": {
+			func(d *Deadlines) { d.Reset(slices.Values([]Lease{{2, 10 * time.Second}}), after(11)) }, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := NewDeadlines()
+			d.Grant(Lease{1, 10 * time.Second}, start)
+			require.Equal(t, []int64{1}, d.Expire(after(10), 10, retry))
+			_, first, ok := d.Renew(1, after(10.5))
+			require.True(t, ok)
+			require.NotNil(t, first)
+			require.Equal(t, []int64{1}, d.Expire(after(15), 10, retry))
+			_, second, _ := d.Renew(1, after(15))
+			require.Equal(t, first, second, "the retry is the same decision")
+			require.False(t, closed(first))
+			c.outcome(d)
+			require.True(t, closed(first))
+			ttl, wait, ok := d.Renew(1, after(16))
+			require.Equal(t, c.found, ok)
+			require.Nil(t, wait)
+			if c.found {
+				require.Equal(t, 10*time.Second, ttl)
+			}
+			verify(t, d)
+		})
+	}
+}
+
+func TestOneOutcomeIsNotAnothers(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 10 * time.Second}, start)
+	d.Grant(Lease{2, 10 * time.Second}, start)
+	d.Expire(after(10), 10, retry)
+	_, one, _ := d.Renew(1, after(10))
+	_, two, _ := d.Renew(2, after(10))
+	d.Revoke(1)
+	require.True(t, closed(one))
+	require.False(t, closed(two))
+}
+
+func TestT20_ResetGivesEveryLeaseItsFullTTL(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 10 * time.Second}, start)
+	d.Grant(Lease{9, 10 * time.Second}, start)
+	d.Reset(slices.Values([]Lease{{1, 10 * time.Second}, {2, 30 * time.Second}}), after(9))
+	require.Equal(t, 2, d.Len())
+	require.Empty(t, d.Expire(after(18.9), 10, retry), "it lives longer than its TTL")
+	require.Equal(t, []int64{1}, d.Expire(after(19), 10, retry))
+	d.Revoke(1)
+	require.Equal(t, []int64{2}, d.Expire(after(39), 10, retry))
+	verify(t, d)
+}
+
+func TestRemaining(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 10 * time.Second}, start)
+	for at, want := range map[float64]time.Duration{0: 10 * time.Second, 4: 6 * time.Second, 10: 0, 15: 0} {
+		ttl, left, ok := d.Remaining(1, after(at))
+		require.True(t, ok)
+		require.Equal(t, 10*time.Second, ttl)
+		require.Equal(t, want, left, "at %v", at)
+	}
+	d.Expire(after(10), 10, retry)
+	_, left, ok := d.Remaining(1, after(10))
+	require.True(t, ok)
+	require.Zero(t, left, "the time until the next attempt is not the lease's")
+}
+
+func TestTheLongestTTLDoesNotOverflow(t *testing.T) {
+	d := NewDeadlines()
+	d.Grant(Lease{1, 9_000_000_000 * time.Second}, start)
+	d.Grant(Lease{2, time.Second}, start)
+	require.Equal(t, []int64{2}, d.Expire(after(100), 10, time.Hour))
+	_, left, _ := d.Remaining(1, start)
+	require.Equal(t, 9_000_000_000*time.Second, left)
+}
+
+func TestManyLeases(t *testing.T) {
+	const many = 100_000
+	d := NewDeadlines()
+	for id := range int64(many) {
+		d.Grant(Lease{id + 1, time.Duration(1+id*7919%many) * time.Millisecond}, start)
+	}
+	// Every other one is renewed in time, again and again.
+	for id := int64(2); id <= many; id += 2 {
+		_, _, ok := d.Renew(id, start)
+		require.True(t, ok)
+		d.Renew(id, after(200))
+	}
+	var last time.Duration
+	expired := 0
+	for ids := d.Expire(after(150), 1000, time.Hour); len(ids) > 0; ids = d.Expire(after(150), 1000, time.Hour) {
+		require.LessOrEqual(t, len(ids), 1000)
+		for _, id := range ids {
+			require.Equal(t, int64(1), id%2)
+			ttl, _, _ := d.Remaining(id, start)
+			require.GreaterOrEqual(t, ttl, last)
+			last = ttl
+			expired++
+			d.Revoke(id)
+		}
+	}
+	require.Equal(t, many/2, expired)
+	require.Equal(t, many/2, d.Len())
+	verify(t, d)
+}
+
+func BenchmarkRenew(b *testing.B) {
+	const many = 100_000
+	d := NewDeadlines()
+	for id := range int64(many) {
+		d.Grant(Lease{id, 10 * time.Second}, start)
+	}
+	now := start
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		now = now.Add(time.Microsecond)
+		d.Renew(int64(i*7919%many), now)
+	}
+}

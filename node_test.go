@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func TestConfigReportsAllThatIsWrong(t *testing.T) {
+	_, err := coterie.Open(t.Context(), coterie.Config{
+		Addr: "nowhere", Advertise: "0.0.0.0:1", ElectionTimeout: time.Millisecond, MaxRequestBytes: -1, MaxTxnOps: -1,
+		Peers: []coterie.Peer{{"a", "h:1"}, {"a", "h:1"}, {"", "h:x"}},
+	})
+	require.ErrorIs(t, err, coterie.ErrInvalidOption)
+	for _, field := range []string{"Dir", "Addr", "Advertise", "ElectionTimeout", "MaxRequestBytes", "MaxTxnOps", "Peers"} {
+		require.ErrorContains(t, err, "Config."+field)
+	}
+	for name, cfg := range map[string]coterie.Config{
+		"both":              {Dir: "d", InMemory: true},
+		"peers, no address": {InMemory: true, Name: "a", Peers: []coterie.Peer{{"a", "h:1"}, {"b", "h:2"}}},
+		"not a peer": {
+			InMemory: true, Name: "c", Addr: "h:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "h:1"}, {"b", "h:2"}},
+		},
+		"cannot be dialled": {InMemory: true, Addr: "0.0.0.0:0"},
+	} {
+		_, err := coterie.Open(t.Context(), cfg)
+		require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
+	}
+	_, err = coterie.Open(t.Context(), coterie.Config{InMemory: true, Addr: "256.0.0.1:0"})
+	require.Error(t, err)
+}
+
+func TestADirectoryHasOneNode(t *testing.T) {
+	dir := t.TempDir()
+	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.NoError(t, err)
+	_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.ErrorIs(t, err, coterie.ErrDirInUse)
+	put(t, n, "k", "v")
+	require.NoError(t, n.Close())
+
+	_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir, Name: "another"})
+	require.ErrorIs(t, err, coterie.ErrClusterMismatch)
+	_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir, Cluster: "another"})
+	require.ErrorIs(t, err, coterie.ErrClusterMismatch)
+
+	n, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
+	require.NoError(t, n.Close())
+}
+
+func TestBadDirectories(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err := coterie.Open(t.Context(), coterie.Config{Dir: filepath.Join(file, "below")})
+	require.Error(t, err)
+
+	// What cannot be written cannot be used; /proc is so even for root.
+	_, err = coterie.Open(t.Context(), coterie.Config{Dir: "/proc/coterie"})
+	require.Error(t, err)
+
+	dir := t.TempDir()
+	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.NoError(t, err)
+	put(t, n, "k", "v")
+	require.NoError(t, n.Close())
+	path := filepath.Join(dir, "raft.db")
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for name, damage := range map[string][]byte{
+		"cut off": whole[:3*os.Getpagesize()],
+		"garbage": bytes.Repeat([]byte("x"), len(whole)),
+	} {
+		require.NoError(t, os.WriteFile(path, damage, 0o600))
+		_, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
+		require.ErrorIs(t, err, coterie.ErrCorrupt, name)
+		require.ErrorContains(t, err, path)
+	}
+}
+
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	cfg := coterie.Config{Dir: dir, SnapshotEntries: 10}
+	n, err := coterie.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	var snapshots []string
+	for len(snapshots) == 0 {
+		put(t, n, "k", "v")
+		snapshots, err = filepath.Glob(filepath.Join(dir, "snapshots", "*[0-9]", "state.bin"))
+		require.NoError(t, err)
+	}
+	require.NoError(t, n.Close())
+	snapshots, _ = filepath.Glob(filepath.Join(dir, "snapshots", "*", "state.bin"))
+	for _, path := range snapshots {
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		b[len(b)/2] ^= 1
+		require.NoError(t, os.WriteFile(path, b, 0o600))
+	}
+	_, err = coterie.Open(t.Context(), cfg)
+	require.ErrorIs(t, err, coterie.ErrCorrupt)
+}
+
+func TestCloseTwice(t *testing.T) {
+	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
+	require.NoError(t, err)
+	require.NoError(t, n.Err())
+	select {
+	case <-n.Done():
+		t.Fatal("done")
+	default:
+	}
+	go n.Close()
+	require.NoError(t, n.Close())
+	require.NoError(t, n.Close())
+	<-n.Done()
+	require.ErrorIs(t, n.Err(), coterie.ErrClosed)
+	ctx := t.Context()
+	errOf := func(_ any, err error) error { return err }
+	for name, err := range map[string]error{
+		"put": errOf(n.Put(ctx, "k", "v")), "get": errOf(n.Get(ctx, "k")),
+		"serializable": errOf(n.Get(ctx, "k", coterie.WithSerializable())),
+		"delete":       errOf(n.Delete(ctx, "k")), "txn": errOf(n.Txn(ctx).Commit()), "compact": n.Compact(ctx, 1),
+		"grant": errOf(n.Grant(ctx, time.Minute)), "revoke": n.Revoke(ctx, 1), "keep alive": n.KeepAlive(ctx, 1),
+		"leases": errOf(n.Leases(ctx)), "ready": n.Ready(ctx), "check": n.Check(ctx), "hash": errOf(n.Hash(ctx, 0)),
+	} {
+		require.ErrorIs(t, err, coterie.ErrClosed, name)
+		require.NotErrorIs(t, err, coterie.ErrMaybeApplied, name)
+	}
+	require.Equal(t, coterie.Closed, n.Status().State)
+	for range n.Leadership(ctx) {
+		break
+	}
+}
+
+func TestCloseFromAnyState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := coterie.NewMemoryNetwork()
+		peers := []coterie.Peer{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
+		for _, wait := range []time.Duration{0, time.Second, 1500 * time.Millisecond, time.Minute} {
+			n, err := coterie.Open(t.Context(), coterie.Config{
+				InMemory: true, Name: "a", Addr: "a:1", Network: network, Peers: peers,
+			})
+			require.NoError(t, err)
+			waiting := make(chan error)
+			go func() { _, err := n.Put(t.Context(), "k", "v"); waiting <- err }()
+			time.Sleep(wait) // alone, it asks for elections in vain
+			begin := time.Now()
+			require.NoError(t, n.Close())
+			require.Less(t, time.Since(begin), 5*time.Second)
+			require.ErrorIs(t, <-waiting, coterie.ErrClosed)
+		}
+	})
+}
+
+func TestHundredNodesInOneProcess(t *testing.T) {
+	before := runtime.NumGoroutine()
+	var nodes []*coterie.Node
+	for i := range 100 {
+		n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Cluster: fmt.Sprint(i)})
+		require.NoError(t, err)
+		nodes = append(nodes, n)
+	}
+	for i, n := range nodes {
+		put(t, n, "k", fmt.Sprint(i))
+	}
+	for i, n := range nodes {
+		require.Equal(t, fmt.Sprint(i), get(t, n, "k").KVs[0].Value)
+		require.NoError(t, n.Close())
+	}
+	for i := 0; runtime.NumGoroutine() > before+5; i++ {
+		require.Less(t, i, 1_000_000, "goroutines are left")
+		runtime.Gosched()
+	}
+}
+
+func TestClustersDoNotMeet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := coterie.NewMemoryNetwork()
+		open := func(cluster, name, addr string, peers ...coterie.Peer) *coterie.Node {
+			n, err := coterie.Open(t.Context(), coterie.Config{
+				InMemory: true, Cluster: cluster, Name: name, Addr: addr, Network: network, Peers: peers,
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { n.Close() })
+			return n
+		}
+		a := open("one", "a", "a:1", coterie.Peer{"a", "a:1"}, coterie.Peer{"b", "b:1"})
+		b := open("two", "b", "b:1", coterie.Peer{"a", "a:1"}, coterie.Peer{"b", "b:1"})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, n := range []*coterie.Node{a, b} {
+			err := n.Ready(ctx)
+			require.ErrorIs(t, err, coterie.ErrNoLeader)
+			require.ErrorIs(t, err, coterie.ErrClusterMismatch, "the reason, on both sides")
+		}
+	})
+}
+
+func TestLeadershipIsTheLatestValue(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		seen := 0
+		for lead := range n.Leadership(ctx) {
+			if lead.Leader == 0 {
+				continue
+			}
+			if seen++; seen == 1 {
+				require.Equal(t, c.Leader().ID(), lead.Leader)
+				require.False(t, lead.Self)
+				c.Crash(c.Index(c.Leader()))
+				time.Sleep(time.Minute) // a slow reader
+				continue
+			}
+			require.Equal(t, c.Leader().ID(), lead.Leader)
+			require.Equal(t, lead.Self, c.Leader() == n)
+			break
+		}
+	})
+}
+
+func TestStatus(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		put(t, c.Leader(), "k", "v")
+		put(t, c.Leader(), "k", "w")
+		c.WaitRevision(3)
+		time.Sleep(time.Second)
+		for _, n := range c.Nodes() {
+			s := n.Status()
+			require.Equal(t, n.ID(), s.ID)
+			require.Equal(t, c.Leader().ID(), s.Leader)
+			require.Equal(t, n == c.Leader(), s.State == coterie.Leader)
+			require.EqualValues(t, 3, s.Revision)
+			require.Equal(t, 3, s.Voters)
+			require.Equal(t, 1, s.Keys)
+			require.Positive(t, s.Bytes)
+			require.GreaterOrEqual(t, s.Durable, s.Applied)
+			if s.State == coterie.Leader {
+				require.Equal(t, 3, s.VotersReachable)
+				require.Zero(t, s.LastContact)
+			} else {
+				require.Less(t, s.LastContact, 200*time.Millisecond)
+			}
+		}
+	})
+}
+
+func TestHistoryIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		for i := range 1000 {
+			put(t, n, "k", fmt.Sprint(i))
+		}
+		require.Greater(t, n.Status().CompactRevision, int64(800), "by revisions")
+		require.LessOrEqual(t, n.Status().CompactRevision, int64(920))
+		time.Sleep(time.Hour)
+		require.EqualValues(t, 1001, n.Status().CompactRevision, "by age")
+	}, func(c *coterie.Config) { c.Retention.Revisions = 100 })
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		for i := range 1000 {
+			put(t, n, fmt.Sprint(i%10), strings.Repeat("x", 1000))
+		}
+		require.Less(t, n.Status().Bytes, int64(70_000), "by bytes")
+		require.Greater(t, n.Status().Bytes, int64(40_000))
+	}, func(c *coterie.Config) { c.Retention.Bytes = 50_000 })
+}
+
+func TestHistoryOfLargeValuesIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 10 GiB through memory")
+	}
+	n := open(t)
+	watch := n.WatchChan(t.Context(), "k")
+	value := strings.Repeat("x", 1<<20)
+	for range 10_000 {
+		_, err := n.Put(t.Context(), "k", value)
+		require.NoError(t, err)
+	}
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	t.Logf("heap: %d MiB in use", m.HeapInuse>>20)
+	require.Less(t, m.HeapInuse, uint64(600<<20))
+	var err error
+	for r := range watch {
+		err = r.Err
+	}
+	var compacted *coterie.CompactedError
+	require.ErrorAs(t, err, &compacted)
+	require.Positive(t, compacted.Revision)
+}
+
+func TestTheLoggerHearsOfWhatMatters(t *testing.T) {
+	var log bytes.Buffer
+	n := open(t, func(c *coterie.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	put(t, n, "k", "v")
+	require.Contains(t, log.String(), "node opened")
+	require.NotContains(t, log.String(), "level=ERROR")
+}
