@@ -268,6 +268,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		for i := range 1000 {
 			put(t, n, "k", fmt.Sprint(i))
 		}
+		synctest.Wait()
 		require.Greater(t, n.Status().CompactRevision, int64(800), "by revisions")
 		require.LessOrEqual(t, n.Status().CompactRevision, int64(920))
 		time.Sleep(time.Hour)
@@ -277,6 +278,7 @@ func TestHistoryIsBounded(t *testing.T) {
 		for i := range 1000 {
 			put(t, n, fmt.Sprint(i%10), strings.Repeat("x", 1000))
 		}
+		synctest.Wait()
 		require.Less(t, n.Status().Bytes, int64(70_000), "by bytes")
 		require.Greater(t, n.Status().Bytes, int64(40_000))
 	}, func(c *coterie.Config) { c.Retention.Bytes = 50_000 })

@@ -5,8 +5,10 @@
 package raftlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -82,37 +84,46 @@ func Open(dir string, logger hclog.Logger) (*Log, error) {
 // openBolt opens the file and looks at all of it once. A damaged file makes bbolt panic, or the processor fault where
 // the file is mapped: here, where that can be caught, rather than in raft's goroutine.
 func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
+	var file *os.File // which has the lock
+	options := &bbolt.Options{Timeout: lockWait, OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		var err error
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
+	}}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
+			release(file)
 			store, err = nil, &CorruptError{path, fmt.Errorf("%v", r)}
 		}
 	}()
-	if err := check(path); err != nil {
-		return nil, err
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		db, err := bbolt.Open(path, 0o600, options)
+		if err != nil {
+			return nil, openError(path, err)
+		}
+		if err := errors.Join(readAll(db), db.Close()); err != nil {
+			return nil, &CorruptError{path, err}
+		}
 	}
-	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: lockWait}})
+	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options})
 	return store, openError(path, err)
 }
 
-func check(path string) error {
-	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		return nil // to be made
-	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
-	if err != nil {
-		return openError(path, err)
-	}
-	defer db.Close()
+// readAll reads every key and value. It does so in this goroutine, unlike bbolt's own check, whose faults nobody could catch.
+func readAll(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
-		var damage error
-		for err := range tx.Check() {
-			damage = errors.Join(damage, err)
-		}
-		if damage != nil {
-			return &CorruptError{path, damage}
-		}
-		return nil
+		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+			var last []byte
+			return bucket.ForEach(func(k, v []byte) error {
+				if bytes.Compare(k, last) <= 0 && last != nil {
+					return fmt.Errorf("keys of bucket %q are out of order", name)
+				}
+				last = append(last[:0], k...)
+				_ = crc32.ChecksumIEEE(v) // touches each byte
+				return nil
+			})
+		})
 	})
 }
 

@@ -24,6 +24,9 @@ type Snapshot struct {
 // Snapshot returns the state as it is, at the same cost whatever it holds.
 func (s *State) Snapshot() *Snapshot { return &Snapshot{s.View(), s.proposers.freeze()} }
 
+// Index returns the index of the last entry that the snapshot contains.
+func (sn *Snapshot) Index() uint64 { return sn.view.Index }
+
 // A record of a snapshot is a message with one of these fields, in this order. Readers skip others.
 const (
 	recordHead     = 1 // once

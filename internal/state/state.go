@@ -16,12 +16,12 @@ import (
 
 // A State is the state machine. One goroutine has it; its Views never change.
 type State struct {
+	history
 	kv        *mvcc.Store
 	leases    *lease.Table
 	proposers *proposers
 	index     uint64             // of the last entry applied
 	term      uint64             // of the last entry of ours applied
-	hash      uint64             // of every change, in its order
 	batch     []command.Proposal // of the entry that is being applied: memory that is used again
 }
 
@@ -152,6 +152,9 @@ func (s *State) Result(proposer, seq uint64) (*command.Result, bool) {
 }
 
 func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Result {
+	if c.Op != (command.Op{}) {
+		return s.run(&c.Op)
+	}
 	r := &command.Result{}
 	switch {
 	case c.Compact != nil:
@@ -168,9 +171,6 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 				s.end(id, sink)
 			}
 		}
-	case c.Term:
-	default:
-		return s.run(&c.Op)
 	}
 	r.Revision = s.kv.Revision()
 	if r.Code == command.Compacted {
@@ -232,7 +232,7 @@ func (s *State) put(key, value string, leaseID int64) (prev *mvcc.KeyValue) {
 	if leaseID != 0 && (prev == nil || prev.Lease != leaseID) {
 		s.leases.Attach(leaseID, now.Key)
 	}
-	s.note(changed, now.Sum())
+	s.noteVersion(now)
 	return prev
 }
 
@@ -240,8 +240,7 @@ func (s *State) delete(key, end string) []*mvcc.KeyValue {
 	deleted := s.kv.Delete(key, end)
 	for _, kv := range deleted {
 		s.detach(kv)
-		tombstone := mvcc.KeyValue{Key: kv.Key, ModRevision: s.kv.Revision() + 1}
-		s.note(changed, tombstone.Sum())
+		s.noteVersion(&mvcc.KeyValue{Key: kv.Key, ModRevision: s.kv.Revision() + 1})
 	}
 	return deleted
 }
@@ -249,21 +248,5 @@ func (s *State) delete(key, end string) []*mvcc.KeyValue {
 func (s *State) detach(kv *mvcc.KeyValue) {
 	if kv.Lease != 0 {
 		s.leases.Detach(kv.Lease, kv.Key)
-	}
-}
-
-// What a note can be of, so that no two kinds of change hash alike.
-const (
-	changed uint64 = iota + 1
-	granted
-	ended
-	compacted
-)
-
-// note makes the hash depend on a change and on its place in the order of changes, but not on how proposals were gathered in entries.
-func (s *State) note(kind uint64, words ...uint64) {
-	s.hash = mvcc.Mix(s.hash ^ kind)
-	for _, w := range words {
-		s.hash = mvcc.Mix(s.hash ^ w)
 	}
 }

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+func register(id uint64) command.Proposal {
+	return command.Proposal{Proposer: id, Command: command.Command{Register: true}}
+}
+
+func proposal(id, seq, lowest uint64, op command.Op) command.Proposal {
+	return command.Proposal{Proposer: id, Seq: seq, Lowest: lowest, Command: command.Command{Op: op}}
+}
+
+func TestARepeatedProposalGetsItsFirstResult(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	p := proposal(9, 1, 1, command.Op{Put: &command.Put{Key: "k", Value: "v", PrevKV: true}})
+	first := m.propose(p, p) // in one entry
+	require.Len(t, first, 2)
+	require.Same(t, first[0].result, first[1].result)
+	m.put("k", "w")
+	before := m.View()
+	again := m.propose(p) // and in another
+	require.Len(t, again, 1)
+	require.Equal(t, answered{9, 1, first[0].result}, again[0])
+	require.Equal(t, before.Hash, m.View().Hash)
+	require.EqualValues(t, 3, m.View().KV.Revision())
+	r, ok := m.Result(9, 1)
+	require.True(t, ok)
+	require.Same(t, first[0].result, r)
+}
+
+func TestARefusalIsKeptToo(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	p := proposal(9, 1, 1, command.Op{Put: &command.Put{Key: "k", Lease: 7}})
+	code(t, command.LeaseNotFound, m.propose(p)[0].result)
+	m.grant(7)
+	code(t, command.LeaseNotFound, m.propose(p)[0].result)
+	require.Empty(t, m.get(all).KVs)
+}
+
+func TestProposalsMayComeOutOfOrder(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	for _, seq := range []uint64{3, 1, 5, 2, 4} {
+		m.propose(proposal(9, seq, 1, put("k", fmt.Sprint(seq))))
+	}
+	require.EqualValues(t, 6, m.View().KV.Revision())
+	for seq, rev := range map[uint64]int64{3: 2, 1: 3, 5: 4, 2: 5, 4: 6} {
+		r, ok := m.Result(9, seq)
+		require.True(t, ok)
+		require.Equal(t, rev, r.Revision)
+	}
+}
+
+func TestLowestDropsResults(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	for seq := uint64(1); seq <= 4; seq++ {
+		m.propose(proposal(9, seq, 1, put("k", "v")))
+	}
+	m.propose(proposal(9, 5, 4, put("k", "v")))
+	for seq := uint64(1); seq <= 6; seq++ {
+		_, ok := m.Result(9, seq)
+		require.Equal(t, seq == 4 || seq == 5, ok, "%d", seq)
+	}
+	before := m.View()
+	require.Empty(t, m.propose(proposal(9, 3, 3, put("k", "again"))), "nobody waits: no answer")
+	require.Equal(t, before.Hash, m.View().Hash, "and it is not applied")
+	_, ok := m.Result(9, 4)
+	require.True(t, ok, "lowest does not fall")
+	require.Empty(t, m.propose(proposal(9, 6, 9, put("k", "v"))), "its own lowest is above it")
+}
+
+func TestAnUnknownProposerIsRefused(t *testing.T) {
+	m := start(t)
+	before := m.View()
+	answers := m.propose(proposal(9, 1, 1, put("k", "v")))
+	require.Len(t, answers, 1)
+	code(t, command.UnknownProposer, answers[0].result)
+	require.Equal(t, before.Hash, m.View().Hash)
+	_, ok := m.Result(9, 1)
+	require.False(t, ok)
+	_, ok = m.Result(9, 0)
+	require.False(t, ok)
+}
+
+func TestRegister(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	first := m.propose(proposal(9, 1, 1, put("k", "v")))
+	answers := m.propose(register(9))
+	require.Len(t, answers, 1)
+	code(t, command.OK, answers[0].result)
+	require.Equal(t, first[0].result, m.propose(proposal(9, 1, 1, put("k", "v")))[0].result, "to register again forgets nothing")
+	r, ok := m.Result(9, 0)
+	require.True(t, ok)
+	code(t, command.OK, r)
+	// The first proposal may say that nobody waits below 1.
+	answers = m.propose(command.Proposal{Proposer: 8, Lowest: 1, Command: command.Command{Register: true}}, proposal(8, 1, 1, put("k", "v")))
+	require.Len(t, answers, 2)
+	code(t, command.OK, answers[1].result)
+}
+
+func TestTheClusterItselfIsNotDeduplicated(t *testing.T) {
+	m := start(t)
+	p := proposal(0, 0, 0, put("k", "v"))
+	require.Empty(t, m.propose(p, p))
+	require.EqualValues(t, 3, m.View().KV.Revision())
+	require.Empty(t, m.propose(command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: 2}}},
+		command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: 2}}}))
+	require.EqualValues(t, 2, m.View().KV.CompactRevision())
+}
+
+func TestTheLongestSilentProposerMakesRoom(t *testing.T) {
+	m := start(t)
+	s := m.State
+	known := func(id uint64) bool {
+		_, ok := s.Result(id, 0)
+		return ok
+	}
+	var batch []command.Proposal
+	for id := uint64(MaxProposers + 1); id > 2; id-- { // with the machine's own, one less than the table holds
+		batch = append(batch, register(id))
+	}
+	m.propose(batch...)
+	require.Equal(t, MaxProposers, s.proposers.table.Len())
+	m.propose(register(3))                      // heard of again
+	m.propose(proposal(4, 1, 1, put("k", "v"))) // and this
+	m.propose(register(20_000))
+	require.Equal(t, MaxProposers, s.proposers.table.Len())
+	require.False(t, known(me), "its last proposal was the oldest")
+	m.propose(register(20_001), register(20_002))
+	require.True(t, known(3))
+	require.True(t, known(4))
+	require.False(t, known(5), "of one index the least ID goes first")
+	require.False(t, known(6))
+	require.True(t, known(7))
+	code(t, command.UnknownProposer, m.propose(proposal(5, 1, 1, put("k", "v")))[0].result)
+
+	restored := roundTrip(t, s)
+	require.Equal(t, MaxProposers, restored.proposers.table.Len())
+	for _, s := range []*State{s, restored} {
+		require.NoError(t, s.Apply(s.index+1, 1, entry(register(20_003)), m))
+		_, ok := s.Result(7, 0)
+		require.False(t, ok, "a restored table drops the same one")
+	}
+	require.Equal(t, bytesOf(t, s), bytesOf(t, restored))
+}
+
+func TestResultsAreFoundAfterARestore(t *testing.T) {
+	m := start(t)
+	m.grant(7)
+	m.propose(register(9))
+	p := proposal(9, 3, 2, nest(ops(put("a", "1"), get("\x00", "\x00"), nest(command.Txn{Compares: []command.Compare{{Key: "a", Int: 5}}}),
+		command.Op{Delete: &command.Delete{Key: "a", PrevKV: true}})))
+	want := m.propose(p)[0].result
+	refused := m.propose(proposal(9, 4, 2, command.Op{Get: &command.Get{Key: "a", Revision: 99}}))[0].result
+	s := roundTrip(t, m.State)
+	r, ok := s.Result(9, 3)
+	require.True(t, ok)
+	require.Equal(t, want, r)
+	r, ok = s.Result(9, 4)
+	require.True(t, ok)
+	require.Equal(t, refused, r)
+	_, ok = s.Result(9, 0)
+	require.True(t, ok)
+
+	before := s.View()
+	m.State = s
+	require.Equal(t, want, m.propose(p)[0].result, "and the proposal is not applied again")
+	require.Equal(t, before.Hash, s.View().Hash)
+	require.Empty(t, m.propose(proposal(9, 1, 1, put("k", "v"))), "below the lowest")
+}
+
+func TestASnapshotKeepsTheTableAsItWas(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	for seq := uint64(1); seq <= 10; seq++ {
+		m.propose(proposal(9, seq, 1, put("k", "v")))
+	}
+	sn := m.Snapshot()
+	want := writeOut(t, sn)
+	m.propose(proposal(9, 12, 8, put("k", "v")))
+	m.propose(proposal(9, 11, 8, put("k", "v")), register(10))
+	require.Equal(t, want, writeOut(t, sn))
+	again := m.Snapshot()
+	next := writeOut(t, again)
+	m.propose(proposal(9, 13, 13, put("k", "v")))
+	require.Equal(t, next, writeOut(t, again))
+	require.Equal(t, want, writeOut(t, sn))
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// A generator makes random logs.
+type generator struct {
+	*rand.Rand
+	index, term uint64
+	proposers   map[uint64]uint64 // the newest sequence of each
+	ids         []uint64
+}
+
+func newGenerator(seed uint64) *generator {
+	return &generator{Rand: rand.New(rand.NewPCG(seed, 1)), term: 1, proposers: map[uint64]uint64{}}
+}
+
+func (g *generator) key() string { return fmt.Sprintf("k%02d", g.IntN(30)) }
+
+// bounds returns a key, and mostly no end.
+func (g *generator) bounds() (key, end string) {
+	switch g.IntN(8) {
+	case 0:
+		return g.key(), g.key()
+	case 1:
+		return g.key(), "\x00"
+	case 2:
+		return "\x00", "\x00"
+	}
+	return g.key(), ""
+}
+
+func (g *generator) lease() int64 { return int64(g.IntN(6)) }
+
+func (g *generator) value() string {
+	return string(bytes.Repeat([]byte{byte('a' + g.IntN(26))}, g.IntN(20)))
+}
+
+func (g *generator) op(depth int) command.Op {
+	switch n := g.IntN(12); {
+	case n < 5:
+		p := &command.Put{Key: g.key(), Value: g.value(), PrevKV: g.IntN(3) == 0}
+		switch g.IntN(6) {
+		case 0:
+			p.Value, p.IgnoreValue = "", true
+		case 1:
+			p.IgnoreLease = true
+		case 2, 3:
+			p.Lease = g.lease()
+		}
+		return command.Op{Put: p}
+	case n < 7:
+		d := &command.Delete{PrevKV: g.IntN(3) == 0}
+		d.Key, d.End = g.bounds()
+		if d.End != "" && g.IntN(4) > 0 {
+			d.End = ""
+		}
+		return command.Op{Delete: d}
+	case n < 9:
+		r := &command.Get{
+			Limit: int64(g.IntN(4)), SortBy: command.SortTarget(g.IntN(5)), Order: command.SortOrder(g.IntN(3)),
+			KeysOnly: g.IntN(4) == 0, CountOnly: g.IntN(6) == 0,
+		}
+		r.Key, r.End = g.bounds()
+		if g.IntN(4) == 0 {
+			r.Revision = int64(g.IntN(int(g.index)+2)) - 2
+		}
+		if g.IntN(4) == 0 {
+			r.MinModRevision = int64(g.IntN(int(g.index) + 1))
+		}
+		return command.Op{Get: r}
+	}
+	t := &command.Txn{}
+	for range g.IntN(3) {
+		c := command.Compare{Target: command.Target(g.IntN(5)), Op: command.CompareOp(g.IntN(4)), Int: int64(g.IntN(4)), Text: g.value()}
+		c.Key, c.End = g.bounds()
+		t.Compares = append(t.Compares, c)
+	}
+	if depth > 0 {
+		for range g.IntN(4) {
+			t.Then = append(t.Then, g.op(depth-1))
+		}
+		for range g.IntN(4) {
+			t.Else = append(t.Else, g.op(depth-1))
+		}
+	}
+	return command.Op{Txn: t}
+}
+
+// validOp is an op as a node proposes it.
+func (g *generator) validOp() command.Op {
+	for {
+		if op := g.op(2); command.Validate(&op, 128) == nil {
+			return op
+		}
+	}
+}
+
+func (g *generator) command() command.Command {
+	switch g.IntN(24) {
+	case 0, 1:
+		return command.Command{Grant: &command.Grant{ID: 1 + g.lease(), TTL: 1 + g.Int64N(1e12)}}
+	case 2:
+		return command.Command{Revoke: &command.Revoke{ID: g.lease()}}
+	case 3:
+		return command.Command{Expire: &command.Expire{IDs: []int64{g.lease(), g.lease()}, Term: g.term - uint64(g.IntN(2))}}
+	case 4:
+		return command.Command{Compact: &command.Compact{Revision: int64(g.index)/2 + g.Int64N(20)}}
+	case 5:
+		return command.Command{Term: true}
+	}
+	return command.Command{Op: g.validOp()}
+}
+
+func (g *generator) proposal() command.Proposal {
+	switch g.IntN(20) {
+	case 0:
+		id := 1 + g.Uint64N(1000)
+		if _, known := g.proposers[id]; !known {
+			g.proposers[id] = 0
+			g.ids = append(g.ids, id)
+		}
+		return register(id)
+	case 1:
+		return command.Proposal{Command: g.command()}
+	case 2: // unknown
+		return command.Proposal{Proposer: 5000, Seq: 1, Command: g.command()}
+	}
+	if len(g.ids) == 0 {
+		return register(g.Uint64())
+	}
+	id := g.ids[g.IntN(len(g.ids))]
+	p := command.Proposal{Proposer: id, Command: g.command()}
+	newest := g.proposers[id]
+	switch g.IntN(6) {
+	case 0: // again, perhaps
+		p.Seq = newest - min(newest, g.Uint64N(4))
+	case 1: // out of order
+		p.Seq = newest + 2
+	default:
+		p.Seq = newest + 1
+	}
+	g.proposers[id] = max(newest, p.Seq)
+	p.Lowest = p.Seq - min(p.Seq, g.Uint64N(5))
+	return p
+}
+
+// A logged entry may be one of raft's own, without proposals.
+type logged struct {
+	index, term uint64
+	proposals   []command.Proposal
+}
+
+func (g *generator) log(n int) (log []logged) {
+	for range n {
+		g.index++
+		if g.IntN(50) == 0 {
+			g.term++
+		}
+		e := logged{index: g.index, term: g.term}
+		if g.IntN(20) > 0 {
+			for range 1 + g.IntN(4) {
+				e.proposals = append(e.proposals, g.proposal())
+			}
+		}
+		log = append(log, e)
+	}
+	return log
+}
+
+func replay(t testing.TB, s *State, sink Sink, log []logged) {
+	t.Helper()
+	for _, e := range log {
+		if e.proposals == nil {
+			s.Advance(e.index)
+			continue
+		}
+		require.NoError(t, s.Apply(e.index, e.term, entry(e.proposals...), sink))
+	}
+}
+
+// contents are everything that readers of a view can see.
+func contents(v *View) []any {
+	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0)}
+	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool { out = append(out, *kv); return true })
+	v.KV.Changes(0, v.KV.Revision(), func(rev int64, changes []*mvcc.KeyValue) bool {
+		for _, kv := range changes {
+			out = append(out, *kv)
+		}
+		return true
+	})
+	for l := range v.Leases.All() {
+		out = append(out, l, slices.Collect(v.Leases.Keys(l.ID)))
+	}
+	return out
+}
+
+func same(t testing.TB, want, got *State) {
+	t.Helper()
+	require.Equal(t, want.View().Hash, got.View().Hash)
+	require.Equal(t, contents(want.View()), contents(got.View()))
+	require.Equal(t, bytesOf(t, want), bytesOf(t, got))
+	require.NoError(t, got.View().Check())
+}
+
+func TestTheLogAloneDecides(t *testing.T) {
+	seeds := []uint64{1, 2, 3, 4, 5}
+	if !testing.Short() {
+		seeds = append(seeds, rand.Uint64(), rand.Uint64())
+	}
+	var codes [command.UnknownProposer + 1]int
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			log := newGenerator(seed).log(3000)
+			var first, second journal
+			one, two := New(), New()
+			replay(t, one, &first, log)
+			replay(t, two, &second, log)
+			same(t, one, two)
+			require.Equal(t, first, second, "answers and leases, too")
+
+			for _, a := range first.answers {
+				codes[a.result.Code]++
+			}
+		})
+	}
+	for c, n := range codes {
+		require.NotZero(t, n, "the logs are to show code %d", c)
+	}
+}
+
+func TestASnapshotAndTheRestOfTheLogMakeTheSameState(t *testing.T) {
+	for _, seed := range []uint64{1, 2, rand.Uint64()} {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			g := newGenerator(seed)
+			log := g.log(2000)
+			whole := New()
+			var answers journal
+			replay(t, whole, &answers, log)
+			// A node that is restored again and again on its way.
+			s, at := New(), 0
+			var got journal
+			for at < len(log) {
+				next := min(at+1+g.IntN(300), len(log))
+				replay(t, s, &got, log[at:next])
+				at = next
+				s = roundTrip(t, s)
+				// Raft may hand out entries again that the snapshot has.
+				replay(t, s, &got, log[max(0, at-5):at])
+			}
+			same(t, whole, s)
+			require.Equal(t, answers.ended, got.ended)
+			require.Equal(t, len(answers.answers), len(got.answers))
+			for i := range got.answers {
+				require.Equal(t, answers.answers[i], got.answers[i])
+			}
+		})
+	}
+}
+
+// The hash is of what was changed, in its order, not of how it was written to the log.
+func TestTheHashDoesNotDependOnTheGrouping(t *testing.T) {
+	log := newGenerator(7).log(1000)
+	whole, single := New(), New()
+	replay(t, whole, &journal{}, log)
+	index := uint64(0)
+	for _, e := range log {
+		for _, p := range e.proposals {
+			index++
+			require.NoError(t, single.Apply(index, e.term, entry(p), &journal{}))
+		}
+	}
+	require.Equal(t, whole.View().Hash, single.View().Hash)
+	require.Equal(t, whole.View().KV.Hash(0), single.View().KV.Hash(0))
+}
+
+func TestTheHashDependsOnEveryChangeAndItsOrder(t *testing.T) {
+	hash := func(commands ...command.Command) uint64 {
+		m := start(t)
+		for _, c := range commands {
+			code(t, command.OK, m.do(c))
+		}
+		return m.View().Hash
+	}
+	write := func(op command.Op) command.Command { return command.Command{Op: op} }
+	lease := func(id, ttl int64) command.Command { return command.Command{Grant: &command.Grant{ID: id, TTL: ttl}} }
+	revoke := func(id int64) command.Command { return command.Command{Revoke: &command.Revoke{ID: id}} }
+	compact := func(rev int64) command.Command { return command.Command{Compact: &command.Compact{Revision: rev}} }
+	a, b := write(put("a", "1")), write(put("b", "1"))
+	leased := write(command.Op{Put: &command.Put{Key: "a", Value: "1", Lease: 5}})
+	seen := map[uint64]int{}
+	for i, c := range [][]command.Command{
+		{}, {a}, {b}, {a, b}, {b, a}, {a, a}, {write(put("a", "2"))}, {write(put("a1", ""))}, {write(put("a", "11"))},
+		{a, write(del("a", ""))}, {a, b, write(del("a", ""))}, {a, b, write(del("\x00", "\x00"))},
+		{lease(5, 1)}, {lease(5, 2)}, {lease(1, 5)}, {lease(5, 1), leased}, {lease(5, 1), a}, {lease(5, 1), revoke(5)},
+		{lease(5, 1), leased, revoke(5)}, {compact(0)}, {compact(1)}, {compact(0), compact(1)}, {a, compact(1)}, {a, compact(2)},
+		{lease(1, 1)}, {write(nest(ops(put("a", "1"), put("b", "1"))))}, {write(nest(ops(put("b", "1"), put("a", "1"))))},
+	} {
+		h := hash(c...)
+		before, exists := seen[h]
+		require.False(t, exists, "%d is like %d", i, before)
+		seen[h] = i
+	}
+	require.Equal(t, hash(a), hash(a, write(get("a", "")), command.Command{Term: true}, write(del("missing", ""))))
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func writeOut(t testing.TB, sn *Snapshot) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	n, err := sn.WriteTo(&b)
+	require.NoError(t, err)
+	require.EqualValues(t, b.Len(), n)
+	return b.Bytes()
+}
+
+func bytesOf(t testing.TB, s *State) []byte {
+	t.Helper()
+	return writeOut(t, s.Snapshot())
+}
+
+// roundTrip returns the state that a snapshot of s makes, after making sure that it is the same.
+func roundTrip(t testing.TB, s *State) *State {
+	t.Helper()
+	b := bytesOf(t, s)
+	restored, err := Read(bytes.NewReader(b))
+	require.NoError(t, err)
+	require.NoError(t, restored.View().Check())
+	require.Equal(t, s.Snapshot().Index(), restored.View().Index)
+	require.Equal(t, s.View().Term, restored.View().Term)
+	require.Equal(t, s.View().Hash, restored.View().Hash)
+	require.Equal(t, b, bytesOf(t, restored))
+	return restored
+}
+
+// sample returns a small state with something of everything.
+func sample(t testing.TB) *State {
+	m := start(t)
+	m.term = 3
+	m.grant(7)
+	m.grant(-9)
+	m.put("compacted", "1")
+	m.put("kept", "in the base")
+	m.putLease("a", 7)
+	m.put("gone", "v")
+	m.del("gone", "")
+	m.compact(6)
+	m.putLease("a", -9)
+	m.put("a", strings.Repeat("v", 200))
+	m.putLease("b", 7)
+	m.propose(register(5))
+	m.propose(proposal(5, 2, 2, nest(ops(put("c", ""), command.Op{Delete: &command.Delete{Key: "a", End: "c", PrevKV: true}}))),
+		proposal(5, 4, 2, command.Op{Get: &command.Get{Key: "kept", Revision: 2}}))
+	m.Advance(100)
+	return m.State
+}
+
+func TestRoundTrip(t *testing.T) {
+	roundTrip(t, New())
+	roundTrip(t, sample(t))
+	s := sample(t)
+	s.kv.Compact(s.kv.Revision())
+	roundTrip(t, s)
+}
+
+func TestGolden(t *testing.T) {
+	name := filepath.Join("testdata", "snapshot.golden")
+	s := sample(t)
+	got := bytesOf(t, s)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(name, got, 0o644))
+	}
+	want, err := os.ReadFile(name)
+	require.NoError(t, err)
+	require.Equal(t, want, got, "the format has changed: raise its version, or restore it")
+	restored, err := Read(bytes.NewReader(want))
+	require.NoError(t, err)
+	require.Equal(t, s.View().Hash, restored.View().Hash)
+}
+
+func TestASnapshotStreamsWhileTheStateGoesOn(t *testing.T) {
+	m := start(t)
+	m.grant(7)
+	for i := range 3000 {
+		m.propose(proposal(me, uint64(i+100), uint64(i+90), put(fmt.Sprint("k", i%500), strings.Repeat("v", i%100))))
+	}
+	sn := m.Snapshot()
+	want := writeOut(t, sn)
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, err := sn.WriteTo(w)
+		w.CloseWithError(err)
+		done <- err
+	}()
+	var got bytes.Buffer
+	for i := range 200 {
+		_, err := io.CopyN(&got, r, 100)
+		require.NoError(t, err)
+		m.propose(proposal(me, uint64(i+5000), uint64(i+5000), del(fmt.Sprint("k", i), "")))
+		if i%50 == 0 {
+			m.propose(command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: m.kv.Revision() - 1}}})
+		}
+	}
+	_, err := io.Copy(&got, r)
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	require.Equal(t, want, got.Bytes())
+}
+
+func TestAFailingWriterIsReported(t *testing.T) {
+	s := filled(t, 5000)
+	broken := errors.New("broken")
+	_, err := s.Snapshot().WriteTo(&failing{left: 100_000, err: broken})
+	require.ErrorIs(t, err, broken)
+}
+
+type failing struct {
+	left int
+	err  error
+}
+
+func (f *failing) Write(b []byte) (int, error) {
+	if f.left -= len(b); f.left < 0 {
+		return 0, f.err
+	}
+	return len(b), nil
+}
+
+func TestAFailingReaderIsReported(t *testing.T) {
+	broken := errors.New("broken")
+	b := bytesOf(t, sample(t))
+	_, err := Read(io.MultiReader(bytes.NewReader(b[:len(b)/2]), iotestErr{broken}))
+	require.ErrorIs(t, err, broken)
+}
+
+type iotestErr struct{ err error }
+
+func (r iotestErr) Read([]byte) (int, error) { return 0, r.err }
+
+func TestEveryDamageIsFound(t *testing.T) {
+	b := bytesOf(t, sample(t))
+	var corrupt *command.CorruptError
+	for i := range b {
+		s, err := Read(bytes.NewReader(b[:i]))
+		require.ErrorAs(t, err, &corrupt, "cut at %d", i)
+		require.Nil(t, s)
+		for _, mask := range []byte{1, 0x80, 0xff} {
+			damaged := bytes.Clone(b)
+			damaged[i] ^= mask
+			s, err = Read(bytes.NewReader(damaged))
+			require.Error(t, err, "flipped at %d", i)
+			require.Nil(t, s)
+			require.True(t, errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion), "flipped at %d: %v", i, err)
+		}
+	}
+	_, err := Read(bytes.NewReader(append(bytes.Clone(b), 0)))
+	require.ErrorAs(t, err, &corrupt, "something follows the end")
+}
+
+// stream returns whole blocks with these records.
+func stream(t testing.TB, records ...[]byte) []byte {
+	var b bytes.Buffer
+	w := command.NewBlockWriter(&b)
+	for _, r := range records {
+		require.NoError(t, w.Record(func(b []byte) []byte { return append(b, r...) }))
+	}
+	_, err := w.Close()
+	require.NoError(t, err)
+	return b.Bytes()
+}
+
+func message(field int, encode func(b []byte) []byte) []byte { return wire.Message(nil, field, encode) }
+
+func headRecord(rev, compacted int64) []byte {
+	return message(recordHead, func(b []byte) []byte { return wire.Int(wire.Int(wire.Uint(b, 1, 5), 4, rev), 5, compacted) })
+}
+
+func leaseRecord(id, ttl int64) []byte {
+	return message(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, id), 2, ttl) })
+}
+
+func proposerRecord(id, lowest uint64) []byte {
+	return message(recordProposer, func(b []byte) []byte { return wire.Uint(wire.Uint(b, 1, id), 3, lowest) })
+}
+
+func resultRecord(seq uint64) []byte {
+	return message(recordResult, func(b []byte) []byte { return wire.Uint(b, 1, seq) })
+}
+
+func versionRecord(key string, create, mod, version, lease int64) []byte {
+	return message(recordVersion, func(b []byte) []byte {
+		b = wire.Text(b, 1, key)
+		b = wire.Int(wire.Int(b, 3, create), 4, mod)
+		return wire.Int(wire.Int(b, 5, version), 6, lease)
+	})
+}
+
+func TestWholeBlocksThatMakeNoState(t *testing.T) {
+	head := headRecord(2, -1)
+	change := versionRecord("k", 2, 2, 1, 0)
+	read := func(records ...[]byte) error {
+		s, err := Read(bytes.NewReader(stream(t, records...)))
+		require.Equal(t, err == nil, s != nil)
+		if err == nil {
+			require.NoError(t, s.View().Check())
+		}
+		return err
+	}
+	require.NoError(t, read(head, change))
+	require.NoError(t, read(head, leaseRecord(7, 1), proposerRecord(1, 0), resultRecord(1), resultRecord(2), versionRecord("k", 2, 2, 1, 7)))
+	future := message(900, func(b []byte) []byte { return append(b, "of a newer version"...) })
+	require.NoError(t, read(head, future, change), "what is not known is skipped")
+	require.NoError(t, read(wire.Text(head, 900, "also beside"), change))
+
+	for name, records := range map[string][][]byte{
+		"nothing":                 {},
+		"no head":                 {change},
+		"head comes late":         {leaseRecord(7, 1), head, change},
+		"two heads":               {head, head, change},
+		"revision 0":              {headRecord(0, -1)},
+		"compacted in the future": {headRecord(2, 3), change},
+		"compacted below -1":      {headRecord(2, -2), change},
+		"history too short":       {head},
+		"history too long":        {head, change, versionRecord("k", 2, 3, 2, 0)},
+		"a hole in history":       {headRecord(3, -1), versionRecord("k", 3, 3, 1, 0)},
+		"empty key":               {head, versionRecord("", 2, 2, 1, 0)},
+		"deletes nothing":         {head, versionRecord("k", 0, 2, 0, 0)},
+		"unknown lease":           {head, versionRecord("k", 2, 2, 1, 7)},
+		"lease twice":             {head, leaseRecord(7, 1), leaseRecord(7, 1), change},
+		"proposer twice":          {head, proposerRecord(3, 0), proposerRecord(3, 0), change},
+		"proposers out of order":  {head, proposerRecord(3, 0), proposerRecord(2, 0), change},
+		"proposer 0":              {head, proposerRecord(0, 0), change},
+		"result of nobody":        {head, resultRecord(1), change},
+		"results out of order":    {head, proposerRecord(3, 0), resultRecord(2), resultRecord(2), change},
+		"result below the lowest": {head, proposerRecord(3, 2), resultRecord(1), change},
+		"malformed record":        {head, {0x80}, change},
+		"malformed lease":         {head, message(recordLease, func(b []byte) []byte { return append(b, 0x80) }), change},
+	} {
+		require.Error(t, read(records...), name)
+	}
+}
+
+func TestAnUnknownVersionIsNamed(t *testing.T) {
+	b := bytesOf(t, New())
+	b[len("COTERIE")]++
+	_, err := Read(bytes.NewReader(b))
+	require.ErrorIs(t, err, command.ErrVersion)
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(bytesOf(f, New()))
+	f.Add(bytesOf(f, sample(f)))
+	f.Add(stream(f, headRecord(3, 2), versionRecord("a", 1, 1, 1, 0), versionRecord("b", 0, 2, 0, 0), versionRecord("a", 1, 3, 2, 0)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Read(bytes.NewReader(b))
+		if err != nil {
+			require.Nil(t, s)
+			return
+		}
+		require.NoError(t, s.View().Check())
+		roundTrip(t, s)
+	})
+}
+
+// FuzzRecords is FuzzRead behind the checksums.
+func FuzzRecords(f *testing.F) {
+	records := func(b []byte) (joined []byte) {
+		require.NoError(f, command.ReadBlocks(bytes.NewReader(b), func(r []byte) error {
+			joined = wire.Element(joined, 1, r)
+			return nil
+		}))
+		return joined
+	}
+	f.Add(records(bytesOf(f, New())))
+	f.Add(records(bytesOf(f, sample(f))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var split [][]byte
+		for r := wire.NewReader(b); r.Next(); {
+			split = append(split, r.Bytes())
+		}
+		s, err := Read(bytes.NewReader(stream(t, split...)))
+		if err != nil {
+			return
+		}
+		require.NoError(t, s.View().Check())
+		roundTrip(t, s)
+	})
+}
