@@ -49,7 +49,6 @@ type getOptions struct {
 	serializable bool
 	minRevision  int64 // of this node before it answers; 0: any
 	local        bool  // minRevision was asked for
-	err          error
 }
 
 type deleteOptions struct {

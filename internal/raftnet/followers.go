@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1019 raft still reads the fields that it calls deprecated
+
 package raftnet
 
 import (

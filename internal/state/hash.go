@@ -8,9 +8,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A history hashes every change together with all those before it. It depends on what was changed and in which order, but not
+// A digest hashes every change together with all those before it. It depends on what was changed and in which order, but not
 // on how proposals were gathered in entries: nodes at the same index have the same.
-type history struct {
+type digest struct {
 	hash    uint64
 	scratch []byte // what is hashed is copied here, for a string handed to crc32 would be copied to new memory
 }
@@ -26,20 +26,20 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // note adds a change.
-func (h *history) note(kind uint64, words ...uint64) {
-	h.hash = mvcc.Mix(h.hash ^ kind)
+func (d *digest) note(kind uint64, words ...uint64) {
+	d.hash = mvcc.Mix(d.hash ^ kind)
 	for _, w := range words {
-		h.hash = mvcc.Mix(h.hash ^ w)
+		d.hash = mvcc.Mix(d.hash ^ w)
 	}
 }
 
 // noteVersion adds a version of a key, or a tombstone.
-func (h *history) noteVersion(kv *mvcc.KeyValue) {
-	h.note(changed, h.sum(kv.Key)<<32|h.sum(kv.Value),
+func (d *digest) noteVersion(kv *mvcc.KeyValue) {
+	d.note(changed, d.sum(kv.Key)<<32|d.sum(kv.Value),
 		uint64(kv.CreateRevision), uint64(kv.ModRevision), uint64(kv.Version), uint64(kv.Lease))
 }
 
-func (h *history) sum(s string) uint64 {
-	h.scratch = append(h.scratch[:0], s...)
-	return uint64(crc32.Checksum(h.scratch, castagnoli))
+func (d *digest) sum(s string) uint64 {
+	d.scratch = append(d.scratch[:0], s...)
+	return uint64(crc32.Checksum(d.scratch, castagnoli))
 }

@@ -16,7 +16,7 @@ import (
 
 // A State is the state machine. One goroutine has it; its Views never change.
 type State struct {
-	history
+	digest
 	kv        *mvcc.Store
 	leases    *lease.Table
 	proposers *proposers
@@ -50,7 +50,6 @@ func (v *View) Check() error {
 		return err
 	}
 	attached := 0
-	var err error
 	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool {
 		if kv.Lease != 0 {
 			attached++
@@ -60,13 +59,12 @@ func (v *View) Check() error {
 	if attached != v.Leases.Attached() {
 		return fmt.Errorf("state: %d keys have a lease, %d are attached to one", attached, v.Leases.Attached())
 	}
-	err = v.Leases.Check(func(id int64, key string) error {
+	return v.Leases.Check(func(id int64, key string) error {
 		if kv := v.KV.Get(key, 0); kv == nil || kv.Lease != id {
 			return fmt.Errorf("state: key %q is attached to lease %x and does not have it", key, id)
 		}
 		return nil
 	})
-	return err
 }
 
 // A Sink is told what entries did. Its methods are called during Apply.

@@ -1,0 +1,11 @@
+# The commands are in .ci/run, one place for each.
+.PHONY: all test race lint fuzz examples bench
+
+all:
+	.ci/run
+
+test race lint fuzz examples:
+	.ci/run $@
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...

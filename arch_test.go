@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/coterie-kv/coterie"
+
+// A source is a Go file of this module, parsed.
+type source struct {
+	path string // from the module's root
+	text string
+	ast  *ast.File
+	set  *token.FileSet
+}
+
+func parse(t *testing.T, path, text string) source {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, text, parser.ParseComments)
+	require.NoError(t, err)
+	return source{path, text, file, set}
+}
+
+func sources(t *testing.T) (all []source) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && p != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(p, ".go") {
+			text, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			all = append(all, parse(t, filepath.ToSlash(p), string(text)))
+		}
+		return nil
+	}))
+	return all
+}
+
+func (s source) test() bool { return strings.HasSuffix(s.path, "_test.go") }
+
+func (s source) imports() (paths []string) {
+	for _, i := range s.ast.Imports {
+		p, _ := strconv.Unquote(i.Path.Value)
+		paths = append(paths, p)
+	}
+	return paths
+}
+
+// Who may import what. A rule concerns the files that match; they may not import what is forbidden.
+var importRules = []struct {
+	name      string
+	concerns  func(s source) bool
+	forbidden func(p string) bool
+}{
+	{
+		"internal packages do not know the package they serve",
+		func(s source) bool { return strings.HasPrefix(s.path, "internal/") },
+		func(p string) bool { return p == module || strings.HasPrefix(p, module+"/coterietest") },
+	},
+	{
+		"few files know hashicorp/raft",
+		func(s source) bool {
+			return !s.test() && !slices.Contains([]string{"raft.go", "fsm.go", "transport.go"}, s.path) &&
+				!in(s, "internal/raftlog") && !in(s, "internal/raftnet")
+		},
+		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
+	},
+	{
+		"what is replicated is a function of the log",
+		func(s source) bool {
+			return !s.test() && (s.path == "fsm.go" || in(s, "internal/wire") || in(s, "internal/mvcc") || in(s, "internal/command") ||
+				in(s, "internal/state"))
+		},
+		func(p string) bool {
+			return slices.Contains([]string{"time", "math/rand", "math/rand/v2", "crypto/rand", "os", "net", "log", "log/slog"}, p)
+		},
+	},
+	{
+		"leases are told the time",
+		func(s source) bool { return !s.test() && in(s, "internal/lease") },
+		func(p string) bool {
+			return slices.Contains([]string{"math/rand", "math/rand/v2", "os", "net", "log", "log/slog"}, p)
+		},
+	},
+	{
+		"examples are made of what users have",
+		func(s source) bool { return strings.HasPrefix(s.path, "examples/") && !s.test() },
+		func(p string) bool {
+			return strings.HasPrefix(p, module+"/internal") || strings.Contains(p, ".") && !strings.HasPrefix(p, module)
+		},
+	},
+}
+
+func in(s source, dir string) bool { return path.Dir(s.path) == dir }
+
+func importFaults(all []source) (faults []string) {
+	for _, s := range all {
+		for _, rule := range importRules {
+			if !rule.concerns(s) {
+				continue
+			}
+			for _, p := range s.imports() {
+				if rule.forbidden(p) {
+					faults = append(faults, s.path+" imports "+p+": "+rule.name)
+				}
+			}
+		}
+	}
+	return faults
+}
+
+// The recipes are made of what the package exports: identifiers of other files that it does not, they may not use.
+var recipes = []string{"lock.go", "election.go", "follow.go"}
+
+func recipeFaults(all []source) (faults []string) {
+	private := map[string]string{} // unexported names of the package, and where they are from
+	for _, s := range all {
+		if s.ast.Name.Name != "coterie" || s.test() || slices.Contains(recipes, s.path) {
+			continue
+		}
+		for _, d := range s.ast.Decls {
+			for _, name := range declared(d) {
+				if !ast.IsExported(name) && types.Universe.Lookup(name) == nil {
+					private[name] = s.path
+				}
+			}
+		}
+	}
+	for _, s := range all {
+		if !slices.Contains(recipes, s.path) {
+			continue
+		}
+		own := map[string]bool{}
+		for _, r := range all {
+			if slices.Contains(recipes, r.path) {
+				ast.Inspect(r.ast, func(n ast.Node) bool {
+					if id, ok := n.(*ast.Ident); ok && id.Obj != nil {
+						own[id.Name] = true // declared in a recipe: a local, a field, a helper
+					}
+					return true
+				})
+				for _, d := range r.ast.Decls {
+					for _, name := range declared(d) {
+						own[name] = true
+					}
+				}
+			}
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			var id *ast.Ident
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				id = n.Sel
+			case *ast.Ident:
+				id = n
+			}
+			if id != nil && private[id.Name] != "" && !own[id.Name] {
+				faults = append(faults, s.path+" uses "+id.Name+" of "+private[id.Name])
+			}
+			return true
+		})
+	}
+	return faults
+}
+
+// declared returns the names that a declaration makes: with the fields of structs and the methods of types.
+func declared(d ast.Decl) (names []string) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		names = append(names, d.Name.Name)
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			switch spec := spec.(type) {
+			case *ast.ValueSpec:
+				for _, id := range spec.Names {
+					names = append(names, id.Name)
+				}
+			case *ast.TypeSpec:
+				names = append(names, spec.Name.Name)
+				if st, ok := spec.Type.(*ast.StructType); ok {
+					for _, f := range st.Fields.List {
+						for _, id := range f.Names {
+							names = append(names, id.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+func fileFaults(all []source) (faults []string) {
+	docs := map[string][]string{}
+	for _, s := range all {
+		if !strings.HasPrefix(s.text, "// SPDX-License-Identifier: Apache-2.0\n") {
+			faults = append(faults, s.path+" does not name the licence")
+		}
+		if n := strings.Count(s.text, "\n"); n > 800 {
+			faults = append(faults, s.path+" has "+strconv.Itoa(n)+" lines")
+		}
+		if s.test() {
+			if strings.Contains(s.text, "time.Sleep(") && !strings.Contains(s.text, "synctest") && !strings.Contains(s.text, "coterietest") &&
+				!strings.Contains(s.text, "bubble(") {
+				faults = append(faults, s.path+" sleeps by the real clock")
+			}
+			continue
+		}
+		if s.ast.Doc != nil {
+			docs[path.Dir(s.path)] = append(docs[path.Dir(s.path)], s.path)
+		} else if docs[path.Dir(s.path)] == nil {
+			docs[path.Dir(s.path)] = []string{}
+		}
+		for _, d := range s.ast.Decls {
+			if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.VAR && !strings.HasPrefix(s.path, "examples/") {
+				for _, spec := range g.Specs {
+					if fault := variableFault(spec.(*ast.ValueSpec)); fault != "" {
+						faults = append(faults, s.path+": "+fault)
+					}
+				}
+			}
+			if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == "init" && f.Recv == nil {
+				faults = append(faults, s.path+" has an init function")
+			}
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(docs)) {
+		if len(docs[dir]) != 1 {
+			faults = append(faults, dir+" has package documentation in "+strconv.Itoa(len(docs[dir]))+" files")
+		}
+	}
+	return faults
+}
+
+// variableFault reports a package variable that might be written: it is neither an error, an assertion, a table, nor a name that the list
+// below excuses.
+func variableFault(v *ast.ValueSpec) string {
+	excused := map[string]string{
+		"clusters": "coterietest counts its clusters, to tell their goroutines apart",
+	}
+	for i, id := range v.Names {
+		if id.Name == "_" || strings.HasPrefix(strings.ToLower(id.Name), "err") || excused[id.Name] != "" {
+			continue
+		}
+		if i < len(v.Values) {
+			if call, ok := v.Values[i].(*ast.CallExpr); ok {
+				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && (sel.Sel.Name == "MakeTable" || sel.Sel.Name == "New") {
+					continue
+				}
+				if _, ok := call.Fun.(*ast.ArrayType); ok {
+					continue // []byte("…")
+				}
+			}
+			if _, ok := v.Values[i].(*ast.CompositeLit); ok {
+				continue
+			}
+		}
+		return "variable " + id.Name + " at package level"
+	}
+	return ""
+}
+
+func TestArchitecture(t *testing.T) {
+	all := sources(t)
+	require.Empty(t, importFaults(all))
+	require.Empty(t, recipeFaults(all))
+	require.Empty(t, fileFaults(all))
+}
+
+// The rules above find what they are for.
+func TestArchitectureRulesFail(t *testing.T) {
+	const head = "// SPDX-License-Identifier: Apache-2.0\n\n// Package x.\npackage "
+	for name, c := range map[string]struct {
+		path, text string
+		rule       func([]source) []string
+	}{
+		"internal imports root": {"internal/mvcc/x.go", head + "mvcc\nimport _ \"" + module + "\"", importFaults},
+		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
+		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
+		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
+		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
+		"long":                  {"x.go", head + "x\n" + strings.Repeat("\n", 900), fileFaults},
+		"no documentation":      {"x.go", "// SPDX-License-Identifier: Apache-2.0\n\npackage x", fileFaults},
+		"a variable":            {"x.go", head + "x\nvar count int", fileFaults},
+		"init":                  {"x.go", head + "x\nfunc init() {}", fileFaults},
+		"sleep":                 {"x_test.go", head + "x\nfunc f() { time.Sleep(1) }", fileFaults},
+	} {
+		all := []source{parse(t, c.path, c.text)}
+		if c.path == "lock.go" {
+			all = append(all, parse(t, "propose.go", head+"coterie\nfunc (n *Node) propose() {}"))
+		}
+		require.NotEmpty(t, c.rule(all), name)
+	}
+}
+
+// A user's go.mod gets what is listed here and no more.
+func TestDependencies(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
+	require.NoError(t, err)
+	allowed := []string{
+		"github.com/anishathalye/porcupine", "github.com/hashicorp/go-hclog", "github.com/hashicorp/raft",
+		"github.com/hashicorp/raft-boltdb/v2", "github.com/stretchr/testify", "github.com/tidwall/btree", "go.etcd.io/bbolt",
+	}
+	for _, m := range strings.Fields(string(out)) {
+		require.Contains(t, allowed, m)
+	}
+	out, err = exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".").Output()
+	require.NoError(t, err)
+	linked := strings.Fields(string(out))
+	slices.Sort(linked)
+	require.LessOrEqual(t, len(slices.Compact(linked)), 1+18, "modules in a program that embeds a node")
+}

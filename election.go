@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+)
+
+// An Election chooses one among all who campaign under its prefix, on any node, in the order in which they did. Its
+// methods may be called concurrently. See [RunAsLeader] for the usual case.
+type Election struct {
+	s      *Session
+	prefix string
+
+	mu   sync.Mutex
+	won  *place // nil unless this Election leads
+	busy bool   // a Campaign is under way
+}
+
+// NewElection returns an Election that does not lead.
+func NewElection(s *Session, prefix string) *Election { return &Election{s: s, prefix: prefix} }
+
+// Campaign waits until this Election leads, with val for all to see. When it leads already, it proclaims val. When it fails, no candidacy is
+// left behind.
+//
+// Errors: ctx's cause; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed the candidacy: it never
+// returns nil without leading; ErrLocked when another Campaign of this Election is under way; ErrClosed.
+func (e *Election) Campaign(ctx context.Context, val string) error {
+	e.mu.Lock()
+	won, busy := e.won, e.busy
+	e.busy = true
+	e.mu.Unlock()
+	if busy {
+		return ErrLocked
+	}
+	err := ErrNotOwner
+	if won != nil {
+		err = e.Proclaim(ctx, val)
+	}
+	if errors.Is(err, ErrNotOwner) {
+		won, err = e.campaign(ctx, val)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.busy = false
+	if err == nil {
+		e.won = won
+	}
+	return err
+}
+
+func (e *Election) campaign(ctx context.Context, val string) (*place, error) {
+	p := newPlace(e.s, e.prefix)
+	if _, err := p.take(ctx, val); err != nil {
+		return nil, err
+	}
+	if err := p.wait(ctx); err != nil {
+		p.abandon()
+		return nil, err
+	}
+	return p, nil
+}
+
+// place returns what the Election leads by: nil if it does not.
+func (e *Election) place() *place {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.won
+}
+
+// Proclaim changes the leader's value.
+//
+// Errors: ErrNotOwner when this Election does not lead, or no longer; those of a write.
+func (e *Election) Proclaim(ctx context.Context, val string) error {
+	p := e.place()
+	if p == nil {
+		return ErrNotOwner
+	}
+	if err := e.s.alive(); err != nil {
+		return err
+	}
+	r, err := e.s.n.Txn(ctx).If(p.guard()).Then(OpPut(p.key, val, WithLease(e.s.id))).Commit()
+	if err != nil {
+		return err
+	}
+	if !r.Succeeded {
+		e.lost(p)
+		return ErrNotOwner
+	}
+	return nil
+}
+
+// Resign gives leadership up; the next candidate leads then. After an error other than ErrNotOwner it may be called again.
+//
+// Errors: ErrNotOwner when this Election does not lead, or no longer: the leadership of another is never touched. Those of a write.
+func (e *Election) Resign(ctx context.Context) error {
+	p := e.place()
+	if p == nil {
+		return ErrNotOwner
+	}
+	err := p.leave(ctx)
+	if err == nil || errors.Is(err, ErrNotOwner) {
+		e.lost(p)
+	}
+	return err
+}
+
+func (e *Election) lost(p *place) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.won == p {
+		e.won = nil
+	}
+}
+
+// Token returns the fencing token: a number higher than that of every earlier leader; 0 when this Election does not lead.
+func (e *Election) Token() int64 {
+	if p := e.place(); p != nil {
+		return p.rev
+	}
+	return 0
+}
+
+// Guard returns a condition that holds as long as this Election leads, as [Mutex.Guard] does.
+func (e *Election) Guard() Cmp {
+	p := e.place()
+	if p == nil {
+		p = &place{key: e.prefix + "/"}
+	}
+	return p.guard()
+}
+
+// LeaderInfo tells who leads.
+type LeaderInfo struct {
+	Key, Value string
+	Token      int64 // the fencing token of this leadership
+	Elected    bool  // false: nobody leads
+}
+
+// Leader tells who leads now. It is linearizable.
+func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
+	info, _, err := e.leader(ctx)
+	return info, err
+}
+
+func (e *Election) leader(ctx context.Context, opts ...GetOption) (LeaderInfo, int64, error) {
+	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
+	r, err := e.s.n.Get(ctx, e.prefix+"/", opts...)
+	if err != nil || len(r.KVs) == 0 {
+		return LeaderInfo{}, rev1(r), err
+	}
+	kv := r.KVs[0]
+	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, r.Revision, nil
+}
+
+func rev1(r *GetResponse) int64 {
+	if r == nil {
+		return 0
+	}
+	return r.Revision
+}
+
+// Observe yields who leads: now, and whenever that or the leader's value changes; that nobody leads, too. A slow loop sees the latest and may
+// miss what was between. The session need not live. The sequence may be used once; it ends with ctx or the node, with a pair whose error says
+// which.
+func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
+	return func(yield func(LeaderInfo, error) bool) {
+		err := e.observe(ctx, func(info LeaderInfo) bool { return yield(info, nil) })
+		if err != nil {
+			yield(LeaderInfo{}, err)
+		}
+	}
+}
+
+// observe returns nil when yield returned false.
+func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) error {
+	last, rev, err := e.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if !yield(last) {
+		return nil
+	}
+	for {
+		for r, err := range e.s.n.Watch(ctx, e.prefix+"/", WithPrefix(), WithRev(rev+1)) {
+			if errors.Is(err, ErrCompacted) {
+				break // it was slow: what leads now is all that counts
+			}
+			if err != nil {
+				return err
+			}
+			info, seen, err := e.leader(ctx, WithMinRevision(r.Revision))
+			if err != nil {
+				return err
+			}
+			if rev = seen; info != last {
+				if last = info; !yield(info) {
+					return nil
+				}
+			}
+		}
+		info, seen, err := e.leader(ctx)
+		if err != nil {
+			return err
+		}
+		if rev = seen; info != last {
+			if last = info; !yield(info) {
+				return nil
+			}
+		}
+	}
+}
+
+// retryPause is how long RunAsLeader waits after a failure before it tries again.
+const retryPause = 100 * time.Millisecond
+
+// RunAsLeader campaigns under prefix, with val for all to see, and runs fn as the leader, with a context that ends before anyone else can lead, and
+// the fencing token of this leadership. When leadership is lost it campaigns again, once fn has returned, until ctx ends, fn returns as the leader, or
+// the node closes. It has a session of its own, and resigns when it returns.
+//
+// A body that returns when its context ends never overlaps with another's. One that may be stopped for long, as processes are, must guard
+// what it writes: with the token, or in this store by a condition that the leader's key, of [LeaderInfo], still has that create revision.
+//
+// It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange.
+func RunAsLeader(ctx context.Context, n *Node, prefix, val string, fn func(ctx context.Context, token int64) error, opts ...SessionOption) error {
+	for {
+		done, err := runOnce(ctx, n, prefix, val, fn, opts)
+		switch {
+		case done:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, ErrClosed), errors.Is(err, ErrTTLRange), errors.Is(err, ErrInvalidOption):
+			return err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		case <-n.Done():
+		}
+	}
+}
+
+// runOnce campaigns and runs fn once. done says that fn returned as the leader.
+func runOnce(ctx context.Context, n *Node, prefix, val string, fn func(context.Context, int64) error, opts []SessionOption) (done bool, err error) {
+	s, err := NewSession(ctx, n, opts...)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	e := NewElection(s, prefix)
+	if err := e.Campaign(ctx, val); err != nil {
+		return false, err
+	}
+	inner, cancel := s.bind(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		// Somebody may remove the leader's key by hand.
+		for _, err := range n.Watch(inner, e.place().key, WithRev(e.Token()+1), WithFilterPut()) {
+			if err == nil || !errors.Is(err, ErrCompacted) {
+				cancel(ErrNotOwner)
+			}
+			return
+		}
+	})
+	err = fn(inner, e.Token())
+	done = inner.Err() == nil && s.alive() == nil
+	cancel(nil)
+	watching.Wait()
+	return done, err
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func TestElectionGuards(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		e := coterie.NewElection(session(t, n), "election")
+		require.ErrorIs(t, e.Proclaim(ctx, "x"), coterie.ErrNotOwner)
+		require.ErrorIs(t, e.Resign(ctx), coterie.ErrNotOwner)
+		held := func() bool { return commit(t, n.Txn(ctx).If(e.Guard())).Succeeded }
+		require.False(t, held())
+		require.NoError(t, e.Campaign(ctx, "a"))
+		require.True(t, held())
+		require.NoError(t, e.Campaign(ctx, "b"), "to campaign again is to proclaim")
+		info, err := e.Leader(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "b", info.Value)
+		del(t, n, info.Key)
+		require.False(t, held())
+		require.ErrorIs(t, e.Proclaim(ctx, "c"), coterie.ErrNotOwner)
+		require.NoError(t, e.Campaign(ctx, "d"))
+		require.NoError(t, e.Resign(ctx))
+	})
+}
+
+func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		failed := errors.New("failed")
+		body := func(context.Context, int64) error { return failed }
+		require.ErrorIs(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body), failed)
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", func(_ context.Context, token int64) error {
+			require.Positive(t, token)
+			return nil
+		}))
+		require.Empty(t, get(t, n, "election", coterie.WithPrefix()).KVs, "it resigned")
+		err := coterie.RunAsLeader(t.Context(), n, "election", "a", body, coterie.WithTTL(300))
+		require.ErrorIs(t, err, coterie.ErrTTLRange)
+
+		// The leader's key is removed by hand: the body is told, and it campaigns again.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		terms := 0
+		err = coterie.RunAsLeader(ctx, n, "election", "a", func(ctx context.Context, _ int64) error {
+			if terms++; terms == 1 {
+				del(t, n, "election/", coterie.WithPrefix())
+			}
+			<-ctx.Done()
+			return nil
+		})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 2, terms)
+	})
+}
+
+// K3: bodies that end with their context never overlap, whatever becomes of the network.
+func TestK3_BodiesDoNotOverlap(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var running, terms atomic.Int32
+		var last atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 3 {
+			n := c.Node(i)
+			wg.Go(func() {
+				err := coterie.RunAsLeader(ctx, n, "election", fmt.Sprint(i), func(ctx context.Context, token int64) error {
+					if running.Add(1) != 1 {
+						t.Error("two lead")
+					}
+					if before := last.Swap(token); before >= token {
+						t.Errorf("token %d after %d", token, before)
+					}
+					terms.Add(1)
+					<-ctx.Done()
+					running.Add(-1)
+					return ctx.Err()
+				}, coterie.WithTTL(5*time.Second))
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		for i := range 12 {
+			time.Sleep(20 * time.Second)
+			c.Pause(i % 3)
+			time.Sleep(20 * time.Second)
+			c.Heal()
+		}
+		require.Greater(t, terms.Load(), int32(3))
+		t.Log(terms.Load(), "terms")
+		cancel()
+		wg.Wait()
+	})
+}

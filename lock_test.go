@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func session(t testing.TB, n *coterie.Node, opts ...coterie.SessionOption) *coterie.Session {
+	t.Helper()
+	s, err := coterie.NewSession(t.Context(), n, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Orphan() })
+	return s
+}
+
+func TestSessionLifeAndEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
+		time.Sleep(time.Hour)
+		require.NoError(t, s.Context().Err())
+		require.Len(t, get(t, n, "k").KVs, 1)
+		require.NoError(t, s.Close())
+		require.NoError(t, s.Close())
+		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
+		require.Empty(t, get(t, n, "k").KVs)
+
+		s = session(t, n, coterie.WithTTL(time.Minute))
+		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
+		s.Orphan()
+		again := session(t, n, coterie.WithSessionLease(s.Lease()))
+		time.Sleep(time.Hour)
+		require.Len(t, get(t, n, "k").KVs, 1, "continued by another session")
+		require.NoError(t, n.Revoke(t.Context(), again.Lease()))
+		<-again.Context().Done()
+		require.ErrorIs(t, context.Cause(again.Context()), coterie.ErrLeaseNotFound)
+		_, err := coterie.NewSession(t.Context(), n, coterie.WithSessionLease(again.Lease()))
+		require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
+		_, err = coterie.NewSession(t.Context(), n, coterie.WithTTL(300))
+		require.ErrorIs(t, err, coterie.ErrTTLRange)
+	})
+}
+
+// L4: the holder knows by its own clock, before anybody else can act on the expiry.
+func TestL4_TheHolderIsToldFirst(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		holder := c.Follower()
+		s := session(t, holder, coterie.WithTTL(10*time.Second))
+		put(t, holder, "held", "v", coterie.WithLease(s.Lease()))
+		other := c.Leader()
+		watch := other.WatchChan(t.Context(), "held")
+		time.Sleep(time.Minute)
+		c.Pause(c.Index(holder))
+		<-s.Context().Done()
+		told := time.Now()
+		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
+		require.Equal(t, coterie.EventDelete, next(t, watch).Events[0].Type)
+		require.GreaterOrEqual(t, time.Since(told), 100*time.Millisecond, "the other side acts later")
+		err := coterie.NewMutex(s, "lock").Lock(t.Context())
+		require.ErrorIs(t, err, coterie.ErrSessionExpired)
+	})
+}
+
+func TestASessionOutlivesItsLeaders(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		holder := c.Follower()
+		s := session(t, holder)
+		for range 3 {
+			i := c.Index(c.Leader())
+			if c.Node(i) == holder {
+				break
+			}
+			c.Crash(i)
+			time.Sleep(10 * time.Second)
+			c.Restart(i)
+			time.Sleep(10 * time.Second)
+		}
+		require.NoError(t, s.Context().Err())
+	})
+}
+
+func TestMutexExcludesAndIsFair(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		const contenders = 50
+		var inside, last int64
+		var order []int
+		var wg sync.WaitGroup
+		for i := range contenders {
+			s := session(t, c.Node(i%3))
+			wg.Go(func() {
+				m := coterie.NewMutex(s, "lock")
+				time.Sleep(time.Duration(i) * time.Second / 10) // so that the order of arrival is known
+				err := m.Do(t.Context(), func(ctx context.Context, token int64) error {
+					inside++
+					defer func() { inside-- }()
+					if inside != 1 {
+						return errors.New("two inside")
+					}
+					if token <= last {
+						return fmt.Errorf("token %d after %d", token, last)
+					}
+					last = token
+					order = append(order, i)
+					time.Sleep(time.Second)
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			if i == contenders/2 {
+				crashed := c.Index(c.Leader())
+				c.Pause(crashed)
+				c.Heal()
+			}
+		}
+		wg.Wait()
+		for i := range contenders {
+			require.Equal(t, i, order[i])
+		}
+		require.Empty(t, get(t, c.Leader(), "lock", coterie.WithPrefix()).KVs)
+	})
+}
+
+func TestMutexCalls(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		a, b := coterie.NewMutex(s, "lock"), coterie.NewMutex(s, "lock")
+		require.Zero(t, a.Token())
+		require.ErrorIs(t, a.Unlock(ctx), coterie.ErrNotOwner)
+		require.NoError(t, a.TryLock(ctx))
+		require.NotZero(t, a.Token())
+		require.ErrorIs(t, b.TryLock(ctx), coterie.ErrLocked, "two mutexes of one session exclude each other")
+		require.ErrorIs(t, a.Lock(ctx), coterie.ErrLocked)
+		require.Len(t, get(t, n, "lock", coterie.WithPrefix()).KVs, 1, "TryLock leaves nothing behind")
+
+		guarded := func(m *coterie.Mutex) bool { return commit(t, n.Txn(ctx).If(m.Guard()).Then(coterie.OpPut("k", "v"))).Succeeded }
+		require.True(t, guarded(a))
+		require.False(t, guarded(b))
+
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		begin := time.Now()
+		require.ErrorIs(t, b.Lock(short), context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(begin))
+		time.Sleep(time.Second)
+		require.Len(t, get(t, n, "lock", coterie.WithPrefix()).KVs, 1, "and a Lock that was given up neither")
+
+		first := a.Token()
+		require.NoError(t, a.Unlock(ctx))
+		require.False(t, guarded(a))
+		require.ErrorIs(t, a.Unlock(ctx), coterie.ErrNotOwner)
+		require.NoError(t, b.Lock(ctx))
+		require.Greater(t, b.Token(), first)
+
+		failed := errors.New("failed")
+		require.NoError(t, b.Unlock(ctx))
+		require.ErrorIs(t, b.Do(ctx, func(context.Context, int64) error { return failed }), failed)
+		require.ErrorIs(t, b.Do(ctx, func(inner context.Context, _ int64) error {
+			require.NoError(t, n.Revoke(ctx, s.Lease()))
+			<-inner.Done()
+			return nil
+		}), coterie.ErrSessionExpired)
+	})
+}
+
+// K1: a holder that was stopped, and does not know that another holds the lock, cannot write.
+func TestK1_AStaleHolderIsRefused(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx := t.Context()
+		stale := c.Follower()
+		a := coterie.NewMutex(session(t, stale), "lock")
+		require.NoError(t, a.Lock(ctx))
+		guard, token := a.Guard(), a.Token()
+		c.Pause(c.Index(stale))
+		b := coterie.NewMutex(session(t, c.Leader()), "lock")
+		require.NoError(t, b.Lock(ctx))
+		require.Greater(t, b.Token(), token)
+		require.True(t, commit(t, c.Leader().Txn(ctx).If(b.Guard()).Then(coterie.OpPut("k", "new"))).Succeeded)
+		c.Heal()
+		require.False(t, commit(t, stale.Txn(ctx).If(guard).Then(coterie.OpPut("k", "stale"))).Succeeded)
+		require.Equal(t, "new", get(t, stale, "k").KVs[0].Value)
+		require.NoError(t, b.Unlock(ctx))
+	})
+}
+
+// The shapes of bugs that etcd's own recipes had.
+
+func TestK2_AStaleUnlockFreesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		a := coterie.NewMutex(s, "lock")
+		require.NoError(t, a.Lock(ctx))
+		require.NoError(t, n.Revoke(ctx, s.Lease()))
+		b := coterie.NewMutex(session(t, n), "lock")
+		require.NoError(t, b.Lock(ctx))
+		require.ErrorIs(t, a.Unlock(ctx), coterie.ErrNotOwner)
+		require.ErrorIs(t, coterie.NewMutex(session(t, n), "lock").TryLock(ctx), coterie.ErrLocked)
+	})
+}
+
+func TestK2_AWaiterEndsWithItsSession(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(ctx))
+		s := session(t, n)
+		waiting := make(chan error)
+		go func() { waiting <- coterie.NewMutex(s, "lock").Lock(ctx) }()
+		time.Sleep(time.Second)
+		require.NoError(t, n.Revoke(ctx, s.Lease()))
+		require.ErrorIs(t, <-waiting, coterie.ErrSessionExpired)
+	})
+}
+
+func TestK2_AFailedCampaignLeavesNoCandidate(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		e := coterie.NewElection(session(t, n), "election")
+		c.Pause(c.Index(n))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, e.Campaign(ctx, "zombie"), context.DeadlineExceeded)
+		c.Heal()
+		time.Sleep(10 * time.Second)
+		require.Empty(t, get(t, n, "election", coterie.WithPrefix()).KVs)
+	})
+}
+
+func TestK2_AFailedResignCanBeRepeated(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		e := coterie.NewElection(session(t, n, coterie.WithTTL(time.Minute)), "election")
+		require.NoError(t, e.Campaign(t.Context(), "a"))
+		c.Pause(c.Index(n))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, e.Resign(ctx), context.DeadlineExceeded)
+		c.Heal()
+		// Applied already, though that was not known, or applied now.
+		if err := e.Resign(t.Context()); err != nil {
+			require.ErrorIs(t, err, coterie.ErrNotOwner)
+		}
+		info, err := e.Leader(t.Context())
+		require.NoError(t, err)
+		require.False(t, info.Elected)
+	})
+}
+
+func TestK2_ObserveReportsVacancy(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e := coterie.NewElection(session(t, n), "election")
+		seen := make(chan coterie.LeaderInfo)
+		ended := make(chan error, 1)
+		go func() {
+			for info, err := range e.Observe(ctx) {
+				if err != nil {
+					ended <- err
+					return
+				}
+				seen <- info
+			}
+		}()
+		require.Equal(t, coterie.LeaderInfo{}, <-seen, "nobody leads yet")
+		require.NoError(t, e.Campaign(ctx, "one"))
+		info := <-seen
+		require.True(t, info.Elected)
+		require.Equal(t, "one", info.Value)
+		require.Equal(t, e.Token(), info.Token)
+		require.NoError(t, e.Proclaim(ctx, "two"))
+		require.Equal(t, "two", (<-seen).Value)
+		require.NoError(t, e.Resign(ctx))
+		require.Equal(t, coterie.LeaderInfo{}, <-seen, "nobody leads any more")
+		require.NoError(t, n.Compact(ctx, n.Status().Revision))
+		require.NoError(t, e.Campaign(ctx, "three"))
+		require.Equal(t, "three", (<-seen).Value)
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+}
+
+func TestK2_CampaignDoesNotSucceedWithoutItsKey(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		first := coterie.NewElection(session(t, n), "election")
+		require.NoError(t, first.Campaign(ctx, "first"))
+		campaign := make(chan error)
+		go func() { campaign <- coterie.NewElection(session(t, n), "election").Campaign(ctx, "second") }()
+		time.Sleep(time.Second)
+		for _, kv := range get(t, n, "election/", coterie.WithPrefix()).KVs {
+			if kv.Value == "second" {
+				del(t, n, kv.Key)
+			}
+		}
+		require.NoError(t, first.Resign(ctx))
+		require.ErrorIs(t, <-campaign, coterie.ErrNotOwner)
+	})
+}
