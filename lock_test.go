@@ -146,7 +146,9 @@ func TestMutexCalls(t *testing.T) {
 		require.ErrorIs(t, a.Lock(ctx), coterie.ErrLocked)
 		require.Len(t, get(t, n, "lock", coterie.WithPrefix()).KVs, 1, "TryLock leaves nothing behind")
 
-		guarded := func(m *coterie.Mutex) bool { return commit(t, n.Txn(ctx).If(m.Guard()).Then(coterie.OpPut("k", "v"))).Succeeded }
+		guarded := func(m *coterie.Mutex) bool {
+			return commit(t, n.Txn(ctx).If(m.Guard()).Then(coterie.OpPut("k", "v"))).Succeeded
+		}
 		require.True(t, guarded(a))
 		require.False(t, guarded(b))
 

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+)
+
+//go:embed config
+var files embed.FS
+
+// prefix is where the configuration lives in the store.
+const prefix = "config/"
+
+// shareConfiguration puts every file into the store, in one transaction, and reads them on another node.
+func shareConfiguration(ctx context.Context, s *shop) error {
+	var puts []coterie.Op
+	err := fs.WalkDir(files, "config", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := files.ReadFile(path)
+		puts = append(puts, coterie.OpPut(path, string(text)))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r, err := s.nodes[0].Txn(ctx).Then(puts...).Commit()
+	if err != nil {
+		return err
+	}
+	read, err := s.nodes[2].Get(ctx, prefix, coterie.WithPrefix())
+	if err != nil {
+		return err
+	}
+	if int(read.Count) != len(puts) {
+		return fmt.Errorf("%d files were put, %d are there", len(puts), read.Count)
+	}
+	for _, kv := range read.KVs {
+		text, err := files.ReadFile(kv.Key)
+		if err != nil || kv.Value != string(text) {
+			return fmt.Errorf("%s is not what its file has", kv.Key)
+		}
+	}
+	say("configuration", "%d files put on node1 in one transaction, revision %d, read on node3", len(puts), r.Revision)
+	return nil
+}
+
+// followChange has one node follow the configuration while another changes a value, on the condition that nobody else did.
+func followChange(ctx context.Context, s *shop) error {
+	const key = prefix + "features.json"
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	mirrors := make(chan coterie.Mirror)
+	go func() {
+		defer close(mirrors)
+		for m, err := range coterie.Follow(ctx, s.nodes[1], prefix) {
+			if err != nil {
+				return
+			}
+			mirrors <- m
+		}
+	}()
+	first := <-mirrors
+	say("node2 follows", "%s", strings.Join(slices.Sorted(maps.Keys(first.KVs)), " "))
+
+	old := first.KVs[key]
+	unchanged := coterie.Compare(coterie.ModRevision(key), "=", old.ModRevision)
+	next := strings.Replace(old.Value, `"percent": 25`, `"percent": 50`, 1)
+	begin := time.Now()
+	r, err := s.nodes[0].Txn(ctx).If(unchanged).Then(coterie.OpPut(key, next)).Commit()
+	if err != nil {
+		return err
+	}
+	if !r.Succeeded {
+		return errors.New("nobody else changed the value, and yet it was changed")
+	}
+	m := <-mirrors
+	if len(m.Events) != 1 || m.Events[0].KV.Key != key || m.KVs[key].Value != next || m.Events[0].PrevKV.Value != old.Value {
+		return fmt.Errorf("the follower saw %+v", m.Events)
+	}
+	say("node1 changes a value", "node2 has it, revision %d, %v after the change began", m.Revision, since(begin))
+
+	// The same transaction again: somebody has changed the value meanwhile.
+	r, err = s.nodes[2].Txn(ctx).If(unchanged).Then(coterie.OpPut(key, "lost update")).Commit()
+	if err != nil {
+		return err
+	}
+	if r.Succeeded {
+		return errors.New("an update was lost")
+	}
+	say("node3 is too late", "its change was based on revision %d, and is refused", old.ModRevision)
+	return nil
+}
