@@ -133,7 +133,8 @@ func importFaults(all []source) (faults []string) {
 	return faults
 }
 
-// The recipes are made of what the package exports: identifiers of other files that it does not, they may not use.
+// The recipes are made of what the package exports: identifiers of other files that it does not,
+// they may not use.
 var recipes = []string{"lock.go", "election.go", "follow.go"}
 
 func recipeFaults(all []source) (faults []string) {
@@ -187,7 +188,8 @@ func recipeFaults(all []source) (faults []string) {
 	return faults
 }
 
-// declared returns the names that a declaration makes: with the fields of structs and the methods of types.
+// declared returns the names that a declaration makes: with the fields of structs and the methods
+// of types.
 func declared(d ast.Decl) (names []string) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
@@ -256,8 +258,8 @@ func fileFaults(all []source) (faults []string) {
 	return faults
 }
 
-// variableFault reports a package variable that might be written: it is neither an error, an assertion, a table, nor a name that the list
-// below excuses.
+// variableFault reports a package variable that might be written: it is neither an error, an
+// assertion, a table, nor a name that the list below excuses.
 func variableFault(v *ast.ValueSpec) string {
 	excused := map[string]string{
 		"clusters": "coterietest counts its clusters, to tell their goroutines apart",

@@ -11,16 +11,17 @@ import (
 	"strconv"
 )
 
-// A Cluster is several nodes in this process: for programs that want replicas of their own state on several disks, for
-// trying things out, and for examples. Tests have package coterietest.
+// A Cluster is several nodes in this process: for programs that want replicas of their own state on
+// several disks, for trying things out, and for examples. Tests have package coterietest.
 type Cluster struct {
 	nodes []*Node
 }
 
-// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when a leader is known. With cfg.Addr they
-// listen on its host, over TCP or cfg.Network: on consecutive ports, or on free ones if its port is 0. Without it they
-// have a memory network of their own. Their directories are those below cfg.Dir that bear their names; the rest of cfg holds for each. ctx bounds
-// the opening.
+// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when a leader is
+// known. With cfg.Addr they listen on its host, over TCP or cfg.Network: on consecutive ports, or
+// on free ones if its port is 0. Without it they have a memory network of their own. Their
+// directories are those below cfg.Dir that bear their names; the rest of cfg holds for each. ctx
+// bounds the opening.
 //
 // Errors: those of Open and Ready; nothing is left open.
 func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
@@ -57,7 +58,8 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// clusterListeners opens the ports of a cluster's nodes before any of them, so that each can be told of all.
+// clusterListeners opens the ports of a cluster's nodes before any of them, so that each can be
+// told of all.
 func clusterListeners(n int, cfg Config) ([]net.Listener, Config, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = "localhost:0"
@@ -105,7 +107,8 @@ func (c *Cluster) Nodes() []*Node { return append([]*Node(nil), c.nodes...) }
 // Node returns the node with index i, from 0.
 func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
 
-// Leader waits until one of the nodes leads and can serve, and returns it. It may have lost the lead by then.
+// Leader waits until one of the nodes leads and can serve, and returns it. It may have lost the
+// lead by then.
 //
 // Errors: ctx's cause, joined with ErrNoLeader; ErrClosed when no node runs.
 func (c *Cluster) Leader(ctx context.Context) (*Node, error) {

@@ -18,7 +18,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// sameState waits until all nodes have applied the newest revision, and requires that they agree on it.
+// sameState waits until all nodes have applied the newest revision, and requires that they agree on
+// it.
 func sameState(t *testing.T, c *coterietest.Cluster) {
 	t.Helper()
 	rev := get(t, c.Leader(), "any").Revision
@@ -244,8 +245,8 @@ func TestASlowFollowerIsSentASnapshot(t *testing.T) {
 	}, few)
 }
 
-// A write is applied once, though it is sent again whenever the leader is lost. The counter ends at the number of
-// successes, plus those whose outcome stayed open.
+// A write is applied once, though it is sent again whenever the leader is lost. The counter ends at
+// the number of successes, plus those whose outcome stayed open.
 func TestWritesAreAppliedOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const writers, rounds = 10, 30

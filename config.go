@@ -17,25 +17,29 @@ import (
 	"github.com/coterie-kv/coterie/internal/memnet"
 )
 
-// Config describes a node. It is copied by [Open]; a zero field means the
-// default that its comment names.
+// Config describes a node. It is copied by [Open]; a zero field means the default that its comment
+// names.
 type Config struct {
-	// Cluster names the cluster: nodes of different clusters refuse each other. Defaults to "coterie".
+	// Cluster names the cluster: nodes of different clusters refuse each other. Defaults to
+	// "coterie".
 	Cluster string
-	// Name is the node's name, unique in the cluster. Defaults to Advertise, or "node" for a single node.
+	// Name is the node's name, unique in the cluster. Defaults to Advertise, or "node" for a single
+	// node.
 	Name string
-	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must not cost durability.
+	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
+	// not cost durability.
 	Dir string
 	// InMemory keeps everything in memory: nothing survives the node.
 	InMemory bool
-	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a network.
+	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
+	// network.
 	Addr string
 	// Advertise is the address that other nodes dial. Defaults to the listener's address.
 	Advertise string
 	// Network carries the node's connections. Defaults to TCP.
 	Network Network
-	// Peers are the founding nodes of the cluster, this one among them: the same list on each. It is used on the first
-	// start. Empty: this node alone.
+	// Peers are the founding nodes of the cluster, this one among them: the same list on each. It
+	// is used on the first start. Empty: this node alone.
 	Peers []Peer
 	// Logger receives what an operator should know. Defaults to silence.
 	Logger *slog.Logger
@@ -44,20 +48,21 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// Retention bounds the history that is kept for reads and watches of past revisions.
 	Retention Retention
-	// SnapshotEntries is how many log entries may follow a snapshot before the next is taken; one is taken sooner when
-	// they outgrow 64 MiB and the snapshot itself. Defaults to 10,000.
+	// SnapshotEntries is how many log entries may follow a snapshot before the next is taken; one
+	// is taken sooner when they outgrow 64 MiB and the snapshot itself. Defaults to 10,000.
 	SnapshotEntries uint64
-	// MaxTxnOps bounds the compares, and the operations of each branch, of a transaction. Defaults to 128.
+	// MaxTxnOps bounds the compares, and the operations of each branch, of a transaction. Defaults
+	// to 128.
 	MaxTxnOps int
 	// MaxRequestBytes bounds the encoded size of a write. Defaults to 1.5 MiB; at most 64 MiB.
 	MaxRequestBytes int
 }
 
-// Retention bounds history. The bound that is reached first counts; a zero
-// field means its default, a negative one no bound. The leader compacts what
-// exceeds it.
+// Retention bounds history. The bound that is reached first counts; a zero field means its default,
+// a negative one no bound. The leader compacts what exceeds it.
 type Retention struct {
-	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader counts it anew.
+	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader counts it
+	// anew.
 	Age time.Duration
 	// Revisions is how many revisions stay. Defaults to 1,000,000.
 	Revisions int64
@@ -73,8 +78,8 @@ type MemberID uint64
 
 func (id MemberID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
-// A Network makes connections. Its methods may be called concurrently; the
-// connections must honour deadlines.
+// A Network makes connections. Its methods may be called concurrently; the connections must honour
+// deadlines.
 type Network interface {
 	// Listen announces on addr, a host:port.
 	Listen(addr string) (net.Listener, error)
@@ -82,8 +87,8 @@ type Network interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
-// NewMemoryNetwork returns a network for nodes of one process: addresses are
-// any host:port, and nothing touches the operating system.
+// NewMemoryNetwork returns a network for nodes of one process: addresses are any host:port, and
+// nothing touches the operating system.
 func NewMemoryNetwork() Network { return memnet.New() }
 
 type tcpNetwork struct{}
@@ -99,8 +104,8 @@ const (
 	maxRequestBytes    = 64 << 20
 )
 
-// withDefaults returns the configuration with every default filled in but those that need the listener, or
-// all that is wrong with it.
+// withDefaults returns the configuration with every default filled in but those that need the
+// listener, or all that is wrong with it.
 func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, "coterie")
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, time.Second)

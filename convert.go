@@ -16,7 +16,8 @@ func (n *Node) getResponse(r *command.Result) *GetResponse {
 	return &GetResponse{Header: n.header(r.Revision), KVs: keyValues(r.KVs), Count: r.Count, More: r.More}
 }
 
-// opResponse gives the result of an operation its public form. Nested headers tell the revision alone.
+// opResponse gives the result of an operation its public form. Nested headers tell the revision
+// alone.
 func (n *Node) opResponse(op *command.Op, r *command.Result) OpResponse {
 	resp := opResponse(op, r)
 	header := n.header(r.Revision)

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// An Election chooses one among all who campaign under its prefix, on any node, in the order in which they did. Its
-// methods may be called concurrently. See [RunAsLeader] for the usual case.
+// An Election chooses one among all who campaign under its prefix, on any node, in the order in
+// which they did. Its methods may be called concurrently. See [RunAsLeader] for the usual case.
 type Election struct {
 	s      *Session
 	prefix string
@@ -24,11 +24,12 @@ type Election struct {
 // NewElection returns an Election that does not lead.
 func NewElection(s *Session, prefix string) *Election { return &Election{s: s, prefix: prefix} }
 
-// Campaign waits until this Election leads, with val for all to see. When it leads already, it proclaims val. When it fails, no candidacy is
-// left behind.
+// Campaign waits until this Election leads, with val for all to see. When it leads already, it
+// proclaims val. When it fails, no candidacy is left behind.
 //
-// Errors: ctx's cause; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed the candidacy: it never
-// returns nil without leading; ErrLocked when another Campaign of this Election is under way; ErrClosed.
+// Errors: ctx's cause; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed
+// the candidacy: it never returns nil without leading; ErrLocked when another Campaign of this
+// Election is under way; ErrClosed.
 func (e *Election) Campaign(ctx context.Context, val string) error {
 	e.mu.Lock()
 	won, busy := e.won, e.busy
@@ -94,9 +95,11 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 	return nil
 }
 
-// Resign gives leadership up; the next candidate leads then. After an error other than ErrNotOwner it may be called again.
+// Resign gives leadership up; the next candidate leads then. After an error other than ErrNotOwner
+// it may be called again.
 //
-// Errors: ErrNotOwner when this Election does not lead, or no longer: the leadership of another is never touched. Those of a write.
+// Errors: ErrNotOwner when this Election does not lead, or no longer: the leadership of another is
+// never touched. Those of a write.
 func (e *Election) Resign(ctx context.Context) error {
 	p := e.place()
 	if p == nil {
@@ -117,7 +120,8 @@ func (e *Election) lost(p *place) {
 	}
 }
 
-// Token returns the fencing token: a number higher than that of every earlier leader; 0 when this Election does not lead.
+// Token returns the fencing token: a number higher than that of every earlier leader; 0 when this
+// Election does not lead.
 func (e *Election) Token() int64 {
 	if p := e.place(); p != nil {
 		return p.rev
@@ -164,9 +168,9 @@ func rev1(r *GetResponse) int64 {
 	return r.Revision
 }
 
-// Observe yields who leads: now, and whenever that or the leader's value changes; that nobody leads, too. A slow loop sees the latest and may
-// miss what was between. The session need not live. The sequence may be used once; it ends with ctx or the node, with a pair whose error says
-// which.
+// Observe yields who leads: now, and whenever that or the leader's value changes; that nobody
+// leads, too. A slow loop sees the latest and may miss what was between. The session need not live.
+// The sequence may be used once; it ends with ctx or the node, with a pair whose error says which.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
 	return func(yield func(LeaderInfo, error) bool) {
 		err := e.observe(ctx, func(info LeaderInfo) bool { return yield(info, nil) })
@@ -218,12 +222,14 @@ func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) err
 // retryPause is how long RunAsLeader waits after a failure before it tries again.
 const retryPause = 100 * time.Millisecond
 
-// RunAsLeader campaigns under prefix, with val for all to see, and runs fn as the leader, with a context that ends before anyone else can lead, and
-// the fencing token of this leadership. When leadership is lost it campaigns again, once fn has returned, until ctx ends, fn returns as the leader, or
-// the node closes. It has a session of its own, and resigns when it returns.
+// RunAsLeader campaigns under prefix, with val for all to see, and runs fn as the leader, with a
+// context that ends before anyone else can lead, and the fencing token of this leadership. When
+// leadership is lost it campaigns again, once fn has returned, until ctx ends, fn returns as the
+// leader, or the node closes. It has a session of its own, and resigns when it returns.
 //
-// A body that returns when its context ends never overlaps with another's. One that may be stopped for long, as processes are, must guard
-// what it writes: with the token, or in this store by a condition that the leader's key, of [LeaderInfo], still has that create revision.
+// A body that returns when its context ends never overlaps with another's. One that may be stopped
+// for long, as processes are, must guard what it writes: with the token, or in this store by a
+// condition that the leader's key, of [LeaderInfo], still has that create revision.
 //
 // It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string, fn func(ctx context.Context, token int64) error, opts ...SessionOption) error {

@@ -9,21 +9,21 @@ import (
 
 // Errors are compared with [errors.Is] and [errors.As], never by text.
 //
-// A write that fails has either not happened and never will (every error but
-// one), or it may have happened ([ErrMaybeApplied]). A failed compare of a
-// transaction is a result, not an error. A call whose context ends returns an
-// error that matches the context's cause.
+// A write that fails has either not happened and never will (every error but one), or it may have
+// happened ([ErrMaybeApplied]). A failed compare of a transaction is a result, not an error. A call
+// whose context ends returns an error that matches the context's cause.
 var (
 	// ErrClosed: the node has stopped, by Close or by a fault that [Node.Err] tells. Open another.
 	ErrClosed = errors.New("coterie: node closed")
-	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster; nothing was changed. Try again
-	// later, or read with [WithSerializable].
+	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster; nothing was
+	// changed. Try again later, or read with [WithSerializable].
 	ErrNoLeader = errors.New("coterie: no leader")
-	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was open: the write has
-	// happened, or will, or never will. Read the key, or make the write conditional so that it can be repeated.
-	// It is joined with its cause.
+	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was
+	// open: the write has happened, or will, or never will. Read the key, or make the write
+	// conditional so that it can be repeated. It is joined with its cause.
 	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
-	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest that is.
+	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest
+	// that is.
 	ErrCompacted = errors.New("coterie: revision has been compacted")
 	// ErrFutureRevision: the revision asked for does not exist yet.
 	ErrFutureRevision = errors.New("coterie: revision is in the future")
@@ -33,7 +33,8 @@ var (
 	ErrKeyNotFound = errors.New("coterie: key not found")
 	// ErrDuplicateKey: a transaction writes one key twice. Split it.
 	ErrDuplicateKey = errors.New("coterie: key written twice in a transaction")
-	// ErrTooManyOps: a transaction has more compares or operations than Config.MaxTxnOps; see [LimitError].
+	// ErrTooManyOps: a transaction has more compares or operations than Config.MaxTxnOps; see
+	// [LimitError].
 	ErrTooManyOps = errors.New("coterie: too many operations in a transaction")
 	// ErrTooLarge: a write is larger than Config.MaxRequestBytes; see [LimitError].
 	ErrTooLarge = errors.New("coterie: request is too large")
@@ -43,27 +44,31 @@ var (
 	ErrLeaseNotFound = errors.New("coterie: lease not found")
 	// ErrLeaseExists: the lease ID asked for is in use.
 	ErrLeaseExists = errors.New("coterie: lease exists")
-	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300) means 300 ns.
+	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
+	// means 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
 	// ErrLocked: TryLock found the lock held by another.
 	ErrLocked = errors.New("coterie: locked by another holder")
-	// ErrNotOwner: the lock or the leadership is not, or no longer, this session's. Stop what it protected.
+	// ErrNotOwner: the lock or the leadership is not, or no longer, this session's. Stop what it
+	// protected.
 	ErrNotOwner = errors.New("coterie: not the owner")
-	// ErrSessionExpired: the session's lease has ended, or may have; its locks and leadership are lost. Open another session.
+	// ErrSessionExpired: the session's lease has ended, or may have; its locks and leadership are
+	// lost. Open another session.
 	ErrSessionExpired = errors.New("coterie: session expired")
-	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member than the one meant. Check
-	// Config.Cluster, Config.Peers and the addresses.
+	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
+	// than the one meant. Check Config.Cluster, Config.Peers and the addresses.
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
 	ErrDirInUse = errors.New("coterie: data directory in use")
-	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore the directory or replace the node.
+	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore
+	// the directory or replace the node.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 
 // A CompactedError says that a revision is no longer kept. It matches [ErrCompacted].
 type CompactedError struct {
-	// Revision is the oldest revision that can still be read and watched: resume from it, after reading the
-	// present state if what was missed matters.
+	// Revision is the oldest revision that can still be read and watched: resume from it, after
+	// reading the present state if what was missed matters.
 	Revision int64
 }
 

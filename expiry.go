@@ -14,8 +14,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// An expirer keeps the deadlines of leases on the leader's monotonic clock, and proposes their expiry. On other nodes it knows
-// none.
+// An expirer keeps the deadlines of leases on the leader's monotonic clock, and proposes their
+// expiry. On other nodes it knows none.
 type expirer struct {
 	n    *Node
 	wake chan struct{} // has a value when the next deadline may have changed
@@ -32,8 +32,8 @@ func newExpirer(n *Node) *expirer {
 // maxExpire bounds the leases of one proposal; after a long outage many may have ended.
 const maxExpire = 1000
 
-// applied follows the leases that the log grants and ends, in the FSM's goroutine. When this leader's first command is
-// applied, it gives every lease its full TTL.
+// applied follows the leases that the log grants and ends, in the FSM's goroutine. When this
+// leader's first command is applied, it gives every lease its full TTL.
 func (e *expirer) applied(lead Leadership, v *state.View, changes []leaseChange) {
 	if !lead.Self || v.Term != lead.Term {
 		return
@@ -96,7 +96,8 @@ func (e *expirer) run() {
 	}
 }
 
-// lead confirms that this node leads and that the deadlines hold for its term, and runs fn with both.
+// lead confirms that this node leads and that the deadlines hold for its term, and runs fn with
+// both.
 func (e *expirer) lead(ctx context.Context, fn func(now time.Time) (wait <-chan struct{}, err error)) (index uint64, err error) {
 	for {
 		p, err := e.n.reads.point(ctx)

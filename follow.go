@@ -16,15 +16,18 @@ type Mirror struct {
 	Revision int64
 	// KVs has the key-values by their keys. It is the receiver's, to keep and to change.
 	KVs map[string]KeyValue
-	// Events are what changed since the Mirror before, with PrevKV where there was one; none in the first. After a compaction that was missed
-	// they are the difference, in the order of keys, at this revision.
+	// Events are what changed since the Mirror before, with PrevKV where there was one; none in the
+	// first. After a compaction that was missed they are the difference, in the order of keys, at
+	// this revision.
 	Events []Event
 }
 
-// Follow yields the whole state of a prefix, also if it is empty, and then again after each revision that changes it: shared configuration, kept
-// current in one loop. It is never behind for long, and when history was compacted under a slow loop it reads the state anew by itself. Each Mirror is a copy, at a cost in
-// proportion to the prefix: for one with many thousands of keys see Watch. The sequence may be used once; it ends only with ctx or the node, with a
-// pair whose error says which.
+// Follow yields the whole state of a prefix, also if it is empty, and then again after each
+// revision that changes it: shared configuration, kept current in one loop. It is never behind for
+// long, and when history was compacted under a slow loop it reads the state anew by itself. Each
+// Mirror is a copy, at a cost in proportion to the prefix: for one with many thousands of keys see
+// Watch. The sequence may be used once; it ends only with ctx or the node, with a pair whose error
+// says which.
 func Follow(ctx context.Context, n *Node, prefix string) iter.Seq2[Mirror, error] {
 	return func(yield func(Mirror, error) bool) {
 		f := follower{n: n, prefix: prefix}

@@ -12,8 +12,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// An fsm gives the committed log to the state machine, in raft's FSM goroutine, the only one that touches it. What it
-// computes depends on the log alone; what comes of it is told to an applier, batch by batch.
+// An fsm gives the committed log to the state machine, in raft's FSM goroutine, the only one that
+// touches it. What it computes depends on the log alone; what comes of it is told to an applier,
+// batch by batch.
 type fsm struct {
 	state   *state.State
 	applier applier
@@ -67,8 +68,8 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 // Apply is raft.FSM; raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// StoreConfiguration is raft.ConfigurationStore: with it, entries that change the membership come here too, and the applied
-// index does not stop at them.
+// StoreConfiguration is raft.ConfigurationStore: with it, entries that change the membership come
+// here too, and the applied index does not stop at them.
 func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) { f.state.Advance(index) }
 
 // Snapshot is raft.FSM. It costs the same whatever the store holds.
@@ -79,8 +80,8 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{f.state.Snapshot()}, nil
 }
 
-// Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and found whole. A damaged one
-// stops the node: raft itself would panic.
+// Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and
+// found whole. A damaged one stops the node: raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	s, err := state.Read(r)

@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// A KeyValue is a key with its value at a revision. Strings are immutable, so
-// it shares the store's memory and may be kept.
+// A KeyValue is a key with its value at a revision. Strings are immutable, so it shares the store's
+// memory and may be kept.
 type KeyValue struct {
 	Key, Value string
 	// CreateRevision is the revision that created the key, after its last deletion if any.
@@ -29,7 +29,8 @@ type KeyValue struct {
 type Header struct {
 	ClusterID uint64
 	MemberID  MemberID
-	// Revision of the store when the call was executed: for a write that changed something, the write's own.
+	// Revision of the store when the call was executed: for a write that changed something, the
+	// write's own.
 	Revision int64
 	// Term is the Raft term that the node was in.
 	Term uint64
@@ -56,12 +57,12 @@ type DeleteResponse struct {
 	PrevKVs []KeyValue // with WithPrevKV
 }
 
-// Put stores val under key. It returns when this node has applied the write, which a
-// majority then holds; it may be called on any node, concurrently. Every
-// put, even of an equal value, makes a revision.
+// Put stores val under key. It returns when this node has applied the write, which a majority then
+// holds; it may be called on any node, concurrently. Every put, even of an equal value, makes a
+// revision.
 //
-// Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound: nothing was changed.
-// ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
+// Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound: nothing was
+// changed. ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
 func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*PutResponse, error) {
 	r, err := n.execute(ctx, OpPut(key, val, opts...))
 	if err != nil {
@@ -70,8 +71,9 @@ func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*Pu
 	return r.Put, nil
 }
 
-// Delete removes a key or, with a range option, keys, all in one revision. It returns when this node has applied
-// the write; it may be called on any node, concurrently. Deleting nothing succeeds and makes no revision.
+// Delete removes a key or, with a range option, keys, all in one revision. It returns when this
+// node has applied the write; it may be called on any node, concurrently. Deleting nothing succeeds
+// and makes no revision.
 //
 // Errors: ErrEmptyKey, ErrInvalidOption, ErrMaybeApplied, ErrClosed.
 func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*DeleteResponse, error) {
@@ -82,13 +84,13 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*D
 	return r.Delete, nil
 }
 
-// Get reads a key or, with options, many. It is linearizable on every node: it sees every write that
-// was answered before it began, which costs a question to the leader and its majority, shared by
-// all reads of that moment. See [WithSerializable] and [WithMinRevision] for reads that ask nobody.
-// A missing key is an empty result, not an error. The result is the caller's.
+// Get reads a key or, with options, many. It is linearizable on every node: it sees every write
+// that was answered before it began, which costs a question to the leader and its majority, shared
+// by all reads of that moment. See [WithSerializable] and [WithMinRevision] for reads that ask
+// nobody. A missing key is an empty result, not an error. The result is the caller's.
 //
-// Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's cause; joined with
-// ErrNoLeader when none was known.
+// Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's
+// cause; joined with ErrNoLeader when none was known.
 func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResponse, error) {
 	o, err := newGet(key, opts)
 	if err != nil {
@@ -106,9 +108,10 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 }
 
 // Range yields the keys of a range in their order, any number of them, all at one revision: the one
-// given by [WithRev], or the latest when the iteration begins. It is linearizable unless an option says
-// otherwise. It holds no lock; writes and compaction go on meanwhile, without being seen. The sequence may
-// be used once, by one goroutine at a time. It ends after a pair with an error: those of Get.
+// given by [WithRev], or the latest when the iteration begins. It is linearizable unless an option
+// says otherwise. It holds no lock; writes and compaction go on meanwhile, without being seen. The
+// sequence may be used once, by one goroutine at a time. It ends after a pair with an error: those
+// of Get.
 func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		gets := make([]GetOption, len(opts))
@@ -146,10 +149,11 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 	}
 }
 
-// Compact forgets the history before rev: reads and watches of older revisions then fail with *CompactedError. The
-// latest state of every key stays. Config.Retention compacts by itself.
+// Compact forgets the history before rev: reads and watches of older revisions then fail with
+// *CompactedError. The latest state of every key stays. Config.Retention compacts by itself.
 //
-// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision, ErrMaybeApplied, ErrClosed.
+// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision,
+// ErrMaybeApplied, ErrClosed.
 func (n *Node) Compact(ctx context.Context, rev int64) error {
 	r, err := n.propose(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
 	if err != nil {

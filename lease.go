@@ -20,7 +20,8 @@ type LeaseID int64
 
 func (id LeaseID) String() string { return strconv.FormatUint(uint64(id), 16) }
 
-// A Lease is a time to live that keys can be attached to: when it expires or is revoked, they are deleted with it.
+// A Lease is a time to live that keys can be attached to: when it expires or is revoked, they are
+// deleted with it.
 type Lease struct {
 	ID LeaseID
 	// TTL is what the lease was granted.
@@ -47,10 +48,12 @@ func (o leaseOption) grant(g *command.Grant) { g.ID = int64(o) }
 // WithLeaseID asks for a lease ID instead of a random one. 0 is a random one.
 func WithLeaseID(id LeaseID) GrantOption { return leaseOption(id) }
 
-// Grant makes a lease that expires after ttl without a renewal. It returns when this node has applied it; it may be called on
-// any node, concurrently. The lease lives at least ttl, and may live longer: a new leader counts from its election.
+// Grant makes a lease that expires after ttl without a renewal. It returns when this node has
+// applied it; it may be called on any node, concurrently. The lease lives at least ttl, and may
+// live longer: a new leader counts from its election.
 //
-// Errors: ErrTTLRange, never a silent change of ttl, as etcd makes; ErrLeaseExists; ErrMaybeApplied, ErrClosed.
+// Errors: ErrTTLRange, never a silent change of ttl, as etcd makes; ErrLeaseExists;
+// ErrMaybeApplied, ErrClosed.
 func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (Lease, error) {
 	g := command.Grant{TTL: int64(ttl)}
 	for _, opt := range opts {
@@ -88,9 +91,9 @@ func (n *Node) Revoke(ctx context.Context, id LeaseID) error {
 	return resultError(r)
 }
 
-// KeepAliveOnce renews a lease: it lives for another TTL, counted from a moment after the call began. Only a leader that has just
-// made sure of being one answers, so an acknowledged renewal is never followed by an expiry that was decided before
-// it. Renewals are not written to the log.
+// KeepAliveOnce renews a lease: it lives for another TTL, counted from a moment after the call
+// began. Only a leader that has just made sure of being one answers, so an acknowledged renewal is
+// never followed by an expiry that was decided before it. Renewals are not written to the log.
 //
 // Errors: ErrLeaseNotFound; ctx's cause, joined with ErrNoLeader when none was known; ErrClosed.
 func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (Lease, error) {
@@ -109,8 +112,9 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (Lease, error) {
 	return Lease{ID: id, TTL: ttl, Remaining: ttl}, nil
 }
 
-// KeepAlive renews a lease, at once and then every third of its TTL, until ctx ends, the lease is gone or the node closes. It blocks; a renewal that
-// fails is tried again. See [Session] for a lease whose holder must know in time that it has ended.
+// KeepAlive renews a lease, at once and then every third of its TTL, until ctx ends, the lease is
+// gone or the node closes. It blocks; a renewal that fails is tried again. See [Session] for a
+// lease whose holder must know in time that it has ended.
 //
 // Errors: ctx's cause, ErrLeaseNotFound, ErrClosed: never nil.
 func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {

@@ -105,7 +105,8 @@ func TestT20_TTLOutOfRangeIsRefused(t *testing.T) {
 	}
 }
 
-// T17: a key that was moved from a lease before a restart ends with the newer one; both outlive a restart and a snapshot.
+// T17: a key that was moved from a lease before a restart ends with the newer one; both outlive a
+// restart and a snapshot.
 func TestT17_LeasesSurviveARestart(t *testing.T) {
 	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 5 })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A Session keeps a lease alive, for locks and leadership that must be free when their holder is gone. Its methods may be called
-// concurrently.
+// A Session keeps a lease alive, for locks and leadership that must be free when their holder is
+// gone. Its methods may be called concurrently.
 type Session struct {
 	n      *Node
 	id     LeaseID
@@ -36,7 +36,8 @@ type sessionOptions struct {
 // WithTTL sets how long the lease outlives its holder. Defaults to 15 s.
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
-// WithSessionLease continues a lease, one of an orphaned session for instance, instead of granting another.
+// WithSessionLease continues a lease, one of an orphaned session for instance, instead of granting
+// another.
 func WithSessionLease(id LeaseID) SessionOption { return func(o *sessionOptions) { o.lease = id } }
 
 const defaultTTL = 15 * time.Second
@@ -44,8 +45,8 @@ const defaultTTL = 15 * time.Second
 // errSessionOver is why the context of a session ends that was closed or orphaned.
 var errSessionOver = fmt.Errorf("%w: closed by its owner", ErrSessionExpired)
 
-// NewSession grants a lease and renews it, every third of its TTL, until Close, Orphan, or the node's Close. ctx bounds the grant
-// alone; without a quorum it blocks until ctx ends.
+// NewSession grants a lease and renews it, every third of its TTL, until Close, Orphan, or the
+// node's Close. ctx bounds the grant alone; without a quorum it blocks until ctx ends.
 //
 // Errors: ErrTTLRange; with WithSessionLease ErrLeaseNotFound; those of Grant.
 func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, error) {
@@ -71,8 +72,8 @@ func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, 
 	return s, nil
 }
 
-// renewed notes that a renewal was acknowledged that was sent at some time: the leader's own deadline is a TTL after that or later. A
-// twentieth is for clocks that do not run alike.
+// renewed notes that a renewal was acknowledged that was sent at some time: the leader's own
+// deadline is a TTL after that or later. A twentieth is for clocks that do not run alike.
 func (s *Session) renewed(sent time.Time, ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,8 +106,8 @@ func (s *Session) renew() {
 	}
 }
 
-// alive returns why the session is over, if it is: by the clock, for a process that was stopped may use it before its timers
-// have run.
+// alive returns why the session is over, if it is: by the clock, for a process that was stopped may
+// use it before its timers have run.
 func (s *Session) alive() error {
 	s.mu.Lock()
 	late := !time.Now().Before(s.deadline)
@@ -130,19 +131,22 @@ func (s *Session) bind(ctx context.Context) (context.Context, context.CancelCaus
 // Lease returns the session's lease, to attach keys to.
 func (s *Session) Lease() LeaseID { return s.id }
 
-// Context returns a context that ends, with a cause that matches ErrSessionExpired, when the session does: by Close or Orphan, when the lease is found
-// gone, and, when renewals fail, before the lease can expire anywhere else. What the session protects must stop with it. After
-// the process was stopped for long it ends as soon as its timers run: whoever must know at an instant uses a guard.
+// Context returns a context that ends, with a cause that matches ErrSessionExpired, when the
+// session does: by Close or Orphan, when the lease is found gone, and, when renewals fail, before
+// the lease can expire anywhere else. What the session protects must stop with it. After the
+// process was stopped for long it ends as soon as its timers run: whoever must know at an instant
+// uses a guard.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// Orphan ends the session and lets the lease live on until it expires, or another session continues it.
+// Orphan ends the session and lets the lease live on until it expires, or another session continues
+// it.
 func (s *Session) Orphan() {
 	s.end(errSessionOver)
 	s.ending.Wait()
 }
 
-// Close ends the session and revokes the lease, with which its keys go. It tries for as long as the lease can last; after that it is gone
-// anyway. It is idempotent.
+// Close ends the session and revokes the lease, with which its keys go. It tries for as long as the
+// lease can last; after that it is gone anyway. It is idempotent.
 func (s *Session) Close() error {
 	s.Orphan()
 	s.mu.Lock()
@@ -157,8 +161,8 @@ func (s *Session) Close() error {
 	return err
 }
 
-// A place is a session's place in a queue: a key under a prefix, attached to its lease. The oldest is at the head. It is the mechanism of
-// Mutex and Election.
+// A place is a session's place in a queue: a key under a prefix, attached to its lease. The oldest
+// is at the head. It is the mechanism of Mutex and Election.
 type place struct {
 	s      *Session
 	prefix string
@@ -241,9 +245,10 @@ func (p *place) leave(ctx context.Context) error {
 	return nil
 }
 
-// abandon sees to it that the key goes, though whoever wanted it has gone already: in the background, until it is done or the session
-// is over, and the lease with it. A put that is still under way does not come after: what its proposer no longer
-// waits for is not applied once a later proposal was.
+// abandon sees to it that the key goes, though whoever wanted it has gone already: in the
+// background, until it is done or the session is over, and the lease with it. A put that is still
+// under way does not come after: what its proposer no longer waits for is not applied once a later
+// proposal was.
 func (p *place) abandon() {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
@@ -253,9 +258,10 @@ func (p *place) abandon() {
 	p.s.ending.Go(func() { _, _ = p.s.n.Delete(p.s.ctx, p.key) }) // it ends with success or the session
 }
 
-// A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock was called. Its methods may be called concurrently. Alone it is
-// advice: a holder may be stopped, and wake when another holds the lock. Writes to this store are safe with Guard as
-// a condition of their transaction; others need the fencing token, which whatever is written to must compare.
+// A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
+// was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,
+// and wake when another holds the lock. Writes to this store are safe with Guard as a condition of
+// their transaction; others need the fencing token, which whatever is written to must compare.
 type Mutex struct {
 	s      *Session
 	prefix string
@@ -265,13 +271,16 @@ type Mutex struct {
 	busy bool   // a Lock is under way
 }
 
-// NewMutex returns an unlocked Mutex. Two of one prefix exclude each other, on one session too: unlike etcd's, whose key is the session's.
+// NewMutex returns an unlocked Mutex. Two of one prefix exclude each other, on one session too:
+// unlike etcd's, whose key is the session's.
 func NewMutex(s *Session, prefix string) *Mutex { return &Mutex{s: s, prefix: prefix} }
 
-// Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given up.
+// Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given
+// up.
 //
-// Errors: ctx's cause; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is locked, or being locked, already; ErrNotOwner when
-// somebody removed the place from the queue; ErrClosed.
+// Errors: ctx's cause; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is
+// locked, or being locked, already; ErrNotOwner when somebody removed the place from the queue;
+// ErrClosed.
 func (m *Mutex) Lock(ctx context.Context) error {
 	return m.lock(func(p *place) error {
 		if _, err := p.take(ctx, ""); err != nil {
@@ -328,7 +337,8 @@ func (m *Mutex) place() *place {
 
 // Unlock frees the lock. After an error other than ErrNotOwner it may be called again.
 //
-// Errors: ErrNotOwner when the Mutex is not locked, or lost the lock before: a newer lock is never freed. ErrMaybeApplied and others of a write.
+// Errors: ErrNotOwner when the Mutex is not locked, or lost the lock before: a newer lock is never
+// freed. ErrMaybeApplied and others of a write.
 func (m *Mutex) Unlock(ctx context.Context) error {
 	p := m.place()
 	if p == nil {
@@ -345,7 +355,8 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	return err
 }
 
-// Token returns the fencing token: a number higher than that of every earlier holder; 0 when the Mutex is not locked. It is the create revision of the lock's key.
+// Token returns the fencing token: a number higher than that of every earlier holder; 0 when the
+// Mutex is not locked. It is the create revision of the lock's key.
 func (m *Mutex) Token() int64 {
 	if p := m.place(); p != nil {
 		return p.rev
@@ -353,8 +364,9 @@ func (m *Mutex) Token() int64 {
 	return 0
 }
 
-// Guard returns a condition that holds as long as this Mutex has the lock: with it, a transaction of a holder that lost
-// the lock, and does not know, is refused. It never holds if the Mutex is not locked.
+// Guard returns a condition that holds as long as this Mutex has the lock: with it, a transaction
+// of a holder that lost the lock, and does not know, is refused. It never holds if the Mutex is not
+// locked.
 func (m *Mutex) Guard() Cmp {
 	p := m.place()
 	if p == nil {
@@ -363,8 +375,9 @@ func (m *Mutex) Guard() Cmp {
 	return p.guard()
 }
 
-// Do locks, runs fn with a context that ends with ctx or with the session and with the fencing token, and unlocks, whatever fn
-// did. It returns fn's error, joined with ErrSessionExpired if the session ended meanwhile.
+// Do locks, runs fn with a context that ends with ctx or with the session and with the fencing
+// token, and unlocks, whatever fn did. It returns fn's error, joined with ErrSessionExpired if the
+// session ended meanwhile.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
 	if err := m.Lock(ctx); err != nil {
 		return err

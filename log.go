@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger gives raft's messages to l. What raft reports of its daily work is for debugging here: an operator reads
-// this package's own messages.
+// raftLogger gives raft's messages to l. What raft reports of its daily work is for debugging here:
+// an operator reads this package's own messages.
 func raftLogger(l *slog.Logger) hclog.Logger { return slogger{l.With("part", "raft"), nil} }
 
 // A slogger is a slog.Logger in the shape of an hclog.Logger.

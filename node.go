@@ -19,9 +19,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
-// A Node is one replica of the store, inside this process. Its methods may be
-// called concurrently, from Open until after Close; they return when their
-// context ends.
+// A Node is one replica of the store, inside this process. Its methods may be called concurrently,
+// from Open until after Close; they return when their context ends.
 type Node struct {
 	cfg     Config
 	id      MemberID
@@ -62,11 +61,13 @@ type Node struct {
 	snapshot chan struct{} // has a value when a snapshot is due
 }
 
-// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local state
-// is loaded; [Node.Ready] waits for the cluster. The node runs until Close, whatever becomes of ctx.
+// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when
+// local state is loaded; [Node.Ready] waits for the cluster. The node runs until Close, whatever
+// becomes of ctx.
 //
-// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt, ErrClusterMismatch for a directory of
-// another node, or what the operating system says of the directory or the address.
+// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt,
+// ErrClusterMismatch for a directory of another node, or what the operating system says of the
+// directory or the address.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -156,10 +157,11 @@ func (n *Node) start(fn func()) {
 // ID returns the node's member ID: the same at every start.
 func (n *Node) ID() MemberID { return n.id }
 
-// Ready waits until the node can serve: a leader is known, and the node has applied everything that was committed when Ready was
-// called.
+// Ready waits until the node can serve: a leader is known, and the node has applied everything that
+// was committed when Ready was called.
 //
-// Errors: ctx's cause, joined with ErrNoLeader and, if other nodes refused this one, with the reason; ErrClosed.
+// Errors: ctx's cause, joined with ErrNoLeader and, if other nodes refused this one, with the
+// reason; ErrClosed.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
@@ -171,20 +173,22 @@ func (n *Node) Ready(ctx context.Context) error {
 // closeTime bounds Close: past it, what still runs hangs in the operating system.
 const closeTime = 4 * time.Second
 
-// Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first hands over, for at most one
-// election timeout. Calls that wait return ErrClosed. The node remains a member of its cluster, and can be opened again
-// from its directory. A second Close waits for the first, and both return the same.
+// Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first
+// hands over, for at most one election timeout. Calls that wait return ErrClosed. The node remains
+// a member of its cluster, and can be opened again from its directory. A second Close waits for the
+// first, and both return the same.
 func (n *Node) Close() error {
 	n.stop(nil, true)
 	<-n.done
 	return n.closeError()
 }
 
-// Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which Err tells.
+// Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which
+// Err tells.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Err returns nil while the node runs, and then why it does not: ErrClosed, joined with the fault if it stopped by
-// itself.
+// Err returns nil while the node runs, and then why it does not: ErrClosed, joined with the fault
+// if it stopped by itself.
 func (n *Node) Err() error {
 	select {
 	case <-n.done:
@@ -206,8 +210,8 @@ func (n *Node) stop(fault error, handOver bool) {
 	go n.shutdown(handOver)
 }
 
-// shutdown takes the node down: callers first, then the network, then raft, which must not meet a closed store, then the
-// store.
+// shutdown takes the node down: callers first, then the network, then raft, which must not meet a
+// closed store, then the store.
 func (n *Node) shutdown(handOver bool) {
 	defer close(n.done)
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
@@ -294,8 +298,8 @@ func (n *Node) header(rev int64) Header {
 	return Header{ClusterID: n.cluster, MemberID: n.id, Revision: rev, Term: n.leadership().Term}
 }
 
-// applied is the applier: it publishes what a batch of the log did, and only then tells those who wait. It runs in
-// the FSM's goroutine.
+// applied is the applier: it publishes what a batch of the log did, and only then tells those who
+// wait. It runs in the FSM's goroutine.
 func (n *Node) applied(v *state.View, e *effects) {
 	old := n.current.Load()
 	lead := n.leadership()
@@ -357,9 +361,10 @@ type Leadership struct {
 
 func (n *Node) leadership() Leadership { return *n.lead.Load() }
 
-// Leadership yields who leads: what is known now, then the latest whenever it changes. A slow reader misses what was between, and slows
-// nobody. It ends when ctx ends or the node closes. A node may believe that it leads for up to an election timeout after
-// another was elected: reads and writes do not rely on it, and neither should you. See [RunAsLeader].
+// Leadership yields who leads: what is known now, then the latest whenever it changes. A slow
+// reader misses what was between, and slows nobody. It ends when ctx ends or the node closes. A
+// node may believe that it leads for up to an election timeout after another was elected: reads and
+// writes do not rely on it, and neither should you. See [RunAsLeader].
 func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 	return func(yield func(Leadership) bool) {
 		for first, last := true, (Leadership{}); ; {
@@ -380,8 +385,8 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 	}
 }
 
-// followLeadership keeps lead current, and begins each term that this node leads with a command: until that is
-// applied, the node does not know all that its predecessors committed.
+// followLeadership keeps lead current, and begins each term that this node leads with a command:
+// until that is applied, the node does not know all that its predecessors committed.
 func (n *Node) followLeadership() {
 	for {
 		if lead, old := n.raft.leadership(), n.leadership(); lead != old {
@@ -408,8 +413,8 @@ func (n *Node) followLeadership() {
 	}
 }
 
-// leaderless returns how long a node that knows no leader may still be without one before watches that require one
-// end.
+// leaderless returns how long a node that knows no leader may still be without one before watches
+// that require one end.
 func (n *Node) leaderless() (left time.Duration, vacant bool) {
 	since := n.vacant.Load()
 	if since == 0 {
@@ -418,8 +423,8 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 	return 3*n.cfg.ElectionTimeout - (time.Since(n.started) - time.Duration(since)), true
 }
 
-// electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the founder with the
-// least ID asks for an election once a majority answers.
+// electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
+// founder with the least ID asks for an election once a majority answers.
 func (n *Node) electFirst() {
 	voters := len(n.cfg.Peers)
 	if voters > 1 && (n.view().Index > 0 || n.raft.raft.LastIndex() > 1 || n.id != n.firstFounder()) {

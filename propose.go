@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// window is how many entries of one node may be under way. Few make for full batches and idle disks, many for the
-	// reverse. That of all nodes together stays under the 64 that hashicorp/raft's FSM channel bears.
+	// window is how many entries of one node may be under way. Few make for full batches and idle
+	// disks, many for the reverse. That of all nodes together stays under the 64 that
+	// hashicorp/raft's FSM channel bears.
 	window = 6
 	// maxEntryBytes ends a batch. A single larger command is an entry by itself.
 	maxEntryBytes = 1 << 20
@@ -25,10 +26,10 @@ const (
 	maxQueued = 1 << 16
 )
 
-// A proposer brings the writes of this node into the log. Calls gather in its queue; a batch of them becomes one
-// entry, which the leader, here or elsewhere, appends. A call is answered when this node applies it. What a change
-// of leader may have lost is sent again: every proposal carries (proposer, sequence), by which the
-// state machine applies it once.
+// A proposer brings the writes of this node into the log. Calls gather in its queue; a batch of
+// them becomes one entry, which the leader, here or elsewhere, appends. A call is answered when
+// this node applies it. What a change of leader may have lost is sent again: every proposal carries
+// (proposer, sequence), by which the state machine applies it once.
 type proposer struct {
 	n    *Node
 	wake chan struct{} // has a value when there may be something to send
@@ -128,8 +129,8 @@ func (p *proposer) do(ctx context.Context, cmd *command.Command) (*command.Resul
 func (p *proposer) enter(c *call) {
 	if p.id == 0 {
 		p.id, p.registered = max(rand.Uint64(), 1), false
-		// Entering the table is a call that nobody waits for. It is answered before any other is sent, so that
-		// it can be repeated without harm.
+		// Entering the table is a call that nobody waits for. It is answered before any other is
+		// sent, so that it can be repeated without harm.
 		p.seq, p.lowest = 0, 1
 		register := &call{cmd: &command.Command{Register: true}, answer: make(chan callAnswer, 1)}
 		p.calls[0] = register
@@ -193,7 +194,8 @@ type answer struct {
 	result        *command.Result
 }
 
-// answered completes the calls that this node has applied. The applier calls it, after publishing the view.
+// answered completes the calls that this node has applied. The applier calls it, after publishing
+// the view.
 func (p *proposer) answered(answers []answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -212,8 +214,8 @@ func (p *proposer) answered(answers []answer) {
 	p.poke()
 }
 
-// evicted begins anew under another ID. The state machine has forgotten this one, so what was sent may have been applied
-// before that; what was not is sent under the new ID.
+// evicted begins anew under another ID. The state machine has forgotten this one, so what was sent
+// may have been applied before that; what was not is sent under the new ID.
 func (p *proposer) evicted() {
 	old := p.calls
 	for b := range p.batches {
@@ -341,7 +343,8 @@ func (p *proposer) takeBack(b *batch) {
 	p.drop(b)
 }
 
-// send hands an entry to the leader. A failure has it sent again, a little later unless the leader changes.
+// send hands an entry to the leader. A failure has it sent again, a little later unless the leader
+// changes.
 func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
 	if lead.Self {
 		p.n.raft.apply(entry)

@@ -34,7 +34,8 @@ var (
 	termKey    = []byte("CurrentTerm") // raft's
 )
 
-// keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while needs no snapshot.
+// keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while
+// needs no snapshot.
 const (
 	keptTail        = 64 << 20
 	keptTailEntries = 10_000
@@ -42,8 +43,8 @@ const (
 	snapshotBytes = 64 << 20
 )
 
-// openLog opens the log of a node, with the identity that its directory keeps: on the first start the
-// configuration's, later the one it was given then.
+// openLog opens the log of a node, with the identity that its directory keeps: on the first start
+// the configuration's, later the one it was given then.
 func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, cluster uint64, err error) {
 	if cfg.InMemory {
 		log = raftlog.From(ctx)
@@ -131,8 +132,9 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 	return c, nil
 }
 
-// found writes the first entry of the log, the founders, if that was not done before. Unlike raft's BootstrapCluster it
-// finishes what a crash left half done: the term is written first, and alone says nothing.
+// found writes the first entry of the log, the founders, if that was not done before. Unlike raft's
+// BootstrapCluster it finishes what a crash left half done: the term is written first, and alone
+// says nothing.
 func found(log *raftlog.Log, servers []raft.Server) error {
 	last, err := log.Logs().LastIndex()
 	if err != nil {
@@ -180,7 +182,8 @@ func (c *consensus) leadership() Leadership {
 			continue
 		}
 		lead := Leadership{Leader: memberOf(id), Term: term, Self: self}
-		// Raft changes these one after the other; a change that is half done is told of when it is done.
+		// Raft changes these one after the other; a change that is half done is told of when it is
+		// done.
 		if self != (id == c.self) {
 			lead.Leader, lead.Self = 0, false
 		}
@@ -188,12 +191,13 @@ func (c *consensus) leadership() Leadership {
 	}
 }
 
-// apply has the leader append an entry. It blocks while raft's queue is full. Its fate is known when
-// the FSM sees it, or when the term changes without: raft's own future is never asked, for after a shutdown it may not answer.
+// apply has the leader append an entry. It blocks while raft's queue is full. Its fate is known
+// when the FSM sees it, or when the term changes without: raft's own future is never asked, for
+// after a shutdown it may not answer.
 func (c *consensus) apply(entry []byte) { c.raft.Apply(entry, 0) }
 
-// confirm returns an index at or after every write answered so far, once a majority has shown that no
-// later leader had been elected when it was called.
+// confirm returns an index at or after every write answered so far, once a majority has shown that
+// no later leader had been elected when it was called.
 func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	index := c.raft.CommitIndex()
 	mark := c.net.Mark()
@@ -207,7 +211,8 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 			return index, nil
 		}
 		if !asked {
-			// It has raft send heartbeats at once. Its own verdict is not asked: it counts answers to earlier ones.
+			// It has raft send heartbeats at once. Its own verdict is not asked: it counts answers
+			// to earlier ones.
 			c.raft.VerifyLeader()
 			asked = true
 		}
@@ -219,8 +224,8 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	}
 }
 
-// takeSnapshot takes a snapshot if the log has outgrown the last one, so that what is written for snapshots stays in
-// proportion to what is written to the log.
+// takeSnapshot takes a snapshot if the log has outgrown the last one, so that what is written for
+// snapshots stays in proportion to what is written to the log.
 func (c *consensus) takeSnapshot(entries uint64) error {
 	n, bytes := c.log.Size()
 	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {

@@ -57,8 +57,9 @@ func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state
 	}
 }
 
-// sharedReads lets the reads of one moment share one question to the leader and its majority. A read joins the round that
-// has not begun yet, for a round that has may have asked before the read was called.
+// sharedReads lets the reads of one moment share one question to the leader and its majority. A
+// read joins the round that has not begun yet, for a round that has may have asked before the read
+// was called.
 type sharedReads struct {
 	n *Node
 
@@ -73,7 +74,8 @@ type readRound struct {
 	err   error
 }
 
-// A readPoint is an index of the log at or after every write that was answered before it was asked for.
+// A readPoint is an index of the log at or after every write that was answered before it was asked
+// for.
 type readPoint struct {
 	index uint64
 	term  uint64 // in which this node led all the while; 0 when another does
@@ -130,7 +132,8 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 	if !lead.Self {
 		return readPoint{}, errNotLeader
 	}
-	// A leader whose own first command is not applied may not know yet what its predecessors committed.
+	// A leader whose own first command is not applied may not know yet what its predecessors
+	// committed.
 	if _, err := n.await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.leadership() != lead }); err != nil {
 		return readPoint{}, err
 	}
@@ -138,7 +141,8 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 	return readPoint{index, lead.Term}, err
 }
 
-// askLeader asks the leader, wherever it is, until it answers or ctx ends. Both functions may be called several times.
+// askLeader asks the leader, wherever it is, until it answers or ctx ends. Both functions may be
+// called several times.
 func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
 	there func(context.Context, MemberID) (T, error),
 ) (T, error) {
@@ -175,6 +179,6 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 	}
 }
 
-// retryAfter is how long to wait before asking a leader again that did not answer, unless another is elected
-// meanwhile.
+// retryAfter is how long to wait before asking a leader again that did not answer, unless another
+// is elected meanwhile.
 func (n *Node) retryAfter() time.Duration { return n.cfg.ElectionTimeout / 20 }

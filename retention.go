@@ -73,8 +73,8 @@ func (r *retention) run() {
 	}
 }
 
-// target returns the revision to compact to, or 0. A bound that is exceeded is brought a tenth below, so that
-// compactions do not follow one another write by write.
+// target returns the revision to compact to, or 0. A bound that is exceeded is brought a tenth
+// below, so that compactions do not follow one another write by write.
 func (r *retention) target(v *state.View) int64 {
 	bound := r.n.cfg.Retention
 	var rev int64

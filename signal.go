@@ -4,8 +4,8 @@ package coterie
 
 import "sync"
 
-// A signal wakes everyone who waits for the next change of something. To miss
-// none, take the channel before looking at what may change.
+// A signal wakes everyone who waits for the next change of something. To miss none, take the
+// channel before looking at what may change.
 type signal struct {
 	mu sync.Mutex
 	ch chan struct{}

@@ -32,16 +32,17 @@ type Status struct {
 	State     State
 	Leader    MemberID // 0: none known
 	Term      uint64
-	// Revision and CompactRevision are the store's newest revision and the oldest that can be read; -1 before the first
-	// compaction.
+	// Revision and CompactRevision are the store's newest revision and the oldest that can be read;
+	// -1 before the first compaction.
 	Revision, CompactRevision int64
-	// Committed, Applied and Durable are log indexes: of the newest entry known to be committed, of the newest that the
-	// store has applied, and of the newest that is on this node's disk.
+	// Committed, Applied and Durable are log indexes: of the newest entry known to be committed, of
+	// the newest that the store has applied, and of the newest that is on this node's disk.
 	Committed, Applied, Durable uint64
-	// LastContact is how long ago the leader was heard: the age of local reads. 0 on the leader; negative if none was ever heard.
+	// LastContact is how long ago the leader was heard: the age of local reads. 0 on the leader;
+	// negative if none was ever heard.
 	LastContact time.Duration
-	// VotersReachable are the voters, this one among them, that answered within the last election timeout; only a leader
-	// asks them all the time.
+	// VotersReachable are the voters, this one among them, that answered within the last election
+	// timeout; only a leader asks them all the time.
 	Voters, VotersReachable int
 	Keys, Leases, Watchers  int
 	// Bytes is what the store holds, superseded revisions included.
@@ -69,8 +70,9 @@ func (n *Node) Status() Status {
 	return s
 }
 
-// Check verifies the invariants of this replica: the order of its trees, its history, its counters, and that leases and keys
-// agree. It reads the state as it is now, while writes go on, and takes time in proportion to it.
+// Check verifies the invariants of this replica: the order of its trees, its history, its counters,
+// and that leases and keys agree. It reads the state as it is now, while writes go on, and takes
+// time in proportion to it.
 //
 // Errors: ErrCorrupt, with what was found; ctx's cause; ErrClosed when the node stopped by a fault.
 func (n *Node) Check(ctx context.Context) error {
@@ -96,8 +98,9 @@ type HashResponse struct {
 	CompactRevision int64
 }
 
-// Hash hashes the key-values as they were at a revision, 0 for the newest that this node has applied: on every node
-// with the same result, whatever it has compacted. It asks no other node, and takes time in proportion to the store.
+// Hash hashes the key-values as they were at a revision, 0 for the newest that this node has
+// applied: on every node with the same result, whatever it has compacted. It asks no other node,
+// and takes time in proportion to the store.
 //
 // Errors: *CompactedError, ErrFutureRevision, ctx's cause, ErrClosed.
 func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
@@ -119,7 +122,8 @@ func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
 	return r, nil
 }
 
-// inBackground returns what fn returns, or ctx's cause as soon as ctx ends; fn then goes on for a while and its result is dropped.
+// inBackground returns what fn returns, or ctx's cause as soon as ctx ends; fn then goes on for a
+// while and its result is dropped.
 func inBackground(ctx context.Context, fn func() error) error {
 	result := make(chan error, 1)
 	go func() { result <- fn() }()

@@ -79,7 +79,8 @@ func (n *Node) refused(err error) {
 	}
 }
 
-// address is where a founder is to be found: as the configuration says now, whatever it said when the cluster was founded.
+// address is where a founder is to be found: as the configuration says now, whatever it said when
+// the cluster was founded.
 func (n *Node) address(id uint64) string {
 	for _, p := range n.cfg.Peers {
 		if uint64(n.cfg.memberID(p.Name)) == id {

@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// A Txn builds a transaction: compares, and the operations to run when all of them
-// hold, or else. It is one goroutine's, and is committed once.
+// A Txn builds a transaction: compares, and the operations to run when all of them hold, or else.
+// It is one goroutine's, and is committed once.
 //
 //	n.Txn(ctx).If(coterie.Compare(coterie.ModRevision(k), "=", 0)).Then(coterie.OpPut(k, v)).Commit()
 //
@@ -79,13 +79,13 @@ func (t *Txn) branch(ops []Op) []command.Op {
 	return out
 }
 
-// Commit runs the transaction: atomically, in one revision, on any node. Operations run in their order and see what
-// those before them did. A transaction that only reads is not written anywhere; it is linearizable, unless every
-// operation of it is a Get [WithSerializable].
+// Commit runs the transaction: atomically, in one revision, on any node. Operations run in their
+// order and see what those before them did. A transaction that only reads is not written anywhere;
+// it is linearizable, unless every operation of it is a Get [WithSerializable].
 //
-// Errors: those of the operations; ErrTooManyOps, ErrDuplicateKey, ErrTooLarge, ErrInvalidOption; ErrMaybeApplied when
-// ctx ended or the node closed while the outcome was open; ErrClosed. After every other error than ErrMaybeApplied
-// nothing was changed.
+// Errors: those of the operations; ErrTooManyOps, ErrDuplicateKey, ErrTooLarge, ErrInvalidOption;
+// ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed. After
+// every other error than ErrMaybeApplied nothing was changed.
 func (t *Txn) Commit() (*TxnResponse, error) {
 	t.next(stepCommit, "Commit")
 	if t.err != nil {
@@ -116,7 +116,8 @@ func (t *Txn) run(op *command.Op) (*command.Result, error) {
 	return state.Execute(v.KV, op), nil
 }
 
-// readOnly reports whether every operation is a Get. A nested transaction counts as a write, as in etcd.
+// readOnly reports whether every operation is a Get. A nested transaction counts as a write, as in
+// etcd.
 func readOnly(t *command.Txn) bool {
 	for _, ops := range [][]command.Op{t.Then, t.Else} {
 		for i := range ops {
@@ -137,7 +138,8 @@ type TxnResponse struct {
 	Responses []OpResponse
 }
 
-// An OpResponse answers one operation: the field of its kind is set. Of a nested header only Revision tells: the revision the operation saw or made.
+// An OpResponse answers one operation: the field of its kind is set. Of a nested header only
+// Revision tells: the revision the operation saw or made.
 type OpResponse struct {
 	Put    *PutResponse
 	Get    *GetResponse
@@ -161,8 +163,8 @@ func OpPut(key, val string, opts ...PutOption) Op {
 	return Op{op: command.Op{Put: &p}}
 }
 
-// OpGet is [Node.Get] as an operation. It sees what the operations before it did. WithSerializable has a meaning only
-// where every operation has it; WithMinRevision has none, and Commit refuses it.
+// OpGet is [Node.Get] as an operation. It sees what the operations before it did. WithSerializable
+// has a meaning only where every operation has it; WithMinRevision has none, and Commit refuses it.
 func OpGet(key string, opts ...GetOption) Op {
 	o, err := newGet(key, opts)
 	if err == nil && o.local {
@@ -182,7 +184,8 @@ func OpDelete(key string, opts ...DeleteOption) Op {
 	return Op{op: command.Op{Delete: &o.Delete}, err: err}
 }
 
-// OpTxn nests a transaction. Its compares are evaluated, with all others, before anything is changed.
+// OpTxn nests a transaction. Its compares are evaluated, with all others, before anything is
+// changed.
 func OpTxn(cmps []Cmp, then, els []Op) Op {
 	var t command.Txn
 	var errs [3]error
@@ -218,8 +221,8 @@ type Cmp struct {
 	err  error
 }
 
-// Compare compares a property of a key with v. For a missing key every property is 0, but a compare of
-// its value is false whatever the operator. Values compare bytewise.
+// Compare compares a property of a key with v. For a missing key every property is 0, but a compare
+// of its value is false whatever the operator. Values compare bytewise.
 func Compare[T int64 | string | LeaseID](target Target[T], op CompareOp, v T) Cmp {
 	c := Cmp{cmp: command.Compare{Key: target.key, Target: target.target}}
 	switch v := any(v).(type) {
@@ -260,11 +263,12 @@ func ModRevision(key string) Target[int64] { return Target[int64]{key, command.M
 // LeaseValue is the lease that the key is attached to; 0 is none.
 func LeaseValue(key string) Target[LeaseID] { return Target[LeaseID]{key, command.Lease} }
 
-// WithPrefix makes the compare concern every key that begins with its key: it must hold for all. If there
-// is none, it is evaluated once, for a missing key.
+// WithPrefix makes the compare concern every key that begins with its key: it must hold for all. If
+// there is none, it is evaluated once, for a missing key.
 func (c Cmp) WithPrefix() Cmp { c.keys = keyRange{kind: prefixKeys}; return c }
 
-// WithRange makes the compare concern the keys from its key up to, but without, end, as WithPrefix does.
+// WithRange makes the compare concern the keys from its key up to, but without, end, as WithPrefix
+// does.
 func (c Cmp) WithRange(end string) Cmp { c.keys = keyRange{kind: untilEnd, end: end}; return c }
 
 func compares(cmps []Cmp) ([]command.Compare, error) {

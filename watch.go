@@ -33,7 +33,8 @@ type Event struct {
 	Type EventType
 	// KV is the key-value after the change; of a deletion, only Key and ModRevision are set.
 	KV KeyValue
-	// PrevKV is the key-value before it, with WithPrevKV; nil for a key that was created, or whose previous revision has been compacted.
+	// PrevKV is the key-value before it, with WithPrevKV; nil for a key that was created, or whose
+	// previous revision has been compacted.
 	PrevKV *KeyValue
 }
 
@@ -43,8 +44,9 @@ func (e Event) IsCreate() bool { return e.Type == EventPut && e.KV.CreateRevisio
 // IsModify reports whether the event changed a key that existed.
 func (e Event) IsModify() bool { return e.Type == EventPut && !e.IsCreate() }
 
-// A WatchResponse carries the events of one revision, Header.Revision, all of them and
-// in the order in which they were made. Without events it tells progress: every event up to Header.Revision has been seen.
+// A WatchResponse carries the events of one revision, Header.Revision, all of them and in the order
+// in which they were made. Without events it tells progress: every event up to Header.Revision has
+// been seen.
 type WatchResponse struct {
 	Header
 	Created bool // the first response, with WithCreatedNotify
@@ -72,12 +74,14 @@ type watchOptions struct {
 // progressInterval is how long a watch with WithProgressNotify may be silent; etcd's default.
 const progressInterval = 10 * time.Minute
 
-// Watch yields the changes of a key or, with a range option, of keys, from those after this node's applied revision
-// at the time of the call, or from the revision of [WithRev]. Every change is yielded once, in order, each revision
-// whole. The loop runs on the caller's goroutine and reads the store's history, so a slow one delays nobody and loses
-// nothing, unless compaction overtakes it: then it ends with a *CompactedError that tells where to resume. The
-// sequence may be used once. It ends with a pair whose error is not nil, unless the loop breaks: ctx's cause,
-// ErrClosed, *CompactedError, ErrNoLeader with [WithRequireLeader], or ErrEmptyKey or ErrInvalidOption at once.
+// Watch yields the changes of a key or, with a range option, of keys, from those after this node's
+// applied revision at the time of the call, or from the revision of [WithRev]. Every change is
+// yielded once, in order, each revision whole. The loop runs on the caller's goroutine and reads
+// the store's history, so a slow one delays nobody and loses nothing, unless compaction overtakes
+// it: then it ends with a *CompactedError that tells where to resume. The sequence may be used
+// once. It ends with a pair whose error is not nil, unless the loop breaks: ctx's cause, ErrClosed,
+// *CompactedError, ErrNoLeader with [WithRequireLeader], or ErrEmptyKey or ErrInvalidOption at
+// once.
 //
 // Unlike clientv3, no response spans revisions, and the error comes in the loop's header.
 func (n *Node) Watch(ctx context.Context, key string, opts ...WatchOption) iter.Seq2[WatchResponse, error] {
@@ -92,8 +96,9 @@ func (n *Node) Watch(ctx context.Context, key string, opts ...WatchOption) iter.
 	}
 }
 
-// WatchChan is Watch for a select statement. The last value carries the error that ended the watch; then the channel is
-// closed. A goroutine serves it until ctx ends or the node closes, whether or not anybody receives.
+// WatchChan is Watch for a select statement. The last value carries the error that ended the watch;
+// then the channel is closed. A goroutine serves it until ctx ends or the node closes, whether or
+// not anybody receives.
 func (n *Node) WatchChan(ctx context.Context, key string, opts ...WatchOption) <-chan WatchResult {
 	results := make(chan WatchResult, 1)
 	seq := n.Watch(ctx, key, opts...)
@@ -149,9 +154,10 @@ func (n *Node) newWatch(ctx context.Context, key string, opts []WatchOption) (*c
 	return w, nil
 }
 
-// run yields until the loop breaks (nil) or the watch ends (the reason). The hub remembers, from the moment the watch is
-// added to it, which revisions touch its keys; so the watch looks at what was there before once, and then only at what it is
-// told of. It is told of a revision after the view that has it was published.
+// run yields until the loop breaks (nil) or the watch ends (the reason). The hub remembers, from
+// the moment the watch is added to it, which revisions touch its keys; so the watch looks at what
+// was there before once, and then only at what it is told of. It is told of a revision after the
+// view that has it was published.
 func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 	touched := w.n.hub.Add(w.key, w.end)
 	defer w.n.hub.Remove(touched)
@@ -174,8 +180,8 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 	first, last := w.next, w.n.view().KV.Revision()
 	for {
 		for first = max(first, w.next); first <= last; {
-			// Each time in the newest view: one that was held while the caller is busy would hold all it has from being
-			// compacted.
+			// Each time in the newest view: one that was held while the caller is busy would hold
+			// all it has from being compacted.
 			r, err := w.find(w.n.view(), first, last)
 			if err != nil {
 				return err
@@ -197,8 +203,8 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		if first, last = touched.Take(); last > 0 {
 			continue
 		}
-		// Nothing up to told touches the watch, for that was read before the hub was asked. A watch from a future
-		// revision is silent until then.
+		// Nothing up to told touches the watch, for that was read before the hub was asked. A watch
+		// from a future revision is silent until then.
 		if silent && (w.from <= w.since+1 || told >= w.from) {
 			if !send(WatchResponse{Header: w.n.header(told)}) {
 				return nil
@@ -207,7 +213,8 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 	}
 }
 
-// wait returns when the watch was told of something (false), or was silent for long (true), or with the reason why it ends.
+// wait returns when the watch was told of something (false), or was silent for long (true), or with
+// the reason why it ends.
 func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, error) {
 	for {
 		var lost <-chan time.Time
@@ -236,7 +243,8 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 	}
 }
 
-// find returns the first revision from first to last that touches the watch, with its events, which are nil if there is none.
+// find returns the first revision from first to last that touches the watch, with its events, which
+// are nil if there is none.
 func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
 	if err := context.Cause(w.ctx); err != nil {
 		return r, err

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package coterietest runs clusters for tests, in the manner of net/http/httptest: in one process, on a
-// network in memory that can be cut, delayed and broken, on disks in memory that outlive a crash, and, within
-// Run, in virtual time: a test that waits for a lease of an hour takes milliseconds.
+// Package coterietest runs clusters for tests, in the manner of net/http/httptest: in one process,
+// on a network in memory that can be cut, delayed and broken, on disks in memory that outlive a
+// crash, and, within Run, in virtual time: a test that waits for a lease of an hour takes
+// milliseconds.
 //
 //	func TestFailover(t *testing.T) {
 //		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
@@ -12,7 +13,8 @@
 //		})
 //	}
 //
-// At the end of a test every node is checked and closed, and the test fails if a goroutine of the cluster is left.
+// At the end of a test every node is checked and closed, and the test fails if a goroutine of the
+// cluster is left.
 package coterietest
 
 import (
@@ -30,8 +32,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 )
 
-// A Cluster is a cluster of founding nodes under test. Its methods belong to the test's goroutine, unless said otherwise. They fail the test
-// when they cannot do what they promise.
+// A Cluster is a cluster of founding nodes under test. Its methods belong to the test's goroutine,
+// unless said otherwise. They fail the test when they cannot do what they promise.
 type Cluster struct {
 	t     testing.TB
 	net   *memnet.Network // nil over TCP
@@ -60,23 +62,27 @@ type Option func(*options)
 // WithSeed sets the seed of random faults. Without it one is drawn and logged.
 func WithSeed(seed uint64) Option { return func(o *options) { o.seed = seed } }
 
-// WithConfig changes the configuration of the node with index i before it is opened. With a Dir the node has a real directory.
+// WithConfig changes the configuration of the node with index i before it is opened. With a Dir the
+// node has a real directory.
 func WithConfig(change func(i int, cfg *coterie.Config)) Option {
 	return func(o *options) { o.config = append(o.config, change) }
 }
 
-// WithTCP has the nodes talk over TCP on loopback. It cannot be had in virtual time, and without most faults.
+// WithTCP has the nodes talk over TCP on loopback. It cannot be had in virtual time, and without
+// most faults.
 func WithTCP() Option { return func(o *options) { o.tcp = true } }
 
 var clusters atomic.Uint64 // made so far, to tell their goroutines apart
 
-// Run runs a test of a cluster of n nodes in virtual time: fn and all of the cluster are in a testing/synctest bubble.
+// Run runs a test of a cluster of n nodes in virtual time: fn and all of the cluster are in a
+// testing/synctest bubble.
 func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { fn(t, NewCluster(t, n, opts...)) })
 }
 
-// NewCluster opens a cluster of n nodes and returns when it has a leader. The end of the test checks and closes it.
+// NewCluster opens a cluster of n nodes and returns when it has a leader. The end of the test
+// checks and closes it.
 func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, label: fmt.Sprintf("cluster-%d", clusters.Add(1))}
@@ -153,7 +159,8 @@ func (c *Cluster) finish() {
 	}
 }
 
-// goroutines returns the stacks of the goroutines that bear the cluster's label. One that is about to end has a moment to do so.
+// goroutines returns the stacks of the goroutines that bear the cluster's label. One that is about
+// to end has a moment to do so.
 func (c *Cluster) goroutines() string {
 	for wait := time.Millisecond; ; wait *= 2 {
 		var profile strings.Builder

@@ -30,8 +30,9 @@ func (c *Cluster) faulty() {
 	}
 }
 
-// Partition cuts the network into groups of indexes: nodes of different groups do not reach each other, and a node that is in none
-// is alone. As with TCP, what was sent is held back until the cut is healed.
+// Partition cuts the network into groups of indexes: nodes of different groups do not reach each
+// other, and a node that is in none is alone. As with TCP, what was sent is held back until the cut
+// is healed.
 func (c *Cluster) Partition(groups ...[]int) {
 	c.t.Helper()
 	c.faulty()
@@ -61,7 +62,8 @@ func (c *Cluster) Delay(from, to int, d time.Duration) {
 	c.net.Delay(c.host(from), c.host(to), d)
 }
 
-// Drop breaks connections: each write of from to to with probability p. TCP hides the loss of packets otherwise.
+// Drop breaks connections: each write of from to to with probability p. TCP hides the loss of
+// packets otherwise.
 func (c *Cluster) Drop(from, to int, p float64) {
 	c.t.Helper()
 	c.faulty()
@@ -75,8 +77,9 @@ func (c *Cluster) Heal() {
 	}
 }
 
-// Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing reaches it, until Resume or Heal. Its
-// own goroutines go on, so unlike a process it notices that it hears nothing; a test of real pauses needs real processes.
+// Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing
+// reaches it, until Resume or Heal. Its own goroutines go on, so unlike a process it notices that
+// it hears nothing; a test of real pauses needs real processes.
 func (c *Cluster) Pause(i int) {
 	c.t.Helper()
 	c.faulty()
@@ -100,8 +103,8 @@ func (c *Cluster) Resume(i int) {
 	}
 }
 
-// Crash ends a node as a crash of its machine does: its connections break, nothing more leaves it, and its disk keeps what was
-// written. It hands nothing over.
+// Crash ends a node as a crash of its machine does: its connections break, nothing more leaves it,
+// and its disk keeps what was written. It hands nothing over.
 func (c *Cluster) Crash(i int) {
 	c.t.Helper()
 	c.faulty()

@@ -22,7 +22,8 @@ var files embed.FS
 // prefix is where the configuration lives in the store.
 const prefix = "config/"
 
-// shareConfiguration puts every file into the store, in one transaction, and reads them on another node.
+// shareConfiguration puts every file into the store, in one transaction, and reads them on another
+// node.
 func shareConfiguration(ctx context.Context, s *shop) error {
 	var puts []coterie.Op
 	err := fs.WalkDir(files, "config", func(path string, d fs.DirEntry, err error) error {
@@ -57,7 +58,8 @@ func shareConfiguration(ctx context.Context, s *shop) error {
 	return nil
 }
 
-// followChange has one node follow the configuration while another changes a value, on the condition that nobody else did.
+// followChange has one node follow the configuration while another changes a value, on the
+// condition that nobody else did.
 func followChange(ctx context.Context, s *shop) error {
 	const key = prefix + "features.json"
 	ctx, cancel := context.WithCancel(ctx)

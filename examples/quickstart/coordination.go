@@ -11,7 +11,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// contendForLock has two nodes ask for one lock. Whoever lost it cannot write any more, even if it does not know.
+// contendForLock has two nodes ask for one lock. Whoever lost it cannot write any more, even if it
+// does not know.
 func contendForLock(ctx context.Context, s *shop) error {
 	var sessions [2]*coterie.Session
 	for i := range sessions {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Quickstart shows what coterie is for, on three nodes in one process: they talk over TCP on loopback and keep their data in
-// directories of their own, as they would in three instances of a service. Each step checks what it shows; if
-// something does not hold, the program says which step and exits with 1.
+// Quickstart shows what coterie is for, on three nodes in one process: they talk over TCP on
+// loopback and keep their data in directories of their own, as they would in three instances of a
+// service. Each step checks what it shows; if something does not hold, the program says which step
+// and exits with 1.
 //
 //	go run ./examples/quickstart
 package main

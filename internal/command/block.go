@@ -14,15 +14,16 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of a stream of records, in which a snapshot is written: the magic with a version as its last byte; blocks
-// of records, each record with its length before it, each block with its length and its CRC-32C; and a
-// closing block of length 0 with the number of records and the CRC-32C of that.
+// The format of a stream of records, in which a snapshot is written: the magic with a version as
+// its last byte; blocks of records, each record with its length before it, each block with its
+// length and its CRC-32C; and a closing block of length 0 with the number of records and the
+// CRC-32C of that.
 const (
 	blockMagic   = "COTERIE"
 	blockVersion = 1
 	blockTarget  = 64 << 10
-	// maxBlock bounds what a reader believes: the largest record is a key with its value, or the result of
-	// a command.
+	// maxBlock bounds what a reader believes: the largest record is a key with its value, or the
+	// result of a command.
 	maxBlock = 1 << 30
 )
 
@@ -85,8 +86,8 @@ func (w *BlockWriter) Close() (int64, error) {
 	return w.written, w.err
 }
 
-// ReadBlocks calls fn with each record of a stream, until it returns an error. A record is fn's only until it returns. It
-// returns nil only when the stream was whole to its last byte.
+// ReadBlocks calls fn with each record of a stream, until it returns an error. A record is fn's
+// only until it returns. It returns nil only when the stream was whole to its last byte.
 //
 // Errors: *CorruptError, ErrVersion, fn's, or r's.
 func ReadBlocks(r io.Reader, fn func(record []byte) error) error {
@@ -169,7 +170,8 @@ func (r *blockReader) block() (block []byte, sum uint32, err error) {
 	return r.buffer.Bytes(), sum, nil
 }
 
-// end reads the rest of the closing block, of which low was read, and makes sure that nothing follows.
+// end reads the rest of the closing block, of which low was read, and makes sure that nothing
+// follows.
 func (r *blockReader) end(low uint32, records uint64) error {
 	var end [8]byte
 	if err := r.read(end[:]); err != nil {

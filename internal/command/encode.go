@@ -12,7 +12,8 @@ import (
 // maxDepth bounds how deeply transactions nest, so that no message exhausts a stack.
 const maxDepth = 32
 
-// ErrUnknown: a command of a kind that this version does not know. A newer node made it; this one must not go on without.
+// ErrUnknown: a command of a kind that this version does not know. A newer node made it; this one
+// must not go on without.
 var ErrUnknown = errors.New("command: unknown kind of command")
 
 // Append appends the proposal's encoding to b.

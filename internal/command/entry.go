@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of an entry of the log: a byte for the version, the CRC-32C of what follows, and proposals, each with
-// its length before it.
+// The format of an entry of the log: a byte for the version, the CRC-32C of what follows, and
+// proposals, each with its length before it.
 const (
 	entryVersion = 1
 	entryHeader  = 1 + 4
@@ -68,8 +68,8 @@ func Single(p *Proposal) []byte {
 	return e.Bytes()
 }
 
-// DecodeEntry calls fn with each proposal of an entry, until it returns an error. The proposal is fn's only until it
-// returns, what it points to for good.
+// DecodeEntry calls fn with each proposal of an entry, until it returns an error. The proposal is
+// fn's only until it returns, what it points to for good.
 //
 // Errors: *CorruptError, ErrVersion, ErrUnknown, or fn's. Nothing is told of a damaged entry.
 func DecodeEntry(b []byte, fn func(*Proposal) error) error {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package command is what the log and snapshots carry: commands, their results,
-// the entries of the log and the blocks of a snapshot, with their encodings. The same value has the same bytes on
+// Package command is what the log and snapshots carry: commands, their results, the entries of the
+// log and the blocks of a snapshot, with their encodings. The same value has the same bytes on
 // every node, and a reader skips fields that it does not know.
 package command
 
@@ -30,7 +30,8 @@ type Delete struct {
 	PrevKV   bool
 }
 
-// Compare is a condition on a key, or on every key of a range. The numbers of targets, operators, and sorts are etcd's.
+// Compare is a condition on a key, or on every key of a range. The numbers of targets, operators,
+// and sorts are etcd's.
 type Compare struct {
 	Key, End string
 	Target   Target
@@ -118,14 +119,16 @@ type Grant struct{ ID, TTL int64 }
 // Revoke ends a lease and deletes its keys.
 type Revoke struct{ ID int64 }
 
-// Expire ends leases whose time was over, as the leader of Term saw it. In an entry of another term it does nothing.
+// Expire ends leases whose time was over, as the leader of Term saw it. In an entry of another term
+// it does nothing.
 type Expire struct {
 	IDs  []int64
 	Term uint64
 }
 
-// A Proposal is a command with what tells it from others: the proposer, a random number, and a sequence that counts up. Lowest is the
-// least sequence that the proposer still waits for. Proposer 0 speaks for the cluster, and its commands bear repetition.
+// A Proposal is a command with what tells it from others: the proposer, a random number, and a
+// sequence that counts up. Lowest is the least sequence that the proposer still waits for. Proposer
+// 0 speaks for the cluster, and its commands bear repetition.
 type Proposal struct {
 	Proposer, Seq, Lowest uint64
 	Command               Command

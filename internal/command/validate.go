@@ -51,8 +51,9 @@ func CheckSize(c *Command, limit int) error {
 // commandOverhead is about what a proposal takes beside a key and a value.
 const commandOverhead = 32
 
-// Validate checks an operation's syntax by etcd's rules, as far as it can be told without the store. A transaction may have
-// maxOps compares, and as many operations in each branch; one nested in it what its parent leaves of that.
+// Validate checks an operation's syntax by etcd's rules, as far as it can be told without the
+// store. A transaction may have maxOps compares, and as many operations in each branch; one nested
+// in it what its parent leaves of that.
 //
 // Errors: ErrEmptyKey, ErrDuplicateKey, *LimitError, or one that wraps ErrInvalid.
 func Validate(op *Op, maxOps int) error {
@@ -129,9 +130,10 @@ func (t *Txn) check(maxOps, depth int) error {
 	return nil
 }
 
-// writes returns the keys that a branch may put and the ranges that it may delete, or ErrDuplicateKey if some key is
-// put twice, or put and deleted. The branches of a nested transaction may both write a key, for only one of them is run. As in etcd, the deletes
-// of a nested transaction are compared with the puts of those before it and not with those after.
+// writes returns the keys that a branch may put and the ranges that it may delete, or
+// ErrDuplicateKey if some key is put twice, or put and deleted. The branches of a nested
+// transaction may both write a key, for only one of them is run. As in etcd, the deletes of a
+// nested transaction are compared with the puts of those before it and not with those after.
 func writes(ops []Op) (puts map[string]bool, deletes []*Delete, err error) {
 	puts = map[string]bool{}
 	for i := range ops {

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Deadlines tells when leases end, by a leader's clock. A lease whose expiry was proposed is held back until the outcome: it
-// is neither renewed nor proposed again, unless the proposal seems lost. Were a renewal acknowledged meanwhile, the lease would end
-// although it had just been renewed. The zero value is not ready; the caller guards it. No method blocks.
+// Deadlines tells when leases end, by a leader's clock. A lease whose expiry was proposed is held
+// back until the outcome: it is neither renewed nor proposed again, unless the proposal seems lost.
+// Were a renewal acknowledged meanwhile, the lease would end although it had just been renewed. The
+// zero value is not ready; the caller guards it. No method blocks.
 type Deadlines struct {
 	leases map[int64]*deadline
 	queue  deadlines
@@ -69,8 +70,8 @@ func (l *deadline) release() {
 	}
 }
 
-// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and returns a channel that is closed at
-// the outcome: ask again then. ok is false for an unknown lease.
+// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and returns a
+// channel that is closed at the outcome: ask again then. ok is false for an unknown lease.
 func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, wait <-chan struct{}, ok bool) {
 	l, ok := d.leases[id]
 	if !ok {
@@ -96,8 +97,8 @@ func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration,
 	return l.TTL, left, true
 }
 
-// Expire returns up to limit leases whose time is over, for the caller to propose their expiry, and holds them back. Those
-// whose outcome has not come within retry are returned again.
+// Expire returns up to limit leases whose time is over, for the caller to propose their expiry, and
+// holds them back. Those whose outcome has not come within retry are returned again.
 func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids []int64) {
 	for len(ids) < limit && len(d.queue) > 0 && !d.queue[0].at.After(now) {
 		l := d.queue[0]

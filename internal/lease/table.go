@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package lease has the leases: the replicated table of who was granted what and which keys are
-// attached, and the deadlines that a leader keeps for them. It reads no clock: whoever asks says what time it is.
+// attached, and the deadlines that a leader keeps for them. It reads no clock: whoever asks says
+// what time it is.
 package lease
 
 import (
@@ -18,7 +19,8 @@ type Lease struct {
 	TTL time.Duration
 }
 
-// Nanoseconds returns a lease whose TTL is a number of nanoseconds, for those who do not deal in time.
+// Nanoseconds returns a lease whose TTL is a number of nanoseconds, for those who do not deal in
+// time.
 func Nanoseconds(id, ttl int64) Lease { return Lease{id, time.Duration(ttl)} }
 
 // An attachment is a key that ends with a lease.
@@ -27,7 +29,8 @@ type attachment struct {
 	key string
 }
 
-// A Table is the replicated state of all leases. One goroutine changes it; a View of it never changes.
+// A Table is the replicated state of all leases. One goroutine changes it; a View of it never
+// changes.
 type Table struct{ View }
 
 // A View is a Table as it was. Any number of goroutines may read it.

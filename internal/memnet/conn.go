@@ -174,8 +174,8 @@ func (s *stream) change(f func()) {
 	s.changed.Broadcast()
 }
 
-// wake makes everyone who waits look again. It takes the lock, without which it could
-// fall between a waiter's look and its wait.
+// wake makes everyone who waits look again. It takes the lock, without which it could fall between
+// a waiter's look and its wait.
 func (s *stream) wake() { s.change(func() {}) }
 
 func (s *stream) setDeadline(d *deadline, closed *bool, t time.Time) bool {

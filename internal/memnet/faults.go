@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A link is the way from one host to another, with its faults. Readers and
-// writers look at it without the network's lock.
+// A link is the way from one host to another, with its faults. Readers and writers look at it
+// without the network's lock.
 type link struct {
 	blocked atomic.Bool
 	late    atomic.Int64  // nanoseconds
@@ -39,9 +39,9 @@ func (n *Network) Seed(seed uint64) {
 	n.rng = rand.New(rand.NewPCG(seed, seed))
 }
 
-// Block holds back everything on the way from one host to the other, as TCP
-// would: no byte is lost, none arrives before the block ends, and no new
-// connection between the two comes to be, in either direction.
+// Block holds back everything on the way from one host to the other, as TCP would: no byte is lost,
+// none arrives before the block ends, and no new connection between the two comes to be, in either
+// direction.
 func (n *Network) Block(from, to string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -63,8 +63,8 @@ func (n *Network) Delay(from, to string, d time.Duration) {
 	n.link(from, to).late.Store(int64(d))
 }
 
-// Drop makes a write from one host to the other break its connection with
-// probability p: a user of TCP never sees a lost segment, only delay or a reset.
+// Drop makes a write from one host to the other break its connection with probability p: a user of
+// TCP never sees a lost segment, only delay or a reset.
 func (n *Network) Drop(from, to string, p float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -83,8 +83,8 @@ func (n *Network) Heal() {
 	n.wake()
 }
 
-// Cut crashes a host: its connections break at once, its listeners close, and
-// it can neither listen nor dial before Revive.
+// Cut crashes a host: its connections break at once, its listeners close, and it can neither listen
+// nor dial before Revive.
 func (n *Network) Cut(name string) {
 	n.mu.Lock()
 	n.host(name).down = true

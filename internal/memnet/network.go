@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memnet is a network in memory: hosts by name, listeners, connections
-// that behave like TCP's, and the faults that a test wants to inject. All waiting
-// is on conditions, channels and timers made where the wait happens, so a whole
-// cluster can live in a testing/synctest bubble. It starts no goroutine.
+// Package memnet is a network in memory: hosts by name, listeners, connections that behave like
+// TCP's, and the faults that a test wants to inject. All waiting is on conditions, channels and
+// timers made where the wait happens, so a whole cluster can live in a testing/synctest bubble. It
+// starts no goroutine.
 package memnet
 
 import (
@@ -66,9 +66,8 @@ func (n *Network) host(name string) *Host {
 	return h
 }
 
-// Listen announces on addr, a host:port, for whichever host addr names; an empty
-// host part means a host that is shared by all who name none. An empty port, or
-// 0, picks a free one.
+// Listen announces on addr, a host:port, for whichever host addr names; an empty host part means a
+// host that is shared by all who name none. An empty port, or 0, picks a free one.
 func (n *Network) Listen(addr string) (net.Listener, error) {
 	host, port, err := split(addr)
 	if err != nil {
@@ -85,8 +84,8 @@ func (n *Network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return n.dial(ctx, anonymous, addr)
 }
 
-// Listen announces on addr, a host:port whose host part is empty or this host's
-// name. An empty port, or 0, picks a free one.
+// Listen announces on addr, a host:port whose host part is empty or this host's name. An empty
+// port, or 0, picks a free one.
 func (h *Host) Listen(addr string) (net.Listener, error) {
 	host, port, err := split(addr)
 	if err != nil {
@@ -98,8 +97,8 @@ func (h *Host) Listen(addr string) (net.Listener, error) {
 	return h.network.listen(h.name, port)
 }
 
-// Dial connects to addr from this host. While the way there or back is blocked
-// it waits for ctx or for the block to end.
+// Dial connects to addr from this host. While the way there or back is blocked it waits for ctx or
+// for the block to end.
 func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return h.network.dial(ctx, h.name, addr)
 }

@@ -2,9 +2,9 @@
 
 package mvcc
 
-// A history has the changes of each revision since the compaction, in chunks, so that appending copies nothing and
-// dropping the oldest frees them. A copy of it is a view of it: the original only appends, and
-// drops from copies of its own.
+// A history has the changes of each revision since the compaction, in chunks, so that appending
+// copies nothing and dropping the oldest frees them. A copy of it is a view of it: the original
+// only appends, and drops from copies of its own.
 type history struct {
 	first  int64 // the revision of the oldest entry
 	count  int64
@@ -71,7 +71,8 @@ func (h *history) drop(rev int64) {
 	// New memory, for the old holds the chunks that were dropped.
 	h.chunks = append([]*chunk(nil), h.chunks[whole:]...)
 	if h.skip > 0 && len(h.chunks) > 0 {
-		// The first chunk is copied without what was dropped of it, which it would keep from being freed.
+		// The first chunk is copied without what was dropped of it, which it would keep from being
+		// freed.
 		rest := new(chunk)
 		copy(rest[h.skip:], h.chunks[0][h.skip:])
 		h.chunks[0] = rest

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mvcc is the revisioned store: every key with all its versions since the
-// last compaction, and every change in the order of revisions. One writer changes
-// it; readers have views, which never change. It knows no clock, no disk
-// and no network: what it holds is a function of the calls made to it.
+// Package mvcc is the revisioned store: every key with all its versions since the last compaction,
+// and every change in the order of revisions. One writer changes it; readers have views, which
+// never change. It knows no clock, no disk and no network: what it holds is a function of the calls
+// made to it.
 //
-// A range is [key, end): with an empty end it is the single key, with
-// end "\x00" every key from key on. An end that does not exceed key makes it empty.
+// A range is [key, end): with an empty end it is the single key, with end "\x00" every key from key
+// on. An end that does not exceed key makes it empty.
 package mvcc
 
 import "errors"

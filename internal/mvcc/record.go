@@ -9,8 +9,8 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// A record is a key with its versions. It does not change: a new version makes a new record. Their slices of old
-// versions share memory, for only the newest record appends to it.
+// A record is a key with its versions. It does not change: a new version makes a new record. Their
+// slices of old versions share memory, for only the newest record appends to it.
 type record struct {
 	cur *KeyValue
 	old []*KeyValue // those before cur, oldest first
@@ -50,9 +50,9 @@ func (r *record) with(kv *KeyValue) *record {
 	return &record{cur: kv, old: append(r.old, r.cur)}
 }
 
-// compacted returns the record without what nobody can see at or after rev, or nil if nothing is left of it. It keeps the changes of
-// rev itself, tombstones too, for a watch may begin there; and else the version that was current at rev, unless
-// that is a tombstone.
+// compacted returns the record without what nobody can see at or after rev, or nil if nothing is
+// left of it. It keeps the changes of rev itself, tombstones too, for a watch may begin there; and
+// else the version that was current at rev, unless that is a tombstone.
 func (r *record) compacted(rev int64) *record {
 	version := func(i int) *KeyValue {
 		if i < len(r.old) {

@@ -4,8 +4,8 @@ package mvcc
 
 import "fmt"
 
-// A Store is the writer's hold on the store. Its methods, the View's among them, belong to one goroutine; they see what
-// was changed and not yet committed.
+// A Store is the writer's hold on the store. Its methods, the View's among them, belong to one
+// goroutine; they see what was changed and not yet committed.
 type Store struct {
 	view
 	open entry // the changes of the revision to come
@@ -20,7 +20,8 @@ func New() *Store {
 	}}
 }
 
-// View returns the store as it is. It costs the same whatever the store holds. No revision may be open.
+// View returns the store as it is. It costs the same whatever the store holds. No revision may be
+// open.
 func (s *Store) View() *View {
 	v := s.view
 	v.live, v.dead = s.live.Copy(), s.dead.Copy()
@@ -60,8 +61,8 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 	return prev
 }
 
-// Put stores a value under a key, attached to a lease or, with 0, to none. It belongs to the next revision. It returns the
-// previous version, nil if the key did not exist, and the new.
+// Put stores a value under a key, attached to a lease or, with 0, to none. It belongs to the next
+// revision. It returns the previous version, nil if the key did not exist, and the new.
 func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
 	now = &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
 	if prev = s.Get(key, 0); prev != nil {
@@ -71,7 +72,8 @@ func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
 	return prev, now
 }
 
-// Delete deletes the keys of a range, as part of the next revision, and returns what they were, in the order of keys.
+// Delete deletes the keys of a range, as part of the next revision, and returns what they were, in
+// the order of keys.
 func (s *Store) Delete(key, end string) (prev []*KeyValue) {
 	s.Ascend(key, end, 0, func(kv *KeyValue) bool {
 		prev = append(prev, kv)
@@ -86,7 +88,8 @@ func (s *Store) Delete(key, end string) (prev []*KeyValue) {
 // Pending reports whether the next revision has changes.
 func (s *Store) Pending() bool { return s.open.one != nil || s.open.many != nil }
 
-// Commit ends the next revision, if anything was changed. It returns the store's revision, and whether it is new.
+// Commit ends the next revision, if anything was changed. It returns the store's revision, and
+// whether it is new.
 func (s *Store) Commit() (rev int64, changed bool) {
 	if !s.Pending() {
 		return s.revision, false
@@ -97,10 +100,11 @@ func (s *Store) Commit() (rev int64, changed bool) {
 	return s.revision, true
 }
 
-// Compact forgets what cannot be seen at or after rev. It costs in proportion to the changes since the last compaction up to
-// rev. No revision may be open.
+// Compact forgets what cannot be seen at or after rev. It costs in proportion to the changes since
+// the last compaction up to rev. No revision may be open.
 //
-// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
+// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist
+// yet.
 func (s *Store) Compact(rev int64) error {
 	if rev <= s.compacted {
 		return ErrCompacted
@@ -164,8 +168,8 @@ func NewLoader(revision, compacted int64) *Loader {
 	return &Loader{store: s, revision: revision}
 }
 
-// Add takes the next version: the base first, then the changes, each in its order. It refuses what no store could have
-// given.
+// Add takes the next version: the base first, then the changes, each in its order. It refuses what
+// no store could have given.
 func (l *Loader) Add(kv *KeyValue) error {
 	s := l.store
 	bad := func(why string) error {
@@ -199,7 +203,8 @@ func (l *Loader) Add(kv *KeyValue) error {
 	case kv.ModRevision != s.revision+1:
 		return bad("out of order")
 	case kv.Deleted() && prev == nil:
-		// The version it deleted may have been compacted; then the tombstone is the first change that is kept.
+		// The version it deleted may have been compacted; then the tombstone is the first change
+		// that is kept.
 		if kv.ModRevision != s.compacted || find(s.dead, kv.Key) != nil {
 			return bad("deletes nothing")
 		}

@@ -22,7 +22,8 @@ type View struct {
 // Revision returns the newest revision. An empty store has revision 1.
 func (v *View) Revision() int64 { return v.revision }
 
-// CompactRevision returns the revision of the last compaction, the oldest that can be read; -1 before the first.
+// CompactRevision returns the revision of the last compaction, the oldest that can be read; -1
+// before the first.
 func (v *View) CompactRevision() int64 { return v.compacted }
 
 // Keys returns how many keys exist.
@@ -31,10 +32,12 @@ func (v *View) Keys() int { return v.live.Len() }
 // Bytes returns about how much memory all versions take.
 func (v *View) Bytes() int64 { return v.bytes }
 
-// Superseded returns how much of Bytes belongs to versions that were changed or deleted since: compaction frees it.
+// Superseded returns how much of Bytes belongs to versions that were changed or deleted since:
+// compaction frees it.
 func (v *View) Superseded() int64 { return v.superseded }
 
-// CheckRevision returns ErrCompacted or ErrFuture if the state at rev cannot be read. Zero and less stand for the latest.
+// CheckRevision returns ErrCompacted or ErrFuture if the state at rev cannot be read. Zero and less
+// stand for the latest.
 func (v *View) CheckRevision(rev int64) error {
 	switch {
 	case rev > v.revision:
@@ -53,8 +56,8 @@ func (v *View) record(key string) *record {
 	return find(v.dead, key)
 }
 
-// Get returns a key as it was at rev, or as it is if rev is not positive; nil if it did not exist. The caller has checked
-// rev.
+// Get returns a key as it was at rev, or as it is if rev is not positive; nil if it did not exist.
+// The caller has checked rev.
 func (v *View) Get(key string, rev int64) *KeyValue {
 	if rev <= 0 {
 		if r := find(v.live, key); r != nil {
@@ -70,8 +73,8 @@ func (v *View) Get(key string, rev int64) *KeyValue {
 	return nil
 }
 
-// Ascend visits the keys of a range in their order, as they were at rev, or as they are if rev is not positive, until fn
-// returns false. The caller has checked rev.
+// Ascend visits the keys of a range in their order, as they were at rev, or as they are if rev is
+// not positive, until fn returns false. The caller has checked rev.
 func (v *View) Ascend(key, end string, rev int64, fn func(*KeyValue) bool) {
 	if rev <= 0 {
 		ascend(v.live, key, end, func(r *record) bool { return fn(r.cur) })
@@ -131,8 +134,8 @@ func (v *View) Count(key, end string) int {
 	return rank(v.live, end) - rank(v.live, key)
 }
 
-// Changes visits the revisions from one to another, both included, as far as they are kept, with the changes of each in the order in which they
-// were made, until fn returns false.
+// Changes visits the revisions from one to another, both included, as far as they are kept, with
+// the changes of each in the order in which they were made, until fn returns false.
 func (v *View) Changes(from, to int64, fn func(rev int64, changes []*KeyValue) bool) {
 	for rev := max(from, v.history.first); rev <= min(to, v.history.last()); rev++ {
 		if !fn(rev, v.history.at(rev).changes()) {
@@ -149,8 +152,8 @@ func (v *View) Next(key string, after int64) *KeyValue {
 	return nil
 }
 
-// Previous returns the key as it was at the revision before a change; nil if it did not exist, or that revision is
-// compacted.
+// Previous returns the key as it was at the revision before a change; nil if it did not exist, or
+// that revision is compacted.
 func (v *View) Previous(kv *KeyValue) *KeyValue {
 	rev := kv.ModRevision - 1
 	if rev < max(v.compacted, 1) {
@@ -159,8 +162,9 @@ func (v *View) Previous(kv *KeyValue) *KeyValue {
 	return v.Get(kv.Key, rev)
 }
 
-// CompactTarget returns the lowest revision to compact to so that at most so many revisions of history, and so many superseded
-// bytes, are left; a negative bound is none. It returns 0 when nothing is to be done.
+// CompactTarget returns the lowest revision to compact to so that at most so many revisions of
+// history, and so many superseded bytes, are left; a negative bound is none. It returns 0 when
+// nothing is to be done.
 func (v *View) CompactTarget(revisions, bytes int64) int64 {
 	target := int64(0)
 	if revisions >= 0 && v.history.count > revisions+1 {
@@ -205,8 +209,8 @@ func Mix(h uint64) uint64 {
 	return h ^ h>>31
 }
 
-// Hash hashes the keys that existed at rev, or exist if it is not positive, with all their fields: the same on every replica, whatever it has
-// compacted. The caller has checked rev.
+// Hash hashes the keys that existed at rev, or exist if it is not positive, with all their fields:
+// the same on every replica, whatever it has compacted. The caller has checked rev.
 func (v *View) Hash(rev int64) uint64 {
 	h := uint64(0)
 	v.Ascend(fromKey, fromKey, rev, func(kv *KeyValue) bool {
@@ -216,8 +220,8 @@ func (v *View) Hash(rev int64) uint64 {
 	return h
 }
 
-// Base visits the versions that are older than the history kept, in the order of their keys: with Changes they are the whole
-// store.
+// Base visits the versions that are older than the history kept, in the order of their keys: with
+// Changes they are the whole store.
 func (v *View) Base(fn func(*KeyValue) bool) {
 	v.merge("", fromKey, func(r *record) bool {
 		kv := r.cur

@@ -6,7 +6,8 @@ import "context"
 
 type contextKey struct{}
 
-// With returns a context by which a node in memory is given stores that outlive it. Tests restart nodes so.
+// With returns a context by which a node in memory is given stores that outlive it. Tests restart
+// nodes so.
 func With(ctx context.Context, l *Log) context.Context {
 	return context.WithValue(ctx, contextKey{}, l)
 }

@@ -41,7 +41,8 @@ func (e *CorruptError) Unwrap() error { return e.Err }
 
 const (
 	logFile = "raft.db"
-	// lockWait is how long the lock of a directory is asked for: a process that was just killed may still have it.
+	// lockWait is how long the lock of a directory is asked for: a process that was just killed may
+	// still have it.
 	lockWait = 200 * time.Millisecond
 	// snapshotsKept leaves one to fall back on.
 	snapshotsKept = 2
@@ -55,8 +56,8 @@ type Log struct {
 	closer    io.Closer
 }
 
-// Open opens the stores in a directory, which is made if need be. Everything written to them is on the disk when the
-// call that writes returns.
+// Open opens the stores in a directory, which is made if need be. Everything written to them is on
+// the disk when the call that writes returns.
 //
 // Errors: ErrInUse, *CorruptError, or what the operating system says.
 func Open(dir string, logger hclog.Logger) (*Log, error) {
@@ -81,8 +82,9 @@ func Open(dir string, logger hclog.Logger) (*Log, error) {
 	return &Log{logs: logs, stable: store, snapshots: logs.resetBy(snapshots), closer: store}, nil
 }
 
-// openBolt opens the file and looks at all of it once. A damaged file makes bbolt panic, or the processor fault where
-// the file is mapped: here, where that can be caught, rather than in raft's goroutine.
+// openBolt opens the file and looks at all of it once. A damaged file makes bbolt panic, or the
+// processor fault where the file is mapped: here, where that can be caught, rather than in raft's
+// goroutine.
 func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
 	var file *os.File // which has the lock
 	options := &bbolt.Options{Timeout: lockWait, OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
@@ -110,7 +112,8 @@ func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
 	return store, openError(path, err)
 }
 
-// readAll reads every key and value. It does so in this goroutine, unlike bbolt's own check, whose faults nobody could catch.
+// readAll reads every key and value. It does so in this goroutine, unlike bbolt's own check, whose
+// faults nobody could catch.
 func readAll(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
 		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
@@ -155,7 +158,8 @@ func (l *Log) Stable() raft.StableStore { return l.stable }
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
 
-// Size returns how many entries, and bytes of them, were stored since the last snapshot was finished.
+// Size returns how many entries, and bytes of them, were stored since the last snapshot was
+// finished.
 func (l *Log) Size() (entries uint64, bytes int64) { return l.logs.size() }
 
 // Tail returns how many of the newest entries fit into so many bytes, as far as they are in memory.
@@ -164,11 +168,12 @@ func (l *Log) Tail(bytes int64) uint64 { return l.logs.tail(bytes) }
 // Close closes the stores. Nothing may use them any more.
 func (l *Log) Close() error { return l.closer.Close() }
 
-// cacheBytes bounds the newest entries that are kept in memory, for the followers that are up to date. By bytes: 512 entries, as raft's own cache
-// keeps them, may be half a gigabyte.
+// cacheBytes bounds the newest entries that are kept in memory, for the followers that are up to
+// date. By bytes: 512 entries, as raft's own cache keeps them, may be half a gigabyte.
 const cacheBytes = 16 << 20
 
-// A sizedLog is a raft.LogStore that knows the sizes of its newest entries, and has the very newest in memory.
+// A sizedLog is a raft.LogStore that knows the sizes of its newest entries, and has the very newest
+// in memory.
 type sizedLog struct {
 	raft.LogStore
 
@@ -243,7 +248,8 @@ func (l *sizedLog) GetLog(index uint64, log *raft.Log) error {
 	return l.LogStore.GetLog(index, log)
 }
 
-// DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict with the leader's.
+// DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict
+// with the leader's.
 func (l *sizedLog) DeleteRange(low, high uint64) error {
 	l.mu.Lock()
 	if end := l.first + uint64(len(l.sizes)); high+1 >= end {

@@ -97,8 +97,9 @@ type memorySnapshots struct {
 	newest *memorySnapshot
 }
 
-// A memorySnapshot is a snapshot, and the sink it came from. Its content is bytes that were received, or an immutable state that is encoded
-// whenever it is asked for, so that it need not be there twice.
+// A memorySnapshot is a snapshot, and the sink it came from. Its content is bytes that were
+// received, or an immutable state that is encoded whenever it is asked for, so that it need not be
+// there twice.
 type memorySnapshot struct {
 	store   *memorySnapshots
 	meta    raft.SnapshotMeta

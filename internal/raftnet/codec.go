@@ -27,8 +27,8 @@ func appendHeader(b []byte, h *raft.RPCHeader) []byte {
 	return wire.Text(b, 3, h.Addr)
 }
 
-// decode hands each field of a message that is not the header's to field. It then
-// says whether the message was well formed.
+// decode hands each field of a message that is not the header's to field. It then says whether the
+// message was well formed.
 func decode(b []byte, h *raft.RPCHeader, field func(num int, r *wire.Reader)) error {
 	r := wire.NewReader(b)
 	for r.Next() {
@@ -71,9 +71,9 @@ func encodeEntry(b []byte, m *raft.Log) []byte {
 	return b
 }
 
-// decodeAppend decodes an append, whose entries share b's memory. It refuses what
-// raft would trust and fall over: entries out of sequence, of types that are no longer written,
-// and configurations that cannot be read.
+// decodeAppend decodes an append, whose entries share b's memory. It refuses what raft would trust
+// and fall over: entries out of sequence, of types that are no longer written, and configurations
+// that cannot be read.
 func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 	m := &raft.AppendEntriesRequest{}
 	var bad error
@@ -297,8 +297,8 @@ func encodeSnapshot(b []byte, m *raft.InstallSnapshotRequest) []byte {
 	return wire.Int(b, 12, m.Size)
 }
 
-// decodeSnapshot decodes the header of a snapshot. It refuses the version that has peers in place of a
-// configuration, which no node of this protocol sends and on which raft falls over.
+// decodeSnapshot decodes the header of a snapshot. It refuses the version that has peers in place
+// of a configuration, which no node of this protocol sends and on which raft falls over.
 func decodeSnapshot(b []byte) (*raft.InstallSnapshotRequest, error) {
 	m := &raft.InstallSnapshotRequest{}
 	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {

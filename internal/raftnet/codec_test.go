@@ -153,7 +153,8 @@ func TestRefusedMessages(t *testing.T) {
 	}
 }
 
-// FuzzMessages feeds every decoder: none may panic, and what one accepts must survive the round trip.
+// FuzzMessages feeds every decoder: none may panic, and what one accepts must survive the round
+// trip.
 func FuzzMessages(f *testing.F) {
 	for _, m := range messages() {
 		kind, b := encode(m)

@@ -11,14 +11,14 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A follower is what is known of a peer. All but target and contacted is of the
-// transport's term, and forgotten when that changes.
+// A follower is what is known of a peer. All but target and contacted is of the transport's term,
+// and forgotten when that changes.
 type follower struct {
 	target    raft.ServerAddress // where raft last sent an append
 	contacted time.Time          // when it last answered anything
 
-	// index and term are the highest entry that the peer has acknowledged: its log
-	// and ours are the same up to there for as long as this term lasts.
+	// index and term are the highest entry that the peer has acknowledged: its log and ours are the
+	// same up to there for as long as this term lasts.
 	index, term uint64
 	told        uint64 // the highest LeaderCommitIndex that it was sent and did not fail to take
 	nudging     bool   // a goroutine sends it nudges
@@ -100,9 +100,9 @@ func (t *Transport) contact(id raft.ServerID) {
 	t.follower(id).contacted = time.Now()
 }
 
-// Committed says that this node, leading in term, may tell its followers to commit up to
-// index. Each follower that has acknowledged enough of the log hears of it at once, or as soon as it has. It
-// does not block.
+// Committed says that this node, leading in term, may tell its followers to commit up to index.
+// Each follower that has acknowledged enough of the log hears of it at once, or as soon as it has.
+// It does not block.
 func (t *Transport) Committed(term, index uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,8 +139,8 @@ func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 	if commit <= f.told {
 		return nil
 	}
-	// Without an entry that the follower has acknowledged in this term as the previous one, raft at the other end
-	// would compare nothing, and commit whatever it has.
+	// Without an entry that the follower has acknowledged in this term as the previous one, raft at
+	// the other end would compare nothing, and commit whatever it has.
 	return &raft.AppendEntriesRequest{
 		RPCHeader:         t.header,
 		Term:              t.term,
@@ -151,8 +151,8 @@ func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 	}
 }
 
-// sendNudge sends a nudge and returns the next, or nil when none is due or this one failed: then the follower's
-// next success tries again.
+// sendNudge sends a nudge and returns the next, or nil when none is due or this one failed: then
+// the follower's next success tries again.
 func (t *Transport) sendNudge(id raft.ServerID, req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 	t.mu.Lock()
 	target := t.followers[id].target
@@ -178,9 +178,9 @@ func (t *Transport) Mark() uint64 {
 	return t.sent
 }
 
-// Confirmed returns how many of the voters, this node aside, have answered with success an
-// append of this term that was sent after mark: so many knew no later term at some moment since. Zero if
-// a later term is known.
+// Confirmed returns how many of the voters, this node aside, have answered with success an append
+// of this term that was sent after mark: so many knew no later term at some moment since. Zero if a
+// later term is known.
 func (t *Transport) Confirmed(term, mark uint64, voters []raft.ServerID) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -196,7 +196,8 @@ func (t *Transport) Confirmed(term, mark uint64, voters []raft.ServerID) int {
 	return n
 }
 
-// Watch returns a channel that is closed when Confirmed may next return more. Take it before asking.
+// Watch returns a channel that is closed when Confirmed may next return more. Take it before
+// asking.
 func (t *Transport) Watch() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()

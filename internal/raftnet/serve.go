@@ -19,9 +19,9 @@ import (
 // errApplied: a snapshot would move the state machine back.
 var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
 
-// Serve hands the requests of a connection to raft, one after the other, and sends
-// the answers back. It returns when ctx ends, the connection breaks or brings what is no request of its
-// member, or on Close. The connection is left to the caller to close.
+// Serve hands the requests of a connection to raft, one after the other, and sends the answers
+// back. It returns when ctx ends, the connection breaks or brings what is no request of its member,
+// or on Close. The connection is left to the caller to close.
 func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	if !t.begin() {
 		return
@@ -163,8 +163,8 @@ func send(c *rpc.Conn, in *inbound, resp raft.RPCResponse, body *installation) e
 	return err
 }
 
-// An installation is a snapshot on its way into raft, whose main loop reads the body and does nothing else
-// until it answers.
+// An installation is a snapshot on its way into raft, whose main loop reads the body and does
+// nothing else until it answers.
 type installation struct {
 	transport *Transport
 	conn      *rpc.Conn
@@ -179,8 +179,8 @@ type installation struct {
 	err   error
 }
 
-// answersFor reports whether the heartbeat's sender is who sent the snapshot that raft
-// is copying. Raft follows it, but cannot say so before the end. It is called with the transport's mu held.
+// answersFor reports whether the heartbeat's sender is who sent the snapshot that raft is copying.
+// Raft follows it, but cannot say so before the end. It is called with the transport's mu held.
 func (i *installation) answersFor(m *raft.AppendEntriesRequest) bool {
 	return i != nil && len(i.answer) == 0 &&
 		len(m.Entries) == 0 && m.PrevLogEntry == 0 && m.LeaderCommitIndex == 0 &&

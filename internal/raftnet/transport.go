@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package raftnet carries raft's messages between nodes, over connections of
-// package rpc. Beyond raft's own transport it bounds the commit index of every append by
-// what the append covers, tells followers of a new commit index at once, keeps
-// what a leader needs to know that it still leads, and takes heartbeats through
-// raft's main loop: hashicorp/raft's shortcut past it changes raft's state while that is in use.
+// Package raftnet carries raft's messages between nodes, over connections of package rpc. Beyond
+// raft's own transport it bounds the commit index of every append by what the append covers, tells
+// followers of a new commit index at once, keeps what a leader needs to know that it still leads,
+// and takes heartbeats through raft's main loop: hashicorp/raft's shortcut past it changes raft's
+// state while that is in use.
 package raftnet
 
 import (
@@ -39,8 +39,8 @@ const (
 const (
 	// patience is how many times Config.Timeout a peer may take where it has to wait for its disk.
 	patience = 10
-	// appendBytes is how much one append carries at most, unless a single entry is larger: what raft hands
-	// over beyond that goes in several, so that neither side needs room for all of it.
+	// appendBytes is how much one append carries at most, unless a single entry is larger: what
+	// raft hands over beyond that goes in several, so that neither side needs room for all of it.
 	appendBytes = 4 << 20
 	chunkBytes  = 256 << 10
 )
@@ -52,17 +52,17 @@ type Config struct {
 	Addr raft.ServerAddress
 	// Client reaches the peers; nil: there are none.
 	Client *rpc.Client
-	// Timeout bounds a request that needs no disk: the election timeout. Those that do may take
-	// ten times as long, and a second more for each MiB. Defaults to 1 s.
+	// Timeout bounds a request that needs no disk: the election timeout. Those that do may take ten
+	// times as long, and a second more for each MiB. Defaults to 1 s.
 	Timeout time.Duration
-	// Resolve returns the address to dial for a member, or nothing for the one that raft has on record. nil: always
-	// that.
+	// Resolve returns the address to dial for a member, or nothing for the one that raft has on
+	// record. nil: always that.
 	Resolve func(member uint64) string
-	// Applied returns the index that the state machine has come to: a snapshot that would move it back is
-	// refused. nil: none is.
+	// Applied returns the index that the state machine has come to: a snapshot that would move it
+	// back is refused. nil: none is.
 	Applied func() uint64
-	// Term returns raft's current term, without waiting for its main loop. With it the Transport answers the leader's
-	// heartbeats while that loop installs a snapshot. nil: they wait.
+	// Term returns raft's current term, without waiting for its main loop. With it the Transport
+	// answers the leader's heartbeats while that loop installs a snapshot. nil: they wait.
 	Term func() uint64
 }
 
@@ -84,7 +84,8 @@ type Transport struct {
 	install   *installation // the snapshot that raft's main loop is copying, if any
 }
 
-// Without these methods raft would do without pre-vote, or not close the transport, and hardly say so.
+// Without these methods raft would do without pre-vote, or not close the transport, and hardly say
+// so.
 var (
 	_ raft.Transport   = (*Transport)(nil)
 	_ raft.WithPreVote = (*Transport)(nil)
@@ -108,8 +109,8 @@ func New(cfg Config) *Transport {
 	return t
 }
 
-// Close ends every request in either direction with raft.ErrTransportShutdown and waits until
-// each Serve has returned. It is idempotent.
+// Close ends every request in either direction with raft.ErrTransportShutdown and waits until each
+// Serve has returned. It is idempotent.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	t.end(raft.ErrTransportShutdown)
@@ -152,8 +153,8 @@ func (t *Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// Elect makes this node's own raft stand for election at once. It blocks until raft has taken the request,
-// or Close.
+// Elect makes this node's own raft stand for election at once. It blocks until raft has taken the
+// request, or Close.
 func (t *Transport) Elect() {
 	req := raft.RPC{
 		Command:  &raft.TimeoutNowRequest{RPCHeader: t.header},
@@ -165,15 +166,15 @@ func (t *Transport) Elect() {
 	}
 }
 
-// AppendEntries sends entries to a follower, as several appends where they are many, or a heartbeat. Neither args nor
-// its entries are changed.
+// AppendEntries sends entries to a follower, as several appends where they are many, or a
+// heartbeat. Neither args nor its entries are changed.
 func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	part := *args
 	for rest := args.Entries; ; {
 		n, size := fitting(rest)
 		part.Entries, rest = rest[:n], rest[n:]
-		// Raft at the other end commits up to this index whatever the append covers: beyond it may be
-		// entries of its own that nobody else has.
+		// Raft at the other end commits up to this index whatever the append covers: beyond it may
+		// be entries of its own that nobody else has.
 		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n))
 		if err := t.append(id, target, &part, size, resp); err != nil {
 			return err
@@ -254,8 +255,8 @@ func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time
 		if err != nil {
 			conn.Release()
 			if conn.Reused() && ctx.Err() == nil && !errors.Is(err, rpc.ErrTooLarge) {
-				// The peer has restarted since the connection was last used. All of raft's
-				// requests may be repeated.
+				// The peer has restarted since the connection was last used. All of raft's requests
+				// may be repeated.
 				continue
 			}
 			return err
@@ -295,8 +296,8 @@ func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
 	return fmt.Errorf("%w: reply of kind %d", errMalformed, kind)
 }
 
-// InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as the peer makes
-// progress.
+// InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as
+// the peer makes progress.
 func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)

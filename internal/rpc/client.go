@@ -28,8 +28,8 @@ type Peer struct {
 	Addr string
 }
 
-// A RemoteError is what the other node's Handler returned instead of a reply. A Handler
-// that returns one chooses the code; any other error travels with code 0.
+// A RemoteError is what the other node's Handler returned instead of a reply. A Handler that
+// returns one chooses the code; any other error travels with code 0.
 type RemoteError struct {
 	Code byte
 	Text string
@@ -37,8 +37,8 @@ type RemoteError struct {
 
 func (e *RemoteError) Error() string { return e.Text }
 
-// A Client makes connections to other nodes and calls on them. It keeps a few idle
-// connections for each peer and lane. Its methods may be called concurrently.
+// A Client makes connections to other nodes and calls on them. It keeps a few idle connections for
+// each peer and lane. Its methods may be called concurrently.
 type Client struct {
 	network Network
 	id      Identity
@@ -51,11 +51,10 @@ func NewClient(nw Network, id Identity) *Client {
 	return &Client{network: nw, id: id, limits: Limits{}.withDefaults(), pool: newPool()}
 }
 
-// Call sends a request to peer's Handler and returns its reply, which is the
-// caller's. It blocks until the reply is there or ctx ends. A *RemoteError comes
-// from the Handler; after ErrTooLarge, an error of the handshake (ErrClusterMismatch,
-// ErrMemberMismatch, ErrVersion) or a *DialError the request was not sent; after any
-// other the Handler may have seen it.
+// Call sends a request to peer's Handler and returns its reply, which is the caller's. It blocks
+// until the reply is there or ctx ends. A *RemoteError comes from the Handler; after ErrTooLarge,
+// an error of the handshake (ErrClusterMismatch, ErrMemberMismatch, ErrVersion) or a *DialError the
+// request was not sent; after any other the Handler may have seen it.
 func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
 	conn, err := c.Open(ctx, peer, LaneCall)
 	if err != nil {
@@ -89,9 +88,9 @@ func (e *DialError) Error() string {
 // Unwrap returns the reason.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Open returns a connection to peer on the lane, an idle one or a new one. The
-// caller ends with its Release or Close. Every error is a *DialError, around an
-// error of the handshake, ctx's cause, ErrClosed, or the network's error.
+// Open returns a connection to peer on the lane, an idle one or a new one. The caller ends with its
+// Release or Close. Every error is a *DialError, around an error of the handshake, ctx's cause,
+// ErrClosed, or the network's error.
 func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) {
 	s := slot{peer, lane}
 	if conn := c.pool.take(s); conn != nil {
@@ -141,7 +140,8 @@ func (c *Client) introduce(conn *Conn, s slot) error {
 	return c.id.judgeAnswer(answer, s.peer.ID)
 }
 
-// explain prefers the reason why a connection was broken on this side to what its breaking looks like.
+// explain prefers the reason why a connection was broken on this side to what its breaking looks
+// like.
 func (c *Client) explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:

@@ -21,9 +21,11 @@ var ErrTooLarge = errors.New("rpc: frame is too large")
 type Limits struct {
 	// Handshake is how long a connection may take to say who it is. Defaults to 5 s.
 	Handshake time.Duration
-	// Pending is how many connections may be at that; beyond it the oldest is closed. Defaults to 128.
+	// Pending is how many connections may be at that; beyond it the oldest is closed. Defaults to
+	// 128.
 	Pending int
-	// Frame is how long a frame that has begun may take to arrive, beside a second for each MiB. Defaults to 5 s.
+	// Frame is how long a frame that has begun may take to arrive, beside a second for each MiB.
+	// Defaults to 5 s.
 	Frame time.Duration
 	// CallBytes and RaftBytes bound a frame of either lane. Both default to 80 MiB.
 	CallBytes, RaftBytes int
@@ -48,8 +50,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// A Conn is a connection whose handshake is done. One goroutine at a time may
-// Send and one Receive; Close may be called by any.
+// A Conn is a connection whose handshake is done. One goroutine at a time may Send and one Receive;
+// Close may be called by any.
 type Conn struct {
 	net    net.Conn
 	reader *bufio.Reader
@@ -85,13 +87,13 @@ func (c *Conn) Peer() uint64 { return c.peer }
 // RemoteAddr returns the address of the other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
 
-// Reused reports whether the connection has carried earlier requests: the other end may have
-// closed it since, so that a failure says nothing about the peer's health now.
+// Reused reports whether the connection has carried earlier requests: the other end may have closed
+// it since, so that a failure says nothing about the peer's health now.
 func (c *Conn) Reused() bool { return c.reused }
 
-// Send writes one frame: a method and the payload that encode appends to its
-// argument. It blocks while the other end does not read. ErrTooLarge leaves the
-// connection usable; after any other error it is good for Close only.
+// Send writes one frame: a method and the payload that encode appends to its argument. It blocks
+// while the other end does not read. ErrTooLarge leaves the connection usable; after any other
+// error it is good for Close only.
 func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	b := append(c.frame[:0], 0, 0, 0, 0, method)
 	if encode != nil {
@@ -111,9 +113,9 @@ func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	return c.note(err)
 }
 
-// Receive reads one frame; the payload is the caller's. It waits for a frame to
-// begin for as long as the connection stands, and for the rest of it for a
-// bounded time. It returns io.EOF when the other end closed between frames.
+// Receive reads one frame; the payload is the caller's. It waits for a frame to begin for as long
+// as the connection stands, and for the rest of it for a bounded time. It returns io.EOF when the
+// other end closed between frames.
 func (c *Conn) Receive() (method byte, payload []byte, err error) {
 	if _, err := c.reader.Peek(1); err != nil {
 		return 0, nil, c.note(err)
@@ -150,13 +152,14 @@ func (c *Conn) boundRead(size int) {
 	c.net.SetReadDeadline(time.Now().Add(c.within + Transfer(size)))
 }
 
-// Transfer is the time that a message of this size may take on top of all other waiting: a second for
-// each MiB.
+// Transfer is the time that a message of this size may take on top of all other waiting: a second
+// for each MiB.
 func Transfer(size int) time.Duration {
 	return time.Duration(size) * (time.Second >> 20)
 }
 
-// readPayload reads size bytes. What it holds grows with what has arrived, not with what was announced.
+// readPayload reads size bytes. What it holds grows with what has arrived, not with what was
+// announced.
 func readPayload(r io.Reader, size int) ([]byte, error) {
 	b := make([]byte, min(size, firstRead))
 	for read := 0; ; {
@@ -188,9 +191,9 @@ func (c *Conn) note(err error) error {
 	return err
 }
 
-// Guard ties the connection to ctx: when ctx ends, the connection breaks and whoever
-// waits on it returns. The function returned unties it; it returns ctx's cause if that
-// has broken the connection, else the error it was given.
+// Guard ties the connection to ctx: when ctx ends, the connection breaks and whoever waits on it
+// returns. The function returned unties it; it returns ctx's cause if that has broken the
+// connection, else the error it was given.
 func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	return func(err error) error {
@@ -203,8 +206,8 @@ func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
 	}
 }
 
-// Exchange sends a request and receives what comes back, which is the caller's.
-// When ctx ends it returns ctx's cause at once, and the connection is broken.
+// Exchange sends a request and receives what comes back, which is the caller's. When ctx ends it
+// returns ctx's cause at once, and the connection is broken.
 func (c *Conn) Exchange(ctx context.Context, method byte, encode func(b []byte) []byte) (byte, []byte, error) {
 	release := c.Guard(ctx)
 	err := c.Send(method, encode)
@@ -217,8 +220,8 @@ func (c *Conn) Exchange(ctx context.Context, method byte, encode func(b []byte) 
 	return status, payload, release(err)
 }
 
-// Release gives a connection that Client.Open returned back for later use; one that is broken, or not
-// a client's, is closed. The caller must have received everything it asked for.
+// Release gives a connection that Client.Open returned back for later use; one that is broken, or
+// not a client's, is closed. The caller must have received everything it asked for.
 func (c *Conn) Release() {
 	if c.home != nil && !c.broken.Load() && c.reader.Buffered() == 0 {
 		c.home.put(c)

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rpc carries the calls between nodes: one port per node, connections
-// in lanes, a handshake that tells clusters and members apart, and length-prefixed
-// frames.
+// Package rpc carries the calls between nodes: one port per node, connections in lanes, a handshake
+// that tells clusters and members apart, and length-prefixed frames.
 //
-// A connection begins with a byte for its lane and the caller's hello, which the
-// accepting side answers with its own, or with why it refuses. Then frames follow
-// in both directions. On LaneCall each request is followed by its reply; what
-// goes on on LaneRaft is the business of package raftnet.
+// A connection begins with a byte for its lane and the caller's hello, which the accepting side
+// answers with its own, or with why it refuses. Then frames follow in both directions. On LaneCall
+// each request is followed by its reply; what goes on on LaneRaft is the business of package
+// raftnet.
 package rpc
 
 import (
@@ -75,8 +74,8 @@ func (h hello) append(b []byte) []byte {
 	return b
 }
 
-// readHello reads a hello. One of another version is read as far as its version, which
-// is all that this node can know of it.
+// readHello reads a hello. One of another version is read as far as its version, which is all that
+// this node can know of it.
 func readHello(r io.Reader) (hello, error) {
 	var start [helloStart]byte
 	if _, err := io.ReadFull(r, start[:]); err != nil {
@@ -127,7 +126,8 @@ func (id Identity) judge(caller hello) (verdict, error) {
 	return accepted, nil
 }
 
-// judgeAnswer is the caller's view of the answer. It trusts the identity that was told more than the verdict.
+// judgeAnswer is the caller's view of the answer. It trusts the identity that was told more than
+// the verdict.
 func (id Identity) judgeAnswer(answer hello, to uint64) error {
 	switch {
 	case answer.version != version || answer.verdict == refusedVersion:

@@ -15,8 +15,8 @@ import (
 )
 
 // A Handler answers a call of the member from. ctx ends when the server closes. The request is the
-// Handler's; the reply is not changed after it returns. An error is sent in place of
-// the reply: see RemoteError.
+// Handler's; the reply is not changed after it returns. An error is sent in place of the reply: see
+// RemoteError.
 type Handler func(ctx context.Context, from uint64, method byte, req []byte) (resp []byte, err error)
 
 // ServerConfig says what a Server does with its connections.
@@ -24,10 +24,12 @@ type ServerConfig struct {
 	Identity
 	// Call answers the requests on LaneCall, many at a time.
 	Call Handler
-	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection breaks or ctx ends.
+	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection
+	// breaks or ctx ends.
 	Raft func(ctx context.Context, c *Conn)
-	// Refused hears of callers that were refused in the handshake: ErrClusterMismatch, ErrMemberMismatch,
-	// ErrVersion, or ErrMalformed for who is no node at all. It may be called concurrently. nil: nobody hears.
+	// Refused hears of callers that were refused in the handshake: ErrClusterMismatch,
+	// ErrMemberMismatch, ErrVersion, or ErrMalformed for who is no node at all. It may be called
+	// concurrently. nil: nobody hears.
 	Refused func(remote net.Addr, err error)
 	// Limits bound what callers can make the server hold.
 	Limits Limits
@@ -55,8 +57,8 @@ func Serve(l net.Listener, cfg ServerConfig) *Server {
 	return s
 }
 
-// Close closes the listener and every connection, and waits for every goroutine: for each Handler, too. It
-// is idempotent.
+// Close closes the listener and every connection, and waits for every goroutine: for each Handler,
+// too. It is idempotent.
 func (s *Server) Close() error {
 	s.end()
 	err := s.listener.Close()
@@ -108,8 +110,8 @@ func (s *Server) pause(d time.Duration) {
 	}
 }
 
-// admit makes the connection one that has yet to shake hands, at the cost of the one that
-// has been at that for longest when there are too many.
+// admit makes the connection one that has yet to shake hands, at the cost of the one that has been
+// at that for longest when there are too many.
 func (s *Server) admit(nc net.Conn) bool {
 	s.mu.Lock()
 	if s.ctx.Err() != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A digest hashes every change together with all those before it. It depends on what was changed and in which order, but not
-// on how proposals were gathered in entries: nodes at the same index have the same.
+// A digest hashes every change together with all those before it. It depends on what was changed
+// and in which order, but not on how proposals were gathered in entries: nodes at the same index
+// have the same.
 type digest struct {
 	hash    uint64
 	scratch []byte // what is hashed is copied here, for a string handed to crc32 would be copied to new memory

@@ -10,11 +10,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 )
 
-// MaxProposers is how many proposers the table keeps. The one that was silent longest makes room for another.
+// MaxProposers is how many proposers the table keeps. The one that was silent longest makes room
+// for another.
 const MaxProposers = 10_000
 
-// proposers is the table by which a proposal that comes again is told and answered, not applied. It is copied by a snapshot in
-// no time, and then changed copy by copy.
+// proposers is the table by which a proposal that comes again is told and answered, not applied. It
+// is copied by a snapshot in no time, and then changed copy by copy.
 type proposers struct {
 	table      *btree.Map[uint64, *proposer]
 	generation uint64 // counts the snapshots: what was made before one is not changed

@@ -103,7 +103,8 @@ func count(v reader, g *command.Get) int64 {
 	return n
 }
 
-// sortKeys sorts by the Get's target; equal ones stay in the order of their keys, in which they came.
+// sortKeys sorts by the Get's target; equal ones stay in the order of their keys, in which they
+// came.
 func sortKeys(kvs []*mvcc.KeyValue, g *command.Get) {
 	var by func(a, b *mvcc.KeyValue) int
 	switch g.SortBy {

@@ -106,7 +106,8 @@ func TestT07_Sort(t *testing.T) {
 		{command.SortByValue, command.SortDescend, 0, "acbd"},
 		{command.SortByValue, command.SortAscend, 2, "db"},
 		{command.SortByValue, command.SortNone, 0, "dbca"},
-		// Without an order the limit is cut in the order of keys, but for the one key more that tells whether there are more.
+		// Without an order the limit is cut in the order of keys, but for the one key more that
+		// tells whether there are more.
 		{command.SortByValue, command.SortNone, 3, "dbc"},
 		{command.SortByValue, command.SortNone, 2, "bc"},
 		{command.SortByValue, command.SortNone, 1, "b"},

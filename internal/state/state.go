@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package state is the replicated state machine: the store, the leases, and the table that tells
-// repeated proposals. It is a function of the log alone: the same entries make the same state, byte for byte, on every
-// node.
+// repeated proposals. It is a function of the log alone: the same entries make the same state, byte
+// for byte, on every node.
 package state
 
 import (
@@ -69,8 +69,8 @@ func (v *View) Check() error {
 
 // A Sink is told what entries did. Its methods are called during Apply.
 type Sink interface {
-	// Answer is called with the result of every proposal but the cluster's own and those that nobody waits for; of a
-	// repeated one again with the first result.
+	// Answer is called with the result of every proposal but the cluster's own and those that
+	// nobody waits for; of a repeated one again with the first result.
 	Answer(proposer, seq uint64, r *command.Result)
 	// Granted is called when a lease is granted, Ended when it is revoked or has expired.
 	Granted(l lease.Lease)
@@ -80,10 +80,11 @@ type Sink interface {
 // Advance notes an entry that is not ours.
 func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
 
-// Apply applies an entry; one that was applied already does nothing. An error says that the entry cannot be understood: nothing of it
-// was applied, and this replica must not go on.
+// Apply applies an entry; one that was applied already does nothing. An error says that the entry
+// cannot be understood: nothing of it was applied, and this replica must not go on.
 //
-// Errors: *command.CorruptError, command.ErrVersion, command.ErrUnknown, or one that wraps wire.ErrMalformed.
+// Errors: *command.CorruptError, command.ErrVersion, command.ErrUnknown, or one that wraps
+// wire.ErrMalformed.
 func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	if index <= s.index {
 		return nil
@@ -92,7 +93,8 @@ func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 		clear(s.batch)
 		s.batch = s.batch[:0]
 	}()
-	// All of it is read before any of it is applied: the last proposal may be of a kind that this version does not know.
+	// All of it is read before any of it is applied: the last proposal may be of a kind that this
+	// version does not know.
 	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
 		s.batch = append(s.batch, *p)
 		return nil
@@ -136,7 +138,8 @@ func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
 	sink.Answer(p.Proposer, p.Seq, r)
 }
 
-// Result returns the result of a proposal that was applied, as long as its proposer may wait for it.
+// Result returns the result of a proposal that was applied, as long as its proposer may wait for
+// it.
 func (s *State) Result(proposer, seq uint64) (*command.Result, bool) {
 	if p := s.proposers.look(proposer); p != nil {
 		if seq == 0 {

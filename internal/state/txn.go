@@ -10,8 +10,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// run executes an operation as a revision of its own. It is refused whole or executed whole: everything that can be
-// wrong is found before anything is changed.
+// run executes an operation as a revision of its own. It is refused whole or executed whole:
+// everything that can be wrong is found before anything is changed.
 func (s *State) run(op *command.Op) *command.Result {
 	var path []bool
 	if op.Txn != nil {
@@ -25,8 +25,9 @@ func (s *State) run(op *command.Op) *command.Result {
 	return &r
 }
 
-// choose evaluates the compares of a transaction, and of those nested in the branches that it takes, before anything is changed. The path
-// is which branch each takes, in the order in which they are met.
+// choose evaluates the compares of a transaction, and of those nested in the branches that it
+// takes, before anything is changed. The path is which branch each takes, in the order in which
+// they are met.
 func choose(v reader, t *command.Txn, path []bool) []bool {
 	holds := true
 	for i := range t.Compares {
@@ -51,7 +52,8 @@ func branch(t *command.Txn, then bool) []command.Op {
 	return t.Else
 }
 
-// compare reports whether a compare holds for every key of its range; if there is none, for a missing key.
+// compare reports whether a compare holds for every key of its range; if there is none, for a
+// missing key.
 func compare(v reader, c *command.Compare) bool {
 	holds, found := true, false
 	v.Ascend(c.Key, c.End, 0, func(kv *mvcc.KeyValue) bool {
@@ -118,7 +120,8 @@ func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
 			return refusal(j.kv, command.KeyNotFound)
 		}
 	case op.Get != nil && nested:
-		// Unlike outside of a transaction, a negative revision is not the latest but one before the compaction's.
+		// Unlike outside of a transaction, a negative revision is not the latest but one before the
+		// compaction's.
 		if rev := op.Get.Revision; rev < 0 && rev < j.kv.CompactRevision() {
 			return refusal(j.kv, command.Compacted)
 		}
@@ -173,8 +176,8 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 func (s *State) doPut(p *command.Put) (r command.Result) {
 	value, leaseID := p.Value, p.Lease
 	if p.IgnoreValue || p.IgnoreLease {
-		// The key was there before the transaction. One that deletes it and then puts it is refused as a duplicate when it is
-		// proposed; were it not, there would be nothing to keep.
+		// The key was there before the transaction. One that deletes it and then puts it is refused
+		// as a duplicate when it is proposed; were it not, there would be nothing to keep.
 		now := s.kv.Get(p.Key, 0)
 		if now == nil {
 			now = &mvcc.KeyValue{}

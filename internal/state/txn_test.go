@@ -194,7 +194,8 @@ func TestChecksSeeTheStateBeforeTheTransaction(t *testing.T) {
 	m := start(t)
 	r := m.txn(ops(put("k", "v"), nest(ops(command.Op{Put: &command.Put{Key: "k", IgnoreValue: true}}))))
 	code(t, command.KeyNotFound, r)
-	// Validation refuses a key that is deleted and put; were it not, there would be no value to keep, and no panic.
+	// Validation refuses a key that is deleted and put; were it not, there would be no value to
+	// keep, and no panic.
 	m.put("k", "v")
 	r = m.txn(ops(del("k", ""), command.Op{Put: &command.Put{Key: "k", IgnoreValue: true, IgnoreLease: true}}))
 	code(t, command.OK, r)

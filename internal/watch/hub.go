@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch knows who waits for changes of which keys. A change wakes only those whose key or range it
-// touches, and tells them where to look, so that whoever is rarely concerned need not look at all that happens in
-// between.
+// Package watch knows who waits for changes of which keys. A change wakes only those whose key or
+// range it touches, and tells them where to look, so that whoever is rarely concerned need not look
+// at all that happens in between.
 package watch
 
 import "sync"
@@ -35,7 +35,8 @@ type Watcher struct {
 	first, last int64
 }
 
-// Add adds a watcher of the range [key, end): with an empty end of the single key, with "\x00" of every key from key on.
+// Add adds a watcher of the range [key, end): with an empty end of the single key, with "\x00" of
+// every key from key on.
 func (h *Hub) Add(key, end string) *Watcher {
 	w := &Watcher{key: key, end: end, wake: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -88,7 +89,8 @@ func (h *Hub) Len() int {
 	return h.count
 }
 
-// Notify tells the watchers that are concerned of changes, in the order of revisions. Whoever looks then must find them.
+// Notify tells the watchers that are concerned of changes, in the order of revisions. Whoever looks
+// then must find them.
 func (h *Hub) Notify(changes []Change) {
 	h.mu.Lock()
 	if h.count == 0 {
@@ -161,7 +163,8 @@ func (w *Watcher) touchAll(rev int64) {
 // Wake returns a channel that has a value when there may be something to Take.
 func (w *Watcher) Wake() <-chan struct{} { return w.wake }
 
-// Take returns the first and the last revision that concern the watcher since it was last called; zeros if there are none.
+// Take returns the first and the last revision that concern the watcher since it was last called;
+// zeros if there are none.
 func (w *Watcher) Take() (first, last int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,9 +2,9 @@
 
 package watch
 
-// A tree has the ranges that are watched, and finds those that contain a key in time in proportion to the
-// logarithm of their number, and to what is found. It is a treap by (key, end), each node of which knows the greatest end
-// below it.
+// A tree has the ranges that are watched, and finds those that contain a key in time in proportion
+// to the logarithm of their number, and to what is found. It is a treap by (key, end), each node of
+// which knows the greatest end below it.
 type tree struct {
 	root *node
 	seed uint64

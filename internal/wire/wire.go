@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wire is the encoding of everything coterie writes to a disk or a
-// network: numbered fields, in the manner of protocol buffers. A reader skips
-// the fields it does not know, so a newer node may add fields to a message that
-// an older one reads. A zero value takes no bytes. The bytes of a message are a
-// function of its fields alone: equal messages encode alike on every node.
+// Package wire is the encoding of everything coterie writes to a disk or a network: numbered
+// fields, in the manner of protocol buffers. A reader skips the fields it does not know, so a newer
+// node may add fields to a message that an older one reads. A zero value takes no bytes. The bytes
+// of a message are a function of its fields alone: equal messages encode alike on every node.
 //
-// A field is a tag and a payload. The tag is the uvarint number<<1|kind; kind 0
-// is followed by a uvarint, kind 1 by a uvarint length and that many bytes.
-// Signed numbers are zigzag encoded.
+// A field is a tag and a payload. The tag is the uvarint number<<1|kind; kind 0 is followed by a
+// uvarint, kind 1 by a uvarint length and that many bytes. Signed numbers are zigzag encoded.
 package wire
 
 import (
@@ -95,8 +93,7 @@ func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
 //	}
 //	return r.Err()
 //
-// A field that is not asked for is skipped, as is one that is asked for as the
-// other kind.
+// A field that is not asked for is skipped, as is one that is asked for as the other kind.
 type Reader struct {
 	rest    []byte
 	field   int
