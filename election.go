@@ -154,18 +154,14 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 func (e *Election) leader(ctx context.Context, opts ...GetOption) (LeaderInfo, int64, error) {
 	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
 	r, err := e.s.n.Get(ctx, e.prefix+"/", opts...)
-	if err != nil || len(r.KVs) == 0 {
-		return LeaderInfo{}, rev1(r), err
+	if err != nil {
+		return LeaderInfo{}, 0, err
+	}
+	if len(r.KVs) == 0 {
+		return LeaderInfo{}, r.Revision, nil
 	}
 	kv := r.KVs[0]
 	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, r.Revision, nil
-}
-
-func rev1(r *GetResponse) int64 {
-	if r == nil {
-		return 0
-	}
-	return r.Revision
 }
 
 // Observe yields who leads: now, and whenever that or the leader's value changes; that nobody
@@ -182,14 +178,21 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
 
 // observe returns nil when yield returned false.
 func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) error {
-	last, rev, err := e.leader(ctx)
-	if err != nil {
-		return err
-	}
-	if !yield(last) {
-		return nil
+	var last LeaderInfo
+	rev := int64(0) // of last
+	look := func(opts ...GetOption) (more bool, err error) {
+		info, seen, err := e.leader(ctx, opts...)
+		if err != nil {
+			return false, err
+		}
+		changed := rev == 0 || info != last
+		last, rev = info, seen
+		return !changed || yield(info), nil
 	}
 	for {
+		if more, err := look(); !more {
+			return err
+		}
 		for r, err := range e.s.n.Watch(ctx, e.prefix+"/", WithPrefix(), WithRev(rev+1)) {
 			if errors.Is(err, ErrCompacted) {
 				break // it was slow: what leads now is all that counts
@@ -197,23 +200,8 @@ func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) err
 			if err != nil {
 				return err
 			}
-			info, seen, err := e.leader(ctx, WithMinRevision(r.Revision))
-			if err != nil {
+			if more, err := look(WithMinRevision(r.Revision)); !more {
 				return err
-			}
-			if rev = seen; info != last {
-				if last = info; !yield(info) {
-					return nil
-				}
-			}
-		}
-		info, seen, err := e.leader(ctx)
-		if err != nil {
-			return err
-		}
-		if rev = seen; info != last {
-			if last = info; !yield(info) {
-				return nil
 			}
 		}
 	}
@@ -232,7 +220,9 @@ const retryPause = 100 * time.Millisecond
 // condition that the leader's key, of [LeaderInfo], still has that create revision.
 //
 // It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange.
-func RunAsLeader(ctx context.Context, n *Node, prefix, val string, fn func(ctx context.Context, token int64) error, opts ...SessionOption) error {
+func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
+	fn func(ctx context.Context, token int64) error, opts ...SessionOption,
+) error {
 	for {
 		done, err := runOnce(ctx, n, prefix, val, fn, opts)
 		switch {
@@ -252,12 +242,14 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string, fn func(ctx c
 }
 
 // runOnce campaigns and runs fn once. done says that fn returned as the leader.
-func runOnce(ctx context.Context, n *Node, prefix, val string, fn func(context.Context, int64) error, opts []SessionOption) (done bool, err error) {
+func runOnce(ctx context.Context, n *Node, prefix, val string,
+	fn func(context.Context, int64) error, opts []SessionOption,
+) (done bool, err error) {
 	s, err := NewSession(ctx, n, opts...)
 	if err != nil {
 		return false, err
 	}
-	defer s.Close()
+	defer settle(ctx, func() { s.Close() })
 	e := NewElection(s, prefix)
 	if err := e.Campaign(ctx, val); err != nil {
 		return false, err

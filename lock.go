@@ -18,7 +18,7 @@ type Session struct {
 	id     LeaseID
 	ctx    context.Context
 	end    context.CancelCauseFunc
-	ending sync.WaitGroup // renewal, and removals of places in a queue
+	ending sync.WaitGroup // renewal, and what goes on in the background
 
 	mu       sync.Mutex
 	ttl      time.Duration
@@ -138,10 +138,21 @@ func (s *Session) Lease() LeaseID { return s.id }
 // uses a guard.
 func (s *Session) Context() context.Context { return s.ctx }
 
+// background runs fn, which ends with the session, unless that is over.
+func (s *Session) background(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.ending.Go(fn)
+	}
+}
+
 // Orphan ends the session and lets the lease live on until it expires, or another session continues
 // it.
 func (s *Session) Orphan() {
-	s.end(errSessionOver)
+	s.mu.Lock()
+	s.end(errSessionOver) // under the lock, so that nothing begins in the background while it waits
+	s.mu.Unlock()
 	s.ending.Wait()
 }
 
@@ -176,25 +187,47 @@ func newPlace(s *Session, prefix string) *place {
 	return &place{s: s, prefix: prefix, key: fmt.Sprintf("%s%v-%08x", prefix, s.id, rand.Uint32())}
 }
 
-// take takes the last place, if the condition holds.
+// take takes the last place, if the condition holds. When ctx ends meanwhile, the place is given up
+// as soon as it is known to be taken: a key deleted before that would come after its deletion.
 func (p *place) take(ctx context.Context, val string, cond ...Cmp) (bool, error) {
 	if err := p.s.alive(); err != nil {
 		return false, err
 	}
-	r, err := p.s.n.Txn(ctx).If(append(cond, Compare(CreateRevision(p.key), "=", 0))...).
-		Then(OpPut(p.key, val, WithLease(p.s.id))).Commit()
-	switch {
-	case errors.Is(err, ErrLeaseNotFound):
-		p.s.end(fmt.Errorf("%w: %w", ErrSessionExpired, err))
+	type outcome struct {
+		*TxnResponse
+		err error
+	}
+	known := make(chan outcome)
+	p.s.background(func() {
+		r, err := p.s.n.Txn(p.s.ctx).If(append(cond, Compare(CreateRevision(p.key), "=", 0))...).
+			Then(OpPut(p.key, val, WithLease(p.s.id))).Commit()
+		select {
+		case known <- outcome{r, err}:
+		case <-p.s.ctx.Done(): // the lease goes, and the key with it
+		case <-ctx.Done():
+			p.remove()
+		}
+	})
+	var o outcome
+	select {
+	case o = <-known:
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	case <-p.s.ctx.Done():
 		return false, context.Cause(p.s.ctx)
-	case err != nil:
+	}
+	switch {
+	case errors.Is(o.err, ErrLeaseNotFound):
+		p.s.end(fmt.Errorf("%w: %w", ErrSessionExpired, o.err))
+		return false, context.Cause(p.s.ctx)
+	case o.err != nil:
 		p.abandon()
-		return false, err
+		return false, o.err
 	}
-	if r.Succeeded {
-		p.rev = r.Revision
+	if o.Succeeded {
+		p.rev = o.Revision
 	}
-	return r.Succeeded, nil
+	return o.Succeeded, nil
 }
 
 // wait returns when the place is at the head and, by a read of that moment, still there.
@@ -245,18 +278,12 @@ func (p *place) leave(ctx context.Context) error {
 	return nil
 }
 
-// abandon sees to it that the key goes, though whoever wanted it has gone already: in the
-// background, until it is done or the session is over, and the lease with it. A put that is still
-// under way does not come after: what its proposer no longer waits for is not applied once a later
-// proposal was.
-func (p *place) abandon() {
-	p.s.mu.Lock()
-	defer p.s.mu.Unlock()
-	if p.s.ctx.Err() != nil {
-		return
-	}
-	p.s.ending.Go(func() { _, _ = p.s.n.Delete(p.s.ctx, p.key) }) // it ends with success or the session
-}
+// abandon sees to it that the key goes, though whoever wanted it has gone already.
+func (p *place) abandon() { p.s.background(p.remove) }
+
+// remove deletes the key, and returns when that is done or the session is over, and the lease with
+// it.
+func (p *place) remove() { _, _ = p.s.n.Delete(p.s.ctx, p.key) }
 
 // A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
 // was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,
@@ -377,7 +404,8 @@ func (m *Mutex) Guard() Cmp {
 
 // Do locks, runs fn with a context that ends with ctx or with the session and with the fencing
 // token, and unlocks, whatever fn did. It returns fn's error, joined with ErrSessionExpired if the
-// session ended meanwhile.
+// session ended meanwhile. When ctx has ended and no quorum answers, it does not wait for the lock to
+// be free: that goes on in the background for as long as the session lasts.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
 	if err := m.Lock(ctx); err != nil {
 		return err
@@ -386,7 +414,7 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	err := func() error {
 		defer cancel(nil)
 		// The lock goes even if fn panics, and though ctx has ended.
-		defer m.release()
+		defer settle(ctx, m.release)
 		return fn(inner, m.Token())
 	}()
 	if lost := m.s.alive(); lost != nil {
@@ -395,9 +423,32 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	return err
 }
 
-// release unlocks in the background's time: for as long as the session lasts.
+// release unlocks, and returns when that is done or the session is over.
 func (m *Mutex) release() {
 	if p := m.place(); p != nil && m.Unlock(m.s.ctx) != nil {
 		p.abandon()
+	}
+}
+
+// settleTime is how long a call whose ctx has ended waits for what it leaves behind.
+const settleTime = 5 * time.Millisecond
+
+// settle runs fn and waits for it as long as ctx lasts, and a moment more: then fn goes on alone.
+func settle(ctx context.Context, fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
+	}
+	moment := time.NewTimer(settleTime)
+	defer moment.Stop()
+	select {
+	case <-done:
+	case <-moment.C:
 	}
 }

@@ -178,6 +178,49 @@ func TestMutexCalls(t *testing.T) {
 	})
 }
 
+// What is left behind goes on in the background: it needs a quorum, the caller does not.
+func TestRecipesReturnWhenTheirContextEnds(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		ctx, cancel := context.WithCancel(t.Context())
+		holding := make(chan struct{}, 2)
+		ended := make(chan time.Time, 3)
+		hold := func(ctx context.Context, _ int64) error {
+			holding <- struct{}{}
+			<-ctx.Done()
+			return nil
+		}
+		run := func(call func() error) {
+			if err := call(); !errors.Is(err, context.Canceled) && err != nil {
+				t.Error(err)
+			}
+			ended <- time.Now()
+		}
+		s := session(t, n, coterie.WithTTL(time.Hour))
+		m, waiter := coterie.NewMutex(s, "lock"), coterie.NewMutex(s, "lock")
+		go run(func() error { return m.Do(ctx, hold) })
+		go run(func() error { return coterie.RunAsLeader(ctx, n, "election", "a", hold, coterie.WithTTL(time.Hour)) })
+		<-holding
+		<-holding
+		go run(func() error { return waiter.Lock(ctx) })
+		time.Sleep(time.Minute)
+		c.Pause(c.Index(n))
+		time.Sleep(time.Minute)
+		begin := time.Now()
+		cancel()
+		for range 3 {
+			require.LessOrEqual(t, (<-ended).Sub(begin), 10*time.Millisecond)
+		}
+		c.Heal()
+		for _, prefix := range []string{"lock", "election"} {
+			for kvs := get(t, n, prefix, coterie.WithPrefix()).KVs; len(kvs) > 0; kvs = get(t, n, prefix, coterie.WithPrefix()).KVs {
+				time.Sleep(time.Second) // the test ends in virtual time that is less than the lease's
+			}
+		}
+		require.Less(t, time.Since(begin), time.Minute)
+	})
+}
+
 // K1: a holder that was stopped, and does not know that another holds the lock, cannot write.
 func TestK1_AStaleHolderIsRefused(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

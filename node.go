@@ -309,23 +309,33 @@ func (n *Node) applied(v *state.View, e *effects) {
 		n.net.Committed(lead.Term, v.Index)
 	}
 	n.proposer.answered(e.answers)
-	if rev := v.KV.Revision(); rev > old.KV.Revision() {
-		var changes []watch.Change
-		v.KV.Changes(old.KV.Revision()+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
-			for _, kv := range kvs {
-				changes = append(changes, watch.Change{Rev: rev, Key: kv.Key})
-			}
-			return true
-		})
-		n.hub.Notify(changes)
-		n.told.Store(rev)
-	}
+	n.tell(v, old.KV.Revision())
 	if lead.Self {
 		n.history.applied(v)
 	}
 	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
 		poke(n.snapshot)
 	}
+}
+
+// tell tells the watches of the revisions after one. A watch that comes while this runs looks at the
+// view, which is published already.
+func (n *Node) tell(v *state.View, after int64) {
+	rev := v.KV.Revision()
+	if rev == after {
+		return
+	}
+	if n.hub.Len() > 0 {
+		var changes []watch.Change
+		v.KV.Changes(after+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
+			for _, kv := range kvs {
+				changes = append(changes, watch.Change{Rev: rev, Key: kv.Key})
+			}
+			return true
+		})
+		n.hub.Notify(changes)
+	}
+	n.told.Store(rev)
 }
 
 // restored is the applier: a snapshot has taken the place of the state.
@@ -400,13 +410,18 @@ func (n *Node) followLeadership() {
 			}
 			if !lead.Self {
 				n.leases.demote()
-			} else if lead.Term != old.Term || !old.Self {
-				n.raft.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 			}
 			n.leaders.broadcast()
 		}
+		var again <-chan time.Time
+		if lead := n.leadership(); lead.Self && n.view().Term != lead.Term {
+			// Raft may drop it, as while it hands leadership over. To repeat it does no harm.
+			n.raft.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+			again = time.After(n.cfg.ElectionTimeout)
+		}
 		select {
 		case <-n.raft.observations:
+		case <-again:
 		case <-n.ctx.Done(): // after the hand-over
 			return
 		}

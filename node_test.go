@@ -169,6 +169,24 @@ func TestCloseFromAnyState(t *testing.T) {
 	})
 }
 
+func TestCloseWhileASnapshotIsTaken(t *testing.T) {
+	cfg := coterie.Config{Dir: t.TempDir(), SnapshotEntries: 2}
+	value := strings.Repeat("x", 100_000)
+	for i := range 20 {
+		n, err := coterie.Open(t.Context(), cfg)
+		require.NoError(t, err)
+		for j := range i % 5 {
+			put(t, n, fmt.Sprint(i, " ", j), value)
+		}
+		require.NoError(t, n.Close())
+	}
+	n, err := coterie.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.EqualValues(t, 40, get(t, n, "", coterie.WithPrefix(), coterie.WithCountOnly()).Count)
+	require.NoError(t, n.Check(t.Context()))
+	require.NoError(t, n.Close())
+}
+
 func TestHundredNodesInOneProcess(t *testing.T) {
 	before := runtime.NumGoroutine()
 	var nodes []*coterie.Node

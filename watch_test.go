@@ -60,15 +60,60 @@ func TestT14_EventsOfDeletions(t *testing.T) {
 	del(t, n, "k")
 	e := next(t, watch).Events[0]
 	require.True(t, e.IsCreate())
-	require.Nil(t, e.PrevKV, "T41: none for a create")
 	e = next(t, watch).Events[0]
 	require.True(t, e.IsModify())
-	require.Equal(t, "1", e.PrevKV.Value)
-	require.Equal(t, l.ID, e.PrevKV.Lease)
 	e = next(t, watch).Events[0]
 	require.Equal(t, coterie.EventDelete, e.Type)
 	require.Equal(t, coterie.KeyValue{Key: "k", ModRevision: 4}, e.KV)
-	require.Equal(t, "2", e.PrevKV.Value)
+}
+
+func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
+	n := open(t)
+	l, err := n.Grant(t.Context(), time.Minute)
+	require.NoError(t, err)
+	put(t, n, "k", "1", coterie.WithLease(l.ID))
+	put(t, n, "k", "2")
+	del(t, n, "k")
+	put(t, n, "k", "3")
+	watch := n.WatchChan(t.Context(), "k", coterie.WithRev(2), coterie.WithPrevKV())
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "none for a create")
+	require.Equal(t, &coterie.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 2, Version: 1, Lease: l.ID},
+		next(t, watch).Events[0].PrevKV)
+	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value, "a deletion has one")
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor for a key that was deleted and created again")
+
+	require.NoError(t, n.Compact(t.Context(), 3))
+	watch = n.WatchChan(t.Context(), "k", coterie.WithRev(3), coterie.WithPrevKV())
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor where the revision before is compacted")
+	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value)
+}
+
+// Unlike etcd, a watch that catches up is sent each revision by itself. What holds there holds here:
+// a watch from the revision after the last that was seen goes on without a gap or a repetition.
+func TestT40_AWatchIsResumedAfterTheLastRevisionSeen(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		for i := range 3000 {
+			put(t, n, "k", fmt.Sprint(i))
+		}
+		seen := int64(1)
+		for seen < 3001 {
+			for r, err := range n.Watch(t.Context(), "k", coterie.WithRev(seen+1)) {
+				require.NoError(t, err)
+				require.Equal(t, seen+1, r.Revision)
+				require.Len(t, r.Events, 1)
+				if seen = r.Revision; seen%700 == 0 || seen == 3001 {
+					break
+				}
+			}
+		}
+		watch := n.WatchChan(t.Context(), "k", coterie.WithProgressNotify())
+		put(t, n, "other", "v")
+		progress := next(t, watch)
+		require.Empty(t, progress.Events)
+		put(t, n, "k", "after")
+		resumed := n.WatchChan(t.Context(), "k", coterie.WithRev(progress.Revision+1))
+		require.Equal(t, "3003: PUT k=after", show(next(t, resumed)))
+	})
 }
 
 func TestT33_AWatchIsPinnedWhenItIsMade(t *testing.T) {
@@ -111,10 +156,8 @@ func TestT10_T35_WatchAtTheCompaction(t *testing.T) {
 	del(t, n, "k")      // revision 3
 	put(t, n, "x", "1") // revision 4
 	require.NoError(t, n.Compact(t.Context(), 3))
-	watch := n.WatchChan(t.Context(), "k", coterie.WithRev(3), coterie.WithPrevKV())
-	r := next(t, watch)
-	require.Equal(t, "3: DELETE k=", show(r), "a deletion at the compact revision is seen")
-	require.Nil(t, r.Events[0].PrevKV, "T41: its previous revision is compacted")
+	watch := n.WatchChan(t.Context(), "k", coterie.WithRev(3))
+	require.Equal(t, "3: DELETE k=", show(next(t, watch)), "a deletion at the compact revision is seen")
 	for _, opt := range []coterie.WatchOption{coterie.WithRev(2), coterie.WithRev(1)} {
 		for _, err := range n.Watch(t.Context(), "", opt, coterie.WithPrefix()) {
 			var compacted *coterie.CompactedError

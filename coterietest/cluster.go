@@ -20,6 +20,7 @@ package coterietest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime/pprof"
 	"strings"
 	"sync/atomic"
@@ -90,7 +91,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		opt(&c.opts)
 	}
 	if c.opts.seed == 0 {
-		c.opts.seed = uint64(time.Now().UnixNano())
+		c.opts.seed = rand.Uint64() // not the clock: in a bubble it always begins at the same time
 	}
 	if !c.opts.tcp {
 		t.Logf("coterietest: seed %d", c.opts.seed)

@@ -168,7 +168,9 @@ func (t *Transport) Elect() {
 
 // AppendEntries sends entries to a follower, as several appends where they are many, or a
 // heartbeat. Neither args nor its entries are changed.
-func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
+	args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
+) error {
 	part := *args
 	for rest := args.Entries; ; {
 		n, size := fitting(rest)
@@ -200,7 +202,9 @@ func fitting(entries []*raft.Log) (n, size int) {
 }
 
 // append sends one append and keeps the books on it.
-func (t *Transport) append(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, size int, resp *raft.AppendEntriesResponse) error {
+func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
+	req *raft.AppendEntriesRequest, size int, resp *raft.AppendEntriesResponse,
+) error {
 	mark := t.sending(id, target, req)
 	limit := t.cfg.Timeout
 	if len(req.Entries) > 0 {
@@ -214,27 +218,35 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress, req *raf
 }
 
 // RequestVote asks a member for its vote.
-func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
+	args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse,
+) error {
 	return t.quick(id, target, methodVote,
 		func(b []byte) []byte { return encodeVote(b, args) },
 		func(b []byte) error { return decodeVoteResponse(b, resp) })
 }
 
 // RequestPreVote asks a member whether it would vote.
-func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
+	args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse,
+) error {
 	return t.quick(id, target, methodPreVote,
 		func(b []byte) []byte { return encodePreVote(b, args) },
 		func(b []byte) error { return decodePreVoteResponse(b, resp) })
 }
 
 // TimeoutNow makes a member stand for election at once.
-func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
+	args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse,
+) error {
 	return t.quick(id, target, methodTimeoutNow,
 		func(b []byte) []byte { return encodeTimeoutNow(b, args) },
 		func(b []byte) error { return decodeTimeoutNowResponse(b, resp) })
 }
 
-func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte, encode func([]byte) []byte, decode func([]byte) error) error {
+func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte,
+	encode func([]byte) []byte, decode func([]byte) error,
+) error {
 	err := t.call(id, target, t.cfg.Timeout, method, encode, decode)
 	if err == nil {
 		t.contact(id)
@@ -243,7 +255,9 @@ func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method by
 }
 
 // call sends a request and decodes its reply, within limit.
-func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time.Duration, method byte, encode func([]byte) []byte, decode func([]byte) error) error {
+func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time.Duration, method byte,
+	encode func([]byte) []byte, decode func([]byte) error,
+) error {
 	ctx, cancel := context.WithTimeout(t.ctx, limit)
 	defer cancel()
 	for {
@@ -298,7 +312,9 @@ func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
 
 // InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as
 // the peer makes progress.
-func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
+	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
+) error {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
 	limit := patience*t.cfg.Timeout + rpc.Transfer(chunkBytes)

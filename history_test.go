@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+// Histories of clients on all nodes, while nodes are cut off, paused, crashed and restarted, are
+// linearizable, and watches see what was acknowledged: every change once, in order.
+func TestHistories(t *testing.T) {
+	seeds := make([]uint64, 20)
+	if testing.Short() {
+		seeds = seeds[:2]
+	}
+	for i := range seeds {
+		seeds[i] = rand.Uint64()
+	}
+	if given := os.Getenv("COTERIE_SEED"); given != "" { // a seed that failed
+		seed, err := strconv.ParseUint(given, 10, 64)
+		require.NoError(t, err)
+		seeds = []uint64{seed, seed} // with either size
+	}
+	for i, seed := range seeds {
+		size := 3 + 2*(i%2)
+		t.Run(fmt.Sprintf("%d nodes, seed %d", size, seed), func(t *testing.T) {
+			var h history
+			coterietest.Run(t, size, func(t *testing.T, c *coterietest.Cluster) {
+				h.record(t, c, rand.New(rand.NewPCG(seed, 0)))
+			}, coterietest.WithSeed(seed), coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 50 }))
+			h.check(t)
+		})
+	}
+}
+
+// An action is what a client asks for: a read, a put, a deletion, or a put on the condition that the
+// key has a value.
+type action struct {
+	kind     actionKind
+	key      string
+	val, was string // "" is a missing key
+}
+
+type actionKind string
+
+const (
+	doGet    actionKind = "get"
+	doPut    actionKind = "put"
+	doDelete actionKind = "delete"
+	doSwap   actionKind = "swap"
+)
+
+// An observation is what came of it.
+type observation struct {
+	val     string
+	swapped bool
+	open    bool  // the outcome is unknown
+	rev     int64 // of a write
+}
+
+// A history is what the clients of a cluster did and saw.
+type history struct {
+	clock atomic.Int64 // counts calls and returns: in virtual time many happen at one moment
+	mu    sync.Mutex
+	ops   []porcupine.Operation
+}
+
+// record runs clients and faults for half a minute, and then a watch of everything that happened.
+func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand) {
+	const clients, keys, span = 6, 4, 30 * time.Second
+	size := len(c.Nodes())
+	nodes := make([]atomic.Pointer[coterie.Node], size)
+	for i := range nodes {
+		nodes[i].Store(c.Node(i))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), span)
+	defer cancel()
+	var running sync.WaitGroup
+	for client := range clients {
+		random := rand.New(rand.NewPCG(random.Uint64(), 0))
+		running.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				a := action{key: fmt.Sprint("k", random.IntN(keys)), val: fmt.Sprintf("%d.%d", client, i)}
+				a.kind = []actionKind{doGet, doGet, doPut, doPut, doDelete, doSwap, doSwap}[random.IntN(7)]
+				h.run(ctx, client, nodes[random.IntN(size)].Load(), a)
+				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
+		i, j := random.IntN(size), random.IntN(size)
+		switch random.IntN(6) {
+		case 0:
+			c.Pause(i)
+		case 1:
+			c.Block(i, (i+1)%size)
+		case 2:
+			c.Delay(i, j, time.Duration(random.IntN(500))*time.Millisecond)
+		case 3:
+			c.Drop(i, j, 0.05)
+		case 4:
+			c.Crash(i)
+			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+			c.Restart(i)
+			nodes[i].Store(c.Node(i))
+		default:
+			c.Heal()
+		}
+	}
+	running.Wait()
+	c.Heal()
+	sameState(t, c)
+	h.watch(t, c)
+}
+
+// run runs an action on a node and writes down what came of it, unless it surely did nothing.
+func (h *history) run(ctx context.Context, client int, n *coterie.Node, a action) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if a.kind == doSwap {
+		r, err := n.Get(ctx, a.key, coterie.WithSerializable())
+		if err != nil {
+			return
+		}
+		if len(r.KVs) > 0 {
+			a.was = r.KVs[0].Value
+		}
+	}
+	call := h.clock.Add(1)
+	o, err := a.do(ctx, n)
+	done := h.clock.Add(1)
+	if err != nil {
+		if !errors.Is(err, coterie.ErrMaybeApplied) {
+			return
+		}
+		o.open, done = true, math.MaxInt64
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{ClientId: client, Input: a, Call: call, Output: o, Return: done})
+}
+
+func (a action) do(ctx context.Context, n *coterie.Node) (o observation, err error) {
+	switch a.kind {
+	case doGet:
+		r, err := n.Get(ctx, a.key)
+		if err == nil && len(r.KVs) > 0 {
+			o.val = r.KVs[0].Value
+		}
+		return o, err
+	case doPut:
+		r, err := n.Put(ctx, a.key, a.val)
+		if err == nil {
+			o.rev = r.Revision
+		}
+		return o, err
+	case doDelete:
+		r, err := n.Delete(ctx, a.key)
+		if err == nil && r.Deleted > 0 {
+			o.rev = r.Revision
+		}
+		return o, err
+	}
+	condition := coterie.Compare(coterie.Value(a.key), "=", a.was)
+	if a.was == "" {
+		condition = coterie.Compare(coterie.Version(a.key), "=", 0)
+	}
+	r, err := n.Txn(ctx).If(condition).Then(coterie.OpPut(a.key, a.val)).Commit()
+	if err == nil && r.Succeeded {
+		o.swapped, o.rev = true, r.Revision
+	}
+	return o, err
+}
+
+// watch has every node tell all that happened: the same on each, and at its revision what was
+// acknowledged with it.
+func (h *history) watch(t *testing.T, c *coterietest.Cluster) {
+	last := get(t, c.Leader(), "any").Revision
+	events := map[int64]coterie.Event{}
+	for i, n := range c.Nodes() {
+		seen := int64(1)
+		for r, err := range n.Watch(t.Context(), "", coterie.WithPrefix(), coterie.WithRev(2)) {
+			require.NoError(t, err)
+			require.Equal(t, seen+1, r.Revision)
+			require.Len(t, r.Events, 1)
+			if i == 0 {
+				events[r.Revision] = r.Events[0]
+			}
+			require.Equal(t, events[r.Revision], r.Events[0])
+			if seen = r.Revision; seen == last {
+				break
+			}
+		}
+	}
+	for _, op := range h.ops {
+		a, o := op.Input.(action), op.Output.(observation)
+		if o.rev == 0 {
+			continue
+		}
+		e := events[o.rev]
+		require.Equal(t, a.key, e.KV.Key)
+		require.Equal(t, a.kind == doDelete, e.Type == coterie.EventDelete)
+		if e.Type == coterie.EventPut {
+			require.Equal(t, a.val, e.KV.Value)
+		}
+	}
+}
+
+// check asks for an order of the operations that explains all that was seen.
+func (h *history) check(t *testing.T) {
+	model := porcupine.Model{
+		Partition: func(all []porcupine.Operation) [][]porcupine.Operation {
+			keys := map[string][]porcupine.Operation{}
+			for _, op := range all {
+				key := op.Input.(action).key
+				keys[key] = append(keys[key], op)
+			}
+			var parts [][]porcupine.Operation
+			for _, part := range keys {
+				parts = append(parts, part)
+			}
+			return parts
+		},
+		Init: func() any { return "" },
+		Step: func(state, input, output any) (bool, any) {
+			now, a, o := state.(string), input.(action), output.(observation)
+			switch a.kind {
+			case doGet:
+				return o.val == now, now
+			case doPut:
+				return true, a.val
+			case doDelete:
+				return o.open || (o.rev > 0) == (now != ""), ""
+			}
+			if now != a.was {
+				return o.open || !o.swapped, now
+			}
+			return o.open || o.swapped, a.val
+		},
+	}
+	open := 0
+	for _, op := range h.ops {
+		if op.Output.(observation).open {
+			open++
+		}
+	}
+	t.Logf("%d operations, the outcome of %d unknown", len(h.ops), open)
+	require.NotEmpty(t, h.ops)
+	require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(model, h.ops, time.Minute))
+}
