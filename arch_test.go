@@ -93,7 +93,7 @@ var importRules = []struct {
 		"what is replicated is a function of the log",
 		func(s source) bool {
 			return !s.test() && (s.path == "fsm.go" || in(s, "internal/wire") || in(s, "internal/mvcc") || in(s, "internal/command") ||
-				in(s, "internal/state"))
+				in(s, "internal/state") || in(s, "internal/model"))
 		},
 		func(p string) bool {
 			return slices.Contains([]string{"time", "math/rand", "math/rand/v2", "crypto/rand", "os", "net", "log", "log/slog"}, p)

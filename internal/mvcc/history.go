@@ -20,8 +20,11 @@ type chunk [chunkSize]entry
 type entry struct {
 	one  *KeyValue // if it is a single change
 	many []*KeyValue
-	// superseded is how many bytes of versions its changes superseded: what compacting to it frees.
+	// What compacting to it frees: the bytes of older versions that its changes superseded.
 	superseded int64
+	// What only compacting beyond it frees, for its own changes are seen until then: the bytes of
+	// its tombstones, and of versions that it made and superseded.
+	own int64
 }
 
 func (e *entry) changes() []*KeyValue {

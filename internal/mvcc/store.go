@@ -37,7 +37,11 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 		prev = r.cur
 		kv.Key = prev.Key // share its memory
 		s.superseded += prev.bytes()
-		s.open.superseded += prev.bytes()
+		if prev.ModRevision > s.revision {
+			s.open.own += prev.bytes()
+		} else {
+			s.open.superseded += prev.bytes()
+		}
 		if kv.Deleted() {
 			s.live.Delete(r)
 			s.dead.Set(r.with(kv))
@@ -55,7 +59,7 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 	}
 	if kv.Deleted() {
 		s.superseded += kv.bytes()
-		s.open.superseded += kv.bytes()
+		s.open.own += kv.bytes()
 	}
 	s.open.add(kv)
 	return prev
@@ -211,7 +215,7 @@ func (l *Loader) Add(kv *KeyValue) error {
 		s.bytes += kv.bytes()
 		s.superseded += kv.bytes()
 		s.dead.Set(&record{cur: kv})
-		s.open.superseded += kv.bytes()
+		s.open.own += kv.bytes()
 		s.open.add(kv)
 		return nil
 	case !kv.Deleted() && prev != nil && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision):

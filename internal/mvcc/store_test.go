@@ -1,200 +1,201 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package mvcc
+package mvcc_test
 
 import (
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/model"
+	"github.com/coterie-kv/coterie/internal/model/modeltest"
+	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-var seed = flag.Uint64("seed", 0, "seed of the random tests; 0 draws one")
-
-func random(t *testing.T) *rand.Rand {
-	s := *seed
-	if s == 0 {
-		s = uint64(time.Now().UnixNano())
-	}
-	t.Logf("-seed=%d", s)
-	return rand.New(rand.NewPCG(s, 0))
+// A run is a store and a model to which the same is done.
+type run struct {
+	*testing.T
+	*rand.Rand
+	store  *mvcc.Store
+	model  *model.Model
+	hashes map[int64]uint64 // of the store at each revision, when it was the newest
+	taken  []snapshot
 }
 
-// A naive store: all versions ever, in a list.
-type naive struct {
-	versions []KeyValue
-	rev      int64
-	compact  int64
+// A snapshot is a view with what it has to show for good.
+type snapshot struct {
+	view  *mvcc.View
+	model *model.Model
 }
 
-func (m *naive) at(key string, rev int64) *KeyValue {
-	for i := len(m.versions) - 1; i >= 0; i-- {
-		if v := &m.versions[i]; v.Key == key && v.ModRevision <= rev {
-			return v
-		}
-	}
-	return nil
-}
-
-func (m *naive) scan(key, end string, rev int64) (out []KeyValue) {
-	seen := map[string]bool{}
-	for _, v := range m.versions {
-		if !seen[v.Key] && Contains(key, end, v.Key) {
-			seen[v.Key] = true
-			if kv := m.at(v.Key, rev); kv != nil && !kv.Deleted() {
-				out = append(out, *kv)
+// A store agrees with the model in everything that can be seen of it.
+func TestTheStoreAgreesWithTheModel(t *testing.T) {
+	r := modeltest.Random(t)
+	for range modeltest.Few(15) {
+		s := &run{T: t, Rand: r, store: mvcc.New(), model: model.New()}
+		s.hashes = map[int64]uint64{1: s.store.Hash(0)}
+		// What compaction and a reload leave is worth reading only if neither is too frequent.
+		compactions, reloads := 10+r.IntN(200), 50+r.IntN(200)
+		for range 1000 {
+			s.commit()
+			if r.IntN(compactions) == 0 {
+				s.compact()
 			}
-		}
-	}
-	slices.SortFunc(out, func(a, b KeyValue) int {
-		if a.Key < b.Key {
-			return -1
-		}
-		return 1
-	})
-	return out
-}
-
-func collect(v *View, key, end string, rev int64) (out []KeyValue) {
-	v.Ascend(key, end, rev, func(kv *KeyValue) bool { out = append(out, *kv); return true })
-	return out
-}
-
-func compare(t *testing.T, v *View, m *naive, r *rand.Rand) {
-	t.Helper()
-	require.NoError(t, v.Check())
-	low := max(m.compact, 1)
-	for range 4 {
-		rev := low + r.Int64N(m.rev-low+1)
-		key, end := someRange(r)
-		require.Equal(t, m.scan(key, end, rev), collect(v, key, end, rev), "range %q %q at %d", key, end, rev)
-		require.Len(t, m.scan(key, end, m.rev), v.Count(key, end))
-		k := someKey(r)
-		var want, got *KeyValue
-		if kv := m.at(k, rev); kv != nil && !kv.Deleted() {
-			want = kv
-		}
-		if kv := v.Get(k, rev); kv != nil {
-			got = kv
-		}
-		require.Equal(t, want, got)
-		want, got = nil, nil
-		for i := range m.versions {
-			if kv := &m.versions[i]; kv.Key == k && kv.ModRevision > rev {
-				want = kv
-				break
+			if r.IntN(reloads) == 0 {
+				s.reload()
 			}
-		}
-		if kv := v.Next(k, rev); kv != nil {
-			got = kv
-		}
-		require.Equal(t, want, got, "next of %q after %d", k, rev)
-	}
-	var want, got []KeyValue
-	for _, kv := range m.versions {
-		if kv.ModRevision >= m.compact {
-			want = append(want, kv)
-		}
-	}
-	v.Changes(0, m.rev, func(_ int64, changes []*KeyValue) bool {
-		for _, kv := range changes {
-			got = append(got, *kv)
-		}
-		return true
-	})
-	require.Equal(t, want, got)
-}
-
-func someKey(r *rand.Rand) string { return fmt.Sprintf("k%02d", r.IntN(40)) }
-
-func someRange(r *rand.Rand) (string, string) {
-	switch r.IntN(4) {
-	case 0:
-		return someKey(r), ""
-	case 1:
-		return someKey(r), fromKey
-	}
-	return someKey(r), someKey(r)
-}
-
-func TestAgainstNaive(t *testing.T) {
-	r := random(t)
-	s, m := New(), &naive{rev: 1, compact: -1}
-	type kept struct {
-		v *View
-		m naive
-	}
-	var old []kept
-	for step := range 3000 {
-		for range 1 + r.IntN(3) {
-			if r.IntN(3) > 0 {
-				k := someKey(r)
-				kv := KeyValue{Key: k, Value: fmt.Sprint(step), CreateRevision: m.rev + 1, ModRevision: m.rev + 1, Version: 1, Lease: r.Int64N(2)}
-				if prev := m.at(k, m.rev+1); prev != nil && !prev.Deleted() {
-					kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
-				}
-				s.Put(k, kv.Value, kv.Lease)
-				m.versions = append(m.versions, kv)
-				continue
+			if r.IntN(20) == 0 {
+				modeltest.Compare(t, r, s.model, s.store.View())
+				s.compareHash()
+				s.checkTarget()
 			}
-			key, end := someRange(r)
-			gone := m.scan(key, end, m.rev+1)
-			require.Len(t, s.Delete(key, end), len(gone))
-			for _, kv := range gone {
-				m.versions = append(m.versions, KeyValue{Key: kv.Key, ModRevision: m.rev + 1})
-			}
+			s.view()
 		}
-		if _, changed := s.Commit(); changed {
-			m.rev++
+		for _, old := range s.taken {
+			modeltest.Compare(t, r, old.model, old.view)
 		}
-		require.Equal(t, m.rev, s.Revision())
-		if r.IntN(50) == 0 && m.rev > max(m.compact, 1) {
-			m.compact = max(m.compact, 1) + r.Int64N(m.rev-max(m.compact, 1)) + 1
-			require.NoError(t, s.Compact(m.compact))
-			require.ErrorIs(t, s.Compact(m.compact), ErrCompacted)
-		}
-		require.ErrorIs(t, s.Compact(m.rev+1), ErrFuture)
-		if r.IntN(20) == 0 {
-			compare(t, s.View(), m, r)
-		}
-		if r.IntN(200) == 0 {
-			old = append(old, kept{s.View(), naive{slices.Clone(m.versions), m.rev, m.compact}})
-		}
-		if r.IntN(100) == 0 {
-			again := reload(t, s.View())
-			compare(t, again.View(), m, r)
-			require.Equal(t, s.Bytes(), again.Bytes())
-			require.Equal(t, s.Superseded(), again.Superseded())
-			require.Equal(t, s.Hash(0), again.Hash(0))
-			if r.IntN(2) == 0 {
-				s = again
-			}
-		}
-	}
-	for _, k := range old {
-		compare(t, k.v, &k.m, r)
 	}
 }
 
-func reload(t *testing.T, v *View) *Store {
-	l := NewLoader(v.Revision(), v.CompactRevision())
-	v.Base(func(kv *KeyValue) bool {
+// commit makes a revision, or none, of some changes.
+func (s *run) commit() {
+	for range s.IntN(4) {
+		s.change()
+		if s.IntN(8) == 0 {
+			modeltest.CompareReads(s, s.Rand, s.model, s.store)
+		}
+	}
+	pending := s.model.Pending()
+	require.Equal(s, pending, s.store.Pending())
+	s.model.Commit()
+	rev, changed := s.store.Commit()
+	require.Equal(s, s.model.Revision(), rev)
+	require.Equal(s, pending, changed)
+	s.hashes[rev] = s.store.Hash(0)
+}
+
+func (s *run) change() {
+	if s.IntN(3) > 0 {
+		key, value, lease := modeltest.Key(s.Rand), strings.Repeat("v", s.IntN(100)), s.Int64N(3)
+		want := s.model.Put(key, value, lease)
+		prev, now := s.store.Put(key, value, lease)
+		require.Equal(s, want, prev)
+		require.Equal(s, s.model.Get(key, 0), now)
+		return
+	}
+	key, end := modeltest.Range(s.Rand)
+	if s.IntN(4) > 0 {
+		end = "" // else there is seldom anything
+	}
+	require.Equal(s, s.model.Delete(key, end), s.store.Delete(key, end))
+}
+
+func (s *run) compact() {
+	rev := modeltest.Revision(s.Rand, s.model)
+	before := s.store.Superseded()
+	code := s.model.Compact(rev)
+	want := map[command.Code]error{command.Compacted: mvcc.ErrCompacted, command.FutureRevision: mvcc.ErrFuture}[code]
+	require.Equal(s, want, s.store.Compact(rev), "compaction to %d", rev)
+	require.LessOrEqual(s, s.store.Superseded(), before)
+	modeltest.Compare(s, s.Rand, s.model, s.store.View())
+}
+
+// reload goes on with a store that was made of what a view shows, for which there is no difference.
+func (s *run) reload() {
+	v := s.store.View()
+	l := mvcc.NewLoader(v.Revision(), v.CompactRevision())
+	add := func(kv *mvcc.KeyValue) bool {
 		c := *kv
-		require.NoError(t, l.Add(&c))
+		require.NoError(s, l.Add(&c))
 		return true
-	})
-	v.Changes(0, v.Revision(), func(_ int64, changes []*KeyValue) bool {
+	}
+	v.Base(add)
+	v.Changes(0, v.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
 		for _, kv := range changes {
-			c := *kv
-			require.NoError(t, l.Add(&c))
+			add(kv)
 		}
 		return true
 	})
-	s, err := l.Store()
-	require.NoError(t, err)
-	return s
+	again, err := l.Store()
+	require.NoError(s, err)
+	require.Equal(s, v.Hash(0), again.Hash(0))
+	modeltest.Compare(s, s.Rand, s.model, again.View())
+	s.store = again
+}
+
+// compareHash compares the hash of a revision with what it was before anything was compacted.
+func (s *run) compareHash() {
+	rev := modeltest.Revision(s.Rand, s.model)
+	if rev > 0 && s.store.CheckRevision(rev) == nil {
+		require.Equal(s, s.hashes[rev], s.store.Hash(rev), "revision %d", rev)
+	}
+}
+
+// view takes a view at times, and looks at one that was taken.
+func (s *run) view() {
+	switch s.IntN(50) {
+	case 0:
+		taken := snapshot{s.store.View(), s.model.Clone()}
+		if len(s.taken) < 5 {
+			s.taken = append(s.taken, taken)
+		} else {
+			s.taken[s.IntN(len(s.taken))] = taken
+		}
+	case 1:
+		if len(s.taken) > 0 {
+			old := s.taken[s.IntN(len(s.taken))]
+			modeltest.Compare(s, s.Rand, old.model, old.view)
+		}
+	}
+}
+
+// checkTarget makes sure that a bound's compaction is the lowest that brings history within it.
+func (s *run) checkTarget() {
+	revisions, bytes := s.Int64N(50)-5, s.Int64N(10_000)-1000
+	exceeded := func(m *model.Model) bool {
+		_, superseded := modeltest.Bytes(m)
+		// No revision before 2 has changes.
+		return revisions >= 0 && m.Revision()-max(m.CompactRevision(), 2) > revisions || bytes >= 0 && superseded > bytes
+	}
+	compacted := func(rev int64) *model.Model {
+		m := s.model.Clone()
+		m.Compact(rev) // to what is compacted already it does nothing
+		return m
+	}
+	bounds := fmt.Sprintf("%d revisions, %d bytes", revisions, bytes)
+	target := s.store.CompactTarget(revisions, bytes)
+	if target == 0 {
+		require.True(s, !exceeded(s.model) || s.store.CompactRevision() == s.store.Revision(), bounds)
+		return
+	}
+	require.Greater(s, target, s.store.CompactRevision(), bounds)
+	require.True(s, exceeded(compacted(target-1)), bounds)
+	require.True(s, !exceeded(compacted(target)) || target == s.store.Revision(), bounds)
+}
+
+// A bound of bytes counts what compaction leaves, tombstones of its own revision too, and nothing
+// that an earlier one has freed.
+func TestCompactTargetCountsWhatIsLeft(t *testing.T) {
+	s := mvcc.New()
+	do := func(change func()) {
+		change()
+		s.Commit()
+	}
+	put := func(size int) func() { return func() { s.Put("k", strings.Repeat("v", size), 0) } }
+	do(put(10_000)) // revision 2
+	do(func() { s.Delete("k", "") })
+	do(put(1))
+	require.EqualValues(t, 4, s.CompactTarget(-1, 0), "revision 3 would leave its tombstone")
+	require.EqualValues(t, 3, s.CompactTarget(-1, 1000))
+
+	require.NoError(t, s.Compact(3))
+	for range 10 {
+		do(put(1000)) // to revision 14
+	}
+	require.Less(t, s.Superseded(), int64(12_000))
+	require.EqualValues(t, 10, s.CompactTarget(-1, 5000), "the first value was freed and counts no more")
 }

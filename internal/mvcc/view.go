@@ -174,9 +174,14 @@ func (v *View) CompactTarget(revisions, bytes int64) int64 {
 		left := v.superseded
 		rev := v.history.first
 		for ; rev <= v.history.last(); rev++ {
-			if left -= v.history.at(rev).superseded; left <= bytes {
+			e := v.history.at(rev)
+			if rev > v.compacted { // else it is freed already
+				left -= e.superseded
+			}
+			if left <= bytes {
 				break
 			}
+			left -= e.own
 		}
 		target = max(target, min(rev, v.revision))
 	}

@@ -3,15 +3,16 @@
 package state
 
 import (
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/model/modeltest"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
@@ -19,6 +20,7 @@ import (
 type generator struct {
 	*rand.Rand
 	index, term uint64
+	newest      int64             // about the newest revision; 0 if nobody knows
 	proposers   map[uint64]uint64 // the newest sequence of each
 	ids         []uint64
 }
@@ -27,58 +29,70 @@ func newGenerator(seed uint64) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, 1)), term: 1, proposers: map[uint64]uint64{}}
 }
 
-func (g *generator) key() string { return fmt.Sprintf("k%02d", g.IntN(30)) }
-
 // bounds returns a key, and mostly no end.
 func (g *generator) bounds() (key, end string) {
-	switch g.IntN(8) {
-	case 0:
-		return g.key(), g.key()
-	case 1:
-		return g.key(), "\x00"
-	case 2:
-		return "\x00", "\x00"
+	if g.IntN(2) == 0 {
+		return modeltest.Range(g.Rand)
 	}
-	return g.key(), ""
+	return modeltest.Key(g.Rand), ""
 }
 
 func (g *generator) lease() int64 { return int64(g.IntN(6)) }
 
+// value returns one of so few values that they are often equal.
 func (g *generator) value() string {
-	return string(bytes.Repeat([]byte{byte('a' + g.IntN(26))}, g.IntN(20)))
+	return strings.Repeat(string(rune('a'+g.IntN(2))), g.IntN(4))
+}
+
+// revision returns a revision: mostly one that exists.
+func (g *generator) revision() int64 {
+	newest := g.newest
+	if newest == 0 {
+		newest = int64(g.index)
+	}
+	if g.IntN(2) == 0 {
+		return newest + g.Int64N(12) - 8
+	}
+	return g.Int64N(newest+4) - 2
+}
+
+// filter returns a revision to filter by, or mostly none.
+func (g *generator) filter() int64 {
+	if g.IntN(10) > 0 {
+		return 0
+	}
+	return max(g.revision(), 0)
 }
 
 func (g *generator) op(depth int) command.Op {
 	switch n := g.IntN(12); {
 	case n < 5:
-		p := &command.Put{Key: g.key(), Value: g.value(), PrevKV: g.IntN(3) == 0}
-		switch g.IntN(6) {
+		p := &command.Put{Key: modeltest.Key(g.Rand), Value: g.value(), PrevKV: g.IntN(3) == 0}
+		switch g.IntN(8) {
 		case 0:
 			p.Value, p.IgnoreValue = "", true
 		case 1:
 			p.IgnoreLease = true
-		case 2, 3:
+		case 2, 3, 4:
 			p.Lease = g.lease()
 		}
 		return command.Op{Put: p}
 	case n < 7:
 		d := &command.Delete{PrevKV: g.IntN(3) == 0}
 		d.Key, d.End = g.bounds()
-		if d.End != "" && g.IntN(4) > 0 {
-			d.End = ""
+		if g.IntN(8) > 0 {
+			d.End = "" // else little would ever be left
 		}
 		return command.Op{Delete: d}
 	case n < 9:
 		r := &command.Get{
 			Limit: int64(g.IntN(4)), SortBy: command.SortTarget(g.IntN(5)), Order: command.SortOrder(g.IntN(3)),
 			KeysOnly: g.IntN(4) == 0, CountOnly: g.IntN(6) == 0,
+			MinModRevision: g.filter(), MaxModRevision: g.filter(), MinCreateRevision: g.filter(), MaxCreateRevision: g.filter(),
 		}
 		r.Key, r.End = g.bounds()
 		if g.IntN(4) == 0 {
-			r.Revision = int64(g.IntN(int(g.index)+2)) - 2
-		}
-		if g.IntN(4) == 0 {
-			r.MinModRevision = int64(g.IntN(int(g.index) + 1))
+			r.Revision = g.revision()
 		}
 		return command.Op{Get: r}
 	}
@@ -86,6 +100,9 @@ func (g *generator) op(depth int) command.Op {
 	for range g.IntN(3) {
 		c := command.Compare{Target: command.Target(g.IntN(5)), Op: command.CompareOp(g.IntN(4)), Int: int64(g.IntN(4)), Text: g.value()}
 		c.Key, c.End = g.bounds()
+		if (c.Target == command.CreateRevision || c.Target == command.ModRevision) && g.IntN(2) == 0 {
+			c.Int = g.revision()
+		}
 		t.Compares = append(t.Compares, c)
 	}
 	if depth > 0 {
@@ -109,16 +126,16 @@ func (g *generator) validOp() command.Op {
 }
 
 func (g *generator) command() command.Command {
-	switch g.IntN(24) {
-	case 0, 1:
+	switch g.IntN(60) {
+	case 0, 1, 2, 3:
 		return command.Command{Grant: &command.Grant{ID: 1 + g.lease(), TTL: 1 + g.Int64N(1e12)}}
-	case 2:
-		return command.Command{Revoke: &command.Revoke{ID: g.lease()}}
-	case 3:
-		return command.Command{Expire: &command.Expire{IDs: []int64{g.lease(), g.lease()}, Term: g.term - uint64(g.IntN(2))}}
 	case 4:
-		return command.Command{Compact: &command.Compact{Revision: int64(g.index)/2 + g.Int64N(20)}}
+		return command.Command{Revoke: &command.Revoke{ID: g.lease()}}
 	case 5:
+		return command.Command{Expire: &command.Expire{IDs: []int64{g.lease(), g.lease()}, Term: g.term - uint64(g.IntN(2))}}
+	case 6, 7:
+		return command.Command{Compact: &command.Compact{Revision: g.revision() - g.Int64N(200)}}
+	case 8:
 		return command.Command{Term: true}
 	}
 	return command.Command{Op: g.validOp()}
