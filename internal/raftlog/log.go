@@ -5,15 +5,15 @@
 package raftlog
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -87,11 +87,11 @@ func Open(dir string, logger hclog.Logger) (*Log, error) {
 // goroutine.
 func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
 	var file *os.File // which has the lock
-	options := &bbolt.Options{Timeout: lockWait, OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+	openFile := func(name string, flag int, mode os.FileMode) (*os.File, error) {
 		var err error
 		file, err = os.OpenFile(name, flag, mode)
 		return file, err
-	}}
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -99,47 +99,96 @@ func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
 			store, err = nil, &CorruptError{path, fmt.Errorf("%v", r)}
 		}
 	}()
+	var indexes []uint64
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		db, err := bbolt.Open(path, 0o600, options)
+		// Opened to be read, bbolt takes the lock and looks at no more than the meta pages.
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, OpenFile: openFile, ReadOnly: true})
 		if err != nil {
 			return nil, openError(path, err)
 		}
-		if err := errors.Join(readAll(db), db.Close()); err != nil {
+		indexes, err = check(db, file)
+		if err := errors.Join(err, db.Close()); err != nil {
 			return nil, &CorruptError{path, err}
 		}
 	}
-	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: options})
-	return store, openError(path, err)
+	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: lockWait, OpenFile: openFile}})
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	if err := readLogs(store, indexes); err != nil {
+		store.Close()
+		return nil, &CorruptError{path, err}
+	}
+	return store, nil
 }
 
-// readAll reads every key and value. It does so in this goroutine, unlike bbolt's own check, whose
-// faults nobody could catch.
-func readAll(db *bbolt.DB) error {
-	return db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
-			var last []byte
-			return bucket.ForEach(func(k, v []byte) error {
-				if bytes.Compare(k, last) <= 0 && last != nil {
-					return fmt.Errorf("keys of bucket %q are out of order", name)
-				}
-				last = append(last[:0], k...)
-				_ = crc32.ChecksumIEEE(v) // touches each byte
-				return nil
-			})
+// check verifies the pages of a file, and that the buckets are raftboltdb's. It returns the indexes
+// of the entries.
+func check(db *bbolt.DB, file *os.File) (indexes []uint64, err error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPages(file, info.Size()); err != nil {
+		return nil, err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		// A file has both buckets, or none if a crash came before they were made.
+		buckets := 0
+		err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+			buckets++
+			if string(name) != logBucket && string(name) != confBucket {
+				return fmt.Errorf("unknown bucket %q", name)
+			}
+			return nil
+		})
+		if err != nil || buckets == 0 {
+			return err
+		}
+		if buckets != 2 {
+			return errors.New("a bucket is missing")
+		}
+		return tx.Bucket([]byte(logBucket)).ForEach(func(k, _ []byte) error {
+			if len(k) != 8 {
+				return fmt.Errorf("%x is not the index of an entry", k)
+			}
+			indexes = append(indexes, binary.BigEndian.Uint64(k))
+			return nil
 		})
 	})
+	return indexes, err
 }
 
-func openError(path string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return fmt.Errorf("%w: %s", ErrInUse, filepath.Dir(path))
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return &CorruptError{path, err}
+// The buckets of raftboltdb.
+const (
+	logBucket  = "logs"
+	confBucket = "conf"
+)
+
+// readLogs reads every entry: what cannot be decoded now could not be either when raft wants it.
+func readLogs(store raft.LogStore, indexes []uint64) error {
+	for _, index := range indexes {
+		var log raft.Log
+		if err := store.GetLog(index, &log); err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+		if log.Index != index {
+			return fmt.Errorf("entry %d says that it is %d", index, log.Index)
+		}
 	}
-	return fmt.Errorf("raftlog: %w", err)
+	return nil
+}
+
+// openError tells what the operating system reports from what bbolt finds wrong with the file.
+func openError(path string, err error) error {
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return fmt.Errorf("%w: %s", ErrInUse, filepath.Dir(path))
+	}
+	var system syscall.Errno
+	if errors.As(err, &system) {
+		return fmt.Errorf("raftlog: %w", err)
+	}
+	return &CorruptError{path, err}
 }
 
 // OpenMemory returns stores that last as long as they are used.

@@ -22,7 +22,10 @@ type node struct {
 const fromKey = "\x00"
 
 // after reports whether end a lies behind end b.
-func after(a, b string) bool { return b != fromKey && (a == fromKey || a > b) }
+func after(a, b string) bool { return b != fromKey && beyond(a, b) }
+
+// beyond reports whether an end lies behind a key. The key may be "\x00", which as an end is none.
+func beyond(end, key string) bool { return end == fromKey || end > key }
 
 func (n *node) before(key, end string) bool {
 	return n.key < key || n.key == key && n.end < end
@@ -118,14 +121,14 @@ func join(left, right *node) *node {
 func (t *tree) stab(k string, fn func(*group)) { t.root.stab(k, fn) }
 
 func (n *node) stab(k string, fn func(*group)) {
-	if n == nil || !after(n.greatest, k) {
+	if n == nil || !beyond(n.greatest, k) {
 		return
 	}
 	n.left.stab(k, fn)
 	if n.key > k {
 		return
 	}
-	if after(n.end, k) {
+	if beyond(n.end, k) {
 		fn(n.group)
 	}
 	n.right.stab(k, fn)

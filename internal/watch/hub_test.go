@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package watch
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/mvcc"
+)
+
+// woken reports whether a watcher's channel has a value, and takes it.
+func woken(w *Watcher) bool {
+	select {
+	case <-w.Wake():
+		return true
+	default:
+		return false
+	}
+}
+
+// told checks that a watcher was woken and takes these revisions, and nothing after.
+func told(t *testing.T, w *Watcher, first, last int64) {
+	t.Helper()
+	require.True(t, woken(w), "it was not woken")
+	gotFirst, gotLast := w.Take()
+	require.Equal(t, []int64{first, last}, []int64{gotFirst, gotLast})
+	quiet(t, w)
+}
+
+// quiet checks that a watcher was not woken and has nothing to take.
+func quiet(t *testing.T, w *Watcher) {
+	t.Helper()
+	require.False(t, woken(w), "it was woken")
+	first, last := w.Take()
+	require.Equal(t, []int64{0, 0}, []int64{first, last})
+}
+
+func TestAChangeWakesOnlyThoseItTouches(t *testing.T) {
+	for _, c := range []struct{ key, end string }{
+		{"b", ""}, {"b", "c"}, {"b", "b\x00"}, {"a", "c"}, {"a", fromKey}, {"b", fromKey}, {"c", fromKey}, {"a", "b"}, {"c", "z"},
+		{"a", ""}, {"b\x00", ""}, {"c", "a"}, {"b", "b"}, {"\x00", fromKey}, {"\x00", ""}, {"\x00", "\x01"}, {"\xff", fromKey},
+	} {
+		for _, key := range []string{"\x00", "\x00\x00", "a", "b", "b\x00", "bb", "c", "z", "\xff\xff"} {
+			h := NewHub()
+			w := h.Add(c.key, c.end)
+			h.Notify([]Change{{Rev: 7, Key: key}})
+			if mvcc.Contains(c.key, c.end, key) {
+				told(t, w, 7, 7)
+			} else {
+				quiet(t, w)
+			}
+		}
+	}
+}
+
+func TestTakeGivesTheFirstAndTheLastRevision(t *testing.T) {
+	h := NewHub()
+	key, other, all := h.Add("k", ""), h.Add("other", ""), h.Add("\x00", fromKey)
+	h.Notify([]Change{{3, "k"}, {4, "x"}, {5, "k"}, {5, "l"}, {6, "x"}})
+	told(t, key, 3, 5)
+	told(t, all, 3, 6)
+	quiet(t, other)
+	h.Notify([]Change{{7, "other"}})
+	told(t, other, 7, 7)
+	told(t, all, 7, 7)
+	quiet(t, key)
+}
+
+func TestChangesBeforeATakeAreOne(t *testing.T) {
+	h := NewHub()
+	w := h.Add("k", "")
+	for rev := int64(2); rev < 100; rev++ {
+		h.Notify([]Change{{rev, "k"}})
+	}
+	told(t, w, 2, 99)
+}
+
+// Whoever takes without having been woken is woken for nothing later, but never not at all.
+func TestATakeBetweenChangesLosesNone(t *testing.T) {
+	h := NewHub()
+	w := h.Add("k", "")
+	h.Notify([]Change{{2, "k"}})
+	first, last := w.Take()
+	require.Equal(t, []int64{2, 2}, []int64{first, last})
+	h.Notify([]Change{{3, "k"}})
+	told(t, w, 3, 3)
+}
+
+func TestWatchersOfOneRangeAreToldAlike(t *testing.T) {
+	h := NewHub()
+	a, b := h.Add("a", "c"), h.Add("a", "c")
+	c, d := h.Add("b", ""), h.Add("b", "")
+	require.Equal(t, 4, h.Len())
+	h.Notify([]Change{{2, "b"}})
+	for _, w := range []*Watcher{a, b, c, d} {
+		told(t, w, 2, 2)
+	}
+	h.Remove(a)
+	h.Remove(c)
+	h.Notify([]Change{{3, "b"}})
+	told(t, b, 3, 3)
+	told(t, d, 3, 3)
+	quiet(t, a)
+	quiet(t, c)
+}
+
+func TestNotifyAllTellsEveryWatcherToLookAtEverything(t *testing.T) {
+	h := NewHub()
+	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
+	h.Notify([]Change{{5, "k"}})
+	told(t, before, 5, 5)
+	h.NotifyAll(9)
+	told(t, key, 1, 9)
+	told(t, span, 1, 9)
+	told(t, before, 1, 9)
+	h.Notify([]Change{{10, "k"}})
+	told(t, key, 10, 10)
+
+	h.NotifyAll(20)
+	h.Notify([]Change{{21, "k"}})
+	told(t, key, 1, 21)
+	told(t, span, 1, 20)
+}
+
+func TestARemovedWatcherIsToldNothing(t *testing.T) {
+	for _, end := range []string{"", "z", fromKey} {
+		h := NewHub()
+		w, stays := h.Add("k", end), h.Add("k", end)
+		h.Remove(w)
+		require.Equal(t, 1, h.Len())
+		h.Remove(w)
+		require.Equal(t, 1, h.Len(), "to remove it again does nothing")
+		h.Notify([]Change{{2, "k"}})
+		h.NotifyAll(3)
+		quiet(t, w)
+		told(t, stays, 1, 3)
+
+		h.Remove(stays)
+		h.Remove(stays)
+		require.Zero(t, h.Len())
+		require.Empty(t, h.keys, "the group of nobody is kept")
+		require.Nil(t, h.ranges.root, "the group of nobody is kept")
+		h.Notify([]Change{{4, "k"}})
+		h.NotifyAll(5)
+		quiet(t, stays)
+	}
+}
+
+// Goroutines come, wait, look, and go while one notifies. Whoever stays has been told of the last
+// revision that concerns it once everything was announced, without ever looking unasked.
+func TestNoNotificationIsLost(t *testing.T) {
+	const (
+		watchers  = 32
+		passing   = 4
+		revisions = 3000
+		keys      = 8
+	)
+	r := random(t)
+	h := NewHub()
+	keyOf := func(i int) string { return fmt.Sprint("k", i) }
+	changes := make([]Change, revisions)
+	for i := range changes {
+		changes[i] = Change{Rev: int64(i + 2), Key: keyOf(r.IntN(keys))}
+	}
+	var coming, staying sync.WaitGroup
+	notified := make(chan struct{})
+	for i := range watchers {
+		key, end := keyOf(r.IntN(keys)), ""
+		if i%2 == 0 {
+			end = []string{keyOf(r.IntN(keys)), "l", fromKey}[r.IntN(3)]
+		}
+		var want int64
+		for _, c := range changes {
+			if mvcc.Contains(key, end, c.Key) {
+				want = c.Rev
+			}
+		}
+		w := h.Add(key, end)
+		staying.Go(func() {
+			defer h.Remove(w)
+			seen := int64(0)
+			for seen < want {
+				<-w.Wake() // a notification that is lost lets the test hang
+				first, last := w.Take()
+				if first == 0 {
+					continue
+				}
+				if first <= seen || last < first {
+					t.Errorf("told of %d to %d after %d", first, last, seen)
+					return
+				}
+				seen = last
+			}
+			if seen != want {
+				t.Errorf("told of revision %d, of %d at last", seen, want)
+			}
+		})
+		if i >= passing {
+			continue
+		}
+		pcg := rand.New(rand.NewPCG(r.Uint64(), uint64(i)))
+		coming.Go(func() {
+			for {
+				select {
+				case <-notified:
+					return
+				default:
+				}
+				w := h.Add(keyOf(pcg.IntN(keys)), []string{"", "l", fromKey}[pcg.IntN(3)])
+				if woken(w) {
+					w.Take()
+				}
+				h.Remove(w)
+			}
+		})
+	}
+	for rest := changes; len(rest) > 0; {
+		n := min(1+r.IntN(4), len(rest))
+		h.Notify(rest[:n])
+		rest = rest[n:]
+	}
+	close(notified)
+	coming.Wait()
+	staying.Wait()
+	require.Zero(t, h.Len())
+	require.Nil(t, h.ranges.root)
+	require.Empty(t, h.keys)
+}
