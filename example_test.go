@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A single node, with nothing on disk and no network, is a whole store: enough for development.
+func Example() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+
+	put, err := n.Put(ctx, "greeting", "hello")
+	if err != nil {
+		log.Fatal(err)
+	}
+	got, err := n.Get(ctx, "greeting")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.KVs[0].Value, "of revision", put.Revision)
+	// Output: hello of revision 2
+}
+
+// openExample opens a node as Example does.
+func openExample(ctx context.Context) *coterie.Node {
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return n
+}
+
+// Compare-and-set: a change is made on the condition that nobody else made one since it was read.
+func ExampleNode_Txn() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	read, err := n.Put(ctx, "limit", "10")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, value := range []string{"20", "30"} {
+		unchanged := coterie.Compare(coterie.ModRevision("limit"), "=", read.Revision)
+		r, err := n.Txn(ctx).If(unchanged).Then(coterie.OpPut("limit", value)).Else(coterie.OpGet("limit")).Commit()
+		if err != nil {
+			log.Fatal(err)
+		}
+		if r.Succeeded {
+			fmt.Println("set to", value)
+		} else {
+			fmt.Println("not set to", value+": it is", r.Responses[0].Get.KVs[0].Value)
+		}
+	}
+	// Output:
+	// set to 20
+	// not set to 30: it is 20
+}
+
+// A watch from a revision misses nothing that came after it.
+func ExampleNode_Watch() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	first, err := n.Put(ctx, "jobs/1", "queued")
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := n.Put(ctx, "jobs/1", "done"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := n.Delete(ctx, "jobs/1"); err != nil {
+		log.Fatal(err)
+	}
+	for r, err := range n.Watch(ctx, "jobs/", coterie.WithPrefix(), coterie.WithRev(first.Revision)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		e := r.Events[0]
+		fmt.Println(r.Revision, e.Type, e.KV.Key, e.KV.Value)
+		if e.Type == coterie.EventDelete {
+			break
+		}
+	}
+	// Output:
+	// 2 PUT jobs/1 queued
+	// 3 PUT jobs/1 done
+	// 4 DELETE jobs/1
+}
+
+// A key that is attached to a lease goes with it: when it is revoked, or not renewed in time.
+func ExampleNode_Grant() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	lease, err := n.Grant(ctx, 10*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := n.Put(ctx, "services/orders/10.0.0.7", "up", coterie.WithLease(lease.ID)); err != nil {
+		log.Fatal(err)
+	}
+	if lease, err = n.TimeToLive(ctx, lease.ID); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(lease.TTL, lease.Keys)
+	if err := n.Revoke(ctx, lease.ID); err != nil {
+		log.Fatal(err)
+	}
+	got, err := n.Get(ctx, "services/", coterie.WithPrefix())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.Count, "services")
+	// Output:
+	// 10s [services/orders/10.0.0.7]
+	// 0 services
+}
+
+// The guard refuses what a holder writes that has lost the lock and does not know.
+func ExampleMutex() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+	session, err := coterie.NewSession(ctx, n)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer session.Close()
+
+	m := coterie.NewMutex(session, "locks/stock")
+	if err := m.Lock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	token, guard := m.Token(), m.Guard()
+	r, err := n.Txn(ctx).If(guard).Then(coterie.OpPut("stock", "41")).Commit()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("holder %d: written %v\n", token, r.Succeeded)
+	if err := m.Unlock(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if r, err = n.Txn(ctx).If(guard).Then(coterie.OpPut("stock", "40")).Commit(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("holder %d, too late: written %v\n", token, r.Succeeded)
+	// Output:
+	// holder 2: written true
+	// holder 2, too late: written false
+}
+
+// Both want to lead, here on one node, as a rule on two: they take turns. The function is given a
+// context that ends when leadership is lost, and a token that grows with each leader.
+func ExampleRunAsLeader() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	for _, name := range []string{"a", "b"} {
+		err := coterie.RunAsLeader(ctx, n, "leader", name, func(ctx context.Context, token int64) error {
+			fmt.Println(name, "leads, with fencing token", token)
+			return nil // the work is done, and leadership given up
+		})
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// a leads, with fencing token 2
+	// b leads, with fencing token 4
+}
+
+// Follow yields a whole prefix, and again after each change.
+func ExampleFollow() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	if _, err := n.Put(ctx, "config/level", "info"); err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range coterie.Follow(ctx, n, "config/") {
+		if err != nil {
+			log.Fatal(err)
+		}
+		level := m.KVs["config/level"].Value
+		fmt.Println("level is", level)
+		if level == "debug" {
+			break
+		}
+		if _, err := n.Put(ctx, "config/level", "debug"); err != nil { // usually, another node does
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// level is info
+	// level is debug
+}
+
+// Three replicas in one process: what one of them has written, the others read.
+func ExampleOpenCluster() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := coterie.OpenCluster(ctx, 3, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	if _, err := c.Node(0).Put(ctx, "k", "v"); err != nil {
+		log.Fatal(err)
+	}
+	for _, n := range c.Nodes() {
+		got, err := n.Get(ctx, "k")
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(n.Status().Name, got.KVs[0].Value)
+	}
+	// Output:
+	// node1 v
+	// node2 v
+	// node3 v
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package process is what the examples have in common as programs: flags that describe a node, and
+// signals that end it. What they show is in their own files.
+package process
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// Main runs demo if there are no flags, and otherwise serve, with the configuration that they
+// describe and a context that ends with SIGINT, SIGTERM or -for. It exits with 1 after an error;
+// that serve returns because its context ended is none.
+func Main(demo func(context.Context) error, serve func(context.Context, coterie.Config) error) {
+	var cfg coterie.Config
+	flag.StringVar(&cfg.Name, "name", "", "the `name` of this node, one of -peers")
+	flag.StringVar(&cfg.Addr, "addr", "", "the `host:port` to listen on")
+	flag.StringVar(&cfg.Dir, "dir", "", "the data `directory` of this node")
+	flag.Func("peers", "all nodes, in the same way on each: `name=addr,...`", func(list string) error {
+		for peer := range strings.SplitSeq(list, ",") {
+			name, addr, _ := strings.Cut(peer, "=")
+			cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr})
+		}
+		return nil // whether they make sense, coterie.Open says
+	})
+	life := flag.Duration("for", 0, "stop after this `time`; 0 waits for a signal")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if *life > 0 {
+		ctx, stop = context.WithTimeout(ctx, *life)
+		defer stop()
+	}
+	var err error
+	if flag.NFlag() == 0 {
+		err = demo(ctx)
+	} else if err = serve(ctx, cfg); errors.Is(err, context.Cause(ctx)) {
+		err = nil
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+}
