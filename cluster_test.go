@@ -102,6 +102,23 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// Raft's own patience with a node that was away would have it wait for ten seconds when it is back.
+func TestARestartedFollowerIsHeardAtOnce(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for _, away := range []time.Duration{time.Second, 12 * time.Second, 10 * time.Minute} {
+			i := c.Index(c.Follower())
+			c.Crash(i)
+			put(t, c.Leader(), "k", "v")
+			time.Sleep(away)
+			begin := time.Now()
+			c.Restart(i)
+			require.NoError(t, c.Node(i).Ready(t.Context()))
+			c.WaitRevision(get(t, c.Leader(), "k").Revision)
+			require.Less(t, time.Since(begin), time.Second, "after %v", away)
+		}
+	})
+}
+
 func TestACleanCloseHandsOver(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")

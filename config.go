@@ -29,7 +29,9 @@ type Config struct {
 	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
 	// not cost durability.
 	Dir string
-	// InMemory keeps everything in memory: nothing survives the node.
+	// InMemory keeps everything in memory: nothing survives the node. One of several founders that
+	// comes back so has forgotten what it promised, as in whose favour it voted: where a node may be
+	// started again while others go on, give it a directory.
 	InMemory bool
 	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
 	// network.
@@ -163,8 +165,7 @@ func (c *Config) validate() error {
 		}
 		if err := checkDialable(p.Addr); err != nil {
 			bad("Peers: %s: %v", p.Name, err)
-		}
-		if addrs[p.Addr] {
+		} else if addrs[p.Addr] {
 			bad("Peers: address %s is given twice", p.Addr)
 		}
 		addrs[p.Addr] = true

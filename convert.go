@@ -12,10 +12,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-func (n *Node) getResponse(r *command.Result) *GetResponse {
-	return &GetResponse{Header: n.header(r.Revision), KVs: keyValues(r.KVs), Count: r.Count, More: r.More}
-}
-
 // opResponse gives the result of an operation its public form. Nested headers tell the revision
 // alone.
 func (n *Node) opResponse(op *command.Op, r *command.Result) OpResponse {
@@ -112,7 +108,7 @@ func logError(err error) error {
 	case errors.Is(err, raftlog.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrDirInUse, err)
 	case errors.As(err, &corrupt):
-		return fmt.Errorf("%w: %w; restore it, or remove the directory and let the node join anew", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w; restore the directory, for a founder that begins anew in an empty one has forgotten what it promised", ErrCorrupt, err)
 	}
 	return fmt.Errorf("coterie: %w", err)
 }

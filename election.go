@@ -216,8 +216,9 @@ const retryPause = 100 * time.Millisecond
 // leader, or the node closes. It has a session of its own, and resigns when it returns.
 //
 // A body that returns when its context ends never overlaps with another's. One that may be stopped
-// for long, as processes are, must guard what it writes: with the token, or in this store by a
-// condition that the leader's key, of [LeaderInfo], still has that create revision.
+// for long, as processes are, must guard what it writes: with the token, or in this store with
+// [GuardOf]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
+// that is closed revokes nothing, and the next leader has to wait for the lease.
 //
 // It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
@@ -233,6 +234,8 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 		case errors.Is(err, ErrClosed), errors.Is(err, ErrTTLRange), errors.Is(err, ErrInvalidOption):
 			return err
 		}
+		// A lease that was given is gone by now.
+		opts = append(opts[:len(opts):len(opts)], WithSessionLease(0))
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
@@ -254,20 +257,35 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	if err := e.Campaign(ctx, val); err != nil {
 		return false, err
 	}
-	inner, cancel := s.bind(ctx)
+	p := e.place()
+	inner, cancel := s.bind(withGuard(ctx, p.guard()))
 	var watching sync.WaitGroup
-	watching.Go(func() {
-		// Somebody may remove the leader's key by hand.
-		for _, err := range n.Watch(inner, e.place().key, WithRev(e.Token()+1), WithFilterPut()) {
-			if err == nil || !errors.Is(err, ErrCompacted) {
-				cancel(ErrNotOwner)
-			}
-			return
-		}
-	})
-	err = fn(inner, e.Token())
+	watching.Go(func() { cancel(p.lost(inner)) })
+	err = fn(inner, p.rev)
 	done = inner.Err() == nil && s.alive() == nil
 	cancel(nil)
 	watching.Wait()
 	return done, err
+}
+
+// lost returns, with the reason, when somebody has removed the key by hand, or ctx has ended.
+func (p *place) lost(ctx context.Context) error {
+	for {
+		// Whoever has waited for long may have a key that is older than the history.
+		r, err := p.s.n.Get(ctx, p.key)
+		if err != nil {
+			return err
+		}
+		if len(r.KVs) == 0 || r.KVs[0].CreateRevision != p.rev {
+			return ErrNotOwner
+		}
+		for _, err := range p.s.n.Watch(ctx, p.key, WithRev(r.Revision+1), WithFilterPut()) {
+			if err == nil {
+				return ErrNotOwner
+			}
+			if !errors.Is(err, ErrCompacted) {
+				return err
+			}
+		}
+	}
 }

@@ -68,6 +68,43 @@ func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 	})
 }
 
+// Whoever has waited for longer than the history is kept notices all the same that its key is removed.
+func TestALeaderThatWaitedForLongNoticesItsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		first := coterie.NewElection(session(t, n), "election")
+		require.NoError(t, first.Campaign(t.Context(), "first"))
+		ctx, cancel := context.WithCancel(t.Context())
+		leading, ended := make(chan struct{}, 2), make(chan error)
+		go func() {
+			ended <- coterie.RunAsLeader(ctx, n, "election", "second", func(ctx context.Context, _ int64) error {
+				leading <- struct{}{}
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		for range 60 {
+			time.Sleep(time.Minute)
+			put(t, n, "other", "v")
+		}
+		require.NoError(t, first.Resign(t.Context()))
+		<-leading
+		time.Sleep(time.Minute)
+		info, err := first.Leader(t.Context())
+		require.NoError(t, err)
+		del(t, n, info.Key)
+		<-leading // again, for its first body has ended
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+}
+
+func TestRunAsLeaderGoesOnWithoutALeaseThatIsGone(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		body := func(context.Context, int64) error { return nil }
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body, coterie.WithSessionLease(7)))
+	})
+}
+
 // K3: bodies that end with their context never overlap, whatever becomes of the network.
 func TestK3_BodiesDoNotOverlap(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -15,12 +15,14 @@ import (
 var (
 	// ErrClosed: the node has stopped, by Close or by a fault that [Node.Err] tells. Open another.
 	ErrClosed = errors.New("coterie: node closed")
-	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster; nothing was
+	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster, and nothing was
 	// changed. Try again later, or read with [WithSerializable].
 	ErrNoLeader = errors.New("coterie: no leader")
 	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was
 	// open: the write has happened, or will, or never will. Read the key, or make the write
-	// conditional so that it can be repeated. It is joined with its cause.
+	// conditional so that it can be repeated. The text has the cause. It comes without the call's end
+	// in two cases that are rare: after more than 10,000 starts of nodes the cluster may forget the
+	// calls of one, and a result of more than 64 KiB may be lost with the snapshot that brings it.
 	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
 	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest
 	// that is.
@@ -47,7 +49,8 @@ var (
 	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
 	// means 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
-	// ErrLocked: TryLock found the lock held by another.
+	// ErrLocked: TryLock found the lock held by another; or this Mutex is locked already, or another
+	// Campaign of this Election is under way.
 	ErrLocked = errors.New("coterie: locked by another holder")
 	// ErrNotOwner: the lock or the leadership is not, or no longer, this session's. Stop what it
 	// protected.
@@ -60,8 +63,8 @@ var (
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
 	ErrDirInUse = errors.New("coterie: data directory in use")
-	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore
-	// the directory or replace the node.
+	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore the
+	// directory: a founder that begins anew in an empty one has forgotten what it promised.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 

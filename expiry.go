@@ -59,6 +59,13 @@ func (e *expirer) applied(lead Leadership, v *state.View, changes []leaseChange)
 	}
 }
 
+// hold reports whether the deadlines hold for a term.
+func (e *expirer) hold(term uint64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.term == term
+}
+
 // demote forgets the deadlines: another leader has its own.
 func (e *expirer) demote() {
 	e.mu.Lock()
@@ -122,6 +129,8 @@ func (e *expirer) lead(ctx context.Context, fn func(now time.Time) (wait <-chan 
 		case <-wait:
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
+		case <-e.n.closing:
+			return 0, e.n.closedError()
 		}
 	}
 }

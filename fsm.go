@@ -3,6 +3,7 @@
 package coterie
 
 import (
+	"errors"
 	"io"
 
 	"github.com/hashicorp/raft"
@@ -19,7 +20,8 @@ type fsm struct {
 	state   *state.State
 	applier applier
 	effects effects
-	fenced  bool // the log cannot be understood: nothing more is applied
+	fenced  bool            // the log cannot be understood: nothing more is applied
+	closing <-chan struct{} // snapshots in either direction are cut short
 }
 
 // An applier learns what the log did.
@@ -39,8 +41,8 @@ type effects struct {
 // A leaseChange is a lease that was granted or, without a TTL, that has ended.
 type leaseChange = lease.Lease
 
-func newFSM(a applier, me func(uint64) bool) *fsm {
-	return &fsm{state: state.New(), applier: a, effects: effects{me: me}}
+func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}) *fsm {
+	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing}
 }
 
 // ApplyBatch is raft.BatchingFSM: entries in the order of the log, commands and configurations.
@@ -77,17 +79,19 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.fenced {
 		return nil, ErrCorrupt
 	}
-	return &snapshot{f.state.Snapshot()}, nil
+	return &snapshot{f.state.Snapshot(), f.closing}, nil
 }
 
 // Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and
 // found whole. A damaged one stops the node: raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	s, err := state.Read(r)
+	s, err := state.Read(breakableReader{r, f.closing})
 	if err != nil {
 		f.fenced = true
-		f.applier.fence(err)
+		if !errors.Is(err, ErrClosed) {
+			f.applier.fence(err)
+		}
 		return nil
 	}
 	f.state = s
@@ -96,7 +100,10 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 }
 
 // A snapshot is the state as it was, for raft to write out while the log goes on.
-type snapshot struct{ *state.Snapshot }
+type snapshot struct {
+	*state.Snapshot
+	closing <-chan struct{}
+}
 
 // Persist is raft.FSMSnapshot.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
@@ -107,7 +114,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 		keeper.Keep(s.WriteTo)
 		return sink.Close()
 	}
-	if _, err := s.WriteTo(sink); err != nil {
+	if _, err := s.WriteTo(breakableWriter{sink, s.closing}); err != nil {
 		sink.Cancel()
 		return err
 	}
@@ -116,6 +123,36 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 
 // Release is raft.FSMSnapshot.
 func (s *snapshot) Release() {}
+
+// A breakableWriter and a breakableReader fail once the node closes.
+type (
+	breakableWriter struct {
+		io.Writer
+		closing <-chan struct{}
+	}
+	breakableReader struct {
+		io.Reader
+		closing <-chan struct{}
+	}
+)
+
+func (w breakableWriter) Write(b []byte) (int, error) {
+	select {
+	case <-w.closing:
+		return 0, ErrClosed
+	default:
+		return w.Writer.Write(b)
+	}
+}
+
+func (r breakableReader) Read(b []byte) (int, error) {
+	select {
+	case <-r.closing:
+		return 0, ErrClosed
+	default:
+		return r.Reader.Read(b)
+	}
+}
 
 // Granted and Ended are state.Sink.
 

@@ -100,11 +100,32 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 	if err != nil {
 		return nil, err
 	}
-	r := state.Execute(v.KV, &command.Op{Get: &o.Get})
-	if err := resultError(r); err != nil {
-		return nil, err
+	resp, err := n.executeRead(ctx, v, &command.Op{Get: &o.Get}, o.End == "")
+	return resp.Get, err
+}
+
+// executeRead evaluates a Get, or a Txn of Gets. What may take long, since it is of many keys, is done
+// in another goroutine, so that the call ends with ctx.
+func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, quick bool) (resp OpResponse, err error) {
+	run := func(stop func() bool) (OpResponse, error) {
+		r := state.Execute(v.KV, op, stop)
+		if err := resultError(r); err != nil {
+			return OpResponse{}, err
+		}
+		return n.opResponse(op, r), nil
 	}
-	return n.getResponse(r), nil
+	if quick || ctx.Done() == nil {
+		return run(nil)
+	}
+	var found OpResponse
+	err = n.inBackground(ctx, func() (err error) {
+		found, err = run(func() bool { return ctx.Err() != nil })
+		return err
+	})
+	if err != nil {
+		return OpResponse{}, err
+	}
+	return found, nil
 }
 
 // Range yields the keys of a range in their order, any number of them, all at one revision: the one
@@ -131,19 +152,24 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 			yield(KeyValue{}, err)
 			return
 		}
-		yielded, stopped := int64(0), false
-		v.KV.Ascend(o.Key, o.End, o.Revision, func(kv *mvcc.KeyValue) bool {
+		yielded := int64(0)
+		ended := func() bool {
+			if err == nil && ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return err != nil
+		}
+		v.KV.Ascend(o.Key, o.End, o.Revision, state.Until(ended, func(kv *mvcc.KeyValue) bool {
 			if !state.Matches(&o.Get, kv) {
 				return true
 			}
-			if err = context.Cause(ctx); err != nil {
+			if ended() {
 				return false
 			}
 			yielded++
-			stopped = !yield(keyValue(kv), nil)
-			return !stopped && yielded != o.Limit
-		})
-		if err != nil && !stopped {
+			return yield(keyValue(kv), nil) && yielded != o.Limit
+		}))
+		if err != nil {
 			yield(KeyValue{}, err)
 		}
 	}

@@ -18,7 +18,7 @@ type Session struct {
 	id     LeaseID
 	ctx    context.Context
 	end    context.CancelCauseFunc
-	ending sync.WaitGroup // renewal, and what goes on in the background
+	ending sync.WaitGroup // renewal
 
 	mu       sync.Mutex
 	ttl      time.Duration
@@ -33,7 +33,8 @@ type sessionOptions struct {
 	lease LeaseID
 }
 
-// WithTTL sets how long the lease outlives its holder. Defaults to 15 s.
+// WithTTL sets how long the lease outlives its holder. Defaults to 15 s. One of less than several
+// election timeouts may end with the cluster's leader, before another is elected.
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
 // WithSessionLease continues a lease, one of an orphaned session for instance, instead of granting
@@ -138,32 +139,26 @@ func (s *Session) Lease() LeaseID { return s.id }
 // uses a guard.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// background runs fn, which ends with the session, unless that is over.
-func (s *Session) background(fn func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() == nil {
-		s.ending.Go(fn)
-	}
-}
-
 // Orphan ends the session and lets the lease live on until it expires, or another session continues
 // it.
 func (s *Session) Orphan() {
-	s.mu.Lock()
-	s.end(errSessionOver) // under the lock, so that nothing begins in the background while it waits
-	s.mu.Unlock()
+	s.end(errSessionOver)
 	s.ending.Wait()
 }
 
-// Close ends the session and revokes the lease, with which its keys go. It tries for as long as the
-// lease can last; after that it is gone anyway. It is idempotent.
+// revokeTime is how long Close tries to revoke a lease that should have ended by itself: a new
+// leader may have given it another TTL.
+const revokeTime = 2 * time.Second
+
+// Close ends the session and revokes the lease, with which its keys go. Without a quorum it tries
+// until the lease would have ended, and for two seconds at least; then it leaves that to the lease.
+// It is idempotent.
 func (s *Session) Close() error {
 	s.Orphan()
 	s.mu.Lock()
-	deadline := s.deadline
+	left := max(time.Until(s.deadline), revokeTime)
 	s.mu.Unlock()
-	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
 	err := s.n.Revoke(ctx, s.id)
 	if errors.Is(err, ErrLeaseNotFound) || errors.Is(err, context.DeadlineExceeded) {
@@ -187,8 +182,8 @@ func newPlace(s *Session, prefix string) *place {
 	return &place{s: s, prefix: prefix, key: fmt.Sprintf("%s%v-%08x", prefix, s.id, rand.Uint32())}
 }
 
-// take takes the last place, if the condition holds. When ctx ends meanwhile, the place is given up
-// as soon as it is known to be taken: a key deleted before that would come after its deletion.
+// take takes the last place, if the condition holds. When it is given up while the outcome is open,
+// the key goes as soon as the outcome is known: a deletion before that might come before the put.
 func (p *place) take(ctx context.Context, val string, cond ...Cmp) (bool, error) {
 	if err := p.s.alive(); err != nil {
 		return false, err
@@ -197,17 +192,17 @@ func (p *place) take(ctx context.Context, val string, cond ...Cmp) (bool, error)
 		*TxnResponse
 		err error
 	}
-	known := make(chan outcome)
-	p.s.background(func() {
-		r, err := p.s.n.Txn(p.s.ctx).If(append(cond, Compare(CreateRevision(p.key), "=", 0))...).
+	known, left := make(chan outcome), make(chan struct{})
+	defer close(left)
+	go func() {
+		r, err := p.s.n.Txn(context.WithoutCancel(ctx)).If(append(cond, Compare(CreateRevision(p.key), "=", 0))...).
 			Then(OpPut(p.key, val, WithLease(p.s.id))).Commit()
 		select {
 		case known <- outcome{r, err}:
-		case <-p.s.ctx.Done(): // the lease goes, and the key with it
-		case <-ctx.Done():
+		case <-left:
 			p.remove()
 		}
-	})
+	}()
 	var o outcome
 	select {
 	case o = <-known:
@@ -278,12 +273,12 @@ func (p *place) leave(ctx context.Context) error {
 	return nil
 }
 
-// abandon sees to it that the key goes, though whoever wanted it has gone already.
-func (p *place) abandon() { p.s.background(p.remove) }
+// abandon sees to it that the key goes, though whoever wanted it has gone already, and though the
+// session may be over: its lease may live on.
+func (p *place) abandon() { go p.remove() }
 
-// remove deletes the key, and returns when that is done or the session is over, and the lease with
-// it.
-func (p *place) remove() { _, _ = p.s.n.Delete(p.s.ctx, p.key) }
+// remove deletes the key. It blocks until that is done or the node closes.
+func (p *place) remove() { _, _ = p.s.n.Delete(context.WithoutCancel(p.s.ctx), p.key) }
 
 // A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
 // was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,
@@ -299,7 +294,8 @@ type Mutex struct {
 }
 
 // NewMutex returns an unlocked Mutex. Two of one prefix exclude each other, on one session too:
-// unlike etcd's, whose key is the session's.
+// unlike etcd's, whose key is the session's. Keys below prefix + "/" are the lock's; so the prefixes
+// of two locks, or elections, must not lie within each other, as "a" and "a/b" do.
 func NewMutex(s *Session, prefix string) *Mutex { return &Mutex{s: s, prefix: prefix} }
 
 // Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given
@@ -309,6 +305,11 @@ func NewMutex(s *Session, prefix string) *Mutex { return &Mutex{s: s, prefix: pr
 // locked, or being locked, already; ErrNotOwner when somebody removed the place from the queue;
 // ErrClosed.
 func (m *Mutex) Lock(ctx context.Context) error {
+	_, err := m.enter(ctx)
+	return err
+}
+
+func (m *Mutex) enter(ctx context.Context) (*place, error) {
 	return m.lock(func(p *place) error {
 		if _, err := p.take(ctx, ""); err != nil {
 			return err
@@ -325,16 +326,17 @@ func (m *Mutex) Lock(ctx context.Context) error {
 //
 // Errors: ErrLocked, and those of Lock. The lock is not taken then, and nothing is left behind.
 func (m *Mutex) TryLock(ctx context.Context) error {
-	return m.lock(func(p *place) error {
+	_, err := m.lock(func(p *place) error {
 		free, err := p.take(ctx, "", Compare(CreateRevision(p.prefix), "=", 0).WithPrefix())
 		if err == nil && !free {
 			err = ErrLocked
 		}
 		return err
 	})
+	return err
 }
 
-func (m *Mutex) lock(enter func(*place) error) error {
+func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 	m.mu.Lock()
 	refused := m.busy || m.held != nil && m.s.alive() == nil
 	if !refused {
@@ -342,17 +344,18 @@ func (m *Mutex) lock(enter func(*place) error) error {
 	}
 	m.mu.Unlock()
 	if refused {
-		return fmt.Errorf("%w: this Mutex is locked already", ErrLocked)
+		return nil, fmt.Errorf("%w: this Mutex is locked already", ErrLocked)
 	}
 	p := newPlace(m.s, m.prefix)
 	err := enter(p)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.busy = false
-	if err == nil {
-		m.held = p
+	if err != nil {
+		return nil, err
 	}
-	return err
+	m.held = p
+	return p, nil
 }
 
 // place returns what the Mutex holds: nil if it is not locked.
@@ -373,13 +376,17 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	}
 	err := p.leave(ctx)
 	if err == nil || errors.Is(err, ErrNotOwner) {
-		m.mu.Lock()
-		if m.held == p {
-			m.held = nil
-		}
-		m.mu.Unlock()
+		m.freed(p)
 	}
 	return err
+}
+
+func (m *Mutex) freed(p *place) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held == p {
+		m.held = nil
+	}
 }
 
 // Token returns the fencing token: a number higher than that of every earlier holder; 0 when the
@@ -403,19 +410,20 @@ func (m *Mutex) Guard() Cmp {
 }
 
 // Do locks, runs fn with a context that ends with ctx or with the session and with the fencing
-// token, and unlocks, whatever fn did. It returns fn's error, joined with ErrSessionExpired if the
-// session ended meanwhile. When ctx has ended and no quorum answers, it does not wait for the lock to
-// be free: that goes on in the background for as long as the session lasts.
+// token, and unlocks what it locked, whatever fn did; [GuardOf] has the guard. It returns fn's error,
+// joined with ErrSessionExpired if the session ended meanwhile. When fn's context has ended and no
+// quorum answers, it does not wait for the lock to be free: that goes on in the background.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
-	if err := m.Lock(ctx); err != nil {
+	p, err := m.enter(ctx)
+	if err != nil {
 		return err
 	}
-	inner, cancel := m.s.bind(ctx)
-	err := func() error {
+	inner, cancel := m.s.bind(withGuard(ctx, p.guard()))
+	err = func() error {
 		defer cancel(nil)
 		// The lock goes even if fn panics, and though ctx has ended.
-		defer settle(ctx, m.release)
-		return fn(inner, m.Token())
+		defer settle(inner, func() { m.release(p) })
+		return fn(inner, p.rev)
 	}()
 	if lost := m.s.alive(); lost != nil {
 		err = errors.Join(err, lost)
@@ -423,11 +431,12 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	return err
 }
 
-// release unlocks, and returns when that is done or the session is over.
-func (m *Mutex) release() {
-	if p := m.place(); p != nil && m.Unlock(m.s.ctx) != nil {
-		p.abandon()
+// release frees the lock, and returns when that is done or the node has closed.
+func (m *Mutex) release(p *place) {
+	if err := p.leave(context.WithoutCancel(p.s.ctx)); err != nil && !errors.Is(err, ErrNotOwner) {
+		p.remove()
 	}
+	m.freed(p)
 }
 
 // settleTime is how long a call whose ctx has ended waits for what it leaves behind.
@@ -451,4 +460,20 @@ func settle(ctx context.Context, fn func()) {
 	case <-done:
 	case <-moment.C:
 	}
+}
+
+type guardKey struct{}
+
+func withGuard(ctx context.Context, guard Cmp) context.Context {
+	return context.WithValue(ctx, guardKey{}, guard)
+}
+
+// GuardOf returns the guard of the lock or the leadership under which [Mutex.Do] or [RunAsLeader]
+// runs the body that ctx was given to: a condition for transactions that holds as long as it is this
+// holder's. For any other context it returns one that never holds.
+func GuardOf(ctx context.Context) Cmp {
+	if guard, ok := ctx.Value(guardKey{}).(Cmp); ok {
+		return guard
+	}
+	return (&place{key: "none"}).guard()
 }

@@ -221,6 +221,80 @@ func TestRecipesReturnWhenTheirContextEnds(t *testing.T) {
 	})
 }
 
+// A waiter's key must not outlive its session under a lease that lives on.
+func TestAnOrphanedSessionLeavesNoWaiters(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		holder := coterie.NewMutex(session(t, n), "lock")
+		require.NoError(t, holder.Lock(t.Context()))
+		s := session(t, n, coterie.WithTTL(10*time.Second))
+		waiting := make(chan error, 1)
+		go func() { waiting <- coterie.NewMutex(s, "lock").Lock(t.Context()) }()
+		time.Sleep(time.Second)
+		s.Orphan()
+		require.ErrorIs(t, <-waiting, coterie.ErrSessionExpired)
+		session(t, n, coterie.WithSessionLease(s.Lease()))
+		require.NoError(t, holder.Unlock(t.Context()))
+		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(t.Context()))
+	})
+}
+
+// A new leader gives a lease its TTL anew, so that it may live on when its session is over.
+func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		s := session(t, n, coterie.WithTTL(10*time.Second))
+		require.NoError(t, coterie.NewMutex(s, "lock").Lock(t.Context()))
+		leader := c.Index(c.Leader())
+		c.Pause(c.Index(n))
+		time.Sleep(5 * time.Second)
+		c.Restart(leader)
+		<-s.Context().Done()
+		c.Heal()
+		require.NoError(t, n.Ready(t.Context()))
+		ids, err := n.Leases(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, ids)
+		require.NoError(t, s.Close())
+		ids, err = n.Leases(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, ids)
+	})
+}
+
+func TestDoUnlocksOnlyWhatItLocked(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		m := coterie.NewMutex(session(t, n), "lock")
+		locked := make(chan error, 1)
+		require.NoError(t, m.Do(t.Context(), func(ctx context.Context, _ int64) error {
+			require.NoError(t, m.Unlock(ctx))
+			go func() { locked <- m.Lock(t.Context()) }()
+			require.NoError(t, <-locked)
+			return nil
+		}))
+		require.NotZero(t, m.Token())
+		require.ErrorIs(t, coterie.NewMutex(session(t, n), "lock").TryLock(t.Context()), coterie.ErrLocked)
+	})
+}
+
+func TestGuardOf(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		holds := func(ctx context.Context) bool {
+			return commit(t, n.Txn(t.Context()).If(coterie.GuardOf(ctx)).Then(coterie.OpPut("k", "v"))).Succeeded
+		}
+		require.False(t, holds(t.Context()))
+		var stale context.Context
+		body := func(ctx context.Context, _ int64) error {
+			stale = ctx
+			require.True(t, holds(ctx))
+			return nil
+		}
+		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Do(t.Context(), body))
+		require.False(t, holds(stale))
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body))
+		require.False(t, holds(stale))
+	})
+}
+
 // K1: a holder that was stopped, and does not know that another holds the lock, cannot write.
 func TestK1_AStaleHolderIsRefused(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

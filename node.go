@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"sync/atomic"
@@ -61,9 +62,9 @@ type Node struct {
 	snapshot chan struct{} // has a value when a snapshot is due
 }
 
-// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when
-// local state is loaded; [Node.Ready] waits for the cluster. The node runs until Close, whatever
-// becomes of ctx.
+// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local
+// state is loaded, or ctx ends; [Node.Ready] waits for the cluster. Once open, the node runs until
+// Close, whatever becomes of ctx.
 //
 // Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt,
 // ErrClusterMismatch for a directory of another node, or what the operating system says of the
@@ -81,7 +82,20 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		snapshot: make(chan struct{}, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if err := n.open(cfg); err != nil {
+	opened := make(chan error, 1)
+	go func() { opened <- n.open(cfg) }()
+	select {
+	case err = <-opened:
+	case <-ctx.Done():
+		// The operating system is not to be interrupted: what comes is closed when it does.
+		go func() {
+			if <-opened == nil {
+				n.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
 		n.cancel()
 		return nil, err
 	}
@@ -123,12 +137,12 @@ func (n *Node) open(cfg Config) (err error) {
 
 	n.connect()
 	undo = append(undo, n.client.Close, n.net.Close)
-	f := newFSM(n, n.proposer.owns)
+	f := newFSM(n, n.proposer.owns, n.ctx.Done())
 	if n.raft, err = startRaft(&n.cfg, n.id, n.log, n.net, f); err != nil {
 		return err
 	}
 	if n.fault != nil { // the snapshot on disk
-		undo = append(undo, func() error { return n.raft.stop(context.Background()) })
+		undo = append(undo, n.raft.stop)
 		return n.fault
 	}
 	if listener != nil {
@@ -170,13 +184,17 @@ func (n *Node) Ready(ctx context.Context) error {
 	return err
 }
 
-// closeTime bounds Close: past it, what still runs hangs in the operating system.
-const closeTime = 4 * time.Second
+// Close takes at most handOverTime to hand over, and closeTime for the rest: what still runs then
+// hangs in the operating system.
+const (
+	handOverTime = 2 * time.Second
+	closeTime    = 3 * time.Second
+)
 
 // Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first
-// hands over, for at most one election timeout. Calls that wait return ErrClosed. The node remains
-// a member of its cluster, and can be opened again from its directory. A second Close waits for the
-// first, and both return the same.
+// hands over, for at most one election timeout and at most two seconds. Calls that wait return
+// ErrClosed. The node remains a member of its cluster, and can be opened again from its directory. A
+// second Close waits for the first, and both return the same.
 func (n *Node) Close() error {
 	n.stop(nil, true)
 	<-n.done
@@ -210,33 +228,42 @@ func (n *Node) stop(fault error, handOver bool) {
 	go n.shutdown(handOver)
 }
 
-// shutdown takes the node down: callers first, then the network, then raft, which must not meet a
-// closed store, then the store.
+// shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
 	defer close(n.done)
-	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-	defer cancel()
-	if handOver && n.leadership().Self && len(n.cfg.Peers) > 1 {
+	if handOver && n.leadership().Self && len(n.raft.members) > 1 {
 		n.handOver()
 	}
 	n.cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- n.takeDown() }()
+	limit := time.NewTimer(closeTime)
+	defer limit.Stop()
+	var err error
+	select {
+	case err = <-stopped:
+	case <-limit.C:
+		err = errors.New("coterie: the node hangs in the operating system")
+	}
+	n.mu.Lock()
+	n.closeErr = err
+	n.mu.Unlock()
+}
+
+// takeDown closes the network first, then raft, which must not meet a closed store, then the store.
+func (n *Node) takeDown() error {
 	errs := []error{n.net.Close(), n.client.Close()}
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}
-	stopped := n.raft.stop(ctx)
-	if stopped == nil {
-		n.work.Wait()
-		errs = append(errs, n.log.Close())
-	}
-	n.mu.Lock()
-	n.closeErr = errors.Join(append(errs, stopped)...)
-	n.mu.Unlock()
+	errs = append(errs, n.raft.stop())
+	n.work.Wait()
+	return errors.Join(append(errs, n.log.Close())...)
 }
 
-// handOver waits until another node leads, for at most an election timeout.
+// handOver waits until another node leads, but not for long.
 func (n *Node) handOver() {
-	limit := time.NewTimer(n.cfg.ElectionTimeout)
+	limit := time.NewTimer(min(n.cfg.ElectionTimeout, handOverTime))
 	defer limit.Stop()
 	n.raft.stepDown()
 	for {
@@ -263,7 +290,7 @@ func (n *Node) closedError() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.fault != nil {
-		return errors.Join(ErrClosed, n.fault)
+		return fmt.Errorf("%w: %w", ErrClosed, n.fault)
 	}
 	return ErrClosed
 }
@@ -287,11 +314,10 @@ func (n *Node) contextError(ctx context.Context) error {
 	if n.leadership().Leader != 0 {
 		return err
 	}
-	err = errors.Join(err, ErrNoLeader)
 	if refusal := n.refusal.Load(); refusal != nil {
-		err = errors.Join(err, *refusal)
+		return fmt.Errorf("%w (%w, %w)", err, ErrNoLeader, *refusal)
 	}
-	return err
+	return fmt.Errorf("%w (%w)", err, ErrNoLeader)
 }
 
 func (n *Node) header(rev int64) Header {
@@ -353,7 +379,7 @@ func (n *Node) publish(v *state.View) {
 
 // fence is the applier: the log or a snapshot cannot be understood, so this replica must not go on.
 func (n *Node) fence(err error) {
-	err = errors.Join(ErrCorrupt, err)
+	err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	n.cfg.Logger.Error("node stops", "err", err)
 	if n.raft == nil { // still in Open
 		n.fault = err
@@ -396,7 +422,8 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 }
 
 // followLeadership keeps lead current, and begins each term that this node leads with a command:
-// until that is applied, the node does not know all that its predecessors committed.
+// until that is applied, the node does not know all that its predecessors committed, and keeps no
+// deadlines.
 func (n *Node) followLeadership() {
 	for {
 		if lead, old := n.raft.leadership(), n.leadership(); lead != old {
@@ -405,6 +432,7 @@ func (n *Node) followLeadership() {
 			switch {
 			case lead.Leader != 0:
 				n.vacant.Store(0)
+				n.refusal.Store(nil)
 			case old.Leader != 0:
 				n.vacant.Store(int64(time.Since(n.started)))
 			}
@@ -414,8 +442,10 @@ func (n *Node) followLeadership() {
 			n.leaders.broadcast()
 		}
 		var again <-chan time.Time
-		if lead := n.leadership(); lead.Self && n.view().Term != lead.Term {
-			// Raft may drop it, as while it hands leadership over. To repeat it does no harm.
+		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
+			// Raft may drop it, as while it hands leadership over. To repeat it does no harm. The
+			// deadlines tell, not the view: another command of the term may have been applied before
+			// this goroutine knew of the term.
 			n.raft.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
@@ -441,7 +471,7 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 // electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
 // founder with the least ID asks for an election once a majority answers.
 func (n *Node) electFirst() {
-	voters := len(n.cfg.Peers)
+	voters := len(n.raft.members)
 	if voters > 1 && (n.view().Index > 0 || n.raft.raft.LastIndex() > 1 || n.id != n.firstFounder()) {
 		return
 	}

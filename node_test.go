@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -185,6 +186,125 @@ func TestCloseWhileASnapshotIsTaken(t *testing.T) {
 	require.EqualValues(t, 40, get(t, n, "", coterie.WithPrefix(), coterie.WithCountOnly()).Count)
 	require.NoError(t, n.Check(t.Context()))
 	require.NoError(t, n.Close())
+}
+
+func TestCloseIsBoundedWhateverTheElectionTimeout(t *testing.T) {
+	slow := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.ElectionTimeout = 10 * time.Second })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader := c.Index(c.Leader())
+		c.Pause(leader)
+		begin := time.Now()
+		c.Stop(leader)
+		require.Less(t, time.Since(begin), 5*time.Second)
+	}, slow)
+}
+
+func TestCloseCutsASnapshotShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 300 MB")
+	}
+	cfg := coterie.Config{Dir: t.TempDir(), SnapshotEntries: 300}
+	n, err := coterie.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	value := strings.Repeat("x", 1<<20)
+	for i := range 300 { // the last is due for a snapshot
+		put(t, n, fmt.Sprint(i), value)
+	}
+	require.NoError(t, n.Close())
+	n, err = coterie.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	require.EqualValues(t, 300, get(t, n, "", coterie.WithPrefix(), coterie.WithCountOnly()).Count)
+	require.NoError(t, n.Close())
+}
+
+// The log knows the members, whatever Config.Peers says at a later start.
+func TestARestartedFounderNeedsNoPeers(t *testing.T) {
+	var cfgs [3]coterie.Config
+	onDisk := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		cfg.Dir = t.TempDir()
+		cfgs[i] = *cfg
+	})
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		i := c.Index(c.Follower())
+		c.Stop(i)
+		cfg := cfgs[i]
+		cfg.Peers = nil
+		n, err := coterie.Open(t.Context(), cfg)
+		require.NoError(t, err)
+		require.NoError(t, n.Ready(t.Context()))
+		require.Equal(t, 3, n.Status().Voters)
+		put(t, n, "k", "v")
+		require.NoError(t, n.Close())
+	}, onDisk)
+}
+
+func TestReadsOfManyKeysEndWithTheirContext(t *testing.T) {
+	n := open(t, func(c *coterie.Config) { c.MaxTxnOps, c.MaxRequestBytes = 100_000, 64<<20 })
+	var ops []coterie.Op
+	for i := range 100_000 {
+		ops = append(ops, coterie.OpPut(fmt.Sprintf("k%06d", i), ""))
+	}
+	commit(t, n.Txn(t.Context()).Then(ops...))
+	nothing := coterie.WithMinModRev(1 << 40)
+	for name, read := range map[string]func(ctx context.Context) error{
+		"get": func(ctx context.Context) error {
+			_, err := n.Get(ctx, "", coterie.WithPrefix(), coterie.WithSerializable())
+			return err
+		},
+		"txn": func(ctx context.Context) error {
+			_, err := n.Txn(ctx).Then(coterie.OpGet("", coterie.WithPrefix(), nothing, coterie.WithSerializable())).Commit()
+			return err
+		},
+		"range": func(ctx context.Context) error {
+			for _, err := range n.Range(ctx, "", coterie.WithPrefix(), nothing, coterie.WithSerializable()) {
+				return err
+			}
+			return nil
+		},
+	} {
+		ctx := &endsAfter{Context: t.Context(), looks: 3, done: make(chan struct{})}
+		require.ErrorIs(t, read(ctx), context.Canceled, name)
+	}
+}
+
+// endsAfter is a context that ends when it has been looked at so often.
+type endsAfter struct {
+	context.Context
+	mu    sync.Mutex
+	looks int
+	done  chan struct{}
+}
+
+func (c *endsAfter) Done() <-chan struct{} { return c.done }
+
+func (c *endsAfter) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.looks--; c.looks == 0 {
+		close(c.done)
+	}
+	if c.looks <= 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestOpenEndsWithItsContext(t *testing.T) {
+	dir := t.TempDir()
+	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = coterie.Open(ctx, coterie.Config{Dir: dir}) // waits for the lock
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, n.Close())
+}
+
+func TestMisuseDoesNotPanic(t *testing.T) {
+	require.Equal(t, "State(9)", coterie.State(9).String())
+	_, err := (&coterie.Txn{}).Commit()
+	require.ErrorIs(t, err, coterie.ErrInvalidOption)
+	require.EqualValues(t, "PUT", coterie.EventType(0).String())
 }
 
 func TestHundredNodesInOneProcess(t *testing.T) {

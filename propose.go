@@ -5,7 +5,7 @@ package coterie
 import (
 	"cmp"
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -44,6 +44,7 @@ type proposer struct {
 	queue      []*call // not under way, in order; some may have been given up
 	stale      int     // about how many
 	batches    map[*batch]struct{}
+	left       map[uint64]*batch // calls under way that were given up: they keep their place
 }
 
 // A call is a write that somebody waits for.
@@ -62,7 +63,7 @@ type callAnswer struct {
 
 // A batch is an entry under way.
 type batch struct {
-	open   int // calls that have not been answered
+	open   int // calls that have not been answered, those that were given up included
 	term   uint64
 	resend *time.Timer
 }
@@ -70,7 +71,7 @@ type batch struct {
 func newProposer(n *Node) *proposer {
 	return &proposer{
 		n: n, wake: make(chan struct{}, 1), door: make(chan struct{}, maxQueued),
-		calls: map[uint64]*call{}, batches: map[*batch]struct{}{},
+		calls: map[uint64]*call{}, batches: map[*batch]struct{}{}, left: map[uint64]*batch{},
 	}
 }
 
@@ -105,17 +106,18 @@ func (p *proposer) do(ctx context.Context, cmd *command.Command) (*command.Resul
 	p.mu.Unlock()
 	p.poke()
 
-	var err error
+	var err, cause error
 	select {
 	case a := <-c.answer:
 		return a.result, a.err
 	case <-ctx.Done():
-		err = p.n.contextError(ctx)
+		err, cause = p.n.contextError(ctx), context.Cause(ctx)
 	case <-p.n.closing:
 		err = p.n.closedError()
+		cause = err
 	}
 	if p.abandon(c) {
-		err = errors.Join(ErrMaybeApplied, err)
+		err = fmt.Errorf("%w: %w", ErrMaybeApplied, cause)
 	}
 	// The answer may have come meanwhile.
 	select {
@@ -132,7 +134,10 @@ func (p *proposer) enter(c *call) {
 		// Entering the table is a call that nobody waits for. It is answered before any other is
 		// sent, so that it can be repeated without harm.
 		p.seq, p.lowest = 0, 1
-		register := &call{cmd: &command.Command{Register: true}, answer: make(chan callAnswer, 1)}
+		register := &call{
+			cmd:    &command.Command{Register: true, Applied: p.n.view().Index},
+			answer: make(chan callAnswer, 1),
+		}
 		p.calls[0] = register
 		p.queue = append(p.queue, register)
 	}
@@ -156,6 +161,11 @@ func (p *proposer) abandon(c *call) (sent bool) {
 			p.queue = slices.DeleteFunc(p.queue, func(q *call) bool { return q == c || p.calls[q.seq] != q })
 		}
 	}
+	if c.batch != nil {
+		// What is under way stays so: were its place in the window free, callers who give up soon
+		// could have any number of entries under way.
+		p.left[c.seq] = c.batch
+	}
 	p.forget(c)
 	return c.sent
 }
@@ -166,11 +176,15 @@ func (p *proposer) forget(c *call) {
 	for p.lowest <= p.seq && p.calls[p.lowest] == nil {
 		p.lowest++
 	}
-	if b := c.batch; b != nil {
-		c.batch = nil
-		if b.open--; b.open == 0 {
-			p.drop(b)
-		}
+}
+
+// settled notes that a call of a batch was answered.
+func (p *proposer) settled(b *batch) {
+	if b == nil {
+		return
+	}
+	if b.open--; b.open == 0 {
+		p.drop(b)
 	}
 }
 
@@ -178,6 +192,7 @@ func (p *proposer) forget(c *call) {
 func (p *proposer) drop(b *batch) {
 	b.resend.Stop()
 	delete(p.batches, b)
+	maps.DeleteFunc(p.left, func(_ uint64, of *batch) bool { return of == b })
 	p.poke()
 }
 
@@ -200,18 +215,32 @@ func (p *proposer) answered(answers []answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range answers {
+		if a.proposer != p.id {
+			continue
+		}
 		c := p.calls[a.seq]
 		switch {
-		case a.proposer != p.id || c == nil:
+		case c == nil:
+			b := p.left[a.seq]
+			delete(p.left, a.seq)
+			p.settled(b)
 		case a.result.Code == command.UnknownProposer:
 			p.evicted()
 		default:
 			p.forget(c)
 			p.registered = true
-			c.answer <- callAnswer{result: a.result}
+			c.answer <- resultAnswer(a.result)
+			p.settled(c.batch)
 		}
 	}
 	p.poke()
+}
+
+func resultAnswer(r *command.Result) callAnswer {
+	if r.Code == command.ResultDropped {
+		return callAnswer{err: fmt.Errorf("%w: it was, but its result was too large to be kept", ErrMaybeApplied)}
+	}
+	return callAnswer{result: r}
 }
 
 // evicted begins anew under another ID. The state machine has forgotten this one, so what was sent
@@ -221,13 +250,14 @@ func (p *proposer) evicted() {
 	for b := range p.batches {
 		b.resend.Stop()
 	}
-	p.id, p.queue, p.calls, p.batches = 0, nil, map[uint64]*call{}, map[*batch]struct{}{}
+	p.id, p.queue = 0, nil
+	p.calls, p.batches, p.left = map[uint64]*call{}, map[*batch]struct{}{}, map[uint64]*batch{}
 	for _, seq := range slices.Sorted(maps.Keys(old)) {
 		c := old[seq]
 		switch {
 		case c.cmd.Register:
 		case c.sent:
-			c.answer <- callAnswer{err: ErrMaybeApplied}
+			c.answer <- callAnswer{err: fmt.Errorf("%w: the cluster has forgotten this node's calls", ErrMaybeApplied)}
 		default:
 			p.enter(c)
 		}
@@ -267,8 +297,18 @@ func (p *proposer) run() {
 		case <-p.wake:
 		case <-changed:
 		case <-p.n.closing:
+			p.close()
 			return
 		}
+	}
+}
+
+// close stops the timers of what is under way.
+func (p *proposer) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for b := range p.batches {
+		b.resend.Stop()
 	}
 }
 

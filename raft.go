@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"time"
@@ -22,8 +23,8 @@ type consensus struct {
 	log          *raftlog.Log
 	net          *raftnet.Transport
 	self         raft.ServerID
-	voters       []raft.ServerID // this node among them
-	timeout      time.Duration   // of an election
+	members      map[raft.ServerID]string // with their addresses, as the log has them; all are voters
+	timeout      time.Duration            // of an election
 	observations chan raft.Observation
 }
 
@@ -51,11 +52,31 @@ func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, cluster uint64
 	} else if log, err = raftlog.Open(cfg.Dir, raftLogger(cfg.Logger)); err != nil {
 		return nil, 0, logError(err)
 	}
-	if cluster, err = identify(log, cfg); err != nil {
+	cluster, err = identify(log, cfg)
+	if err == nil {
+		err = checkSnapshot(log, cfg.Dir)
+	}
+	if err != nil {
 		log.Close()
 		return nil, 0, err
 	}
 	return log, cluster, nil
+}
+
+// checkSnapshot refuses a damaged snapshot: raft would take an older one, behind which the log may
+// lack entries.
+func checkSnapshot(log *raftlog.Log, dir string) error {
+	snapshots, err := log.Snapshots().List()
+	if err == nil && len(snapshots) > 0 {
+		var r io.ReadCloser
+		if _, r, err = log.Snapshots().Open(snapshots[0].ID); err == nil {
+			err = r.Close()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the newest snapshot of %s: %w", ErrCorrupt, dir, err)
+	}
+	return nil
 }
 
 func identify(log *raftlog.Log, cfg *Config) (uint64, error) {
@@ -95,12 +116,11 @@ func stored(log *raftlog.Log, key []byte) (uint64, error) {
 func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transport, f *fsm) (*consensus, error) {
 	c := &consensus{
 		log: log, net: net, self: serverID(self), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
+		members: map[raft.ServerID]string{},
 	}
 	var servers []raft.Server
 	for _, p := range cfg.Peers {
-		id := serverID(cfg.memberID(p.Name))
-		c.voters = append(c.voters, id)
-		servers = append(servers, raft.Server{ID: id, Address: raft.ServerAddress(p.Addr)})
+		servers = append(servers, raft.Server{ID: serverID(cfg.memberID(p.Name)), Address: raft.ServerAddress(p.Addr)})
 	}
 	if err := found(log, servers); err != nil {
 		return nil, err
@@ -121,6 +141,14 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 	var err error
 	if c.raft, err = raft.NewRaft(conf, f, log.Logs(), log.Stable(), log.Snapshots(), net); err != nil {
 		return nil, fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
+	}
+	// The members are those of the log, whatever Peers says now.
+	members := c.raft.GetConfiguration()
+	if err := members.Error(); err != nil {
+		return nil, errors.Join(fmt.Errorf("coterie: reading the members: %w", err), c.stop())
+	}
+	for _, server := range members.Configuration().Servers {
+		c.members[server.ID] = string(server.Address)
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
@@ -191,23 +219,32 @@ func (c *consensus) leadership() Leadership {
 	}
 }
 
-// apply has the leader append an entry. It blocks while raft's queue is full. Its fate is known
-// when the FSM sees it, or when the term changes without: raft's own future is never asked, for
-// after a shutdown it may not answer.
-func (c *consensus) apply(entry []byte) { c.raft.Apply(entry, 0) }
+// voter reports whether a server has a vote.
+func (c *consensus) voter(id raft.ServerID) bool {
+	_, ok := c.members[id]
+	return ok
+}
+
+// knows reports whether a member of the cluster has an ID.
+func (c *consensus) knows(id uint64) bool { return c.voter(serverID(MemberID(id))) }
+
+// apply has the leader append an entry. It blocks while raft's queue is full, but not for long: then
+// the entry is dropped. Its fate is known when the FSM sees it, or when the term changes without:
+// raft's own future is never asked, for after a shutdown it may not answer.
+func (c *consensus) apply(entry []byte) { c.raft.Apply(entry, c.timeout) }
 
 // confirm returns an index at or after every write answered so far, once a majority has shown that
 // no later leader had been elected when it was called.
 func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	index := c.raft.CommitIndex()
 	mark := c.net.Mark()
-	others := len(c.voters) / 2 // that make a majority with this node
+	others := len(c.members) / 2 // that make a majority with this node
 	for asked := false; ; {
 		confirmed := c.net.Watch()
 		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
 			return 0, errNotLeader
 		}
-		if c.net.Confirmed(term, mark, c.voters) >= others {
+		if c.net.Confirmed(term, mark, c.voter) >= others {
 			return index, nil
 		}
 		if !asked {
@@ -254,17 +291,8 @@ func (c *consensus) snapshotSize() int64 {
 // stepDown has another node lead, if this one does.
 func (c *consensus) stepDown() { c.raft.LeadershipTransfer() }
 
-// stop ends raft and waits for its goroutines, or for ctx.
-func (c *consensus) stop(ctx context.Context) error {
-	stopped := make(chan error, 1)
-	go func() { stopped <- c.raft.Shutdown().Error() }()
-	select {
-	case err := <-stopped:
-		return err
-	case <-ctx.Done():
-		return errors.New("coterie: raft hangs in a system call")
-	}
-}
+// stop ends raft and waits for its goroutines.
+func (c *consensus) stop() error { return c.raft.Shutdown().Error() }
 
 // describe fills in what raft knows.
 func (c *consensus) describe(s *Status) {

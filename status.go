@@ -20,7 +20,11 @@ const (
 )
 
 func (s State) String() string {
-	return [...]string{"follower", "candidate", "leader", "closed"}[s]
+	names := [...]string{"follower", "candidate", "leader", "closed"}
+	if int(s) >= len(names) {
+		return fmt.Sprintf("State(%d)", uint8(s))
+	}
+	return names[s]
 }
 
 // Status is what a node knows by itself.
@@ -57,7 +61,7 @@ func (n *Node) Status() Status {
 	s := Status{
 		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cluster, Leader: lead.Leader, Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
-		Voters: len(n.cfg.Peers), VotersReachable: 1 + n.net.Reachable(n.cfg.ElectionTimeout),
+		Voters: len(n.raft.members), VotersReachable: 1 + n.net.Reachable(n.cfg.ElectionTimeout),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
 	}
 	n.raft.describe(&s)
@@ -79,13 +83,13 @@ func (n *Node) Check(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
-	if err := inBackground(ctx, n.view().Check); err != nil {
-		if ctx.Err() != nil {
-			return err
+	v := n.view()
+	return n.inBackground(ctx, func() error {
+		if err := v.Check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return nil
+		return nil
+	})
 }
 
 // A HashResponse answers [Node.Hash].
@@ -115,16 +119,17 @@ func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
 		rev = v.KV.Revision()
 	}
 	r := HashResponse{Header: n.header(v.KV.Revision()), HashRevision: rev, CompactRevision: v.KV.CompactRevision()}
-	err := inBackground(ctx, func() error { r.Hash = v.KV.Hash(rev); return nil })
-	if err != nil {
+	var hash uint64
+	if err := n.inBackground(ctx, func() error { hash = v.KV.Hash(rev); return nil }); err != nil {
 		return HashResponse{}, err
 	}
+	r.Hash = hash
 	return r, nil
 }
 
-// inBackground returns what fn returns, or ctx's cause as soon as ctx ends; fn then goes on for a
-// while and its result is dropped.
-func inBackground(ctx context.Context, fn func() error) error {
+// inBackground returns what fn returns, or why the call ends as soon as ctx ends or the node closes;
+// fn then goes on for a while and its result is dropped.
+func (n *Node) inBackground(ctx context.Context, fn func() error) error {
 	result := make(chan error, 1)
 	go func() { result <- fn() }()
 	select {
@@ -132,5 +137,7 @@ func inBackground(ctx context.Context, fn func() error) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-n.closing:
+		return n.closedError()
 	}
 }

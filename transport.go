@@ -3,6 +3,7 @@
 package coterie
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -53,7 +55,7 @@ func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)})
 	n.net = raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
-		Resolve: n.address,
+		Resolve: n.peerAddress,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    func() uint64 { return n.raft.raft.CurrentTerm() },
 	})
@@ -63,6 +65,7 @@ func (n *Node) connect() {
 func (n *Node) serve(l net.Listener) {
 	n.server = rpc.Serve(l, rpc.ServerConfig{
 		Identity: rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)},
+		Known:    n.raft.knows,
 		Raft:     n.net.Serve, Call: n.answerCall,
 		Refused: func(remote net.Addr, err error) {
 			n.refused(err)
@@ -79,9 +82,8 @@ func (n *Node) refused(err error) {
 	}
 }
 
-// address is where a founder is to be found: as the configuration says now, whatever it said when
-// the cluster was founded.
-func (n *Node) address(id uint64) string {
+// peerAddress is where Config.Peers has a member, or nothing: then it is where the log has it.
+func (n *Node) peerAddress(id uint64) string {
 	for _, p := range n.cfg.Peers {
 		if uint64(n.cfg.memberID(p.Name)) == id {
 			return p.Addr
@@ -101,6 +103,9 @@ func (n *Node) answerCall(ctx context.Context, from uint64, method byte, req []b
 	case methodPropose:
 		if !n.leadership().Self {
 			return nil, remoteError(errNotLeader)
+		}
+		if err := command.CheckForeign(req); err != nil {
+			return nil, remoteError(err)
 		}
 		n.raft.apply(req)
 		return nil, nil
@@ -136,7 +141,8 @@ func remoteError(err error) error {
 
 // call asks another node, and gives its errors their identity back.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.address(uint64(to))}, method, req)
+	addr := cmp.Or(n.peerAddress(uint64(to)), n.raft.members[serverID(to)])
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, method, req)
 	if err == nil {
 		return resp, nil
 	}

@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/coterie-kv/coterie/internal/command"
-	"github.com/coterie-kv/coterie/internal/state"
 )
 
 // A Txn builds a transaction: compares, and the operations to run when all of them hold, or else.
@@ -88,6 +88,9 @@ func (t *Txn) branch(ops []Op) []command.Op {
 // every other error than ErrMaybeApplied nothing was changed.
 func (t *Txn) Commit() (*TxnResponse, error) {
 	t.next(stepCommit, "Commit")
+	if t.n == nil {
+		return nil, fmt.Errorf("%w: a Txn that no Node made", ErrInvalidOption)
+	}
 	if t.err != nil {
 		return nil, t.err
 	}
@@ -95,38 +98,39 @@ func (t *Txn) Commit() (*TxnResponse, error) {
 	if err := commandError(command.Validate(&op, t.n.cfg.MaxTxnOps)); err != nil {
 		return nil, err
 	}
-	r, err := t.run(&op)
-	if err == nil {
-		err = resultError(r)
+	var resp OpResponse
+	var err error
+	if readOnly(&t.txn) {
+		resp, err = t.read(&op)
+	} else {
+		resp, err = t.n.execute(t.ctx, Op{op: op})
 	}
-	if err != nil {
-		return nil, err
-	}
-	return t.n.opResponse(&op, r).Txn, nil
+	return resp.Txn, err
 }
 
-func (t *Txn) run(op *command.Op) (*command.Result, error) {
-	if !readOnly(&t.txn) {
-		return t.n.propose(t.ctx, &command.Command{Op: *op})
-	}
+func (t *Txn) read(op *command.Op) (OpResponse, error) {
 	v, err := t.n.readView(t.ctx, &getOptions{serializable: t.ops > 0 && t.local == t.ops})
 	if err != nil {
-		return nil, err
+		return OpResponse{}, err
 	}
-	return state.Execute(v.KV, op), nil
+	return t.n.executeRead(t.ctx, v, op, quick(&t.txn))
+}
+
+// quick reports whether a transaction of Gets looks at single keys only.
+func quick(t *command.Txn) bool {
+	one := func(op command.Op) bool { return op.Get.End == "" }
+	return all(t.Then, one) && all(t.Else, one) && all(t.Compares, func(c command.Compare) bool { return c.End == "" })
+}
+
+func all[T any](items []T, holds func(T) bool) bool {
+	return !slices.ContainsFunc(items, func(item T) bool { return !holds(item) })
 }
 
 // readOnly reports whether every operation is a Get. A nested transaction counts as a write, as in
 // etcd.
 func readOnly(t *command.Txn) bool {
-	for _, ops := range [][]command.Op{t.Then, t.Else} {
-		for i := range ops {
-			if ops[i].Get == nil {
-				return false
-			}
-		}
-	}
-	return true
+	get := func(op command.Op) bool { return op.Get != nil }
+	return all(t.Then, get) && all(t.Else, get)
 }
 
 // A TxnResponse answers [Txn.Commit].
@@ -263,8 +267,8 @@ func ModRevision(key string) Target[int64] { return Target[int64]{key, command.M
 // LeaseValue is the lease that the key is attached to; 0 is none.
 func LeaseValue(key string) Target[LeaseID] { return Target[LeaseID]{key, command.Lease} }
 
-// WithPrefix makes the compare concern every key that begins with its key: it must hold for all. If
-// there is none, it is evaluated once, for a missing key.
+// WithPrefix makes the compare concern every key that begins with its key, an empty one every key: it
+// must hold for all. If there is none, it is evaluated once, for a missing key.
 func (c Cmp) WithPrefix() Cmp { c.keys = keyRange{kind: prefixKeys}; return c }
 
 // WithRange makes the compare concern the keys from its key up to, but without, end, as WithPrefix

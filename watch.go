@@ -252,7 +252,12 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 	if first < v.KV.CompactRevision() || first < 0 {
 		return r, &CompactedError{Revision: max(v.KV.CompactRevision(), 1)}
 	}
+	looked := 0
 	visit := func(rev int64, changes []*mvcc.KeyValue) bool {
+		if looked++; looked%1024 == 0 && w.ctx.Err() != nil {
+			err = context.Cause(w.ctx)
+			return false
+		}
 		if events := w.events(v, changes); len(events) > 0 {
 			r = WatchResponse{Header: w.n.header(rev), Events: events}
 		}
@@ -260,7 +265,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 	}
 	if w.end != "" {
 		v.KV.Changes(first, last, visit)
-		return r, nil
+		return r, err
 	}
 	// A key knows its own revisions, so those of other keys cost nothing.
 	for r.Events == nil {

@@ -51,10 +51,13 @@ func (w *BlockWriter) write(b []byte) {
 	}
 }
 
-// Record appends a record, encoded by encode.
+// Record appends a record, encoded by encode. One that no reader would believe is an error.
 func (w *BlockWriter) Record(encode func(b []byte) []byte) error {
 	w.block = wire.Prefixed(w.block, encode)
 	w.records++
+	if len(w.block) > maxBlock && w.err == nil {
+		w.err = fmt.Errorf("command: a block of %d bytes", len(w.block))
+	}
 	if len(w.block) >= blockTarget {
 		w.flush()
 	}

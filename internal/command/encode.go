@@ -39,6 +39,7 @@ func (p *Proposal) Append(b []byte) []byte {
 		})
 	case c.Register:
 		b = wire.Bool(b, 24, true)
+		b = wire.Uint(b, 26, c.Applied)
 	case c.Term:
 		b = wire.Bool(b, 25, true)
 	default:
@@ -152,6 +153,8 @@ func (p *Proposal) Decode(b []byte) error {
 			err = c.Expire.decode(r.Bytes())
 		case 24:
 			c.Register = r.Bool()
+		case 26:
+			c.Applied = r.Uint()
 		case 25:
 			c.Term = r.Bool()
 		default:
@@ -164,7 +167,25 @@ func (p *Proposal) Decode(b []byte) error {
 	if r.Err() != nil {
 		return r.Err()
 	}
-	if c := p.Command; c == (Command{}) {
+	c := &p.Command
+	if !c.Register {
+		c.Applied = 0
+	}
+	return one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
+		c.Expire != nil, c.Register, c.Term)
+}
+
+// one makes sure that a command is of one kind. Of two, those who encode it and those who execute
+// it might choose differently.
+func one(kinds ...bool) error {
+	found := false
+	for _, is := range kinds {
+		if is && found {
+			return fmt.Errorf("%w: a command of two kinds", wire.ErrMalformed)
+		}
+		found = found || is
+	}
+	if !found {
 		return ErrUnknown
 	}
 	return nil
@@ -221,11 +242,10 @@ func (op *Op) decodeField(r *wire.Reader, depth int) error {
 }
 
 func (op *Op) decode(b []byte, depth int) error {
-	err := fields(b, func(r *wire.Reader) error { return op.decodeField(r, depth) })
-	if err == nil && *op == (Op{}) {
-		return ErrUnknown
+	if err := fields(b, func(r *wire.Reader) error { return op.decodeField(r, depth) }); err != nil {
+		return err
 	}
-	return err
+	return one(op.Put != nil, op.Get != nil, op.Delete != nil, op.Txn != nil)
 }
 
 func (p *Put) decode(b []byte) error {

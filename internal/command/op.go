@@ -106,8 +106,9 @@ type Command struct {
 	Grant    *Grant
 	Revoke   *Revoke
 	Expire   *Expire
-	Register bool // enters the proposer into the table that tells repeated proposals
-	Term     bool // changes nothing: the first command of a leader's term
+	Register bool   // enters the proposer into the table that tells repeated proposals
+	Applied  uint64 // with Register: what its node had applied when it was sent
+	Term     bool   // changes nothing: the first command of a leader's term
 }
 
 // Compact forgets history.

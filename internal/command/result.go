@@ -21,6 +21,7 @@ const (
 	LeaseNotFound
 	LeaseExists
 	UnknownProposer // the table of proposers has forgotten this one: its proposals are not applied
+	ResultDropped   // the command was executed; its result was too large to be kept for a repetition
 )
 
 // A Result is what came of a command. It does not change once it is made.
@@ -34,6 +35,20 @@ type Result struct {
 	Succeeded       bool             // the compares of a Txn held
 	Ops             []Result         // of a Txn, of the branch that was run
 }
+
+// Size returns about how much memory the result takes.
+func (r *Result) Size() int {
+	size := resultOverhead
+	for _, kv := range r.KVs {
+		size += resultOverhead + len(kv.Key) + len(kv.Value)
+	}
+	for i := range r.Ops {
+		size += r.Ops[i].Size()
+	}
+	return size
+}
+
+const resultOverhead = 64
 
 // Append appends the result's encoding to b.
 func (r *Result) Append(b []byte) []byte {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -70,6 +71,25 @@ func Validate(op *Op, maxOps int) error {
 	return err
 }
 
+// CheckForeign checks an entry that another node proposes, before it is in the log, where every node
+// would have to make sense of it. What only a leader says for the cluster is not accepted.
+//
+// Errors: those of DecodeEntry and Validate, or one that wraps ErrInvalid.
+func CheckForeign(entry []byte) error {
+	return DecodeEntry(entry, func(p *Proposal) error {
+		c := &p.Command
+		switch {
+		case p.Proposer == 0 || c.Term || c.Expire != nil:
+			return fmt.Errorf("%w: a command of the cluster itself", ErrInvalid)
+		case c.Grant != nil && c.Grant.TTL <= 0:
+			return fmt.Errorf("%w: a lease of no duration", ErrInvalid)
+		case c.Op != Op{}:
+			return Validate(&c.Op, math.MaxInt)
+		}
+		return nil
+	})
+}
+
 func (op *Op) check(maxOps, depth int) error {
 	switch {
 	case op.Put != nil:
@@ -132,8 +152,10 @@ func (t *Txn) check(maxOps, depth int) error {
 
 // writes returns the keys that a branch may put and the ranges that it may delete, or
 // ErrDuplicateKey if some key is put twice, or put and deleted. The branches of a nested
-// transaction may both write a key, for only one of them is run. As in etcd, the deletes of a
-// nested transaction are compared with the puts of those before it and not with those after.
+// transaction may both write a key, for only one of them is run. As in etcd, the puts of a nested
+// transaction are compared with the deletes of those before it and not with those after. Unlike etcd
+// v3.7.3, a delete of all keys from one on has no end here either: there it is taken for empty, and
+// the transaction that this lets through makes the server panic.
 func writes(ops []Op) (puts map[string]bool, deletes []*Delete, err error) {
 	puts = map[string]bool{}
 	for i := range ops {

@@ -5,7 +5,6 @@
 package raftnet
 
 import (
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -181,7 +180,7 @@ func (t *Transport) Mark() uint64 {
 // Confirmed returns how many of the voters, this node aside, have answered with success an append
 // of this term that was sent after mark: so many knew no later term at some moment since. Zero if a
 // later term is known.
-func (t *Transport) Confirmed(term, mark uint64, voters []raft.ServerID) int {
+func (t *Transport) Confirmed(term, mark uint64, voter func(raft.ServerID) bool) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if term != t.term {
@@ -189,7 +188,7 @@ func (t *Transport) Confirmed(term, mark uint64, voters []raft.ServerID) int {
 	}
 	n := 0
 	for id, f := range t.followers {
-		if f.mark > mark && slices.Contains(voters, id) {
+		if f.mark > mark && voter(id) {
 			n++
 		}
 	}

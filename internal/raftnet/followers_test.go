@@ -102,6 +102,11 @@ func success(term uint64) raft.AppendEntriesResponse {
 	return raft.AppendEntriesResponse{Term: term, Success: true}
 }
 
+// only is true of one member.
+func only(member raft.ServerID) func(raft.ServerID) bool {
+	return func(id raft.ServerID) bool { return id == member }
+}
+
 func TestNudgeNeedsAnAcknowledgement(t *testing.T) {
 	scripted(t, func(s script) {
 		s.Committed(5, 10)
@@ -188,11 +193,11 @@ func TestNudgesEndWithTheTerm(t *testing.T) {
 				s.send(raft.AppendEntriesRequest{Term: 5, Entries: entries(5, 1, 20)}, success(5))
 				s.Committed(5, 1)
 				s.requireNudge(5, 20, 5, 1, true)
-				require.Equal(t, 1, s.Confirmed(5, 0, []raft.ServerID{serverID(2)}))
+				require.Equal(t, 1, s.Confirmed(5, 0, only(serverID(2))))
 				hear(s)
 				s.Committed(5, 2)
 				s.requireNone()
-				require.Zero(t, s.Confirmed(5, 0, []raft.ServerID{serverID(2)}))
+				require.Zero(t, s.Confirmed(5, 0, only(serverID(2))))
 				s.Committed(6, 15)
 				s.requireNone() // what was acknowledged in the earlier term may be gone
 				s.send(raft.AppendEntriesRequest{Term: 6, PrevLogEntry: 20, PrevLogTerm: 5}, success(6))

@@ -182,9 +182,7 @@ type installation struct {
 // answersFor reports whether the heartbeat's sender is who sent the snapshot that raft is copying.
 // Raft follows it, but cannot say so before the end. It is called with the transport's mu held.
 func (i *installation) answersFor(m *raft.AppendEntriesRequest) bool {
-	return i != nil && len(i.answer) == 0 &&
-		len(m.Entries) == 0 && m.PrevLogEntry == 0 && m.LeaderCommitIndex == 0 &&
-		m.Term == i.request.Term && bytes.Equal(m.ID, i.request.ID)
+	return i != nil && len(i.answer) == 0 && heartbeat(m) && m.Term == i.request.Term && bytes.Equal(m.ID, i.request.ID)
 }
 
 // Read is called by raft.

@@ -178,7 +178,11 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		// Raft at the other end commits up to this index whatever the append covers: beyond it may
 		// be entries of its own that nobody else has.
 		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n))
-		if err := t.append(id, target, &part, size, resp); err != nil {
+		err := t.append(id, target, &part, size, resp)
+		for !heartbeat(args) && t.away(err, args.Term) {
+			err = t.append(id, target, &part, size, resp)
+		}
+		if err != nil {
 			return err
 		}
 		if len(rest) == 0 || !resp.Success {
@@ -188,6 +192,34 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		part.PrevLogEntry, part.PrevLogTerm = last.Index, last.Term
 	}
 }
+
+// heartbeat reports whether an append is what raft sends only to be heard.
+func heartbeat(m *raft.AppendEntriesRequest) bool {
+	return len(m.Entries) == 0 && m.PrevLogEntry == 0 && m.LeaderCommitIndex == 0
+}
+
+// away reports whether a request is to be sent again, since its peer could not be reached, and waits
+// until then. Raft itself waits longer after each failure, for up to ten seconds: a peer that was away
+// for a while would be ignored for as long when it is back.
+func (t *Transport) away(err error, term uint64) bool {
+	var dial *rpc.DialError
+	if !errors.As(err, &dial) {
+		return false
+	}
+	retry := time.NewTimer(t.cfg.Timeout / redials)
+	defer retry.Stop()
+	select {
+	case <-retry.C:
+	case <-t.ctx.Done():
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term <= term // else this node leads no more, or anew
+}
+
+// redials is how often a peer that is away is looked for within Config.Timeout.
+const redials = 20
 
 // fitting returns how many of the entries go in one append, and about how large they are.
 func fitting(entries []*raft.Log) (n, size int) {
@@ -322,6 +354,10 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	defer stalled.Stop()
 
 	conn, err := t.open(ctx, id, target)
+	for t.away(err, args.Term) {
+		stalled.Reset(limit)
+		conn, err = t.open(ctx, id, target)
+	}
 	if err != nil {
 		return err
 	}

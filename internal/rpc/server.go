@@ -22,6 +22,8 @@ type Handler func(ctx context.Context, from uint64, method byte, req []byte) (re
 // ServerConfig says what a Server does with its connections.
 type ServerConfig struct {
 	Identity
+	// Known reports whether a member is one of the cluster: others are refused. nil: all are.
+	Known func(member uint64) bool
 	// Call answers the requests on LaneCall, many at a time.
 	Call Handler
 	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection
@@ -193,6 +195,9 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 		return nil, 0, err
 	}
 	verdict, refused := s.cfg.judge(caller)
+	if refused == nil && s.cfg.Known != nil && !s.cfg.Known(caller.id.Member) {
+		verdict, refused = refusedMember, fmt.Errorf("%w: the caller %016x is not of this cluster", ErrMemberMismatch, caller.id.Member)
+	}
 	ours := hello{version: version, id: s.cfg.Identity, verdict: verdict}
 	if _, err := nc.Write(ours.append(nil)); refused == nil && err != nil {
 		return nil, 0, err

@@ -75,7 +75,7 @@ func BenchmarkGetLimited(b *testing.B) {
 	op := command.Op{Get: &command.Get{Key: "\x00", End: "\x00", Limit: 10}}
 	b.ReportAllocs()
 	for b.Loop() {
-		Execute(v, &op)
+		Execute(v, &op, nil)
 	}
 }
 

@@ -102,7 +102,7 @@ func (p *pair) reads() {
 		op := p.validOp()
 		if readsOnly(op) {
 			c := command.Command{Op: op}
-			require.Equal(p, p.model.Execute(p.term, &c), Execute(v.KV, &op))
+			require.Equal(p, p.model.Execute(p.term, &c), Execute(v.KV, &op, nil))
 		}
 		id := uint64(5000) // unknown
 		if len(p.ids) > 0 && p.IntN(10) > 0 {

@@ -19,6 +19,10 @@ const MaxProposers = 10_000
 type proposers struct {
 	table      *btree.Map[uint64, *proposer]
 	generation uint64 // counts the snapshots: what was made before one is not changed
+	// floor is the index at which the last one was heard that had to leave. A registration that was
+	// sent before it may be a late copy of that one's: it would be new again, and a late copy of its
+	// proposals would be applied a second time.
+	floor uint64
 }
 
 // A proposer is one run of a node.
@@ -60,16 +64,23 @@ func (t *proposers) get(id uint64) *proposer {
 	return &own
 }
 
-// register enters a proposer. To do it again changes nothing.
-func (t *proposers) register(id, index uint64) {
+// register enters a proposer whose node had applied so much when it asked; false if that may be long
+// ago. To do it again changes nothing.
+func (t *proposers) register(id, index, applied uint64) bool {
 	if p := t.get(id); p != nil {
 		p.lastIndex = index
-		return
+		return true
+	}
+	if applied < t.floor {
+		return false
 	}
 	if t.table.Len() >= MaxProposers {
-		t.table.Delete(t.silent())
+		silent := t.silent()
+		t.floor = max(t.floor, t.look(silent).lastIndex)
+		t.table.Delete(silent)
 	}
 	t.table.Set(id, &proposer{generation: t.generation, lastIndex: index})
+	return true
 }
 
 // silent returns the proposer that was not heard for longest; of several the least ID.
@@ -115,7 +126,14 @@ func (p *proposer) result(seq uint64) *command.Result {
 	return nil
 }
 
+// maxKept bounds a result that is kept: a proposer that went away leaves all that it waited for.
+const maxKept = 64 << 10
+
+// keep keeps a result for the case that the proposal comes again.
 func (p *proposer) keep(seq uint64, r *command.Result) {
+	if r.Size() > maxKept {
+		r = &command.Result{Code: command.ResultDropped, Revision: r.Revision}
+	}
 	i, _ := p.find(seq)
 	p.results = slices.Insert(p.results, i, kept{seq, r})
 }

@@ -4,6 +4,7 @@ package state
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,8 +12,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 )
 
+// register is sent by a node that has applied everything.
 func register(id uint64) command.Proposal {
-	return command.Proposal{Proposer: id, Command: command.Command{Register: true}}
+	return command.Proposal{Proposer: id, Command: command.Command{Register: true, Applied: 1 << 60}}
 }
 
 func proposal(id, seq, lowest uint64, op command.Op) command.Proposal {
@@ -155,6 +157,43 @@ func TestTheLongestSilentProposerMakesRoom(t *testing.T) {
 		require.False(t, ok, "a restored table drops the same one")
 	}
 	require.Equal(t, bytesOf(t, s), bytesOf(t, restored))
+}
+
+// Were a late copy of a registration to bring back one that had to leave, a late copy of its
+// proposals would be applied a second time.
+func TestALateRegistrationIsRefused(t *testing.T) {
+	m := start(t)
+	early := register(9)
+	early.Command.Applied = m.index
+	m.propose(early)
+	write := proposal(9, 1, 1, put("k", "v"))
+	m.propose(write)
+	var batch []command.Proposal
+	for id := range uint64(MaxProposers) {
+		batch = append(batch, register(100+id))
+	}
+	m.propose(batch...)
+	m.State = roundTrip(t, m.State)
+	before := m.View().KV.Revision()
+	code(t, command.UnknownProposer, m.propose(early)[0].result)
+	code(t, command.UnknownProposer, m.propose(write)[0].result)
+	require.Equal(t, before, m.View().KV.Revision())
+	code(t, command.OK, m.propose(register(9))[0].result)
+}
+
+// What a proposer leaves behind is bounded. The caller gets the whole result the first time.
+func TestALargeResultIsNotKept(t *testing.T) {
+	m := start(t)
+	m.propose(register(9))
+	m.put("k", strings.Repeat("v", maxKept))
+	p := proposal(9, 1, 1, command.Op{Delete: &command.Delete{Key: "k", PrevKV: true}})
+	first := m.propose(p)[0].result
+	code(t, command.OK, first)
+	require.Len(t, first.KVs, 1)
+	code(t, command.ResultDropped, m.propose(p)[0].result)
+	r, ok := roundTrip(t, m.State).Result(9, 1)
+	require.True(t, ok)
+	code(t, command.ResultDropped, r)
 }
 
 func TestResultsAreFoundAfterARestore(t *testing.T) {

@@ -21,10 +21,11 @@ type reader interface {
 	Count(key, end string) int
 }
 
-// Execute evaluates a Get, or a Txn of nothing but Gets, on a view.
-func Execute(v *mvcc.View, op *command.Op) *command.Result {
+// Execute evaluates a Get, or a Txn of nothing but Gets, on a view. Once stop, which is asked now and
+// then, returns true, it soon returns something of no meaning.
+func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	if op.Get != nil {
-		r := read(v, op.Get)
+		r := read(v, op.Get, stop)
 		r.Revision = v.Revision()
 		return r
 	}
@@ -35,7 +36,7 @@ func Execute(v *mvcc.View, op *command.Op) *command.Result {
 	r := &command.Result{Revision: v.Revision(), Succeeded: path[0]}
 	ops := branch(op.Txn, path[0])
 	for i := range ops {
-		r.Ops = append(r.Ops, *Execute(v, &ops[i]))
+		r.Ops = append(r.Ops, *Execute(v, &ops[i], stop))
 	}
 	return r
 }
@@ -50,14 +51,29 @@ func within(rev, low, high int64) bool {
 	return (low == 0 || rev >= low) && (high == 0 || rev <= high)
 }
 
-// read evaluates a Get. The caller fills in the revision.
-func read(v reader, g *command.Get) *command.Result {
+// stopEvery is how many keys are looked at between two questions whether to stop.
+const stopEvery = 1024
+
+// Until returns fn with a stop: it returns false, too, once stop does.
+func Until(stop func() bool, fn func(*mvcc.KeyValue) bool) func(*mvcc.KeyValue) bool {
+	if stop == nil {
+		return fn
+	}
+	n := 0
+	return func(kv *mvcc.KeyValue) bool {
+		n++
+		return (n%stopEvery != 0 || !stop()) && fn(kv)
+	}
+}
+
+// read evaluates a Get. The caller fills in the revision. A nil stop never stops.
+func read(v reader, g *command.Get, stop func() bool) *command.Result {
 	if err := v.CheckRevision(g.Revision); err != nil {
 		return refusal(v, revisionCode(err))
 	}
 	r := &command.Result{}
 	if g.CountOnly {
-		r.Count = count(v, g)
+		r.Count = count(v, g, stop)
 		return r
 	}
 	plain := g.MinModRevision == 0 && g.MaxModRevision == 0 && g.MinCreateRevision == 0 && g.MaxCreateRevision == 0
@@ -66,15 +82,15 @@ func read(v reader, g *command.Get) *command.Result {
 	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
 		enough = g.Limit + 1
 	}
-	v.Ascend(g.Key, g.End, g.Revision, func(kv *mvcc.KeyValue) bool {
+	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv *mvcc.KeyValue) bool {
 		if Matches(g, kv) {
 			r.KVs = append(r.KVs, kv)
 		}
 		return int64(len(r.KVs)) != enough
-	})
+	}))
 	r.Count = int64(len(r.KVs))
 	if !plain || r.Count == enough {
-		r.Count = count(v, g)
+		r.Count = count(v, g, stop)
 	}
 	sortKeys(r.KVs, g)
 	if g.Limit > 0 && int64(len(r.KVs)) > g.Limit {
@@ -94,12 +110,12 @@ func read(v reader, g *command.Get) *command.Result {
 }
 
 // count counts the keys of a Get's range, without a walk if it is of the latest revision.
-func count(v reader, g *command.Get) int64 {
+func count(v reader, g *command.Get, stop func() bool) int64 {
 	if g.Revision <= 0 {
 		return int64(v.Count(g.Key, g.End))
 	}
 	n := int64(0)
-	v.Ascend(g.Key, g.End, g.Revision, func(*mvcc.KeyValue) bool { n++; return true })
+	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(*mvcc.KeyValue) bool { n++; return true }))
 	return n
 }
 

@@ -147,7 +147,7 @@ func TestT12_ANegativeRevision(t *testing.T) {
 	m.compact(1)
 	read.Revision = -1
 	require.Equal(t, command.Compacted, inside())
-	r := Execute(m.View().KV, &command.Op{Txn: &command.Txn{Then: []command.Op{{Get: &read}}}})
+	r := Execute(m.View().KV, &command.Op{Txn: &command.Txn{Then: []command.Op{{Get: &read}}}}, nil)
 	code(t, command.Compacted, r)
 	require.EqualValues(t, 1, r.CompactRevision)
 }
@@ -166,7 +166,7 @@ func TestT30_ATransactionOfReadsNeedsNoLog(t *testing.T) {
 		"a get of a past": {command.Txn{Then: []command.Op{{Get: &command.Get{Key: "k", Revision: 1}}}}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := Execute(m.View().KV, &command.Op{Txn: &c.txn})
+			r := Execute(m.View().KV, &command.Op{Txn: &c.txn}, nil)
 			require.True(t, r.Succeeded)
 			require.EqualValues(t, 2, r.Revision)
 			if c.keys >= 0 {
@@ -184,13 +184,13 @@ func TestALimitedGetDoesNotWalkTheRange(t *testing.T) {
 	s := filled(t, 20_000)
 	v := s.View().KV
 	walked := 0
-	r := read(counting{v, &walked}, &command.Get{Key: "\x00", End: "\x00", Limit: 10})
+	r := read(counting{v, &walked}, &command.Get{Key: "\x00", End: "\x00", Limit: 10}, nil)
 	require.Len(t, r.KVs, 10)
 	require.True(t, r.More)
 	require.EqualValues(t, 20_000, r.Count)
 	require.Equal(t, 11, walked)
 	walked = 0
-	require.EqualValues(t, 20_000, read(counting{v, &walked}, &command.Get{Key: "\x00", End: "\x00", CountOnly: true}).Count)
+	require.EqualValues(t, 20_000, read(counting{v, &walked}, &command.Get{Key: "\x00", End: "\x00", CountOnly: true}, nil).Count)
 	require.Zero(t, walked)
 }
 

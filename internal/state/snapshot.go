@@ -19,10 +19,13 @@ import (
 type Snapshot struct {
 	view      *View
 	proposers *btree.Map[uint64, *proposer]
+	floor     uint64 // of the proposers
 }
 
 // Snapshot returns the state as it is, at the same cost whatever it holds.
-func (s *State) Snapshot() *Snapshot { return &Snapshot{s.View(), s.proposers.freeze()} }
+func (s *State) Snapshot() *Snapshot {
+	return &Snapshot{s.View(), s.proposers.freeze(), s.proposers.floor}
+}
 
 // Index returns the index of the last entry that the snapshot contains.
 func (sn *Snapshot) Index() uint64 { return sn.view.Index }
@@ -48,7 +51,8 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		b = wire.Uint(b, 2, v.Term)
 		b = wire.Uint(b, 3, v.Hash)
 		b = wire.Int(b, 4, v.KV.Revision())
-		return wire.Int(b, 5, v.KV.CompactRevision())
+		b = wire.Int(b, 5, v.KV.CompactRevision())
+		return wire.Uint(b, 6, sn.floor)
 	})
 	v.Leases.All()(func(l lease.Lease) bool {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
@@ -156,6 +160,8 @@ func (in *restore) head(b []byte) error {
 			rev = r.Int()
 		case 5:
 			compacted = r.Int()
+		case 6:
+			in.state.proposers.floor = r.Uint()
 		}
 	}
 	if rev < 1 || compacted > rev || compacted < -1 {

@@ -116,8 +116,11 @@ func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
 		return
 	}
 	if p.Command.Register {
-		s.proposers.register(p.Proposer, index)
-		sink.Answer(p.Proposer, p.Seq, &command.Result{Revision: s.kv.Revision()})
+		r := &command.Result{Revision: s.kv.Revision()}
+		if !s.proposers.register(p.Proposer, index, p.Command.Applied) {
+			r.Code = command.UnknownProposer
+		}
+		sink.Answer(p.Proposer, p.Seq, r)
 		return
 	}
 	known := s.proposers.get(p.Proposer)

@@ -123,7 +123,7 @@ func (m *machine) expire(term uint64, ids ...int64) {
 }
 
 func (m *machine) get(g command.Get) *command.Result {
-	return Execute(m.View().KV, &command.Op{Get: &g})
+	return Execute(m.View().KV, &command.Op{Get: &g}, nil)
 }
 
 // attached returns the keys of a lease.

@@ -149,7 +149,7 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 		r.Revision = s.kv.Revision() + 1
 		return r, path
 	case op.Get != nil:
-		r = *read(s.kv, op.Get)
+		r = *read(s.kv, op.Get, nil)
 	case op.Delete != nil:
 		deleted := s.delete(op.Delete.Key, op.Delete.End)
 		r.Count = int64(len(deleted))

@@ -93,7 +93,7 @@ func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
 //	}
 //	return r.Err()
 //
-// A field that is not asked for is skipped, as is one that is asked for as the other kind.
+// A field that is not asked for is skipped. One that is asked for as the other kind is zero or empty.
 type Reader struct {
 	rest    []byte
 	field   int

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+
+// sealed returns an entry of these bytes, with the right checksum.
+func sealed(b []byte) []byte {
+	e := binary.LittleEndian.AppendUint32([]byte{1}, checksum(b))
+	return append(e, b...)
+}
+
+func TestEntriesComeBack(t *testing.T) {
+	all := proposals()
+	e := command.NewEntry()
+	got, err := decode(e.Bytes())
+	require.NoError(t, err)
+	require.Empty(t, got)
+	for i := range all {
+		require.Equal(t, i, e.Len())
+		size := e.Size()
+		e.Add(&all[i])
+		require.Greater(t, e.Size(), size)
+		got, err := decode(e.Bytes())
+		require.NoError(t, err)
+		require.Equal(t, all[:i+1], got)
+		require.Len(t, e.Bytes(), e.Size())
+	}
+	require.Equal(t, entry(all...), e.Bytes(), "the same value has the same bytes")
+	require.Equal(t, entry(all[3]), command.Single(&all[3]))
+}
+
+func TestGoldenEntry(t *testing.T) {
+	got := entry(proposals()...)
+	want := golden(t, "entry.golden", got)
+	require.Equal(t, want, got, "the format has changed: raise its version, or restore it")
+	all, err := decode(want)
+	require.NoError(t, err)
+	require.Equal(t, proposals(), all)
+	require.Equal(t, want, entry(all...))
+}
+
+func TestEveryDamageOfAnEntryIsFound(t *testing.T) {
+	b := entry(proposals()...)
+	var corrupt *command.CorruptError
+	for i := range b {
+		all, err := decode(b[:i])
+		require.ErrorAs(t, err, &corrupt, "cut at %d", i)
+		require.Empty(t, all)
+		for mask := 1; mask < 256; mask++ {
+			damaged := bytes.Clone(b)
+			damaged[i] ^= byte(mask)
+			all, err := decode(damaged)
+			if i == 0 {
+				require.ErrorIs(t, err, command.ErrVersion)
+			} else if !errors.As(err, &corrupt) {
+				require.Fail(t, "damage is not found", "%d flipped at %d: %v", mask, i, err)
+			}
+			if len(all) > 0 {
+				require.Fail(t, "something is told of a damaged entry", "%d flipped at %d", mask, i)
+			}
+		}
+	}
+	_, err := decode(append(bytes.Clone(b), 0))
+	require.ErrorAs(t, err, &corrupt, "something follows the end")
+	require.Contains(t, corrupt.Error(), "log entry")
+}
+
+func TestAnEntryOfAnUnknownVersionIsNamed(t *testing.T) {
+	b := entry(proposals()...)
+	b[0] = 2
+	_, err := decode(b)
+	require.ErrorIs(t, err, command.ErrVersion)
+	require.ErrorContains(t, err, "version 2")
+}
+
+// A writer that is wrong seals what does not fit together.
+func TestAProposalLongerThanItsEntryIsFound(t *testing.T) {
+	var corrupt *command.CorruptError
+	for _, b := range [][]byte{{0x80}, {5}, {2, 'x'}, binary.AppendUvarint(nil, 1<<40), bytes.Repeat([]byte{0xff}, 11)} {
+		var err error
+		size := allocated(func() { _, err = decode(sealed(b)) })
+		require.ErrorAs(t, err, &corrupt, "%x", b)
+		require.EqualValues(t, 5, corrupt.Offset)
+		require.Less(t, size, uint64(64<<10))
+	}
+}
+
+func TestTheReadersErrorEndsAnEntry(t *testing.T) {
+	enough := errors.New("enough")
+	calls := 0
+	err := command.DecodeEntry(entry(proposals()...), func(*command.Proposal) error {
+		if calls++; calls == 3 {
+			return enough
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, enough)
+	require.Equal(t, 3, calls)
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// tour is README's.
+func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.KeyValue) bool,
+	work func(context.Context, int64) error,
+) error {
+	// A node is this process's replica. Every founder is given the same Peers.
+	n, err := coterie.Open(ctx, cfg) // Config{Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/x", Peers: …}
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	if err := n.Ready(ctx); err != nil { // a leader is known, and this node is up to date
+		return err
+	}
+
+	// Shared configuration: write it anywhere, follow it everywhere.
+	if _, err := n.Put(ctx, "config/limit", "100"); err != nil {
+		return err
+	}
+	for m, err := range coterie.Follow(ctx, n, "config/") {
+		if err != nil {
+			return err
+		}
+		if done := use(m.KVs); done { // the whole prefix, again after each change
+			break
+		}
+	}
+
+	// A leader: fn runs in one instance at a time, and elsewhere when that one is gone.
+	err = coterie.RunAsLeader(ctx, n, "jobs/leader", "a", func(ctx context.Context, token int64) error {
+		return work(ctx, token)
+	})
+	if err != nil {
+		return err
+	}
+
+	// A lock, whose guard refuses the writes of a holder that lost it and does not know.
+	s, err := coterie.NewSession(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	m := coterie.NewMutex(s, "locks/stock")
+	return m.Do(ctx, func(ctx context.Context, token int64) error {
+		_, err := n.Txn(ctx).If(m.Guard()).Then(coterie.OpPut("stock/42", "7")).Commit()
+		return err
+	})
+}
+
+func Example_tour() {
+	err := tour(context.Background(), coterie.Config{InMemory: true},
+		func(kvs map[string]coterie.KeyValue) bool {
+			fmt.Println("limit", kvs["config/limit"].Value)
+			return true
+		},
+		func(_ context.Context, token int64) error {
+			fmt.Println("leading:", token > 0)
+			return nil
+		})
+	fmt.Println(err)
+	// Output:
+	// limit 100
+	// leading: true
+	// <nil>
+}
+
+// README shows the tour as it is run above.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	run, err := os.ReadFile("readme_test.go")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(readme, -1)
+	require.NotEmpty(t, blocks)
+	for _, block := range blocks {
+		code := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(string(block[1]), "\t$1")
+		require.Contains(t, string(run), code)
+	}
+}
+
+// Every link of a document leads somewhere, and every test that it names exists.
+func TestDocuments(t *testing.T) {
+	documents, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	tests := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, d := range s.ast.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok {
+				tests[f.Name.Name] = true
+			}
+		}
+	}
+	for _, document := range append(documents, "README.md", "ARCHITECTURE.md", "CHANGELOG.md") {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllSubmatch(text, -1) {
+			_, err := os.Stat(filepath.Join(filepath.Dir(document), string(link[1])))
+			require.NoError(t, err, document)
+		}
+		for _, name := range regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w+`).FindAllString(string(text), -1) {
+			require.True(t, tests[name], "%s names %s", document, name)
+		}
+	}
+}
