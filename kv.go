@@ -109,6 +109,9 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, quick bool) (resp OpResponse, err error) {
 	run := func(stop func() bool) (OpResponse, error) {
 		r := state.Execute(v.KV, op, stop)
+		if stop != nil && stop() {
+			return OpResponse{}, context.Cause(ctx)
+		}
 		if err := resultError(r); err != nil {
 			return OpResponse{}, err
 		}
