@@ -53,6 +53,7 @@ func listen(cfg *Config) (net.Listener, error) {
 // connect makes the node's own side of the network.
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)})
+	n.client.Refused = n.refusedAt(&refusals{})
 	n.net = raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: n.peerAddress,
@@ -67,19 +68,8 @@ func (n *Node) serve(l net.Listener) {
 		Identity: rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)},
 		Known:    n.raft.knows,
 		Raft:     n.net.Serve, Call: n.answerCall,
-		Refused: func(remote net.Addr, err error) {
-			n.refused(err)
-			n.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", err)
-		},
+		Refused: n.refusedHere(&refusals{}),
 	})
-}
-
-// refused keeps the reason why another node and this one do not talk, for Ready to tell.
-func (n *Node) refused(err error) {
-	if errors.Is(err, rpc.ErrClusterMismatch) || errors.Is(err, rpc.ErrMemberMismatch) || errors.Is(err, rpc.ErrVersion) {
-		err = fmt.Errorf("%w: %w", ErrClusterMismatch, err)
-		n.refusal.Store(&err)
-	}
 }
 
 // peerAddress is where Config.Peers has a member, or nothing: then it is where the log has it.
@@ -146,7 +136,6 @@ func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) (
 	if err == nil {
 		return resp, nil
 	}
-	n.refused(err)
 	var remote *rpc.RemoteError
 	if errors.As(err, &remote) {
 		switch remote.Code {

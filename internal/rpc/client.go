@@ -40,6 +40,11 @@ func (e *RemoteError) Error() string { return e.Text }
 // A Client makes connections to other nodes and calls on them. It keeps a few idle connections for
 // each peer and lane. Its methods may be called concurrently.
 type Client struct {
+	// Refused hears of peers that refused this node in the handshake, or that this node refused: the
+	// errors of ServerConfig.Refused. It may be called concurrently, and is not to be set once the
+	// Client is in use. nil: nobody hears.
+	Refused func(err *DialError)
+
 	network Network
 	id      Identity
 	limits  Limits
@@ -98,7 +103,11 @@ func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) 
 	}
 	conn, err := c.dial(ctx, s)
 	if err != nil {
-		return nil, &DialError{peer, c.explain(ctx, err)}
+		failed := &DialError{peer, c.explain(ctx, err)}
+		if c.Refused != nil && refusal(failed) {
+			c.Refused(failed)
+		}
+		return nil, failed
 	}
 	return conn, nil
 }

@@ -10,6 +10,7 @@
 package rpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,9 @@ var (
 	ErrVersion = errors.New("rpc: another protocol version")
 	// ErrMalformed: what came is not this protocol.
 	ErrMalformed = errors.New("rpc: malformed message")
+	// ErrTLS: one of the two wants TLS and the other has none, or they do not trust each other. A
+	// Network that encrypts has its connections fail with it.
+	ErrTLS = errors.New("rpc: no agreement on TLS")
 )
 
 // An Identity is who a node is: its cluster and its member ID.
@@ -46,6 +50,7 @@ const (
 	refusedCluster
 	refusedMember
 	refusedVersion
+	refusedTLS
 )
 
 // hello is what each side says first.
@@ -111,6 +116,22 @@ func readHello(r io.Reader) (hello, error) {
 	return h, nil
 }
 
+// RefuseTLS appends to b what tells the other node, which has TLS or has none, that this one
+// differs: a hello in the clear, without an identity.
+func RefuseTLS(b []byte) []byte { return hello{version: version, verdict: refusedTLS}.append(b) }
+
+// InTheClear reports whether a connection that should begin with TLS begins as that of a node
+// without: with a lane and a hello, or with the hello that answers them. Five bytes are enough.
+func InTheClear(start []byte) bool {
+	if len(start) > 0 && (start[0] == LaneRaft || start[0] == LaneCall) {
+		start = start[1:]
+	}
+	return bytes.HasPrefix(start, []byte(magic))
+}
+
+// recordTLS is the first byte of a connection whose caller begins with TLS.
+const recordTLS = 0x16
+
 // judge is the accepting side's view of a caller's hello.
 func (id Identity) judge(caller hello) (verdict, error) {
 	switch {
@@ -130,6 +151,8 @@ func (id Identity) judge(caller hello) (verdict, error) {
 // the verdict.
 func (id Identity) judgeAnswer(answer hello, to uint64) error {
 	switch {
+	case answer.verdict == refusedTLS:
+		return fmt.Errorf("%w: the node has TLS, this one has none", ErrTLS)
 	case answer.version != version || answer.verdict == refusedVersion:
 		return fmt.Errorf("%w: the node speaks %d, this one %d", ErrVersion, answer.version, version)
 	case answer.id.Cluster != id.Cluster || answer.verdict == refusedCluster:

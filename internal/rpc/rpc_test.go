@@ -143,10 +143,13 @@ func TestRefusals(t *testing.T) {
 					defer s.Close()
 					c := NewClient(n, test.caller)
 					defer c.Close()
+					var told *DialError
+					c.Refused = func(err *DialError) { told = err }
 					_, err := c.Open(t.Context(), Peer{test.to, addr}, lane)
 					require.ErrorIs(t, err, test.want)
 					var dial *DialError
 					require.ErrorAs(t, err, &dial)
+					require.Same(t, dial, told)
 					require.ErrorIs(t, <-refused, test.want)
 				})
 			})
@@ -169,6 +172,21 @@ func TestVersionMismatch(t *testing.T) {
 		require.ErrorIs(t, <-refused, ErrVersion)
 		require.ErrorIs(t, clientID.judgeAnswer(hello{version: version + 1}, 1), ErrVersion)
 	})
+}
+
+func TestInTheClear(t *testing.T) {
+	ours := hello{version: version, id: clientID, to: 1}.append(nil)
+	for _, start := range [][]byte{ours, RefuseTLS(nil), append([]byte{LaneCall}, ours...), append([]byte{LaneRaft}, ours...)} {
+		require.True(t, InTheClear(start[:5]))
+		require.False(t, InTheClear(start[:3]))
+	}
+	for _, start := range []string{"", "C", "GET /", "\x16\x03\x01\x02\x00", "Xcot\xe9"} {
+		require.False(t, InTheClear([]byte(start)))
+	}
+	answer, err := readHello(bytes.NewReader(RefuseTLS(nil)))
+	require.NoError(t, err)
+	require.ErrorIs(t, clientID.judgeAnswer(answer, 1), ErrTLS)
+	require.Equal(t, Identity{}, answer.id, "who is not let in need not know")
 }
 
 func TestImpostor(t *testing.T) {
@@ -303,7 +321,7 @@ func TestStrangers(t *testing.T) {
 	}{
 		"silence":            {nil, 5 * time.Second, nil},
 		"http":               {[]byte("GET / HTTP/1.1\r\n\r\n"), 0, ErrMalformed},
-		"tls":                {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 0, ErrMalformed},
+		"tls":                {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 0, ErrTLS},
 		"lane, then garbage": {[]byte("Cgarbage and more"), 0, ErrMalformed},
 		"no such lane":       {[]byte("X" + magic), 0, ErrMalformed},
 		"a lane not served":  {append([]byte{LaneRaft}, good[1:]...), 0, ErrMalformed},

@@ -29,9 +29,9 @@ type ServerConfig struct {
 	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection
 	// breaks or ctx ends.
 	Raft func(ctx context.Context, c *Conn)
-	// Refused hears of callers that were refused in the handshake: ErrClusterMismatch,
-	// ErrMemberMismatch, ErrVersion, or ErrMalformed for who is no node at all. It may be called
-	// concurrently. nil: nobody hears.
+	// Refused hears of callers that were refused in the handshake, or refused this node there:
+	// ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrTLS, or ErrMalformed for who is no node
+	// at all. It may be called concurrently. nil: nobody hears.
 	Refused func(remote net.Addr, err error)
 	// Limits bound what callers can make the server hold.
 	Limits Limits
@@ -170,7 +170,7 @@ func (s *Server) serve(nc net.Conn) {
 }
 
 func refusal(err error) bool {
-	for _, kind := range []error{ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrMalformed} {
+	for _, kind := range []error{ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrMalformed, ErrTLS} {
 		if errors.Is(err, kind) {
 			return true
 		}
@@ -184,6 +184,10 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 	var lane [1]byte
 	if _, err := nc.Read(lane[:]); err != nil {
 		return nil, 0, err
+	}
+	if lane[0] == recordTLS {
+		nc.Write(RefuseTLS(nil))
+		return nil, 0, fmt.Errorf("%w: the caller begins with TLS, this node has none", ErrTLS)
 	}
 	if lane[0] == LaneRaft && s.cfg.Raft == nil || lane[0] == LaneCall && s.cfg.Call == nil ||
 		lane[0] != LaneRaft && lane[0] != LaneCall {
