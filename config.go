@@ -5,6 +5,7 @@ package coterie
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -40,6 +41,14 @@ type Config struct {
 	Advertise string
 	// Network carries the node's connections. Defaults to TCP.
 	Network Network
+	// TLS is for mutual TLS between nodes, in both directions, around Network: each shows a
+	// certificate and checks the other's. It needs a certificate, and RootCAs, by which callers are
+	// checked, too, unless it has ClientCAs. Whatever it says, ClientAuth is
+	// RequireAndVerifyClientCert and nothing is resumed; the least version is TLS 1.3, or TLS 1.2 if
+	// it says so; an empty ServerName is the host that is dialled. [LoadTLS] makes one from files. It
+	// is copied, never changed. nil: connections are plain, and whoever reaches the port can pose as a
+	// member.
+	TLS *tls.Config
 	// Peers are the founding nodes of the cluster, this one among them: the same list on each. It
 	// is used on the first start. Empty: this node alone.
 	Peers []Peer
@@ -127,7 +136,13 @@ func (c Config) withDefaults() (Config, error) {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")
 	}
 	c.Peers = slices.Clone(c.Peers)
-	return c, c.validate()
+	if err := c.validate(); err != nil {
+		return c, err
+	}
+	if c.TLS != nil {
+		c.Network = newTLSNetwork(c.Network, c.TLS)
+	}
+	return c, nil
 }
 
 func (c *Config) validate() error {
@@ -169,6 +184,9 @@ func (c *Config) validate() error {
 			bad("Peers: address %s is given twice", p.Addr)
 		}
 		addrs[p.Addr] = true
+	}
+	if c.TLS != nil {
+		checkTLS(c.TLS, bad)
 	}
 	if c.ElectionTimeout < minElectionTimeout {
 		bad("ElectionTimeout %v is under %v", c.ElectionTimeout, minElectionTimeout)

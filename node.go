@@ -311,8 +311,8 @@ func (n *Node) alive(ctx context.Context) error {
 // contextError is what a call returns whose ctx ended while it waited for the cluster.
 func (n *Node) contextError(ctx context.Context) error {
 	err := context.Cause(ctx)
-	if n.leadership().Leader != 0 {
-		return err
+	if lead := n.leadership().Leader; lead != 0 {
+		return n.withRefusal(err, lead)
 	}
 	if refusal := n.refusal.Load(); refusal != nil {
 		return fmt.Errorf("%w (%w, %w)", err, ErrNoLeader, *refusal)

@@ -63,6 +63,8 @@ func (n *Node) refusedHere(r *refusals) func(remote net.Addr, err error) {
 }
 
 // refusedAt hears of members that refused this node when it dialled them, or that it refused.
+//
+// The last such reason stands until a leader is known.
 func (n *Node) refusedAt(r *refusals) func(*rpc.DialError) {
 	return func(err *rpc.DialError) {
 		n.refused(err)
@@ -81,4 +83,15 @@ func (n *Node) refused(err error) {
 		return
 	}
 	n.refusal.Store(&err)
+}
+
+// withRefusal adds to err, with which a call ended, that the leader and this node do not talk, if
+// that is so: one can be followed and not be called, as when its certificate has another name.
+func (n *Node) withRefusal(err error, leader MemberID) error {
+	refusal := n.refusal.Load()
+	var dial *rpc.DialError
+	if refusal != nil && errors.As(*refusal, &dial) && MemberID(dial.Peer.ID) == leader {
+		return fmt.Errorf("%w (%w)", err, *refusal)
+	}
+	return err
 }
