@@ -64,7 +64,7 @@ func (n *Node) refusedHere(r *refusals) func(remote net.Addr, err error) {
 
 // refusedAt hears of members that refused this node when it dialled them, or that it refused.
 //
-// The last such reason stands until a leader is known.
+// The last such reason stands until a leader is known, or that member answers a call.
 func (n *Node) refusedAt(r *refusals) func(*rpc.DialError) {
 	return func(err *rpc.DialError) {
 		n.refused(err)
@@ -88,10 +88,21 @@ func (n *Node) refused(err error) {
 // withRefusal adds to err, with which a call ended, that the leader and this node do not talk, if
 // that is so: one can be followed and not be called, as when its certificate has another name.
 func (n *Node) withRefusal(err error, leader MemberID) error {
-	refusal := n.refusal.Load()
-	var dial *rpc.DialError
-	if refusal != nil && errors.As(*refusal, &dial) && MemberID(dial.Peer.ID) == leader {
+	if refusal := n.refusal.Load(); concerns(refusal, leader) {
 		return fmt.Errorf("%w (%w)", err, *refusal)
 	}
 	return err
+}
+
+// talks forgets a refusal that concerned a member that has answered since.
+func (n *Node) talks(to MemberID) {
+	if refusal := n.refusal.Load(); concerns(refusal, to) {
+		n.refusal.CompareAndSwap(refusal, nil)
+	}
+}
+
+// concerns reports whether a refusal, if there is one, came of dialling a member.
+func concerns(refusal *error, id MemberID) bool {
+	var dial *rpc.DialError
+	return refusal != nil && errors.As(*refusal, &dial) && MemberID(dial.Peer.ID) == id
 }

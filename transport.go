@@ -134,6 +134,7 @@ func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) (
 	addr := cmp.Or(n.peerAddress(uint64(to)), n.raft.members[serverID(to)])
 	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, method, req)
 	if err == nil {
+		n.talks(to)
 		return resp, nil
 	}
 	var remote *rpc.RemoteError
