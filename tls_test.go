@@ -564,3 +564,67 @@ func clientHello(t *testing.T) []byte {
 	require.NoError(t, err)
 	return b[:n]
 }
+
+// Whatever a configuration says, or one that it makes for a connection: nobody comes in without a
+// certificate of the right authority, and nobody is spared the check because of an earlier one.
+func TestTLSWantsACertificateOfEveryCaller(t *testing.T) {
+	ca, other := newAuthority(t, "ca"), newAuthority(t, "another ca")
+	lax := func() *tls.Config {
+		return &tls.Config{Certificates: ca.static(t, "a").Certificates, ClientAuth: tls.NoClientCert}
+	}
+	choosing := ca.static(t, "a")
+	chosen := lax()
+	choosing.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return chosen, nil }
+	static := ca.static(t, "a")
+	static.ClientAuth = tls.NoClientCert
+	files := newKeyFiles(t)
+	write(t, files.ca, ca.pem)
+	files.issue(t, ca, "a")
+	for name, cfg := range map[string]*tls.Config{"static": static, "choosing": choosing, "files": files.load(t)} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := memnet.New()
+				var log record
+				n, err := coterie.Open(t.Context(), coterie.Config{
+					InMemory: true, Addr: "a:1", Network: network.Host("a"), TLS: cfg, Logger: log.logger(),
+				})
+				require.NoError(t, err)
+				defer n.Close()
+				require.Equal(t, tls.NoClientCert, chosen.ClientAuth, "the caller's")
+				for _, c := range []struct {
+					host        string
+					cfg         *tls.Config
+					hears, says string
+				}{
+					{"nobody", &tls.Config{RootCAs: pool(ca)}, "certificate required", "didn't provide a certificate"},
+					{"stranger", other.static(t, "a", ca), "certificate", "provide a certificate"},
+					{"old", &tls.Config{RootCAs: pool(ca), MaxVersion: tls.VersionTLS12}, "protocol version", "unsupported versions"},
+				} {
+					nc, err := network.Host(c.host).Dial(t.Context(), "a:1")
+					require.NoError(t, err)
+					c.cfg.ServerName = "a"
+					_, err = tls.Client(nc, c.cfg).Read(make([]byte, 1))
+					require.ErrorContains(t, err, c.hears, c.host)
+					require.NoError(t, nc.Close())
+					synctest.Wait()
+					require.NotEmpty(t, log.lines("connection refused", c.says), "%s in %s", c.host, &log.text)
+					time.Sleep(20 * time.Second)
+				}
+
+				known := ca.static(t, "a")
+				known.ServerName, known.ClientSessionCache = "a", tls.NewLRUClientSessionCache(1)
+				for range 2 {
+					nc, err := network.Host("known").Dial(t.Context(), "a:1")
+					require.NoError(t, err)
+					conn := tls.Client(nc, known)
+					_, err = conn.Write([]byte("X"))
+					require.NoError(t, err)
+					_, err = conn.Read(make([]byte, 1))
+					require.ErrorIs(t, err, io.EOF, "it is let in, and hung up on since it is no node")
+					require.False(t, conn.ConnectionState().DidResume)
+					conn.Close()
+				}
+			})
+		})
+	}
+}
