@@ -163,7 +163,7 @@ func TestPartitionAndHeal(t *testing.T) {
 
 func TestNoQuorumIsNoLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		put(t, c.Leader(), "k", "v")
+		c.WaitRevision(put(t, c.Leader(), "k", "v").Revision)
 		alone := c.Follower()
 		i := c.Index(alone)
 		c.Crash((i + 1) % 3)
