@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// A tap is a node's network, which counts what the node writes to it and can break all of the node's
+// connections, with what is under way on them.
+type tap struct {
+	coterie.Network
+	writes *atomic.Int64
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (n *tap) Listen(addr string) (net.Listener, error) {
+	l, err := n.Network.Listen(addr)
+	return tappedListener{l, n}, err
+}
+
+func (n *tap) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := n.Network.Dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return n.keep(conn), nil
+}
+
+func (n *tap) keep(conn net.Conn) net.Conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.conns = append(n.conns, conn)
+	return tappedConn{conn, n}
+}
+
+func (n *tap) breakAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, conn := range n.conns {
+		conn.Close() // some are closed already
+	}
+	n.conns = nil
+}
+
+type tappedListener struct {
+	net.Listener
+	tap *tap
+}
+
+func (l tappedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.tap.keep(conn), nil
+}
+
+type tappedConn struct {
+	net.Conn
+	tap *tap
+}
+
+func (c tappedConn) Write(b []byte) (int, error) {
+	c.tap.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// A messages is what nodes have logged.
+type messages struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (m *messages) Write(b []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.text.Write(b)
+}
+
+func (m *messages) has(text string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Contains(m.text.String(), text)
+}
+
+func (m *messages) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(m, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// snapshotInstalled is what raft logs when a follower has taken a snapshot from its leader.
+const snapshotInstalled = "Installed remote snapshot"
+
+// Who hears nothing for long asks whether it could win before it raises its term: else its return
+// would depose a leader whom everybody hears.
+func TestAFollowerThatReturnsDeposesNobody(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, away := c.Leader(), c.Follower()
+		put(t, leader, "k", "before")
+		term := leader.Status().Term
+		for _, behind := range []bool{false, true} {
+			c.Pause(c.Index(away))
+			if behind {
+				put(t, leader, "k", "meanwhile")
+			}
+			time.Sleep(time.Minute)
+			require.NotEqual(t, coterie.Leader, away.Status().State)
+			require.Zero(t, away.Status().Leader)
+			require.Equal(t, term, away.Status().Term, "however often it has asked")
+			c.Resume(c.Index(away))
+			time.Sleep(10 * time.Second)
+			require.Same(t, leader, c.Leader())
+			for _, n := range c.Nodes() {
+				require.Equal(t, term, n.Status().Term)
+				require.Equal(t, leader.ID(), n.Status().Leader)
+			}
+			require.Equal(t, "meanwhile" == get(t, away, "k").KVs[0].Value, behind)
+		}
+		sameState(t, c)
+	})
+}
+
+// All reads of a moment share one question to the leader and its majority, on every node.
+func TestReadsShareTheirQuestion(t *testing.T) {
+	const readers = 1000
+	var writes atomic.Int64
+	counted := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = &tap{Network: cfg.Network, writes: &writes} })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		put(t, c.Leader(), "k", "v")
+		for name, n := range map[string]*coterie.Node{"leader": c.Leader(), "follower": c.Follower()} {
+			get(t, n, "k") // the connections are there
+			synctest.Wait()
+			before := writes.Load()
+			for range 10 {
+				get(t, n, "k")
+			}
+			synctest.Wait()
+			alone := writes.Load() - before
+			require.GreaterOrEqual(t, alone, int64(10*2), "one after the other each has a question to a majority of its own")
+
+			before = writes.Load()
+			var wg sync.WaitGroup
+			for range readers {
+				wg.Go(func() {
+					if r, err := n.Get(t.Context(), "k"); err != nil || r.KVs[0].Value != "v" {
+						t.Errorf("%v %v", r, err)
+					}
+				})
+			}
+			wg.Wait()
+			synctest.Wait()
+			together := writes.Load() - before
+			t.Logf("%s: %d messages for 10 reads in turn, %d for %d at once", name, alone, together, readers)
+			require.Less(t, together, int64(readers/2), name)
+		}
+	}, counted)
+}
+
+// A displacement is a cluster in which a node can be displaced from the table of proposers.
+type displacement struct {
+	t                *testing.T
+	c                *coterietest.Cluster
+	network          *memnet.Network
+	leader, n, third *coterie.Node
+	attempts         map[string]error // writes of n by their keys
+}
+
+// displaceable runs a test of a node that is displaced: by as many newcomers as the state machine
+// keeps proposers. What came of its writes is checked at the end: each was applied once or, where
+// the outcome is unknown, at most once.
+func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
+	network := memnet.New()
+	onNetwork := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = network.Host(cfg.Name) })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, n := c.Leader(), c.Follower()
+		third := c.Node(3 - c.Index(leader) - c.Index(n))
+		d := &displacement{t, c, network, leader, n, third, map[string]error{}}
+		fn(t, d)
+		time.Sleep(10 * time.Second) // what was sent again has come
+		require.Empty(t, get(t, n, "twice-", coterie.WithPrefix()).KVs)
+		there := keys(get(t, n, "w-", coterie.WithPrefix()).KVs)
+		for key, err := range d.attempts {
+			if err == nil {
+				require.Contains(t, there, key)
+			}
+		}
+		sameState(t, c)
+	}, onNetwork)
+}
+
+// displace has another node's newcomers take the place of n, and of everybody else.
+func (d *displacement) displace() {
+	d.t.Helper()
+	before := d.leader.Status()
+	client := rpc.NewClient(d.network.Host(d.third.Status().Name), rpc.Identity{Cluster: before.ClusterID, Member: uint64(d.third.ID())})
+	defer client.Close()
+	registrations := command.NewEntry()
+	for i := range uint64(state.MaxProposers) {
+		registrations.Add(&command.Proposal{Proposer: i + 1, Command: command.Command{Register: true, Applied: before.Applied}})
+	}
+	_, err := client.Call(d.t.Context(), rpc.Peer{ID: uint64(d.leader.ID()), Addr: before.Addr}, propose, registrations.Bytes())
+	require.NoError(d.t, err)
+	for d.leader.Status().Applied == before.Applied {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// write leaves a key that says so, and another if it finds the first.
+func (d *displacement) write(key string) error {
+	_, err := d.n.Txn(d.t.Context()).If(coterie.Compare(coterie.Version(key), "=", 0)).
+		Then(coterie.OpPut(key, "")).Else(coterie.OpPut("twice-"+key, "")).Commit()
+	if err != nil && !errors.Is(err, coterie.ErrMaybeApplied) {
+		d.t.Errorf("%s: %v", key, err)
+	}
+	d.attempts[key] = err
+	return err
+}
+
+// The state machine keeps 10,000 proposers, one for each run of a node. One that was displaced
+// learns of it by its next write, which may fail; then it begins anew.
+func TestADisplacedNodeBeginsAnew(t *testing.T) {
+	displaceable(t, func(t *testing.T, d *displacement) {
+		require.NoError(t, d.write("w-before"))
+		d.displace()
+		if err := d.write("w-next"); err != nil {
+			time.Sleep(10 * time.Second)
+			require.Equal(t, []string{"w-before"}, keys(get(t, d.n, "w-", coterie.WithPrefix()).KVs), "nor will it be")
+		}
+		for i := range 10 {
+			require.NoError(t, d.write(fmt.Sprint("w-after-", i)))
+		}
+	})
+}
+
+// A write that was applied before its node was displaced has its result, though the node hears of
+// both at once, and has sent the write again.
+func TestADisplacedNodeHearsOfWhatItWroteBefore(t *testing.T) {
+	displaceable(t, func(t *testing.T, d *displacement) {
+		require.NoError(t, d.write("w-before"))
+		rev := get(t, d.leader, "any").Revision
+		d.network.Block(d.leader.Status().Name, d.n.Status().Name)
+		wrote := make(chan error, 1)
+		go func() { wrote <- d.write("w-under-way") }()
+		for d.leader.Status().Revision == rev {
+			time.Sleep(time.Millisecond)
+		}
+		d.displace()
+		time.Sleep(5 * time.Second)
+		d.network.Heal()
+		require.NoError(t, <-wrote)
+		require.NoError(t, d.n.Ready(t.Context()))
+		_ = d.write("w-next")
+		require.NoError(t, d.write("w-after"))
+	})
+}
+
+// A follower proposes, and before it hears what came of that its leader has no log any more that
+// would tell: the result is in the snapshot.
+func TestAnAnswerThatComesInsideASnapshot(t *testing.T) {
+	var log messages
+	var writes atomic.Int64
+	var taps [3]*tap
+	few := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		taps[i] = &tap{Network: cfg.Network, writes: &writes}
+		cfg.Network, cfg.SnapshotEntries, cfg.Logger = taps[i], 5, log.logger()
+	})
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n, leader := c.Follower(), c.Leader()
+		behind := c.Index(n)
+		require.EqualValues(t, 2, put(t, n, "k", "first").Revision)
+		c.Block(c.Index(leader), behind)
+		type outcome struct {
+			r   *coterie.PutResponse
+			err error
+		}
+		waiting := make(chan outcome, 1)
+		go func() {
+			r, err := n.Put(t.Context(), "k", "second", coterie.WithPrevKV())
+			waiting <- outcome{r, err}
+		}()
+		for leader.Status().Revision < 3 {
+			time.Sleep(time.Millisecond)
+		}
+		c.Pause(behind)
+		taps[behind].breakAll() // nothing of the log comes later
+		big := strings.Repeat("x", 1<<20)
+		for i := range 75 { // more than a snapshot leaves of the log
+			put(t, leader, "k", big+strconv.Itoa(i))
+		}
+		require.Empty(t, waiting)
+		require.False(t, log.has(snapshotInstalled))
+		c.Resume(behind)
+		o := <-waiting
+		require.NoError(t, o.err)
+		require.EqualValues(t, 3, o.r.Revision, "its own, not that of now")
+		require.Equal(t, "first", o.r.PrevKV.Value)
+		for !log.has(snapshotInstalled) { // else the test fails by its timeout
+			time.Sleep(time.Millisecond)
+		}
+		kv := get(t, n, "k").KVs[0]
+		require.EqualValues(t, 77, kv.Version, "applied once")
+		require.Same(t, leader, c.Leader())
+		require.EqualValues(t, 79, put(t, n, "k", "third").Revision)
+		sameState(t, c)
+	}, few)
+}
+
+// A snapshot brings a follower, under load, all that the others have: keys, leases and locks; and
+// its watches see every change once.
+func TestASnapshotUnderLoad(t *testing.T) {
+	var log messages
+	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries, cfg.Logger = 10, log.logger() })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, n := c.Leader(), c.Follower()
+		behind := c.Index(n)
+		other := c.Node(3 - behind - c.Index(leader))
+		watch := n.WatchChan(t.Context(), "", coterie.WithPrefix())
+		kept, revoked := grant(t, leader, time.Hour), grant(t, leader, time.Hour)
+		put(t, leader, "kept", "v", coterie.WithLease(kept))
+		put(t, leader, "revoked", "v", coterie.WithLease(revoked))
+		m := coterie.NewMutex(session(t, n, coterie.WithTTL(time.Hour)), "lock")
+		require.NoError(t, m.Lock(t.Context()))
+		c.WaitRevision(leader.Status().Revision)
+
+		c.Pause(behind)
+		var load sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		for writer, on := range []*coterie.Node{leader, leader, other, other} {
+			load.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					if _, err := on.Put(t.Context(), fmt.Sprintf("load%d-%d", writer, i%10), strconv.Itoa(i)); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+			})
+		}
+		big := strings.Repeat("x", 1<<20)
+		for i := range 80 { // more than a snapshot leaves of the log
+			put(t, other, "big", big+strconv.Itoa(i))
+		}
+		put(t, other, "moved", "v", coterie.WithLease(kept))
+		require.NoError(t, other.Revoke(t.Context(), revoked))
+		late := grant(t, other, time.Hour)
+		put(t, other, "late", "v", coterie.WithLease(late))
+		require.False(t, log.has(snapshotInstalled))
+		c.Resume(behind)
+		for !log.has(snapshotInstalled) {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		stop()
+		load.Wait()
+
+		require.NoError(t, n.Check(t.Context()))
+		sameState(t, c)
+		for _, n := range c.Nodes() {
+			ids, err := n.Leases(t.Context())
+			require.NoError(t, err)
+			require.Len(t, ids, 3, "with the session's")
+			for id, keys := range map[coterie.LeaseID][]string{kept: {"kept", "moved"}, late: {"late"}} {
+				l, err := n.TimeToLive(t.Context(), id)
+				require.NoError(t, err)
+				require.Equal(t, keys, l.Keys)
+			}
+			_, err = n.TimeToLive(t.Context(), revoked)
+			require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
+		}
+		require.ErrorIs(t, coterie.NewMutex(session(t, other), "lock").TryLock(t.Context()), coterie.ErrLocked)
+		require.True(t, commit(t, n.Txn(t.Context()).If(m.Guard()).Then(coterie.OpPut("guarded", "v"))).Succeeded)
+		require.NoError(t, m.Unlock(t.Context()))
+
+		// What the watch saw makes up what is there.
+		last := get(t, n, "any").Revision
+		mirror := map[string]coterie.KeyValue{}
+		for rev := int64(2); rev <= last; rev++ {
+			r := next(t, watch)
+			require.Equal(t, rev, r.Revision, "no event is lost, and none comes twice")
+			for _, e := range r.Events {
+				if e.Type == coterie.EventDelete {
+					delete(mirror, e.KV.Key)
+				} else {
+					mirror[e.KV.Key] = e.KV
+				}
+			}
+		}
+		silent(t, watch)
+		kvs := get(t, leader, "", coterie.WithPrefix()).KVs
+		require.Len(t, mirror, len(kvs))
+		for _, kv := range kvs {
+			require.Equal(t, kv, mirror[kv.Key])
+		}
+		require.False(t, slices.ContainsFunc(kvs, func(kv coterie.KeyValue) bool { return kv.Key == "revoked" }))
+	}, few)
+}
