@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// counterDir tells a process of TestAKilledProcessLosesNothing where to count.
+const counterDir = "COTERIE_COUNTER_DIR"
+
+// counters are written in turn, each with all that was written before it in mind.
+const counters = 7
+
+// counterConfig has snapshots taken all the time, so that a process dies while it writes one, too.
+func counterConfig(dir string) coterie.Config {
+	return coterie.Config{Dir: dir, SnapshotEntries: 50}
+}
+
+// TestCounter is no test but the process that TestAKilledProcessLosesNothing kills: it counts, and
+// says each number that was acknowledged.
+func TestCounter(t *testing.T) {
+	dir := os.Getenv(counterDir)
+	if dir == "" {
+		t.Skip("for TestAKilledProcessLosesNothing")
+	}
+	n, err := coterie.Open(t.Context(), counterConfig(dir))
+	require.NoError(t, err)
+	i := newestCounter(t, n)
+	fmt.Println("counting", i)
+	for {
+		i++
+		put(t, n, counter(i), strconv.Itoa(i))
+		fmt.Println("counted", i)
+	}
+}
+
+func counter(i int) string { return fmt.Sprint("counter", i%counters) }
+
+// newestCounter returns how far a node's data has been counted: all counters up to it are there, and
+// none is beyond.
+func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
+	t.Helper()
+	kvs := get(t, n, "counter", coterie.WithPrefix()).KVs
+	for _, kv := range kvs {
+		i, err := strconv.Atoi(kv.Value)
+		require.NoError(t, err)
+		require.Equal(t, counter(i), kv.Key)
+		require.EqualValues(t, i+1, kv.ModRevision, "each is a revision, and there is no other")
+		newest = max(newest, i)
+	}
+	require.Len(t, kvs, min(newest, counters))
+	for _, kv := range kvs {
+		i, _ := strconv.Atoi(kv.Value)
+		require.Greater(t, i, newest-counters)
+	}
+	return newest
+}
+
+// Whatever a process was at when it was killed, what it had acknowledged is there.
+func TestAKilledProcessLosesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts 20 processes")
+	}
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	reached, killed := 0, 0
+	for round := range 20 {
+		acknowledged := countAndDie(t, dir, random, round%5 == 0)
+		n, err := coterie.Open(t.Context(), counterConfig(dir))
+		require.NoError(t, err)
+		require.NoError(t, n.Ready(t.Context()))
+		require.NoError(t, n.Check(t.Context()))
+		newest := newestCounter(t, n)
+		require.GreaterOrEqual(t, newest, acknowledged)
+		require.LessOrEqual(t, newest, acknowledged+1, "one was under way")
+		require.NoError(t, n.Close())
+		if acknowledged > reached {
+			killed++
+		}
+		reached = newest
+	}
+	t.Log("counted to", reached)
+	require.Greater(t, killed, 10, "most were killed while they counted")
+}
+
+// countAndDie runs a process that counts until it is killed, after a random number of
+// acknowledgements and a random moment, and returns the last number that it has acknowledged. While
+// it lives its directory is its own: that costs a moment, so it is looked at now and then.
+func countAndDie(t *testing.T, dir string, random *rand.Rand, look bool) (last int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestCounter$")
+	cmd.Env = append(os.Environ(), counterDir+"="+dir)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	lines := bufio.NewScanner(out)
+	limit, moment := random.IntN(120), time.Duration(random.IntN(3000))*time.Microsecond
+	started := false
+	for seen := 0; lines.Scan(); {
+		var i int
+		if _, err := fmt.Sscanf(lines.Text(), "counting %d", &i); err == nil {
+			started, last = true, i
+			if look {
+				_, err := coterie.Open(t.Context(), counterConfig(dir))
+				require.ErrorIs(t, err, coterie.ErrDirInUse)
+			}
+		}
+		if _, err := fmt.Sscanf(lines.Text(), "counted %d", &i); err == nil {
+			require.Equal(t, last+1, i)
+			last = i
+			seen++
+		}
+		if started && seen == limit {
+			// From here on it dies at any moment; what it says until then is read to the end.
+			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
+		}
+	}
+	require.True(t, started, "the process has not opened its node")
+	require.NoError(t, lines.Err())
+	require.Error(t, cmd.Wait(), "it was killed")
+	require.NoError(t, ctx.Err())
+	return last
+}
