@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+// A stranger is somebody who reaches the port of a node, over TCP.
+type stranger struct {
+	t     *testing.T
+	addr  string
+	conns []net.Conn
+}
+
+func (s *stranger) dial() net.Conn {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", s.addr)
+	require.NoError(s.t, err)
+	s.conns = append(s.conns, conn)
+	return conn
+}
+
+// leave closes all connections.
+func (s *stranger) leave() {
+	for _, conn := range s.conns {
+		conn.Close()
+	}
+	s.conns = nil
+}
+
+// say connects and sends something; the node may hang up meanwhile.
+func (s *stranger) say(b []byte) net.Conn {
+	s.t.Helper()
+	conn := s.dial()
+	_, _ = conn.Write(b)
+	return conn
+}
+
+// recorded is a network whose connections keep what is written to them first.
+type recorded struct {
+	coterie.Network
+	first []byte
+}
+
+type recordedConn struct {
+	net.Conn
+	of *recorded
+}
+
+func (r *recorded) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	return recordedConn{conn, r}, err
+}
+
+func (c recordedConn) Write(b []byte) (int, error) {
+	if c.of.first == nil {
+		c.of.first = append([]byte(nil), b...)
+	}
+	return c.Conn.Write(b)
+}
+
+// handshake returns what a member says first on a lane: whoever has listened can say the same.
+func handshake(t *testing.T, from, to *coterie.Node, lane byte) []byte {
+	t.Helper()
+	network := &recorded{}
+	client := rpc.NewClient(network, rpc.Identity{Cluster: to.Status().ClusterID, Member: uint64(from.ID())})
+	defer client.Close()
+	conn, err := client.Open(t.Context(), rpc.Peer{ID: uint64(to.ID()), Addr: to.Status().Addr}, lane)
+	require.NoError(t, err)
+	conn.Close()
+	require.Equal(t, lane, network.first[0])
+	return network.first
+}
+
+// frame is the beginning of a frame, with the length that it announces.
+func frame(size uint32, method byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, size), method)
+}
+
+// heapInUse is what is in use when everything that can go has gone.
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what had a finalizer goes with the second
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
+
+// Strangers who reach a node's port neither stop it nor make it grow, whatever they send: not even
+// those who pose as members. Nor do they make the cluster elect another leader.
+func TestANodeServesAmongStrangers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens thousands of connections")
+	}
+	c := coterietest.NewCluster(t, 3, coterietest.WithTCP())
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	leader, n := c.Leader(), c.Follower()
+	put(t, n, "k", "v")
+	term := leader.Status().Term
+	serves := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := leader.Put(ctx, "k", what)
+		require.NoError(t, err, what)
+		r, err := n.Get(ctx, "k")
+		require.NoError(t, err, what)
+		require.Equal(t, what, r.KVs[0].Value)
+	}
+	before := heapInUse()
+	grown := func(s *stranger, what string) {
+		t.Helper()
+		serves(what)
+		if now := heapInUse(); now > before {
+			t.Logf("%d connections, %s: %d KiB more", len(s.conns), what, (now-before)>>10)
+			require.Less(t, now-before, uint64(64<<20), what)
+		}
+		s.leave()
+	}
+	for _, target := range []*coterie.Node{leader, n} {
+		s := &stranger{t: t, addr: target.Status().Addr}
+		call, raft := handshake(t, n, leader, rpc.LaneCall), handshake(t, n, leader, rpc.LaneRaft)
+		if target == n {
+			call, raft = handshake(t, leader, n, rpc.LaneCall), handshake(t, leader, n, rpc.LaneRaft)
+		}
+
+		for range 100 {
+			garbage := make([]byte, random.IntN(2000))
+			for i := range garbage {
+				garbage[i] = byte(random.Uint32())
+			}
+			s.say(garbage)
+			s.say(append(append([]byte(nil), call...), garbage...))
+			s.say(append(append([]byte(nil), raft...), garbage...))
+			s.say([]byte("GET / HTTP/1.1\r\nHost: " + s.addr + "\r\n\r\n"))
+			s.say([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")) // TLS
+		}
+		grown(s, "garbage")
+
+		for cut := range len(call) {
+			s.say(call[:cut])
+			s.say(raft[:cut])
+			broken := append([]byte(nil), call...)
+			broken[cut] ^= byte(1 + random.IntN(255))
+			s.say(broken)
+		}
+		grown(s, "half a handshake")
+
+		for _, first := range [][]byte{call, raft} {
+			for method := range byte(8) {
+				for _, size := range []uint32{1<<32 - 1, 1 << 31, 80<<20 + 1, 80 << 20, 64 << 20} {
+					for range 5 {
+						// As much as the node allocates on the word of a length, and no more.
+						s.say(append(append(append([]byte(nil), first...), frame(size, method)...), make([]byte, 1000)...))
+					}
+				}
+			}
+		}
+		grown(s, "huge frames")
+
+		// Byte by byte, which cannot last: a frame that has begun has to end.
+		var trickles sync.WaitGroup
+		for range 20 {
+			for _, b := range [][]byte{call, append(append([]byte(nil), raft...), frame(1<<20, 1)...)} {
+				conn := s.dial()
+				trickles.Go(func() {
+					for i := range b {
+						if _, err := conn.Write(b[i : i+1]); err != nil {
+							return
+						}
+						runtime.Gosched()
+					}
+				})
+			}
+		}
+		trickles.Wait()
+		grown(s, "a trickle")
+
+		for range 1000 {
+			s.dial()
+		}
+		grown(s, "silence")
+	}
+	require.Equal(t, term, leader.Status().Term)
+	require.Equal(t, leader.ID(), c.Leader().ID())
+	for _, n := range c.Nodes() {
+		require.NoError(t, n.Check(t.Context()))
+	}
+	sameState(t, c)
+}
+
+// Of the connections that say nothing only so many stay open, so that a node does not run out of
+// them.
+func TestSilentConnectionsMakeRoomForOthers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens hundreds of connections")
+	}
+	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Addr: "127.0.0.1:0"})
+	require.NoError(t, err)
+	defer n.Close()
+	s := &stranger{t: t, addr: n.Status().Addr}
+	defer s.leave()
+	for range 300 {
+		s.dial()
+	}
+	// Sooner than they are when they only take too long.
+	soon := time.Now().Add(3 * time.Second)
+	for _, conn := range s.conns[:150] {
+		require.NoError(t, conn.SetReadDeadline(soon))
+		_, err := conn.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it was not hung up on")
+	}
+	put(t, n, "k", "v")
+}
