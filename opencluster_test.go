@@ -182,7 +182,8 @@ func TestOpenClusterRefusesWhatItCannotUse(t *testing.T) {
 
 func TestAClusterIsOpenedAgainWithAllItsData(t *testing.T) {
 	// The addresses may be others each time: the members are told by their names.
-	for name, addr := range map[string]string{"memory": "", "the same ports": address(freePorts(t, 3)), "free ports": "127.0.0.1:0"} {
+	same := address(freePorts(t, 3))
+	for name, addr := range map[string]string{"memory": "", "the same ports": same, "free ports": "127.0.0.1:0"} {
 		cfg := coterie.Config{Dir: t.TempDir(), Addr: addr, ElectionTimeout: 200 * time.Millisecond}
 		var before *coterie.GetResponse
 		for round := range 2 {
