@@ -53,6 +53,7 @@ func TestBlockIsOneWay(t *testing.T) {
 		leader, n := c.Leader(), c.Follower()
 		from, to := c.Index(leader), c.Index(n)
 		put(t, n, "k", "v")
+		synctest.Wait() // its connection to the leader is free: no other would come to be
 		c.Block(from, to)
 		require.ErrorIs(t, within(t, 200*time.Millisecond, putOn(n, "deaf", "v")), coterie.ErrMaybeApplied)
 		require.Equal(t, "v", value(t, leader, "deaf"), "it came, but the answer did not come back")
