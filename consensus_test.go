@@ -186,6 +186,7 @@ type displacement struct {
 	c                *coterietest.Cluster
 	network          *memnet.Network
 	leader, n, third *coterie.Node
+	breakAll         func()           // breaks n's connections
 	attempts         map[string]error // writes of n by their keys
 }
 
@@ -194,11 +195,16 @@ type displacement struct {
 // the outcome is unknown, at most once.
 func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
 	network := memnet.New()
-	onNetwork := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = network.Host(cfg.Name) })
+	var writes atomic.Int64
+	var taps [3]*tap
+	onNetwork := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		taps[i] = &tap{Network: network.Host(cfg.Name), writes: &writes}
+		cfg.Network, cfg.SnapshotEntries = taps[i], 5
+	})
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		third := c.Node(3 - c.Index(leader) - c.Index(n))
-		d := &displacement{t, c, network, leader, n, third, map[string]error{}}
+		d := &displacement{t, c, network, leader, n, third, taps[c.Index(n)].breakAll, map[string]error{}}
 		fn(t, d)
 		time.Sleep(10 * time.Second) // what was sent again has come
 		require.Empty(t, get(t, n, "twice-", coterie.WithPrefix()).KVs)
@@ -255,6 +261,34 @@ func TestADisplacedNodeBeginsAnew(t *testing.T) {
 		for i := range 10 {
 			require.NoError(t, d.write(fmt.Sprint("w-after-", i)))
 		}
+	})
+}
+
+// A write that was applied before its node was displaced, and of which the node hears by a snapshot
+// that has forgotten it, may have been applied. It is not applied again.
+func TestADisplacedNodeIsSentASnapshot(t *testing.T) {
+	displaceable(t, func(t *testing.T, d *displacement) {
+		require.NoError(t, d.write("w-before"))
+		rev := get(t, d.leader, "any").Revision
+		d.network.Block(d.leader.Status().Name, d.n.Status().Name)
+		wrote := make(chan error, 1)
+		go func() { wrote <- d.write("w-under-way") }()
+		for d.leader.Status().Revision == rev {
+			time.Sleep(time.Millisecond)
+		}
+		d.network.Block(d.n.Status().Name, d.leader.Status().Name)
+		d.breakAll()
+		d.displace()
+		big := strings.Repeat("x", 1<<20)
+		for i := range 75 { // more than a snapshot leaves of the log
+			put(t, d.leader, "big", big+strconv.Itoa(i))
+		}
+		time.Sleep(time.Minute) // the leader does not send any more what it had read of its log before
+		require.Equal(t, rev, d.n.Status().Revision)
+		d.network.Heal()
+		require.ErrorIs(t, <-wrote, coterie.ErrMaybeApplied)
+		require.NoError(t, d.write("w-after"))
+		require.Equal(t, []string{"w-after", "w-before", "w-under-way"}, keys(get(t, d.n, "w-", coterie.WithPrefix()).KVs))
 	})
 }
 
