@@ -21,8 +21,9 @@ var (
 	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was
 	// open: the write has happened, or will, or never will. Read the key, or make the write
 	// conditional so that it can be repeated. The text has the cause. It comes without the call's end
-	// in two cases that are rare: after more than 10,000 starts of nodes the cluster may forget the
-	// calls of one, and a result of more than 64 KiB may be lost with the snapshot that brings it.
+	// in two cases that are rare, both when a snapshot brings this node what it has missed: meanwhile,
+	// after more than 10,000 starts of nodes, the cluster may have forgotten its calls; and a result of
+	// more than 64 KiB may be lost.
 	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
 	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest
 	// that is.

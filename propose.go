@@ -53,6 +53,7 @@ type call struct {
 	cmd    *command.Command
 	batch  *batch // in which it is under way, if it is
 	sent   bool   // once, perhaps more often
+	hidden bool   // since then a snapshot came, in which it may have been applied without a trace
 	answer chan callAnswer
 }
 
@@ -243,8 +244,9 @@ func resultAnswer(r *command.Result) callAnswer {
 	return callAnswer{result: r}
 }
 
-// evicted begins anew under another ID. The state machine has forgotten this one, so what was sent
-// may have been applied before that; what was not is sent under the new ID.
+// evicted begins anew under another ID. The state machine has forgotten this one. A call that was
+// applied before that was answered when this node applied it, unless that came inside a snapshot; and
+// what is under way under the old ID is refused from now on. So all but those calls are sent again.
 func (p *proposer) evicted() {
 	old := p.calls
 	for b := range p.batches {
@@ -256,9 +258,10 @@ func (p *proposer) evicted() {
 		c := old[seq]
 		switch {
 		case c.cmd.Register:
-		case c.sent:
+		case c.hidden:
 			c.answer <- callAnswer{err: fmt.Errorf("%w: the cluster has forgotten this node's calls", ErrMaybeApplied)}
 		default:
+			c.batch, c.sent = nil, false
 			p.enter(c)
 		}
 	}
@@ -268,9 +271,11 @@ func (p *proposer) evicted() {
 func (p *proposer) restored(result func(proposer, seq uint64) (*command.Result, bool)) {
 	p.mu.Lock()
 	var answers []answer
-	for seq := range p.calls {
+	for seq, c := range p.calls {
 		if r, ok := result(p.id, seq); ok {
 			answers = append(answers, answer{p.id, seq, r})
+		} else {
+			c.hidden = c.sent
 		}
 	}
 	p.mu.Unlock()
