@@ -149,15 +149,15 @@ func (f keyFiles) issue(t testing.TB, a *authority, host string) {
 	write(t, f.cert, cert)
 }
 
-// A tap is a network whose traffic is seen and whose connections can be broken.
-type tap struct {
+// A wiretap is a network whose traffic is seen and whose connections can be broken.
+type wiretap struct {
 	coterie.Network
 	mu    sync.Mutex
 	open  []net.Conn
 	heard bytes.Buffer
 }
 
-func (n *tap) Dial(ctx context.Context, addr string) (net.Conn, error) {
+func (n *wiretap) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	nc, err := n.Network.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (n *tap) Dial(ctx context.Context, addr string) (net.Conn, error) {
 }
 
 // breakAll breaks every connection that was dialled.
-func (n *tap) breakAll() {
+func (n *wiretap) breakAll() {
 	n.mu.Lock()
 	open := n.open
 	n.open = nil
@@ -181,7 +181,7 @@ func (n *tap) breakAll() {
 
 type tapped struct {
 	net.Conn
-	tap *tap
+	tap *wiretap
 }
 
 func (c tapped) Read(p []byte) (int, error) {
@@ -201,9 +201,9 @@ func (c tapped) Write(p []byte) (int, error) {
 
 func TestTLSCluster(t *testing.T) {
 	ca := newAuthority(t, "ca")
-	taps := make([]*tap, 3)
+	taps := make([]*wiretap, 3)
 	encrypted := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
-		taps[i] = &tap{Network: cfg.Network}
+		taps[i] = &wiretap{Network: cfg.Network}
 		cfg.Network = taps[i]
 		cfg.TLS = ca.static(t, cfg.Name)
 	})

@@ -68,7 +68,7 @@ func TestLoadTLSErrors(t *testing.T) {
 }
 
 // What a handshake would use now.
-func state(t *testing.T, cfg *tls.Config) (shown *x509.Certificate, trusted *x509.CertPool) {
+func offered(t *testing.T, cfg *tls.Config) (shown *x509.Certificate, trusted *x509.CertPool) {
 	t.Helper()
 	cert, err := cfg.GetClientCertificate(nil)
 	require.NoError(t, err)
@@ -84,34 +84,34 @@ func TestLoadTLSKeepsTheLastGoodFiles(t *testing.T) {
 		write(t, files.ca, ca.pem)
 		files.issue(t, ca, "a")
 		cfg := files.load(t)
-		first, _ := state(t, cfg)
+		first, _ := offered(t, cfg)
 
 		// Each step leaves the files for a moment in a state that cannot be used.
 		both := bytes.Join([][]byte{ca.pem, next.pem}, nil)
 		require.NoError(t, os.WriteFile(files.ca, both[:len(both)-50], 0o600))
 		time.Sleep(2 * time.Second)
-		_, trusted := state(t, cfg)
+		_, trusted := offered(t, cfg)
 		require.True(t, trusted.Equal(pool(ca)))
 
 		require.NoError(t, os.WriteFile(files.ca, both, 0o600))
-		_, trusted = state(t, cfg)
+		_, trusted = offered(t, cfg)
 		require.True(t, trusted.Equal(pool(ca)), "files are looked at once a second")
 		time.Sleep(time.Second)
-		_, trusted = state(t, cfg)
+		_, trusted = offered(t, cfg)
 		require.True(t, trusted.Equal(pool(ca, next)))
 
 		cert, key := next.issue(t, "a")
 		write(t, files.cert, cert) // without its key
 		time.Sleep(time.Second)
-		shown, _ := state(t, cfg)
+		shown, _ := offered(t, cfg)
 		require.Equal(t, first, shown)
 		require.NoError(t, os.Remove(files.key))
 		time.Sleep(time.Second)
-		shown, _ = state(t, cfg)
+		shown, _ = offered(t, cfg)
 		require.Equal(t, first, shown)
 		write(t, files.key, key)
 		time.Sleep(time.Second)
-		shown, _ = state(t, cfg)
+		shown, _ = offered(t, cfg)
 		require.Equal(t, "next", shown.Issuer.CommonName)
 	})
 }
@@ -176,12 +176,12 @@ func TestLoadTLSChecksServers(t *testing.T) {
 func TestTLSRotationUnderLoad(t *testing.T) {
 	first, second := newAuthority(t, "first"), newAuthority(t, "second")
 	network := memnet.New()
-	files, taps, cfgs := make([]keyFiles, 3), make([]*tap, 3), make([]coterie.Config, 3)
+	files, taps, cfgs := make([]keyFiles, 3), make([]*wiretap, 3), make([]coterie.Config, 3)
 	rotating := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
 		files[i] = newKeyFiles(t)
 		write(t, files[i].ca, first.pem)
 		files[i].issue(t, first, cfg.Name)
-		taps[i] = &tap{Network: network.Host(cfg.Name)}
+		taps[i] = &wiretap{Network: network.Host(cfg.Name)}
 		cfg.Network, cfg.Dir = taps[i], t.TempDir()
 		cfg.TLS = files[i].load(t)
 		cfgs[i] = *cfg
