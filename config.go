@@ -62,6 +62,8 @@ type Config struct {
 	// SnapshotEntries is how many log entries may follow a snapshot before the next is taken; one
 	// is taken sooner when they outgrow 64 MiB and the snapshot itself. Defaults to 10,000.
 	SnapshotEntries uint64
+	// DiskTimeout is how long a write to the disk may hang before a leader hands over. Defaults to 5 s.
+	DiskTimeout time.Duration
 	// MaxTxnOps bounds the compares, and the operations of each branch, of a transaction. Defaults
 	// to 128.
 	MaxTxnOps int
@@ -121,6 +123,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, "coterie")
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, time.Second)
 	c.SnapshotEntries = cmp.Or(c.SnapshotEntries, 10_000)
+	c.DiskTimeout = cmp.Or(c.DiskTimeout, 5*time.Second)
 	c.MaxTxnOps = cmp.Or(c.MaxTxnOps, 128)
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 1536<<10)
 	c.Retention.Age = cmp.Or(c.Retention.Age, 10*time.Minute)
@@ -190,6 +193,9 @@ func (c *Config) validate() error {
 	}
 	if c.ElectionTimeout < minElectionTimeout {
 		bad("ElectionTimeout %v is under %v", c.ElectionTimeout, minElectionTimeout)
+	}
+	if c.DiskTimeout < minElectionTimeout {
+		bad("DiskTimeout %v is under %v", c.DiskTimeout, minElectionTimeout)
 	}
 	if c.MaxTxnOps < 0 {
 		bad("MaxTxnOps %d is negative", c.MaxTxnOps)

@@ -101,10 +101,12 @@ func revisionError(v *state.View, rev int64) error {
 	return nil
 }
 
-// logError is the public form of what raftlog.Open returns.
+// logError is the public form of what package raftlog returns.
 func logError(err error) error {
 	var corrupt *raftlog.CorruptError
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, raftlog.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrDirInUse, err)
 	case errors.As(err, &corrupt):

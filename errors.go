@@ -50,6 +50,9 @@ var (
 	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
 	// means 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
+	// ErrNoSpace: the disks of the cluster are full; nothing was changed. Reads go on, and writes do as
+	// soon as there is room.
+	ErrNoSpace = errors.New("coterie: no space")
 	// ErrLocked: TryLock found the lock held by another; or this Mutex is locked already, or another
 	// Campaign of this Election is under way.
 	ErrLocked = errors.New("coterie: locked by another holder")

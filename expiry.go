@@ -85,7 +85,7 @@ func (e *expirer) run() {
 		next, some := e.deadlines.Next()
 		e.mu.Unlock()
 		if len(ids) > 0 {
-			e.n.raft.apply(command.Single(&command.Proposal{
+			e.n.apply(command.Single(&command.Proposal{
 				Command: command.Command{Expire: &command.Expire{IDs: ids, Term: term}},
 			}))
 			continue

@@ -20,8 +20,9 @@ type fsm struct {
 	state   *state.State
 	applier applier
 	effects effects
-	fenced  bool            // the log cannot be understood: nothing more is applied
-	closing <-chan struct{} // snapshots in either direction are cut short
+	fenced  bool                    // the log cannot be understood: nothing more is applied
+	closing <-chan struct{}         // snapshots in either direction are cut short
+	durable func(index uint64) bool // waits until an entry is on the disk; false if it never will be
 }
 
 // An applier learns what the log did.
@@ -41,14 +42,17 @@ type effects struct {
 // A leaseChange is a lease that was granted or, without a TTL, that has ended.
 type leaseChange = lease.Lease
 
-func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}) *fsm {
-	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing}
+func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}, durable func(uint64) bool) *fsm {
+	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing, durable: durable}
 }
 
 // ApplyBatch is raft.BatchingFSM: entries in the order of the log, commands and configurations.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
-	if f.fenced {
+	// A leader commits what a majority of the others has; what its own disk may still lose is applied,
+	// and so seen, later.
+	if f.fenced || !f.durable(logs[len(logs)-1].Index) {
+		f.fenced = true
 		return results
 	}
 	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]

@@ -106,7 +106,7 @@ func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
 		i, j := random.IntN(size), random.IntN(size)
-		switch random.IntN(6) {
+		switch random.IntN(8) {
 		case 0:
 			c.Pause(i)
 		case 1:
@@ -115,11 +115,19 @@ func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand
 			c.Delay(i, j, time.Duration(random.IntN(500))*time.Millisecond)
 		case 3:
 			c.Drop(i, j, 0.05)
-		case 4:
+		case 4, 5:
+			// What waits for the disk is lost.
+			c.StallDisk(i, random.IntN(2) == 0)
+			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
 			c.Crash(i)
+			c.StallDisk(i, false)
 			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 			c.Restart(i)
 			nodes[i].Store(c.Node(i))
+		case 6:
+			c.StallDisk(i, true)
+			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+			c.StallDisk(i, false)
 		default:
 			c.Heal()
 		}

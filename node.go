@@ -16,6 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
@@ -45,13 +46,13 @@ type Node struct {
 	closeErr error
 
 	current   atomic.Pointer[state.View] // what is applied; the FSM's goroutine replaces it
-	published signal                     // of current
+	published signal.Signal              // of current
 	hub       *watch.Hub                 // the watches that wait
 	told      atomic.Int64               // every revision up to it was told to the hub
 
 	lead    atomic.Pointer[Leadership]
-	leaders signal       // of lead
-	vacant  atomic.Int64 // when a leader was last known, in nanoseconds since started; 0 while one is
+	leaders signal.Signal // of lead
+	vacant  atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
 	started time.Time
 	refusal atomic.Pointer[error] // the last handshake that failed for another reason than the network
 
@@ -124,10 +125,12 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	n.cfg, n.id = cfg, cfg.memberID(cfg.Name)
 	n.cfg.Logger = cfg.Logger.With("node", cfg.Name)
-	if n.log, n.cluster, err = openLog(n.ctx, &n.cfg); err != nil {
+	if n.log, err = openLog(n.ctx, &n.cfg); err != nil {
 		return err
 	}
-	undo = append(undo, n.log.Close)
+	undo = append(undo, func() error { return n.log.Close(context.Background()) })
+	identity, _ := n.log.Identity()
+	n.cluster = identity.Cluster
 
 	n.current.Store(state.New().View())
 	n.lead.Store(&Leadership{})
@@ -137,18 +140,21 @@ func (n *Node) open(cfg Config) (err error) {
 
 	n.connect()
 	undo = append(undo, n.client.Close, n.net.Close)
-	f := newFSM(n, n.proposer.owns, n.ctx.Done())
-	if n.raft, err = startRaft(&n.cfg, n.id, n.log, n.net, f); err != nil {
+	f := newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
+	if err = load(n.log, f); err != nil {
 		return err
 	}
-	if n.fault != nil { // the snapshot on disk
-		undo = append(undo, n.raft.stop)
+	if n.fault != nil { // what is on disk cannot be understood
 		return n.fault
+	}
+	if n.raft, err = startRaft(&n.cfg, n.id, n.log, n.net, f); err != nil {
+		return err
 	}
 	if listener != nil {
 		n.serve(listener)
 	}
 	n.start(n.followLeadership)
+	n.start(n.followDisk)
 	n.start(n.proposer.run)
 	n.start(n.leases.run)
 	n.start(n.history.run)
@@ -256,9 +262,10 @@ func (n *Node) takeDown() error {
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}
+	n.log.End()
 	errs = append(errs, n.raft.stop())
 	n.work.Wait()
-	return errors.Join(append(errs, n.log.Close())...)
+	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
 
 // handOver waits until another node leads, but not for long.
@@ -267,7 +274,7 @@ func (n *Node) handOver() {
 	defer limit.Stop()
 	n.raft.stepDown()
 	for {
-		changed := n.leaders.wait()
+		changed := n.leaders.Wait()
 		if lead := n.leadership(); !lead.Self && lead.Leader != 0 {
 			return
 		}
@@ -331,6 +338,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 	lead := n.leadership()
 	n.leases.applied(lead, v, e.leases)
 	n.publish(v)
+	n.log.Applied(v.Index)
 	if lead.Self {
 		n.net.Committed(lead.Term, v.Index)
 	}
@@ -374,7 +382,7 @@ func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*comma
 
 func (n *Node) publish(v *state.View) {
 	n.current.Store(v)
-	n.published.broadcast()
+	n.published.Broadcast()
 }
 
 // fence is the applier: the log or a snapshot cannot be understood, so this replica must not go on.
@@ -404,7 +412,7 @@ func (n *Node) leadership() Leadership { return *n.lead.Load() }
 func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 	return func(yield func(Leadership) bool) {
 		for first, last := true, (Leadership{}); ; {
-			changed := n.leaders.wait()
+			changed := n.leaders.Wait()
 			if lead := n.leadership(); first || lead != last {
 				if first, last = false, lead; !yield(lead) {
 					return
@@ -439,14 +447,14 @@ func (n *Node) followLeadership() {
 			if !lead.Self {
 				n.leases.demote()
 			}
-			n.leaders.broadcast()
+			n.leaders.Broadcast()
 		}
 		var again <-chan time.Time
 		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
 			// Raft may drop it, as while it hands leadership over. To repeat it does no harm. The
 			// deadlines tell, not the view: another command of the term may have been applied before
 			// this goroutine knew of the term.
-			n.raft.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+			n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
 		select {
@@ -489,6 +497,31 @@ func (n *Node) firstFounder() MemberID {
 		first = min(first, n.cfg.memberID(p.Name))
 	}
 	return first
+}
+
+// followDisk stops the node when its disk has failed. While the disk is full, or a write hangs, it has
+// another node lead.
+func (n *Node) followDisk() {
+	look := time.NewTicker(n.cfg.DiskTimeout / 4)
+	defer look.Stop()
+	for {
+		disk := n.log.Condition()
+		if disk.Err != nil {
+			n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
+			n.stop(fmt.Errorf("coterie: the disk has failed: %w", disk.Err), true)
+			return
+		}
+		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft.members) > 1 {
+			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "full", disk.Full, "stalled", disk.Stalled)
+			n.raft.stepDown()
+		}
+		select {
+		case <-n.log.Trouble():
+		case <-look.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
 }
 
 // takeSnapshots takes a snapshot whenever one is due.

@@ -76,23 +76,31 @@ func TestBadDirectories(t *testing.T) {
 	_, err = coterie.Open(t.Context(), coterie.Config{Dir: "/proc/coterie"})
 	require.Error(t, err)
 
+	// A directory of the format before.
 	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "raft.db"), []byte("x"), 0o600))
+	_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.ErrorContains(t, err, "raft.db")
+
+	dir = t.TempDir()
 	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
 	require.NoError(t, err)
 	put(t, n, "k", "v")
 	require.NoError(t, n.Close())
-	path := filepath.Join(dir, "raft.db")
-	whole, err := os.ReadFile(path)
-	require.NoError(t, err)
-	for name, damage := range map[string][]byte{
-		"cut off": whole[:3*os.Getpagesize()],
-		"garbage": bytes.Repeat([]byte("x"), len(whole)),
-	} {
-		require.NoError(t, os.WriteFile(path, damage, 0o600))
-		_, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	for _, name := range []string{"identity", "vote", "log/0000000000000001.log"} {
+		path := filepath.Join(dir, name)
+		whole, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte("x"), len(whole)), 0o600))
+		_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
 		require.ErrorIs(t, err, coterie.ErrCorrupt, name)
 		require.ErrorContains(t, err, path)
+		require.NoError(t, os.WriteFile(path, whole, 0o600))
 	}
+	n, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
+	require.NoError(t, n.Close())
 }
 
 func TestADamagedSnapshotIsRefused(t *testing.T) {
@@ -103,11 +111,11 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 	var snapshots []string
 	for len(snapshots) == 0 {
 		put(t, n, "k", "v")
-		snapshots, err = filepath.Glob(filepath.Join(dir, "snapshots", "*[0-9]", "state.bin"))
+		snapshots, err = filepath.Glob(filepath.Join(dir, "snapshots", "*.snap"))
 		require.NoError(t, err)
 	}
 	require.NoError(t, n.Close())
-	snapshots, _ = filepath.Glob(filepath.Join(dir, "snapshots", "*", "state.bin"))
+	snapshots, _ = filepath.Glob(filepath.Join(dir, "snapshots", "*.snap"))
 	for _, path := range snapshots {
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)

@@ -5,6 +5,7 @@ package coterie
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -52,7 +53,7 @@ type call struct {
 	seq    uint64
 	cmd    *command.Command
 	batch  *batch // in which it is under way, if it is
-	sent   bool   // once, perhaps more often
+	sent   int    // how often
 	hidden bool   // since then a snapshot came, in which it may have been applied without a trace
 	answer chan callAnswer
 }
@@ -153,7 +154,7 @@ func (p *proposer) abandon(c *call) (sent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.calls[c.seq] != c {
-		return c.sent
+		return c.sent > 0
 	}
 	if c.batch == nil {
 		// Without a leader nothing else empties the queue of calls that were given up.
@@ -168,7 +169,7 @@ func (p *proposer) abandon(c *call) (sent bool) {
 		p.left[c.seq] = c.batch
 	}
 	p.forget(c)
-	return c.sent
+	return c.sent > 0
 }
 
 // forget removes a call from the books.
@@ -261,7 +262,7 @@ func (p *proposer) evicted() {
 		case c.hidden:
 			c.answer <- callAnswer{err: fmt.Errorf("%w: the cluster has forgotten this node's calls", ErrMaybeApplied)}
 		default:
-			c.batch, c.sent = nil, false
+			c.batch, c.sent = nil, 0
 			p.enter(c)
 		}
 	}
@@ -275,7 +276,7 @@ func (p *proposer) restored(result func(proposer, seq uint64) (*command.Result, 
 		if r, ok := result(p.id, seq); ok {
 			answers = append(answers, answer{p.id, seq, r})
 		} else {
-			c.hidden = c.sent
+			c.hidden = c.sent > 0
 		}
 	}
 	p.mu.Unlock()
@@ -286,7 +287,7 @@ func (p *proposer) restored(result func(proposer, seq uint64) (*command.Result, 
 func (p *proposer) run() {
 	for {
 		// Taken before looking, so that no change is missed.
-		changed := p.n.leaders.wait()
+		changed := p.n.leaders.Wait()
 		lead := p.n.leadership()
 		p.recall(lead.Term)
 		if lead.Leader != 0 {
@@ -336,7 +337,8 @@ func (p *proposer) take(term uint64) ([]byte, *batch) {
 			break
 		}
 		entry.Add(&command.Proposal{Proposer: p.id, Seq: c.seq, Lowest: p.lowest, Command: *c.cmd})
-		c.sent, c.batch = true, b
+		c.batch = b
+		c.sent++
 		b.open++
 		taken++
 	}
@@ -391,20 +393,52 @@ func (p *proposer) takeBack(b *batch) {
 // send hands an entry to the leader. A failure has it sent again, a little later unless the leader
 // changes.
 func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
-	if lead.Self {
-		p.n.raft.apply(entry)
+	if lead.Self || p.n.room() != nil {
+		if err := p.n.accept(entry); err != nil {
+			p.refused(b, err)
+		}
 		return
 	}
 	p.n.start(func() {
 		ctx, cancel := context.WithTimeout(p.n.ctx, p.n.cfg.ElectionTimeout)
 		defer cancel()
-		if err := p.n.callPropose(ctx, lead.Leader, entry); err == nil {
-			return
-		}
-		select {
-		case <-time.After(p.n.retryAfter()):
-			p.requeue(b)
-		case <-p.n.closing:
+		if err := p.n.callPropose(ctx, lead.Leader, entry); err != nil {
+			p.refused(b, err)
 		}
 	})
+}
+
+// refused ends the calls of a batch that a leader without room for them has refused, if they were
+// never sent before; everything else is sent again, a little later.
+func (p *proposer) refused(b *batch, err error) {
+	if errors.Is(err, ErrNoSpace) {
+		p.mu.Lock()
+		for _, c := range p.calls {
+			if c.batch == b && c.sent == 1 {
+				p.forget(c)
+				c.answer <- callAnswer{err: err}
+				b.open--
+			}
+		}
+		p.mu.Unlock()
+	}
+	time.AfterFunc(p.n.retryAfter(), func() { p.requeue(b) })
+}
+
+// room returns ErrNoSpace if the disk has been full for more than a moment, in which another node would
+// have begun to lead. This one would not even see its own writes applied.
+func (n *Node) room() error {
+	if n.log.Condition().Full >= n.cfg.ElectionTimeout {
+		return ErrNoSpace
+	}
+	return nil
+}
+
+// accept appends an entry of some node's, if this one leads and its disk has room.
+func (n *Node) accept(entry []byte) error {
+	if err := n.room(); err != nil {
+		return err
+	}
+	n.apply(entry)
+	return nil
 }

@@ -6,8 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -15,6 +15,8 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftnet"
+	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // A consensus is this node's part in Raft, and the only owner of *raft.Raft.
@@ -28,12 +30,13 @@ type consensus struct {
 	observations chan raft.Observation
 }
 
-// Where a directory keeps whose it is, beside raft's own keys.
-var (
-	clusterKey = []byte("coterie/cluster")
-	memberKey  = []byte("coterie/member")
-	termKey    = []byte("CurrentTerm") // raft's
-)
+// termKey is raft's name for the term in its stable store.
+var termKey = []byte("CurrentTerm")
+
+// maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state
+// machine holds 128 batches; full, it stalls raft's main loop, and with it heartbeats and hand-over.
+// The 64 places of the queue to raft come on top.
+const maxUnapplied = 48
 
 // keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while
 // needs no snapshot.
@@ -44,73 +47,78 @@ const (
 	snapshotBytes = 64 << 20
 )
 
-// openLog opens the log of a node, with the identity that its directory keeps: on the first start
-// the configuration's, later the one it was given then.
-func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, cluster uint64, err error) {
-	if cfg.InMemory {
-		log = raftlog.From(ctx)
-	} else if log, err = raftlog.Open(cfg.Dir, raftLogger(cfg.Logger)); err != nil {
-		return nil, 0, logError(err)
-	}
-	cluster, err = identify(log, cfg)
-	if err == nil {
-		err = checkSnapshot(log, cfg.Dir)
-	}
-	if err != nil {
-		log.Close()
-		return nil, 0, err
-	}
-	return log, cluster, nil
-}
-
-// checkSnapshot refuses a damaged snapshot: raft would take an older one, behind which the log may
-// lack entries.
-func checkSnapshot(log *raftlog.Log, dir string) error {
-	snapshots, err := log.Snapshots().List()
-	if err == nil && len(snapshots) > 0 {
-		var r io.ReadCloser
-		if _, r, err = log.Snapshots().Open(snapshots[0].ID); err == nil {
-			err = r.Close()
+// openLog opens the log of a node, and makes its directory the node's: on the first start as the
+// configuration says, later as it was then.
+func openLog(ctx context.Context, cfg *Config) (*raftlog.Log, error) {
+	fs, given := vfs.From(ctx), true
+	if fs == nil {
+		given = false
+		fs = vfs.OS{}
+		if cfg.InMemory {
+			fs = vfs.NewMemory().Mount()
 		}
 	}
+	dir := cfg.Dir
+	if cfg.InMemory {
+		dir = "/" + cfg.Name
+	}
+	log, err := raftlog.Open(fs, dir, cfg.InMemory && !given)
 	if err != nil {
-		return fmt.Errorf("%w: the newest snapshot of %s: %w", ErrCorrupt, dir, err)
+		return nil, logError(err)
+	}
+	if err := identify(log, cfg); err != nil {
+		return nil, errors.Join(err, log.Close(context.Background()))
+	}
+	return log, nil
+}
+
+func identify(log *raftlog.Log, cfg *Config) error {
+	member := uint64(cfg.memberID(cfg.Name))
+	kept, known := log.Identity()
+	if !known {
+		return logError(log.Identify(raftlog.Identity{Cluster: cfg.clusterID(), Member: member, Incarnation: rand.Uint64()}))
+	}
+	if kept.Member != member {
+		return fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
+			MemberID(kept.Member), cfg.Name, cfg.Cluster, MemberID(member))
 	}
 	return nil
 }
 
-func identify(log *raftlog.Log, cfg *Config) (uint64, error) {
-	member := uint64(cfg.memberID(cfg.Name))
-	kept, err := stored(log, memberKey)
+// load brings the state machine to what it had applied when the node last ran, as far as the log
+// knows: from the newest snapshot and the entries after it. Raft starts behind that.
+func load(log *raftlog.Log, f *fsm) error {
+	snapshots, err := log.Snapshots().List()
 	if err != nil {
-		return 0, err
+		return logError(err)
 	}
-	if kept == 0 {
-		cluster := cfg.clusterID()
-		// The member is written last: without it the directory counts as new.
-		if err := log.Stable().SetUint64(clusterKey, cluster); err != nil {
-			return 0, fmt.Errorf("coterie: %s: %w", cfg.Dir, err)
+	next := uint64(1)
+	if len(snapshots) > 0 {
+		_, r, err := log.Snapshots().Open(snapshots[0].ID)
+		if err != nil {
+			return logError(err)
 		}
-		if err := log.Stable().SetUint64(memberKey, member); err != nil {
-			return 0, fmt.Errorf("coterie: %s: %w", cfg.Dir, err)
+		if err := f.Restore(r); err != nil {
+			return err
 		}
-		return cluster, nil
+		next = snapshots[0].Index + 1
 	}
-	if kept != member {
-		return 0, fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
-			MemberID(kept), cfg.Name, cfg.Cluster, MemberID(member))
+	for last := log.Recorded(); next <= last; {
+		batch := make([]*raft.Log, min(last-next+1, loadBatch))
+		for i := range batch {
+			batch[i] = &raft.Log{}
+			if err := log.Logs().GetLog(next, batch[i]); err != nil {
+				return fmt.Errorf("%w: reading entry %d: %w", ErrCorrupt, next, err)
+			}
+			next++
+		}
+		f.ApplyBatch(batch)
 	}
-	return stored(log, clusterKey)
+	return nil
 }
 
-// stored reads a number, 0 if it was never written.
-func stored(log *raftlog.Log, key []byte) (uint64, error) {
-	v, err := log.Stable().GetUint64(key)
-	if err != nil && err.Error() != "not found" { // raft's contract, in words
-		return 0, fmt.Errorf("coterie: reading the stable store: %w", err)
-	}
-	return v, nil
-}
+// loadBatch is how many entries are applied at a time before raft starts.
+const loadBatch = 1000
 
 // startRaft begins or resumes this node's part in Raft.
 func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transport, f *fsm) (*consensus, error) {
@@ -134,6 +142,7 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.TrailingLogs = keptTailEntries
+	conf.NoSnapshotRestoreOnStart = true // load has done it
 	// This node decides when to take a snapshot: see takeSnapshot.
 	conf.SnapshotThreshold = math.MaxUint64
 	conf.SnapshotInterval = 24 * time.Hour
@@ -161,32 +170,25 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 }
 
 // found writes the first entry of the log, the founders, if that was not done before. Unlike raft's
-// BootstrapCluster it finishes what a crash left half done: the term is written first, and alone
-// says nothing.
+// BootstrapCluster it finishes what a crash left half done: the term is written first, and alone says
+// nothing.
 func found(log *raftlog.Log, servers []raft.Server) error {
 	last, err := log.Logs().LastIndex()
 	if err != nil {
 		return fmt.Errorf("coterie: reading the log: %w", err)
 	}
-	snapshots, err := log.Snapshots().List()
-	if err != nil {
-		return fmt.Errorf("coterie: reading the snapshots: %w", err)
-	}
-	if last > 0 || len(snapshots) > 0 {
+	if last > 0 || log.Durable() > 0 {
 		return nil
 	}
-	term, err := stored(log, termKey)
-	if err != nil {
-		return err
+	term, err := log.Stable().GetUint64(termKey)
+	if err == nil && term == 0 {
+		err = log.Stable().SetUint64(termKey, 1)
 	}
-	if term == 0 {
-		if err := log.Stable().SetUint64(termKey, 1); err != nil {
-			return fmt.Errorf("coterie: founding: %w", err)
-		}
+	if err == nil {
+		err = log.Logs().StoreLog(&raft.Log{
+			Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers}),
+		})
 	}
-	err = log.Logs().StoreLog(&raft.Log{
-		Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers}),
-	})
 	if err != nil {
 		return fmt.Errorf("coterie: founding: %w", err)
 	}
@@ -228,10 +230,20 @@ func (c *consensus) voter(id raft.ServerID) bool {
 // knows reports whether a member of the cluster has an ID.
 func (c *consensus) knows(id uint64) bool { return c.voter(serverID(MemberID(id))) }
 
-// apply has the leader append an entry. It blocks while raft's queue is full, but not for long: then
-// the entry is dropped. Its fate is known when the FSM sees it, or when the term changes without:
-// raft's own future is never asked, for after a shutdown it may not answer.
-func (c *consensus) apply(entry []byte) { c.raft.Apply(entry, c.timeout) }
+// apply has the leader append an entry. It blocks while there is too much under way, but not for
+// long: then the entry is dropped. Its fate is known when the FSM sees it, or when the term changes
+// without: raft's own future is never asked, for after a shutdown it may not answer.
+func (n *Node) apply(entry []byte) {
+	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+	defer cancel()
+	room := func(v *state.View) bool {
+		return n.raft.raft.LastIndex() < v.Index+maxUnapplied || !n.leadership().Self
+	}
+	if _, err := n.await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
+		return
+	}
+	n.raft.raft.Apply(entry, n.cfg.ElectionTimeout)
+}
 
 // confirm returns an index at or after every write answered so far, once a majority has shown that
 // no later leader had been elected when it was called.
@@ -296,13 +308,14 @@ func (c *consensus) stop() error { return c.raft.Shutdown().Error() }
 
 // describe fills in what raft knows.
 func (c *consensus) describe(s *Status) {
+	s.Durable = c.log.Durable()
+	s.Committed = min(c.raft.CommitIndex(), s.Durable) // raft's own may run ahead of the disk
 	switch c.raft.State() {
 	case raft.Leader:
 		s.State = Leader
 	case raft.Candidate:
 		s.State = Candidate
 	}
-	s.Committed, s.Durable = c.raft.CommitIndex(), c.raft.LastIndex()
 	if s.State == Leader {
 		return
 	}

@@ -43,7 +43,7 @@ func (n *Node) linearizableView(ctx context.Context) (*state.View, error) {
 // await returns the first view that is enough.
 func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
 	for {
-		published := n.published.wait()
+		published := n.published.Wait()
 		if v := n.view(); enough(v) {
 			return v, nil
 		}
@@ -148,7 +148,7 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 ) (T, error) {
 	var zero T
 	for {
-		changed := n.leaders.wait()
+		changed := n.leaders.Wait()
 		lead := n.leadership()
 		var v T
 		err := errNotLeader

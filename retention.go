@@ -66,7 +66,7 @@ func (r *retention) run() {
 		v := r.n.view()
 		if rev := r.target(v); rev > max(v.KV.CompactRevision(), r.asking) {
 			r.asking = rev
-			r.n.raft.apply(command.Single(&command.Proposal{
+			r.n.apply(command.Single(&command.Proposal{
 				Command: command.Command{Compact: &command.Compact{Revision: rev}},
 			}))
 		}

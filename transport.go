@@ -33,6 +33,7 @@ const (
 	codeOther byte = iota
 	codeNotLeader
 	codeLeaseNotFound
+	codeNoSpace
 )
 
 // errNotLeader: a call that only the leader serves came elsewhere. It never leaves the package.
@@ -57,6 +58,7 @@ func (n *Node) connect() {
 	n.net = raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: n.peerAddress,
+		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    func() uint64 { return n.raft.raft.CurrentTerm() },
 	})
@@ -97,8 +99,7 @@ func (n *Node) answerCall(ctx context.Context, from uint64, method byte, req []b
 		if err := command.CheckForeign(req); err != nil {
 			return nil, remoteError(err)
 		}
-		n.raft.apply(req)
-		return nil, nil
+		return nil, remoteError(n.accept(req))
 	case methodReadIndex:
 		if !n.leadership().Self {
 			return nil, remoteError(errNotLeader)
@@ -125,6 +126,8 @@ func remoteError(err error) error {
 		code = codeNotLeader
 	case errors.Is(err, ErrLeaseNotFound):
 		code = codeLeaseNotFound
+	case errors.Is(err, ErrNoSpace):
+		code = codeNoSpace
 	}
 	return &rpc.RemoteError{Code: code, Text: err.Error()}
 }
@@ -144,6 +147,8 @@ func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) (
 			return nil, errNotLeader
 		case codeLeaseNotFound:
 			return nil, ErrLeaseNotFound
+		case codeNoSpace:
+			return nil, ErrNoSpace
 		}
 	}
 	return nil, err

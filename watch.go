@@ -220,7 +220,7 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 		var lost <-chan time.Time
 		var leaderChanged <-chan struct{}
 		if w.leader {
-			leaderChanged = w.n.leaders.wait()
+			leaderChanged = w.n.leaders.Wait()
 			if left, vacant := w.n.leaderless(); vacant {
 				if left <= 0 {
 					return false, ErrNoLeader

@@ -30,7 +30,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/memnet"
-	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // A Cluster is a cluster of founding nodes under test. Its methods belong to the test's goroutine,
@@ -39,6 +39,7 @@ type Cluster struct {
 	t     testing.TB
 	net   *memnet.Network // nil over TCP
 	label string          // that every goroutine of the cluster has
+	rand  *rand.Rand      // of the seed
 	nodes []*member
 	peers []coterie.Peer
 	opts  options
@@ -47,7 +48,7 @@ type Cluster struct {
 // A member is a node's place: what outlives it.
 type member struct {
 	node *coterie.Node // nil while it is down
-	disk *raftlog.Log  // in memory; nil with a directory
+	disk *vfs.Memory   // nil with a directory
 	cfg  coterie.Config
 }
 
@@ -93,8 +94,9 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	if c.opts.seed == 0 {
 		c.opts.seed = rand.Uint64() // not the clock: in a bubble it always begins at the same time
 	}
+	t.Logf("coterietest: seed %d", c.opts.seed)
+	c.rand = rand.New(rand.NewPCG(c.opts.seed, 0))
 	if !c.opts.tcp {
-		t.Logf("coterietest: seed %d", c.opts.seed)
 		c.net = memnet.New()
 		c.net.Seed(c.opts.seed)
 	}
@@ -117,7 +119,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		}
 		if m.cfg.Dir == "" {
 			m.cfg.InMemory = true
-			m.disk = raftlog.OpenMemory()
+			m.disk = vfs.NewForgetful()
 		}
 		c.nodes = append(c.nodes, m)
 		c.open(m)
@@ -132,7 +134,7 @@ func (c *Cluster) open(m *member) {
 	var err error
 	pprof.Do(context.Background(), pprof.Labels("coterietest", c.label), func(ctx context.Context) {
 		if m.disk != nil {
-			ctx = raftlog.With(ctx, m.disk)
+			ctx = vfs.With(ctx, m.disk.Mount())
 		}
 		m.node, err = coterie.Open(ctx, m.cfg)
 	})

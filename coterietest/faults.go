@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // freeAddr returns an address on loopback that was free a moment ago.
@@ -70,11 +72,45 @@ func (c *Cluster) Drop(from, to int, p float64) {
 	c.net.Drop(c.host(from), c.host(to), p)
 }
 
-// Heal ends every partition, block, delay, drop and pause. It does not restart a node.
+// Heal ends every fault of the network and of the disks. It does not restart a node.
 func (c *Cluster) Heal() {
 	if c.net != nil {
 		c.net.Heal()
 	}
+	for _, m := range c.nodes {
+		if m.disk != nil {
+			m.disk.Stall(false)
+			m.disk.Fill(false)
+			m.disk.Delay(0)
+		}
+	}
+}
+
+// disk returns a node's disk in memory.
+func (c *Cluster) disk(i int) *vfs.Memory {
+	c.t.Helper()
+	if c.nodes[i].disk == nil {
+		c.t.Fatal("coterietest: no faults of a disk with a real directory")
+	}
+	return c.nodes[i].disk
+}
+
+// StallDisk has everything that a node writes wait, as long as it is on.
+func (c *Cluster) StallDisk(i int, on bool) {
+	c.t.Helper()
+	c.disk(i).Stall(on)
+}
+
+// SlowDisk has everything that a node writes take so long; 0 ends that.
+func (c *Cluster) SlowDisk(i int, d time.Duration) {
+	c.t.Helper()
+	c.disk(i).Delay(d)
+}
+
+// FillDisk has everything that a node writes fail for lack of room, as long as it is on.
+func (c *Cluster) FillDisk(i int, on bool) {
+	c.t.Helper()
+	c.disk(i).Fill(on)
 }
 
 // Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing
@@ -103,13 +139,24 @@ func (c *Cluster) Resume(i int) {
 	}
 }
 
-// Crash ends a node as a crash of its machine does: its connections break, nothing more leaves it,
-// and its disk keeps what was written. It hands nothing over.
+// Crash ends a node as a crash of its machine does: its connections break, nothing more leaves it, and
+// its disk keeps what was synced; of the rest, what the seed decides. A real directory keeps what was
+// written. It hands nothing over.
 func (c *Cluster) Crash(i int) {
 	c.t.Helper()
 	c.faulty()
+	m := c.nodes[i]
 	c.net.Cut(c.host(i))
-	c.Stop(i)
+	if m.disk != nil {
+		m.disk.Crash(c.rand)
+	}
+	if m.node != nil {
+		err := m.node.Close() // with a disk that is gone, it has something to say
+		if err != nil && m.disk == nil {
+			c.t.Errorf("coterietest: closing %s: %v", m.cfg.Name, err)
+		}
+		m.node = nil
+	}
 }
 
 // Stop closes a node, which hands its leadership over. Nothing happens to one that is down.

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package raftlog gives raft what it stores: the log, the term and vote, and snapshots, in a
-// directory or in memory.
+// Package raftlog gives raft what it stores: the log, the term and vote, and snapshots. The log
+// answers from memory and becomes durable in the background; what it has promised is told by
+// positions, so that nothing leaves the node before it is durable.
 package raftlog
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// ErrInUse: another Log, in this process or another, has the directory.
-var ErrInUse = errors.New("raftlog: directory in use")
+// What a directory can be refused for.
+var (
+	// ErrInUse: another Log, in this process or another, has the directory.
+	ErrInUse = errors.New("raftlog: directory in use")
+	// ErrFormat: the directory was written in a format that this version does not read.
+	ErrFormat = errors.New("raftlog: directory of another format")
+)
 
 // A CorruptError says which file is damaged.
 type CorruptError struct {
@@ -40,322 +42,314 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() error { return e.Err }
 
 const (
-	logFile = "raft.db"
+	lockFile     = "lock"
+	segmentDir   = "log"
+	snapshotDir  = "snapshots"
+	earlierStore = "raft.db" // of the first format
 	// lockWait is how long the lock of a directory is asked for: a process that was just killed may
 	// still have it.
-	lockWait = 200 * time.Millisecond
-	// snapshotsKept leaves one to fall back on.
-	snapshotsKept = 2
+	lockWait  = 200 * time.Millisecond
+	lockRetry = 10 * time.Millisecond
+	// maxQueued is how much may wait for the disk before more is kept out.
+	maxQueued = 64 << 20
 )
 
 // A Log is the stores of one node.
 type Log struct {
-	logs      *sizedLog
-	stable    raft.StableStore
+	fs        vfs.FS
+	dir       string
+	lock      io.Closer
+	identity  Identity
+	known     bool
+	votes     *votes
+	store     *store
 	snapshots raft.SnapshotStore
-	closer    io.Closer
+	ended     sync.Once
 }
 
-// Open opens the stores in a directory, which is made if need be. Everything written to them is on
-// the disk when the call that writes returns.
+// Open opens the stores in a directory of fs, which is made if need be. What a crash left half done
+// is finished or undone. With states, snapshots are kept in memory, as the states themselves.
 //
-// Errors: ErrInUse, *CorruptError, or what the operating system says.
-func Open(dir string, logger hclog.Logger) (*Log, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("raftlog: %w", err)
+// Errors: ErrInUse, ErrFormat, *CorruptError, or what the file system says.
+func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
+	l := &Log{fs: fs, dir: dir}
+	if err := l.open(states); err != nil {
+		return nil, errors.Join(wrap(err), l.release())
 	}
-	path := filepath.Join(dir, logFile)
-	store, err := openBolt(path)
-	if err != nil {
-		return nil, err
-	}
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, logger)
-	if err != nil {
-		store.Close()
-		return nil, fmt.Errorf("raftlog: %w", err)
-	}
-	logs, err := newSizedLog(store)
-	if err != nil {
-		store.Close()
-		return nil, &CorruptError{path, err}
-	}
-	return &Log{logs: logs, stable: store, snapshots: logs.resetBy(snapshots), closer: store}, nil
+	go l.store.write()
+	return l, nil
 }
 
-// openBolt opens the file and looks at all of it once. A damaged file makes bbolt panic, or the
-// processor fault where the file is mapped: here, where that can be caught, rather than in raft's
-// goroutine.
-func openBolt(path string) (store *raftboltdb.BoltStore, err error) {
-	var file *os.File // which has the lock
-	openFile := func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		var err error
-		file, err = os.OpenFile(name, flag, mode)
-		return file, err
+func wrap(err error) error {
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) || errors.Is(err, ErrInUse) || errors.Is(err, ErrFormat) {
+		return err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			release(file)
-			store, err = nil, &CorruptError{path, fmt.Errorf("%v", r)}
-		}
-	}()
-	var indexes []uint64
-	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		// Opened to be read, bbolt takes the lock and looks at no more than the meta pages.
-		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, OpenFile: openFile, ReadOnly: true})
-		if err != nil {
-			return nil, openError(path, err)
-		}
-		indexes, err = check(db, file)
-		if err := errors.Join(err, db.Close()); err != nil {
-			return nil, &CorruptError{path, err}
-		}
-	}
-	store, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{Timeout: lockWait, OpenFile: openFile}})
-	if err != nil {
-		return nil, openError(path, err)
-	}
-	if err := readLogs(store, indexes); err != nil {
-		store.Close()
-		return nil, &CorruptError{path, err}
-	}
-	return store, nil
+	return fmt.Errorf("raftlog: %w", err)
 }
 
-// check verifies the pages of a file, and that the buckets are raftboltdb's. It returns the indexes
-// of the entries.
-func check(db *bbolt.DB, file *os.File) (indexes []uint64, err error) {
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if err := checkPages(file, info.Size()); err != nil {
-		return nil, err
-	}
-	err = db.View(func(tx *bbolt.Tx) error {
-		// A file has both buckets, or none if a crash came before they were made.
-		buckets := 0
-		err := tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
-			buckets++
-			if string(name) != logBucket && string(name) != confBucket {
-				return fmt.Errorf("unknown bucket %q", name)
-			}
-			return nil
-		})
-		if err != nil || buckets == 0 {
+func (l *Log) open(states bool) (err error) {
+	for _, dir := range []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)} {
+		if err := l.fs.MkdirAll(dir); err != nil {
 			return err
 		}
-		if buckets != 2 {
-			return errors.New("a bucket is missing")
-		}
-		return tx.Bucket([]byte(logBucket)).ForEach(func(k, _ []byte) error {
-			if len(k) != 8 {
-				return fmt.Errorf("%x is not the index of an entry", k)
-			}
-			indexes = append(indexes, binary.BigEndian.Uint64(k))
-			return nil
-		})
-	})
-	return indexes, err
+	}
+	if f, err := l.fs.Open(filepath.Join(l.dir, earlierStore)); err == nil {
+		f.Close()
+		return fmt.Errorf("%w: %s has %s; remove it and let the node begin anew", ErrFormat, l.dir, earlierStore)
+	}
+	if err := l.take(); err != nil {
+		return err
+	}
+	if l.identity, l.known, err = readIdentity(l.fs, l.dir); err != nil {
+		return err
+	}
+	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: l.snapshotDone}
+	if err := files.clean(); err != nil {
+		return err
+	}
+	l.snapshots = files
+	if states {
+		l.snapshots = &memorySnapshots{done: l.snapshotDone}
+	}
+	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir))
+	if err != nil {
+		return err
+	}
+	l.store = newStore(disk, found)
+	if l.votes, err = openVotes(l.fs, l.dir, l.store.fail, l.store.end); err != nil {
+		return err
+	}
+	return l.reconcile()
 }
 
-// The buckets of raftboltdb.
-const (
-	logBucket  = "logs"
-	confBucket = "conf"
-)
-
-// readLogs reads every entry: what cannot be decoded now could not be either when raft wants it.
-func readLogs(store raft.LogStore, indexes []uint64) error {
-	for _, index := range indexes {
-		var log raft.Log
-		if err := store.GetLog(index, &log); err != nil {
-			return fmt.Errorf("entry %d: %w", index, err)
+// take takes the directory's lock.
+func (l *Log) take() (err error) {
+	for begin := time.Now(); ; {
+		l.lock, err = l.fs.Lock(filepath.Join(l.dir, lockFile))
+		if !errors.Is(err, vfs.ErrLocked) {
+			return err
 		}
-		if log.Index != index {
-			return fmt.Errorf("entry %d says that it is %d", index, log.Index)
+		if time.Since(begin) >= lockWait {
+			return fmt.Errorf("%w: %s", ErrInUse, l.dir)
+		}
+		time.Sleep(lockRetry)
+	}
+}
+
+// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever the
+// log has, so a crash may leave a log that is no part of it.
+func (l *Log) reconcile() error {
+	s := l.store
+	metas, err := l.snapshots.List()
+	if err != nil {
+		return err
+	}
+	var newest raft.SnapshotMeta
+	if len(metas) > 0 {
+		newest = *metas[0]
+	}
+	s.snapshot = newest.Index
+	switch {
+	case s.applied > max(s.last, newest.Index):
+		return &CorruptError{
+			filepath.Join(l.dir, segmentDir),
+			fmt.Errorf("it ends at entry %d, but %d had been applied", max(s.last, newest.Index), s.applied),
+		}
+	case s.last == 0 || s.first == newest.Index+1:
+		return nil
+	case s.first > newest.Index+1:
+		return &CorruptError{
+			filepath.Join(l.dir, snapshotDir),
+			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", s.first, newest.Index),
 		}
 	}
+	if newest.Index == 0 {
+		return nil
+	}
+	var at raft.Log
+	if s.last >= newest.Index {
+		if err := s.GetLog(newest.Index, &at); err != nil {
+			return err
+		}
+		if at.Term == newest.Term {
+			return nil
+		}
+	}
+	return s.DeleteRange(s.first, s.last)
+}
+
+func (l *Log) snapshotDone(index uint64) {
+	s := l.store
+	s.mu.Lock()
+	s.snapshot = max(s.snapshot, index)
+	s.entries, s.bytes = 0, 0
+	s.mu.Unlock()
+	s.changed.Broadcast()
+}
+
+// Identity returns whose the directory is; false if it is nobody's yet.
+func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
+
+// Identify makes the directory somebody's, durably.
+func (l *Log) Identify(id Identity) error {
+	if err := writeIdentity(l.fs, l.dir, id); err != nil {
+		return wrap(err)
+	}
+	l.identity, l.known = id, true
 	return nil
 }
 
-// openError tells what the operating system reports from what bbolt finds wrong with the file.
-func openError(path string, err error) error {
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return fmt.Errorf("%w: %s", ErrInUse, filepath.Dir(path))
-	}
-	var system syscall.Errno
-	if errors.As(err, &system) {
-		return fmt.Errorf("raftlog: %w", err)
-	}
-	return &CorruptError{path, err}
-}
-
-// OpenMemory returns stores that last as long as they are used.
-func OpenMemory() *Log {
-	memory := newMemoryLog()
-	logs, _ := newSizedLog(memory) // an empty one cannot fail
-	return &Log{logs: logs, stable: raft.NewInmemStore(), snapshots: logs.resetBy(&memorySnapshots{}), closer: memory}
-}
-
 // Logs returns the store of entries.
-func (l *Log) Logs() raft.LogStore { return l.logs }
+func (l *Log) Logs() raft.LogStore { return l.store }
 
 // Stable returns the store of term and vote.
-func (l *Log) Stable() raft.StableStore { return l.stable }
+func (l *Log) Stable() raft.StableStore { return l.votes }
 
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
 
-// Size returns how many entries, and bytes of them, were stored since the last snapshot was
-// finished.
-func (l *Log) Size() (entries uint64, bytes int64) { return l.logs.size() }
-
-// Tail returns how many of the newest entries fit into so many bytes, as far as they are in memory.
-func (l *Log) Tail(bytes int64) uint64 { return l.logs.tail(bytes) }
-
-// Close closes the stores. Nothing may use them any more.
-func (l *Log) Close() error { return l.closer.Close() }
-
-// cacheBytes bounds the newest entries that are kept in memory, for the followers that are up to
-// date. By bytes: 512 entries, as raft's own cache keeps them, may be half a gigabyte.
-const cacheBytes = 16 << 20
-
-// A sizedLog is a raft.LogStore that knows the sizes of its newest entries, and has the very newest
-// in memory.
-type sizedLog struct {
-	raft.LogStore
-
-	mu      sync.Mutex
-	first   uint64 // the index of sizes[0]
-	sizes   []int32
-	cached  []*raft.Log // the newest entries
-	held    int64       // bytes of cached
-	entries uint64      // stored since the last snapshot
-	bytes   int64
+// Position returns the position of the newest change of the log.
+func (l *Log) Position() uint64 {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.position
 }
 
-func newSizedLog(store raft.LogStore) (*sizedLog, error) {
-	first, err := store.FirstIndex()
-	if err != nil {
-		return nil, err
-	}
-	last, err := store.LastIndex()
-	if err != nil {
-		return nil, err
-	}
-	l := &sizedLog{LogStore: store, first: last + 1}
-	if last > 0 {
-		l.entries = last - first + 1
-	}
-	return l, nil
+// Await waits until all changes up to a position are durable. After an error they may never be, and
+// nothing that depends on them may leave the node.
+func (l *Log) Await(ctx context.Context, position uint64) error { return l.store.await(ctx, position) }
+
+// AwaitIndex waits until all entries up to an index are durable, which the log has.
+func (l *Log) AwaitIndex(ctx context.Context, index uint64) error {
+	return l.store.until(ctx, func() bool { return l.store.upTo() >= index })
 }
 
-// StoreLog is raft.LogStore.
-func (l *sizedLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+// AwaitRoom waits until there is room for more in the queue to the disk.
+func (l *Log) AwaitRoom(ctx context.Context) error {
+	return l.store.until(ctx, func() bool { return l.store.queued < maxQueued })
+}
 
-// StoreLogs is raft.LogStore.
-func (l *sizedLog) StoreLogs(logs []*raft.Log) error {
-	if err := l.LogStore.StoreLogs(logs); err != nil {
-		return err
+// Durable returns the index up to which everything is durable, in the log or in a snapshot.
+func (l *Log) Durable() uint64 {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.upTo()
+}
+
+// Applied notes that the state machine has applied everything up to an index. It becomes durable
+// soon.
+func (l *Log) Applied(index uint64) {
+	s := l.store
+	s.mu.Lock()
+	lagged := s.applied != s.recorded
+	s.applied = max(s.applied, index)
+	s.mu.Unlock()
+	if !lagged {
+		poke(s.wake)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, log := range logs {
-		if log.Index != l.first+uint64(len(l.sizes)) {
-			l.first, l.sizes, l.cached, l.held = log.Index, nil, nil, 0
+}
+
+// Recorded returns what Applied had been told when the log was last open, as far as it is known.
+func (l *Log) Recorded() uint64 {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.recorded
+}
+
+// Trouble returns a channel that has a value when the Condition has become worse.
+func (l *Log) Trouble() <-chan struct{} { return l.store.trouble }
+
+// A Condition is how the disk is.
+type Condition struct {
+	Full    time.Duration // how long it has had no room; the log tries again and again
+	Stalled time.Duration // how long the write has taken that is under way
+	Err     error         // it has failed, for good
+}
+
+// Condition returns how the disk is.
+func (l *Log) Condition() Condition {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	c := Condition{Err: l.store.err}
+	switch {
+	case !l.store.full.IsZero():
+		c.Full = time.Since(l.store.full)
+	case !l.store.since.IsZero():
+		c.Stalled = time.Since(l.store.since)
+	}
+	return c
+}
+
+// Size returns how many entries, and bytes of them, were stored since the last snapshot.
+func (l *Log) Size() (entries uint64, bytes int64) {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.entries, l.store.bytes
+}
+
+// Tail returns how many of the newest entries fit into so many bytes.
+func (l *Log) Tail(bytes int64) (n uint64) {
+	s := l.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.tail) - 1; i >= 0; i-- {
+		if bytes -= sizeOf(s.tail[i]); bytes < 0 {
+			return n
 		}
-		size := len(log.Data) + entryOverhead
-		l.sizes = append(l.sizes, int32(size))
-		l.cached = append(l.cached, log)
-		l.held += int64(size)
-		l.entries++
-		l.bytes += int64(size)
+		n++
 	}
-	drop := 0
-	for ; l.held > cacheBytes; drop++ {
-		l.held -= int64(len(l.cached[drop].Data) + entryOverhead)
-		l.cached[drop] = nil
+	older := s.written.refs
+	if begin := s.last + 1 - uint64(len(s.tail)); begin > s.written.first && begin <= s.written.first+uint64(len(older)) {
+		older = older[:begin-s.written.first]
 	}
-	l.cached = l.cached[drop:]
-	return nil
-}
-
-// entryOverhead is about what an entry takes beside its data.
-const entryOverhead = 64
-
-// GetLog is raft.LogStore.
-func (l *sizedLog) GetLog(index uint64, log *raft.Log) error {
-	l.mu.Lock()
-	begin := l.first + uint64(len(l.sizes)-len(l.cached))
-	if index >= begin && index < begin+uint64(len(l.cached)) {
-		*log = *l.cached[index-begin]
-		l.mu.Unlock()
-		return nil
-	}
-	l.mu.Unlock()
-	return l.LogStore.GetLog(index, log)
-}
-
-// DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict
-// with the leader's.
-func (l *sizedLog) DeleteRange(low, high uint64) error {
-	l.mu.Lock()
-	if end := l.first + uint64(len(l.sizes)); high+1 >= end {
-		keep := uint64(0)
-		if low > l.first {
-			keep = min(low-l.first, uint64(len(l.sizes)))
+	for i := len(older) - 1; i >= 0; i-- {
+		if bytes -= int64(older[i].size); bytes < 0 {
+			return n
 		}
-		for gone := uint64(len(l.sizes)) - keep; gone > 0 && len(l.cached) > 0; gone-- {
-			last := len(l.cached) - 1
-			l.held -= int64(len(l.cached[last].Data) + entryOverhead)
-			l.cached = l.cached[:last]
-		}
-		l.sizes = l.sizes[:keep]
-	} else if high >= l.first {
-		gone := high + 1 - l.first
-		l.first += gone
-		l.sizes = append([]int32(nil), l.sizes[gone:]...)
-		for len(l.cached) > len(l.sizes) {
-			l.held -= int64(len(l.cached[0].Data) + entryOverhead)
-			l.cached = l.cached[1:]
-		}
-	}
-	l.mu.Unlock()
-	return l.LogStore.DeleteRange(low, high)
-}
-
-func (l *sizedLog) size() (uint64, int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.entries, l.bytes
-}
-
-func (l *sizedLog) tail(bytes int64) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := uint64(0)
-	for i := len(l.sizes) - 1; i >= 0 && bytes >= int64(l.sizes[i]); i-- {
-		bytes -= int64(l.sizes[i])
 		n++
 	}
 	return n
 }
 
-// resetBy returns a store of snapshots each of which begins the counting anew.
-func (l *sizedLog) resetBy(snapshots raft.SnapshotStore) raft.SnapshotStore {
-	return countingSnapshots{snapshots, l}
+// End says that nothing leaves the node any more. Those of raft's calls that wait for a disk that does
+// not answer, or has failed, return, with no error that raft would panic at.
+func (l *Log) End() { l.ended.Do(func() { close(l.store.end) }) }
+
+// Close makes durable what waits and closes the stores. Nothing may use them any more. When ctx ends
+// first, the disk hangs: the directory stays locked until the process ends.
+func (l *Log) Close(ctx context.Context) error {
+	l.End()
+	s := l.store
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	poke(s.wake)
+	select {
+	case <-s.stopped:
+	case <-ctx.Done():
+		return fmt.Errorf("raftlog: a write to %s hangs: %w", l.dir, context.Cause(ctx))
+	}
+	return errors.Join(s.disk.close(), l.release())
 }
 
-type countingSnapshots struct {
-	raft.SnapshotStore
-	log *sizedLog
+// release closes what Open opened beside the segments.
+func (l *Log) release() error {
+	var errs []error
+	if l.votes != nil && l.votes.file != nil {
+		errs = append(errs, l.votes.file.Close())
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.Close())
+	}
+	return errors.Join(errs...)
 }
 
-// Create is raft.SnapshotStore.
-func (s countingSnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, t raft.Transport) (raft.SnapshotSink, error) {
-	s.log.mu.Lock()
-	s.log.entries, s.log.bytes = 0, 0
-	s.log.mu.Unlock()
-	return s.SnapshotStore.Create(v, index, term, c, ci, t)
+func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -12,87 +12,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A memoryLog is a raft.LogStore in memory: a slice from which both ends can be cut.
-type memoryLog struct {
-	mu    sync.Mutex
-	first uint64 // the index of logs[0]
-	logs  []*raft.Log
-}
-
-func newMemoryLog() *memoryLog { return &memoryLog{first: 1} }
-
-// Close is io.Closer.
-func (l *memoryLog) Close() error { return nil }
-
-// FirstIndex is raft.LogStore.
-func (l *memoryLog) FirstIndex() (uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.logs) == 0 {
-		return 0, nil
-	}
-	return l.first, nil
-}
-
-// LastIndex is raft.LogStore.
-func (l *memoryLog) LastIndex() (uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.logs) == 0 {
-		return 0, nil
-	}
-	return l.first + uint64(len(l.logs)) - 1, nil
-}
-
-// GetLog is raft.LogStore.
-func (l *memoryLog) GetLog(index uint64, log *raft.Log) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if index < l.first || index-l.first >= uint64(len(l.logs)) {
-		return raft.ErrLogNotFound
-	}
-	*log = *l.logs[index-l.first]
-	return nil
-}
-
-// StoreLog is raft.LogStore.
-func (l *memoryLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
-
-// StoreLogs is raft.LogStore. After a snapshot raft goes on behind it, whatever the log has.
-func (l *memoryLog) StoreLogs(logs []*raft.Log) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, log := range logs {
-		if log.Index != l.first+uint64(len(l.logs)) {
-			l.first, l.logs = log.Index, nil
-		}
-		l.logs = append(l.logs, log)
-	}
-	return nil
-}
-
-// DeleteRange is raft.LogStore.
-func (l *memoryLog) DeleteRange(low, high uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	end := l.first + uint64(len(l.logs))
-	low, high = max(low, l.first), min(high+1, end)
-	switch {
-	case low >= high:
-	case high == end:
-		clear(l.logs[low-l.first:])
-		l.logs = l.logs[:low-l.first]
-	case low == l.first:
-		l.logs = append([]*raft.Log(nil), l.logs[high-low:]...)
-		l.first = high
-	default:
-		return fmt.Errorf("raftlog: entries %d to %d are in the middle of the log", low, high-1)
-	}
-	return nil
-}
-
 // memorySnapshots is a raft.SnapshotStore that keeps the newest.
 type memorySnapshots struct {
+	done   func(index uint64) // is told of each new snapshot
 	mu     sync.Mutex
 	newest *memorySnapshot
 }
@@ -167,7 +89,8 @@ func (sn *memorySnapshot) Cancel() error { return nil }
 // Close is raft.SnapshotSink. The snapshot takes the place of the one before.
 func (sn *memorySnapshot) Close() error {
 	sn.store.mu.Lock()
-	defer sn.store.mu.Unlock()
 	sn.store.newest = sn
+	sn.store.mu.Unlock()
+	sn.store.done(sn.meta.Index)
 	return nil
 }

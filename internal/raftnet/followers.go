@@ -19,7 +19,7 @@ type follower struct {
 	// index and term are the highest entry that the peer has acknowledged: its log and ours are the
 	// same up to there for as long as this term lasts.
 	index, term uint64
-	told        uint64 // the highest LeaderCommitIndex that it was sent and did not fail to take
+	told        uint64 // the highest commit index that it was sent, had the entries of, and did not fail to take
 	nudging     bool   // a goroutine sends it nudges
 	mark        uint64 // of the newest append that it answered with success
 }
@@ -54,7 +54,8 @@ func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *ra
 	f := t.follower(id)
 	f.target = target
 	if req.Term == t.term {
-		f.told = max(f.told, req.LeaderCommitIndex)
+		// Of what it has not acknowledged, it may have to make something durable before it commits it.
+		f.told = max(f.told, min(req.LeaderCommitIndex, f.index))
 	}
 	t.sent++
 	return t.sent

@@ -120,7 +120,9 @@ func TestNudgeNeedsAnAcknowledgement(t *testing.T) {
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 3, PrevLogTerm: 2, Entries: entries(4, 4, 8), LeaderCommitIndex: 7}, success(5))
 		s.requireNudge(5, 8, 4, 8, true)
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 8, PrevLogTerm: 4, Entries: entries(5, 9, 12), LeaderCommitIndex: 10}, success(5))
-		s.requireNone() // it was told with the append
+		s.requireNudge(5, 12, 5, 10, true) // the append told it, perhaps before its disk had entry 9
+		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 12, PrevLogTerm: 5, LeaderCommitIndex: 10}, success(5))
+		s.requireNone()
 		s.Committed(5, 11)
 		s.requireNudge(5, 12, 5, 11, true)
 		s.Committed(5, 11)

@@ -112,7 +112,13 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		}
 		if len(m.Entries) > 0 {
 			limit *= patience
+			if err := t.cfg.Log.AwaitRoom(ctx); err != nil {
+				return err
+			}
 		}
+		// So raft applies nothing that is not durable here, and its queue to the state machine is never
+		// held up by the disk.
+		m.LeaderCommitIndex = min(m.LeaderCommitIndex, t.cfg.Log.Durable())
 	case *raft.InstallSnapshotRequest:
 		limit *= patience
 		body = &installation{transport: t, conn: c, request: m, rest: m.Size, answer: answer}
@@ -137,6 +143,12 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 			if body != nil {
 				body.finish()
 			}
+			if acknowledges(in.command, resp) {
+				// By position: an older entry may stand at the index.
+				if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
+					return err
+				}
+			}
 			return send(c, in, resp, body)
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -148,6 +160,17 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 			}
 		}
 	}
+}
+
+// acknowledges reports whether an answer says that this node has entries: those that came, or those
+// that it had before.
+func acknowledges(command any, resp raft.RPCResponse) bool {
+	m, ok := command.(*raft.AppendEntriesRequest)
+	if !ok || heartbeat(m) {
+		return false
+	}
+	answer, ok := resp.Response.(*raft.AppendEntriesResponse)
+	return ok && resp.Error == nil && answer.Success
 }
 
 func send(c *rpc.Conn, in *inbound, resp raft.RPCResponse, body *installation) error {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -58,6 +59,9 @@ type Config struct {
 	// Resolve returns the address to dial for a member, or nothing for the one that raft has on
 	// record. nil: always that.
 	Resolve func(member uint64) string
+	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
+	// is durable at once.
+	Log Log
 	// Applied returns the index that the state machine has come to: a snapshot that would move it
 	// back is refused. nil: none is.
 	Applied func() uint64
@@ -65,6 +69,26 @@ type Config struct {
 	// answers the leader's heartbeats while that loop installs a snapshot. nil: they wait.
 	Term func() uint64
 }
+
+// A Log is a raft log that becomes durable behind raft's back.
+type Log interface {
+	// Position is of the newest change of the log; Await waits until all up to one are durable. After
+	// an error they may never be.
+	Position() uint64
+	Await(ctx context.Context, position uint64) error
+	// AwaitRoom waits until the log can take more.
+	AwaitRoom(ctx context.Context) error
+	// Durable is the index up to which everything is durable.
+	Durable() uint64
+}
+
+// A durableLog has everything durable at once.
+type durableLog struct{}
+
+func (durableLog) Position() uint64                    { return 0 }
+func (durableLog) Await(context.Context, uint64) error { return nil }
+func (durableLog) AwaitRoom(context.Context) error     { return nil }
+func (durableLog) Durable() uint64                     { return math.MaxUint64 }
 
 // A Transport is a raft.Transport. All methods may be called concurrently.
 type Transport struct {
@@ -95,6 +119,9 @@ var (
 // New returns a Transport. It starts nothing.
 func New(cfg Config) *Transport {
 	cfg.Timeout = cmp.Or(cfg.Timeout, time.Second)
+	if cfg.Log == nil {
+		cfg.Log = durableLog{}
+	}
 	t := &Transport{
 		cfg: cfg,
 		header: raft.RPCHeader{
@@ -176,8 +203,8 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		n, size := fitting(rest)
 		part.Entries, rest = rest[:n], rest[n:]
 		// Raft at the other end commits up to this index whatever the append covers: beyond it may
-		// be entries of its own that nobody else has.
-		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n))
+		// be entries of its own that nobody else has. And what a crash here could undo is not told.
+		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n), t.cfg.Log.Durable())
 		err := t.append(id, target, &part, size, resp)
 		for !heartbeat(args) && t.away(err, args.Term) {
 			err = t.append(id, target, &part, size, resp)

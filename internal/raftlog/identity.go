@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// An Identity says whose a directory is. Incarnation is drawn when it is made: who comes back under
+// a known name with another one has forgotten what it promised.
+type Identity struct {
+	Cluster, Member, Incarnation uint64
+}
+
+const (
+	identityFile  = "identity"
+	identityMagic = "COTDIR\x01\x00"
+)
+
+// readIdentity returns whose the directory is; false if it is nobody's yet.
+func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
+	name := filepath.Join(dir, identityFile)
+	file, err := fs.Open(name)
+	if isNotExist(err) {
+		return id, false, nil
+	}
+	if err != nil {
+		return id, false, err
+	}
+	defer file.Close()
+	size, err := file.Size()
+	if err != nil {
+		return id, false, err
+	}
+	b := make([]byte, min(size, 1<<10))
+	if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return id, false, err
+	}
+	head := len(identityMagic) + 4
+	if len(b) < head || string(b[:len(identityMagic)]) != identityMagic ||
+		crc32.Checksum(b[head:], castagnoli) != binary.LittleEndian.Uint32(b[len(identityMagic):]) {
+		return id, false, &CorruptError{name, errors.New("it is not whole")}
+	}
+	r := wire.NewReader(b[head:])
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			id.Cluster = r.Uint()
+		case 2:
+			id.Member = r.Uint()
+		case 3:
+			id.Incarnation = r.Uint()
+		}
+	}
+	return id, true, r.Err()
+}
+
+// writeIdentity makes the directory somebody's, durably.
+func writeIdentity(fs vfs.FS, dir string, id Identity) error {
+	b := append([]byte(identityMagic), 0, 0, 0, 0)
+	b = wire.Uint(b, 1, id.Cluster)
+	b = wire.Uint(b, 2, id.Member)
+	b = wire.Uint(b, 3, id.Incarnation)
+	head := len(identityMagic)
+	binary.LittleEndian.PutUint32(b[head:], crc32.Checksum(b[head+4:], castagnoli))
+	name := filepath.Join(dir, identityFile)
+	file, err := fs.Create(name + partSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt(b, 0)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := fs.Rename(name+partSuffix, name); err != nil {
+		return err
+	}
+	if err := fs.SyncDir(dir); err != nil {
+		return fmt.Errorf("making %s durable: %w", name, err)
+	}
+	return nil
+}

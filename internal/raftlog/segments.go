@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+const (
+	segmentSuffix = ".log"
+	// segmentSize is where a segment ends, unless a single batch is larger. What a snapshot makes
+	// superfluous is removed segment by segment.
+	segmentSize = 8 << 20
+	// allocateStep is how much room is asked for at a time. A write into room that is there changes
+	// nothing but data, which is less for the disk to do.
+	allocateStep = 1 << 20
+)
+
+// A segment is a file of the log.
+type segment struct {
+	name      string
+	sequence  uint64
+	salt      uint64
+	file      vfs.File // of one that was removed until the last reader has gone: nobody closes it by hand
+	end       int64    // where the next batch goes
+	allocated int64
+	newest    uint64 // the highest index of an entry in it
+}
+
+// A ref is where an entry is on the disk.
+type ref struct {
+	segment *segment
+	offset  int64
+	size    int32
+}
+
+func (r ref) read() (*raft.Log, error) {
+	b := make([]byte, r.size)
+	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
+		return nil, err
+	}
+	return decodeEntry(b)
+}
+
+// segments is the log on the disk. The writer's goroutine has it.
+type segments struct {
+	fs      vfs.FS
+	dir     string
+	files   []*segment // oldest first; the last is written to
+	applied uint64     // recorded last
+}
+
+// contents is what the segments have: the entries that were not truncated, in order.
+type contents struct {
+	first uint64 // the index of refs[0]
+	refs  []ref
+}
+
+func (c *contents) last() uint64 {
+	if len(c.refs) == 0 {
+		return 0
+	}
+	return c.first + uint64(len(c.refs)) - 1
+}
+
+// truncate forgets the entries at an index and after.
+func (c *contents) truncate(index uint64) {
+	switch {
+	case index <= c.first:
+		c.refs = c.refs[:0]
+	case index <= c.last():
+		c.refs = c.refs[:index-c.first]
+	}
+}
+
+// drop forgets the entries before an index.
+func (c *contents) drop(index uint64) {
+	if index <= c.first {
+		return
+	}
+	n := min(index-c.first, uint64(len(c.refs)))
+	c.refs = append([]ref(nil), c.refs[n:]...)
+	c.first += n
+}
+
+// add adds an entry, in the place of those at its index and after; false if that would leave a hole.
+func (c *contents) add(index uint64, r ref) bool {
+	if len(c.refs) == 0 {
+		c.first = index
+	}
+	if index < c.first || index > c.first+uint64(len(c.refs)) {
+		return false
+	}
+	c.truncate(index)
+	if len(c.refs) == 0 {
+		c.first = index
+	}
+	c.refs = append(c.refs, r)
+	return true
+}
+
+// openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
+// kind is a *CorruptError.
+func openSegments(fs vfs.FS, dir string) (*segments, *contents, error) {
+	s, c := &segments{fs: fs, dir: dir}, &contents{}
+	names, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	var found []*segment
+	for _, name := range names {
+		if sequence, ok := strings.CutSuffix(name, segmentSuffix); ok {
+			g := &segment{name: filepath.Join(dir, name)}
+			if _, err := fmt.Sscanf(sequence, "%016x", &g.sequence); err != nil {
+				continue // not ours
+			}
+			found = append(found, g)
+		}
+	}
+	for i, g := range found {
+		if i > 0 && g.sequence != found[i-1].sequence+1 {
+			return nil, nil, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, found[i-1].sequence)}
+		}
+		whole, err := s.read(g, i == len(found)-1, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		if whole {
+			s.files = append(s.files, g)
+		}
+	}
+	return s, c, nil
+}
+
+// read reads a segment. One that a crash left without its header is removed; false then.
+func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
+	var err error
+	if g.file, err = s.fs.Open(g.name); err != nil {
+		return false, err
+	}
+	if g.allocated, err = g.file.Size(); err != nil {
+		return false, err
+	}
+	b := make([]byte, g.allocated)
+	if _, err := g.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if !g.readHeader(b) {
+		if !last || len(b) > segmentHeader && len(bytes.Trim(b[segmentHeader:], "\x00")) > 0 {
+			return false, &CorruptError{g.name, errors.New("its header is damaged")}
+		}
+		return false, s.remove(g)
+	}
+	for g.end = segmentHeader; ; {
+		body, end, ok := place{g.salt, g.end}.open(b)
+		if !ok {
+			break
+		}
+		at := g.end + batchHeader
+		err := decodeRecords(body, func(r record, _ []byte) error { return s.replay(g, r, at, c) })
+		if err != nil {
+			return false, &CorruptError{g.name, fmt.Errorf("batch at %d: %w", g.end, err)}
+		}
+		g.end = min(end, int64(len(b)))
+	}
+	return true, s.cut(g, b, last)
+}
+
+// cut removes what a crash left behind the last whole batch of a segment.
+func (s *segments) cut(g *segment, b []byte, last bool) error {
+	rest := b[g.end:]
+	if len(bytes.Trim(rest, "\x00")) == 0 {
+		return nil
+	}
+	if !last {
+		return &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and there is a later segment", g.end)}
+	}
+	for at := align(g.end + 1); at < int64(len(b)); at += batchAlign {
+		if _, _, ok := (place{g.salt, at}).open(b); ok {
+			return &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
+		}
+	}
+	g.allocated = g.end
+	return errors.Join(g.file.Truncate(g.end), g.file.Sync())
+}
+
+func (s *segments) replay(g *segment, r record, body int64, c *contents) error {
+	switch r.kind {
+	case recordEntry:
+		if !c.add(r.index, ref{g, body + int64(r.at), int32(r.size)}) {
+			return fmt.Errorf("entry %d follows %d", r.index, c.last())
+		}
+		g.newest = max(g.newest, r.index)
+	case recordTruncate:
+		c.truncate(r.index)
+	case recordReset:
+		c.refs = nil
+		s.applied = 0
+	case recordApplied:
+		s.applied = r.index
+	}
+	return nil
+}
+
+func (g *segment) readHeader(b []byte) bool {
+	if len(b) < segmentHeader || string(b[:len(segmentMagic)]) != segmentMagic || b[6] != segmentVersion ||
+		binary.LittleEndian.Uint64(b[8:]) != g.sequence {
+		return false
+	}
+	g.salt = binary.LittleEndian.Uint64(b[16:])
+	return true
+}
+
+// roll begins a new segment. It is durable, with its header, when roll returns.
+func (s *segments) roll() error {
+	g := &segment{sequence: 1, salt: rand.Uint64(), end: segmentHeader}
+	if n := len(s.files); n > 0 {
+		g.sequence = s.files[n-1].sequence + 1
+	}
+	g.name = filepath.Join(s.dir, fmt.Sprintf("%016x%s", g.sequence, segmentSuffix))
+	header := make([]byte, segmentHeader)
+	copy(header, segmentMagic)
+	header[6] = segmentVersion
+	binary.LittleEndian.PutUint64(header[8:], g.sequence)
+	binary.LittleEndian.PutUint64(header[16:], g.salt)
+	var err error
+	if g.file, err = s.fs.Create(g.name); err != nil {
+		return err
+	}
+	if err = g.allocate(allocateStep); err == nil {
+		_, err = g.file.WriteAt(header, 0)
+	}
+	if err == nil {
+		err = errors.Join(g.file.Sync(), s.fs.SyncDir(s.dir))
+	}
+	if err != nil {
+		return errors.Join(err, s.remove(g))
+	}
+	s.files = append(s.files, g)
+	return nil
+}
+
+func (g *segment) allocate(size int64) error {
+	if size <= g.allocated {
+		return nil
+	}
+	size = (size + allocateStep - 1) / allocateStep * allocateStep
+	if err := g.file.Allocate(size); err != nil {
+		return err
+	}
+	g.allocated = size
+	return nil
+}
+
+// write makes a batch durable. After an error the segment is as it was before, if restored is true.
+func (s *segments) write(b *batch) (g *segment, offset int64, restored bool, err error) {
+	if n := len(s.files); n == 0 || s.files[n-1].end+int64(len(b.b)) > segmentSize && s.files[n-1].end > segmentHeader {
+		if err := s.roll(); err != nil {
+			return nil, 0, true, err
+		}
+	}
+	g = s.files[len(s.files)-1]
+	bytes := b.seal(place{g.salt, g.end})
+	if err := g.allocate(g.end + int64(len(bytes))); err != nil {
+		return nil, 0, true, err
+	}
+	if _, err := g.file.WriteAt(bytes, g.end); err != nil {
+		g.allocated = g.end
+		cut := g.file.Truncate(g.end)
+		return nil, 0, cut == nil, errors.Join(err, cut)
+	}
+	if err := g.file.Sync(); err != nil {
+		return nil, 0, false, err
+	}
+	offset = g.end
+	g.end += int64(len(bytes))
+	return g, offset, false, nil
+}
+
+// compact removes the segments that have nothing at or after an index, oldest first.
+func (s *segments) compact(index uint64) error {
+	for len(s.files) > 1 && s.files[0].newest < index {
+		if err := s.remove(s.files[0]); err != nil {
+			return err
+		}
+		s.files = s.files[1:]
+	}
+	return nil
+}
+
+func (s *segments) remove(g *segment) error {
+	return errors.Join(s.fs.Remove(g.name), s.fs.SyncDir(s.dir))
+}
+
+func (s *segments) close() error {
+	var errs []error
+	for _, g := range s.files {
+		errs = append(errs, g.file.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// The format of a snapshot's file: a magic with a version, the length and the CRC-32C of a message
+// that says of what the snapshot is, that message, and the body: a stream of blocks, which carries
+// its own checksums and its end.
+const (
+	snapshotMagic  = "COTSNAP\x01"
+	snapshotHeader = len(snapshotMagic) + 8
+	snapshotSuffix = ".snap"
+	partSuffix     = ".part" // of one that is being written
+	// snapshotsKept leaves one to fall back on.
+	snapshotsKept = 2
+)
+
+// snapshotFiles is a raft.SnapshotStore. A snapshot has its name only when it is whole and durable.
+type snapshotFiles struct {
+	fs   vfs.FS
+	dir  string
+	done func(index uint64) // is told of each new snapshot
+}
+
+// remove removes what a crash left of snapshots that were being written.
+func (s *snapshotFiles) clean() error {
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if strings.HasSuffix(name, partSuffix) {
+			errs = append(errs, s.fs.Remove(filepath.Join(s.dir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Create is raft.SnapshotStore.
+func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: ci}
+	meta.ID = fmt.Sprintf("%016x-%016x", term, index) // the order of names is that of age
+	k := &snapshotFile{store: s, meta: meta, name: filepath.Join(s.dir, meta.ID+snapshotSuffix)}
+	var err error
+	if k.file, err = s.fs.Create(k.name + partSuffix); err != nil {
+		return nil, err
+	}
+	k.out = bufio.NewWriterSize(&offsetWriter{k.file, 0}, 256<<10)
+	_, err = k.out.Write(encodeSnapshotMeta(&meta))
+	return k, err
+}
+
+func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
+	b := append([]byte(snapshotMagic), make([]byte, 8)...)
+	b = wire.Uint(b, 1, m.Index)
+	b = wire.Uint(b, 2, m.Term)
+	b = wire.Text(b, 3, raft.EncodeConfiguration(m.Configuration))
+	b = wire.Uint(b, 4, m.ConfigurationIndex)
+	b = wire.Int(b, 5, int64(m.Version))
+	binary.LittleEndian.PutUint32(b[len(snapshotMagic):], uint32(len(b)-snapshotHeader))
+	binary.LittleEndian.PutUint32(b[len(snapshotMagic)+4:], crc32.Checksum(b[snapshotHeader:], castagnoli))
+	return b
+}
+
+// open opens a snapshot's file and reads what it is of. The reader is at the body.
+func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, error) {
+	name := filepath.Join(s.dir, id+snapshotSuffix)
+	file, err := s.fs.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	size, err := file.Size()
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	r := &snapshotReader{SectionReader: io.NewSectionReader(file, 0, size), file: file}
+	meta, err := readSnapshotMeta(r)
+	if err != nil {
+		file.Close()
+		return nil, nil, &CorruptError{name, err}
+	}
+	meta.ID = id
+	at, _ := r.Seek(0, io.SeekCurrent) // of a SectionReader it cannot fail
+	meta.Size = size - at
+	return meta, r, nil
+}
+
+func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
+	var header [snapshotHeader]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return nil, err
+	}
+	if string(header[:len(snapshotMagic)]) != snapshotMagic {
+		return nil, errors.New("it does not begin as a snapshot does")
+	}
+	size := binary.LittleEndian.Uint32(header[len(snapshotMagic):])
+	if size > 1<<20 {
+		return nil, errors.New("its header is damaged")
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	if crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(header[len(snapshotMagic)+4:]) {
+		return nil, errors.New("its header is damaged")
+	}
+	meta = &raft.SnapshotMeta{}
+	fields := wire.NewReader(b)
+	for fields.Next() {
+		switch fields.Field() {
+		case 1:
+			meta.Index = fields.Uint()
+		case 2:
+			meta.Term = fields.Uint()
+		case 3:
+			meta.Configuration = raft.DecodeConfiguration(fields.Bytes())
+		case 4:
+			meta.ConfigurationIndex = fields.Uint()
+		case 5:
+			meta.Version = raft.SnapshotVersion(fields.Int())
+		}
+	}
+	return meta, fields.Err()
+}
+
+// ids returns the snapshots, newest first.
+func (s *snapshotFiles) ids() ([]string, error) {
+	names, err := s.fs.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, name := range names {
+		if id, ok := strings.CutSuffix(name, snapshotSuffix); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Reverse(ids)
+	return ids, nil
+}
+
+// List is raft.SnapshotStore.
+func (s *snapshotFiles) List() ([]*raft.SnapshotMeta, error) {
+	ids, err := s.ids()
+	if err != nil {
+		return nil, err
+	}
+	var metas []*raft.SnapshotMeta
+	for _, id := range ids {
+		meta, r, err := s.open(id)
+		if err != nil {
+			return nil, err
+		}
+		r.Close()
+		metas = append(metas, meta)
+	}
+	return metas, nil
+}
+
+// Open is raft.SnapshotStore.
+func (s *snapshotFiles) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, r, nil
+}
+
+// prune removes the snapshots that are too many.
+func (s *snapshotFiles) prune() error {
+	ids, err := s.ids()
+	if err != nil || len(ids) <= snapshotsKept {
+		return err
+	}
+	for _, id := range ids[snapshotsKept:] {
+		if err := s.fs.Remove(filepath.Join(s.dir, id+snapshotSuffix)); err != nil {
+			return err
+		}
+	}
+	return s.fs.SyncDir(s.dir)
+}
+
+type snapshotReader struct {
+	*io.SectionReader
+	file vfs.File
+}
+
+// Close closes the file.
+func (r *snapshotReader) Close() error { return r.file.Close() }
+
+// An offsetWriter writes a file from its beginning.
+type offsetWriter struct {
+	file vfs.File
+	at   int64
+}
+
+func (w *offsetWriter) Write(b []byte) (int, error) {
+	n, err := w.file.WriteAt(b, w.at)
+	w.at += int64(n)
+	return n, err
+}
+
+// A snapshotFile is a raft.SnapshotSink.
+type snapshotFile struct {
+	store *snapshotFiles
+	meta  raft.SnapshotMeta
+	name  string
+	file  vfs.File
+	out   *bufio.Writer
+	ended bool
+}
+
+// ID is raft.SnapshotSink.
+func (k *snapshotFile) ID() string { return k.meta.ID }
+
+// Write is raft.SnapshotSink.
+func (k *snapshotFile) Write(b []byte) (int, error) { return k.out.Write(b) }
+
+// Cancel is raft.SnapshotSink.
+func (k *snapshotFile) Cancel() error {
+	if k.ended {
+		return nil
+	}
+	k.ended = true
+	return errors.Join(k.file.Close(), k.store.fs.Remove(k.name+partSuffix))
+}
+
+// Close is raft.SnapshotSink. A snapshot that came damaged from another node, and one that cannot be
+// made durable, is as if it had never been.
+func (k *snapshotFile) Close() error {
+	if k.ended {
+		return nil
+	}
+	err := k.finish()
+	if err != nil {
+		return errors.Join(err, k.Cancel())
+	}
+	k.ended = true
+	k.store.done(k.meta.Index)
+	return errors.Join(k.file.Close(), k.store.prune())
+}
+
+func (k *snapshotFile) finish() error {
+	if err := k.out.Flush(); err != nil {
+		return err
+	}
+	if err := k.file.Sync(); err != nil {
+		return err
+	}
+	size, err := k.file.Size()
+	if err != nil {
+		return err
+	}
+	r := io.NewSectionReader(k.file, 0, size)
+	if _, err := readSnapshotMeta(r); err != nil {
+		return err
+	}
+	if err := command.ReadBlocks(r, func([]byte) error { return nil }); err != nil {
+		return err
+	}
+	if err := k.store.fs.Rename(k.name+partSuffix, k.name); err != nil {
+		return err
+	}
+	return k.store.fs.SyncDir(k.store.dir)
+}
+
+func trimZeros(b []byte) []byte { return bytes.Trim(b, "\x00") }

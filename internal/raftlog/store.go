@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/signal"
+)
+
+const (
+	// cacheBytes bounds the durable entries that are kept in memory, for followers that are up to
+	// date.
+	cacheBytes = 16 << 20
+	// entryOverhead is about what an entry takes beside its data.
+	entryOverhead = 64
+)
+
+func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + entryOverhead) }
+
+// A store is a raft.LogStore that answers from memory and makes durable in the background what it
+// was given, in order. Each change has a position in that order: what it acknowledges may leave the
+// node when its position is done. An index will not do, for an older entry may have stood there.
+type store struct {
+	disk    *segments     // of the writer's goroutine
+	changed signal.Signal // done, durable, queued bytes, full or err have changed
+	wake    chan struct{}
+	stopped chan struct{} // closed when the writer has ended
+	trouble chan struct{} // has a value when the disk is full or has failed
+	end     chan struct{} // closed when nothing leaves the node any more
+
+	mu       sync.Mutex
+	first    uint64 // of the log; 0 if it is empty
+	last     uint64
+	tail     []*raft.Log // the newest entries: at least those that are not durable
+	held     int64       // bytes of tail
+	written  contents    // the entries on the disk
+	marks    []mark      // ranges that are not durable
+	durable  uint64      // up to where the entries are
+	snapshot uint64      // the index of the newest
+	queue    []change
+	queued   int64     // bytes of queue and of what is being written
+	position uint64    // of the newest change
+	done     uint64    // of the newest that is durable
+	applied  uint64    // by the state machine
+	recorded uint64    // of applied, on the disk
+	since    time.Time // when the write began that is under way; zero if none is
+	full     time.Time // since when the disk has no room, and the writer tries again; zero if it has
+	err      error     // the disk failed: nothing more becomes durable
+	closing  bool
+
+	entries uint64 // stored since the last snapshot
+	bytes   int64
+}
+
+// A mark says that the entries up to an index are durable when a position is done.
+type mark struct{ last, position uint64 }
+
+// A change is what the writer has to do: store entries; or else to truncate, reset or compact.
+type change struct {
+	position uint64
+	kind     changeKind
+	entries  []*raft.Log
+	index    uint64
+}
+
+type changeKind uint8
+
+const (
+	storing changeKind = iota
+	truncate
+	reset
+	compact
+)
+
+func newStore(disk *segments, c *contents) *store {
+	s := &store{
+		disk: disk, written: *c, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
+		trouble: make(chan struct{}, 1), end: make(chan struct{}),
+		applied: disk.applied, recorded: disk.applied,
+	}
+	if len(c.refs) > 0 {
+		s.first, s.last = c.first, c.last()
+		s.durable = s.last
+		s.entries = uint64(len(c.refs))
+	}
+	return s
+}
+
+// FirstIndex is raft.LogStore.
+func (s *store) FirstIndex() (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first, nil
+}
+
+// LastIndex is raft.LogStore.
+func (s *store) LastIndex() (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last, nil
+}
+
+// GetLog is raft.LogStore. What is on the disk was verified when it was opened; if it cannot be read
+// now, the disk has failed.
+func (s *store) GetLog(index uint64, l *raft.Log) error {
+	s.mu.Lock()
+	if index < s.first || index > s.last || s.last == 0 {
+		s.mu.Unlock()
+		return raft.ErrLogNotFound
+	}
+	if begin := s.last + 1 - uint64(len(s.tail)); index >= begin {
+		*l = *s.tail[index-begin]
+		s.mu.Unlock()
+		return nil
+	}
+	at := s.written.refs[index-s.written.first]
+	s.mu.Unlock()
+	found, err := at.read()
+	if err == nil && found.Index != index {
+		err = &CorruptError{at.segment.name, errors.New("an entry has changed")}
+	}
+	if err != nil {
+		s.fail(err)
+		// Raft would panic. It gets an entry that means nothing, which the failed node does not use.
+		found = &raft.Log{Index: index, Type: raft.LogNoop}
+	}
+	*l = *found
+	return nil
+}
+
+// StoreLog is raft.LogStore.
+func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs is raft.LogStore. It returns when the entries are in memory; if the members change with
+// one of them, when all is durable, for raft acts on those at once.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	members := false
+	s.mu.Lock()
+	if s.err != nil || s.closing {
+		defer s.mu.Unlock()
+		return s.ended()
+	}
+	if s.last != 0 && logs[0].Index != s.last+1 {
+		// After a snapshot raft goes on behind it, whatever the log has.
+		s.forget(0)
+		s.marks, s.durable = nil, logs[0].Index-1
+		s.enqueue(change{kind: reset})
+	}
+	if s.last == 0 {
+		s.first = logs[0].Index
+		s.durable = max(s.durable, s.first-1)
+	}
+	own := make([]*raft.Log, len(logs))
+	var size int64
+	for i, l := range logs {
+		entry := *l
+		own[i] = &entry
+		size += sizeOf(l)
+		members = members || l.Type == raft.LogConfiguration
+	}
+	s.tail = append(s.tail, own...)
+	s.held += size
+	s.queued += size
+	s.entries += uint64(len(own))
+	s.bytes += size
+	s.last = own[len(own)-1].Index
+	position := s.enqueue(change{kind: storing, entries: own})
+	s.marks = append(s.marks, mark{s.last, position})
+	s.mu.Unlock()
+	if members {
+		return s.await(context.Background(), position)
+	}
+	return nil
+}
+
+// enqueue gives a change to the writer. It is called with mu held, as are all without a word on it
+// below.
+func (s *store) enqueue(c change) uint64 {
+	s.position++
+	c.position = s.position
+	s.queue = append(s.queue, c)
+	poke(s.wake)
+	return c.position
+}
+
+// forget removes from memory the entries at an index and after.
+func (s *store) forget(index uint64) {
+	begin := s.last + 1 - uint64(len(s.tail))
+	for len(s.tail) > 0 && begin+uint64(len(s.tail)) > index {
+		end := len(s.tail) - 1
+		s.held -= sizeOf(s.tail[end])
+		s.tail[end] = nil
+		s.tail = s.tail[:end]
+	}
+	if index <= s.first {
+		s.first, s.last = 0, 0
+	} else {
+		s.last = min(s.last, index-1)
+	}
+}
+
+// DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict
+// with the leader's.
+func (s *store) DeleteRange(low, high uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.err != nil || s.closing:
+		return s.ended()
+	case s.last == 0 || low > high || low > s.last || high < s.first:
+		return nil
+	case high >= s.last:
+		// The durable index falls: what is stored next at these indexes is something else.
+		s.durable = min(s.durable, low-1)
+		for len(s.marks) > 0 {
+			end := len(s.marks) - 1
+			before := s.durable
+			if end > 0 {
+				before = s.marks[end-1].last
+			}
+			if before < low-1 {
+				s.marks[end].last = min(s.marks[end].last, low-1)
+				break
+			}
+			s.marks = s.marks[:end]
+		}
+		s.forget(low)
+		s.enqueue(change{kind: truncate, index: low})
+	case low <= s.first:
+		s.first = high + 1
+		if begin := s.last + 1 - uint64(len(s.tail)); begin < s.first {
+			s.evict(s.first - begin)
+		}
+		s.enqueue(change{kind: compact, index: s.first})
+	default:
+		return errors.New("raftlog: the middle of the log cannot be removed")
+	}
+	return nil
+}
+
+// evict removes the oldest n entries of the tail from memory.
+func (s *store) evict(n uint64) {
+	for _, l := range s.tail[:n] {
+		s.held -= sizeOf(l)
+	}
+	clear(s.tail[:n])
+	s.tail = s.tail[n:]
+}
+
+// completed notes what has become durable: changes, with where their entries are.
+func (s *store) completed(changes []change, refs []ref, applied uint64) {
+	s.mu.Lock()
+	for _, c := range changes {
+		switch c.kind {
+		case storing:
+			for _, l := range c.entries {
+				s.written.add(l.Index, refs[0])
+				refs = refs[1:]
+				s.queued -= sizeOf(l)
+			}
+		case truncate:
+			s.written.truncate(c.index)
+		case reset:
+			s.written.refs = nil
+		case compact:
+			s.written.drop(c.index)
+		}
+		s.done = c.position
+	}
+	for len(s.marks) > 0 && s.marks[0].position <= s.done {
+		s.durable = max(s.durable, s.marks[0].last)
+		s.marks = s.marks[1:]
+	}
+	s.recorded = applied
+	s.since, s.full = time.Time{}, time.Time{}
+	if s.held > cacheBytes {
+		n, held := uint64(0), s.held
+		for _, l := range s.tail {
+			if held <= cacheBytes || l.Index > s.durable {
+				break
+			}
+			held -= sizeOf(l)
+			n++
+		}
+		s.evict(n)
+	}
+	s.mu.Unlock()
+	s.changed.Broadcast()
+}
+
+// fail says that the disk has failed: for good, unlike one that is full.
+func (s *store) fail(err error) {
+	s.mu.Lock()
+	if s.err == nil && !s.closing {
+		s.err = err
+	}
+	s.mu.Unlock()
+	poke(s.trouble)
+	s.changed.Broadcast()
+}
+
+// upTo returns the index up to which everything is durable.
+func (s *store) upTo() uint64 { return max(s.durable, s.snapshot) }
+
+func (s *store) ended() error {
+	if s.err != nil {
+		return s.err
+	}
+	return errClosed
+}
+
+var errClosed = errors.New("raftlog: closed")
+
+// await waits until a position is durable. It is called without mu held.
+func (s *store) await(ctx context.Context, position uint64) error {
+	return s.until(ctx, func() bool { return s.done >= position })
+}
+
+// until waits for something that the writer does, which is looked at with mu held.
+func (s *store) until(ctx context.Context, enough func() bool) error {
+	for {
+		changed := s.changed.Wait()
+		s.mu.Lock()
+		ok, ended := enough(), s.err != nil || s.closing
+		err := s.ended()
+		s.mu.Unlock()
+		switch {
+		case ok:
+			return nil
+		case ended:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.end:
+			return errClosed
+		}
+	}
+}

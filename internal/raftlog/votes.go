@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// A votes is a raft.StableStore: the term, and for whom this node voted in which. All are one record,
+// written at once; raft by itself writes a vote in two steps, between which a crash would leave the
+// new term with the old candidate. There are two slots, written in turn, so that one is always whole.
+// Raft's main loop is the only one that uses it.
+type votes struct {
+	file   vfs.File
+	serial uint64 // of the record written last
+	vote
+	pending uint64        // a vote's term, whose candidate is to follow
+	failed  func(error)   // is told what went wrong
+	end     chan struct{} // closed when nothing leaves the node any more
+}
+
+type vote struct {
+	term      uint64
+	votedIn   uint64
+	candidate []byte
+}
+
+const (
+	voteFile  = "vote"
+	slotSize  = 4 << 10 // a block of the disk: a torn write of one leaves the other
+	slotCount = 2
+)
+
+// The keys are raft's.
+var (
+	keyTerm      = []byte("CurrentTerm")
+	keyVotedIn   = []byte("LastVoteTerm")
+	keyCandidate = []byte("LastVoteCand")
+)
+
+// errNotFound is what raft expects, by its text.
+var errNotFound = errors.New("not found")
+
+func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*votes, error) {
+	name := filepath.Join(dir, voteFile)
+	v := &votes{failed: failed, end: end}
+	var err error
+	if v.file, err = fs.Open(name); isNotExist(err) {
+		return v, v.create(fs, dir, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	slots := make([]byte, slotCount*slotSize)
+	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	blank := true
+	for i := range slotCount {
+		slot := slots[i*slotSize : (i+1)*slotSize]
+		serial, vote, ok := decodeVote(slot)
+		if ok && serial > v.serial {
+			v.serial, v.vote = serial, vote
+		}
+		blank = blank && len(trimZeros(slot)) == 0
+	}
+	if v.serial == 0 && !blank {
+		return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
+	}
+	return v, nil
+}
+
+// create makes the file, with room for both slots.
+func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
+	if v.file, err = fs.Create(name); err != nil {
+		return err
+	}
+	if err = v.file.Allocate(slotCount * slotSize); err == nil {
+		err = errors.Join(v.file.Sync(), fs.SyncDir(dir))
+	}
+	return err
+}
+
+// decodeVote reads a slot: the CRC-32C of the rest, the length of the record, and the record.
+func decodeVote(slot []byte) (serial uint64, v vote, ok bool) {
+	size := int(binary.LittleEndian.Uint32(slot[4:]))
+	if size > len(slot)-8 || crc32.Checksum(slot[4:8+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
+		return 0, v, false
+	}
+	r := wire.NewReader(slot[8 : 8+size])
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			serial = r.Uint()
+		case 2:
+			v.term = r.Uint()
+		case 3:
+			v.votedIn = r.Uint()
+		case 4:
+			v.candidate = append([]byte(nil), r.Bytes()...)
+		}
+	}
+	return serial, v, r.Err() == nil && serial > 0
+}
+
+func encodeVote(serial uint64, v vote) []byte {
+	b := make([]byte, 8, 256)
+	b = wire.Uint(b, 1, serial)
+	b = wire.Uint(b, 2, v.term)
+	b = wire.Uint(b, 3, v.votedIn)
+	b = wire.Text(b, 4, v.candidate)
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
+	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+	return b
+}
+
+// save makes a record durable. Raft panics at an error in the goroutine that nobody can guard, so
+// there is none: what cannot be saved waits for the end of the node, which lets nothing out any more.
+func (v *votes) save(next vote) error {
+	b := encodeVote(v.serial+1, next)
+	if len(b) > slotSize {
+		return errors.New("raftlog: the candidate's name is too long")
+	}
+	_, err := v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize)
+	if err == nil {
+		err = v.file.Sync()
+	}
+	if err != nil {
+		v.failed(err)
+		<-v.end
+		return nil
+	}
+	v.serial++
+	v.vote = next
+	return nil
+}
+
+// SetUint64 is raft.StableStore.
+func (v *votes) SetUint64(key []byte, n uint64) error {
+	switch string(key) {
+	case string(keyTerm):
+		if n == v.term {
+			return nil
+		}
+		next := v.vote
+		next.term = n
+		return v.save(next)
+	case string(keyVotedIn):
+		v.pending = n
+		return nil
+	}
+	return errors.New("raftlog: a number of raft's that is not known")
+}
+
+// Set is raft.StableStore.
+func (v *votes) Set(key, candidate []byte) error {
+	if string(key) != string(keyCandidate) {
+		return errors.New("raftlog: a value of raft's that is not known")
+	}
+	next := v.vote
+	next.votedIn, next.candidate = v.pending, append([]byte(nil), candidate...)
+	next.term = max(next.term, next.votedIn)
+	return v.save(next)
+}
+
+// GetUint64 is raft.StableStore.
+func (v *votes) GetUint64(key []byte) (uint64, error) {
+	switch string(key) {
+	case string(keyTerm):
+		return v.term, nil
+	case string(keyVotedIn):
+		return v.votedIn, nil
+	}
+	return 0, errNotFound
+}
+
+// Get is raft.StableStore.
+func (v *votes) Get(key []byte) ([]byte, error) {
+	if string(key) != string(keyCandidate) || v.candidate == nil {
+		return nil, errNotFound
+	}
+	return v.candidate, nil
+}
+
+var _ raft.StableStore = (*votes)(nil)

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+const (
+	// batchBytes bounds what goes to the disk in one write, unless a single change is larger.
+	batchBytes = 8 << 20
+	// recordAfter is how long what was applied waits for a write that takes it along, before it gets
+	// one of its own.
+	recordAfter = 50 * time.Millisecond
+	// retryFull is how often a write is tried again for which the disk had no room.
+	retryFull = 200 * time.Millisecond
+)
+
+// write is the writer: it takes what has gathered, makes it durable with one write and one sync, and
+// says so, until the store closes or the disk fails.
+func (s *store) write() {
+	defer close(s.stopped)
+	b := newBatch()
+	for {
+		changes, applied, more := s.gather()
+		if !more {
+			return
+		}
+		if len(changes) == 0 && applied == s.disk.applied {
+			continue
+		}
+		if !s.persist(b, changes, applied) {
+			return
+		}
+		b.reset()
+	}
+}
+
+// gather waits for changes, and takes as many as one write shall have. What was applied comes along;
+// without changes it waits for a while.
+func (s *store) gather() (changes []change, applied uint64, more bool) {
+	var timer *time.Timer
+	var late <-chan time.Time
+	for overdue := false; ; {
+		s.mu.Lock()
+		lags := s.applied != s.recorded
+		if s.err != nil || s.closing && len(s.queue) == 0 && !lags {
+			s.mu.Unlock()
+			return nil, 0, false
+		}
+		if len(s.queue) > 0 || lags && (overdue || s.closing) {
+			break
+		}
+		s.mu.Unlock()
+		if lags && timer == nil {
+			timer = time.NewTimer(recordAfter)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case <-s.wake:
+		case <-late:
+			overdue = true
+		}
+	}
+	defer s.mu.Unlock()
+	n, size := 0, int64(0)
+	for ; n < len(s.queue) && size < batchBytes; n++ {
+		for _, l := range s.queue[n].entries {
+			size += sizeOf(l)
+		}
+	}
+	changes = append(changes, s.queue[:n]...)
+	s.queue = append(s.queue[:0:0], s.queue[n:]...)
+	s.since = time.Now()
+	return changes, s.applied, true
+}
+
+// persist makes changes durable, and tries for as long as the disk is full; false when it failed.
+func (s *store) persist(b *batch, changes []change, applied uint64) bool {
+	refs, compacted := b.fill(changes)
+	if applied != s.disk.applied {
+		b.number(recordApplied, applied)
+	}
+	if !b.empty() {
+		for {
+			g, offset, restored, err := s.disk.write(b)
+			if err == nil {
+				for i := range refs {
+					refs[i].segment = g
+					refs[i].offset += offset
+				}
+				g.note(changes)
+				break
+			}
+			if !restored || !errors.Is(err, syscall.ENOSPC) {
+				s.fail(err)
+				return false
+			}
+			if !s.waitForRoom() {
+				return false
+			}
+		}
+	}
+	s.disk.applied = applied
+	s.completed(changes, refs, applied)
+	if compacted > 0 {
+		if err := s.disk.compact(compacted); err != nil {
+			s.fail(err)
+			return false
+		}
+	}
+	return true
+}
+
+// fill puts changes into the batch. It returns where in the batch the entries are, and the index up
+// to which the log was compacted.
+func (b *batch) fill(changes []change) (refs []ref, compacted uint64) {
+	for _, c := range changes {
+		switch c.kind {
+		case storing:
+			for _, l := range c.entries {
+				refs = append(refs, b.entry(l))
+			}
+		case truncate:
+			b.number(recordTruncate, c.index)
+		case reset:
+			b.number(recordReset, 0)
+		case compact:
+			compacted = c.index
+		}
+	}
+	return refs, compacted
+}
+
+func (g *segment) note(changes []change) {
+	for _, c := range changes {
+		for _, l := range c.entries {
+			g.newest = max(g.newest, l.Index)
+		}
+	}
+}
+
+// waitForRoom waits a while before the next try; false when the store closes meanwhile.
+func (s *store) waitForRoom() bool {
+	s.mu.Lock()
+	if s.full.IsZero() {
+		s.full = time.Now()
+	}
+	s.mu.Unlock()
+	poke(s.trouble)
+	timer := time.NewTimer(retryFull)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		closing := s.closing
+		s.mu.Unlock()
+		if closing {
+			return false
+		}
+		select {
+		case <-timer.C:
+			return true
+		case <-s.wake:
+		}
+	}
+}

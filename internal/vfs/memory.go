@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vfs
+
+import (
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Memory is a disk in memory. Nodes use it through Mount.
+type Memory struct {
+	forgets bool // there will be a Crash: what is not durable is kept apart
+
+	mu      sync.Mutex
+	changed sync.Cond // of anything that an operation may wait for
+	dirs    map[string]*directory
+	mount   *mount // the latest
+	faults
+}
+
+// A directory's names: as they are, and what a crash would leave, with what was done since the last
+// sync.
+type directory struct {
+	names, durable map[string]*content
+	pending        []func(map[string]*content)
+}
+
+// A content is what a file holds. Past the end of data, up to size, it has zeros.
+type content struct {
+	data, durable     []byte
+	size, durableSize int64
+	pending           []write
+	locked            bool
+}
+
+// A write is a change of a file since its last sync.
+type write struct {
+	at   int64 // where data was written; -1: the file was given a size
+	data []byte
+	size int64
+}
+
+// NewMemory returns an empty disk that lasts as long as it is used, and that never crashes.
+func NewMemory() *Memory {
+	m := &Memory{dirs: map[string]*directory{}}
+	m.changed.L = &m.mu
+	return m
+}
+
+// NewForgetful returns an empty disk whose Crash leaves what was synced.
+func NewForgetful() *Memory {
+	m := NewMemory()
+	m.forgets = true
+	return m
+}
+
+// Mount returns the disk as a file system until the next Crash.
+func (m *Memory) Mount() FS {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mount = &mount{disk: m}
+	return m.mount
+}
+
+// Crash ends the mount, all of whose operations then fail with os.ErrClosed, and leaves what a
+// machine finds that lost its power: all that was synced, and of the rest what random decides. With
+// a nil random nothing of the rest is left. A write may be torn anywhere; directories change in
+// order.
+func (m *Memory) Crash(random *rand.Rand) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mount != nil {
+		m.mount.dead = true
+	}
+	m.frozen, m.limited = false, false
+	m.changed.Broadcast()
+	for _, d := range m.dirs {
+		left := 0
+		if random != nil {
+			left = random.IntN(len(d.pending) + 1)
+		}
+		for _, change := range d.pending[:left] {
+			change(d.durable)
+		}
+		d.pending, d.names = nil, maps.Clone(d.durable)
+		for _, c := range d.names {
+			c.crash(random)
+		}
+	}
+}
+
+func (c *content) crash(random *rand.Rand) {
+	for _, w := range c.pending {
+		switch {
+		case random == nil || random.IntN(2) == 0:
+		case w.at < 0:
+			c.durable, c.durableSize = resize(c.durable, w.size), w.size
+		default:
+			c.durable = overwrite(c.durable, w.data[:random.IntN(len(w.data)+1)], w.at)
+			c.durableSize = max(c.durableSize, int64(len(c.durable)))
+		}
+	}
+	c.pending, c.locked = nil, false
+	c.data, c.size = slices.Clone(c.durable), c.durableSize
+}
+
+func resize(data []byte, size int64) []byte {
+	if int64(len(data)) <= size {
+		return data
+	}
+	return data[:size:size]
+}
+
+func overwrite(data, b []byte, at int64) []byte {
+	if end := at + int64(len(b)); int64(len(data)) < end {
+		data = append(data, make([]byte, end-int64(len(data)))...)
+	}
+	copy(data[at:], b)
+	return data
+}
+
+// A mount is a Memory as one process sees it.
+type mount struct {
+	disk *Memory
+	dead bool
+}
+
+// begin waits until an operation may be done, and counts it if it changes something. The caller
+// holds the lock from then on, unless there is an error.
+func (f *mount) begin(op, name string) error {
+	m := f.disk
+	m.mu.Lock()
+	changes := op != "read"
+	if changes && m.delay > 0 {
+		d := m.delay
+		m.mu.Unlock()
+		time.Sleep(d)
+		m.mu.Lock()
+	}
+	for changes && m.stalled && !f.dead && !m.frozen {
+		m.changed.Wait()
+	}
+	err := m.faults.allow(op)
+	if f.dead || m.frozen {
+		err = os.ErrClosed
+	}
+	if err != nil {
+		m.mu.Unlock()
+		return &os.PathError{Op: op, Path: name, Err: err}
+	}
+	return nil
+}
+
+func (f *mount) end() { f.disk.mu.Unlock() }
+
+// dir returns the directory that a name is in. It is called between begin and end.
+func (f *mount) dir(name string) (*directory, error) {
+	if d := f.disk.dirs[filepath.Dir(name)]; d != nil {
+		return d, nil
+	}
+	return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+}
+
+// change changes a directory, now and, if it is synced, for good.
+func (f *mount) change(d *directory, change func(map[string]*content)) {
+	change(d.names)
+	if f.disk.forgets {
+		d.pending = append(d.pending, change)
+	}
+}
+
+// MkdirAll is FS.
+func (f *mount) MkdirAll(dir string) error {
+	if err := f.begin("read", dir); err != nil {
+		return err
+	}
+	defer f.end()
+	if f.disk.dirs[dir] == nil {
+		f.disk.dirs[dir] = &directory{names: map[string]*content{}, durable: map[string]*content{}}
+	}
+	return nil
+}
+
+// Create is FS.
+func (f *mount) Create(name string) (File, error) {
+	if err := f.begin("create", name); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	d, err := f.dir(name)
+	if err != nil {
+		return nil, err
+	}
+	c, base := &content{}, filepath.Base(name)
+	f.change(d, func(names map[string]*content) { names[base] = c })
+	return &memoryFile{f, c, name}, nil
+}
+
+// Open is FS.
+func (f *mount) Open(name string) (File, error) {
+	if err := f.begin("read", name); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	d, err := f.dir(name)
+	if err != nil {
+		return nil, err
+	}
+	c := d.names[filepath.Base(name)]
+	if c == nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	}
+	return &memoryFile{f, c, name}, nil
+}
+
+// Rename is FS. Both names are of one directory.
+func (f *mount) Rename(from, to string) error {
+	if err := f.begin("rename", from); err != nil {
+		return err
+	}
+	defer f.end()
+	d, err := f.dir(from)
+	if err != nil {
+		return err
+	}
+	old, now := filepath.Base(from), filepath.Base(to)
+	if d.names[old] == nil || filepath.Dir(from) != filepath.Dir(to) {
+		return &os.PathError{Op: "rename", Path: from, Err: os.ErrNotExist}
+	}
+	f.change(d, func(names map[string]*content) {
+		names[now] = names[old]
+		delete(names, old)
+	})
+	return nil
+}
+
+// Remove is FS.
+func (f *mount) Remove(name string) error {
+	if err := f.begin("remove", name); err != nil {
+		return err
+	}
+	defer f.end()
+	d, err := f.dir(name)
+	if err != nil {
+		return err
+	}
+	base := filepath.Base(name)
+	if d.names[base] == nil {
+		return &os.PathError{Op: "remove", Path: name, Err: os.ErrNotExist}
+	}
+	f.change(d, func(names map[string]*content) { delete(names, base) })
+	return nil
+}
+
+// ReadDir is FS.
+func (f *mount) ReadDir(dir string) ([]string, error) {
+	if err := f.begin("read", dir); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	d := f.disk.dirs[dir]
+	if d == nil {
+		return nil, &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
+	}
+	return slices.Sorted(maps.Keys(d.names)), nil
+}
+
+// SyncDir is FS.
+func (f *mount) SyncDir(dir string) error {
+	if err := f.begin("syncdir", dir); err != nil {
+		return err
+	}
+	defer f.end()
+	d := f.disk.dirs[dir]
+	if d == nil {
+		return &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
+	}
+	if f.disk.forgets && !f.disk.lying {
+		d.pending, d.durable = nil, maps.Clone(d.names)
+	}
+	return nil
+}
+
+// Lock is FS.
+func (f *mount) Lock(name string) (io.Closer, error) {
+	file, err := f.Open(name)
+	if os.IsNotExist(err) {
+		file, err = f.Create(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := file.(*memoryFile)
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if l.content.locked {
+		return nil, ErrLocked
+	}
+	l.content.locked = true
+	return unlock{l}, nil
+}
+
+type unlock struct{ *memoryFile }
+
+// Close gives the lock up.
+func (u unlock) Close() error {
+	u.fs.disk.mu.Lock()
+	defer u.fs.disk.mu.Unlock()
+	if !u.fs.dead {
+		u.content.locked = false
+	}
+	return nil
+}
+
+type memoryFile struct {
+	fs      *mount
+	content *content
+	name    string
+}
+
+// ReadAt is File.
+func (f *memoryFile) ReadAt(b []byte, at int64) (int, error) {
+	if err := f.fs.begin("read", f.name); err != nil {
+		return 0, err
+	}
+	defer f.fs.end()
+	c := f.content
+	if at >= c.size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(b)), c.size-at))
+	clear(b[:n])
+	if at < int64(len(c.data)) {
+		copy(b[:n], c.data[at:])
+	}
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt is File.
+func (f *memoryFile) WriteAt(b []byte, at int64) (int, error) {
+	op := "write"
+	if f.fs.begin("read", f.name) == nil {
+		if at+int64(len(b)) > f.content.size {
+			op = "grow"
+		}
+		f.fs.end()
+	}
+	if err := f.fs.begin(op, f.name); err != nil {
+		return 0, err
+	}
+	defer f.fs.end()
+	c := f.content
+	c.data = overwrite(c.data, b, at)
+	c.size = max(c.size, at+int64(len(b)))
+	if f.fs.disk.forgets {
+		c.pending = append(c.pending, write{at: at, data: slices.Clone(b)})
+	}
+	return len(b), nil
+}
+
+// Size is File.
+func (f *memoryFile) Size() (int64, error) {
+	if err := f.fs.begin("read", f.name); err != nil {
+		return 0, err
+	}
+	defer f.fs.end()
+	return f.content.size, nil
+}
+
+// Allocate is File.
+func (f *memoryFile) Allocate(size int64) error {
+	now, err := f.Size()
+	if err != nil || now >= size {
+		return err
+	}
+	return f.resize("grow", size)
+}
+
+// Truncate is File.
+func (f *memoryFile) Truncate(size int64) error { return f.resize("truncate", size) }
+
+func (f *memoryFile) resize(op string, size int64) error {
+	if err := f.fs.begin(op, f.name); err != nil {
+		return err
+	}
+	defer f.fs.end()
+	c := f.content
+	c.data, c.size = resize(c.data, size), size
+	if f.fs.disk.forgets {
+		c.pending = append(c.pending, write{at: -1, size: size})
+	}
+	return nil
+}
+
+// Sync is File.
+func (f *memoryFile) Sync() error {
+	if err := f.fs.begin("sync", f.name); err != nil {
+		return err
+	}
+	defer f.fs.end()
+	c := f.content
+	if !f.fs.disk.forgets || f.fs.disk.lying {
+		return nil
+	}
+	for _, w := range c.pending {
+		if w.at < 0 {
+			c.durable = resize(c.durable, w.size)
+		} else {
+			c.durable = overwrite(c.durable, w.data, w.at)
+		}
+	}
+	c.pending, c.durableSize = nil, c.size
+	return nil
+}
+
+// Close is File.
+func (f *memoryFile) Close() error { return nil }
