@@ -325,7 +325,7 @@ func TestDependencies(t *testing.T) {
 	require.NoError(t, err)
 	allowed := []string{
 		"github.com/anishathalye/porcupine", "github.com/hashicorp/go-hclog", "github.com/hashicorp/raft",
-		"github.com/hashicorp/raft-boltdb/v2", "github.com/stretchr/testify", "github.com/tidwall/btree", "go.etcd.io/bbolt",
+		"github.com/stretchr/testify", "github.com/tidwall/btree",
 	}
 	for _, m := range strings.Fields(string(out)) {
 		require.Contains(t, allowed, m)
