@@ -14,7 +14,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
-	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -29,10 +28,12 @@ type Node struct {
 	cluster uint64
 
 	log    *raftlog.Log
-	net    *raftnet.Transport
 	client *rpc.Client
 	server *rpc.Server // nil without a network
-	raft   *consensus
+	fsm    *fsm
+
+	consensus atomic.Pointer[consensus] // see raft
+	restart   sync.Mutex                // held while raft is started again, or ended for good
 
 	ctx     context.Context // ends after closing, and after the hand-over: the node's own work goes
 	cancel  context.CancelFunc
@@ -139,15 +140,15 @@ func (n *Node) open(cfg Config) (err error) {
 	n.leases, n.history = newExpirer(n), newRetention(n)
 
 	n.connect()
-	undo = append(undo, n.client.Close, n.net.Close)
-	f := newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
-	if err = load(n.log, f); err != nil {
+	undo = append(undo, n.client.Close)
+	n.fsm = newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
+	if err = load(n.log, n.fsm); err != nil {
 		return err
 	}
 	if n.fault != nil { // what is on disk cannot be understood
 		return n.fault
 	}
-	if n.raft, err = startRaft(&n.cfg, n.id, n.log, n.net, f); err != nil {
+	if err = n.startRaft(); err != nil {
 		return err
 	}
 	if listener != nil {
@@ -237,7 +238,7 @@ func (n *Node) stop(fault error, handOver bool) {
 // shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
 	defer close(n.done)
-	if handOver && n.leadership().Self && len(n.raft.members) > 1 {
+	if handOver && n.leadership().Self && len(n.raft().members) > 1 {
 		n.handOver()
 	}
 	n.cancel()
@@ -258,12 +259,14 @@ func (n *Node) shutdown(handOver bool) {
 
 // takeDown closes the network first, then raft, which must not meet a closed store, then the store.
 func (n *Node) takeDown() error {
-	errs := []error{n.net.Close(), n.client.Close()}
+	n.restart.Lock()
+	defer n.restart.Unlock()
+	errs := []error{n.raft().net.Close(), n.client.Close()}
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}
 	n.log.End()
-	errs = append(errs, n.raft.stop())
+	errs = append(errs, n.raft().stop())
 	n.work.Wait()
 	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
@@ -272,7 +275,7 @@ func (n *Node) takeDown() error {
 func (n *Node) handOver() {
 	limit := time.NewTimer(min(n.cfg.ElectionTimeout, handOverTime))
 	defer limit.Stop()
-	n.raft.stepDown()
+	n.raft().stepDown()
 	for {
 		changed := n.leaders.Wait()
 		if lead := n.leadership(); !lead.Self && lead.Leader != 0 {
@@ -340,7 +343,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 	n.publish(v)
 	n.log.Applied(v.Index)
 	if lead.Self {
-		n.net.Committed(lead.Term, v.Index)
+		n.raft().net.Committed(lead.Term, v.Index)
 	}
 	n.proposer.answered(e.answers)
 	n.tell(v, old.KV.Revision())
@@ -389,7 +392,7 @@ func (n *Node) publish(v *state.View) {
 func (n *Node) fence(err error) {
 	err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	n.cfg.Logger.Error("node stops", "err", err)
-	if n.raft == nil { // still in Open
+	if n.raft() == nil { // still in Open
 		n.fault = err
 		return
 	}
@@ -434,7 +437,7 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 // deadlines.
 func (n *Node) followLeadership() {
 	for {
-		if lead, old := n.raft.leadership(), n.leadership(); lead != old {
+		if lead, old := n.raft().leadership(), n.leadership(); lead != old {
 			n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
 			n.lead.Store(&lead)
 			switch {
@@ -457,9 +460,11 @@ func (n *Node) followLeadership() {
 			n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
+		look := n.revive()
 		select {
-		case <-n.raft.observations:
+		case <-n.raft().observations:
 		case <-again:
+		case <-look:
 		case <-n.ctx.Done(): // after the hand-over
 			return
 		}
@@ -479,14 +484,14 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 // electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
 // founder with the least ID asks for an election once a majority answers.
 func (n *Node) electFirst() {
-	voters := len(n.raft.members)
-	if voters > 1 && (n.view().Index > 0 || n.raft.raft.LastIndex() > 1 || n.id != n.firstFounder()) {
+	voters := len(n.raft().members)
+	if voters > 1 && (n.view().Index > 0 || n.raft().raft.LastIndex() > 1 || n.id != n.firstFounder()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
 	if n.awaitPeers(ctx, voters/2) {
-		n.net.Elect()
+		n.raft().net.Elect()
 	}
 }
 
@@ -511,9 +516,9 @@ func (n *Node) followDisk() {
 			n.stop(fmt.Errorf("coterie: the disk has failed: %w", disk.Err), true)
 			return
 		}
-		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft.members) > 1 {
+		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().members) > 1 {
 			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "full", disk.Full, "stalled", disk.Stalled)
-			n.raft.stepDown()
+			n.raft().stepDown()
 		}
 		select {
 		case <-n.log.Trouble():
@@ -532,7 +537,7 @@ func (n *Node) takeSnapshots() {
 		case <-n.closing:
 			return
 		}
-		if err := n.raft.takeSnapshot(n.cfg.SnapshotEntries); err != nil {
+		if err := n.raft().takeSnapshot(n.cfg.SnapshotEntries); err != nil {
 			n.cfg.Logger.Warn("snapshot failed", "err", err)
 		}
 	}

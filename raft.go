@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,6 +29,8 @@ type consensus struct {
 	members      map[raft.ServerID]string // with their addresses, as the log has them; all are voters
 	timeout      time.Duration            // of an election
 	observations chan raft.Observation
+	handedOver   atomic.Bool // a hand-over was begun, and raft has not been seen to be well since
+	wedgedSince  time.Time   // of revive
 }
 
 // termKey is raft's name for the term in its stable store.
@@ -120,18 +123,23 @@ func load(log *raftlog.Log, f *fsm) error {
 // loadBatch is how many entries are applied at a time before raft starts.
 const loadBatch = 1000
 
+// raft is this node's part in Raft: nil until Open has started it, and another after a rebuild.
+func (n *Node) raft() *consensus { return n.consensus.Load() }
+
 // startRaft begins or resumes this node's part in Raft.
-func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transport, f *fsm) (*consensus, error) {
+func (n *Node) startRaft() error {
+	cfg := &n.cfg
 	c := &consensus{
-		log: log, net: net, self: serverID(self), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
+		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
 		members: map[raft.ServerID]string{},
 	}
+	c.net = n.newTransport(func() uint64 { return c.raft.CurrentTerm() })
 	var servers []raft.Server
 	for _, p := range cfg.Peers {
 		servers = append(servers, raft.Server{ID: serverID(cfg.memberID(p.Name)), Address: raft.ServerAddress(p.Addr)})
 	}
-	if err := found(log, servers); err != nil {
-		return nil, err
+	if err := found(n.log, servers); err != nil {
+		return err
 	}
 	conf := raft.DefaultConfig()
 	conf.LocalID = c.self
@@ -148,13 +156,13 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 	conf.SnapshotInterval = 24 * time.Hour
 	conf.Logger = raftLogger(cfg.Logger)
 	var err error
-	if c.raft, err = raft.NewRaft(conf, f, log.Logs(), log.Stable(), log.Snapshots(), net); err != nil {
-		return nil, fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
+	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
+		return fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
 	}
 	// The members are those of the log, whatever Peers says now.
 	members := c.raft.GetConfiguration()
 	if err := members.Error(); err != nil {
-		return nil, errors.Join(fmt.Errorf("coterie: reading the members: %w", err), c.stop())
+		return errors.Join(fmt.Errorf("coterie: reading the members: %w", err), c.stop())
 	}
 	for _, server := range members.Configuration().Servers {
 		c.members[server.ID] = string(server.Address)
@@ -166,7 +174,56 @@ func startRaft(cfg *Config, self MemberID, log *raftlog.Log, net *raftnet.Transp
 		}
 		return false
 	}))
-	return c, nil
+	n.consensus.Store(c)
+	return nil
+}
+
+// revive has raft started again when it was wedged for two election timeouts. It returns when to look
+// next, if that is to be. followLeadership calls it.
+func (n *Node) revive() <-chan time.Time {
+	c := n.raft()
+	switch {
+	case !c.handedOver.Load():
+		return nil
+	case !c.wedged():
+		c.wedgedSince = time.Time{}
+	case c.wedgedSince.IsZero():
+		c.wedgedSince = time.Now()
+	case time.Since(c.wedgedSince) >= 2*c.timeout:
+		n.rebuild()
+	}
+	return time.After(c.timeout)
+}
+
+// rebuild ends raft and starts it again, on the same log and with the same state machine, which skips
+// what it has applied. For others it is a change of leader.
+func (n *Node) rebuild() {
+	n.restart.Lock()
+	defer n.restart.Unlock()
+	if n.ctx.Err() != nil {
+		return
+	}
+	n.cfg.Logger.Warn("raft is stuck, and started again")
+	old := n.raft()
+	if err := errors.Join(old.net.Close(), old.stop(), n.startRaft()); err != nil {
+		n.stop(err, false)
+	}
+	old.observe() // who waits for it is to turn to the new one
+}
+
+// wedged reports whether this node leads, and refuses everything since it is said to hand over. After a
+// hand-over that came to nothing, hashicorp/raft may do so for ever (hashicorp/raft#696). It asks for a
+// change of members that raft refuses in any case.
+func (c *consensus) wedged() bool {
+	if c.raft.State() != raft.Leader {
+		return false
+	}
+	err := c.raft.AddVoter(c.self, "", math.MaxUint64, c.timeout).Error()
+	if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+		c.handedOver.Store(false)
+		return false
+	}
+	return true
 }
 
 // found writes the first entry of the log, the founders, if that was not done before. Unlike raft's
@@ -237,12 +294,12 @@ func (n *Node) apply(entry []byte) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
 	room := func(v *state.View) bool {
-		return n.raft.raft.LastIndex() < v.Index+maxUnapplied || !n.leadership().Self
+		return n.raft().raft.LastIndex() < v.Index+maxUnapplied || !n.leadership().Self
 	}
 	if _, err := n.await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
 		return
 	}
-	n.raft.raft.Apply(entry, n.cfg.ElectionTimeout)
+	n.raft().raft.Apply(entry, n.cfg.ElectionTimeout)
 }
 
 // confirm returns an index at or after every write answered so far, once a majority has shown that
@@ -301,7 +358,24 @@ func (c *consensus) snapshotSize() int64 {
 }
 
 // stepDown has another node lead, if this one does.
-func (c *consensus) stepDown() { c.raft.LeadershipTransfer() }
+func (c *consensus) stepDown() {
+	c.raft.LeadershipTransfer()
+	c.doubt()
+}
+
+// doubt has revive look whether raft is well.
+func (c *consensus) doubt() {
+	c.handedOver.Store(true)
+	c.observe()
+}
+
+// observe has followLeadership look, as if raft had something to tell.
+func (c *consensus) observe() {
+	select {
+	case c.observations <- raft.Observation{}:
+	default: // it will come by
+	}
+}
 
 // stop ends raft and waits for its goroutines.
 func (c *consensus) stop() error { return c.raft.Shutdown().Error() }

@@ -137,7 +137,7 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 	if _, err := n.await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.leadership() != lead }); err != nil {
 		return readPoint{}, err
 	}
-	index, err := n.raft.confirm(ctx, lead.Term)
+	index, err := n.raft().confirm(ctx, lead.Term)
 	return readPoint{index, lead.Term}, err
 }
 

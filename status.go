@@ -61,10 +61,10 @@ func (n *Node) Status() Status {
 	s := Status{
 		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cluster, Leader: lead.Leader, Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
-		Voters: len(n.raft.members), VotersReachable: 1 + n.net.Reachable(n.cfg.ElectionTimeout),
+		Voters: len(n.raft().members), VotersReachable: 1 + n.raft().net.Reachable(n.cfg.ElectionTimeout),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
 	}
-	n.raft.describe(&s)
+	n.raft().describe(&s)
 	if err := n.alive(context.Background()); err != nil {
 		s.State, s.Leader = Closed, 0
 		n.mu.Lock()

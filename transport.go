@@ -55,12 +55,16 @@ func listen(cfg *Config) (net.Listener, error) {
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)})
 	n.client.Refused = n.refusedAt(&refusals{})
-	n.net = raftnet.New(raftnet.Config{
+}
+
+// newTransport makes what carries raft's messages.
+func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
+	return raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: n.peerAddress,
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
-		Term:    func() uint64 { return n.raft.raft.CurrentTerm() },
+		Term:    term,
 	})
 }
 
@@ -68,9 +72,10 @@ func (n *Node) connect() {
 func (n *Node) serve(l net.Listener) {
 	n.server = rpc.Serve(l, rpc.ServerConfig{
 		Identity: rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)},
-		Known:    n.raft.knows,
-		Raft:     n.net.Serve, Call: n.answerCall,
-		Refused: n.refusedHere(&refusals{}),
+		Known:    n.raft().knows,
+		Raft:     func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
+		Call:     n.answerCall,
+		Refused:  n.refusedHere(&refusals{}),
 	})
 }
 
@@ -134,7 +139,7 @@ func remoteError(err error) error {
 
 // call asks another node, and gives its errors their identity back.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	addr := cmp.Or(n.peerAddress(uint64(to)), n.raft.members[serverID(to)])
+	addr := cmp.Or(n.peerAddress(uint64(to)), n.raft().members[serverID(to)])
 	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, method, req)
 	if err == nil {
 		n.talks(to)
