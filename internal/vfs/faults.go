@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -79,17 +80,26 @@ func (m *Memory) Changes() int {
 func (m *Memory) Damage(name string, at int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for dir, d := range m.dirs {
-		for base, c := range d.names {
-			if dir+"/"+base != name || at >= int64(len(c.data)) {
-				continue
-			}
-			c.data[at] ^= 1
-			if at < int64(len(c.durable)) {
-				c.durable[at] ^= 1
-			}
-			return true
-		}
+	d := m.dirs[filepath.Dir(name)]
+	if d == nil || d.names[filepath.Base(name)] == nil {
+		return false
 	}
-	return false
+	c := d.names[filepath.Base(name)]
+	if at >= c.size {
+		return false
+	}
+	c.data = flip(c.data, at)
+	if at < c.durableSize {
+		c.durable = flip(c.durable, at)
+	}
+	return true
+}
+
+// flip flips a bit of what may be one of the zeros that are not kept.
+func flip(data []byte, at int64) []byte {
+	if at >= int64(len(data)) {
+		return overwrite(data, []byte{1}, at)
+	}
+	data[at] ^= 1
+	return data
 }

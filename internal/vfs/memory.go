@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -136,6 +137,10 @@ type mount struct {
 func (f *mount) begin(op, name string) error {
 	m := f.disk
 	m.mu.Lock()
+	if f.dead { // it is no change of the disk, and must not count as one
+		m.mu.Unlock()
+		return &os.PathError{Op: op, Path: name, Err: os.ErrClosed}
+	}
 	changes := op != "read"
 	if changes && m.delay > 0 {
 		d := m.delay
@@ -181,7 +186,18 @@ func (f *mount) MkdirAll(dir string) error {
 		return err
 	}
 	defer f.end()
-	if f.disk.dirs[dir] == nil {
+	var missing []string
+	for dir = filepath.Clean(dir); f.disk.dirs[dir] == nil; dir = filepath.Dir(dir) {
+		above := f.disk.dirs[filepath.Dir(dir)]
+		if above != nil && above.names[filepath.Base(dir)] != nil {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		missing = append(missing, dir)
+		if filepath.Dir(dir) == dir {
+			break
+		}
+	}
+	for _, dir := range missing {
 		f.disk.dirs[dir] = &directory{names: map[string]*content{}, durable: map[string]*content{}}
 	}
 	return nil
@@ -189,6 +205,15 @@ func (f *mount) MkdirAll(dir string) error {
 
 // Create is FS.
 func (f *mount) Create(name string) (File, error) {
+	c, err := f.create(name, true)
+	if err != nil {
+		return nil, err
+	}
+	return &memoryFile{f, c, name}, nil
+}
+
+// create makes a file. One that has the name is emptied, or left as it is.
+func (f *mount) create(name string, empty bool) (*content, error) {
 	if err := f.begin("create", name); err != nil {
 		return nil, err
 	}
@@ -197,9 +222,13 @@ func (f *mount) Create(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, base := &content{}, filepath.Base(name)
+	base := filepath.Base(name)
+	if c := d.names[base]; c != nil && !empty {
+		return c, nil
+	}
+	c := &content{}
 	f.change(d, func(names map[string]*content) { names[base] = c })
-	return &memoryFile{f, c, name}, nil
+	return c, nil
 }
 
 // Open is FS.
@@ -264,11 +293,19 @@ func (f *mount) ReadDir(dir string) ([]string, error) {
 		return nil, err
 	}
 	defer f.end()
+	dir = filepath.Clean(dir)
 	d := f.disk.dirs[dir]
 	if d == nil {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
 	}
-	return slices.Sorted(maps.Keys(d.names)), nil
+	names := slices.Collect(maps.Keys(d.names))
+	for below := range f.disk.dirs {
+		if below != dir && filepath.Dir(below) == dir {
+			names = append(names, filepath.Base(below))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
 // SyncDir is FS.
@@ -277,7 +314,7 @@ func (f *mount) SyncDir(dir string) error {
 		return err
 	}
 	defer f.end()
-	d := f.disk.dirs[dir]
+	d := f.disk.dirs[filepath.Clean(dir)]
 	if d == nil {
 		return &os.PathError{Op: "open", Path: dir, Err: os.ErrNotExist}
 	}
@@ -291,7 +328,11 @@ func (f *mount) SyncDir(dir string) error {
 func (f *mount) Lock(name string) (io.Closer, error) {
 	file, err := f.Open(name)
 	if os.IsNotExist(err) {
-		file, err = f.Create(name)
+		// Of two that come at once, the second must not take the place of what the first has locked.
+		var c *content
+		if c, err = f.create(name, false); err == nil {
+			file = &memoryFile{f, c, name}
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -22,8 +22,11 @@ func (fs OS) MkdirAll(dir string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
-		return err
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		// Somebody else may have made it meanwhile, but not a file.
+		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
+			return err
+		}
 	}
 	return fs.SyncDir(parent)
 }
