@@ -72,8 +72,13 @@ type Log struct {
 //
 // Errors: ErrInUse, ErrFormat, *CorruptError, or what the file system says.
 func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
+	return openWith(fs, dir, states, segmentSize)
+}
+
+// openWith is Open with segments of another size.
+func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 	l := &Log{fs: fs, dir: dir}
-	if err := l.open(states); err != nil {
+	if err := l.open(states, segment); err != nil {
 		return nil, errors.Join(wrap(err), l.release())
 	}
 	go l.store.write()
@@ -88,7 +93,7 @@ func wrap(err error) error {
 	return fmt.Errorf("raftlog: %w", err)
 }
 
-func (l *Log) open(states bool) (err error) {
+func (l *Log) open(states bool, segment int64) (err error) {
 	for _, dir := range []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)} {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return err
@@ -112,7 +117,7 @@ func (l *Log) open(states bool) (err error) {
 	if states {
 		l.snapshots = &memorySnapshots{done: l.snapshotDone}
 	}
-	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir))
+	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir), segment)
 	if err != nil {
 		return err
 	}
@@ -299,9 +304,13 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 		}
 		n++
 	}
-	older := s.written.refs
-	if begin := s.last + 1 - uint64(len(s.tail)); begin > s.written.first && begin <= s.written.first+uint64(len(older)) {
-		older = older[:begin-s.written.first]
+	if s.last == 0 {
+		return n
+	}
+	// The older ones are on the disk, with others that have gone: at either end, or all.
+	var older []ref
+	if begin := s.last + 1 - uint64(len(s.tail)); begin > s.first {
+		older = s.written.refs[s.first-s.written.first : begin-s.written.first]
 	}
 	for i := len(older) - 1; i >= 0; i-- {
 		if bytes -= int64(older[i].size); bytes < 0 {

@@ -57,6 +57,7 @@ func (r ref) read() (*raft.Log, error) {
 type segments struct {
 	fs      vfs.FS
 	dir     string
+	limit   int64      // where a segment ends
 	files   []*segment // oldest first; the last is written to
 	applied uint64     // recorded last
 }
@@ -112,8 +113,8 @@ func (c *contents) add(index uint64, r ref) bool {
 
 // openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
 // kind is a *CorruptError.
-func openSegments(fs vfs.FS, dir string) (*segments, *contents, error) {
-	s, c := &segments{fs: fs, dir: dir}, &contents{}
+func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, error) {
+	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
 	names, err := fs.ReadDir(dir)
 	if err != nil {
 		return nil, nil, err
@@ -265,7 +266,7 @@ func (g *segment) allocate(size int64) error {
 
 // write makes a batch durable. After an error the segment is as it was before, if restored is true.
 func (s *segments) write(b *batch) (g *segment, offset int64, restored bool, err error) {
-	if n := len(s.files); n == 0 || s.files[n-1].end+int64(len(b.b)) > segmentSize && s.files[n-1].end > segmentHeader {
+	if n := len(s.files); n == 0 || s.files[n-1].end+int64(len(b.b)) > s.limit && s.files[n-1].end > segmentHeader {
 		if err := s.roll(); err != nil {
 			return nil, 0, true, err
 		}

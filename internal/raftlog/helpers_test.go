@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// home is the directory of the tests' logs.
+const home = "/node"
+
+// smallSegment lets a test have many segments.
+const smallSegment = 4 << 10
+
+// random returns a source of random numbers whose seed is in the test's log.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	a, b := rand.Uint64(), rand.Uint64()
+	t.Logf("seed %d, %d", a, b)
+	return rand.New(rand.NewPCG(a, b))
+}
+
+// open opens a log whose segments are as usual, and closes it when the test ends.
+func open(t testing.TB, files vfs.FS) *Log {
+	t.Helper()
+	return openSized(t, files, segmentSize)
+}
+
+// openSized opens a log with segments of this size. Like raft it has a term before it has entries.
+func openSized(t testing.TB, files vfs.FS, segment int64) *Log {
+	t.Helper()
+	l, err := openWith(files, home, false, segment)
+	require.NoError(t, err)
+	t.Cleanup(func() { l.End() })
+	if l.votes.term == 0 {
+		require.NoError(t, l.Stable().SetUint64(keyTerm, 1))
+	}
+	return l
+}
+
+// finish closes a log.
+func finish(t testing.TB, l *Log) {
+	t.Helper()
+	require.NoError(t, l.Close(t.Context()))
+}
+
+// settle waits until everything is durable.
+func settle(t testing.TB, l *Log) {
+	t.Helper()
+	require.NoError(t, l.Await(t.Context(), l.Position()))
+}
+
+// keep stores entries and waits until they are durable.
+func keep(t testing.TB, l *Log, logs ...*raft.Log) {
+	t.Helper()
+	require.NoError(t, l.Logs().StoreLogs(logs))
+	settle(t, l)
+}
+
+// entry returns an entry whose data says which it is.
+func entry(index, term uint64) *raft.Log {
+	return &raft.Log{
+		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
+		Extensions: []byte{byte(term) | 1}, AppendedAt: time.Unix(int64(index), int64(term)).UTC(),
+	}
+}
+
+// entries returns those from first to last.
+func entries(first, last, term uint64) (logs []*raft.Log) {
+	for i := first; i <= last; i++ {
+		logs = append(logs, entry(i, term))
+	}
+	return logs
+}
+
+// sized returns an entry with this much data.
+func sized(index uint64, size int) *raft.Log {
+	l := &raft.Log{Index: index, Term: 1}
+	if size > 0 {
+		l.Data = bytes.Repeat([]byte{byte(index)}, size)
+	}
+	return l
+}
+
+// holds checks that a log has these entries, and none before or behind them.
+func holds(t testing.TB, l *Log, want ...*raft.Log) {
+	t.Helper()
+	got := all(t, l)
+	require.Equal(t, span(want), span(got), "first and last index")
+	for i, w := range want {
+		if len(w.Data) < 1<<10 || !bytes.Equal(w.Data, got[i].Data) {
+			require.Equal(t, w, got[i])
+		}
+	}
+	for _, missing := range []uint64{span(want)[0] - 1, span(want)[1] + 1} {
+		require.ErrorIs(t, l.Logs().GetLog(missing, &raft.Log{}), raft.ErrLogNotFound, "entry %d", missing)
+	}
+}
+
+func span(logs []*raft.Log) []uint64 {
+	if len(logs) == 0 {
+		return []uint64{0, 0}
+	}
+	return []uint64{logs[0].Index, logs[len(logs)-1].Index}
+}
+
+// all returns everything a log has.
+func all(t testing.TB, l *Log) (logs []*raft.Log) {
+	t.Helper()
+	first, err := l.Logs().FirstIndex()
+	require.NoError(t, err)
+	last, err := l.Logs().LastIndex()
+	require.NoError(t, err)
+	for i := first; i != 0 && i <= last; i++ {
+		logs = append(logs, get(t, l, i))
+	}
+	return logs
+}
+
+func get(t testing.TB, l *Log, index uint64) *raft.Log {
+	t.Helper()
+	var got raft.Log
+	require.NoError(t, l.Logs().GetLog(index, &got), "entry %d", index)
+	if !got.AppendedAt.IsZero() {
+		got.AppendedAt = got.AppendedAt.UTC()
+	}
+	return &got
+}
+
+// inMemory returns how many entries need no disk to be read.
+func inMemory(l *Log) int {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return len(l.store.tail)
+}
+
+var configuration = raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "host:1"}}}
+
+// body returns a stream of blocks, which is what a snapshot holds.
+func body(t testing.TB, records ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := command.NewBlockWriter(&b)
+	for _, r := range records {
+		require.NoError(t, w.Record(func(b []byte) []byte { return append(b, r...) }))
+	}
+	_, err := w.Close()
+	require.NoError(t, err)
+	return b.Bytes()
+}
+
+// create begins a snapshot and writes its body.
+func create(t testing.TB, l *Log, index, term uint64, body []byte) raft.SnapshotSink {
+	t.Helper()
+	sink, err := l.Snapshots().Create(1, index, term, configuration, min(2, index), nil)
+	require.NoError(t, err)
+	_, err = sink.Write(body)
+	require.NoError(t, err)
+	return sink
+}
+
+// snapshot takes a snapshot.
+func snapshot(t testing.TB, l *Log, index, term uint64) string {
+	t.Helper()
+	sink := create(t, l, index, term, body(t, fmt.Sprint("state ", index)))
+	require.NoError(t, sink.Close())
+	return sink.ID()
+}
+
+// records reads a snapshot.
+func records(t testing.TB, l *Log, id string) (all []string, err error) {
+	t.Helper()
+	meta, r, err := l.Snapshots().Open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	require.Equal(t, id, meta.ID)
+	b, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.EqualValues(t, len(b), meta.Size)
+	err = command.ReadBlocks(bytes.NewReader(b), func(r []byte) error { all = append(all, string(r)); return nil })
+	return all, err
+}
+
+// names returns what a directory of the log has whose name ends so.
+func names(t testing.TB, files vfs.FS, dir, suffix string) (found []string) {
+	t.Helper()
+	all, err := files.ReadDir(filepath.Join(home, dir))
+	require.NoError(t, err)
+	for _, name := range all {
+		if strings.HasSuffix(name, suffix) {
+			found = append(found, filepath.Join(home, dir, name))
+		}
+	}
+	return found
+}
+
+// load reads a file, and save writes one, durably.
+func load(t testing.TB, files vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := files.Open(name)
+	require.NoError(t, err)
+	defer f.Close()
+	size, err := f.Size()
+	require.NoError(t, err)
+	b := make([]byte, size)
+	if size > 0 {
+		_, err = f.ReadAt(b, 0)
+		require.NoError(t, err)
+	}
+	return b
+}
+
+func save(t testing.TB, files vfs.FS, name string, b []byte) {
+	t.Helper()
+	f, err := files.Create(name)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+	require.NoError(t, files.SyncDir(filepath.Dir(name)))
+}
+
+// bounded returns a context that ends after a while.
+func bounded(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
