@@ -230,8 +230,14 @@ func (s *store) DeleteRange(low, high uint64) error {
 			}
 			s.marks = s.marks[:end]
 		}
+		all := low <= s.first
 		s.forget(low)
-		s.enqueue(change{kind: truncate, index: low})
+		if all {
+			// The disk may still have what was compacted before, behind which the next entry need not be.
+			s.enqueue(change{kind: reset})
+		} else {
+			s.enqueue(change{kind: truncate, index: low})
+		}
 	case low <= s.first:
 		s.first = high + 1
 		if begin := s.last + 1 - uint64(len(s.tail)); begin < s.first {

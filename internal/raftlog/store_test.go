@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// reopened runs a check of a log as it is, and once more when it was closed and opened.
+func reopened(t *testing.T, files vfs.FS, l *Log, check func(l *Log)) *Log {
+	t.Helper()
+	check(l)
+	settle(t, l)
+	check(l)
+	finish(t, l)
+	l = openSized(t, files, smallSegment)
+	check(l)
+	return l
+}
+
+func TestEntriesAreAppendedAndRead(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	holds(t, l)
+	require.NoError(t, l.Logs().StoreLog(entry(1, 1)))
+	require.NoError(t, l.Logs().StoreLogs(entries(2, 10, 2)))
+	want := append(entries(1, 1, 1), entries(2, 10, 2)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
+	keep(t, l, entries(11, 12, 3)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, append(want, entries(11, 12, 3)...)...) })
+	finish(t, l)
+}
+
+func TestEntriesAreTheStoresOwn(t *testing.T) {
+	l := open(t, vfs.NewMemory().Mount())
+	logs := entries(1, 3, 1)
+	require.NoError(t, l.Logs().StoreLogs(logs))
+	for _, log := range logs {
+		log.Index, log.Term = 77, 77 // raft has its own use for them
+	}
+	holds(t, l, entries(1, 3, 1)...)
+	got := get(t, l, 2)
+	got.Term = 77
+	holds(t, l, entries(1, 3, 1)...)
+	finish(t, l)
+}
+
+func TestEveryFieldOfAnEntryIsKept(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	full := entry(2, 1<<60)
+	full.Type = raft.LogConfiguration
+	full.Data = append(full.Data, 0, 0xff)
+	want := []*raft.Log{{Index: 1}, full, {Index: 3, Type: raft.LogBarrier}}
+	require.NoError(t, l.Logs().StoreLogs(want))
+	reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
+}
+
+func TestEntriesAreDeletedFromEitherEnd(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	require.NoError(t, l.Logs().StoreLogs(entries(1, 20, 1)))
+	require.NoError(t, l.Logs().DeleteRange(16, 20))
+	holds(t, l, entries(1, 15, 1)...)
+	require.NoError(t, l.Logs().DeleteRange(5, 1), "nothing")
+	require.NoError(t, l.Logs().DeleteRange(16, 30), "nothing")
+	require.Error(t, l.Logs().DeleteRange(5, 6), "the middle")
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(1, 15, 1)...) })
+	snapshot(t, l, 9, 1)
+	require.NoError(t, l.Logs().DeleteRange(1, 6))
+	require.NoError(t, l.Logs().DeleteRange(14, 100))
+	holds(t, l, entries(7, 13, 1)...)
+	settle(t, l)
+	holds(t, l, entries(7, 13, 1)...)
+	require.NoError(t, l.Logs().DeleteRange(0, 8), "what is below the log is gone already")
+	holds(t, l, entries(9, 13, 1)...)
+	finish(t, l)
+
+	// What was compacted comes back as far as its segment is still there.
+	l = openSized(t, files, smallSegment)
+	holds(t, l, entries(1, 13, 1)...)
+	finish(t, l)
+}
+
+func TestWhatTookThePlaceOfTruncatedEntriesIsKept(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
+	for term := uint64(2); term < 6; term++ {
+		require.NoError(t, l.Logs().DeleteRange(5, 10))
+		require.NoError(t, l.Logs().StoreLogs(entries(5, 10, term)))
+	}
+	want := append(entries(1, 4, 1), entries(5, 10, 5)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
+	keep(t, l, entries(11, 11, 6)...)
+	require.NoError(t, l.Logs().DeleteRange(1, 11))
+	holds(t, l)
+	require.NoError(t, l.Logs().StoreLogs(entries(1, 2, 7)))
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(1, 2, 7)...) })
+	finish(t, l)
+}
+
+// Raft goes on behind a snapshot that it was sent, whatever the log has.
+func TestAHoleAfterASnapshotDropsEverythingBefore(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
+	snapshot(t, l, 50, 2)
+	require.EqualValues(t, 50, l.Durable())
+	require.NoError(t, l.Logs().StoreLogs(entries(51, 55, 2)))
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(51, 55, 2)...) })
+	require.EqualValues(t, 55, l.Durable())
+	finish(t, l)
+}
+
+// With no trailing entries a compaction takes all that the log has. Of the segment that stays, what
+// was compacted before must not come back below the hole.
+func TestALogThatWasCompactedWhollyGoesOnBehindTheSnapshot(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	keep(t, l, entries(1, 10, 1)...)
+	snapshot(t, l, 10, 1)
+	require.NoError(t, l.Logs().DeleteRange(1, 5))
+	require.NoError(t, l.Logs().DeleteRange(6, 10))
+	l = reopened(t, files, l, func(l *Log) { holds(t, l) })
+	keep(t, l, entries(11, 12, 1)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(11, 12, 1)...) })
+	finish(t, l)
+}
+
+func TestALogThatWasCompactedInTwoStepsGoesOnBehindTheSnapshot(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	keep(t, l, entries(1, 10, 1)...)
+	snapshot(t, l, 10, 1)
+	require.NoError(t, l.Logs().DeleteRange(1, 5))
+	require.NoError(t, l.Logs().DeleteRange(6, 10))
+	keep(t, l, entries(11, 12, 1)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(11, 12, 1)...) })
+	finish(t, l)
+}
+
+func TestTheMemoryOfDurableEntriesIsBounded(t *testing.T) {
+	l := open(t, vfs.NewMemory().Mount())
+	const size = 1 << 20
+	var want []*raft.Log
+	for i := range uint64(24) {
+		want = append(want, sized(i+1, size))
+		keep(t, l, want[i])
+		require.LessOrEqual(t, l.store.held, int64(cacheBytes))
+	}
+	require.Equal(t, cacheBytes/(size+entryOverhead), inMemory(l))
+	holds(t, l, want...)
+	require.Greater(t, len(l.store.disk.files), 1)
+	keep(t, l, sized(25, cacheBytes))
+	require.Zero(t, inMemory(l))
+	want = append(want, sized(25, cacheBytes))
+	holds(t, l, want...)
+	finish(t, l)
+}
+
+func TestEntriesSmallerAndLargerThanASegmentRollIt(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	var want []*raft.Log
+	for i, size := range []int{10, smallSegment - 100, 10, 3 * smallSegment, 0, smallSegment, allocateStep + 5, 1} {
+		want = append(want, sized(uint64(i+1), size))
+		keep(t, l, want[i])
+	}
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
+	require.Greater(t, len(names(t, files, segmentDir, segmentSuffix)), 4)
+	finish(t, l)
+}
+
+func TestCompactionRemovesTheOldestSegments(t *testing.T) {
+	disk := vfs.NewMemory()
+	files := disk.Mount()
+	l := openSized(t, files, smallSegment)
+	var want []*raft.Log
+	for i := range uint64(40) {
+		want = append(want, sized(i+1, smallSegment/4))
+		keep(t, l, want[i])
+	}
+	before := names(t, files, segmentDir, segmentSuffix)
+	require.Greater(t, len(before), 10)
+	snapshot(t, l, 38, 1)
+	require.NoError(t, l.Logs().DeleteRange(1, 20))
+	settle(t, l)
+	finish(t, l)
+	after := names(t, files, segmentDir, segmentSuffix)
+	require.Less(t, len(after), len(before)*2/3)
+	require.Equal(t, before[len(before)-len(after):], after, "oldest first")
+	l = openSized(t, files, smallSegment)
+	got := all(t, l)
+	require.LessOrEqual(t, got[0].Index, uint64(21))
+	require.Equal(t, want[got[0].Index-1:], got)
+
+	require.NoError(t, l.Logs().DeleteRange(got[0].Index, 40))
+	holds(t, l)
+	settle(t, l)
+	finish(t, l)
+	l = openSized(t, files, smallSegment)
+	require.EqualValues(t, 38, l.Durable())
+	holds(t, l)
+	finish(t, l)
+}
+
+// The log does at random what raft does to one, and is compared with a slice.
+func TestALogAgreesWithAModel(t *testing.T) {
+	r := random(t)
+	disk := vfs.NewMemory()
+	files := disk.Mount()
+	l := openSized(t, files, smallSegment)
+	m := &model{r: r}
+	for step := range 4000 {
+		m.step(t, l, uint64(step/10+1))
+		switch {
+		case r.IntN(200) == 0:
+			finish(t, l)
+			l = openSized(t, files, smallSegment)
+			// What was compacted may be there again.
+			got := all(t, l)
+			if len(m.logs) > 0 {
+				require.NotEmpty(t, got)
+				require.LessOrEqual(t, got[0].Index, m.logs[0].Index)
+				require.Equal(t, m.logs, got[m.logs[0].Index-got[0].Index:])
+				m.logs = got
+			} else {
+				require.LessOrEqual(t, span(got)[1], m.snapshot)
+				m.logs = got
+			}
+		case r.IntN(20) == 0:
+			holds(t, l, m.logs...)
+			require.EqualValues(t, len(m.logs), l.Tail(1<<40))
+		case r.IntN(10) == 0:
+			settle(t, l)
+		case len(m.logs) > 0:
+			w := m.logs[r.IntN(len(m.logs))]
+			require.Equal(t, w, get(t, l, w.Index))
+		}
+	}
+	holds(t, l, m.logs...)
+	finish(t, l)
+}
+
+// A model is a log in a slice, and the index of the newest snapshot.
+type model struct {
+	r        *rand.Rand
+	logs     []*raft.Log
+	snapshot uint64
+}
+
+func (m *model) last() uint64 {
+	if len(m.logs) == 0 {
+		return m.snapshot
+	}
+	return max(m.snapshot, m.logs[len(m.logs)-1].Index)
+}
+
+func (m *model) step(t *testing.T, l *Log, term uint64) {
+	t.Helper()
+	r := m.r
+	switch r.IntN(8) {
+	case 0: // a snapshot of what is durable, and compaction
+		if len(m.logs) == 0 {
+			break
+		}
+		settle(t, l)
+		at := m.logs[r.IntN(len(m.logs))]
+		if at.Index <= m.snapshot {
+			break
+		}
+		snapshot(t, l, at.Index, at.Term)
+		m.snapshot = at.Index
+		kept := r.IntN(10)
+		if n := int(at.Index-m.logs[0].Index) + 1 - kept; n > 0 {
+			require.NoError(t, l.Logs().DeleteRange(m.logs[0].Index, m.logs[n-1].Index))
+			m.logs = m.logs[n:]
+		}
+		return
+	case 1: // in conflict with the leader's
+		n := 0
+		for n < len(m.logs) && m.logs[n].Index <= m.snapshot {
+			n++
+		}
+		if n < len(m.logs) {
+			n += r.IntN(len(m.logs) - n)
+			require.NoError(t, l.Logs().DeleteRange(m.logs[n].Index, m.last()))
+			m.logs = slices.Clone(m.logs[:n])
+		}
+	case 2: // a snapshot came
+		if r.IntN(5) == 0 {
+			m.snapshot = m.last() + 1 + uint64(r.IntN(20))
+			snapshot(t, l, m.snapshot, term)
+			m.logs = nil
+			next := entries(m.snapshot+1, m.snapshot+2, term)
+			require.NoError(t, l.Logs().StoreLogs(next))
+			m.logs = append(m.logs, next...)
+			return
+		}
+	}
+	next := m.last() + 1
+	batch := entries(next, next+uint64(r.IntN(8)), term)
+	if r.IntN(30) == 0 {
+		batch = append(batch, sized(batch[len(batch)-1].Index+1, r.IntN(2*smallSegment)))
+	}
+	require.NoError(t, l.Logs().StoreLogs(batch))
+	m.logs = append(m.logs, batch...)
+}
