@@ -109,8 +109,7 @@ func load(log *raftlog.Log, f *fsm) error {
 	for last := log.Recorded(); next <= last; {
 		batch := make([]*raft.Log, min(last-next+1, loadBatch))
 		for i := range batch {
-			batch[i] = &raft.Log{}
-			if err := log.Logs().GetLog(next, batch[i]); err != nil {
+			if batch[i], err = log.Entry(next); err != nil {
 				return fmt.Errorf("%w: reading entry %d: %w", ErrCorrupt, next, err)
 			}
 			next++

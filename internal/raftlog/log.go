@@ -172,9 +172,9 @@ func (l *Log) reconcile() error {
 	if newest.Index == 0 {
 		return nil
 	}
-	var at raft.Log
 	if s.last >= newest.Index {
-		if err := s.GetLog(newest.Index, &at); err != nil {
+		at, err := s.entry(newest.Index)
+		if err != nil {
 			return err
 		}
 		if at.Term == newest.Term {
@@ -207,6 +207,10 @@ func (l *Log) Identify(id Identity) error {
 
 // Logs returns the store of entries.
 func (l *Log) Logs() raft.LogStore { return l.store }
+
+// Entry returns an entry of Logs. Unlike GetLog, which raft calls, it has an error to return when the
+// disk fails. The entry is not to be changed.
+func (l *Log) Entry(index uint64) (*raft.Log, error) { return l.store.entry(index) }
 
 // Stable returns the store of term and vote.
 func (l *Log) Stable() raft.StableStore { return l.votes }

@@ -107,17 +107,30 @@ func (s *store) LastIndex() (uint64, error) {
 }
 
 // GetLog is raft.LogStore. What is on the disk was verified when it was opened; if it cannot be read
-// now, the disk has failed.
+// now, the disk has failed. Raft panics at an error, and whatever else it got it would send as the
+// entry: so it waits for the end of the node, which lets nothing out any more.
 func (s *store) GetLog(index uint64, l *raft.Log) error {
+	found, err := s.entry(index)
+	if err == raft.ErrLogNotFound {
+		return err
+	}
+	if err != nil {
+		<-s.end
+		found = &raft.Log{Index: index, Type: raft.LogNoop}
+	}
+	*l = *found
+	return nil
+}
+
+func (s *store) entry(index uint64) (*raft.Log, error) {
 	s.mu.Lock()
 	if index < s.first || index > s.last || s.last == 0 {
 		s.mu.Unlock()
-		return raft.ErrLogNotFound
+		return nil, raft.ErrLogNotFound
 	}
 	if begin := s.last + 1 - uint64(len(s.tail)); index >= begin {
-		*l = *s.tail[index-begin]
-		s.mu.Unlock()
-		return nil
+		defer s.mu.Unlock()
+		return s.tail[index-begin], nil
 	}
 	at := s.written.refs[index-s.written.first]
 	s.mu.Unlock()
@@ -127,11 +140,9 @@ func (s *store) GetLog(index uint64, l *raft.Log) error {
 	}
 	if err != nil {
 		s.fail(err)
-		// Raft would panic. It gets an entry that means nothing, which the failed node does not use.
-		found = &raft.Log{Index: index, Type: raft.LogNoop}
+		return nil, err
 	}
-	*l = *found
-	return nil
+	return found, nil
 }
 
 // StoreLog is raft.LogStore.

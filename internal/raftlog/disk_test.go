@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+var errBroken = errors.New("broken")
+
+func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Fill(true) // before there is a segment
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
+		time.Sleep(time.Minute)
+		require.GreaterOrEqual(t, l.Condition().Full, time.Minute-retryFull)
+		require.NoError(t, l.Condition().Err)
+		require.Len(t, l.Trouble(), 1)
+		disk.Fill(false)
+		settle(t, l)
+		require.Zero(t, l.Condition())
+
+		disk.Fill(true) // there is a segment, but what comes is larger than the room that it has
+		require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+		settle(t, l)
+		require.NoError(t, l.Logs().StoreLog(sized(7, 2*allocateStep)))
+		time.Sleep(time.Second)
+		require.NotZero(t, l.Condition().Full)
+		require.NoError(t, l.Logs().StoreLogs(entries(8, 9, 1)))
+		require.NoError(t, l.Logs().DeleteRange(9, 9))
+		require.EqualValues(t, 6, l.Durable())
+		disk.Fill(false)
+		settle(t, l)
+		want := append(entries(1, 6, 1), sized(7, 2*allocateStep), entry(8, 1))
+		holds(t, l, want...)
+		disk.Crash(nil)
+		l = open(t, disk.Mount())
+		holds(t, l, want...)
+		keep(t, l, entry(9, 1))
+		finish(t, l)
+	})
+}
+
+func TestACrashOfAFullDiskLosesNothingThatWasAcknowledged(t *testing.T) {
+	r := random(t)
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		disk.Fill(true)
+		require.NoError(t, l.Logs().StoreLog(sized(6, 2*allocateStep)))
+		time.Sleep(time.Second)
+		disk.Crash(r)
+		disk.Fill(false)
+		l = open(t, disk.Mount())
+		holds(t, l, entries(1, 5, 1)...)
+		finish(t, l)
+	})
+}
+
+func TestAFailedSyncPoisons(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		disk.FailSync(errBroken)
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 10, 1)))
+		require.ErrorIs(t, l.Await(t.Context(), l.Position()), errBroken)
+		disk.FailSync(nil)
+		require.ErrorIs(t, l.Condition().Err, errBroken)
+		require.Len(t, l.Trouble(), 1)
+		require.ErrorIs(t, l.Logs().StoreLogs(entries(11, 11, 1)), errBroken)
+		require.ErrorIs(t, l.Logs().DeleteRange(3, 10), errBroken)
+		require.ErrorIs(t, l.Await(t.Context(), l.Position()), errBroken)
+		require.ErrorIs(t, l.AwaitIndex(t.Context(), 6), errBroken)
+		require.NoError(t, l.AwaitIndex(t.Context(), 5))
+		require.EqualValues(t, 5, l.Durable())
+		holds(t, l, entries(1, 10, 1)...)
+	})
+}
+
+func TestAVoteThatCannotBeSavedWaitsForTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.FailSync(errBroken)
+		require.NoError(t, l.Stable().SetUint64(keyVotedIn, 7))
+		voted := waiting(func() error { return l.Stable().Set(keyCandidate, []byte("a")) })
+		time.Sleep(time.Hour)
+		require.Empty(t, voted)
+		require.ErrorIs(t, l.Condition().Err, errBroken)
+		require.ErrorIs(t, l.Logs().StoreLogs(entries(1, 1, 1)), errBroken)
+		l.End()
+		require.NoError(t, <-voted, "raft would panic")
+		_, err := l.Stable().Get(keyCandidate)
+		require.EqualError(t, err, "not found")
+	})
+}
+
+// Raft panics at an error, and takes what it is given for an entry: it may even send it.
+func TestAnEntryThatCannotBeReadWaitsForTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		finish(t, l)
+		l = open(t, disk.Mount())
+		disk.Crash(nil) // what is open now cannot be read
+		read := waiting(func() error { return l.Logs().GetLog(3, &raft.Log{}) })
+		time.Sleep(time.Hour)
+		require.Empty(t, read)
+		require.Error(t, l.Condition().Err)
+		_, err := l.Entry(3)
+		require.Error(t, err, "who can make use of an error gets it")
+		l.End()
+		require.NoError(t, <-read)
+		_ = l.Close(t.Context())
+	})
+}
+
+func TestAStalledDiskIsReported(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 1, 1)...)
+		require.Zero(t, l.Condition())
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(2, 2, 1)))
+		synctest.Wait()
+		for i := range 5 {
+			require.Equal(t, time.Duration(i)*time.Second, l.Condition().Stalled)
+			time.Sleep(time.Second)
+		}
+		disk.Stall(false)
+		settle(t, l)
+		require.Zero(t, l.Condition())
+	})
+}
+
+func TestCloseMakesDurableWhatWaits(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Delay(time.Second)
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
+		synctest.Wait()
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 9, 1)))
+		finish(t, l)
+		require.ErrorIs(t, l.Logs().StoreLogs(entries(10, 10, 1)), errClosed)
+		disk.Delay(0)
+		disk.Crash(nil)
+		l = open(t, disk.Mount())
+		holds(t, l, entries(1, 9, 1)...)
+		finish(t, l)
+	})
+}
+
+func TestACloseThatHangsSaysSo(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
+		err := l.Close(bounded(t, time.Second))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "hangs")
+		_, err = Open(disk.Mount(), home, false)
+		require.ErrorIs(t, err, ErrInUse)
+		disk.Stall(false)
+	})
+}
+
+func TestADirectoryIsOpenedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		files := disk.Mount()
+		_, err := Open(files, home, false)
+		require.ErrorIs(t, err, ErrInUse)
+		require.ErrorContains(t, err, home)
+		opened := waiting(func() error {
+			l, err := Open(files, home, false)
+			if err == nil {
+				err = l.Close(t.Context())
+			}
+			return err
+		})
+		time.Sleep(lockWait / 2)
+		finish(t, l)
+		require.NoError(t, <-opened, "one that is closing is waited for")
+	})
+}
+
+func TestADirectoryOfTheFormerFormatIsRefused(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	require.NoError(t, files.MkdirAll(home))
+	save(t, files, home+"/"+earlierStore, nil)
+	_, err := Open(files, home, false)
+	require.ErrorIs(t, err, ErrFormat)
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// inBubble runs a test of a log on a disk of its own, in virtual time. The log is closed in the end,
+// and a bubble does not end before its goroutines: none is left.
+func inBubble(t *testing.T, test func(t *testing.T, disk *vfs.Memory, l *Log)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewForgetful()
+		l := open(t, disk.Mount())
+		test(t, disk, l)
+		_ = l.Close(t.Context()) // some tests break the disk, or have closed it
+	})
+}
+
+// waiting calls fn in the background and returns what it returns, once it does.
+func waiting(fn func() error) chan error {
+	done := make(chan error, 1)
+	go func() { done <- fn() }()
+	return done
+}
+
+func TestAPositionIsWaitedForAndNotAnIndex(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		require.EqualValues(t, 5, l.Durable())
+		disk.Delay(time.Second) // for the write, and for the sync
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 10, 1)))
+		first := l.Position()
+		synctest.Wait()
+		require.NoError(t, l.Logs().DeleteRange(4, 10))
+		require.EqualValues(t, 3, l.Durable(), "what comes to these indexes is something else")
+		require.NoError(t, l.Logs().StoreLogs(entries(4, 10, 2)))
+		second := l.Position()
+		require.Greater(t, second, first)
+
+		begin := time.Now()
+		require.NoError(t, l.Await(t.Context(), first))
+		require.Equal(t, 2*time.Second, time.Since(begin))
+		require.EqualValues(t, 3, l.Durable(), "the entry 10 that is durable is not the one of now")
+		index := waiting(func() error { return l.AwaitIndex(t.Context(), 4) })
+		synctest.Wait()
+		require.Empty(t, index)
+		require.NoError(t, l.Await(t.Context(), second))
+		require.Equal(t, 4*time.Second, time.Since(begin))
+		require.NoError(t, <-index)
+		require.EqualValues(t, 10, l.Durable())
+		holds(t, l, append(entries(1, 3, 1), entries(4, 10, 2)...)...)
+		disk.Delay(0)
+	})
+}
+
+func TestDurableFallsByATruncationAlone(t *testing.T) {
+	r := random(t)
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		last, durable := uint64(0), uint64(0)
+		for step := range 2000 {
+			switch r.IntN(6) {
+			case 0:
+				disk.Stall(true)
+			case 1:
+				disk.Stall(false)
+			case 2:
+				if last > 0 {
+					low := 1 + r.Uint64N(last)
+					require.NoError(t, l.Logs().DeleteRange(low, last))
+					last, durable = low-1, min(durable, low-1)
+				}
+			case 3:
+				synctest.Wait()
+			default:
+				next := last + 1 + r.Uint64N(3)
+				require.NoError(t, l.Logs().StoreLogs(entries(last+1, next, uint64(step))))
+				last = next
+			}
+			now := l.Durable()
+			require.GreaterOrEqual(t, now, durable)
+			require.LessOrEqual(t, now, last)
+			durable = now
+		}
+		disk.Stall(false)
+		settle(t, l)
+		require.Equal(t, last, l.Durable())
+	})
+}
+
+func TestASnapshotMakesItsIndexDurable(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		index := waiting(func() error { return l.AwaitIndex(t.Context(), 50) })
+		snapshot(t, l, 49, 2)
+		synctest.Wait()
+		require.Empty(t, index)
+		require.EqualValues(t, 49, l.Durable())
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(50, 50, 2)))
+		synctest.Wait()
+		require.Empty(t, index)
+		require.EqualValues(t, 49, l.Durable())
+		disk.Stall(false)
+		require.NoError(t, <-index)
+	})
+}
+
+func TestAnAwaitEndsWithItsContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
+		require.ErrorIs(t, l.Await(bounded(t, time.Second), l.Position()), context.DeadlineExceeded)
+		require.ErrorIs(t, l.AwaitIndex(bounded(t, time.Second), 1), context.DeadlineExceeded)
+		ended := waiting(func() error { return l.Await(t.Context(), l.Position()) })
+		synctest.Wait()
+		l.End()
+		require.ErrorIs(t, <-ended, errClosed)
+		disk.Stall(false)
+	})
+}
+
+func TestAFullQueueKeepsOutMore(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Stall(true)
+		for i := range uint64(8) {
+			require.NoError(t, l.AwaitRoom(t.Context()))
+			require.NoError(t, l.Logs().StoreLog(sized(i+1, maxQueued/8)))
+		}
+		room := waiting(func() error { return l.AwaitRoom(t.Context()) })
+		synctest.Wait()
+		require.Empty(t, room)
+		require.NoError(t, l.Logs().StoreLog(sized(9, 10)), "raft itself is never held up")
+		disk.Stall(false)
+		require.NoError(t, <-room)
+		settle(t, l)
+		require.Zero(t, l.store.queued)
+	})
+}
+
+func TestTruncatedEntriesLeaveTheQueue(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
+		synctest.Wait() // the write is under way
+		require.NoError(t, l.Logs().StoreLogs(entries(11, 20, 1)))
+		require.NoError(t, l.Logs().DeleteRange(6, 20))
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 8, 2)))
+		require.NoError(t, l.Logs().DeleteRange(1, 2))
+		disk.Stall(false)
+		settle(t, l)
+		require.Zero(t, l.store.queued)
+		require.Empty(t, l.store.marks)
+		holds(t, l, append(entries(3, 5, 1), entries(6, 8, 2)...)...)
+	})
+}
+
+func TestAConfigurationIsDurableWhenItIsStored(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		disk.Delay(time.Second)
+		begin := time.Now()
+		require.NoError(t, l.Logs().StoreLogs(entries(1, 3, 1)))
+		require.Zero(t, time.Since(begin), "commands are not waited for")
+		members := entry(4, 1)
+		members.Type = raft.LogConfiguration
+		require.NoError(t, l.Logs().StoreLogs([]*raft.Log{members, entry(5, 1)}))
+		require.NotZero(t, time.Since(begin))
+		require.EqualValues(t, 5, l.Durable())
+		disk.Delay(0)
+		disk.Crash(nil)
+		l = open(t, disk.Mount())
+		require.EqualValues(t, 5, l.Durable())
+		finish(t, l)
+	})
+}
+
+func TestWhatGathersTakesOneWriteAndOneSync(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 1, 1)...)
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(2, 2, 1)))
+		synctest.Wait()
+		for i := range uint64(500) {
+			require.NoError(t, l.Logs().StoreLogs(entries(i+3, i+3, 1)))
+		}
+		require.NoError(t, l.Logs().DeleteRange(400, 502))
+		require.NoError(t, l.Logs().StoreLogs(entries(400, 410, 2)))
+		l.Applied(1)
+		// Those that wait for a stalled disk are counted when they are let in.
+		before := disk.Changes()
+		disk.Stall(false)
+		settle(t, l)
+		require.Equal(t, 2+2, disk.Changes()-before, "the write that was under way, and one more")
+		holds(t, l, append(entries(1, 399, 1), entries(400, 410, 2)...)...)
+		require.EqualValues(t, 1, l.Recorded())
+	})
+}
+
+func TestWhatWasAppliedIsRecordedSoon(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 100, 1)...)
+		before := disk.Changes()
+		for i := range uint64(100) {
+			l.Applied(i + 1)
+		}
+		synctest.Wait()
+		require.Equal(t, before, disk.Changes())
+		require.Zero(t, l.Recorded())
+		time.Sleep(recordAfter)
+		synctest.Wait()
+		require.EqualValues(t, 100, l.Recorded())
+		require.Equal(t, 2, disk.Changes()-before)
+		time.Sleep(time.Hour)
+		require.Equal(t, 2, disk.Changes()-before, "an idle log writes nothing")
+		l.Applied(7)
+		time.Sleep(time.Hour)
+		require.EqualValues(t, 100, l.Recorded(), "it never falls")
+
+		keep(t, l, entries(101, 110, 1)...)
+		l.Applied(110)
+		finish(t, l)
+		l = open(t, disk.Mount())
+		require.EqualValues(t, 110, l.Recorded(), "Close takes it along")
+		finish(t, l)
+	})
+}
