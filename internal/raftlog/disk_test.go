@@ -191,3 +191,23 @@ func TestADirectoryOfTheFormerFormatIsRefused(t *testing.T) {
 	_, err := Open(files, home, false)
 	require.ErrorIs(t, err, ErrFormat)
 }
+
+// The writer removes files, too, and all that comes meanwhile waits.
+func TestACompactionThatHangsIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewForgetful()
+		l := openSized(t, disk.Mount(), smallSegment)
+		for i := range uint64(4) {
+			keep(t, l, sized(i+1, smallSegment))
+		}
+		snapshot(t, l, 4, 1)
+		disk.Delay(time.Second)
+		require.NoError(t, l.Logs().DeleteRange(1, 2))
+		time.Sleep(1500 * time.Millisecond)
+		require.GreaterOrEqual(t, l.Condition().Stalled, time.Second)
+		disk.Delay(0)
+		time.Sleep(5 * time.Second)
+		require.Zero(t, l.Condition())
+		finish(t, l)
+	})
+}

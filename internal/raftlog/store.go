@@ -49,7 +49,7 @@ type store struct {
 	done     uint64    // of the newest that is durable
 	applied  uint64    // by the state machine
 	recorded uint64    // of applied, on the disk
-	since    time.Time // when the write began that is under way; zero if none is
+	since    time.Time // when the write or compaction began that is under way; zero if none is
 	full     time.Time // since when the disk has no room, and the writer tries again; zero if it has
 	err      error     // the disk failed: nothing more becomes durable
 	closing  bool

@@ -107,12 +107,21 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	s.disk.applied = applied
 	s.completed(changes, refs, applied)
 	if compacted > 0 {
+		s.busy(time.Now()) // what comes meanwhile waits, as for a write
 		if err := s.disk.compact(compacted); err != nil {
 			s.fail(err)
 			return false
 		}
+		s.busy(time.Time{})
 	}
 	return true
+}
+
+// busy notes since when the disk has been at work. It is called without mu held.
+func (s *store) busy(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since = since
 }
 
 // fill puts changes into the batch. It returns where in the batch the entries are, and the index up
