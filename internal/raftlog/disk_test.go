@@ -211,3 +211,29 @@ func TestACompactionThatHangsIsReported(t *testing.T) {
 		finish(t, l)
 	})
 }
+
+func TestCloseTellsThatItCouldNot(t *testing.T) {
+	for name, fault := range map[string]func(disk *vfs.Memory){
+		"full":    func(disk *vfs.Memory) { disk.Fill(true) },
+		"failing": func(disk *vfs.Memory) { disk.FailSync(errBroken) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+				keep(t, l, entries(1, 5, 1)...)
+				disk.Stall(true)
+				require.NoError(t, l.Logs().StoreLog(sized(6, 2*allocateStep)))
+				synctest.Wait()
+				fault(disk)
+				closed := waiting(func() error { return l.Close(t.Context()) })
+				synctest.Wait()
+				disk.Stall(false)
+				require.Error(t, <-closed)
+				disk.Fill(false)
+				disk.FailSync(nil)
+				l = open(t, disk.Mount())
+				defer finish(t, l)
+				require.Equal(t, entries(1, 5, 1), all(t, l)[:5])
+			})
+		})
+	}
+}

@@ -329,8 +329,8 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 // not answer, or has failed, return, with no error that raft would panic at.
 func (l *Log) End() { l.ended.Do(func() { close(l.store.end) }) }
 
-// Close makes durable what waits and closes the stores. Nothing may use them any more. When ctx ends
-// first, the disk hangs: the directory stays locked until the process ends.
+// Close makes durable what waits and closes the stores, also when it returns that it could not.
+// Nothing may use them any more. When ctx ends first, the disk hangs: the directory stays locked until the process ends.
 func (l *Log) Close(ctx context.Context) error {
 	l.End()
 	s := l.store
@@ -343,7 +343,13 @@ func (l *Log) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("raftlog: a write to %s hangs: %w", l.dir, context.Cause(ctx))
 	}
-	return errors.Join(s.disk.close(), l.release())
+	s.mu.Lock()
+	lost := s.lost
+	s.mu.Unlock()
+	if lost != nil {
+		lost = fmt.Errorf("raftlog: what was stored last is lost: %w", lost)
+	}
+	return errors.Join(lost, s.disk.close(), l.release())
 }
 
 // release closes what Open opened beside the segments.

@@ -53,6 +53,7 @@ type store struct {
 	full     time.Time // since when the disk has no room, and the writer tries again; zero if it has
 	err      error     // the disk failed: nothing more becomes durable
 	closing  bool
+	lost     error // what was left could not be made durable when the store closed
 
 	entries uint64 // stored since the last snapshot
 	bytes   int64
@@ -314,7 +315,10 @@ func (s *store) completed(changes []change, refs []ref, applied uint64) {
 // fail says that the disk has failed: for good, unlike one that is full.
 func (s *store) fail(err error) {
 	s.mu.Lock()
-	if s.err == nil && !s.closing {
+	switch {
+	case s.closing:
+		s.lost = err
+	case s.err == nil:
 		s.err = err
 	}
 	s.mu.Unlock()

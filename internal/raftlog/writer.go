@@ -100,6 +100,7 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 				return false
 			}
 			if !s.waitForRoom() {
+				s.fail(err)
 				return false
 			}
 		}
