@@ -125,7 +125,14 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if l.votes, err = openVotes(l.fs, l.dir, l.store.fail, l.store.end); err != nil {
 		return err
 	}
-	return l.reconcile()
+	if err := l.reconcile(); err != nil {
+		return err
+	}
+	// Raft has a term before it has entries or a snapshot. Without, a node could vote twice in one.
+	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
+		return &CorruptError{filepath.Join(l.dir, voteFile), errors.New("it is empty, and the log is not")}
+	}
+	return nil
 }
 
 // take takes the directory's lock.

@@ -3,6 +3,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -18,7 +19,8 @@ import (
 // A votes is a raft.StableStore: the term, and for whom this node voted in which. All are one record,
 // written at once; raft by itself writes a vote in two steps, between which a crash would leave the
 // new term with the old candidate. There are two slots, written in turn, so that one is always whole.
-// Raft's main loop is the only one that uses it.
+// When one is durable the other gets the same, in its own time: if a slot is damaged later, the record
+// is still there, and not the one before it. Raft's main loop is the only one that uses it.
 type votes struct {
 	file   vfs.File
 	serial uint64 // of the record written last
@@ -64,19 +66,38 @@ func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*v
 	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	blank := true
 	for i := range slotCount {
-		slot := slots[i*slotSize : (i+1)*slotSize]
-		serial, vote, ok := decodeVote(slot)
+		serial, vote, ok := decodeVote(slots[i*slotSize : (i+1)*slotSize])
 		if ok && serial > v.serial {
 			v.serial, v.vote = serial, vote
 		}
-		blank = blank && len(trimZeros(slot)) == 0
 	}
-	if v.serial == 0 && !blank {
-		return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
+	if v.serial == 0 {
+		if len(trimZeros(slots)) > 0 {
+			return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
+		}
+		return v, nil
 	}
-	return v, nil
+	return v, v.mend(slots)
+}
+
+// mend makes both slots hold the newest record. What was read may not be durable yet, if the process
+// before was killed: one slot has to be before the other is written.
+func (v *votes) mend(slots []byte) error {
+	if err := v.file.Sync(); err != nil {
+		return err
+	}
+	b := encodeVote(v.serial, v.vote)
+	for at := int64(0); at < slotCount*slotSize; at += slotSize {
+		if bytes.HasPrefix(slots[at:], b) {
+			continue
+		}
+		if _, err := v.file.WriteAt(b, at); err != nil {
+			return err
+		}
+		return v.file.Sync()
+	}
+	return nil
 }
 
 // create makes the file, with room for both slots.
@@ -92,8 +113,8 @@ func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
 
 // decodeVote reads a slot: the CRC-32C of the rest, the length of the record, and the record.
 func decodeVote(slot []byte) (serial uint64, v vote, ok bool) {
-	size := int(binary.LittleEndian.Uint32(slot[4:]))
-	if size > len(slot)-8 || crc32.Checksum(slot[4:8+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
+	size := int64(binary.LittleEndian.Uint32(slot[4:]))
+	if size > int64(len(slot)-8) || crc32.Checksum(slot[4:8+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
 		return 0, v, false
 	}
 	r := wire.NewReader(slot[8 : 8+size])
@@ -141,7 +162,15 @@ func (v *votes) save(next vote) error {
 	}
 	v.serial++
 	v.vote = next
+	v.copy(b)
 	return nil
+}
+
+// copy brings the newest record to the slot that is written next. It need not be durable: the next
+// record takes its place, and only then is the other slot written again. If it fails there is one
+// record, which is as good until it is damaged.
+func (v *votes) copy(b []byte) {
+	_, _ = v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize)
 }
 
 // SetUint64 is raft.StableStore.
