@@ -96,6 +96,22 @@ func (m *Memory) Crash(random *rand.Rand) {
 	}
 }
 
+// Kill ends the mount as if its process had been killed: what was written stays, as it is.
+func (m *Memory) Kill() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mount != nil {
+		m.mount.dead = true
+	}
+	m.frozen, m.limited = false, false
+	m.changed.Broadcast()
+	for _, d := range m.dirs {
+		for _, c := range d.names {
+			c.locked = false
+		}
+	}
+}
+
 func (c *content) crash(random *rand.Rand) {
 	for _, w := range c.pending {
 		switch {

@@ -193,6 +193,25 @@ func TestWhatWasOpenFailsAfterACrash(t *testing.T) {
 	require.NoError(t, again.Close())
 }
 
+func TestAKilledProcessLosesNothingUntilTheCrash(t *testing.T) {
+	disk, files := forgetful(t)
+	f := lasting(t, files, "/d/f", "hello")
+	_, err := files.Lock("/d/f")
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("J"), 0)
+	require.NoError(t, err)
+	disk.FreezeAfter(0)
+	require.Error(t, f.Sync())
+	disk.Kill()
+	require.ErrorIs(t, f.Sync(), os.ErrClosed)
+	now := disk.Mount()
+	require.Equal(t, map[string]string{"f": "Jello"}, state(t, now))
+	_, err = now.Lock("/d/f")
+	require.NoError(t, err)
+	disk.Crash(nil)
+	require.Equal(t, map[string]string{"f": "hello"}, state(t, disk.Mount()))
+}
+
 func TestAStalledDiskHoldsChangesAndNoReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, files := forgetful(t)
