@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
-	"strings"
 
 	"github.com/hashicorp/raft"
 
@@ -111,6 +110,8 @@ func (c *contents) add(index uint64, r ref) bool {
 	return true
 }
 
+func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }
+
 // openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
 // kind is a *CorruptError.
 func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, error) {
@@ -121,12 +122,9 @@ func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, err
 	}
 	var found []*segment
 	for _, name := range names {
-		if sequence, ok := strings.CutSuffix(name, segmentSuffix); ok {
-			g := &segment{name: filepath.Join(dir, name)}
-			if _, err := fmt.Sscanf(sequence, "%016x", &g.sequence); err != nil {
-				continue // not ours
-			}
-			found = append(found, g)
+		var sequence uint64
+		if _, err := fmt.Sscanf(name, "%x", &sequence); err == nil && name == segmentName(sequence) { // else not ours
+			found = append(found, &segment{name: filepath.Join(dir, name), sequence: sequence})
 		}
 	}
 	for i, g := range found {
@@ -229,7 +227,7 @@ func (s *segments) roll() error {
 	if n := len(s.files); n > 0 {
 		g.sequence = s.files[n-1].sequence + 1
 	}
-	g.name = filepath.Join(s.dir, fmt.Sprintf("%016x%s", g.sequence, segmentSuffix))
+	g.name = filepath.Join(s.dir, segmentName(g.sequence))
 	header := make([]byte, segmentHeader)
 	copy(header, segmentMagic)
 	header[6] = segmentVersion

@@ -40,7 +40,7 @@ type snapshotFiles struct {
 	done func(index uint64) // is told of each new snapshot
 }
 
-// remove removes what a crash left of snapshots that were being written.
+// clean removes what a crash left of snapshots that were being written.
 func (s *snapshotFiles) clean() error {
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *snapshotFiles) clean() error {
 // Create is raft.SnapshotStore.
 func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: ci}
-	meta.ID = fmt.Sprintf("%016x-%016x", term, index) // the order of names is that of age
+	meta.ID = snapshotID(term, index)
 	k := &snapshotFile{store: s, meta: meta, name: filepath.Join(s.dir, meta.ID+snapshotSuffix)}
 	var err error
 	if k.file, err = s.fs.Create(k.name + partSuffix); err != nil {
@@ -68,6 +68,9 @@ func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raf
 	_, err = k.out.Write(encodeSnapshotMeta(&meta))
 	return k, err
 }
+
+// snapshotID returns a name; the order of names is that of age.
+func snapshotID(term, index uint64) string { return fmt.Sprintf("%016x-%016x", term, index) }
 
 func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
 	b := append([]byte(snapshotMagic), make([]byte, 8)...)
@@ -151,7 +154,9 @@ func (s *snapshotFiles) ids() ([]string, error) {
 	}
 	var ids []string
 	for _, name := range names {
-		if id, ok := strings.CutSuffix(name, snapshotSuffix); ok {
+		var term, index uint64
+		id, ok := strings.CutSuffix(name, snapshotSuffix)
+		if _, err := fmt.Sscanf(id, "%x-%x", &term, &index); ok && err == nil && id == snapshotID(term, index) { // else not ours
 			ids = append(ids, id)
 		}
 	}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+func TestSnapshotsAreWrittenAndRead(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	list, err := l.Snapshots().List()
+	require.NoError(t, err)
+	require.Empty(t, list)
+
+	sink := create(t, l, 7, 3, body(t, "a", "b"))
+	list, err = l.Snapshots().List()
+	require.NoError(t, err)
+	require.Empty(t, list, "it is not finished")
+	require.Zero(t, l.Durable())
+	require.NoError(t, sink.Close())
+	require.NoError(t, sink.Close(), "raft closes it once more")
+	require.NoError(t, sink.Cancel(), "or cancels it")
+	require.EqualValues(t, 7, l.Durable())
+
+	for range 2 {
+		list, err = l.Snapshots().List()
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		require.Equal(t, sink.ID(), list[0].ID)
+		require.Equal(t, []uint64{7, 3, 2, 1}, []uint64{list[0].Index, list[0].Term, list[0].ConfigurationIndex, uint64(list[0].Version)})
+		require.Equal(t, configuration, list[0].Configuration)
+		require.EqualValues(t, len(body(t, "a", "b")), list[0].Size)
+		got, err := records(t, l, sink.ID())
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, got)
+		finish(t, l)
+		l = open(t, files)
+		require.EqualValues(t, 7, l.Durable())
+	}
+	_, _, err = l.Snapshots().Open("another")
+	require.Error(t, err)
+	finish(t, l)
+}
+
+func TestTheNewestSnapshotsAreKept(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	var ids []string
+	for i, at := range [][2]uint64{{9, 1}, {10, 1}, {300, 2}, {301, 15}, {302, 16}} {
+		ids = append(ids, snapshot(t, l, at[0], at[1]))
+		list, err := l.Snapshots().List()
+		require.NoError(t, err)
+		require.Equal(t, ids[i], list[0].ID, "the newest comes first")
+		require.Len(t, list, min(i+1, snapshotsKept))
+		require.Equal(t, ids[max(0, i-1)], list[len(list)-1].ID)
+	}
+	require.Len(t, names(t, files, snapshotDir, ""), snapshotsKept)
+	finish(t, l)
+}
+
+func TestACancelledSnapshotLeavesNothing(t *testing.T) {
+	disk := vfs.NewForgetful()
+	files := disk.Mount()
+	l := open(t, files)
+	sink := create(t, l, 7, 3, body(t, "a"))
+	require.NoError(t, sink.Cancel())
+	require.NoError(t, sink.Cancel())
+	require.NoError(t, sink.Close())
+	require.Empty(t, names(t, files, snapshotDir, ""))
+	require.Zero(t, l.Durable())
+
+	create(t, l, 8, 3, body(t, "a"))
+	finish(t, l)
+	require.Len(t, names(t, files, snapshotDir, partSuffix), 1)
+	l = open(t, files)
+	require.Empty(t, names(t, files, snapshotDir, ""), "what a crash left is removed")
+	finish(t, l)
+}
+
+func TestASnapshotThatComesDamagedIsRefused(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	kept := snapshot(t, l, 5, 1)
+	whole := body(t, "a record", "another")
+	refused := func(b []byte, what string, at int) {
+		t.Helper()
+		require.Error(t, create(t, l, 7, 3, b).Close(), "%s at %d", what, at)
+		require.Len(t, names(t, files, snapshotDir, ""), 1)
+	}
+	for at := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 0x10
+		refused(damaged, "a flip", at)
+		refused(whole[:at], "a cut", at)
+	}
+	refused(append(bytes.Clone(whole), 0), "more", 0)
+	require.EqualValues(t, 5, l.Durable())
+	list, err := l.Snapshots().List()
+	require.NoError(t, err)
+	require.Equal(t, kept, list[0].ID)
+	require.NoError(t, create(t, l, 7, 3, whole).Close())
+	finish(t, l)
+}
+
+func TestASnapshotThatTheDiskRefusesLeavesNothing(t *testing.T) {
+	disk := vfs.NewForgetful()
+	files := disk.Mount()
+	l := open(t, files)
+	disk.Fill(true)
+	_, err := l.Snapshots().Create(1, 7, 3, configuration, 2, nil)
+	require.Error(t, err)
+	disk.Fill(false)
+	sink := create(t, l, 7, 3, body(t, "a"))
+	disk.Fill(true)
+	require.Error(t, sink.Close())
+	disk.Fill(false)
+	sink = create(t, l, 7, 3, body(t, "a"))
+	disk.FailSync(errBroken)
+	require.ErrorIs(t, sink.Close(), errBroken)
+	disk.FailSync(nil)
+	require.Empty(t, names(t, files, snapshotDir, ""))
+	require.Zero(t, l.Durable())
+	require.NoError(t, l.Condition().Err, "the log has not failed")
+	finish(t, l)
+}
+
+func TestALogAndASnapshotAreBroughtTogether(t *testing.T) {
+	for name, c := range map[string]struct {
+		log      []uint64 // first, last, term
+		snapshot []uint64 // index, term
+		want     []uint64 // first, last
+		corrupt  string
+	}{
+		"no snapshot":                  {[]uint64{1, 9, 1}, nil, []uint64{1, 9}, ""},
+		"no log":                       {nil, []uint64{7, 2}, []uint64{0, 0}, ""},
+		"a log that covers it":         {[]uint64{1, 9, 1}, []uint64{7, 1}, []uint64{1, 9}, ""},
+		"a log that ends with it":      {[]uint64{1, 9, 1}, []uint64{9, 1}, []uint64{1, 9}, ""},
+		"a log that goes on behind it": {[]uint64{8, 9, 1}, []uint64{7, 1}, []uint64{8, 9}, ""},
+		"a log that ends before it":    {[]uint64{1, 6, 1}, []uint64{7, 1}, []uint64{0, 0}, ""},
+		"a log of another term":        {[]uint64{1, 9, 1}, []uint64{7, 2}, []uint64{0, 0}, ""},
+		"a hole":                       {[]uint64{9, 10, 1}, []uint64{7, 1}, nil, snapshotDir},
+		"a log without its beginning":  {[]uint64{2, 10, 1}, nil, nil, snapshotDir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := vfs.NewMemory().Mount()
+			l := open(t, files)
+			if c.log != nil {
+				keep(t, l, entries(c.log[0], c.log[1], c.log[2])...)
+			}
+			if c.snapshot != nil {
+				snapshot(t, l, c.snapshot[0], c.snapshot[1])
+			}
+			finish(t, l)
+			if c.corrupt != "" {
+				_, err := Open(files, home, false)
+				var corrupt *CorruptError
+				require.ErrorAs(t, err, &corrupt)
+				require.Equal(t, filepath.Join(home, c.corrupt), corrupt.File)
+				return
+			}
+			l = open(t, files)
+			defer func() { finish(t, l) }()
+			require.Equal(t, c.want, span(all(t, l)))
+			if c.snapshot == nil {
+				return
+			}
+			require.EqualValues(t, max(c.want[1], c.snapshot[0]), l.Durable())
+			next := max(c.want[1], c.snapshot[0]) + 1
+			keep(t, l, entry(next, 3))
+			finish(t, l)
+			l = open(t, files)
+			require.Equal(t, next, span(all(t, l))[1])
+		})
+	}
+}
+
+func TestMoreThanTheLogHasCannotHaveBeenApplied(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	keep(t, l, entries(1, 5, 1)...)
+	l.Applied(6)
+	finish(t, l)
+	_, err := Open(files, home, false)
+	var corrupt *CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.Equal(t, filepath.Join(home, segmentDir), corrupt.File)
+}
+
+func TestFilesOfOthersAreLeftAlone(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	keep(t, l, entries(1, 5, 1)...)
+	snapshot(t, l, 3, 1)
+	id := snapshot(t, l, 4, 1)
+	finish(t, l)
+	segment, snap := names(t, files, segmentDir, segmentSuffix)[0], names(t, files, snapshotDir, snapshotSuffix)[1]
+	others := map[string][]byte{
+		filepath.Join(home, "notes"):                                        []byte("text"),
+		filepath.Join(home, segmentDir, "notes.log"):                        []byte("text"),
+		filepath.Join(home, segmentDir, "1.log"):                            load(t, files, segment),
+		filepath.Join(home, segmentDir, "0000000000000001 (copy).log"):      load(t, files, segment),
+		filepath.Join(home, segmentDir, "0000000000000002.log.bak"):         load(t, files, segment),
+		filepath.Join(home, segmentDir, "000000000000000A.log"):             load(t, files, segment),
+		filepath.Join(home, snapshotDir, "notes.snap"):                      []byte("text"),
+		filepath.Join(home, snapshotDir, id+" (copy).snap"):                 load(t, files, snap),
+		filepath.Join(home, snapshotDir, "ffffffffffffffff.snap"):           []byte("text"),
+		filepath.Join(home, snapshotDir, id+".snap.bak"):                    load(t, files, snap),
+		filepath.Join(home, snapshotDir, "0000000000000001-000000000.snap"): []byte("text"),
+	}
+	for name, b := range others {
+		save(t, files, name, b)
+	}
+	l = open(t, files)
+	holds(t, l, entries(1, 5, 1)...)
+	list, err := l.Snapshots().List()
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	require.Equal(t, id, list[0].ID)
+	snapshot(t, l, 5, 1)
+	finish(t, l)
+	for name, b := range others {
+		require.Equal(t, b, load(t, files, name))
+	}
+}
+
+// A kept state is one in memory, encoded whenever it is read.
+func TestASnapshotInMemoryIsEncodedWheneverItIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Open(vfs.NewMemory().Mount(), home, true)
+		require.NoError(t, err)
+		defer func() { finish(t, l) }()
+		list, err := l.Snapshots().List()
+		require.NoError(t, err)
+		require.Empty(t, list)
+		sink := func(index uint64, writeTo func(io.Writer) (int64, error)) string {
+			sink, err := l.Snapshots().Create(1, index, 3, configuration, 2, nil)
+			require.NoError(t, err)
+			sink.(*memorySnapshot).Keep(writeTo)
+			require.NoError(t, sink.Close())
+			return sink.ID()
+		}
+		encoded := body(t, "a", "b")
+		id := sink(7, func(w io.Writer) (int64, error) { n, err := w.Write(encoded); return int64(n), err })
+		require.EqualValues(t, 7, l.Durable())
+		for range 2 {
+			got, err := records(t, l, id)
+			require.NoError(t, err)
+			require.Equal(t, []string{"a", "b"}, got)
+		}
+		_, r, err := l.Snapshots().Open(id)
+		require.NoError(t, err)
+		require.NoError(t, r.Close(), "one that is not read to its end leaves no goroutine")
+
+		id = sink(8, func(w io.Writer) (int64, error) { return 0, errBroken })
+		_, r, err = l.Snapshots().Open(id)
+		require.NoError(t, err)
+		_, err = io.ReadAll(r)
+		require.True(t, errors.Is(err, errBroken))
+
+		received := create(t, l, 9, 3, encoded)
+		require.NoError(t, received.Close())
+		list, err = l.Snapshots().List()
+		require.NoError(t, err)
+		require.Len(t, list, 1)
+		got, err := records(t, l, received.ID())
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, got)
+		_, _, err = l.Snapshots().Open(id)
+		require.Error(t, err)
+		require.NoError(t, create(t, l, 10, 3, encoded).Cancel())
+	})
+}
+
+var _ raft.SnapshotSink = (*snapshotFile)(nil)
