@@ -81,6 +81,7 @@ func TestAFailedSyncPoisons(t *testing.T) {
 		require.NoError(t, l.AwaitIndex(t.Context(), 5))
 		require.EqualValues(t, 5, l.Durable())
 		holds(t, l, entries(1, 10, 1)...)
+		require.ErrorIs(t, l.Close(t.Context()), errBroken, "what waits is lost")
 	})
 }
 

@@ -352,6 +352,9 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	lost := s.lost
+	if s.done < s.position {
+		lost = errors.Join(s.err, lost)
+	}
 	s.mu.Unlock()
 	if lost != nil {
 		lost = fmt.Errorf("raftlog: what was stored last is lost: %w", lost)
