@@ -156,7 +156,7 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 		return false, err
 	}
 	if !g.readHeader(b) {
-		if !last || len(b) > segmentHeader && len(bytes.Trim(b[segmentHeader:], "\x00")) > 0 {
+		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
 			return false, &CorruptError{g.name, errors.New("its header is damaged")}
 		}
 		return false, s.remove(g)
@@ -179,7 +179,7 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 // cut removes what a crash left behind the last whole batch of a segment.
 func (s *segments) cut(g *segment, b []byte, last bool) error {
 	rest := b[g.end:]
-	if len(bytes.Trim(rest, "\x00")) == 0 {
+	if blank(rest) {
 		return nil
 	}
 	if !last {
@@ -192,6 +192,17 @@ func (s *segments) cut(g *segment, b []byte, last bool) error {
 	}
 	g.allocated = g.end
 	return errors.Join(g.file.Truncate(g.end), g.file.Sync())
+}
+
+// blank reports whether there are but zeros.
+func blank(b []byte) bool {
+	var zeros [4 << 10]byte
+	for ; len(b) > len(zeros); b = b[len(zeros):] {
+		if !bytes.Equal(b[:len(zeros)], zeros[:]) {
+			return false
+		}
+	}
+	return bytes.Equal(b, zeros[:len(b)])
 }
 
 func (s *segments) replay(g *segment, r record, body int64, c *contents) error {
@@ -237,7 +248,7 @@ func (s *segments) roll() error {
 	if g.file, err = s.fs.Create(g.name); err != nil {
 		return err
 	}
-	if err = g.allocate(allocateStep); err == nil {
+	if err = s.allocate(g, segmentHeader); err == nil {
 		_, err = g.file.WriteAt(header, 0)
 	}
 	if err == nil {
@@ -250,11 +261,12 @@ func (s *segments) roll() error {
 	return nil
 }
 
-func (g *segment) allocate(size int64) error {
+func (s *segments) allocate(g *segment, size int64) error {
 	if size <= g.allocated {
 		return nil
 	}
-	size = (size + allocateStep - 1) / allocateStep * allocateStep
+	step := min(allocateStep, s.limit)
+	size = (size + step - 1) / step * step
 	if err := g.file.Allocate(size); err != nil {
 		return err
 	}
@@ -271,7 +283,7 @@ func (s *segments) write(b *batch) (g *segment, offset int64, restored bool, err
 	}
 	g = s.files[len(s.files)-1]
 	bytes := b.seal(place{g.salt, g.end})
-	if err := g.allocate(g.end + int64(len(bytes))); err != nil {
+	if err := s.allocate(g, g.end+int64(len(bytes))); err != nil {
 		return nil, 0, true, err
 	}
 	if _, err := g.file.WriteAt(bytes, g.end); err != nil {

@@ -4,7 +4,6 @@ package raftlog
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -288,5 +287,3 @@ func (k *snapshotFile) finish() error {
 	}
 	return k.store.fs.SyncDir(k.store.dir)
 }
-
-func trimZeros(b []byte) []byte { return bytes.Trim(b, "\x00") }

@@ -73,7 +73,8 @@ func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*v
 		}
 	}
 	if v.serial == 0 {
-		if len(trimZeros(slots)) > 0 {
+		// The first record stands in the second slot: a crash may have torn it.
+		if !blank(slots[:slotSize]) {
 			return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
 		}
 		return v, nil

@@ -117,6 +117,24 @@ func TestATornVoteLeavesTheOneBefore(t *testing.T) {
 	}
 }
 
+func TestATornFirstVoteWasNeverGiven(t *testing.T) {
+	r := random(t)
+	for range 50 {
+		disk := vfs.NewForgetful()
+		l, err := Open(disk.Mount(), home, false)
+		require.NoError(t, err)
+		disk.FreezeAfter(1)
+		voted := waiting(func() error { return l.Stable().SetUint64(keyTerm, 1) })
+		<-l.Trouble()
+		disk.Crash(r)
+		require.NoError(t, l.Close(t.Context()))
+		require.NoError(t, <-voted)
+		l = open(t, disk.Mount())
+		requireBallot(t, l, 1, 0, "")
+		finish(t, l)
+	}
+}
+
 // Were it taken for a torn one, a node could vote twice in a term.
 func TestADamagedVoteIsNotForgotten(t *testing.T) {
 	for votes := range uint64(4) {
