@@ -94,7 +94,8 @@ func wrap(err error) error {
 }
 
 func (l *Log) open(states bool, segment int64) (err error) {
-	for _, dir := range []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)} {
+	dirs := []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)}
+	for _, dir := range dirs {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return err
 		}
@@ -105,6 +106,13 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	}
 	if err := l.take(); err != nil {
 		return err
+	}
+	// What is found counts as durable from now on, and the process before may have been killed before
+	// it made it so: a snapshot, say, that has just got its name.
+	for _, dir := range dirs {
+		if err := l.fs.SyncDir(dir); err != nil {
+			return err
+		}
 	}
 	if l.identity, l.known, err = readIdentity(l.fs, l.dir); err != nil {
 		return err

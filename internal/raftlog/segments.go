@@ -155,6 +155,11 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 	if _, err := g.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
+	if last { // a process that was killed may have written what it did not sync
+		if err := g.file.Sync(); err != nil {
+			return false, err
+		}
+	}
 	if !g.readHeader(b) {
 		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
 			return false, &CorruptError{g.name, errors.New("its header is damaged")}
