@@ -366,7 +366,7 @@ func TestAnAnswerThatComesInsideASnapshot(t *testing.T) {
 // its watches see every change once.
 func TestASnapshotUnderLoad(t *testing.T) {
 	var log messages
-	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries, cfg.Logger = 10, log.logger() })
+	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries, cfg.Logger = 60, log.logger() })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		behind := c.Index(n)

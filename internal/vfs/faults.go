@@ -88,18 +88,9 @@ func (m *Memory) Damage(name string, at int64) bool {
 	if at >= c.size {
 		return false
 	}
-	c.data = flip(c.data, at)
+	c.data.flip(at)
 	if at < c.durableSize {
-		c.durable = flip(c.durable, at)
+		c.durable.flip(at)
 	}
 	return true
-}
-
-// flip flips a bit of what may be one of the zeros that are not kept.
-func flip(data []byte, at int64) []byte {
-	if at >= int64(len(data)) {
-		return overwrite(data, []byte{1}, at)
-	}
-	data[at] ^= 1
-	return data
 }

@@ -32,9 +32,9 @@ type directory struct {
 	pending        []func(map[string]*content)
 }
 
-// A content is what a file holds. Past the end of data, up to size, it has zeros.
+// A content is what a file holds.
 type content struct {
-	data, durable     []byte
+	data, durable     pages
 	size, durableSize int64
 	pending           []write
 	locked            bool
@@ -113,33 +113,32 @@ func (m *Memory) Kill() {
 }
 
 func (c *content) crash(random *rand.Rand) {
+	c.data, c.size = c.durable, c.durableSize
 	for _, w := range c.pending {
 		switch {
 		case random == nil || random.IntN(2) == 0:
 		case w.at < 0:
-			c.durable, c.durableSize = resize(c.durable, w.size), w.size
+			c.resize(w.size)
 		default:
-			c.durable = overwrite(c.durable, w.data[:random.IntN(len(w.data)+1)], w.at)
-			c.durableSize = max(c.durableSize, int64(len(c.durable)))
+			c.write(w.data[:random.IntN(len(w.data)+1)], w.at)
 		}
 	}
-	c.pending, c.locked = nil, false
-	c.data, c.size = slices.Clone(c.durable), c.durableSize
+	c.locked = false
+	c.sync()
 }
 
-func resize(data []byte, size int64) []byte {
-	if int64(len(data)) <= size {
-		return data
-	}
-	return data[:size:size]
+func (c *content) resize(size int64) {
+	c.data.cut(size)
+	c.size = size
 }
 
-func overwrite(data, b []byte, at int64) []byte {
-	if end := at + int64(len(b)); int64(len(data)) < end {
-		data = append(data, make([]byte, end-int64(len(data)))...)
-	}
-	copy(data[at:], b)
-	return data
+func (c *content) write(b []byte, at int64) {
+	c.data.write(b, at)
+	c.size = max(c.size, at+int64(len(b)))
+}
+
+func (c *content) sync() {
+	c.durable, c.durableSize, c.pending = c.data.share(), c.size, nil
 }
 
 // A mount is a Memory as one process sees it.
@@ -392,10 +391,7 @@ func (f *memoryFile) ReadAt(b []byte, at int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := int(min(int64(len(b)), c.size-at))
-	clear(b[:n])
-	if at < int64(len(c.data)) {
-		copy(b[:n], c.data[at:])
-	}
+	c.data.read(b[:n], at)
 	if n < len(b) {
 		return n, io.EOF
 	}
@@ -415,11 +411,9 @@ func (f *memoryFile) WriteAt(b []byte, at int64) (int, error) {
 		return 0, err
 	}
 	defer f.fs.end()
-	c := f.content
-	c.data = overwrite(c.data, b, at)
-	c.size = max(c.size, at+int64(len(b)))
+	f.content.write(b, at)
 	if f.fs.disk.forgets {
-		c.pending = append(c.pending, write{at: at, data: slices.Clone(b)})
+		f.content.pending = append(f.content.pending, write{at: at, data: slices.Clone(b)})
 	}
 	return len(b), nil
 }
@@ -450,10 +444,9 @@ func (f *memoryFile) resize(op string, size int64) error {
 		return err
 	}
 	defer f.fs.end()
-	c := f.content
-	c.data, c.size = resize(c.data, size), size
+	f.content.resize(size)
 	if f.fs.disk.forgets {
-		c.pending = append(c.pending, write{at: -1, size: size})
+		f.content.pending = append(f.content.pending, write{at: -1, size: size})
 	}
 	return nil
 }
@@ -464,18 +457,9 @@ func (f *memoryFile) Sync() error {
 		return err
 	}
 	defer f.fs.end()
-	c := f.content
-	if !f.fs.disk.forgets || f.fs.disk.lying {
-		return nil
+	if f.fs.disk.forgets && !f.fs.disk.lying {
+		f.content.sync()
 	}
-	for _, w := range c.pending {
-		if w.at < 0 {
-			c.durable = resize(c.durable, w.size)
-		} else {
-			c.durable = overwrite(c.durable, w.data, w.at)
-		}
-	}
-	c.pending, c.durableSize = nil, c.size
 	return nil
 }
 
