@@ -365,8 +365,11 @@ func TestAnAnswerThatComesInsideASnapshot(t *testing.T) {
 // A snapshot brings a follower, under load, all that the others have: keys, leases and locks; and
 // its watches see every change once.
 func TestASnapshotUnderLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes gigabytes of snapshots into memory")
+	}
 	var log messages
-	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries, cfg.Logger = 60, log.logger() })
+	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries, cfg.Logger = 20, log.logger() })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		behind := c.Index(n)
