@@ -17,11 +17,12 @@ import (
 // one write brings to the disk: a magic, its length and its CRC-32C, and records, each with its
 // length before it. The CRC covers where the batch stands, too: in which segment, at which offset. A
 // batch is written only when the one before it is durable; so of several that are damaged or
-// missing, all but the last cannot be the work of a crash.
+// missing, all but the last cannot be the work of a crash. The header says where the segment before
+// ends: without its last batches it would else seem whole.
 const (
 	segmentMagic   = "COTLOG"
 	segmentVersion = 1
-	segmentHeader  = 24 // magic, version, 0, sequence, salt
+	segmentHeader  = 32 // magic, version, 0, sequence, salt, end of the one before, CRC-32C of that
 	batchMagic     = 0xc07e91eb
 	batchHeader    = 12
 	batchAlign     = 8
@@ -87,10 +88,11 @@ func (b *batch) seal(at place) []byte {
 	binary.LittleEndian.PutUint32(b.b[0:], batchMagic)
 	binary.LittleEndian.PutUint32(b.b[4:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(b.b[8:], at.sum(body))
-	for len(b.b)%batchAlign != 0 {
-		b.b = append(b.b, 0)
+	sealed := b.b // a batch that is sealed once more, for another try, has no padding yet
+	for len(sealed)%batchAlign != 0 {
+		sealed = append(sealed, 0)
 	}
-	return b.b
+	return sealed
 }
 
 // A place is where a batch stands.

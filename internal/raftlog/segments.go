@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"path/filepath"
@@ -32,6 +33,7 @@ type segment struct {
 	sequence  uint64
 	salt      uint64
 	file      vfs.File // of one that was removed until the last reader has gone: nobody closes it by hand
+	after     uint32   // where the one before it ends; 0 if there was none
 	end       int64    // where the next batch goes
 	allocated int64
 	newest    uint64 // the highest index of an entry in it
@@ -166,7 +168,12 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 		}
 		return false, s.remove(g)
 	}
-	for g.end = segmentHeader; ; {
+	if n := len(s.files); n > 0 && g.after != uint32(s.files[n-1].end) {
+		return false, &CorruptError{
+			s.files[n-1].name, fmt.Errorf("it ends at %d, and the segment after it says at %d", s.files[n-1].end, g.after),
+		}
+	}
+	for g.end = segmentHeader; g.end < int64(len(b)); {
 		body, end, ok := place{g.salt, g.end}.open(b)
 		if !ok {
 			break
@@ -176,15 +183,14 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 		if err != nil {
 			return false, &CorruptError{g.name, fmt.Errorf("batch at %d: %w", g.end, err)}
 		}
-		g.end = min(end, int64(len(b)))
+		g.end = end // the padding may be cut off; what comes next is aligned all the same
 	}
 	return true, s.cut(g, b, last)
 }
 
 // cut removes what a crash left behind the last whole batch of a segment.
 func (s *segments) cut(g *segment, b []byte, last bool) error {
-	rest := b[g.end:]
-	if blank(rest) {
+	if blank(b[min(g.end, int64(len(b))):]) {
 		return nil
 	}
 	if !last {
@@ -228,33 +234,39 @@ func (s *segments) replay(g *segment, r record, body int64, c *contents) error {
 	return nil
 }
 
+func (g *segment) header() []byte {
+	b := make([]byte, segmentHeader)
+	copy(b, segmentMagic)
+	b[6] = segmentVersion
+	binary.LittleEndian.PutUint64(b[8:], g.sequence)
+	binary.LittleEndian.PutUint64(b[16:], g.salt)
+	binary.LittleEndian.PutUint32(b[24:], g.after)
+	binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli))
+	return b
+}
+
 func (g *segment) readHeader(b []byte) bool {
-	if len(b) < segmentHeader || string(b[:len(segmentMagic)]) != segmentMagic || b[6] != segmentVersion ||
-		binary.LittleEndian.Uint64(b[8:]) != g.sequence {
+	if len(b) < segmentHeader {
 		return false
 	}
 	g.salt = binary.LittleEndian.Uint64(b[16:])
-	return true
+	g.after = binary.LittleEndian.Uint32(b[24:])
+	return bytes.Equal(b[:segmentHeader], g.header())
 }
 
 // roll begins a new segment. It is durable, with its header, when roll returns.
 func (s *segments) roll() error {
 	g := &segment{sequence: 1, salt: rand.Uint64(), end: segmentHeader}
 	if n := len(s.files); n > 0 {
-		g.sequence = s.files[n-1].sequence + 1
+		g.sequence, g.after = s.files[n-1].sequence+1, uint32(s.files[n-1].end)
 	}
 	g.name = filepath.Join(s.dir, segmentName(g.sequence))
-	header := make([]byte, segmentHeader)
-	copy(header, segmentMagic)
-	header[6] = segmentVersion
-	binary.LittleEndian.PutUint64(header[8:], g.sequence)
-	binary.LittleEndian.PutUint64(header[16:], g.salt)
 	var err error
 	if g.file, err = s.fs.Create(g.name); err != nil {
 		return err
 	}
 	if err = s.allocate(g, segmentHeader); err == nil {
-		_, err = g.file.WriteAt(header, 0)
+		_, err = g.file.WriteAt(g.header(), 0)
 	}
 	if err == nil {
 		err = errors.Join(g.file.Sync(), s.fs.SyncDir(s.dir))
@@ -281,7 +293,7 @@ func (s *segments) allocate(g *segment, size int64) error {
 
 // write makes a batch durable. After an error the segment is as it was before, if restored is true.
 func (s *segments) write(b *batch) (g *segment, offset int64, restored bool, err error) {
-	if n := len(s.files); n == 0 || s.files[n-1].end+int64(len(b.b)) > s.limit && s.files[n-1].end > segmentHeader {
+	if n := len(s.files); n == 0 || s.files[n-1].end+align(int64(len(b.b))) > s.limit && s.files[n-1].end > segmentHeader {
 		if err := s.roll(); err != nil {
 			return nil, 0, true, err
 		}

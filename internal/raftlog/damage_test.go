@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+const tinySegment = 1 << 10
+
+// A victim is a closed log of which everything was acknowledged.
+type victim struct {
+	image    map[string][]byte // the files
+	segments []string
+	want     []*raft.Log
+	before   []*raft.Log // what the log was without the last batch
+	applied  uint64
+	snapshot string             // the newest
+	ends     map[string][]int64 // of the batches of a segment
+}
+
+// newVictim makes a log of several segments, with several batches each, and two snapshots.
+func newVictim(t testing.TB) *victim {
+	t.Helper()
+	files := vfs.NewMemory().Mount()
+	v := &victim{image: map[string][]byte{}, ends: map[string][]int64{}}
+	l := openSized(t, files, tinySegment)
+	require.NoError(t, l.Identify(crashIdentity))
+	elect(t, l, 3, "a")
+	elect(t, l, 4, "b")
+	add := func(logs ...*raft.Log) {
+		v.before = v.want
+		keep(t, l, logs...)
+		v.want = append(v.want[:len(v.want):len(v.want)], logs...)
+		g := l.store.disk.files[len(l.store.disk.files)-1]
+		v.ends[g.name] = append(v.ends[g.name], g.end)
+	}
+	truncate := func(low uint64) {
+		require.NoError(t, l.Logs().DeleteRange(low, v.want[len(v.want)-1].Index))
+		v.want = v.want[: low-1 : low-1]
+	}
+	add(entries(1, 5, 1)...)
+	add(sized(6, 500), entry(7, 2))
+	// A segment that lost its last batch would leave no hole, but the entries of before.
+	truncate(4)
+	add(entries(4, 6, 3)...)
+	add(sized(7, 800))
+	truncate(7)
+	add(entries(7, 8, 4)...)
+	add(sized(9, 600), entry(10, 4))
+	snapshot(t, l, 1, 1)
+	v.snapshot = snapshot(t, l, 2, 1)
+	v.applied = 8
+	l.Applied(v.applied)
+	add(entries(11, 12, 4)...)
+	add(entries(13, 13, 4)...)
+	add(entries(14, 16, 4)...)
+	finish(t, l)
+	v.segments = names(t, files, segmentDir, segmentSuffix)
+	require.Len(t, v.segments, 3)
+	for _, name := range v.segments {
+		require.GreaterOrEqual(t, len(v.ends[name]), 2)
+	}
+	for _, dir := range []string{"", segmentDir, snapshotDir} {
+		for _, name := range names(t, files, dir, "") {
+			if filepath.Base(name) != segmentDir && filepath.Base(name) != snapshotDir {
+				v.image[name] = load(t, files, name)
+			}
+		}
+	}
+	return v
+}
+
+// last returns where the last batch of the last segment begins, and where it ends.
+func (v *victim) last() (begin, end int64) {
+	ends := v.ends[v.segments[len(v.segments)-1]]
+	return ends[len(ends)-2], ends[len(ends)-1]
+}
+
+// open opens the log with another content of one of its files, or without it. It returns nil if the
+// damage was found.
+func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS, *Log) {
+	t.Helper()
+	files := vfs.NewMemory().Mount()
+	for _, dir := range []string{segmentDir, snapshotDir} {
+		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
+	}
+	for other, whole := range v.image {
+		if other != name {
+			save(t, files, other, whole)
+		} else if b != nil {
+			save(t, files, name, b)
+		}
+	}
+	l, err := openWith(files, home, false, tinySegment)
+	if err == nil {
+		return files, l
+	}
+	var corrupt *CorruptError
+	require.ErrorAs(t, err, &corrupt, what)
+	if corrupt.File == filepath.Join(home, snapshotDir) { // to it, a log is damaged that has no beginning
+		require.Equal(t, v.segments[0], name, what)
+		require.Nil(t, b, what)
+	} else {
+		require.Equal(t, name, corrupt.File, what)
+	}
+	return nil, nil
+}
+
+// requireAll checks that nothing is missing, but what follows these entries, and that the log can be
+// used.
+func (v *victim) requireAll(t testing.TB, files vfs.FS, l *Log, want []*raft.Log, what string) {
+	t.Helper()
+	requireSame(t, want, all(t, l), what)
+	id, known := l.Identity()
+	require.True(t, known && id == crashIdentity, what)
+	requireBallot(t, l, 4, 4, "b")
+	require.Equal(t, v.applied, l.Recorded(), what)
+
+	next := l.Durable() + 1
+	want = append(want[:len(want):len(want)], entry(next, 9), entry(next+1, 9))
+	keep(t, l, want[len(want)-2])
+	keep(t, l, want[len(want)-1])
+	finish(t, l)
+	l, err := openWith(files, home, false, tinySegment)
+	require.NoError(t, err, what)
+	requireSame(t, want, all(t, l), what)
+	finish(t, l)
+}
+
+// requireSame is require.Equal, but fast.
+func requireSame(t testing.TB, want, got []*raft.Log, what string) {
+	t.Helper()
+	same := len(want) == len(got)
+	for i := 0; same && i < len(want); i++ {
+		same = want[i].Index == got[i].Index && want[i].Term == got[i].Term && bytes.Equal(want[i].Data, got[i].Data)
+	}
+	if !same {
+		require.Equal(t, span(want), span(got), what)
+		require.Equal(t, want, got, what)
+	}
+}
+
+func TestAFlippedBitIsFoundOrHarmless(t *testing.T) {
+	v := newVictim(t)
+	begin, end := v.last()
+	for _, name := range append(v.segments, filepath.Join(home, identityFile), voteName) {
+		last := name == v.segments[len(v.segments)-1]
+		found, size := 0, len(v.image[name])
+		for at := range size {
+			if name == voteName && at%slotSize > 40 && at%64 > 0 {
+				continue
+			}
+			what := fmt.Sprintf("a flip at %d of %s", at, name)
+			damaged := bytes.Clone(v.image[name])
+			damaged[at] ^= 1 << (at % 8)
+			files, l := v.open(t, name, damaged, what)
+			if l == nil {
+				found++
+				continue
+			}
+			want := v.want
+			// This may be the work of a crash, and takes nothing that was recorded as applied.
+			if got, _ := l.Logs().LastIndex(); last && int64(at) >= begin && int64(at) < end && got == span(v.before)[1] {
+				want = v.before
+			}
+			v.requireAll(t, files, l, want, what)
+		}
+		t.Logf("%d of %d in %s were found", found, size, name)
+	}
+}
+
+func TestAFileThatWasCutIsFoundOrLacksItsEndAlone(t *testing.T) {
+	v := newVictim(t)
+	for i, name := range append(v.segments, filepath.Join(home, identityFile)) {
+		for at := range v.image[name] {
+			what := fmt.Sprintf("a cut at %d of %s", at, name)
+			files, l := v.open(t, name, v.image[name][:at], what)
+			if l == nil {
+				continue
+			}
+			if i != len(v.segments)-1 { // of the last one, a cut between batches leaves no trace
+				v.requireAll(t, files, l, v.want, what)
+				continue
+			}
+			got := all(t, l)
+			require.GreaterOrEqual(t, span(got)[1], uint64(8), what)
+			requireSame(t, v.want[:len(got)], got, what)
+			v.applied = l.Recorded()
+			require.LessOrEqual(t, v.applied, span(got)[1], what)
+			v.requireAll(t, files, l, got, what)
+		}
+	}
+}
+
+func TestAMissingFileIsFound(t *testing.T) {
+	v := newVictim(t)
+	_, l := v.open(t, v.segments[0], nil, "the first segment")
+	require.Nil(t, l)
+	_, l = v.open(t, voteName, nil, "the vote")
+	require.Nil(t, l)
+}
+
+func TestAMissingSegmentInTheMiddleIsFound(t *testing.T) {
+	v := newVictim(t)
+	files := vfs.NewMemory().Mount()
+	for _, dir := range []string{segmentDir, snapshotDir} {
+		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
+	}
+	for name, b := range v.image {
+		if name != v.segments[1] {
+			save(t, files, name, b)
+		}
+	}
+	_, err := Open(files, home, false)
+	var corrupt *CorruptError
+	require.ErrorAs(t, err, &corrupt)
+	require.Equal(t, v.segments[2], corrupt.File, "the one that does not follow")
+}
+
+// A snapshot's body is checked when it is read, which is before it is used.
+func TestADamagedSnapshotIsFound(t *testing.T) {
+	v := newVictim(t)
+	name := filepath.Join(home, snapshotDir, v.snapshot+snapshotSuffix)
+	whole := v.image[name]
+	header := len(whole) - len(body(t, "state 2"))
+	for at := range whole {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1 << (at % 8)
+		for what, b := range map[string][]byte{"a flip": damaged, "a cut": whole[:at:at]} {
+			what := fmt.Sprintf("%s at %d", what, at)
+			if at == 0 && len(b) == 0 {
+				b = []byte{}
+			}
+			_, l := v.open(t, name, b, what)
+			if l == nil {
+				require.Less(t, at, header, what)
+				continue
+			}
+			require.GreaterOrEqual(t, at, header, what)
+			_, err := records(t, l, v.snapshot)
+			require.Error(t, err, what)
+			finish(t, l)
+		}
+	}
+}
+
+// A newer version may write records that this one does not know.
+func TestUnknownRecordsAreSkipped(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	keep(t, l, entries(1, 2, 1)...)
+	finish(t, l)
+	name := names(t, files, segmentDir, segmentSuffix)[0]
+	b := load(t, files, name)
+	g := l.store.disk.files[0]
+	unknown := newBatch()
+	unknown.number(99, 7)
+	unknown.entry(entry(3, 1))
+	unknown.number(1000, 1)
+	copy(b[g.end:], unknown.seal(place{g.salt, g.end}))
+	save(t, files, name, b)
+	l = open(t, files)
+	holds(t, l, entries(1, 3, 1)...)
+	keep(t, l, entry(4, 1))
+	finish(t, l)
+	l = open(t, files)
+	holds(t, l, entries(1, 4, 1)...)
+	finish(t, l)
+}
+
+// Where a batch belongs is part of its checksum: one of an earlier life of the blocks is none.
+func TestABatchThatStandsElsewhereIsDamage(t *testing.T) {
+	b := newBatch()
+	b.entry(entry(1, 1))
+	sealed := b.seal(place{7, 24})
+	segment := append(make([]byte, 24), sealed...)
+	_, _, ok := place{7, 24}.open(segment)
+	require.True(t, ok)
+	_, _, ok = place{8, 24}.open(segment)
+	require.False(t, ok)
+	_, _, ok = place{7, 32}.open(append(make([]byte, 32), sealed...))
+	require.False(t, ok)
+}
