@@ -60,7 +60,10 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Incarnation = r.Uint()
 		}
 	}
-	return id, true, r.Err()
+	if r.Err() != nil {
+		return Identity{}, false, &CorruptError{name, r.Err()}
+	}
+	return id, true, nil
 }
 
 // writeIdentity makes the directory somebody's, durably.

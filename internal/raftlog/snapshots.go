@@ -135,7 +135,9 @@ func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
 		case 2:
 			meta.Term = fields.Uint()
 		case 3:
-			meta.Configuration = raft.DecodeConfiguration(fields.Bytes())
+			if meta.Configuration, err = decodeConfiguration(fields.Bytes()); err != nil {
+				return nil, err
+			}
 		case 4:
 			meta.ConfigurationIndex = fields.Uint()
 		case 5:
@@ -143,6 +145,16 @@ func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
 		}
 	}
 	return meta, fields.Err()
+}
+
+// decodeConfiguration turns into an error what raft does with members that it cannot decode.
+func decodeConfiguration(b []byte) (c raft.Configuration, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its members: %v", p)
+		}
+	}()
+	return raft.DecodeConfiguration(b), nil
 }
 
 // ids returns the snapshots, newest first.

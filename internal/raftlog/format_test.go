@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"flag"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden returns what the golden file of this name holds, which with -update is got.
+func golden(t *testing.T, name string, got []byte) []byte {
+	t.Helper()
+	name = filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(name, got, 0o644))
+	}
+	want, err := os.ReadFile(name)
+	require.NoError(t, err)
+	return want
+}
+
+// sampleSegment is a segment with every kind of record.
+func sampleSegment() []byte {
+	g := &segment{sequence: 1, salt: 0x0123456789abcdef}
+	b := g.header()
+	for _, fill := range []func(*batch){
+		func(b *batch) {
+			for _, l := range append(entries(1, 4, 1), &raft.Log{Index: 5, Term: 1 << 40, Type: raft.LogNoop}) {
+				b.entry(l)
+			}
+		},
+		func(b *batch) { b.number(recordTruncate, 4); b.entry(entry(4, 2)); b.number(recordApplied, 3) },
+		func(b *batch) { b.number(recordReset, 0); b.entry(sized(300, 200)); b.entry(entry(301, 3)) },
+		func(b *batch) { b.number(recordApplied, 300) },
+	} {
+		next := newBatch()
+		fill(next)
+		b = append(b, next.seal(place{g.salt, int64(len(b))})...)
+	}
+	return b
+}
+
+// withFile returns a file system in which a file of the log has this content.
+func withFile(t testing.TB, name string, b []byte) vfs.FS {
+	t.Helper()
+	files := vfs.NewMemory().Mount()
+	for _, dir := range []string{segmentDir, snapshotDir} {
+		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
+	}
+	save(t, files, filepath.Join(home, name), b)
+	return files
+}
+
+func openSample(t testing.TB, b []byte) (*segments, *contents, error) {
+	t.Helper()
+	files := withFile(t, filepath.Join(segmentDir, segmentName(1)), b)
+	return openSegments(files, filepath.Join(home, segmentDir), segmentSize)
+}
+
+func TestTheFormatOfSegments(t *testing.T) {
+	want := golden(t, "segment.golden", sampleSegment())
+	require.Equal(t, want, sampleSegment())
+	s, c, err := openSample(t, want)
+	require.NoError(t, err)
+	require.EqualValues(t, 300, s.applied)
+	require.Equal(t, []uint64{300, 301}, []uint64{c.first, c.last()})
+	for i, w := range []*raft.Log{sized(300, 200), entry(301, 3)} {
+		got, err := c.refs[i].read()
+		require.NoError(t, err)
+		if !got.AppendedAt.IsZero() {
+			got.AppendedAt = got.AppendedAt.UTC()
+		}
+		require.Equal(t, w, got)
+	}
+}
+
+var sampleVote = vote{term: 300, votedIn: 299, candidate: []byte("0123456789abcdef")}
+
+func TestTheFormatOfVotes(t *testing.T) {
+	want := golden(t, "vote.golden", encodeVote(7, sampleVote))
+	require.Equal(t, want, encodeVote(7, sampleVote))
+	serial, got, ok := decodeVote(append(want, make([]byte, slotSize-len(want))...))
+	require.True(t, ok)
+	require.EqualValues(t, 7, serial)
+	require.Equal(t, sampleVote, got)
+}
+
+func TestTheFormatOfSnapshots(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	id := snapshot(t, l, 300, 7)
+	require.Equal(t, "0000000000000007-000000000000012c", id)
+	finish(t, l)
+	name := filepath.Join(home, snapshotDir, id+snapshotSuffix)
+	got := load(t, files, name)
+	want := golden(t, "snapshot.golden", got)
+	require.Equal(t, want, got)
+	meta, err := readSnapshotMeta(bytes.NewReader(want))
+	require.NoError(t, err)
+	require.Equal(t, &raft.SnapshotMeta{Version: 1, Index: 300, Term: 7, Configuration: configuration, ConfigurationIndex: 2}, meta)
+}
+
+func TestTheFormatOfIdentities(t *testing.T) {
+	files := withFile(t, "other", nil)
+	id := Identity{Cluster: 1 << 63, Member: 300, Incarnation: 7}
+	require.NoError(t, writeIdentity(files, home, id))
+	b := load(t, files, filepath.Join(home, identityFile))
+	want := golden(t, "identity.golden", b)
+	require.Equal(t, want, b)
+	got, known, err := readIdentity(files, home)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, id, got)
+}
+
+// A member list that raft cannot decode makes it panic.
+func TestASnapshotOfUnknownMembersIsDamaged(t *testing.T) {
+	files := withFile(t, filepath.Join(snapshotDir, snapshotID(1, 1)+snapshotSuffix), sealMeta(wire.Text(nil, 3, "members")))
+	_, err := Open(files, home, false)
+	var corrupt *CorruptError
+	require.ErrorAs(t, err, &corrupt)
+}
+
+// sealMeta makes a message one of a snapshot, with its checksum.
+func sealMeta(message []byte) []byte {
+	b := append([]byte(snapshotMagic), make([]byte, 8)...)
+	binary.LittleEndian.PutUint32(b[len(snapshotMagic):], uint32(len(message)))
+	binary.LittleEndian.PutUint32(b[len(snapshotMagic)+4:], crc32.Checksum(message, castagnoli))
+	return append(b, message...)
+}
+
+func FuzzSegment(f *testing.F) {
+	sample := sampleSegment()
+	f.Add(sample, false)
+	f.Add(sample[:len(sample)-3], false)
+	for at := int64(segmentHeader); at < int64(len(sample)); {
+		body, end, _ := place{0x0123456789abcdef, at}.open(sample)
+		f.Add(body, true)
+		at = end
+	}
+	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
+		if sealed { // no fuzzer finds a checksum by itself
+			g := &segment{sequence: 1, salt: 7}
+			one := newBatch()
+			one.b = append(one.b, b...)
+			b = append(g.header(), one.seal(place{g.salt, segmentHeader})...)
+		}
+		_, c, err := openSample(t, b)
+		if err != nil {
+			var corrupt *CorruptError
+			require.ErrorAs(t, err, &corrupt)
+			return
+		}
+		for _, r := range c.refs {
+			require.LessOrEqual(t, r.offset+int64(r.size), int64(len(b)))
+			_, _ = r.read() // what a checksum belies may not decode
+		}
+	})
+}
+
+func FuzzVote(f *testing.F) {
+	record := encodeVote(7, sampleVote)
+	f.Add(record, false)
+	f.Add(append(make([]byte, slotSize), record...), false)
+	f.Add(record[8:], true)
+	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
+		if sealed {
+			b = append(make([]byte, 8), b...)
+			binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
+			binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+		}
+		v, err := openVotes(withFile(t, voteFile, b), home, func(error) {}, nil)
+		if err != nil {
+			var corrupt *CorruptError
+			require.ErrorAs(t, err, &corrupt)
+			return
+		}
+		require.NoError(t, v.SetUint64(keyTerm, v.term+1))
+	})
+}
+
+func FuzzSnapshotMeta(f *testing.F) {
+	b := encodeSnapshotMeta(&raft.SnapshotMeta{Version: 1, Index: 300, Term: 7, Configuration: configuration, ConfigurationIndex: 2})
+	f.Add(b, false)
+	f.Add(b[snapshotHeader:], true)
+	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
+		if sealed {
+			b = sealMeta(b)
+		}
+		_, _ = readSnapshotMeta(bytes.NewReader(b)) // it does not panic
+	})
+}
+
+func FuzzIdentity(f *testing.F) {
+	files := withFile(f, "other", nil)
+	require.NoError(f, writeIdentity(files, home, crashIdentity))
+	b := load(f, files, filepath.Join(home, identityFile))
+	f.Add(b, false)
+	f.Add(b[len(identityMagic)+4:], true)
+	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
+		if sealed {
+			sum := binary.LittleEndian.AppendUint32([]byte(identityMagic), crc32.Checksum(b, castagnoli))
+			b = append(sum, b...)
+		}
+		_, known, err := readIdentity(withFile(t, identityFile, b), home)
+		if !known {
+			var corrupt *CorruptError
+			require.ErrorAs(t, err, &corrupt)
+		}
+	})
+}
