@@ -78,12 +78,15 @@ func (c *contents) last() uint64 {
 
 // truncate forgets the entries at an index and after.
 func (c *contents) truncate(index uint64) {
+	n := len(c.refs)
 	switch {
 	case index <= c.first:
-		c.refs = c.refs[:0]
+		n = 0
 	case index <= c.last():
-		c.refs = c.refs[:index-c.first]
+		n = int(index - c.first)
 	}
+	clear(c.refs[n:]) // a segment is let go when nothing refers to it
+	c.refs = c.refs[:n]
 }
 
 // drop forgets the entries before an index.
@@ -322,6 +325,7 @@ func (s *segments) compact(index uint64) error {
 		if err := s.remove(s.files[0]); err != nil {
 			return err
 		}
+		s.files[0] = nil // else the slice holds it, and with it the room on the disk
 		s.files = s.files[1:]
 	}
 	return nil

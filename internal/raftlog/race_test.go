@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"weak"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// Raft's main loop stores and truncates, its goroutine for snapshots compacts, those for followers
+// read, and the transport waits: all at once, on a file system as it is.
+func TestAllThatRaftDoesGoesTogether(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "if need be")
+	l, err := openWith(vfs.OS{}, dir, false, smallSegment)
+	require.NoError(t, err)
+	require.NoError(t, l.Stable().SetUint64(keyTerm, 1))
+	r := random(t)
+	var last, compacted atomic.Uint64 // of what is never truncated; what may be gone
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	loop := func(fn func()) {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					fn()
+				}
+			}
+		})
+	}
+	loop(func() { // a follower
+		low, high := compacted.Load(), last.Load()
+		for i := low + 1; i <= high; i++ {
+			var got raft.Log
+			if err := l.Logs().GetLog(i, &got); err == nil {
+				if got.Index != i || len(got.Data) == 0 {
+					t.Errorf("entry %d is %d", i, got.Index)
+				}
+			} else if i > compacted.Load() {
+				t.Errorf("entry %d: %v", i, err)
+			}
+		}
+	})
+	loop(func() { // a snapshot
+		at := last.Load()
+		if at < 30 || l.AwaitIndex(t.Context(), at) != nil {
+			return
+		}
+		l.Applied(at)
+		sink, err := l.Snapshots().Create(1, at, 1, configuration, 1, nil)
+		if err == nil {
+			_, err = sink.Write(body(t, "state"))
+		}
+		if err == nil {
+			err = sink.Close()
+		}
+		if err != nil {
+			t.Errorf("snapshot: %v", err)
+		}
+		first, _ := l.Logs().FirstIndex()
+		compacted.Store(max(compacted.Load(), at-10))
+		if err := l.Logs().DeleteRange(first, at-10); err != nil {
+			t.Errorf("compaction: %v", err)
+		}
+	})
+	loop(func() { // the transport
+		if err := l.Await(t.Context(), l.Position()); err != nil {
+			t.Errorf("await: %v", err)
+		}
+		if err := l.AwaitRoom(t.Context()); err != nil {
+			t.Errorf("await: %v", err)
+		}
+		l.Durable()
+		l.Tail(1 << 20)
+		l.Size()
+		l.Condition()
+	})
+	next := uint64(1)
+	for range 1500 {
+		n := 1 + r.Uint64N(4)
+		require.NoError(t, l.Logs().StoreLogs(entries(next, next+n-1, 1)))
+		last.Store(next + n - 1)
+		next += n
+		if r.IntN(10) == 0 { // a tail that is in conflict
+			require.NoError(t, l.Logs().StoreLogs(entries(next, next+5, 2)))
+			require.NoError(t, l.Logs().DeleteRange(next, next+5))
+		}
+		if r.IntN(20) == 0 {
+			require.NoError(t, l.Await(t.Context(), l.Position()))
+		}
+	}
+	close(stop)
+	all.Wait()
+	settle(t, l)
+	finish(t, l)
+	for range 2 {
+		l, err = openWith(vfs.OS{}, dir, false, smallSegment)
+		require.NoError(t, err)
+		first, err := l.Logs().FirstIndex()
+		require.NoError(t, err)
+		require.LessOrEqual(t, first, compacted.Load()+1)
+		require.Equal(t, next-1, l.Durable())
+		for i := first; i < next; i++ {
+			require.Equal(t, entry(i, 1), get(t, l, i))
+		}
+		finish(t, l)
+	}
+	left, err := os.ReadDir(filepath.Join(dir, segmentDir))
+	require.NoError(t, err)
+	t.Logf("%d entries, %d segments are left", next-1, len(left))
+	_, monotonic := l.Logs().(raft.MonotonicLogStore)
+	require.False(t, monotonic, "after a snapshot there may be a hole, which the store closes by itself")
+}
+
+// The room of a file on the disk is free when nobody has it open any more.
+func TestARemovedSegmentIsLetGo(t *testing.T) {
+	l := openSized(t, vfs.NewMemory().Mount(), smallSegment)
+	var segments []weak.Pointer[segment]
+	for i := range uint64(20) {
+		keep(t, l, sized(i+1, smallSegment))
+		segments = append(segments, weak.Make(l.store.disk.files[i]))
+	}
+	snapshot(t, l, 18, 1)
+	require.NoError(t, l.Logs().DeleteRange(1, 15))
+	keep(t, l, entry(21, 1))
+	keep(t, l, entry(22, 1)) // the compaction is over
+	left := 15
+	for try := 0; left > 0 && try < 20; try++ {
+		runtime.GC()
+		left = 0
+		for _, s := range segments[:15] {
+			if s.Value() != nil {
+				left++
+			}
+		}
+	}
+	require.Zero(t, left)
+	require.NotNil(t, segments[15].Value())
+	finish(t, l)
+}
