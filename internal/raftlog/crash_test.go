@@ -465,3 +465,131 @@ func TestADiskThatLiesIsFoundOut(t *testing.T) {
 	t.Logf("%d were found", found)
 	require.Greater(t, found, 30)
 }
+
+// random returns steps that raft may take in any order, of which the last closes the log.
+func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func() error) {
+	last := func() uint64 { return max(x.w.snapshot, span(x.log)[1]) }
+	settled := func() uint64 { return max(x.w.snapshot, x.w.applied) } // what is never truncated
+	for range 10 + r.IntN(20) {
+		n := 1 + r.Uint64N(5)
+		switch r.IntN(8) {
+		case 0:
+			life = append(life, func() error {
+				large := sized(last()+1, r.IntN(2*smallSegment))
+				large.Term = term
+				return x.append(large)
+			})
+		case 1:
+			life = append(life, func() error {
+				if last() <= settled() || len(x.log) == 0 {
+					return nil
+				}
+				low := settled() + 1 + r.Uint64N(last()-settled())
+				return x.truncate(max(low, x.log[0].Index))
+			})
+		case 2:
+			life = append(life, x.settle)
+		case 3:
+			life = append(life, x.settle, func() error {
+				if last() == settled() {
+					return nil
+				}
+				return x.applied(settled() + 1 + r.Uint64N(last()-settled()))
+			})
+		case 4:
+			life = append(life, func() error {
+				if x.w.applied <= x.w.snapshot {
+					return nil
+				}
+				return x.snapshot(t, x.w.applied, x.log[x.w.applied-x.log[0].Index].Term)
+			}, func() error {
+				if len(x.log) == 0 || x.log[0].Index > x.w.snapshot {
+					return nil
+				}
+				return x.compact(x.log[0].Index + r.Uint64N(x.w.snapshot-x.log[0].Index+1))
+			})
+		case 5:
+			if x.w.tried < len(votesCast) && r.IntN(3) == 0 {
+				life = append(life, func() error {
+					if x.w.tried == len(votesCast) {
+						return nil
+					}
+					return x.vote()
+				})
+			}
+		case 6:
+			if r.IntN(4) == 0 { // a snapshot came from the leader
+				life = append(life, func() error { return x.snapshot(t, last()+n, term) }, func() error {
+					x.w.applied = x.w.snapshot
+					x.l.Applied(x.w.snapshot)
+					x.log = nil
+					return x.append(entries(x.w.snapshot+1, x.w.snapshot+n, term)...)
+				})
+			}
+		default:
+			life = append(life, func() error { return x.append(entries(last()+1, last()+n, term)...) })
+		}
+	}
+	return life
+}
+
+func TestACrashOfAnyLifeLosesNothingThatWasPromised(t *testing.T) {
+	r := random(t)
+	for range 300 {
+		a, b := r.Uint64(), r.Uint64()
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(a, b))
+			disk := vfs.NewForgetful()
+			disk.FreezeAfter(10 + r.IntN(150))
+			x := &workload{w: &witness{logs: [][]*raft.Log{nil}}}
+			files := disk.Mount()
+			for life := range uint64(3) {
+				if x.live(t, r, files, life+1) != nil {
+					break
+				}
+			}
+			switch r.IntN(3) {
+			case 0:
+				disk.Kill()
+			case 1:
+				disk.Crash(nil)
+			default:
+				disk.Crash(r)
+			}
+			require.NoError(t, x.w.check(disk.Mount()), "seed %d, %d", a, b)
+		})
+	}
+}
+
+// live opens the log, which has had lives before, lives another, and closes it.
+func (x *workload) live(t *testing.T, r *rand.Rand, files vfs.FS, term uint64) (err error) {
+	if x.l, err = openWith(files, home, false, smallSegment); err != nil {
+		return err
+	}
+	steps := append([]func() error{
+		func() error {
+			got, err := tail(x.l)
+			if err == nil && len(x.w.logs) > 1 {
+				x.log = got // with what was compacted
+				x.changed()
+			}
+			return err
+		},
+		func() error {
+			if x.w.tried > 0 {
+				return nil
+			}
+			return x.vote()
+		},
+	}, x.random(t, r, term)...)
+	for _, step := range steps {
+		if err = step(); err != nil {
+			_ = x.l.Close(context.Background())
+			return err
+		}
+	}
+	if err = x.l.Close(context.Background()); err == nil {
+		x.w.acked = len(x.w.logs) - 1
+	}
+	return err
+}

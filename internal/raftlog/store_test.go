@@ -309,7 +309,9 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 	next := m.last() + 1
 	batch := entries(next, next+uint64(r.IntN(8)), term)
 	if r.IntN(30) == 0 {
-		batch = append(batch, sized(batch[len(batch)-1].Index+1, r.IntN(2*smallSegment)))
+		large := sized(batch[len(batch)-1].Index+1, r.IntN(2*smallSegment))
+		large.Term = term // terms never fall
+		batch = append(batch, large)
 	}
 	require.NoError(t, l.Logs().StoreLogs(batch))
 	m.logs = append(m.logs, batch...)
