@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -58,17 +57,7 @@ func (b *batch) entry(l *raft.Log) ref {
 	var size int
 	b.b = wire.Prefixed(b.b, func(b []byte) []byte {
 		start := len(b)
-		b = wire.Message(b, recordEntry, func(b []byte) []byte {
-			b = wire.Uint(b, 1, l.Index)
-			b = wire.Uint(b, 2, l.Term)
-			b = wire.Uint(b, 3, uint64(l.Type))
-			b = wire.Text(b, 4, l.Data)
-			b = wire.Text(b, 5, l.Extensions)
-			if !l.AppendedAt.IsZero() {
-				b = wire.Int(b, 6, l.AppendedAt.UnixNano())
-			}
-			return b
-		})
+		b = wire.Message(b, recordEntry, func(b []byte) []byte { return AppendEntry(b, l) })
 		size = len(b) - start
 		return b
 	})
@@ -169,37 +158,21 @@ func decodeRecords(body []byte, fn func(r record, message []byte) error) error {
 	return nil
 }
 
-// decodeEntry reads the entry of a record's message, whose memory it shares.
-func decodeEntry(message []byte) (*raft.Log, error) {
+// readEntry reads the entry of a record's message, whose memory it shares.
+func readEntry(message []byte) (*raft.Log, error) {
 	l := &raft.Log{}
-	outer := wire.NewReader(message)
-	for outer.Next() {
-		if outer.Field() != recordEntry {
+	fields := wire.NewReader(message)
+	for fields.Next() {
+		if fields.Field() != recordEntry {
 			continue
 		}
-		r := wire.NewReader(outer.Bytes())
-		for r.Next() {
-			switch r.Field() {
-			case 1:
-				l.Index = r.Uint()
-			case 2:
-				l.Term = r.Uint()
-			case 3:
-				l.Type = raft.LogType(r.Uint())
-			case 4:
-				l.Data = r.Bytes()
-			case 5:
-				l.Extensions = r.Bytes()
-			case 6:
-				l.AppendedAt = time.Unix(0, r.Int())
-			}
-		}
-		if r.Err() != nil {
-			return nil, r.Err()
+		var err error
+		if l, err = DecodeEntry(fields.Bytes()); err != nil {
+			return nil, err
 		}
 	}
-	if outer.Err() == nil && l.Index == 0 {
+	if fields.Err() == nil && l.Index == 0 {
 		return nil, wire.ErrMalformed
 	}
-	return l, outer.Err()
+	return l, fields.Err()
 }

@@ -51,7 +51,7 @@ func (r ref) read() (*raft.Log, error) {
 	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
 		return nil, err
 	}
-	return decodeEntry(b)
+	return readEntry(b)
 }
 
 // segments is the log on the disk. The writer's goroutine has it.

@@ -7,10 +7,10 @@ package raftnet
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -54,19 +54,7 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	b = wire.Uint(b, 7, m.PrevLogTerm)
 	b = wire.Uint(b, 8, m.LeaderCommitIndex)
 	for _, entry := range m.Entries {
-		b = wire.Message(b, 9, func(b []byte) []byte { return encodeEntry(b, entry) })
-	}
-	return b
-}
-
-func encodeEntry(b []byte, m *raft.Log) []byte {
-	b = wire.Uint(b, 1, m.Index)
-	b = wire.Uint(b, 2, m.Term)
-	b = wire.Uint(b, 3, uint64(m.Type))
-	b = wire.Text(b, 4, m.Data)
-	b = wire.Text(b, 5, m.Extensions)
-	if !m.AppendedAt.IsZero() {
-		b = wire.Int(b, 6, m.AppendedAt.UnixNano())
+		b = wire.Message(b, 9, func(b []byte) []byte { return raftlog.AppendEntry(b, entry) })
 	}
 	return b
 }
@@ -113,26 +101,9 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 }
 
 func decodeEntry(b []byte) (*raft.Log, error) {
-	m := &raft.Log{}
-	r := wire.NewReader(b)
-	for r.Next() {
-		switch r.Field() {
-		case 1:
-			m.Index = r.Uint()
-		case 2:
-			m.Term = r.Uint()
-		case 3:
-			m.Type = raft.LogType(min(r.Uint(), 255))
-		case 4:
-			m.Data = r.Bytes()
-		case 5:
-			m.Extensions = r.Bytes()
-		case 6:
-			m.AppendedAt = time.Unix(0, r.Int())
-		}
-	}
-	if r.Err() != nil {
-		return nil, r.Err()
+	m, err := raftlog.DecodeEntry(b)
+	if err != nil {
+		return nil, err
 	}
 	switch m.Type {
 	case raft.LogCommand, raft.LogNoop, raft.LogBarrier:

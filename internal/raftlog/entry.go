@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// AppendEntry appends the encoding of an entry of raft's log to b: that of the disk and of the network.
+func AppendEntry(b []byte, l *raft.Log) []byte {
+	b = wire.Uint(b, 1, l.Index)
+	b = wire.Uint(b, 2, l.Term)
+	b = wire.Uint(b, 3, uint64(l.Type))
+	b = wire.Text(b, 4, l.Data)
+	b = wire.Text(b, 5, l.Extensions)
+	if !l.AppendedAt.IsZero() {
+		b = wire.Int(b, 6, l.AppendedAt.UnixNano())
+	}
+	return b
+}
+
+// DecodeEntry reads an entry, which shares b's memory. It does not look at what the entry says.
+func DecodeEntry(b []byte) (*raft.Log, error) {
+	l := &raft.Log{}
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			l.Index = r.Uint()
+		case 2:
+			l.Term = r.Uint()
+		case 3:
+			l.Type = raft.LogType(min(r.Uint(), 255))
+		case 4:
+			l.Data = r.Bytes()
+		case 5:
+			l.Extensions = r.Bytes()
+		case 6:
+			l.AppendedAt = time.Unix(0, r.Int())
+		}
+	}
+	return l, r.Err()
+}
