@@ -457,7 +457,8 @@ func (n *Node) followLeadership() {
 			// Raft may drop it, as while it hands leadership over. To repeat it does no harm. The
 			// deadlines tell, not the view: another command of the term may have been applied before
 			// this goroutine knew of the term.
-			n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+			// It goes ahead of what has no room: elections leave entries that are never seen applied.
+			n.raft().append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
 		look := n.revive()

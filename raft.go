@@ -287,8 +287,7 @@ func (c *consensus) voter(id raft.ServerID) bool {
 func (c *consensus) knows(id uint64) bool { return c.voter(serverID(MemberID(id))) }
 
 // apply has the leader append an entry. It blocks while there is too much under way, but not for
-// long: then the entry is dropped. Its fate is known when the FSM sees it, or when the term changes
-// without: raft's own future is never asked, for after a shutdown it may not answer.
+// long: then the entry is dropped.
 func (n *Node) apply(entry []byte) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
@@ -298,8 +297,13 @@ func (n *Node) apply(entry []byte) {
 	if _, err := n.await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
 		return
 	}
-	n.raft().raft.Apply(entry, n.cfg.ElectionTimeout)
+	n.raft().append(entry)
 }
+
+// append has the leader append an entry, whatever is under way. Its fate is known when the FSM sees it,
+// or when the term changes without: raft's own future is never asked, for after a shutdown it may not
+// answer.
+func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
 
 // confirm returns an index at or after every write answered so far, once a majority has shown that
 // no later leader had been elected when it was called.

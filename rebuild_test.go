@@ -11,7 +11,11 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // wedge puts raft into the state of hashicorp/raft#696: it leads, and says of everything that a
@@ -57,6 +61,37 @@ func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Each election leaves an entry that the state machine is never told of: however many there are, they
+// do not count as entries that wait to be applied.
+func TestElectionsWithoutACommandHoldUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMemory()
+		open := func() *Node {
+			n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a"})
+			require.NoError(t, err)
+			return n
+		}
+		n := open()
+		_, err := n.Put(t.Context(), "k", "v")
+		require.NoError(t, err)
+		require.NoError(t, n.Close())
+
+		log, err := raftlog.Open(disk.Mount(), "/a", false)
+		require.NoError(t, err)
+		last, err := log.Logs().LastIndex()
+		require.NoError(t, err)
+		for i := range uint64(2 * maxUnapplied) {
+			require.NoError(t, log.Logs().StoreLog(&raft.Log{Index: last + 1 + i, Term: 2, Type: raft.LogNoop}))
+		}
+		require.NoError(t, log.Close(t.Context()))
+
+		n = open()
+		_, err = n.Put(t.Context(), "k", "w")
+		require.NoError(t, err)
+		require.NoError(t, n.Close())
+	})
 }
 
 // To start raft again at any moment is a change of leader and no more.
