@@ -394,7 +394,7 @@ func TestACrashAtEveryStepLosesNothingThatWasPromised(t *testing.T) {
 func TestACrashThatLeavesSomeOfTheRestLosesNothingThatWasPromised(t *testing.T) {
 	r := random(t)
 	steps(t, func(n int) (stopped bool) {
-		for range 3 {
+		for range often(3) {
 			a, b := r.Uint64(), r.Uint64()
 			var err error
 			stopped, err = trial(t, n, false, func(disk *vfs.Memory) { disk.Crash(rand.New(rand.NewPCG(a, b))) })
@@ -535,7 +535,7 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 
 func TestACrashOfAnyLifeLosesNothingThatWasPromised(t *testing.T) {
 	r := random(t)
-	for range 300 {
+	for range often(300) {
 		a, b := r.Uint64(), r.Uint64()
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(a, b))

@@ -34,6 +34,14 @@ func random(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(a, b))
 }
 
+// often returns how often something is tried: less with -short.
+func often(n int) int {
+	if testing.Short() {
+		return (n + 3) / 4
+	}
+	return n
+}
+
 // open opens a log whose segments are as usual, and closes it when the test ends.
 func open(t testing.TB, files vfs.FS) *Log {
 	t.Helper()

@@ -88,7 +88,7 @@ func TestAllThatRaftDoesGoesTogether(t *testing.T) {
 		l.Condition()
 	})
 	next := uint64(1)
-	for range 1500 {
+	for range often(1500) {
 		n := 1 + r.Uint64N(4)
 		require.NoError(t, l.Logs().StoreLogs(entries(next, next+n-1, 1)))
 		last.Store(next + n - 1)

@@ -219,7 +219,7 @@ func TestALogAgreesWithAModel(t *testing.T) {
 	files := disk.Mount()
 	l := openSized(t, files, smallSegment)
 	m := &model{r: r}
-	for step := range 4000 {
+	for step := range often(4000) {
 		m.step(t, l, uint64(step/10+1))
 		switch {
 		case r.IntN(200) == 0:

@@ -228,7 +228,7 @@ func TestALockIsThatOfOneProcess(t *testing.T) {
 		self, err := os.Executable()
 		require.NoError(t, err)
 		cmd := exec.CommandContext(t.Context(), self)
-		cmd.Env = append(os.Environ(), childLock+"="+name)
+		cmd.Env = append(os.Environ(), childLock+"="+name, "GORACE=atexit_sleep_ms=0")
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err)
 		return strings.TrimSpace(string(out))
