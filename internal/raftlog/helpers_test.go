@@ -53,7 +53,13 @@ func openSized(t testing.TB, files vfs.FS, segment int64) *Log {
 	t.Helper()
 	l, err := openWith(files, home, false, segment)
 	require.NoError(t, err)
-	t.Cleanup(func() { l.End() })
+	t.Cleanup(func() { // of a test that failed, so that its bubble can end
+		l.End()
+		l.store.mu.Lock()
+		l.store.closing = true
+		l.store.mu.Unlock()
+		poke(l.store.wake)
+	})
 	if l.votes.term == 0 {
 		require.NoError(t, l.Stable().SetUint64(keyTerm, 1))
 	}
