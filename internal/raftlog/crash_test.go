@@ -40,7 +40,8 @@ var votesCast = []vote{
 
 var errStopped = errors.New("the disk stopped")
 
-// A workload is the life of a node's log, from its first start to its end. It stops at the first error.
+// A workload is the life of a node's log, from its first start to its end. It stops at the first
+// error.
 type workload struct {
 	w   *witness
 	l   *Log

@@ -345,7 +345,8 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 func (l *Log) End() { l.ended.Do(func() { close(l.store.end) }) }
 
 // Close makes durable what waits and closes the stores, also when it returns that it could not.
-// Nothing may use them any more. When ctx ends first, the disk hangs: the directory stays locked until the process ends.
+// Nothing may use them any more. When ctx ends first, the disk hangs: the directory stays locked until
+// the process ends.
 func (l *Log) Close(ctx context.Context) error {
 	l.End()
 	s := l.store
