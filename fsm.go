@@ -20,6 +20,7 @@ type fsm struct {
 	state   *state.State
 	applier applier
 	effects effects
+	fed     uint64                  // what raft gave last: it begins behind what is applied
 	fenced  bool                    // the log cannot be understood: nothing more is applied
 	closing <-chan struct{}         // snapshots in either direction are cut short
 	durable func(index uint64) bool // waits until an entry is on the disk; false if it never will be
@@ -55,6 +56,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		f.fenced = true
 		return results
 	}
+	f.fed = logs[len(logs)-1].Index
 	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]
 	for _, l := range logs {
 		if l.Type != raft.LogCommand {
@@ -83,6 +85,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.fenced {
 		return nil, ErrCorrupt
 	}
+	if f.fed < f.state.View().Index {
+		return nil, raft.ErrNothingNewToSnapshot // raft would take it for a snapshot of what it gave
+	}
 	return &snapshot{f.state.Snapshot(), f.closing}, nil
 }
 
@@ -98,7 +103,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		}
 		return nil
 	}
-	f.state = s
+	f.state, f.fed = s, s.View().Index
 	f.applier.restored(s.View(), s.Result)
 	return nil
 }

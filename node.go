@@ -259,14 +259,14 @@ func (n *Node) shutdown(handOver bool) {
 
 // takeDown closes the network first, then raft, which must not meet a closed store, then the store.
 func (n *Node) takeDown() error {
-	n.restart.Lock()
-	defer n.restart.Unlock()
 	errs := []error{n.raft().net.Close(), n.client.Close()}
 	if n.server != nil {
 		errs = append(errs, n.server.Close())
 	}
 	n.log.End()
-	errs = append(errs, n.raft().stop())
+	n.restart.Lock() // who has it may have waited for that
+	defer n.restart.Unlock()
+	errs = append(errs, n.raft().net.Close(), n.raft().stop())
 	n.work.Wait()
 	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
@@ -341,7 +341,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 	lead := n.leadership()
 	n.leases.applied(lead, v, e.leases)
 	n.publish(v)
-	n.log.Applied(v.Index)
+	n.log.Applied(min(v.Index, n.log.Durable())) // a snapshot may be ahead of its index
 	if lead.Self {
 		n.raft().net.Committed(lead.Term, v.Index)
 	}

@@ -414,7 +414,7 @@ func (p *proposer) refused(b *batch, err error) {
 	if errors.Is(err, ErrNoSpace) {
 		p.mu.Lock()
 		for _, c := range p.calls {
-			if c.batch == b && c.sent == 1 {
+			if c.batch == b && c.sent == 1 && !c.cmd.Register {
 				p.forget(c)
 				c.answer <- callAnswer{err: err}
 				b.open--

@@ -29,8 +29,8 @@ type consensus struct {
 	members      map[raft.ServerID]string // with their addresses, as the log has them; all are voters
 	timeout      time.Duration            // of an election
 	observations chan raft.Observation
-	handedOver   atomic.Bool // a hand-over was begun, and raft has not been seen to be well since
-	wedgedSince  time.Time   // of revive
+	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
+	wedgedSince  time.Time                 // of revive
 }
 
 // termKey is raft's name for the term in its stable store.
@@ -182,7 +182,7 @@ func (n *Node) startRaft() error {
 func (n *Node) revive() <-chan time.Time {
 	c := n.raft()
 	switch {
-	case !c.handedOver.Load():
+	case c.doubted.Load() == nil:
 		return nil
 	case !c.wedged():
 		c.wedgedSince = time.Time{}
@@ -204,6 +204,10 @@ func (n *Node) rebuild() {
 	}
 	n.cfg.Logger.Warn("raft is stuck, and started again")
 	old := n.raft()
+	// At once, for the end of the old one may have to wait for the disk.
+	n.lead.Store(&Leadership{Term: n.leadership().Term})
+	n.leases.demote()
+	n.leaders.Broadcast()
 	if err := errors.Join(old.net.Close(), old.stop(), n.startRaft()); err != nil {
 		n.stop(err, false)
 	}
@@ -218,11 +222,16 @@ func (c *consensus) wedged() bool {
 		return false
 	}
 	err := c.raft.AddVoter(c.self, "", math.MaxUint64, c.timeout).Error()
-	if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
-		c.handedOver.Store(false)
-		return false
+	switch {
+	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return true
+	case errors.Is(err, raft.ErrEnqueueTimeout): // it does not answer such questions yet
+	default:
+		if at := c.doubted.Load(); time.Since(*at) > c.timeout { // by then the hand-over was begun
+			c.doubted.CompareAndSwap(at, nil)
+		}
 	}
-	return true
+	return false
 }
 
 // found writes the first entry of the log, the founders, if that was not done before. Unlike raft's
@@ -368,7 +377,8 @@ func (c *consensus) stepDown() {
 
 // doubt has revive look whether raft is well.
 func (c *consensus) doubt() {
-	c.handedOver.Store(true)
+	now := time.Now()
+	c.doubted.Store(&now)
 	c.observe()
 }
 

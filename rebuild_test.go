@@ -3,6 +3,7 @@
 package coterie
 
 import (
+	"context"
 	"fmt"
 	"reflect"
 	"sync/atomic"
@@ -14,7 +15,9 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/memnet"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -59,6 +62,160 @@ func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
 					require.NoError(t, n.Check(t.Context()))
 				}
 			})
+		})
+	}
+}
+
+// onDisks opens three nodes on disks and a network that can be made to fail, and returns when one leads.
+func onDisks(t *testing.T) (nodes []*Node, disks []*vfs.Memory, network *memnet.Network) {
+	network = memnet.New()
+	var peers []Peer
+	for i := range 3 {
+		peers = append(peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+	}
+	for _, p := range peers {
+		disk := vfs.NewForgetful()
+		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{
+			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: peers, Network: network.Host(p.Name),
+		})
+		require.NoError(t, err)
+		nodes, disks = append(nodes, n), append(disks, disk)
+	}
+	require.NoError(t, nodes[leading(nodes)].Ready(t.Context()))
+	return nodes, disks, network
+}
+
+func leading(nodes []*Node) int {
+	for {
+		for i, n := range nodes {
+			if n.raft().raft.State() == raft.Leader {
+				return i
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func closeAll(t *testing.T, nodes []*Node) {
+	for _, n := range nodes {
+		n.stop(nil, false)
+	}
+	for _, n := range nodes {
+		require.NoError(t, n.Close())
+	}
+}
+
+// A leader that is elected again, wedged, answers nothing before the disks of its followers have its
+// first entry: that is no sign of health.
+func TestAWedgeIsNotMissedWhileDisksStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, disks, network := onDisks(t)
+		defer closeAll(t, nodes)
+		for i := range 3 {
+			for j := range 3 {
+				network.Delay(fmt.Sprint("n", i), fmt.Sprint("n", j), 20*time.Millisecond)
+			}
+		}
+		old := leading(nodes)
+		nodes[old].raft().raft.LeadershipTransfer()
+		now := old
+		for now == old {
+			time.Sleep(time.Millisecond)
+			now = leading(nodes)
+		}
+		for i, disk := range disks {
+			disk.Stall(i != now)
+		}
+		before := nodes[now].raft()
+		wedge(before)
+		time.Sleep(3 * time.Second)
+		for _, disk := range disks {
+			disk.Stall(false)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := nodes[now].Put(ctx, "k", "v")
+		require.NoError(t, err)
+		require.NotSame(t, before, nodes[now].raft())
+	})
+}
+
+func TestANodeThatIsStartedAgainOnAStalledDiskDoesNotSayThatItLeads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, disks, _ := onDisks(t)
+		defer closeAll(t, nodes)
+		old := leading(nodes)
+		disks[old].Stall(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		go nodes[old].Put(ctx, "k", "v")
+		time.Sleep(10 * time.Millisecond)
+		wedge(nodes[old].raft())
+		time.Sleep(time.Minute)
+		require.False(t, nodes[old].leadership().Self)
+		disks[old].Stall(false)
+		_, err := nodes[old].Put(t.Context(), "k", "w")
+		require.NoError(t, err)
+	})
+}
+
+// Starting again may wait for a log that cannot be read: it ends with the node.
+func TestADiskThatFailsWhileRaftIsStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMemory()
+		open := func() *Node {
+			n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a"})
+			require.NoError(t, err)
+			require.NoError(t, n.Ready(t.Context()))
+			return n
+		}
+		n := open()
+		for range 100 {
+			_, err := n.Put(t.Context(), "k", "v")
+			require.NoError(t, err)
+		}
+		require.NoError(t, n.Close())
+		n = open()
+		for at := int64(1000); at < 5000; at++ {
+			disk.Damage("/a/log/0000000000000001.log", at)
+		}
+		wedge(n.raft())
+		<-n.Done()
+		require.ErrorContains(t, n.Err(), "disk")
+		require.NoError(t, n.Close())
+	})
+}
+
+// While raft gives again what was applied before, a snapshot would have a state that is ahead of its
+// index.
+func TestNoSnapshotIsTakenBeforeRaftHasCaughtUp(t *testing.T) {
+	for range 5 {
+		synctest.Test(t, func(t *testing.T) {
+			disk := vfs.NewMemory()
+			open := func(entries uint64) *Node {
+				n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a", SnapshotEntries: entries})
+				require.NoError(t, err)
+				return n
+			}
+			n := open(100_000)
+			for range 1000 {
+				_, err := n.Put(t.Context(), "k", "v")
+				require.NoError(t, err)
+			}
+			require.NoError(t, n.Close())
+			n = open(500)
+			_, err := n.Put(t.Context(), "k", "v")
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+			snapshots, err := n.log.Snapshots().List()
+			require.NoError(t, err)
+			require.NotEmpty(t, snapshots)
+			_, r, err := n.log.Snapshots().Open(snapshots[0].ID)
+			require.NoError(t, err)
+			s, err := state.Read(r)
+			require.NoError(t, err)
+			require.LessOrEqual(t, s.View().Index, snapshots[0].Index)
+			require.NoError(t, n.Close())
 		})
 	}
 }

@@ -72,7 +72,7 @@ func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 func (n *Node) serve(l net.Listener) {
 	n.server = rpc.Serve(l, rpc.ServerConfig{
 		Identity: rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)},
-		Known:    n.raft().knows,
+		Known:    func(member uint64) bool { return n.raft().knows(member) },
 		Raft:     func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
 		Call:     n.answerCall,
 		Refused:  n.refusedHere(&refusals{}),
