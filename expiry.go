@@ -10,6 +10,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -44,7 +45,7 @@ func (e *expirer) applied(lead Leadership, v *state.View, changes []leaseChange)
 	if e.term != lead.Term {
 		e.term = lead.Term
 		e.deadlines.Reset(v.Leases.All(), now)
-		poke(e.wake)
+		signal.Poke(e.wake)
 		return
 	}
 	for _, c := range changes {
@@ -55,7 +56,7 @@ func (e *expirer) applied(lead Leadership, v *state.View, changes []leaseChange)
 		}
 	}
 	if len(changes) > 0 {
-		poke(e.wake)
+		signal.Poke(e.wake)
 	}
 }
 

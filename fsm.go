@@ -85,10 +85,11 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.fenced {
 		return nil, ErrCorrupt
 	}
-	if f.fed < f.state.View().Index {
+	s := f.state.Snapshot()
+	if f.fed < s.Index() {
 		return nil, raft.ErrNothingNewToSnapshot // raft would take it for a snapshot of what it gave
 	}
-	return &snapshot{f.state.Snapshot(), f.closing}, nil
+	return &snapshot{s, f.closing}, nil
 }
 
 // Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and
@@ -103,8 +104,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		}
 		return nil
 	}
-	f.state, f.fed = s, s.View().Index
-	f.applier.restored(s.View(), s.Result)
+	v := s.View()
+	f.state, f.fed = s, v.Index
+	f.applier.restored(v, s.Result)
 	return nil
 }
 

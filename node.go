@@ -351,7 +351,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 		n.history.applied(v)
 	}
 	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
-		poke(n.snapshot)
+		signal.Poke(n.snapshot)
 	}
 }
 
@@ -541,12 +541,5 @@ func (n *Node) takeSnapshots() {
 		if err := n.raft().takeSnapshot(n.cfg.SnapshotEntries); err != nil {
 			n.cfg.Logger.Warn("snapshot failed", "err", err)
 		}
-	}
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }

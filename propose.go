@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/signal"
 )
 
 const (
@@ -198,12 +199,7 @@ func (p *proposer) drop(b *batch) {
 	p.poke()
 }
 
-func (p *proposer) poke() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *proposer) poke() { signal.Poke(p.wake) }
 
 // An answer is the result of this node's own proposal.
 type answer struct {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -39,7 +40,7 @@ func newRetention(n *Node) *retention {
 func (r *retention) applied(v *state.View) {
 	bound := &r.n.cfg.Retention
 	if v.KV.CompactTarget(bound.Revisions, bound.Bytes) > 0 {
-		poke(r.wake)
+		signal.Poke(r.wake)
 	}
 }
 

@@ -282,7 +282,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {
 	var events []Event
 	for _, kv := range changes {
-		if !inRange(kv.Key, w.key, w.end) || kv.Deleted() && w.noDelete || !kv.Deleted() && w.noPut {
+		if !mvcc.Contains(w.key, w.end, kv.Key) || kv.Deleted() && w.noDelete || !kv.Deleted() && w.noPut {
 			continue
 		}
 		e := Event{KV: keyValue(kv)}
@@ -298,14 +298,4 @@ func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {
 		events = append(events, e)
 	}
 	return events
-}
-
-func inRange(k, key, end string) bool {
-	switch end {
-	case "":
-		return k == key
-	case allKeys:
-		return k >= key
-	}
-	return k >= key && k < end
 }

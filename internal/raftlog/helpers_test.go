@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -58,7 +59,7 @@ func openSized(t testing.TB, files vfs.FS, segment int64) *Log {
 		l.store.mu.Lock()
 		l.store.closing = true
 		l.store.mu.Unlock()
-		poke(l.store.wake)
+		signal.Poke(l.store.wake)
 	})
 	if l.votes.term == 0 {
 		require.NoError(t, l.Stable().SetUint64(keyTerm, 1))

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -270,7 +271,7 @@ func (l *Log) Applied(index uint64) {
 	s.applied = max(s.applied, index)
 	s.mu.Unlock()
 	if !lagged {
-		poke(s.wake)
+		signal.Poke(s.wake)
 	}
 }
 
@@ -353,7 +354,7 @@ func (l *Log) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
-	poke(s.wake)
+	signal.Poke(s.wake)
 	select {
 	case <-s.stopped:
 	case <-ctx.Done():
@@ -384,10 +385,3 @@ func (l *Log) release() error {
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}

@@ -197,7 +197,7 @@ func (s *store) enqueue(c change) uint64 {
 	s.position++
 	c.position = s.position
 	s.queue = append(s.queue, c)
-	poke(s.wake)
+	signal.Poke(s.wake)
 	return c.position
 }
 
@@ -322,7 +322,7 @@ func (s *store) fail(err error) {
 		s.err = err
 	}
 	s.mu.Unlock()
-	poke(s.trouble)
+	signal.Poke(s.trouble)
 	s.changed.Broadcast()
 }
 

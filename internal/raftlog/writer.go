@@ -6,6 +6,8 @@ import (
 	"errors"
 	"syscall"
 	"time"
+
+	"github.com/coterie-kv/coterie/internal/signal"
 )
 
 const (
@@ -160,7 +162,7 @@ func (s *store) waitForRoom() bool {
 		s.full = time.Now()
 	}
 	s.mu.Unlock()
-	poke(s.trouble)
+	signal.Poke(s.trouble)
 	timer := time.NewTimer(retryFull)
 	defer timer.Stop()
 	for {

@@ -31,3 +31,11 @@ func (s *Signal) Broadcast() {
 		s.ch = nil
 	}
 }
+
+// Poke sees to it that a channel with room for one has a value. It does not block.
+func Poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
