@@ -30,9 +30,9 @@ type Config struct {
 	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
 	// not cost durability.
 	Dir string
-	// InMemory keeps everything in memory: nothing survives the node. One of several founders that
-	// comes back so has forgotten what it promised, as in whose favour it voted: where a node may be
-	// started again while others go on, give it a directory.
+	// InMemory keeps everything in memory: nothing survives the node. One that comes back has forgotten
+	// what it promised, and counts again when a majority without it has taken it back, which takes
+	// about an election timeout. Where a majority may be started again at once, give nodes directories.
 	InMemory bool
 	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
 	// network.
@@ -49,9 +49,17 @@ type Config struct {
 	// is copied, never changed. nil: connections are plain, and whoever reaches the port can pose as a
 	// member.
 	TLS *tls.Config
-	// Peers are the founding nodes of the cluster, this one among them: the same list on each. It
-	// is used on the first start. Empty: this node alone.
+	// Peers are the founding nodes of the cluster, this one among them: the same list on each. On the
+	// first start it says who founds the cluster; on later ones, where the others are now. Empty,
+	// without Join: this node alone.
 	Peers []Peer
+	// Join are addresses of members of a running cluster, for a node that is no founder. On its first
+	// start it asks them to be let in, until it is, and is given a vote when it has caught up; on
+	// later ones they are where it looks for the others. It excludes Peers.
+	Join []string
+	// NonVoter is for a node that joins and shall never have a vote: it serves everything, and costs
+	// no majority.
+	NonVoter bool
 	// Logger receives what an operator should know. Defaults to silence.
 	Logger *slog.Logger
 	// ElectionTimeout is how long a follower waits for its leader before it asks for an election; a
@@ -138,7 +146,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Addr == "" {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")
 	}
-	c.Peers = slices.Clone(c.Peers)
+	c.Peers, c.Join = slices.Clone(c.Peers), slices.Clone(c.Join)
 	if err := c.validate(); err != nil {
 		return c, err
 	}
@@ -171,6 +179,20 @@ func (c *Config) validate() error {
 	}
 	if len(c.Peers) > 1 && c.Addr == "" {
 		bad("Addr is empty, but Peers names other nodes")
+	}
+	if len(c.Join) > 0 && len(c.Peers) > 0 {
+		bad("Join and Peers exclude each other: a node joins a cluster, or founds one")
+	}
+	if len(c.Join) > 0 && c.Addr == "" {
+		bad("Addr is empty, but Join names other nodes")
+	}
+	if c.NonVoter && len(c.Join) == 0 {
+		bad("NonVoter is for a node that joins: Join is empty")
+	}
+	for _, addr := range c.Join {
+		if err := checkDialable(addr); err != nil {
+			bad("Join: %v", err)
+		}
 	}
 	names, addrs := map[string]bool{}, map[string]bool{}
 	for _, p := range c.Peers {
@@ -215,6 +237,9 @@ func (c *Config) resolve(l net.Listener) error {
 		}
 	}
 	c.Name = cmp.Or(c.Name, c.Advertise)
+	if len(c.Join) > 0 {
+		return nil
+	}
 	if len(c.Peers) == 0 {
 		c.Peers = []Peer{{Name: c.Name, Addr: c.Advertise}}
 	}
@@ -248,7 +273,7 @@ func checkDialable(addr string) error {
 	return nil
 }
 
-// memberID is the identity of a founder: the same on every start and every node.
+// memberID is the identity of the node with a name: the same on every start and every node.
 func (c *Config) memberID(name string) MemberID {
 	return MemberID(identity("member", c.Cluster, name))
 }

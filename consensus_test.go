@@ -222,8 +222,7 @@ func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
 func (d *displacement) displace() {
 	d.t.Helper()
 	before := d.leader.Status()
-	caller := rpc.Identity{Cluster: before.ClusterID, Member: uint64(d.third.ID())}
-	client := rpc.NewClient(d.network.Host(d.third.Status().Name), caller)
+	client := rpc.NewClient(d.network.Host(d.third.Status().Name), posing(d.third.ID(), d.leader))
 	defer client.Close()
 	registrations := command.NewEntry()
 	for i := range uint64(state.MaxProposers) {

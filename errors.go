@@ -65,6 +65,18 @@ var (
 	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
 	// than the one meant. Check Config.Cluster, Config.Peers and the addresses.
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
+	// ErrDataLost: the cluster knows a member of this name by other data. Either its directory was
+	// lost: then remove the member ([Node.RemoveMember]), and the node joins anew by itself. Or two
+	// nodes have one name.
+	ErrDataLost = errors.New("coterie: data lost")
+	// ErrMemberNotFound: there is no such member. As the reason why a node has stopped, or does not get
+	// in: it was removed, and its directory is of no more use.
+	ErrMemberNotFound = errors.New("coterie: member not found")
+	// ErrMemberExists: a member of that name exists.
+	ErrMemberExists = errors.New("coterie: member exists")
+	// ErrUnhealthy: the change would leave the cluster without a majority that can be reached. Bring
+	// members back first, or remove others.
+	ErrUnhealthy = errors.New("coterie: too few members can be reached")
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
 	ErrDirInUse = errors.New("coterie: data directory in use")
 	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore the

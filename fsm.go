@@ -59,7 +59,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	f.fed = logs[len(logs)-1].Index
 	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]
 	for _, l := range logs {
-		if l.Type != raft.LogCommand {
+		switch l.Type {
+		case raft.LogCommand:
+		case raft.LogConfiguration:
+			f.state.Configure(l.Index, servers(raft.DecodeConfiguration(l.Data)))
+			continue
+		default:
 			f.state.Advance(l.Index)
 			continue
 		}
@@ -76,9 +81,18 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 // Apply is raft.FSM; raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
-// StoreConfiguration is raft.ConfigurationStore: with it, entries that change the membership come
-// here too, and the applied index does not stop at them.
-func (f *fsm) StoreConfiguration(index uint64, _ raft.Configuration) { f.state.Advance(index) }
+// StoreConfiguration is raft.ConfigurationStore: with it, entries that change the members come to
+// ApplyBatch too. Raft does not call it.
+func (f *fsm) StoreConfiguration(uint64, raft.Configuration) {}
+
+// servers are the members of a configuration.
+func servers(c raft.Configuration) []state.Server {
+	var out []state.Server
+	for _, s := range c.Servers {
+		out = append(out, state.Server{ID: uint64(memberOf(s.ID)), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
+	}
+	return out
+}
 
 // Snapshot is raft.FSM. It costs the same whatever the store holds.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {

@@ -78,7 +78,7 @@ func (c recordedConn) Write(b []byte) (int, error) {
 func handshake(t *testing.T, from, to *coterie.Node, lane byte) []byte {
 	t.Helper()
 	network := &recorded{}
-	client := rpc.NewClient(network, rpc.Identity{Cluster: to.Status().ClusterID, Member: uint64(from.ID())})
+	client := rpc.NewClient(network, posing(from.ID(), to))
 	defer client.Close()
 	conn, err := client.Open(t.Context(), rpc.Peer{ID: uint64(to.ID()), Addr: to.Status().Addr}, lane)
 	require.NoError(t, err)

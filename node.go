@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,9 +25,11 @@ import (
 // A Node is one replica of the store, inside this process. Its methods may be called concurrently,
 // from Open until after Close; they return when their context ends.
 type Node struct {
-	cfg     Config
-	id      MemberID
-	cluster uint64
+	cfg       Config
+	id        MemberID
+	identity  atomic.Pointer[raftlog.Identity] // what the directory says
+	confirmed signal.Signal                    // of identity: the cluster has this node on record
+	forgotten atomic.Bool                      // the cluster has other data on record
 
 	log    *raftlog.Log
 	client *rpc.Client
@@ -56,6 +60,9 @@ type Node struct {
 	vacant  atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
 	started time.Time
 	refusal atomic.Pointer[error] // the last handshake that failed for another reason than the network
+
+	addresses addresses
+	roster    *roster
 
 	proposer *proposer
 	reads    *sharedReads
@@ -131,17 +138,23 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
 	identity, _ := n.log.Identity()
-	n.cluster = identity.Cluster
+	n.identity.Store(&identity)
 
 	n.current.Store(state.New().View())
 	n.lead.Store(&Leadership{})
 	n.vacant.Store(1)
 	n.proposer, n.reads = newProposer(n), &sharedReads{n: n}
-	n.leases, n.history = newExpirer(n), newRetention(n)
+	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
 
 	n.connect()
 	undo = append(undo, n.client.Close)
 	n.fsm = newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
+	for _, p := range cfg.Peers {
+		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
+	}
+	if err = found(n.log, &n.cfg); err != nil {
+		return err
+	}
 	if err = load(n.log, n.fsm); err != nil {
 		return err
 	}
@@ -161,6 +174,9 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.history.run)
 	n.start(n.takeSnapshots)
 	n.start(n.electFirst)
+	n.start(n.enroll)
+	n.start(n.roster.run)
+	n.membersChanged(n.view())
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
 	return nil
 }
@@ -238,7 +254,7 @@ func (n *Node) stop(fault error, handOver bool) {
 // shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
 	defer close(n.done)
-	if handOver && n.leadership().Self && len(n.raft().members) > 1 {
+	if handOver && n.leadership().Self && n.raft().voters() > 1 {
 		n.handOver()
 	}
 	n.cancel()
@@ -331,7 +347,7 @@ func (n *Node) contextError(ctx context.Context) error {
 }
 
 func (n *Node) header(rev int64) Header {
-	return Header{ClusterID: n.cluster, MemberID: n.id, Revision: rev, Term: n.leadership().Term}
+	return Header{ClusterID: n.identity.Load().Cluster, MemberID: n.id, Revision: rev, Term: n.leadership().Term}
 }
 
 // applied is the applier: it publishes what a batch of the log did, and only then tells those who
@@ -344,6 +360,9 @@ func (n *Node) applied(v *state.View, e *effects) {
 	n.log.Applied(min(v.Index, n.log.Durable())) // a snapshot may be ahead of its index
 	if lead.Self {
 		n.raft().net.Committed(lead.Term, v.Index)
+	}
+	if !slices.Equal(v.Members, old.Members) {
+		n.membersChanged(v)
 	}
 	n.proposer.answered(e.answers)
 	n.tell(v, old.KV.Revision())
@@ -378,6 +397,7 @@ func (n *Node) tell(v *state.View, after int64) {
 // restored is the applier: a snapshot has taken the place of the state.
 func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
 	n.publish(v)
+	n.membersChanged(v)
 	n.proposer.restored(result)
 	n.hub.NotifyAll(v.KV.Revision())
 	n.told.Store(v.KV.Revision())
@@ -458,7 +478,9 @@ func (n *Node) followLeadership() {
 			// deadlines tell, not the view: another command of the term may have been applied before
 			// this goroutine knew of the term.
 			// It goes ahead of what has no room: elections leave entries that are never seen applied.
-			n.raft().append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+			n.raft().append(command.Single(&command.Proposal{
+				Command: command.Command{Term: true, Epoch: max(rand.Uint64(), 1)},
+			}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
 		look := n.revive()
@@ -483,10 +505,10 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 }
 
 // electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
-// founder with the least ID asks for an election once a majority answers.
+// founder with the least ID asks for an election once a majority answers that founds it, too.
 func (n *Node) electFirst() {
-	voters := len(n.raft().members)
-	if voters > 1 && (n.view().Index > 0 || n.raft().raft.LastIndex() > 1 || n.id != n.firstFounder()) {
+	voters := n.raft().voters()
+	if voters > 1 && (!n.raft().founding() || n.id != n.firstFounder()) || !n.raft().voter(serverID(n.id)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
@@ -517,7 +539,7 @@ func (n *Node) followDisk() {
 			n.stop(fmt.Errorf("coterie: the disk has failed: %w", disk.Err), true)
 			return
 		}
-		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().members) > 1 {
+		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && n.raft().voters() > 1 {
 			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "full", disk.Full, "stalled", disk.Stalled)
 			n.raft().stepDown()
 		}

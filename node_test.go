@@ -20,6 +20,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 func TestConfigReportsAllThatIsWrong(t *testing.T) {
@@ -298,14 +299,17 @@ func (c *endsAfter) Err() error {
 }
 
 func TestOpenEndsWithItsContext(t *testing.T) {
-	dir := t.TempDir()
-	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
-	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	_, err = coterie.Open(ctx, coterie.Config{Dir: dir}) // waits for the lock
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NoError(t, n.Close())
+	synctest.Test(t, func(t *testing.T) {
+		ctx := vfs.With(t.Context(), vfs.NewMemory().Mount())
+		n, err := coterie.Open(ctx, coterie.Config{Dir: "d"})
+		require.NoError(t, err)
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		_, err = coterie.Open(short, coterie.Config{Dir: "d"}) // waits for the lock
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(time.Second) // it has given up
+		require.NoError(t, n.Close())
+	})
 }
 
 func TestMisuseDoesNotPanic(t *testing.T) {

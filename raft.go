@@ -3,17 +3,20 @@
 package coterie
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -26,8 +29,7 @@ type consensus struct {
 	log          *raftlog.Log
 	net          *raftnet.Transport
 	self         raft.ServerID
-	members      map[raft.ServerID]string // with their addresses, as the log has them; all are voters
-	timeout      time.Duration            // of an election
+	timeout      time.Duration // of an election
 	observations chan raft.Observation
 	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
 	wedgedSince  time.Time                 // of revive
@@ -79,7 +81,11 @@ func identify(log *raftlog.Log, cfg *Config) error {
 	member := uint64(cfg.memberID(cfg.Name))
 	kept, known := log.Identity()
 	if !known {
-		return logError(log.Identify(raftlog.Identity{Cluster: cfg.clusterID(), Member: member, Incarnation: rand.Uint64()}))
+		id := raftlog.Identity{Member: member, Incarnation: max(rand.Uint64(), 1)}
+		if len(cfg.Join) == 0 {
+			id.Cluster = cfg.clusterID()
+		}
+		return logError(log.Identify(id))
 	}
 	if kept.Member != member {
 		return fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
@@ -89,7 +95,8 @@ func identify(log *raftlog.Log, cfg *Config) error {
 }
 
 // load brings the state machine to what it had applied when the node last ran, as far as the log
-// knows: from the newest snapshot and the entries after it. Raft starts behind that.
+// knows: from the newest snapshot and the entries after it. Raft starts behind that. The founding
+// entries need no majority: every founder has them.
 func load(log *raftlog.Log, f *fsm) error {
 	snapshots, err := log.Snapshots().List()
 	if err != nil {
@@ -106,7 +113,11 @@ func load(log *raftlog.Log, f *fsm) error {
 		}
 		next = snapshots[0].Index + 1
 	}
-	for last := log.Recorded(); next <= last; {
+	last := log.Recorded()
+	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
+		last = max(last, min(end, foundingIndex))
+	}
+	for next <= last {
 		batch := make([]*raft.Log, min(last-next+1, loadBatch))
 		for i := range batch {
 			if batch[i], err = log.Entry(next); err != nil {
@@ -130,16 +141,8 @@ func (n *Node) startRaft() error {
 	cfg := &n.cfg
 	c := &consensus{
 		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
-		members: map[raft.ServerID]string{},
 	}
 	c.net = n.newTransport(func() uint64 { return c.raft.CurrentTerm() })
-	var servers []raft.Server
-	for _, p := range cfg.Peers {
-		servers = append(servers, raft.Server{ID: serverID(cfg.memberID(p.Name)), Address: raft.ServerAddress(p.Addr)})
-	}
-	if err := found(n.log, servers); err != nil {
-		return err
-	}
 	conf := raft.DefaultConfig()
 	conf.LocalID = c.self
 	conf.HeartbeatTimeout = cfg.ElectionTimeout
@@ -157,14 +160,6 @@ func (n *Node) startRaft() error {
 	var err error
 	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
 		return fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
-	}
-	// The members are those of the log, whatever Peers says now.
-	members := c.raft.GetConfiguration()
-	if err := members.Error(); err != nil {
-		return errors.Join(fmt.Errorf("coterie: reading the members: %w", err), c.stop())
-	}
-	for _, server := range members.Configuration().Servers {
-		c.members[server.ID] = string(server.Address)
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
@@ -234,30 +229,50 @@ func (c *consensus) wedged() bool {
 	return false
 }
 
-// found writes the first entry of the log, the founders, if that was not done before. Unlike raft's
-// BootstrapCluster it finishes what a crash left half done: the term is written first, and alone says
-// nothing.
-func found(log *raftlog.Log, servers []raft.Server) error {
+// The founding entries: who the founders are, and their names.
+const (
+	foundingTerm  = 1
+	foundingIndex = 2
+)
+
+// found writes the founding entries to an empty log, if that was not done before, and the node is a
+// founder. Every founder writes the same. Unlike raft's BootstrapCluster it finishes what a crash left
+// half done: the term is written first, and alone says nothing.
+func found(log *raftlog.Log, cfg *Config) error {
 	last, err := log.Logs().LastIndex()
 	if err != nil {
 		return fmt.Errorf("coterie: reading the log: %w", err)
 	}
-	if last > 0 || log.Durable() > 0 {
+	if last > 0 || log.Durable() > 0 || len(cfg.Join) > 0 {
 		return nil
 	}
 	term, err := log.Stable().GetUint64(termKey)
 	if err == nil && term == 0 {
-		err = log.Stable().SetUint64(termKey, 1)
+		err = log.Stable().SetUint64(termKey, foundingTerm)
 	}
 	if err == nil {
-		err = log.Logs().StoreLog(&raft.Log{
-			Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers}),
-		})
+		err = log.Logs().StoreLogs(foundingEntries(cfg))
 	}
 	if err != nil {
 		return fmt.Errorf("coterie: founding: %w", err)
 	}
 	return nil
+}
+
+func foundingEntries(cfg *Config) []*raft.Log {
+	var servers []raft.Server
+	names := command.NewEntry()
+	for _, p := range slices.SortedFunc(slices.Values(cfg.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) }) {
+		id := cfg.memberID(p.Name)
+		servers = append(servers, raft.Server{ID: serverID(id), Address: raft.ServerAddress(p.Addr)})
+		names.Add(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
+			ID: uint64(id), Name: p.Name, Addr: p.Addr, Voter: true, Term: foundingTerm,
+		}}})
+	}
+	return []*raft.Log{
+		{Index: 1, Term: foundingTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers})},
+		{Index: foundingIndex, Term: foundingTerm, Type: raft.LogCommand, Data: names.Bytes()},
+	}
 }
 
 func serverID(id MemberID) raft.ServerID { return raft.ServerID(id.String()) }
@@ -286,14 +301,75 @@ func (c *consensus) leadership() Leadership {
 	}
 }
 
-// voter reports whether a server has a vote.
+// voter reports whether a server has a vote, in the newest configuration of the log: that is the one
+// that counts, whether or not it is committed.
 func (c *consensus) voter(id raft.ServerID) bool {
-	_, ok := c.members[id]
-	return ok
+	return slices.ContainsFunc(c.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
+		return s.ID == id && s.Suffrage == raft.Voter
+	})
 }
 
-// knows reports whether a member of the cluster has an ID.
-func (c *consensus) knows(id uint64) bool { return c.voter(serverID(MemberID(id))) }
+// voters returns how many servers have a vote.
+func (c *consensus) voters() (n int) {
+	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// founding reports whether this node has taken part in no election and followed no leader.
+func (c *consensus) founding() bool { return c.raft.CurrentTerm() <= foundingTerm }
+
+// has reports whether the log has an entry with that index, or a later one.
+func (c *consensus) has(index uint64) bool { return c.raft.LastIndex() >= index }
+
+// The ways to change the members. Each returns a question to raft, which it answers when a majority has
+// agreed, or has not: see settle.
+
+func (c *consensus) addNonvoter(id MemberID, addr string) func() error {
+	return func() error {
+		return changeError(c.raft.AddNonvoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout).Error())
+	}
+}
+
+func (c *consensus) addVoter(id MemberID, addr string) func() error {
+	return func() error {
+		return changeError(c.raft.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout).Error())
+	}
+}
+
+func (c *consensus) remove(id MemberID) func() error {
+	return func() error { return changeError(c.raft.RemoveServer(serverID(id), 0, c.timeout).Error()) }
+}
+
+func (c *consensus) transfer(to MemberID, addr string) func() error {
+	return func() error {
+		defer c.doubt()
+		return changeError(c.raft.LeadershipTransferToServer(serverID(to), raft.ServerAddress(addr)).Error())
+	}
+}
+
+// changeError makes one error of all those after which another leader is to be asked, or this one again.
+func changeError(err error) error {
+	for _, again := range []error{
+		raft.ErrNotLeader, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress, raft.ErrEnqueueTimeout, raft.ErrRaftShutdown,
+	} {
+		if errors.Is(err, again) {
+			return errNotLeader
+		}
+	}
+	return err
+}
+
+// retain has the transport forget who is no member any more.
+func (c *consensus) retain(members state.Members) {
+	c.net.Retain(func(id raft.ServerID) bool {
+		_, ok := members.Get(uint64(memberOf(id)))
+		return ok || c.voter(id)
+	})
+}
 
 // apply has the leader append an entry. It blocks while there is too much under way, but not for
 // long: then the entry is dropped.
@@ -319,13 +395,12 @@ func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
 func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	index := c.raft.CommitIndex()
 	mark := c.net.Mark()
-	others := len(c.members) / 2 // that make a majority with this node
 	for asked := false; ; {
 		confirmed := c.net.Watch()
 		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
 			return 0, errNotLeader
 		}
-		if c.net.Confirmed(term, mark, c.voter) >= others {
+		if c.net.Confirmed(term, mark, c.voter) >= c.voters()/2 { // a majority, with this node
 			return index, nil
 		}
 		if !asked {

@@ -4,7 +4,6 @@ package coterie
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -162,7 +161,7 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 			v, err = there(attempt, lead.Leader)
 			cancel()
 		}
-		if err == nil || errors.Is(err, ErrLeaseNotFound) {
+		if err == nil || final(err) {
 			return v, err
 		}
 		if err := n.alive(ctx); err != nil {

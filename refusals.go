@@ -79,6 +79,8 @@ func (n *Node) refused(err error) {
 	switch {
 	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrVersion):
 		err = fmt.Errorf("%w: %w", ErrClusterMismatch, err)
+	case errors.Is(err, rpc.ErrForgotten):
+		err = fmt.Errorf("%w: %w", ErrDataLost, err)
 	case !errors.Is(err, rpc.ErrTLS):
 		return
 	}

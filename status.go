@@ -32,7 +32,7 @@ type Status struct {
 	ID        MemberID
 	Name      string
 	Addr      string // what other nodes dial; empty without a network
-	ClusterID uint64
+	ClusterID uint64 // 0: of a node that was not let in yet
 	State     State
 	Leader    MemberID // 0: none known
 	Term      uint64
@@ -59,9 +59,9 @@ type Status struct {
 func (n *Node) Status() Status {
 	v, lead := n.view(), n.leadership()
 	s := Status{
-		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.cluster, Leader: lead.Leader, Term: lead.Term,
+		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.identity.Load().Cluster, Leader: lead.Leader, Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
-		Voters: len(n.raft().members), VotersReachable: 1 + n.raft().net.Reachable(n.cfg.ElectionTimeout),
+		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
 	}
 	n.raft().describe(&s)

@@ -3,12 +3,12 @@
 package coterie
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,13 +19,15 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The calls between nodes, all but the first from a follower to its leader.
+// The calls between nodes: two to whoever it is, the others from a follower to its leader.
 const (
-	methodPing byte = iota + 1
+	methodPing byte = iota + 1 // here I am, and who are you
 	methodPropose
 	methodReadIndex
 	methodRenew
 	methodTimeToLive
+	methodChange
+	methodJoin // as methodChange, wherever the leader is
 )
 
 // The codes of errors that a node answers another's call with.
@@ -34,7 +36,22 @@ const (
 	codeNotLeader
 	codeLeaseNotFound
 	codeNoSpace
+	codeClusterMismatch
+	codeDataLost
+	codeMemberNotFound
+	codeMemberExists
+	codeUnhealthy
+	codeInvalidOption
 )
+
+// sentinels are the errors that keep their identity between nodes, by their codes.
+func sentinels() []error {
+	return []error{
+		codeNotLeader: errNotLeader, codeLeaseNotFound: ErrLeaseNotFound, codeNoSpace: ErrNoSpace,
+		codeClusterMismatch: ErrClusterMismatch, codeDataLost: ErrDataLost, codeMemberNotFound: ErrMemberNotFound,
+		codeMemberExists: ErrMemberExists, codeUnhealthy: ErrUnhealthy, codeInvalidOption: ErrInvalidOption,
+	}
+}
 
 // errNotLeader: a call that only the leader serves came elsewhere. It never leaves the package.
 var errNotLeader = errors.New("coterie: not the leader")
@@ -53,15 +70,17 @@ func listen(cfg *Config) (net.Listener, error) {
 
 // connect makes the node's own side of the network.
 func (n *Node) connect() {
-	n.client = rpc.NewClient(n.cfg.Network, rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)})
+	n.client = rpc.NewClient(n.cfg.Network, n.party())
 	n.client.Refused = n.refusedAt(&refusals{})
+	n.client.Failed = func(err *rpc.DialError) { n.addresses.failed(MemberID(err.Peer.ID), err.Peer.Addr) }
 }
 
 // newTransport makes what carries raft's messages.
 func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
-		Resolve: n.peerAddress,
+		Resolve: func(id uint64) string { return n.addresses.find(MemberID(id)) },
+		Admit:   n.admitRaft,
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    term,
@@ -71,32 +90,29 @@ func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 // serve answers other nodes.
 func (n *Node) serve(l net.Listener) {
 	n.server = rpc.Serve(l, rpc.ServerConfig{
-		Identity: rpc.Identity{Cluster: n.cluster, Member: uint64(n.id)},
-		Known:    func(member uint64) bool { return n.raft().knows(member) },
-		Raft:     func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
-		Call:     n.answerCall,
-		Refused:  n.refusedHere(&refusals{}),
+		Party:   n.party(),
+		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
+		Call:    n.answerCall,
+		Refused: n.refusedHere(&refusals{}),
 	})
 }
 
-// peerAddress is where Config.Peers has a member, or nothing: then it is where the log has it.
-func (n *Node) peerAddress(id uint64) string {
-	for _, p := range n.cfg.Peers {
-		if uint64(n.cfg.memberID(p.Name)) == id {
-			return p.Addr
-		}
-	}
-	return ""
-}
-
 // answerCall serves the calls of other nodes.
-func (n *Node) answerCall(ctx context.Context, from uint64, method byte, req []byte) ([]byte, error) {
+func (n *Node) answerCall(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
 	// Whoever asked waits no longer either.
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
+	if method != methodPing && method != methodJoin {
+		if err := n.judge(from, rpc.LaneRaft); err != nil {
+			return nil, remoteError(err)
+		}
+	}
 	switch method {
 	case methodPing:
-		return nil, nil
+		return n.answerPing(from, req), nil
+	case methodJoin, methodChange:
+		a, err := n.answerChange(ctx, from, method, req)
+		return a.append(nil), remoteError(err)
 	case methodPropose:
 		if !n.leadership().Self {
 			return nil, remoteError(errNotLeader)
@@ -123,40 +139,76 @@ func (n *Node) answerCall(ctx context.Context, from uint64, method byte, req []b
 
 // remoteError gives an error the form in which it travels.
 func remoteError(err error) error {
-	code := codeOther
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, errNotLeader):
-		code = codeNotLeader
-	case errors.Is(err, ErrLeaseNotFound):
-		code = codeLeaseNotFound
-	case errors.Is(err, ErrNoSpace):
-		code = codeNoSpace
 	}
-	return &rpc.RemoteError{Code: code, Text: err.Error()}
+	remote := &rpc.RemoteError{Text: err.Error()}
+	for code, kind := range sentinels() {
+		if kind != nil && errors.Is(err, kind) {
+			remote.Code, remote.Text = byte(code), strings.TrimPrefix(remote.Text, kind.Error())
+		}
+	}
+	return remote
+}
+
+// localError is the reverse of remoteError.
+func localError(err error) error {
+	var remote *rpc.RemoteError
+	kinds := sentinels()
+	if !errors.As(err, &remote) || int(remote.Code) >= len(kinds) || kinds[remote.Code] == nil {
+		return err
+	}
+	kind := kinds[remote.Code]
+	if remote.Text == "" {
+		return kind
+	}
+	return fmt.Errorf("%w%s", kind, remote.Text)
 }
 
 // call asks another node, and gives its errors their identity back.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	addr := cmp.Or(n.peerAddress(uint64(to)), n.raft().members[serverID(to)])
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, method, req)
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.addresses.find(to)}, method, req)
 	if err == nil {
 		n.talks(to)
-		return resp, nil
 	}
-	var remote *rpc.RemoteError
-	if errors.As(err, &remote) {
-		switch remote.Code {
-		case codeNotLeader:
-			return nil, errNotLeader
-		case codeLeaseNotFound:
-			return nil, ErrLeaseNotFound
-		case codeNoSpace:
-			return nil, ErrNoSpace
-		}
+	return resp, localError(err)
+}
+
+func (n *Node) callChange(ctx context.Context, leader MemberID, c *change) (admission, error) {
+	resp, err := n.call(ctx, leader, methodChange, c.append(nil))
+	if err != nil {
+		return admission{}, err
 	}
-	return nil, err
+	return readAdmission(resp)
+}
+
+// callJoin asks whoever is at an address to have this node let in.
+func (n *Node) callJoin(ctx context.Context, addr string, c *change) (admission, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+	defer cancel()
+	resp, err := n.client.Call(ctx, rpc.Peer{Addr: addr}, methodJoin, c.append(nil))
+	if err != nil {
+		return admission{}, localError(err)
+	}
+	return readAdmission(resp)
+}
+
+func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte, req []byte) (admission, error) {
+	c, err := readChange(req)
+	switch {
+	case err != nil:
+		return admission{}, err
+	case method == methodChange:
+		return n.roster.change(ctx, c)
+	case c.kind != changeEnroll || uint64(c.id) != from.Member || c.incarnation != from.Incarnation:
+		return admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
+	}
+	a, err := n.askToChange(ctx, c)
+	if err != nil && ctx.Err() != nil {
+		// Why this node hears of no leader is its own affair: the caller would take it for the verdict.
+		return a, errNotLeader
+	}
+	return a, err
 }
 
 func (n *Node) callPropose(ctx context.Context, leader MemberID, entry []byte) error {
@@ -181,7 +233,44 @@ func uvarint(b []byte, err error) (uint64, error) {
 	return v, nil
 }
 
-// awaitPeers waits until that many of the other founders answer.
+// A pong is the answer to a ping.
+type pong struct {
+	member   uint64
+	founding bool // it has taken part in no election
+}
+
+// ping tells a member, 0 for whoever it is, where this node is, and learns where it is itself.
+func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err error) {
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, n.cfg.Advertise))
+	if err != nil {
+		return pong{}, err
+	}
+	r := wire.NewReader(resp)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			p.member = r.Uint()
+		case 2:
+			p.founding = r.Bool()
+		}
+	}
+	if r.Err() == nil && p.member != uint64(n.id) {
+		n.addresses.learn(MemberID(p.member), addr)
+	}
+	return p, r.Err()
+}
+
+func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
+	r := wire.NewReader(req)
+	for r.Next() {
+		if r.Field() == 1 && from.Member != uint64(n.id) && n.judge(from, rpc.LaneRaft) == nil {
+			n.addresses.learn(MemberID(from.Member), r.Text())
+		}
+	}
+	return wire.Bool(wire.Uint(nil, 1, uint64(n.id)), 2, n.raft().founding())
+}
+
+// awaitPeers waits until that many of the other founders answer, who found the cluster as well.
 func (n *Node) awaitPeers(ctx context.Context, enough int) bool {
 	if enough == 0 {
 		return true
@@ -194,7 +283,7 @@ func (n *Node) awaitPeers(ctx context.Context, enough int) bool {
 		}
 		n.start(func() {
 			for ctx.Err() == nil {
-				if _, err := n.call(ctx, id, methodPing, nil); err == nil {
+				if pong, err := n.ping(ctx, id, p.Addr); err == nil && pong.founding {
 					answers <- struct{}{}
 					return
 				}

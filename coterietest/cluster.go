@@ -19,9 +19,11 @@ package coterietest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -33,7 +35,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A Cluster is a cluster of founding nodes under test. Its methods belong to the test's goroutine,
+// A Cluster is a cluster under test: founding nodes, and those that join later. Its methods belong to the test's goroutine,
 // unless said otherwise. They fail the test when they cannot do what they promise.
 type Cluster struct {
 	t     testing.TB
@@ -47,9 +49,10 @@ type Cluster struct {
 
 // A member is a node's place: what outlives it.
 type member struct {
-	node *coterie.Node // nil while it is down
-	disk *vfs.Memory   // nil with a directory
-	cfg  coterie.Config
+	node   *coterie.Node // nil while it is down
+	disk   *vfs.Memory   // nil with a directory
+	cfg    coterie.Config
+	paused bool
 }
 
 type options struct {
@@ -110,22 +113,50 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	}
 	t.Cleanup(c.finish)
 	for i, p := range c.peers {
-		m := &member{cfg: coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: c.peers}}
-		if c.net != nil {
-			m.cfg.Network = c.net.Host(p.Name)
-		}
-		for _, change := range c.opts.config {
-			change(i, &m.cfg)
-		}
-		if m.cfg.Dir == "" {
-			m.cfg.InMemory = true
-			m.disk = vfs.NewForgetful()
-		}
-		c.nodes = append(c.nodes, m)
-		c.open(m)
+		c.add(i, coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: slices.Clone(c.peers)})
 	}
 	c.Leader()
 	return c
+}
+
+// add opens a node in a new place.
+func (c *Cluster) add(i int, cfg coterie.Config) {
+	c.t.Helper()
+	m := &member{cfg: cfg}
+	if c.net != nil {
+		m.cfg.Network = c.net.Host(cfg.Name)
+	}
+	for _, change := range c.opts.config {
+		change(i, &m.cfg)
+	}
+	if m.cfg.Dir == "" && !m.cfg.InMemory {
+		m.cfg.Dir = "/" + cfg.Name
+		m.disk = vfs.NewForgetful()
+	}
+	c.nodes = append(c.nodes, m)
+	c.open(m)
+}
+
+// Join opens a node that joins the cluster, once it reaches a node that is up now, and returns its
+// index. change may be nil.
+func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
+	c.t.Helper()
+	i := len(c.nodes)
+	cfg := coterie.Config{Name: fmt.Sprintf("n%d", i)}
+	cfg.Addr = cfg.Name + ":1"
+	if c.opts.tcp {
+		cfg.Addr = freeAddr(c.t)
+	}
+	cfg.Advertise = cfg.Addr
+	for _, n := range c.Nodes() {
+		cfg.Join = append(cfg.Join, n.Status().Addr)
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c.peers = append(c.peers, coterie.Peer{Name: cfg.Name, Addr: cfg.Addr})
+	c.add(i, cfg)
+	return i
 }
 
 // open opens a member's node, in goroutines that bear the cluster's label.
@@ -150,7 +181,8 @@ func (c *Cluster) finish() {
 		if m.node == nil {
 			continue
 		}
-		if err := m.node.Check(context.Background()); err != nil {
+		err := m.node.Check(context.Background())
+		if err != nil && err != coterie.ErrClosed && !errors.Is(err, coterie.ErrMemberNotFound) { // else the test closed or removed it
 			c.t.Errorf("coterietest: %s: %v", m.cfg.Name, err)
 		}
 	}
@@ -184,11 +216,11 @@ func (c *Cluster) goroutines() string {
 // Node returns the node with index i, from 0. It is nil while the node is down.
 func (c *Cluster) Node(i int) *coterie.Node { return c.nodes[i].node }
 
-// Nodes returns the nodes that are up.
+// Nodes returns the nodes that are up, and have not stopped by themselves.
 func (c *Cluster) Nodes() []*coterie.Node {
 	var up []*coterie.Node
 	for _, m := range c.nodes {
-		if m.node != nil {
+		if m.node != nil && m.node.Err() == nil {
 			up = append(up, m.node)
 		}
 	}

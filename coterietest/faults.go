@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -78,6 +79,7 @@ func (c *Cluster) Heal() {
 		c.net.Heal()
 	}
 	for _, m := range c.nodes {
+		m.paused = false
 		if m.disk != nil {
 			m.disk.Stall(false)
 			m.disk.Fill(false)
@@ -119,6 +121,7 @@ func (c *Cluster) FillDisk(i int, on bool) {
 func (c *Cluster) Pause(i int) {
 	c.t.Helper()
 	c.faulty()
+	c.nodes[i].paused = true
 	for j := range c.nodes {
 		if j != i {
 			c.Block(i, j)
@@ -127,12 +130,13 @@ func (c *Cluster) Pause(i int) {
 	}
 }
 
-// Resume ends a Pause, and other blocks of the node.
+// Resume ends a Pause, and other blocks of the node but those of nodes that are paused still.
 func (c *Cluster) Resume(i int) {
 	c.t.Helper()
 	c.faulty()
-	for j := range c.nodes {
-		if j != i {
+	c.nodes[i].paused = false
+	for j, other := range c.nodes {
+		if j != i && !other.paused {
 			c.net.Unblock(c.host(i), c.host(j))
 			c.net.Unblock(c.host(j), c.host(i))
 		}
@@ -157,6 +161,19 @@ func (c *Cluster) Crash(i int) {
 		}
 		m.node = nil
 	}
+}
+
+// Wipe ends a node that is up as Crash does, and its disk loses everything.
+func (c *Cluster) Wipe(i int) {
+	c.t.Helper()
+	c.Crash(i)
+	c.disk(i)
+	c.nodes[i].disk = vfs.NewForgetful()
+}
+
+// Reconfigure changes the configuration of a node from its next opening on.
+func (c *Cluster) Reconfigure(i int, change func(cfg *coterie.Config)) {
+	change(&c.nodes[i].cfg)
 }
 
 // Stop closes a node, which hands its leadership over. Nothing happens to one that is down.

@@ -42,6 +42,9 @@ func (p *Proposal) Append(b []byte) []byte {
 		b = wire.Uint(b, 26, c.Applied)
 	case c.Term:
 		b = wire.Bool(b, 25, true)
+		b = wire.Uint(b, 27, c.Epoch)
+	case c.Enroll != nil:
+		b = wire.Message(b, 28, c.Enroll.append)
 	default:
 		b = c.Op.append(b)
 	}
@@ -157,6 +160,11 @@ func (p *Proposal) Decode(b []byte) error {
 			c.Applied = r.Uint()
 		case 25:
 			c.Term = r.Bool()
+		case 27:
+			c.Epoch = r.Uint()
+		case 28:
+			c.Enroll = &Enroll{}
+			err = c.Enroll.decode(r.Bytes())
 		default:
 			err = c.Op.decodeField(r, maxDepth)
 		}
@@ -171,8 +179,11 @@ func (p *Proposal) Decode(b []byte) error {
 	if !c.Register {
 		c.Applied = 0
 	}
+	if !c.Term {
+		c.Epoch = 0
+	}
 	return one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Expire != nil, c.Register, c.Term)
+		c.Expire != nil, c.Register, c.Term, c.Enroll != nil)
 }
 
 // one makes sure that a command is of one kind. Of two, those who encode it and those who execute
@@ -206,6 +217,35 @@ func set(r *wire.Reader, field int, v *int64) {
 	if r.Field() == field {
 		*v = r.Int()
 	}
+}
+
+func (e *Enroll) append(b []byte) []byte {
+	b = wire.Uint(b, 1, e.ID)
+	b = wire.Text(b, 2, e.Name)
+	b = wire.Text(b, 3, e.Addr)
+	b = wire.Uint(b, 4, e.Incarnation)
+	b = wire.Bool(b, 5, e.Voter)
+	return wire.Uint(b, 6, e.Term)
+}
+
+func (e *Enroll) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			e.ID = r.Uint()
+		case 2:
+			e.Name = r.Text()
+		case 3:
+			e.Addr = r.Text()
+		case 4:
+			e.Incarnation = r.Uint()
+		case 5:
+			e.Voter = r.Bool()
+		case 6:
+			e.Term = r.Uint()
+		}
+		return nil
+	})
 }
 
 func (e *Expire) decode(b []byte) error {

@@ -108,7 +108,9 @@ type Command struct {
 	Expire   *Expire
 	Register bool   // enters the proposer into the table that tells repeated proposals
 	Applied  uint64 // with Register: what its node had applied when it was sent
-	Term     bool   // changes nothing: the first command of a leader's term
+	Term     bool   // the first command of a leader's term
+	Epoch    uint64 // with Term: the cluster's, if it has none yet
+	Enroll   *Enroll
 }
 
 // Compact forgets history.
@@ -125,6 +127,16 @@ type Revoke struct{ ID int64 }
 type Expire struct {
 	IDs  []int64
 	Term uint64
+}
+
+// Enroll puts on record what the configuration of the cluster does not say of a member. In an entry of
+// another term than Term, or of who is no member, it does nothing.
+type Enroll struct {
+	ID          uint64
+	Name, Addr  string
+	Incarnation uint64 // of its data; 0: not known yet
+	Voter       bool   // it is to have a vote
+	Term        uint64
 }
 
 // A Proposal is a command with what tells it from others: the proposer, a random number, and a

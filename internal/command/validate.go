@@ -79,7 +79,7 @@ func CheckForeign(entry []byte) error {
 	return DecodeEntry(entry, func(p *Proposal) error {
 		c := &p.Command
 		switch {
-		case p.Proposer == 0 || c.Term || c.Expire != nil:
+		case p.Proposer == 0 || c.Term || c.Expire != nil || c.Enroll != nil:
 			return fmt.Errorf("%w: a command of the cluster itself", ErrInvalid)
 		case c.Grant != nil && c.Grant.TTL <= 0:
 			return fmt.Errorf("%w: a lease of no duration", ErrInvalid)

@@ -116,7 +116,7 @@ func TestTheFormatOfSnapshots(t *testing.T) {
 
 func TestTheFormatOfIdentities(t *testing.T) {
 	files := withFile(t, "other", nil)
-	id := Identity{Cluster: 1 << 63, Member: 300, Incarnation: 7}
+	id := Identity{Cluster: 1 << 63, Member: 300, Incarnation: 7, Since: 12, Floor: 3}
 	require.NoError(t, writeIdentity(files, home, id))
 	b := load(t, files, filepath.Join(home, identityFile))
 	want := golden(t, "identity.golden", b)

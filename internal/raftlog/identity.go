@@ -14,10 +14,19 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// An Identity says whose a directory is. Incarnation is drawn when it is made: who comes back under
-// a known name with another one has forgotten what it promised.
+// An Identity says whose a directory is.
 type Identity struct {
-	Cluster, Member, Incarnation uint64
+	Cluster uint64 // 0: of none yet
+	Member  uint64
+	// Incarnation is drawn when the directory is made: who comes back under a known name with another
+	// one has forgotten what it promised.
+	Incarnation uint64
+	// Since is an index at which the cluster had the incarnation on record; 0: the node does not know
+	// that it has.
+	Since uint64
+	// Floor is the term in which that was so, if the directory was new then. What its member promised
+	// up to that term, in another incarnation, is not known.
+	Floor uint64
 }
 
 const (
@@ -58,6 +67,10 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Member = r.Uint()
 		case 3:
 			id.Incarnation = r.Uint()
+		case 4:
+			id.Since = r.Uint()
+		case 5:
+			id.Floor = r.Uint()
 		}
 	}
 	if r.Err() != nil {
@@ -72,6 +85,8 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	b = wire.Uint(b, 1, id.Cluster)
 	b = wire.Uint(b, 2, id.Member)
 	b = wire.Uint(b, 3, id.Incarnation)
+	b = wire.Uint(b, 4, id.Since)
+	b = wire.Uint(b, 5, id.Floor)
 	head := len(identityMagic)
 	binary.LittleEndian.PutUint32(b[head:], crc32.Checksum(b[head+4:], castagnoli))
 	name := filepath.Join(dir, identityFile)

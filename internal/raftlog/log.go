@@ -212,7 +212,8 @@ func (l *Log) snapshotDone(index uint64) {
 // Identity returns whose the directory is; false if it is nobody's yet.
 func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 
-// Identify makes the directory somebody's, durably.
+// Identify makes the directory somebody's, durably. It is not called concurrently with itself or
+// Identity.
 func (l *Log) Identify(id Identity) error {
 	if err := writeIdentity(l.fs, l.dir, id); err != nil {
 		return wrap(err)

@@ -133,7 +133,7 @@ func start(t *testing.T, n int, s setup) *cluster {
 }
 
 func (c *cluster) start(member uint64, l net.Listener, servers []raft.Server, s setup) *node {
-	identity := rpc.Identity{Cluster: 1, Member: member}
+	party := rpc.Always(rpc.Identity{Cluster: 1, Member: member})
 	nd := &node{machine: &machine{}, member: member, id: serverID(member), addr: l.Addr().String()}
 	var self atomic.Pointer[raft.Raft]
 	nd.machine.applied = func(index uint64) {
@@ -141,13 +141,13 @@ func (c *cluster) start(member uint64, l net.Listener, servers []raft.Server, s 
 			nd.transport.Committed(r.CurrentTerm(), index)
 		}
 	}
-	nd.client = rpc.NewClient(s.network(host(int(member)-1)), identity)
+	nd.client = rpc.NewClient(s.network(host(int(member)-1)), party)
 	nd.transport = New(Config{
 		Self: nd.id, Addr: raft.ServerAddress(nd.addr), Client: nd.client, Timeout: electionTimeout,
 		Applied: func() uint64 { _, index, _ := nd.state(); return index },
 		Term:    func() uint64 { return self.Load().CurrentTerm() },
 	})
-	nd.server = rpc.Serve(l, rpc.ServerConfig{Identity: identity, Raft: nd.transport.Serve})
+	nd.server = rpc.Serve(l, rpc.ServerConfig{Party: party, Raft: nd.transport.Serve})
 	cfg := raft.DefaultConfig()
 	cfg.LocalID = nd.id
 	cfg.Logger = hclog.NewNullLogger()
@@ -264,7 +264,10 @@ func TestCrashedHost(t *testing.T) {
 		n.Cut(host(int(leader.member) - 1))
 		next := c.leader(c.others(leader)...)
 		next.put(c, "b")
-		require.Equal(c, 1, next.transport.Reachable(electionTimeout/2))
+		require.False(c, next.transport.Reachable(leader.id, electionTimeout/2))
+		for _, other := range c.others(leader) {
+			require.Equal(c, other != next, next.transport.Reachable(other.id, electionTimeout/2))
+		}
 	})
 }
 
@@ -343,7 +346,11 @@ func TestConfirmation(t *testing.T) {
 		require.Zero(c, tr.Confirmed(term-1, 0, func(id raft.ServerID) bool { return slices.Contains(c.ids(), id) }))
 		require.Zero(c, tr.Confirmed(term+1, 0, func(id raft.ServerID) bool { return slices.Contains(c.ids(), id) }))
 		require.Zero(c, tr.Confirmed(term, 0, only(leader.id)))
-		require.Equal(c, 2, tr.Reachable(electionTimeout))
+		for _, other := range c.others(leader) {
+			require.True(c, tr.Reachable(other.id, electionTimeout))
+			require.EqualValues(c, leader.raft.LastIndex(), tr.Acknowledged(other.id, electionTimeout))
+			require.Zero(c, tr.Acknowledged(other.id, 0))
+		}
 
 		// An answer that was under way when the mark was taken confirms nothing.
 		for _, nd := range c.others(leader) {

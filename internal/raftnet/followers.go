@@ -5,6 +5,7 @@
 package raftnet
 
 import (
+	"maps"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -207,15 +208,32 @@ func (t *Transport) Watch() <-chan struct{} {
 	return t.confirmed
 }
 
-// Reachable returns how many peers have answered a request of this node within that time.
-func (t *Transport) Reachable(within time.Duration) int {
+// Reachable reports whether a member has answered a request of this node within that time.
+func (t *Transport) Reachable(id raft.ServerID, within time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := 0
-	for _, f := range t.followers {
-		if !f.contacted.IsZero() && time.Since(f.contacted) <= within {
-			n++
-		}
+	f := t.followers[id]
+	return f != nil && f.heard(within)
+}
+
+func (f *follower) heard(within time.Duration) bool {
+	return !f.contacted.IsZero() && time.Since(f.contacted) <= within
+}
+
+// Acknowledged returns the highest index of the log that a member has acknowledged in this term, 0 if
+// it has not answered within that time.
+func (t *Transport) Acknowledged(id raft.ServerID, within time.Duration) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.followers[id]; f != nil && f.heard(within) {
+		return f.index
 	}
-	return n
+	return 0
+}
+
+// Retain forgets who is no member any more.
+func (t *Transport) Retain(member func(raft.ServerID) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.followers, func(id raft.ServerID, f *follower) bool { return !member(id) && !f.nudging })
 }

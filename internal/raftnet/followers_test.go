@@ -30,14 +30,14 @@ func scripted(t *testing.T, f func(s script)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New()
-		client := rpc.NewClient(n, rpc.Identity{Cluster: 1, Member: 1})
+		client := rpc.NewClient(n, rpc.Always(rpc.Identity{Cluster: 1, Member: 1}))
 		defer client.Close()
 		s := script{t, New(Config{Self: serverID(1), Addr: "n1:1", Client: client}), New(Config{Self: serverID(2), Addr: "n2:1"})}
 		defer s.Close()
 		defer s.peer.Close()
 		l, err := n.Listen("n2:1")
 		require.NoError(t, err)
-		server := rpc.Serve(l, rpc.ServerConfig{Identity: rpc.Identity{Cluster: 1, Member: 2}, Raft: s.peer.Serve})
+		server := rpc.Serve(l, rpc.ServerConfig{Party: rpc.Always(rpc.Identity{Cluster: 1, Member: 2}), Raft: s.peer.Serve})
 		defer server.Close()
 		f(s)
 	})

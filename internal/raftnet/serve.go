@@ -32,7 +32,7 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	defer context.AfterFunc(t.ctx, cancel)()
 	defer c.Guard(ctx)(nil)
 
-	peer := fmt.Appendf(nil, "%016x", c.Peer())
+	peer := fmt.Appendf(nil, "%016x", c.Peer().Member)
 	for {
 		method, payload, err := c.Receive()
 		if err != nil {
@@ -42,10 +42,20 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 		if err != nil || !bytes.Equal(req.header.ID, peer) {
 			return
 		}
-		if t.serve(ctx, c, req) != nil {
+		if t.admit(ctx, c.Peer(), req) != nil || t.serve(ctx, c, req) != nil {
 			return
 		}
 	}
+}
+
+// admit waits until a request may be answered, for as long as its sender does.
+func (t *Transport) admit(ctx context.Context, from rpc.Identity, req *inbound) error {
+	if t.cfg.Admit == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
+	defer cancel()
+	return t.cfg.Admit(ctx, from, describe(req.command))
 }
 
 // An inbound is a request on its way to raft and back.
@@ -74,6 +84,20 @@ func decodeRequest(method byte, b []byte) (*inbound, error) {
 		return request(m, err, encodeSnapshotResponse)
 	}
 	return nil, fmt.Errorf("%w: method %d", errMalformed, method)
+}
+
+func describe(command any) Request {
+	switch m := command.(type) {
+	case *raft.AppendEntriesRequest:
+		return Request{Term: m.Term}
+	case *raft.InstallSnapshotRequest:
+		return Request{Term: m.Term}
+	case *raft.RequestVoteRequest:
+		return Request{Vote: true, Term: m.Term, LastLogTerm: m.LastLogTerm}
+	case *raft.RequestPreVoteRequest:
+		return Request{Vote: true, Term: m.Term, LastLogTerm: m.LastLogTerm}
+	}
+	return Request{Elect: true}
 }
 
 func request[Response any](command raft.WithRPCHeader, err error, encode func([]byte, *Response) []byte) (*inbound, error) {

@@ -59,6 +59,9 @@ type Config struct {
 	// Resolve returns the address to dial for a member, or nothing for the one that raft has on
 	// record. nil: always that.
 	Resolve func(member uint64) string
+	// Admit returns why a request is not to be answered, if so; before, it may wait until that
+	// changes, or ctx ends. nil: all are answered.
+	Admit func(ctx context.Context, from rpc.Identity, r Request) error
 	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
 	// is durable at once.
 	Log Log
@@ -68,6 +71,14 @@ type Config struct {
 	// Term returns raft's current term, without waiting for its main loop. With it the Transport
 	// answers the leader's heartbeats while that loop installs a snapshot. nil: they wait.
 	Term func() uint64
+}
+
+// A Request is what Admit is asked about: one of raft's.
+type Request struct {
+	Vote        bool // or a pre-vote
+	Elect       bool // to stand for election
+	Term        uint64
+	LastLogTerm uint64 // of the candidate, if it is for a vote
 }
 
 // A Log is a raft log that becomes durable behind raft's back.

@@ -22,7 +22,7 @@ type Network interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
-// A Peer is a member and the address at which it is said to be.
+// A Peer is a member, 0 for whoever it is, and the address at which it is said to be.
 type Peer struct {
 	ID   uint64
 	Addr string
@@ -40,25 +40,25 @@ func (e *RemoteError) Error() string { return e.Text }
 // A Client makes connections to other nodes and calls on them. It keeps a few idle connections for
 // each peer and lane. Its methods may be called concurrently.
 type Client struct {
-	// Refused hears of peers that refused this node in the handshake, or that this node refused: the
-	// errors of ServerConfig.Refused. It may be called concurrently, and is not to be set once the
-	// Client is in use. nil: nobody hears.
-	Refused func(err *DialError)
+	// Failed hears of each connection that could not be made; Refused of those where the peer refused
+	// this node in the handshake, or this node the peer: with the errors of ServerConfig.Refused. Both
+	// may be called concurrently, and are not to be set once the Client is in use. nil: nobody hears.
+	Failed, Refused func(err *DialError)
 
 	network Network
-	id      Identity
+	party   Party
 	limits  Limits
 	pool    *pool
 }
 
-// NewClient returns a Client that speaks for id.
-func NewClient(nw Network, id Identity) *Client {
-	return &Client{network: nw, id: id, limits: Limits{}.withDefaults(), pool: newPool()}
+// NewClient returns a Client that speaks for a node.
+func NewClient(nw Network, node Party) *Client {
+	return &Client{network: nw, party: node, limits: Limits{}.withDefaults(), pool: newPool()}
 }
 
 // Call sends a request to peer's Handler and returns its reply, which is the caller's. It blocks
 // until the reply is there or ctx ends. A *RemoteError comes from the Handler; after ErrTooLarge,
-// an error of the handshake (ErrClusterMismatch, ErrMemberMismatch, ErrVersion) or a *DialError the
+// an error of the handshake or a *DialError the
 // request was not sent; after any other the Handler may have seen it.
 func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
 	conn, err := c.Open(ctx, peer, LaneCall)
@@ -104,6 +104,9 @@ func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) 
 	conn, err := c.dial(ctx, s)
 	if err != nil {
 		failed := &DialError{peer, c.explain(ctx, err)}
+		if c.Failed != nil {
+			c.Failed(failed)
+		}
 		if c.Refused != nil && refusal(failed) {
 			c.Refused(failed)
 		}
@@ -121,7 +124,7 @@ func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := newConn(nc, s.lane, s.peer.ID, c.limits)
+	conn := newConn(nc, s.lane, c.limits)
 	release := conn.Guard(ctx)
 	nc.SetDeadline(time.Now().Add(c.limits.Handshake))
 	err = release(c.introduce(conn, s))
@@ -138,7 +141,7 @@ func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {
 
 // introduce is the caller's half of the handshake.
 func (c *Client) introduce(conn *Conn, s slot) error {
-	ours := hello{version: version, id: c.id, to: s.peer.ID}
+	ours := hello{version: version, id: c.party.Self(), to: s.peer.ID}
 	if _, err := conn.net.Write(ours.append([]byte{s.lane})); err != nil {
 		return err
 	}
@@ -146,7 +149,8 @@ func (c *Client) introduce(conn *Conn, s slot) error {
 	if err != nil {
 		return unexpected(err)
 	}
-	return c.id.judgeAnswer(answer, s.peer.ID)
+	conn.peer = answer.id
+	return c.party.judgeAnswer(answer, s.peer.ID, s.lane)
 }
 
 // explain prefers the reason why a connection was broken on this side to what its breaking looks

@@ -56,7 +56,7 @@ type Conn struct {
 	net    net.Conn
 	reader *bufio.Reader
 	frame  []byte // the buffer of Send
-	peer   uint64
+	peer   Identity
 	limit  int
 	within time.Duration
 	broken atomic.Bool
@@ -73,16 +73,16 @@ const (
 	firstRead   = 64 << 10 // what is allocated on the word of a length alone
 )
 
-func newConn(nc net.Conn, lane byte, peer uint64, limits Limits) *Conn {
+func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
 	limit := limits.CallBytes
 	if lane == LaneRaft {
 		limit = limits.RaftBytes
 	}
-	return &Conn{net: nc, reader: bufio.NewReader(nc), peer: peer, limit: limit, within: limits.Frame}
+	return &Conn{net: nc, reader: bufio.NewReader(nc), limit: limit, within: limits.Frame}
 }
 
-// Peer returns the member at the other end.
-func (c *Conn) Peer() uint64 { return c.peer }
+// Peer returns who is at the other end, as it said when the connection was made.
+func (c *Conn) Peer() Identity { return c.peer }
 
 // RemoteAddr returns the address of the other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }

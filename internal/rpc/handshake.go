@@ -37,10 +37,44 @@ var (
 	// ErrTLS: one of the two wants TLS and the other has none, or they do not trust each other. A
 	// Network that encrypts has its connections fail with it.
 	ErrTLS = errors.New("rpc: no agreement on TLS")
+	// ErrForgotten: the member is known by other data than it has: that was lost, or there are two.
+	ErrForgotten = errors.New("rpc: the member is known by other data")
+	// ErrRemoved: the node was a member, and was removed.
+	ErrRemoved = errors.New("rpc: no longer a member")
+	// ErrStranger: the node is no member.
+	ErrStranger = errors.New("rpc: not a member")
+	// ErrEarly: the node is in no cluster yet.
+	ErrEarly = errors.New("rpc: not in a cluster yet")
 )
 
-// An Identity is who a node is: its cluster and its member ID.
-type Identity struct{ Cluster, Member uint64 }
+// An Identity is who a node is.
+type Identity struct {
+	Cluster uint64 // 0: it is in none yet
+	Epoch   uint64 // tells two foundings of a cluster apart; 0: it has not heard of any
+	Member  uint64
+	// Incarnation is of its data: drawn with the directory. Since is the index of the log at or after
+	// which the cluster has it on record; 0: the node does not know that it has.
+	Incarnation, Since uint64
+}
+
+// A Party is a node's side of its handshakes.
+type Party struct {
+	// Self is who the node is at the moment.
+	Self func() Identity
+	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
+	// not to be talked to. nil: there is none.
+	Judge func(other Identity, lane byte) error
+}
+
+// Always is the Party of a node that never changes and welcomes whoever is of its cluster.
+func Always(id Identity) Party { return Party{Self: func() Identity { return id }} }
+
+func (p Party) opinion(other Identity, lane byte) error {
+	if p.Judge == nil {
+		return nil
+	}
+	return p.Judge(other, lane)
+}
 
 // A verdict is the answer to a hello.
 type verdict uint64
@@ -51,13 +85,41 @@ const (
 	refusedMember
 	refusedVersion
 	refusedTLS
+	refusedForgotten
+	refusedRemoved
+	refusedStranger
+	refusedEarly
 )
+
+// reason is the error that a verdict stands for, and the other way round.
+func (v verdict) reason() error {
+	reasons := [...]error{
+		refusedCluster: ErrClusterMismatch, refusedMember: ErrMemberMismatch, refusedVersion: ErrVersion, refusedTLS: ErrTLS,
+		refusedForgotten: ErrForgotten, refusedRemoved: ErrRemoved, refusedStranger: ErrStranger, refusedEarly: ErrEarly,
+	}
+	if v == accepted {
+		return nil
+	}
+	if v < verdict(len(reasons)) {
+		return reasons[v]
+	}
+	return fmt.Errorf("%w: refused for reason %d", ErrMalformed, v)
+}
+
+func verdictOf(err error) verdict {
+	for v := accepted; v <= refusedEarly; v++ {
+		if errors.Is(err, v.reason()) {
+			return v
+		}
+	}
+	return refusedStranger
+}
 
 // hello is what each side says first.
 type hello struct {
 	version byte
 	id      Identity
-	to      uint64  // the member that the caller means; unused in an answer
+	to      uint64  // the member that the caller means, 0 for whoever it is; unused in an answer
 	verdict verdict // of an answer
 }
 
@@ -75,6 +137,9 @@ func (h hello) append(b []byte) []byte {
 	b = wire.Uint(b, 2, h.id.Member)
 	b = wire.Uint(b, 3, h.to)
 	b = wire.Uint(b, 4, uint64(h.verdict))
+	b = wire.Uint(b, 5, h.id.Epoch)
+	b = wire.Uint(b, 6, h.id.Incarnation)
+	b = wire.Uint(b, 7, h.id.Since)
 	b[start-1] = byte(len(b) - start)
 	return b
 }
@@ -108,6 +173,12 @@ func readHello(r io.Reader) (hello, error) {
 			h.to = fields.Uint()
 		case 4:
 			h.verdict = verdict(fields.Uint())
+		case 5:
+			h.id.Epoch = fields.Uint()
+		case 6:
+			h.id.Incarnation = fields.Uint()
+		case 7:
+			h.id.Since = fields.Uint()
 		}
 	}
 	if fields.Err() != nil {
@@ -132,35 +203,55 @@ func InTheClear(start []byte) bool {
 // recordTLS is the first byte of a connection whose caller begins with TLS.
 const recordTLS = 0x16
 
-// judge is the accepting side's view of a caller's hello.
-func (id Identity) judge(caller hello) (verdict, error) {
+// judge is the accepting side's view of a caller's hello, on a lane.
+func (p Party) judge(caller hello, lane byte) error {
+	self := p.Self()
 	switch {
 	case caller.version != version:
-		return refusedVersion, fmt.Errorf("%w: the caller speaks %d, this node %d", ErrVersion, caller.version, version)
-	case caller.id.Cluster != id.Cluster:
-		return refusedCluster, fmt.Errorf("%w: the caller %016x is of cluster %016x, this node of %016x",
-			ErrClusterMismatch, caller.id.Member, caller.id.Cluster, id.Cluster)
-	case caller.to != id.Member:
-		return refusedMember, fmt.Errorf("%w: the caller %016x means %016x, this node is %016x",
-			ErrMemberMismatch, caller.id.Member, caller.to, id.Member)
+		return fmt.Errorf("%w: the caller speaks %d, this node %d", ErrVersion, caller.version, version)
+	case lane == LaneCall && caller.id.Cluster == 0: // it wants to join, or asks where it is
+	case self.Cluster == 0:
+		return ErrEarly
+	case !self.meets(caller.id):
+		return fmt.Errorf("%w: the caller %016x is of cluster %016x/%x, this node of %016x/%x", ErrClusterMismatch,
+			caller.id.Member, caller.id.Cluster, caller.id.Epoch, self.Cluster, self.Epoch)
 	}
-	return accepted, nil
+	if caller.to != self.Member && (lane != LaneCall || caller.to != 0) {
+		return fmt.Errorf("%w: the caller %016x means %016x, this node is %016x",
+			ErrMemberMismatch, caller.id.Member, caller.to, self.Member)
+	}
+	if err := p.opinion(caller.id, lane); err != nil {
+		return fmt.Errorf("%w: the caller %016x", err, caller.id.Member)
+	}
+	return nil
 }
 
-// judgeAnswer is the caller's view of the answer. It trusts the identity that was told more than
-// the verdict.
-func (id Identity) judgeAnswer(answer hello, to uint64) error {
-	switch {
+// meets reports whether two nodes are of one cluster, as far as both know.
+func (id Identity) meets(other Identity) bool {
+	return id.Cluster == other.Cluster && (id.Epoch == other.Epoch || id.Epoch == 0 || other.Epoch == 0)
+}
+
+// judgeAnswer is the caller's view of the answer of the member it means, 0 for whoever it is. It
+// trusts the identity that was told more than the verdict.
+func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
+	self := p.Self()
+	switch reason := answer.verdict.reason(); {
 	case answer.verdict == refusedTLS:
 		return fmt.Errorf("%w: the node has TLS, this one has none", ErrTLS)
 	case answer.version != version || answer.verdict == refusedVersion:
 		return fmt.Errorf("%w: the node speaks %d, this one %d", ErrVersion, answer.version, version)
-	case answer.id.Cluster != id.Cluster || answer.verdict == refusedCluster:
-		return fmt.Errorf("%w: the node is of cluster %016x, this one of %016x", ErrClusterMismatch, answer.id.Cluster, id.Cluster)
-	case answer.id.Member != to || answer.verdict == refusedMember:
+	case answer.verdict == refusedEarly:
+		return ErrEarly
+	case self.Cluster != 0 && !self.meets(answer.id) || answer.verdict == refusedCluster:
+		return fmt.Errorf("%w: the node is of cluster %016x/%x, this one of %016x/%x", ErrClusterMismatch,
+			answer.id.Cluster, answer.id.Epoch, self.Cluster, self.Epoch)
+	case to != 0 && answer.id.Member != to || answer.verdict == refusedMember:
 		return fmt.Errorf("%w: meant %016x, reached %016x", ErrMemberMismatch, to, answer.id.Member)
-	case answer.verdict != accepted:
-		return fmt.Errorf("%w: refused for reason %d", ErrMalformed, answer.verdict)
+	case reason != nil:
+		return fmt.Errorf("%w: so says %016x of this node", reason, answer.id.Member)
+	}
+	if err := p.opinion(answer.id, lane); err != nil {
+		return fmt.Errorf("%w: the node %016x", err, answer.id.Member)
 	}
 	return nil
 }

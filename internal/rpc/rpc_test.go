@@ -29,7 +29,7 @@ var (
 	clientID = Identity{Cluster: 7, Member: 2}
 )
 
-func echo(_ context.Context, _ uint64, method byte, req []byte) ([]byte, error) {
+func echo(_ context.Context, _ Identity, method byte, req []byte) ([]byte, error) {
 	return append([]byte{method}, req...), nil
 }
 
@@ -37,8 +37,8 @@ func serve(t *testing.T, n *memnet.Network, cfg ServerConfig) *Server {
 	t.Helper()
 	l, err := n.Listen(addr)
 	require.NoError(t, err)
-	if cfg.Identity == (Identity{}) {
-		cfg.Identity = serverID
+	if cfg.Self == nil {
+		cfg.Party = Always(serverID)
 	}
 	if cfg.Call == nil {
 		cfg.Call = echo
@@ -55,8 +55,8 @@ func bubble(t *testing.T, f func(t *testing.T, n *memnet.Network)) {
 func TestCall(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		var connections atomic.Int32
-		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, from uint64, method byte, req []byte) ([]byte, error) {
-			require.Equal(t, clientID.Member, from)
+		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, from Identity, method byte, req []byte) ([]byte, error) {
+			require.Equal(t, clientID, from)
 			switch method {
 			case 1:
 				return nil, &RemoteError{Code: 9, Text: "no"}
@@ -65,7 +65,7 @@ func TestCall(t *testing.T) {
 			}
 			return echo(ctx, from, method, req)
 		}})
-		c := NewClient(counting{n, &connections}, clientID)
+		c := NewClient(counting{n, &connections}, Always(clientID))
 		peer := Peer{serverID.Member, addr}
 		for _, size := range []int{0, 1, 4096, firstRead, firstRead + 1, 3 << 20} {
 			req := bytes.Repeat([]byte("x"), size)
@@ -104,11 +104,11 @@ func (c counting) Dial(ctx context.Context, addr string) (net.Conn, error) {
 
 func TestReplyTooLarge(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
-		s := serve(t, n, ServerConfig{Limits: Limits{CallBytes: 100}, Call: func(context.Context, uint64, byte, []byte) ([]byte, error) {
+		s := serve(t, n, ServerConfig{Limits: Limits{CallBytes: 100}, Call: func(context.Context, Identity, byte, []byte) ([]byte, error) {
 			return make([]byte, 101), nil
 		}})
 		defer s.Close()
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		defer c.Close()
 		var remote *RemoteError
 		_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 0, nil)
@@ -125,10 +125,13 @@ func TestRefusals(t *testing.T) {
 		to     uint64
 		want   error
 	}{
-		"cluster": {Identity{8, 2}, 1, ErrClusterMismatch},
-		"member":  {Identity{7, 2}, 3, ErrMemberMismatch},
-		"nobody":  {Identity{7, 2}, 0, ErrMemberMismatch},
-		"both":    {Identity{8, 2}, 3, ErrClusterMismatch},
+		"cluster":   {Identity{Cluster: 8, Member: 2}, 1, ErrClusterMismatch},
+		"epoch":     {Identity{Cluster: 7, Epoch: 2, Member: 2}, 1, ErrClusterMismatch},
+		"member":    {Identity{Cluster: 7, Member: 2}, 3, ErrMemberMismatch},
+		"both":      {Identity{Cluster: 8, Member: 2}, 3, ErrClusterMismatch},
+		"forgotten": {Identity{Cluster: 7, Epoch: 1, Member: 2, Incarnation: 5}, 1, ErrForgotten},
+		"removed":   {Identity{Cluster: 7, Epoch: 1, Member: 3, Since: 6}, 1, ErrRemoved},
+		"stranger":  {Identity{Cluster: 7, Member: 4}, 1, ErrStranger},
 	}
 	for name, test := range tests {
 		for _, lane := range []byte{LaneCall, LaneRaft} {
@@ -136,12 +139,16 @@ func TestRefusals(t *testing.T) {
 				bubble(t, func(t *testing.T, n *memnet.Network) {
 					refused := make(chan error, 1)
 					s := serve(t, n, ServerConfig{
-						Call:    func(context.Context, uint64, byte, []byte) ([]byte, error) { panic("reached") },
+						Party: Party{
+							Self:  func() Identity { return Identity{Cluster: 7, Epoch: 1, Member: 1} },
+							Judge: judge,
+						},
+						Call:    func(context.Context, Identity, byte, []byte) ([]byte, error) { panic("reached") },
 						Raft:    func(context.Context, *Conn) { panic("reached") },
 						Refused: func(_ net.Addr, err error) { refused <- err },
 					})
 					defer s.Close()
-					c := NewClient(n, test.caller)
+					c := NewClient(n, Always(test.caller))
 					defer c.Close()
 					var told *DialError
 					c.Refused = func(err *DialError) { told = err }
@@ -157,6 +164,47 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// judge is what a Party thinks of others.
+func judge(other Identity, _ byte) error {
+	switch {
+	case other.Incarnation == 5:
+		return ErrForgotten
+	case other.Since > 0:
+		return ErrRemoved
+	case other.Member == 4:
+		return ErrStranger
+	}
+	return nil
+}
+
+// Who is in no cluster yet may call whoever it finds; and nobody but its like meets one that is in none.
+func TestWhoIsInNoClusterMayCallWhoever(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		var self atomic.Pointer[Identity]
+		self.Store(&Identity{Cluster: 7, Member: 1})
+		s := serve(t, n, ServerConfig{
+			Party:   Party{Self: func() Identity { return *self.Load() }},
+			Raft:    func(context.Context, *Conn) { panic("reached") },
+			Refused: func(_ net.Addr, err error) { require.ErrorIs(t, err, ErrClusterMismatch) },
+		})
+		defer s.Close()
+		newcomer := NewClient(n, Always(Identity{Member: 9}))
+		defer newcomer.Close()
+		conn, err := newcomer.Open(t.Context(), Peer{Addr: addr}, LaneCall)
+		require.NoError(t, err)
+		require.Equal(t, *self.Load(), conn.Peer())
+		conn.Close()
+		_, err = newcomer.Open(t.Context(), Peer{Addr: addr}, LaneRaft)
+		require.ErrorIs(t, err, ErrClusterMismatch)
+
+		self.Store(&Identity{Member: 1})
+		member := NewClient(n, Always(clientID))
+		defer member.Close()
+		_, err = member.Open(t.Context(), Peer{1, addr}, LaneRaft)
+		require.ErrorIs(t, err, ErrEarly)
+	})
+}
+
 func TestVersionMismatch(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		refused := make(chan error, 1)
@@ -168,9 +216,9 @@ func TestVersionMismatch(t *testing.T) {
 		nc.Write(newer.append([]byte{LaneCall}))
 		answer, err := readHello(nc)
 		require.NoError(t, err)
-		require.ErrorIs(t, clientID.judgeAnswer(answer, serverID.Member), ErrVersion)
+		require.ErrorIs(t, Always(clientID).judgeAnswer(answer, serverID.Member, LaneCall), ErrVersion)
 		require.ErrorIs(t, <-refused, ErrVersion)
-		require.ErrorIs(t, clientID.judgeAnswer(hello{version: version + 1}, 1), ErrVersion)
+		require.ErrorIs(t, Always(clientID).judgeAnswer(hello{version: version + 1}, 1, LaneCall), ErrVersion)
 	})
 }
 
@@ -185,30 +233,34 @@ func TestInTheClear(t *testing.T) {
 	}
 	answer, err := readHello(bytes.NewReader(RefuseTLS(nil)))
 	require.NoError(t, err)
-	require.ErrorIs(t, clientID.judgeAnswer(answer, 1), ErrTLS)
+	require.ErrorIs(t, Always(clientID).judgeAnswer(answer, 1, LaneCall), ErrTLS)
 	require.Equal(t, Identity{}, answer.id, "who is not let in need not know")
 }
 
 func TestImpostor(t *testing.T) {
 	// A server that accepts whomever, but is not who was meant.
 	bubble(t, func(t *testing.T, n *memnet.Network) {
-		for _, id := range []Identity{{7, 3}, {8, 1}} {
-			require.Error(t, clientID.judgeAnswer(hello{version: version, id: id}, serverID.Member))
+		caller := Party{Self: Always(clientID).Self, Judge: judge}
+		answers := func(id Identity, v verdict) error {
+			return caller.judgeAnswer(hello{version: version, id: id, verdict: v}, serverID.Member, LaneRaft)
 		}
-		require.NoError(t, clientID.judgeAnswer(hello{version: version, id: serverID}, serverID.Member))
-		require.Error(t, clientID.judgeAnswer(hello{version: version, id: serverID, verdict: 99}, serverID.Member))
+		require.ErrorIs(t, answers(Identity{Cluster: 7, Member: 3}, accepted), ErrMemberMismatch)
+		require.ErrorIs(t, answers(Identity{Cluster: 8, Member: 1}, accepted), ErrClusterMismatch)
+		require.ErrorIs(t, answers(Identity{Cluster: 7, Member: 1, Incarnation: 5}, accepted), ErrForgotten)
+		require.ErrorIs(t, answers(serverID, 99), ErrMalformed)
+		require.NoError(t, answers(serverID, accepted))
 	})
 }
 
 func TestCancelEndsCall(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
-		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, _ uint64, method byte, _ []byte) ([]byte, error) {
+		s := serve(t, n, ServerConfig{Call: func(ctx context.Context, _ Identity, method byte, _ []byte) ([]byte, error) {
 			if method == 1 {
 				<-ctx.Done()
 			}
 			return nil, ctx.Err()
 		}})
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		peer := Peer{serverID.Member, addr}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -236,7 +288,7 @@ func TestCancelEndsDial(t *testing.T) {
 		l, err := n.Listen(addr) // nobody accepts, so the handshake hangs
 		require.NoError(t, err)
 		defer l.Close()
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = c.Call(ctx, Peer{1, addr}, 0, nil)
@@ -260,7 +312,7 @@ func TestCancelEndsDial(t *testing.T) {
 func TestRestartedPeer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		var dials atomic.Int32
-		c := NewClient(counting{n, &dials}, clientID)
+		c := NewClient(counting{n, &dials}, Always(clientID))
 		defer c.Close()
 		peer := Peer{serverID.Member, addr}
 		s := serve(t, n, ServerConfig{})
@@ -289,7 +341,7 @@ func TestIdleConnectionsAreSwept(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{})
 		defer s.Close()
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		defer c.Close()
 		peer := Peer{serverID.Member, addr}
 		first, err := c.Open(t.Context(), peer, LaneCall)
@@ -396,7 +448,7 @@ func TestManySilentConnections(t *testing.T) {
 		s.mu.Lock()
 		require.Len(t, s.open, 128)
 		s.mu.Unlock()
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		defer c.Close()
 		_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 0, nil)
 		require.NoError(t, err, "a node comes through nevertheless")
@@ -409,7 +461,7 @@ func TestManySilentConnections(t *testing.T) {
 func TestConcurrentCalls(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{})
-		c := NewClient(n, clientID)
+		c := NewClient(n, Always(clientID))
 		var calls sync.WaitGroup
 		for i := range 50 {
 			calls.Go(func() {
@@ -459,8 +511,8 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		limits := Limits{CallBytes: 1 << 20}.withDefaults()
 		out := &wireConn{}
-		in := newConn(&wireConn{Reader: bytes.NewReader(b)}, LaneCall, 0, limits)
-		back := newConn(out, LaneCall, 0, limits)
+		in := newConn(&wireConn{Reader: bytes.NewReader(b)}, LaneCall, limits)
+		back := newConn(out, LaneCall, limits)
 		for {
 			method, payload, err := in.Receive()
 			if err != nil {

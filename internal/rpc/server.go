@@ -14,24 +14,21 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Handler answers a call of the member from. ctx ends when the server closes. The request is the
+// A Handler answers a call of the node from. ctx ends when the server closes. The request is the
 // Handler's; the reply is not changed after it returns. An error is sent in place of the reply: see
 // RemoteError.
-type Handler func(ctx context.Context, from uint64, method byte, req []byte) (resp []byte, err error)
+type Handler func(ctx context.Context, from Identity, method byte, req []byte) (resp []byte, err error)
 
 // ServerConfig says what a Server does with its connections.
 type ServerConfig struct {
-	Identity
-	// Known reports whether a member is one of the cluster: others are refused. nil: all are.
-	Known func(member uint64) bool
+	Party
 	// Call answers the requests on LaneCall, many at a time.
 	Call Handler
 	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection
 	// breaks or ctx ends.
 	Raft func(ctx context.Context, c *Conn)
 	// Refused hears of callers that were refused in the handshake, or refused this node there:
-	// ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrTLS, or ErrMalformed for who is no node
-	// at all. It may be called concurrently. nil: nobody hears.
+	// with one of the errors of the handshake, or ErrMalformed for who is no node at all. It may be called concurrently. nil: nobody hears.
 	Refused func(remote net.Addr, err error)
 	// Limits bound what callers can make the server hold.
 	Limits Limits
@@ -169,9 +166,14 @@ func (s *Server) serve(nc net.Conn) {
 	}
 }
 
+// refusal reports whether a handshake failed since the two are not to talk. That a node is in no
+// cluster yet passes.
 func refusal(err error) bool {
-	for _, kind := range []error{ErrClusterMismatch, ErrMemberMismatch, ErrVersion, ErrMalformed, ErrTLS} {
-		if errors.Is(err, kind) {
+	if errors.Is(err, ErrMalformed) {
+		return true
+	}
+	for v := refusedCluster; v < refusedEarly; v++ {
+		if errors.Is(err, v.reason()) {
 			return true
 		}
 	}
@@ -193,23 +195,20 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 		lane[0] != LaneRaft && lane[0] != LaneCall {
 		return nil, 0, fmt.Errorf("%w: lane %q", ErrMalformed, lane[0])
 	}
-	c := newConn(nc, lane[0], 0, s.cfg.Limits)
+	c := newConn(nc, lane[0], s.cfg.Limits)
 	caller, err := readHello(c.reader)
 	if err != nil {
 		return nil, 0, err
 	}
-	verdict, refused := s.cfg.judge(caller)
-	if refused == nil && s.cfg.Known != nil && !s.cfg.Known(caller.id.Member) {
-		verdict, refused = refusedMember, fmt.Errorf("%w: the caller %016x is not of this cluster", ErrMemberMismatch, caller.id.Member)
-	}
-	ours := hello{version: version, id: s.cfg.Identity, verdict: verdict}
+	refused := s.cfg.judge(caller, lane[0])
+	ours := hello{version: version, id: s.cfg.Self(), verdict: verdictOf(refused)}
 	if _, err := nc.Write(ours.append(nil)); refused == nil && err != nil {
 		return nil, 0, err
 	}
 	if refused != nil {
 		return nil, 0, refused
 	}
-	c.peer = caller.id.Member
+	c.peer = caller.id
 	return c, lane[0], nc.SetDeadline(time.Time{})
 }
 

@@ -22,6 +22,9 @@ const (
 	granted
 	ended
 	compacted
+	configured
+	enrolled
+	founded
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -136,7 +136,11 @@ func (g *generator) command() command.Command {
 	case 6, 7:
 		return command.Command{Compact: &command.Compact{Revision: g.revision() - g.Int64N(200)}}
 	case 8:
-		return command.Command{Term: true}
+		return command.Command{Term: true, Epoch: g.Uint64N(3)}
+	case 9:
+		return command.Command{Enroll: &command.Enroll{
+			ID: g.Uint64N(6), Name: "n", Addr: "n:1", Incarnation: g.Uint64N(3), Voter: g.IntN(2) > 0, Term: g.term - uint64(g.IntN(2)),
+		}}
 	}
 	return command.Command{Op: g.validOp()}
 }
@@ -174,10 +178,11 @@ func (g *generator) proposal() command.Proposal {
 	return p
 }
 
-// A logged entry may be one of raft's own, without proposals.
+// A logged entry may be one of raft's own, without proposals: with servers, or with nothing.
 type logged struct {
 	index, term uint64
 	proposals   []command.Proposal
+	servers     []Server
 }
 
 func (g *generator) log(n int) (log []logged) {
@@ -187,7 +192,14 @@ func (g *generator) log(n int) (log []logged) {
 			g.term++
 		}
 		e := logged{index: g.index, term: g.term}
-		if g.IntN(20) > 0 {
+		switch g.IntN(20) {
+		case 0:
+		case 1:
+			for _, id := range g.Perm(5) {
+				e.servers = append(e.servers, Server{ID: uint64(id), Addr: "old", Voter: g.IntN(2) > 0})
+			}
+			e.servers = e.servers[g.IntN(5):]
+		default:
 			for range 1 + g.IntN(4) {
 				e.proposals = append(e.proposals, g.proposal())
 			}
@@ -200,7 +212,11 @@ func (g *generator) log(n int) (log []logged) {
 func replay(t testing.TB, s *State, sink Sink, log []logged) {
 	t.Helper()
 	for _, e := range log {
-		if e.proposals == nil {
+		switch {
+		case e.servers != nil:
+			s.Configure(e.index, e.servers)
+			continue
+		case e.proposals == nil:
 			s.Advance(e.index)
 			continue
 		}
@@ -210,7 +226,7 @@ func replay(t testing.TB, s *State, sink Sink, log []logged) {
 
 // contents are everything that readers of a view can see.
 func contents(v *View) []any {
-	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0)}
+	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0), v.Members, v.Epoch}
 	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool { out = append(out, *kv); return true })
 	v.KV.Changes(0, v.KV.Revision(), func(rev int64, changes []*mvcc.KeyValue) bool {
 		for _, kv := range changes {
@@ -294,6 +310,10 @@ func TestTheHashDoesNotDependOnTheGrouping(t *testing.T) {
 	replay(t, whole, &journal{}, log)
 	index := uint64(0)
 	for _, e := range log {
+		if e.servers != nil {
+			index++
+			single.Configure(index, e.servers)
+		}
 		for _, p := range e.proposals {
 			index++
 			require.NoError(t, single.Apply(index, e.term, entry(p), &journal{}))

@@ -30,13 +30,15 @@ func (s *State) Snapshot() *Snapshot {
 // Index returns the index of the last entry that the snapshot contains.
 func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 
-// A record of a snapshot is a message with one of these fields, in this order. Readers skip others.
+// A record of a snapshot is a message with one of these fields: the head, members, leases, proposers
+// each with its results, versions. Readers skip others.
 const (
 	recordHead     = 1 // once
 	recordLease    = 2
 	recordProposer = 3
 	recordVersion  = 4 // of a key: what is older than the history, then the history
 	recordResult   = 5 // of the proposer before it: each by itself, for together they may be large
+	recordMember   = 6
 )
 
 // WriteTo writes the snapshot. It may be called more than once, and writes the same each time.
@@ -52,8 +54,12 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		b = wire.Uint(b, 3, v.Hash)
 		b = wire.Int(b, 4, v.KV.Revision())
 		b = wire.Int(b, 5, v.KV.CompactRevision())
-		return wire.Uint(b, 6, sn.floor)
+		b = wire.Uint(b, 6, sn.floor)
+		return wire.Uint(b, 7, v.Epoch)
 	})
+	for i := range v.Members {
+		record(recordMember, v.Members[i].append)
+	}
 	v.Leases.All()(func(l lease.Lease) bool {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
 	})
@@ -123,6 +129,8 @@ func (in *restore) record(b []byte) error {
 			err = in.head(r.Bytes())
 		case in.loader == nil:
 			err = fmt.Errorf("%w: it does not begin with its head", errSnapshot)
+		case r.Field() == recordMember:
+			err = in.addMember(r.Bytes())
 		case r.Field() == recordLease:
 			err = in.addLease(r.Bytes())
 		case r.Field() == recordProposer:
@@ -162,6 +170,8 @@ func (in *restore) head(b []byte) error {
 			compacted = r.Int()
 		case 6:
 			in.state.proposers.floor = r.Uint()
+		case 7:
+			in.state.epoch = r.Uint()
 		}
 	}
 	if rev < 1 || compacted > rev || compacted < -1 {
@@ -169,6 +179,19 @@ func (in *restore) head(b []byte) error {
 	}
 	in.loader = mvcc.NewLoader(rev, compacted)
 	return r.Err()
+}
+
+func (in *restore) addMember(b []byte) error {
+	var m Member
+	if err := m.decode(b); err != nil {
+		return err
+	}
+	members := &in.state.members
+	if n := len(*members); n > 0 && m.ID <= (*members)[n-1].ID {
+		return fmt.Errorf("%w: member %x out of order", errSnapshot, m.ID)
+	}
+	*members = append(*members, m)
+	return nil
 }
 
 func (in *restore) addLease(b []byte) error {

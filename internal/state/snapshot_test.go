@@ -53,6 +53,9 @@ func roundTrip(t testing.TB, s *State) *State {
 func sample(t testing.TB) *State {
 	m := start(t)
 	m.term = 3
+	m.do(command.Command{Term: true, Epoch: 11})
+	m.Configure(m.View().Index+1, []Server{{ID: 9, Addr: "z:1"}, {ID: 3, Addr: "c:1", Voter: true}})
+	m.do(command.Command{Enroll: &command.Enroll{ID: 9, Name: "z", Addr: "z:2", Incarnation: 77, Voter: true, Term: 3}})
 	m.grant(7)
 	m.grant(-9)
 	m.put("compacted", "1")

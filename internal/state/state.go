@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package state is the replicated state machine: the store, the leases, and the table that tells
+// Package state is the replicated state machine: the store, the leases, the members, and the table that tells
 // repeated proposals. It is a function of the log alone: the same entries make the same state, byte
 // for byte, on every node.
 package state
@@ -20,6 +20,8 @@ type State struct {
 	kv        *mvcc.Store
 	leases    *lease.Table
 	proposers *proposers
+	members   Members
+	epoch     uint64
 	index     uint64             // of the last entry applied
 	term      uint64             // of the last entry of ours applied
 	batch     []command.Proposal // of the entry that is being applied: memory that is used again
@@ -34,14 +36,20 @@ func New() *State {
 type View struct {
 	KV     *mvcc.View
 	Leases *lease.View
-	Index  uint64 // of the log
-	Term   uint64 // of the last command
-	Hash   uint64 // of all changes since the beginning: equal on nodes at the same index
+	// Members are those of the last configuration applied; Epoch is of the founding, 0 before the
+	// first leader's first command.
+	Members Members
+	Epoch   uint64
+	Index   uint64 // of the log
+	Term    uint64 // of the last command
+	Hash    uint64 // of all changes since the beginning: equal on nodes at the same index
 }
 
 // View returns the state as it is, at the same cost whatever it holds.
 func (s *State) View() *View {
-	return &View{KV: s.kv.View(), Leases: s.leases.Freeze(), Index: s.index, Term: s.term, Hash: s.hash}
+	return &View{
+		KV: s.kv.View(), Leases: s.leases.Freeze(), Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+	}
 }
 
 // Check verifies the invariants of the store and the leases, and that they agree.
@@ -79,6 +87,15 @@ type Sink interface {
 
 // Advance notes an entry that is not ours.
 func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
+
+// Configure applies an entry that says who the members are; one that was applied already does
+// nothing.
+func (s *State) Configure(index uint64, servers []Server) {
+	if index > s.index {
+		s.configure(servers)
+		s.index = index
+	}
+}
 
 // Apply applies an entry; one that was applied already does nothing. An error says that the entry
 // cannot be understood: nothing of it was applied, and this replica must not go on.
@@ -168,6 +185,15 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 	case c.Revoke != nil:
 		if !s.end(c.Revoke.ID, sink) {
 			r.Code = command.LeaseNotFound
+		}
+	case c.Enroll != nil:
+		if c.Enroll.Term == term {
+			s.enroll(c.Enroll)
+		}
+	case c.Term:
+		if s.epoch == 0 && c.Epoch != 0 {
+			s.epoch = c.Epoch
+			s.note(founded, c.Epoch)
 		}
 	case c.Expire != nil:
 		if c.Expire.Term == term {

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// enroll brings this node into the cluster and keeps it in touch: it has the cluster put it on record,
+// with its data and its address, and looks for the others while it knows no leader.
+func (n *Node) enroll() {
+	for {
+		changed := n.leaders.Wait()
+		wait := n.cfg.ElectionTimeout
+		if !n.enrolled() {
+			if err := n.askIn(); err != nil {
+				n.heardNo(err)
+				wait = n.retryAfter()
+				if n.refusal.Load() != nil {
+					wait = n.cfg.ElectionTimeout / 4 // for an operator to help
+				}
+			}
+		}
+		retry := time.NewTimer(wait)
+		select {
+		case <-changed:
+		case <-retry.C:
+			if n.leadership().Leader == 0 {
+				n.lookAround()
+			}
+		case <-n.closing:
+			retry.Stop()
+			return
+		}
+		retry.Stop()
+	}
+}
+
+// enrolled reports whether the cluster is known to have this node on record as it is. A node that
+// hears of no leader asks again: it may have been removed.
+func (n *Node) enrolled() bool {
+	if n.leadership().Leader == 0 || n.identity.Load().Since == 0 {
+		return false
+	}
+	m, ok := n.view().Members.Get(uint64(n.id))
+	return ok && m.Incarnation == n.identity.Load().Incarnation && m.Addr == n.cfg.Advertise && m.Name == n.cfg.Name
+}
+
+// askIn asks the leader, or whoever can be reached, to have this node put on record.
+func (n *Node) askIn() error {
+	id := n.identity.Load()
+	c := &change{
+		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,
+		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: id.Since, forgetful: n.cfg.InMemory,
+	}
+	ctx, cancel := context.WithTimeout(n.ctx, 2*n.cfg.ElectionTimeout)
+	defer cancel()
+	if n.leadership().Leader != 0 {
+		a, err := n.askToChange(ctx, c)
+		if err != nil {
+			return err
+		}
+		return n.confirm(a)
+	}
+	err := ErrNoLeader
+	for _, door := range n.doors() {
+		var a admission
+		if a, err = n.callJoin(ctx, door, c); err == nil {
+			return n.confirm(a)
+		}
+		if final(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// heardNo notes why this node is not let in. Where it was a member and is none any more, it stops.
+func (n *Node) heardNo(err error) {
+	lost := errors.Is(err, ErrDataLost)
+	if !lost && !errors.Is(err, ErrMemberNotFound) && !errors.Is(err, ErrClusterMismatch) {
+		return
+	}
+	switch {
+	case n.identity.Load().Since > 0:
+		n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
+		n.stop(err, false)
+	case lost:
+		n.forgotten.Store(true)
+	}
+	if old := n.refusal.Swap(&err); old == nil || (*old).Error() != err.Error() {
+		n.cfg.Logger.Warn("not let in", "err", err)
+	}
+}
+
+// doors are the addresses at which somebody may let this node in.
+func (n *Node) doors() []string {
+	doors := slices.Clone(n.cfg.Join)
+	for _, p := range n.cfg.Peers {
+		doors = append(doors, p.Addr)
+	}
+	seen := map[string]bool{"": true, n.cfg.Advertise: true}
+	return slices.DeleteFunc(append(doors, n.addresses.all()...), func(addr string) bool {
+		dup := seen[addr]
+		seen[addr] = true
+		return dup
+	})
+}
+
+// lookAround tells whoever can be reached where this node is, and learns who is there.
+func (n *Node) lookAround() {
+	for _, door := range n.doors() {
+		n.start(func() {
+			ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+			defer cancel()
+			n.ping(ctx, 0, door)
+		})
+	}
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// A Server is a member as a configuration entry of the log has it.
+type Server struct {
+	ID    uint64
+	Addr  string
+	Voter bool
+}
+
+// A Member is a member of the cluster: a server, and what was put on record of it.
+type Member struct {
+	Server
+	Name        string
+	Incarnation uint64 // of its data; 0: not known yet
+	Wanted      bool   // it is to have a vote as soon as it has caught up
+}
+
+// Members are the members of a cluster, in the order of their IDs. They never change: others take
+// their place.
+type Members []Member
+
+// Get returns the member with an ID.
+func (ms Members) Get(id uint64) (Member, bool) {
+	i, ok := ms.find(id)
+	if !ok {
+		return Member{}, false
+	}
+	return ms[i], true
+}
+
+func (ms Members) find(id uint64) (int, bool) {
+	return slices.BinarySearchFunc(ms, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
+}
+
+// Voters returns how many have a vote.
+func (ms Members) Voters() (n int) {
+	for _, m := range ms {
+		if m.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// configure makes the servers the members. What was on record of those who stay stays.
+func (s *State) configure(servers []Server) {
+	next := make(Members, 0, len(servers))
+	for _, server := range servers {
+		m, known := s.members.Get(server.ID)
+		if !known {
+			m.Addr = server.Addr
+		}
+		server.Addr = m.Addr // a later one may be on record
+		m.Server = server
+		next = append(next, m)
+	}
+	slices.SortFunc(next, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	s.members = next
+	s.note(configured)
+	for _, m := range next {
+		s.noteMember(&m)
+	}
+}
+
+func (s *State) noteMember(m *Member) {
+	flag := func(b bool) uint64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	s.note(enrolled, m.ID, s.sum(m.Name)<<32|s.sum(m.Addr), m.Incarnation, flag(m.Voter)<<1|flag(m.Wanted))
+}
+
+func (s *State) enroll(e *command.Enroll) {
+	i, ok := s.members.find(e.ID)
+	if !ok {
+		return
+	}
+	s.members = slices.Clone(s.members)
+	m := &s.members[i]
+	m.Name, m.Addr, m.Incarnation, m.Wanted = e.Name, e.Addr, e.Incarnation, e.Voter
+	s.noteMember(m)
+}
+
+// A Standing is what a state knows of a node that says who it is.
+type Standing uint8
+
+// What a node may be.
+const (
+	Welcome   Standing = iota // a member; or the state is too old to know
+	Stranger                  // no member
+	Forgotten                 // a member, but known by other data
+	Removed                   // once a member, no more
+)
+
+// Judge says what is known of a node with an incarnation, which the log has on record at or before
+// the index since; 0: the node does not know that it has.
+func (v *View) Judge(id, incarnation, since uint64) Standing {
+	m, ok := v.Members.Get(id)
+	switch {
+	case ok && (m.Incarnation == incarnation || m.Incarnation == 0), since > v.Index:
+		return Welcome
+	case ok:
+		return Forgotten
+	case since > 0:
+		return Removed
+	}
+	return Stranger
+}
+
+func (m *Member) append(b []byte) []byte {
+	b = wire.Uint(b, 1, m.ID)
+	b = wire.Text(b, 2, m.Name)
+	b = wire.Text(b, 3, m.Addr)
+	b = wire.Uint(b, 4, m.Incarnation)
+	b = wire.Bool(b, 5, m.Wanted)
+	return wire.Bool(b, 6, m.Voter)
+}
+
+func (m *Member) decode(b []byte) error {
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			m.ID = r.Uint()
+		case 2:
+			m.Name = r.Text()
+		case 3:
+			m.Addr = r.Text()
+		case 4:
+			m.Incarnation = r.Uint()
+		case 5:
+			m.Wanted = r.Bool()
+		case 6:
+			m.Voter = r.Bool()
+		}
+	}
+	return r.Err()
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+// enroll has the log put something on record, in an entry of term 1.
+func (m *machine) enroll(e command.Enroll) {
+	m.Helper()
+	require.Empty(m, m.propose(command.Proposal{Command: command.Command{Enroll: &e}}))
+}
+
+func TestMembersAreThoseOfTheConfiguration(t *testing.T) {
+	m := start(t)
+	m.Configure(5, []Server{{ID: 2, Addr: "b:1", Voter: true}, {ID: 1, Addr: "a:1", Voter: true}})
+	m.enroll(command.Enroll{ID: 1, Name: "a", Addr: "a:2", Incarnation: 7, Voter: true, Term: 1})
+	before := m.View()
+	a := Member{Server: Server{ID: 1, Addr: "a:2", Voter: true}, Name: "a", Incarnation: 7, Wanted: true}
+	b := Member{Server: Server{ID: 2, Addr: "b:1", Voter: true}}
+	require.Equal(t, Members{a, b}, before.Members)
+	require.Equal(t, 2, before.Members.Voters())
+
+	m.enroll(command.Enroll{ID: 3, Name: "c", Term: 1})
+	m.enroll(command.Enroll{ID: 2, Name: "late", Term: 2})
+	require.Equal(t, before.Members, m.View().Members, "who is no member, and what was decided in another term, does not count")
+
+	m.Configure(m.View().Index, nil)
+	require.Equal(t, before.Members, m.View().Members, "an entry that was applied")
+	m.Configure(m.View().Index+1, []Server{{ID: 1, Addr: "a:1"}})
+	a.Voter = false
+	require.Equal(t, Members{a}, m.View().Members, "what is on record stays")
+	require.Equal(t, 2, len(before.Members), "a view does not change")
+
+	m.Configure(m.View().Index+1, nil)
+	m.Configure(m.View().Index+1, []Server{{ID: 1, Addr: "a:1"}})
+	require.Equal(t, Members{{Server: Server{ID: 1, Addr: "a:1"}}}, m.View().Members, "who comes back is new")
+}
+
+func TestTheFirstEpochStays(t *testing.T) {
+	m := start(t)
+	for _, epoch := range []uint64{0, 5, 6} {
+		m.do(command.Command{Term: true, Epoch: epoch})
+	}
+	require.EqualValues(t, 5, m.View().Epoch)
+}
+
+func TestMembersAreInTheHash(t *testing.T) {
+	hash := func(do func(m *machine)) uint64 {
+		m := start(t)
+		m.Configure(2, []Server{{ID: 1}})
+		do(m)
+		return m.View().Hash
+	}
+	seen := map[uint64]string{}
+	for name, do := range map[string]func(m *machine){
+		"nothing":      func(*machine) {},
+		"voter":        func(m *machine) { m.Configure(3, []Server{{ID: 1, Voter: true}}) },
+		"another":      func(m *machine) { m.Configure(3, []Server{{ID: 2}}) },
+		"nobody":       func(m *machine) { m.Configure(3, nil) },
+		"wanted":       func(m *machine) { m.enroll(command.Enroll{ID: 1, Voter: true, Term: 1}) },
+		"an address":   func(m *machine) { m.enroll(command.Enroll{ID: 1, Addr: "a", Term: 1}) },
+		"a name":       func(m *machine) { m.enroll(command.Enroll{ID: 1, Name: "a", Term: 1}) },
+		"incarnation":  func(m *machine) { m.enroll(command.Enroll{ID: 1, Incarnation: 1, Term: 1}) },
+		"founding":     func(m *machine) { m.do(command.Command{Term: true, Epoch: 1}) },
+		"two voters":   func(m *machine) { m.Configure(3, []Server{{ID: 1, Voter: true}, {ID: 2, Voter: true}}) },
+		"without name": func(m *machine) { m.Configure(3, []Server{{ID: 3}}) },
+	} {
+		h := hash(do)
+		require.Empty(t, seen[h], "%s hashes as %s", name, seen[h])
+		seen[h] = name
+	}
+}
+
+func TestJudge(t *testing.T) {
+	m := start(t)
+	m.Configure(20, []Server{{ID: 1}, {ID: 2}})
+	m.enroll(command.Enroll{ID: 1, Incarnation: 7, Term: 1})
+	v := m.View()
+	for _, test := range []struct {
+		id, incarnation, since uint64
+		want                   Standing
+	}{
+		{1, 7, 0, Welcome},
+		{1, 7, 21, Welcome},
+		{1, 8, 0, Forgotten},
+		{1, 8, 21, Forgotten}, // it was replaced
+		{1, 8, 22, Welcome},   // it came after what is known here
+		{2, 8, 0, Welcome},    // nothing is known of its data
+		{3, 8, 0, Stranger},
+		{3, 8, 21, Removed},
+		{3, 8, 22, Welcome},
+	} {
+		require.Equal(t, test.want, v.Judge(test.id, test.incarnation, test.since), "%+v", test)
+	}
+}
+
+func TestMembersOutOfOrderMakeNoState(t *testing.T) {
+	in := &restore{state: New()}
+	m := Member{Server: Server{ID: 3}}
+	require.NoError(t, in.addMember(m.append(nil)))
+	require.ErrorIs(t, in.addMember(m.append(nil)), errSnapshot)
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// A Member is a member of the cluster.
+type Member struct {
+	ID         MemberID
+	Name, Addr string // Addr is what other nodes dial
+	Voter      bool   // it has a vote; without, it serves everything all the same
+	Leader     bool   // it leads, as far as the node that was asked knows
+}
+
+// Members returns the members of the cluster, in the order of their IDs: founders, those who joined,
+// and those who were added and may never have been started. It asks the leader, like a linearizable
+// read. The result is the caller's.
+//
+// Errors: those of [Node.Ready].
+func (n *Node) Members(ctx context.Context) ([]Member, error) {
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	v, err := n.linearizableView(ctx)
+	if err != nil {
+		return nil, err
+	}
+	leader := n.leadership().Leader
+	members := make([]Member, 0, len(v.Members))
+	for _, m := range v.Members {
+		members = append(members, publicMember(m, leader))
+	}
+	return members, nil
+}
+
+func publicMember(m state.Member, leader MemberID) Member {
+	id := MemberID(m.ID)
+	return Member{ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader}
+}
+
+// AddMember makes a node a member before it is started: with Config.Join and that name it is let in,
+// at whichever address. Nodes that join need not be added before. It has no vote at first, and costs
+// no majority; with voter it is given one when it has caught up. A member's ID follows from its
+// name and that of the cluster.
+//
+// Errors: ErrInvalidOption for a peer without a name, or an address that cannot be dialled,
+// ErrMemberExists, those of [Node.Ready]. After an error of ctx it may have been added, or will be.
+func (n *Node) AddMember(ctx context.Context, p Peer, voter bool) (Member, error) {
+	if p.Name == "" {
+		return Member{}, fmt.Errorf("%w: a member needs a name", ErrInvalidOption)
+	}
+	if err := checkDialable(p.Addr); err != nil {
+		return Member{}, fmt.Errorf("%w: %v", ErrInvalidOption, err)
+	}
+	c := &change{kind: changeAdd, id: n.cfg.memberID(p.Name), name: p.Name, addr: p.Addr, voter: voter}
+	v, err := n.changed(ctx, c)
+	if err != nil {
+		return Member{}, err
+	}
+	m, ok := v.Members.Get(uint64(c.id))
+	if !ok { // removed since
+		return Member{}, fmt.Errorf("%w: %v", ErrMemberNotFound, c.id)
+	}
+	return publicMember(m, n.leadership().Leader), nil
+}
+
+// RemoveMember removes a member, for good: the node stops by itself as soon as it hears of that, and
+// its directory lets it in no more. A node of that name with an empty directory may join anew. A
+// leader hands over first. Removing one that is gone for good is how a cluster gets its majority back
+// to fewer.
+//
+// Errors: ErrMemberNotFound; ErrUnhealthy when those who stay could not go on, since too few of them
+// can be reached; ErrInvalidOption for the last voter; those of [Node.Ready]. After an error of ctx it
+// may have been removed, or will be.
+func (n *Node) RemoveMember(ctx context.Context, id MemberID) error {
+	if err := n.member(ctx, id); err != nil {
+		return err
+	}
+	_, err := n.changed(ctx, &change{kind: changeRemove, id: id})
+	return err
+}
+
+// PromoteMember has a member without a vote be given one, and waits until it has it: when it runs and
+// has caught up. For one that has a vote it does nothing.
+//
+// Errors: ErrMemberNotFound, those of [Node.Ready]. After an error of ctx it is promoted nevertheless
+// when it has caught up.
+func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
+	if err := n.member(ctx, id); err != nil {
+		return err
+	}
+	if _, err := n.changed(ctx, &change{kind: changePromote, id: id}); err != nil {
+		return err
+	}
+	v, err := n.await(ctx, func(v *state.View) bool {
+		m, ok := v.Members.Get(uint64(id))
+		return !ok || m.Voter
+	})
+	if err != nil {
+		return err
+	}
+	if _, ok := v.Members.Get(uint64(id)); !ok {
+		return fmt.Errorf("%w: %v was removed", ErrMemberNotFound, id)
+	}
+	return nil
+}
+
+// TransferLeadership has a voter lead, and waits until this node follows it. Writes wait meanwhile,
+// for about the time of two messages.
+//
+// Errors: ErrMemberNotFound; ErrInvalidOption for a member without a vote; those of [Node.Ready].
+func (n *Node) TransferLeadership(ctx context.Context, to MemberID) error {
+	if err := n.member(ctx, to); err != nil {
+		return err
+	}
+	if _, err := n.changed(ctx, &change{kind: changeTransfer, id: to}); err != nil {
+		return err
+	}
+	for {
+		changed := n.leaders.Wait()
+		if n.leadership().Leader == to {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return n.contextError(ctx)
+		case <-n.closing:
+			return n.closedError()
+		}
+	}
+}
+
+// Leave hands leadership over, removes this node from the cluster, and closes it. Its directory is of
+// no more use: a node that is opened on it stops by itself. A node that shall come back is closed
+// instead.
+//
+// Errors: those of [Node.RemoveMember], and then the node runs on; those of Close.
+func (n *Node) Leave(ctx context.Context) error {
+	// A node that was removed already has left.
+	if err := n.RemoveMember(ctx, n.id); err != nil && !errors.Is(err, ErrMemberNotFound) {
+		return err
+	}
+	return n.Close()
+}
+
+// member makes sure that there is a member with an ID.
+func (n *Node) member(ctx context.Context, id MemberID) error {
+	if err := n.alive(ctx); err != nil {
+		return err
+	}
+	v, err := n.linearizableView(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := v.Members.Get(uint64(id)); !ok {
+		return fmt.Errorf("%w: %v", ErrMemberNotFound, id)
+	}
+	return nil
+}
+
+// changed has the leader make a change, and returns a view of this node that has it.
+func (n *Node) changed(ctx context.Context, c *change) (*state.View, error) {
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	a, err := n.askToChange(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if c.kind == changeRemove && c.id == n.id {
+		return n.view(), nil // it may never hear of it
+	}
+	return n.await(ctx, func(v *state.View) bool { return v.Index >= a.index })
+}
+
+// askToChange has the leader make a change, wherever it is.
+func (n *Node) askToChange(ctx context.Context, c *change) (admission, error) {
+	return askLeader(n, ctx,
+		func(ctx context.Context) (admission, error) { return n.roster.change(ctx, c) },
+		func(ctx context.Context, leader MemberID) (admission, error) { return n.callChange(ctx, leader, c) })
+}

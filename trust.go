@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftnet"
+	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// errUntrusted: this node does not know what it may have promised in another incarnation.
+var errUntrusted = errors.New("coterie: this node may have forgotten what it promised")
+
+// party is this node's side of its handshakes.
+func (n *Node) party() rpc.Party { return rpc.Party{Self: n.self, Judge: n.judge} }
+
+func (n *Node) self() rpc.Identity {
+	id := n.identity.Load()
+	return rpc.Identity{
+		Cluster: id.Cluster, Epoch: n.view().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since,
+	}
+}
+
+// judge refuses raft's messages from and to who is no member. Calls have a look at the caller for
+// themselves: who wants to join is no member yet, and who has forgotten is to be told.
+func (n *Node) judge(other rpc.Identity, lane byte) error {
+	if lane == rpc.LaneCall {
+		return nil
+	}
+	switch n.view().Judge(other.Member, other.Incarnation, other.Since) {
+	case state.Forgotten:
+		return rpc.ErrForgotten
+	case state.Removed:
+		return rpc.ErrRemoved
+	case state.Stranger:
+		return rpc.ErrStranger
+	}
+	return nil
+}
+
+// A node with an empty directory may have had another one, in which it promised things: it may have
+// voted in a term that it does not know of, or acknowledged entries that it does not have. So until
+// the cluster has it on record, by a majority without it, it answers none of raft's requests but
+// those of the founding: votes for who has nothing beyond the founding entries either. Once it is on
+// record, at an index and in a term, it
+//
+//   - follows leaders of that term or later: earlier ones it may have helped to depose;
+//   - votes only in later terms, and only when its log has that index, which covers whatever it may
+//     have acknowledged.
+//
+// This is the recovery of Viewstamped Replication Revisited (Liskov and Cowling, 2012, section 4.3),
+// with the log in the place of the nonce.
+
+// admitRaft waits until one of raft's requests may be answered, or ctx ends.
+func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Request) error {
+	for {
+		changed := n.confirmed.Wait()
+		if err := n.judge(from, rpc.LaneRaft); err != nil {
+			return err
+		}
+		if n.mayAnswer(from, r) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errUntrusted
+		case <-n.closing:
+			return n.closedError()
+		}
+	}
+}
+
+func (n *Node) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
+	id := n.identity.Load()
+	switch {
+	case id.Since == 0 && n.raft().founding():
+		return r.Vote && r.LastLogTerm <= foundingTerm && from.Since == 0 && !n.forgotten.Load()
+	case id.Since == 0 || id.Floor == 0:
+		return true
+	case r.Vote:
+		return r.Term > id.Floor && n.raft().has(id.Since)
+	case r.Elect:
+		return n.raft().has(id.Since)
+	}
+	return r.Term >= id.Floor
+}
+
+// confirm notes that the cluster has this node on record.
+func (n *Node) confirm(a admission) error {
+	id := *n.identity.Load()
+	if id.Since > 0 {
+		return nil
+	}
+	if id.Cluster != 0 && id.Cluster != a.cluster {
+		return ErrClusterMismatch
+	}
+	next := raftlog.Identity{Cluster: a.cluster, Member: id.Member, Incarnation: id.Incarnation, Since: a.index}
+	if n.raft().founding() {
+		next.Floor = a.term
+	}
+	if err := n.log.Identify(next); err != nil {
+		return err
+	}
+	n.identity.Store(&next)
+	n.forgotten.Store(false)
+	n.confirmed.Broadcast()
+	return nil
+}
