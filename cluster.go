@@ -17,8 +17,7 @@ type Cluster struct {
 	nodes []*Node
 }
 
-// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when a leader is
-// known. With cfg.Addr they listen on its host, over TCP or cfg.Network: on consecutive ports, or
+// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when each is ready. With cfg.Addr they listen on its host, over TCP or cfg.Network: on consecutive ports, or
 // on free ones if its port is 0. Without it they have a memory network of their own. Their
 // directories are those below cfg.Dir that bear their names; the rest of cfg holds for each. ctx
 // bounds the opening.
@@ -52,8 +51,10 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 		}
 		c.nodes = append(c.nodes, node)
 	}
-	if _, err := c.Leader(ctx); err != nil {
-		return nil, errors.Join(err, c.Close())
+	for _, n := range c.nodes {
+		if err := n.Ready(ctx); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
 	}
 	return c, nil
 }

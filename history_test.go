@@ -25,7 +25,21 @@ import (
 // Histories of clients on all nodes, while nodes are cut off, paused, crashed and restarted, are
 // linearizable, and watches see what was acknowledged: every change once, in order.
 func TestHistories(t *testing.T) {
-	seeds := make([]uint64, 20)
+	histories(t, 20, func(t *testing.T, c *coterietest.Cluster, random *rand.Rand) func() {
+		size := len(c.Nodes())
+		return func() {
+			if random.IntN(8) < 5 {
+				networkFault(c, random, size)
+			} else {
+				diskFault(c, random, size)
+			}
+		}
+	}, func(cfg *coterie.Config) { cfg.SnapshotEntries = 50 })
+}
+
+// histories records and checks so many histories, of three and five nodes in turn.
+func histories(t *testing.T, n int, faults func(*testing.T, *coterietest.Cluster, *rand.Rand) func(), change func(cfg *coterie.Config)) {
+	seeds := make([]uint64, n)
 	if testing.Short() {
 		seeds = seeds[:2]
 	}
@@ -42,8 +56,9 @@ func TestHistories(t *testing.T) {
 		t.Run(fmt.Sprintf("%d nodes, seed %d", size, seed), func(t *testing.T) {
 			var h history
 			coterietest.Run(t, size, func(t *testing.T, c *coterietest.Cluster) {
-				h.record(t, c, rand.New(rand.NewPCG(seed, 0)))
-			}, coterietest.WithSeed(seed), coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 50 }))
+				random := rand.New(rand.NewPCG(seed, 0))
+				h.record(t, c, random, faults(t, c, random))
+			}, coterietest.WithSeed(seed), coterietest.WithConfig(func(_ int, cfg *coterie.Config) { change(cfg) }))
 			h.check(t)
 		})
 	}
@@ -81,14 +96,16 @@ type history struct {
 	ops   []porcupine.Operation
 }
 
-// record runs clients and faults for half a minute, and then a watch of everything that happened.
-func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand) {
+// record runs clients for half a minute, while fault makes one fault after the other, and then a watch
+// of everything that happened.
+func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand, fault func()) {
 	const clients, keys, span = 6, 4, 30 * time.Second
-	size := len(c.Nodes())
-	nodes := make([]atomic.Pointer[coterie.Node], size)
-	for i := range nodes {
-		nodes[i].Store(c.Node(i))
+	var nodes atomic.Pointer[[]*coterie.Node]
+	up := func() {
+		now := c.Nodes()
+		nodes.Store(&now)
 	}
+	up()
 	ctx, cancel := context.WithTimeout(t.Context(), span)
 	defer cancel()
 	var running sync.WaitGroup
@@ -98,44 +115,56 @@ func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand
 			for i := 0; ctx.Err() == nil; i++ {
 				a := action{key: fmt.Sprint("k", random.IntN(keys)), val: fmt.Sprintf("%d.%d", client, i)}
 				a.kind = []actionKind{doGet, doGet, doPut, doPut, doDelete, doSwap, doSwap}[random.IntN(7)]
-				h.run(ctx, client, nodes[random.IntN(size)].Load(), a)
+				now := *nodes.Load()
+				h.run(ctx, client, now[random.IntN(len(now))], a)
 				time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 			}
 		})
 	}
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(random.IntN(2000)) * time.Millisecond)
-		i, j := random.IntN(size), random.IntN(size)
-		switch random.IntN(8) {
-		case 0:
-			c.Pause(i)
-		case 1:
-			c.Block(i, (i+1)%size)
-		case 2:
-			c.Delay(i, j, time.Duration(random.IntN(500))*time.Millisecond)
-		case 3:
-			c.Drop(i, j, 0.05)
-		case 4, 5:
-			// What waits for the disk is lost.
-			c.StallDisk(i, random.IntN(2) == 0)
-			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
-			c.Crash(i)
-			c.StallDisk(i, false)
-			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
-			c.Restart(i)
-			nodes[i].Store(c.Node(i))
-		case 6:
-			c.StallDisk(i, true)
-			time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
-			c.StallDisk(i, false)
-		default:
-			c.Heal()
-		}
+		fault()
+		up()
 	}
 	running.Wait()
 	c.Heal()
+	time.Sleep(time.Minute) // who was removed hears of it
 	sameState(t, c)
 	h.watch(t, c)
+}
+
+// networkFault makes a fault of the network, or ends all.
+func networkFault(c *coterietest.Cluster, random *rand.Rand, size int) {
+	i, j := random.IntN(size), random.IntN(size)
+	switch random.IntN(5) {
+	case 0:
+		c.Pause(i)
+	case 1:
+		c.Block(i, (i+1)%size)
+	case 2:
+		c.Delay(i, j, time.Duration(random.IntN(500))*time.Millisecond)
+	case 3:
+		c.Drop(i, j, 0.05)
+	default:
+		c.Heal()
+	}
+}
+
+// diskFault makes a fault of a disk, and perhaps ends its node with what waits for it.
+func diskFault(c *coterietest.Cluster, random *rand.Rand, size int) {
+	i := random.IntN(size)
+	if random.IntN(3) == 0 {
+		c.StallDisk(i, true)
+		time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+		c.StallDisk(i, false)
+		return
+	}
+	c.StallDisk(i, random.IntN(2) == 0)
+	time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+	c.Crash(i)
+	c.StallDisk(i, false)
+	time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+	c.Restart(i)
 }
 
 // run runs an action on a node and writes down what came of it, unless it surely did nothing.

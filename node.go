@@ -289,9 +289,11 @@ func (n *Node) takeDown() error {
 
 // handOver waits until another node leads, but not for long.
 func (n *Node) handOver() {
+	if !n.raft().stepDown() {
+		return // nobody could take over
+	}
 	limit := time.NewTimer(min(n.cfg.ElectionTimeout, handOverTime))
 	defer limit.Stop()
-	n.raft().stepDown()
 	for {
 		changed := n.leaders.Wait()
 		if lead := n.leadership(); !lead.Self && lead.Leader != 0 {

@@ -11,6 +11,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +35,9 @@ type consensus struct {
 	observations chan raft.Observation
 	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
 	wedgedSince  time.Time                 // of revive
+
+	mu        sync.Mutex
+	handOvers map[raft.ServerID]handOver // the last to each
 }
 
 // termKey is raft's name for the term in its stable store.
@@ -141,6 +146,7 @@ func (n *Node) startRaft() error {
 	cfg := &n.cfg
 	c := &consensus{
 		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
+		handOvers: map[raft.ServerID]handOver{},
 	}
 	c.net = n.newTransport(func() uint64 { return c.raft.CurrentTerm() })
 	conf := raft.DefaultConfig()
@@ -322,9 +328,6 @@ func (c *consensus) voters() (n int) {
 // founding reports whether this node has taken part in no election and followed no leader.
 func (c *consensus) founding() bool { return c.raft.CurrentTerm() <= foundingTerm }
 
-// has reports whether the log has an entry with that index, or a later one.
-func (c *consensus) has(index uint64) bool { return c.raft.LastIndex() >= index }
-
 // The ways to change the members. Each returns a question to raft, which it answers when a majority has
 // agreed, or has not: see settle.
 
@@ -346,8 +349,11 @@ func (c *consensus) remove(id MemberID) func() error {
 
 func (c *consensus) transfer(to MemberID, addr string) func() error {
 	return func() error {
-		defer c.doubt()
-		return changeError(c.raft.LeadershipTransferToServer(serverID(to), raft.ServerAddress(addr)).Error())
+		under, begun := c.handOver(serverID(to), raft.ServerAddress(addr))
+		if !begun {
+			return errNotLeader // for now
+		}
+		return changeError(under.Error())
 	}
 }
 
@@ -433,6 +439,10 @@ func (c *consensus) takeSnapshot(entries uint64) error {
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) || errors.Is(err, raft.ErrRaftShutdown) {
 		return nil
 	}
+	// A change of the members is in the log and not applied yet; raft has no name for this error.
+	if err != nil && strings.Contains(err.Error(), "wait until the configuration entry") {
+		return nil
+	}
 	return err
 }
 
@@ -444,10 +454,43 @@ func (c *consensus) snapshotSize() int64 {
 	return snapshots[0].Size
 }
 
-// stepDown has another node lead, if this one does.
-func (c *consensus) stepDown() {
-	c.raft.LeadershipTransfer()
-	c.doubt()
+// stepDown has another node lead, if this one does: the voter that can be reached and has most of the
+// log. It reports whether there is one.
+func (c *consensus) stepDown() bool {
+	var best *raft.Server
+	var most uint64
+	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
+		if s.ID == c.self || s.Suffrage != raft.Voter {
+			continue
+		}
+		if has := c.net.Acknowledged(s.ID, c.timeout); has > most {
+			best, most = &s, has
+		}
+	}
+	if best == nil {
+		return false
+	}
+	_, begun := c.handOver(best.ID, best.Address)
+	return begun
+}
+
+// A handOver is one that was begun: in which term, and how many replies to appends its heir had given.
+type handOver struct{ term, replies uint64 }
+
+// handOver has another server lead, unless one that was begun before may still be under way with it:
+// raft leaves its question to the heir's replication in a queue of one. Where that hangs, as at a disk,
+// and then ends, because the leader does, a second question waits for ever, and a goroutine with it.
+// The queue is taken from at random among others, so some replies have to come in.
+func (c *consensus) handOver(to raft.ServerID, addr raft.ServerAddress) (raft.Future, bool) {
+	now := handOver{c.raft.CurrentTerm(), c.net.Replies(to)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if last, ok := c.handOvers[to]; ok && last.term == now.term && now.replies < last.replies+10 {
+		return nil, false
+	}
+	c.handOvers[to] = now
+	defer c.doubt()
+	return c.raft.LeadershipTransferToServer(to, addr), true
 }
 
 // doubt has revive look whether raft is well.

@@ -102,9 +102,19 @@ func (n *Node) answerCall(ctx context.Context, from rpc.Identity, method byte, r
 	// Whoever asked waits no longer either.
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
+	resp, err := n.answer(ctx, from, method, req)
+	if err != nil && n.alive(ctx) != nil {
+		// Why this node has stopped, or hears of no leader, is its own affair: the caller would take it
+		// for a verdict about itself.
+		err = errNotLeader
+	}
+	return resp, remoteError(err)
+}
+
+func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
 	if method != methodPing && method != methodJoin {
 		if err := n.judge(from, rpc.LaneRaft); err != nil {
-			return nil, remoteError(err)
+			return nil, err
 		}
 	}
 	switch method {
@@ -112,27 +122,27 @@ func (n *Node) answerCall(ctx context.Context, from rpc.Identity, method byte, r
 		return n.answerPing(from, req), nil
 	case methodJoin, methodChange:
 		a, err := n.answerChange(ctx, from, method, req)
-		return a.append(nil), remoteError(err)
+		return a.append(nil), err
 	case methodPropose:
 		if !n.leadership().Self {
-			return nil, remoteError(errNotLeader)
+			return nil, errNotLeader
 		}
 		if err := command.CheckForeign(req); err != nil {
-			return nil, remoteError(err)
+			return nil, err
 		}
-		return nil, remoteError(n.accept(req))
+		return nil, n.accept(req)
 	case methodReadIndex:
 		if !n.leadership().Self {
-			return nil, remoteError(errNotLeader)
+			return nil, errNotLeader
 		}
 		p, err := n.reads.point(ctx)
-		return binary.AppendUvarint(nil, p.index), remoteError(err)
+		return binary.AppendUvarint(nil, p.index), err
 	case methodRenew:
 		ttl, err := n.leases.renew(ctx, leaseFrom(req))
-		return binary.AppendUvarint(nil, uint64(ttl)), remoteError(err)
+		return binary.AppendUvarint(nil, uint64(ttl)), err
 	case methodTimeToLive:
 		l, err := n.leases.timeToLive(ctx, leaseFrom(req))
-		return l.append(nil), remoteError(err)
+		return l.append(nil), err
 	}
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
 }
@@ -203,12 +213,7 @@ func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte,
 	case c.kind != changeEnroll || uint64(c.id) != from.Member || c.incarnation != from.Incarnation:
 		return admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
 	}
-	a, err := n.askToChange(ctx, c)
-	if err != nil && ctx.Err() != nil {
-		// Why this node hears of no leader is its own affair: the caller would take it for the verdict.
-		return a, errNotLeader
-	}
-	return a, err
+	return n.askToChange(ctx, c)
 }
 
 func (n *Node) callPropose(ctx context.Context, leader MemberID, entry []byte) error {

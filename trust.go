@@ -62,7 +62,8 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 		if err := n.judge(from, rpc.LaneRaft); err != nil {
 			return err
 		}
-		if n.mayAnswer(from, r) {
+		t := trust{*n.identity.Load(), n.raft().founding(), n.forgotten.Load(), n.raft().raft.LastIndex()}
+		if t.mayAnswer(from, r) {
 			return nil
 		}
 		select {
@@ -75,19 +76,26 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 	}
 }
 
-func (n *Node) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
-	id := n.identity.Load()
+// trust is what a node knows of itself.
+type trust struct {
+	raftlog.Identity
+	founding  bool   // it has taken part in no election, and followed no leader
+	forgotten bool   // it was told that the cluster knows it by other data
+	last      uint64 // of its log
+}
+
+func (t trust) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
 	switch {
-	case id.Since == 0 && n.raft().founding():
-		return r.Vote && r.LastLogTerm <= foundingTerm && from.Since == 0 && !n.forgotten.Load()
-	case id.Since == 0 || id.Floor == 0:
-		return true
+	case t.Since == 0 && t.founding:
+		return r.Vote && r.LastLogTerm <= foundingTerm && from.Since == 0 && !t.forgotten
+	case t.Since == 0 || t.Floor == 0:
+		return true // it has not begun anew since it took part
 	case r.Vote:
-		return r.Term > id.Floor && n.raft().has(id.Since)
+		return r.Term > t.Floor && t.last >= t.Since
 	case r.Elect:
-		return n.raft().has(id.Since)
+		return t.last >= t.Since
 	}
-	return r.Term >= id.Floor
+	return r.Term >= t.Floor
 }
 
 // confirm notes that the cluster has this node on record.

@@ -86,7 +86,7 @@ func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option)
 	synctest.Test(t, func(t *testing.T) { fn(t, NewCluster(t, n, opts...)) })
 }
 
-// NewCluster opens a cluster of n nodes and returns when it has a leader. The end of the test
+// NewCluster opens a cluster of n nodes and returns when all of them are ready. The end of the test
 // checks and closes it.
 func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
@@ -115,7 +115,13 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	for i, p := range c.peers {
 		c.add(i, coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: slices.Clone(c.peers)})
 	}
-	c.Leader()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, m := range c.nodes {
+		if err := m.node.Ready(ctx); err != nil {
+			t.Fatalf("coterietest: %s is not ready: %v", m.cfg.Name, err)
+		}
+	}
 	return c
 }
 

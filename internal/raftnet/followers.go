@@ -23,6 +23,7 @@ type follower struct {
 	told        uint64 // the highest commit index that it was sent, had the entries of, and did not fail to take
 	nudging     bool   // a goroutine sends it nudges
 	mark        uint64 // of the newest append that it answered with success
+	replies     uint64 // how often raft's replication had an answer from it
 }
 
 // follower returns the books on a peer. It is called with t.mu held.
@@ -93,6 +94,19 @@ func (t *Transport) answered(id raft.ServerID, req *raft.AppendEntriesRequest, r
 		}
 	}
 	t.nudge(id, f)
+}
+
+func (t *Transport) replicated(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.follower(id).replies++
+}
+
+// Replies returns how often raft's replication to a member has had an answer in this term.
+func (t *Transport) Replies(id raft.ServerID) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.follower(id).replies
 }
 
 func (t *Transport) contact(id raft.ServerID) {

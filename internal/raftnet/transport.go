@@ -223,6 +223,9 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		if err != nil {
 			return err
 		}
+		if !heartbeat(args) {
+			t.replicated(id)
+		}
 		if len(rest) == 0 || !resp.Success {
 			return nil
 		}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftnet"
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+func TestWhatANodeAnswers(t *testing.T) {
+	vote := func(term, last uint64) raftnet.Request {
+		return raftnet.Request{Vote: true, Term: term, LastLogTerm: last}
+	}
+	entries := func(term uint64) raftnet.Request { return raftnet.Request{Term: term} }
+	elect := raftnet.Request{Elect: true}
+	founder, member := rpc.Identity{}, rpc.Identity{Since: 3}
+
+	fresh := trust{founding: true, last: foundingIndex}
+	told := trust{founding: true, last: foundingIndex, forgotten: true}
+	participant := trust{last: 5}
+	onRecord := trust{Identity: raftlog.Identity{Since: 9}, last: 5} // it has forgotten nothing
+	behind := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 8}
+	caughtUp := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 9}
+	for name, test := range map[string]struct {
+		trust
+		from rpc.Identity
+		raftnet.Request
+		want bool
+	}{
+		"a founding vote":                        {fresh, founder, vote(2, 1), true},
+		"a vote for who has more":                {fresh, founder, vote(3, 2), false},
+		"a vote for who has been let in":         {fresh, member, vote(2, 1), false},
+		"a founding vote of who has forgotten":   {told, founder, vote(2, 1), false},
+		"entries for who may have forgotten":     {fresh, founder, entries(2), false},
+		"entries of later terms":                 {fresh, member, entries(100), false},
+		"to lead":                                {fresh, member, elect, false},
+		"entries in the founding":                {participant, founder, entries(2), true},
+		"a vote in the founding":                 {participant, member, vote(3, 2), true},
+		"a vote of who was there all along":      {onRecord, member, vote(3, 2), true},
+		"entries of a leader before":             {behind, member, entries(3), false},
+		"entries of the leader that put it on":   {behind, member, entries(4), true},
+		"a vote of who has not caught up":        {behind, member, vote(9, 8), false},
+		"to lead without having caught up":       {behind, member, elect, false},
+		"a vote in the term in which it came in": {caughtUp, member, vote(4, 4), false},
+		"a vote later":                           {caughtUp, member, vote(5, 4), true},
+		"to lead later":                          {caughtUp, member, elect, true},
+		"entries of a leader before, still":      {caughtUp, member, entries(3), false},
+	} {
+		require.Equal(t, test.want, test.mayAnswer(test.from, test.Request), name)
+	}
+}
