@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -196,7 +197,7 @@ func FuzzVote(f *testing.F) {
 func FuzzSnapshotMeta(f *testing.F) {
 	b := encodeSnapshotMeta(&raft.SnapshotMeta{Version: 1, Index: 300, Term: 7, Configuration: configuration, ConfigurationIndex: 2})
 	f.Add(b, false)
-	f.Add(b[snapshotHeader:], true)
+	f.Add(b[command.HeadSize:], true)
 	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
 		if sealed {
 			b = sealMeta(b)

@@ -4,10 +4,8 @@ package raftlog
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
 	"slices"
@@ -20,12 +18,10 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of a snapshot's file: a magic with a version, the length and the CRC-32C of a message
-// that says of what the snapshot is, that message, and the body: a stream of blocks, which carries
-// its own checksums and its end.
+// The format of a snapshot's file: a head that says of what the snapshot is, and the body: a stream
+// of blocks, which carries its own checksums and its end.
 const (
 	snapshotMagic  = "COTSNAP\x01"
-	snapshotHeader = len(snapshotMagic) + 8
 	snapshotSuffix = ".snap"
 	partSuffix     = ".part" // of one that is being written
 	// snapshotsKept leaves one to fall back on.
@@ -72,15 +68,13 @@ func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raf
 func snapshotID(term, index uint64) string { return fmt.Sprintf("%016x-%016x", term, index) }
 
 func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
-	b := append([]byte(snapshotMagic), make([]byte, 8)...)
-	b = wire.Uint(b, 1, m.Index)
-	b = wire.Uint(b, 2, m.Term)
-	b = wire.Text(b, 3, raft.EncodeConfiguration(m.Configuration))
-	b = wire.Uint(b, 4, m.ConfigurationIndex)
-	b = wire.Int(b, 5, int64(m.Version))
-	binary.LittleEndian.PutUint32(b[len(snapshotMagic):], uint32(len(b)-snapshotHeader))
-	binary.LittleEndian.PutUint32(b[len(snapshotMagic)+4:], crc32.Checksum(b[snapshotHeader:], castagnoli))
-	return b
+	return command.AppendHead(nil, snapshotMagic, func(b []byte) []byte {
+		b = wire.Uint(b, 1, m.Index)
+		b = wire.Uint(b, 2, m.Term)
+		b = wire.Text(b, 3, raft.EncodeConfiguration(m.Configuration))
+		b = wire.Uint(b, 4, m.ConfigurationIndex)
+		return wire.Int(b, 5, int64(m.Version))
+	})
 }
 
 // open opens a snapshot's file and reads what it is of. The reader is at the body.
@@ -108,23 +102,9 @@ func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, er
 }
 
 func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
-	var header [snapshotHeader]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+	b, err := command.ReadHead(r, snapshotMagic)
+	if err != nil {
 		return nil, err
-	}
-	if string(header[:len(snapshotMagic)]) != snapshotMagic {
-		return nil, errors.New("it does not begin as a snapshot does")
-	}
-	size := binary.LittleEndian.Uint32(header[len(snapshotMagic):])
-	if size > 1<<20 {
-		return nil, errors.New("its header is damaged")
-	}
-	b := make([]byte, size)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, err
-	}
-	if crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(header[len(snapshotMagic)+4:]) {
-		return nil, errors.New("its header is damaged")
 	}
 	meta = &raft.SnapshotMeta{}
 	fields := wire.NewReader(b)

@@ -30,6 +30,9 @@ func (s *State) Snapshot() *Snapshot {
 // Index returns the index of the last entry that the snapshot contains.
 func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 
+// Revision returns the revision of its store.
+func (sn *Snapshot) Revision() int64 { return sn.view.KV.Revision() }
+
 // A record of a snapshot is a message with one of these fields: the head, members, leases, proposers
 // each with its results, versions. Readers skip others.
 const (

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package backup is the format of a backup: a head that says of what it is, and the stream of a
+// snapshot without a table of proposers.
+package backup
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/wire"
+)
+
+// Magic is what a backup begins with; its last byte but one is the version.
+const Magic = "COTBAK\x01\x00"
+
+// A Head says of what a backup is.
+type Head struct {
+	Cluster   string // its name
+	ClusterID uint64
+	Member    uint64 // whose node took it
+	Revision  int64
+	Taken     time.Time
+}
+
+func (h *Head) append(b []byte) []byte {
+	b = wire.Text(b, 1, h.Cluster)
+	b = wire.Uint(b, 2, h.ClusterID)
+	b = wire.Uint(b, 3, h.Member)
+	b = wire.Int(b, 4, h.Revision)
+	if !h.Taken.IsZero() {
+		b = wire.Int(b, 5, h.Taken.UnixNano())
+	}
+	return b
+}
+
+func (h *Head) decode(b []byte) error {
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch r.Field() {
+		case 1:
+			h.Cluster = r.Text()
+		case 2:
+			h.ClusterID = r.Uint()
+		case 3:
+			h.Member = r.Uint()
+		case 4:
+			h.Revision = r.Int()
+		case 5:
+			h.Taken = time.Unix(0, r.Int())
+		}
+	}
+	return r.Err()
+}
+
+// Write writes a backup. Its revision is the snapshot's.
+func Write(w io.Writer, h Head, sn *state.Snapshot) error {
+	h.Revision = sn.Revision()
+	if _, err := w.Write(command.AppendHead(nil, Magic, h.append)); err != nil {
+		return err
+	}
+	_, err := sn.WriteTo(w)
+	return err
+}
+
+// A Backup is what Read finds.
+type Backup struct {
+	Head
+	State *state.State
+	Bytes int64
+	Sum   [sha256.Size]byte // SHA-256 of every byte
+}
+
+// Read reads a backup to its end. It returns one only if every byte was right.
+//
+// Errors: those of state.Read.
+func Read(r io.Reader) (*Backup, error) {
+	b, sum := &Backup{}, sha256.New()
+	counted := &counter{w: sum}
+	r = io.TeeReader(r, counted)
+	head, err := command.ReadHead(r, Magic)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.decode(head); err != nil {
+		return nil, err
+	}
+	if b.State, err = state.Read(r); err != nil {
+		return nil, err
+	}
+	if rev := b.State.View().KV.Revision(); rev != b.Revision {
+		return nil, fmt.Errorf("backup: its head says revision %d, and there is %d", b.Revision, rev)
+	}
+	b.Bytes = counted.n
+	sum.Sum(b.Sum[:0])
+	return b, nil
+}
+
+// A counter counts what it hands on.
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}

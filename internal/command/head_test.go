@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+const headMagic = "SAMPLE\x01\x00"
+
+func head(message string) []byte {
+	return command.AppendHead([]byte("before"), headMagic, func(b []byte) []byte { return append(b, message...) })[6:]
+}
+
+func TestAHeadComesBackAndWhatFollowsIsLeft(t *testing.T) {
+	for _, message := range []string{"", "m", string(bytes.Repeat([]byte("long"), 1<<10))} {
+		r := bytes.NewReader(append(head(message), "the rest"...))
+		got, err := command.ReadHead(iotest.OneByteReader(r), headMagic)
+		require.NoError(t, err)
+		require.Equal(t, message, string(got))
+		rest, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.Equal(t, "the rest", string(rest))
+	}
+}
+
+func TestEveryDamageOfAHeadIsFound(t *testing.T) {
+	whole := head("message")
+	var corrupt *command.CorruptError
+	for i := range whole {
+		_, err := command.ReadHead(bytes.NewReader(whole[:i]), headMagic)
+		require.ErrorAs(t, err, &corrupt, "cut at %d", i)
+		for _, mask := range []byte{1, 2, 4, 8, 16, 32, 64, 128, 255} {
+			damaged := bytes.Clone(whole)
+			damaged[i] ^= mask
+			_, err := command.ReadHead(bytes.NewReader(damaged), headMagic)
+			require.ErrorAs(t, err, &corrupt, "flipped at %d", i)
+		}
+	}
+	broken := errors.New("broken")
+	_, err := command.ReadHead(iotest.ErrReader(broken), headMagic)
+	require.ErrorIs(t, err, broken)
+	require.False(t, errors.As(err, &corrupt), "a reader that fails is no damage")
+}

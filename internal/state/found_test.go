@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestASnapshotOfAViewHasNoProposers(t *testing.T) {
+	s := sample(t)
+	require.NotZero(t, s.proposers.table.Len())
+	s.proposers.floor = 7
+	var b bytes.Buffer
+	_, err := s.View().Snapshot().WriteTo(&b)
+	require.NoError(t, err)
+	got, err := Read(&b)
+	require.NoError(t, err)
+	require.Zero(t, got.proposers.table.Len())
+	require.Zero(t, got.proposers.floor)
+	s.proposers = newProposers()
+	require.Equal(t, bytesOf(t, s), bytesOf(t, got), "and all the rest")
+}
+
+func TestARefoundedStateKeepsItsDataAlone(t *testing.T) {
+	s := sample(t)
+	s.proposers.floor = 7
+	old := s.View()
+	s.Refound(1, 1)
+	v := s.View()
+	require.EqualValues(t, 1, v.Index)
+	require.EqualValues(t, 1, v.Term)
+	require.Zero(t, s.proposers.table.Len())
+	require.Zero(t, s.proposers.floor)
+	require.Equal(t, old.Hash, v.Hash)
+	require.Equal(t, old.KV.Hash(old.KV.Revision()), v.KV.Hash(old.KV.Revision()))
+	require.Equal(t, old.Leases.Len(), v.Leases.Len())
+	require.NoError(t, v.Check())
+}
