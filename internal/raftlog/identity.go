@@ -81,6 +81,14 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 
 // writeIdentity makes the directory somebody's, durably.
 func writeIdentity(fs vfs.FS, dir string, id Identity) error {
+	if err := stageIdentity(fs, dir, partSuffix, id); err != nil {
+		return err
+	}
+	return settleIdentity(fs, dir, partSuffix)
+}
+
+// stageIdentity writes an identity to a file that has not its name yet.
+func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	b := append([]byte(identityMagic), 0, 0, 0, 0)
 	b = wire.Uint(b, 1, id.Cluster)
 	b = wire.Uint(b, 2, id.Member)
@@ -89,8 +97,7 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	b = wire.Uint(b, 5, id.Floor)
 	head := len(identityMagic)
 	binary.LittleEndian.PutUint32(b[head:], crc32.Checksum(b[head+4:], castagnoli))
-	name := filepath.Join(dir, identityFile)
-	file, err := fs.Create(name + partSuffix)
+	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)
 	if err != nil {
 		return err
 	}
@@ -98,10 +105,13 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	if err == nil {
 		err = file.Sync()
 	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := fs.Rename(name+partSuffix, name); err != nil {
+	return errors.Join(err, file.Close())
+}
+
+// settleIdentity gives a staged identity its name, durably.
+func settleIdentity(fs vfs.FS, dir, suffix string) error {
+	name := filepath.Join(dir, identityFile)
+	if err := fs.Rename(name+suffix, name); err != nil {
 		return err
 	}
 	if err := fs.SyncDir(dir); err != nil {

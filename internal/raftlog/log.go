@@ -71,7 +71,7 @@ type Log struct {
 // Open opens the stores in a directory of fs, which is made if need be. What a crash left half done
 // is finished or undone. With states, snapshots are kept in memory, as the states themselves.
 //
-// Errors: ErrInUse, ErrFormat, *CorruptError, or what the file system says.
+// Errors: ErrInUse, ErrFormat, ErrUnfinished, *CorruptError, or what the file system says.
 func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
 	return openWith(fs, dir, states, segmentSize)
 }
@@ -88,32 +88,38 @@ func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 
 func wrap(err error) error {
 	var corrupt *CorruptError
-	if errors.As(err, &corrupt) || errors.Is(err, ErrInUse) || errors.Is(err, ErrFormat) {
+	for _, known := range []error{ErrInUse, ErrFormat, ErrTaken, ErrUnfinished} {
+		if errors.Is(err, known) {
+			return err
+		}
+	}
+	if errors.As(err, &corrupt) {
 		return err
 	}
 	return fmt.Errorf("raftlog: %w", err)
 }
 
 func (l *Log) open(states bool, segment int64) (err error) {
-	dirs := []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)}
-	for _, dir := range dirs {
-		if err := l.fs.MkdirAll(dir); err != nil {
-			return err
-		}
+	if err := l.makeDirs(); err != nil {
+		return err
 	}
-	if f, err := l.fs.Open(filepath.Join(l.dir, earlierStore)); err == nil {
-		f.Close()
-		return fmt.Errorf("%w: %s has %s; remove it and let the node begin anew", ErrFormat, l.dir, earlierStore)
+	if err := refuseEarlier(l.fs, l.dir); err != nil {
+		return err
 	}
 	if err := l.take(); err != nil {
 		return err
 	}
 	// What is found counts as durable from now on, and the process before may have been killed before
 	// it made it so: a snapshot, say, that has just got its name.
-	for _, dir := range dirs {
+	for _, dir := range l.dirs() {
 		if err := l.fs.SyncDir(dir); err != nil {
 			return err
 		}
+	}
+	if begun, err := foundingBegun(l.fs, l.dir); err != nil {
+		return err
+	} else if begun {
+		return fmt.Errorf("%w: %s", ErrUnfinished, l.dir)
 	}
 	if l.identity, l.known, err = readIdentity(l.fs, l.dir); err != nil {
 		return err
@@ -140,6 +146,19 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	// Raft has a term before it has entries or a snapshot. Without, a node could vote twice in one.
 	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
 		return &CorruptError{filepath.Join(l.dir, voteFile), errors.New("it is empty, and the log is not")}
+	}
+	return nil
+}
+
+func (l *Log) dirs() []string {
+	return []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)}
+}
+
+func (l *Log) makeDirs() error {
+	for _, dir := range l.dirs() {
+		if err := l.fs.MkdirAll(dir); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -383,6 +402,27 @@ func (l *Log) release() error {
 		errs = append(errs, l.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// refuseEarlier refuses a directory of the first format.
+func refuseEarlier(fs vfs.FS, dir string) error {
+	earlier, err := exists(fs, filepath.Join(dir, earlierStore))
+	if err == nil && earlier {
+		err = fmt.Errorf("%w: %s has %s; remove it and let the node begin anew", ErrFormat, dir, earlierStore)
+	}
+	return err
+}
+
+// exists reports whether a file has a name.
+func exists(fs vfs.FS, name string) (bool, error) {
+	f, err := fs.Open(name)
+	if isNotExist(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, f.Close()
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

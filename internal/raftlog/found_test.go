@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// founding is what the tests found; its state says which try it is of.
+func founding(t testing.TB, state string) Founding {
+	return Founding{
+		Identity: crashIdentity,
+		Members:  []Member{{ID: "a", Addr: "host:1", Voter: true}, {ID: "b", Addr: "host:2", Voter: true}},
+		State: func(w io.Writer) error {
+			_, err := w.Write(body(t, state))
+			return err
+		},
+	}
+}
+
+// requireFounded checks that a directory has all of a founding, and is used on.
+func requireFounded(t testing.TB, files vfs.FS, state string) {
+	t.Helper()
+	l, err := Open(files, home, false)
+	require.NoError(t, err)
+	id, known := l.Identity()
+	require.True(t, known)
+	require.Equal(t, crashIdentity, id)
+	term, err := l.Stable().GetUint64(keyTerm)
+	require.NoError(t, err)
+	require.EqualValues(t, FoundingTerm, term)
+	require.EqualValues(t, FoundingIndex, l.Durable())
+	metas, err := l.Snapshots().List()
+	require.NoError(t, err)
+	require.Len(t, metas, 1)
+	require.Equal(t, raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "host:1"}, {ID: "b", Address: "host:2"}}}, metas[0].Configuration)
+	require.EqualValues(t, FoundingIndex, metas[0].ConfigurationIndex)
+	got, err := records(t, l, metas[0].ID)
+	require.NoError(t, err)
+	require.Equal(t, []string{state}, got)
+	keep(t, l, entries(2, 3, 2)...)
+	finish(t, l)
+}
+
+func TestADirectoryIsFoundedOnce(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	require.NoError(t, Found(files, home, founding(t, "state")))
+	require.ErrorIs(t, Found(files, home, founding(t, "other")), ErrTaken)
+	requireFounded(t, files, "state")
+}
+
+func TestADirectoryThatHasANodesDataIsNotFounded(t *testing.T) {
+	for _, name := range []string{
+		identityFile, voteFile, earlierStore, filepath.Join(segmentDir, segmentName(1)), filepath.Join(snapshotDir, "x.part"),
+	} {
+		files := withFile(t, name, []byte("content"))
+		require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrTaken, name)
+		require.Equal(t, "content", string(load(t, files, filepath.Join(home, name))))
+	}
+	files := withFile(t, "other", nil) // as a file system has of its own
+	require.NoError(t, Found(files, home, founding(t, "state")))
+}
+
+func TestADirectoryThatIsOpenIsNotFounded(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrInUse)
+	finish(t, l)
+}
+
+func TestAFoundingThatFailsIsNoNodesDirectory(t *testing.T) {
+	broken := errors.New("broken")
+	files := vfs.NewMemory().Mount()
+	f := founding(t, "state")
+	f.State = func(io.Writer) error { return broken }
+	require.ErrorIs(t, Found(files, home, f), broken)
+	_, err := Open(files, home, false)
+	require.ErrorIs(t, err, ErrUnfinished)
+	f.State = func(w io.Writer) error { _, err := w.Write([]byte("no stream")); return err }
+	require.Error(t, Found(files, home, f), "a snapshot that cannot be read")
+	require.NoError(t, Found(files, home, founding(t, "state")))
+	requireFounded(t, files, "state")
+}
+
+func TestAFailedSyncIsAFoundingThatFailed(t *testing.T) {
+	broken := errors.New("broken")
+	disk := vfs.NewForgetful()
+	disk.FailSync(broken)
+	require.ErrorIs(t, Found(disk.Mount(), home, founding(t, "state")), broken)
+}
+
+// eachEnd runs Found on a disk that stops after each of its changes, with each way to end there, and
+// has found look at what is left.
+func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, done bool)) {
+	t.Helper()
+	r := random(t)
+	ends := map[string]func(*vfs.Memory){
+		"killed":          func(d *vfs.Memory) { d.Kill() },
+		"crashed":         func(d *vfs.Memory) { d.Crash(nil) },
+		"crashed, random": func(d *vfs.Memory) { d.Crash(rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))) },
+	}
+	for end, stop := range ends {
+		for n, done := 0, false; !done; n++ {
+			require.Less(t, n, 100)
+			disk := vfs.NewForgetful()
+			disk.Lie(lie)
+			disk.FreezeAfter(n)
+			done = Found(disk.Mount(), home, founding(t, "first")) == nil
+			if done {
+				require.Greater(t, n, 10)
+			}
+			stop(disk)
+			disk.Lie(false)
+			look(n, end, disk.Mount(), done)
+		}
+	}
+}
+
+func TestAFoundingIsWholeOrIsDoneAgain(t *testing.T) {
+	eachEnd(t, false, func(n int, end string, files vfs.FS, done bool) {
+		begun, err := foundingBegun(files, home)
+		require.NoError(t, err)
+		if begun {
+			_, err := Open(files, home, false)
+			require.ErrorIs(t, err, ErrUnfinished, "%s after %d", end, n)
+		}
+		state := "second"
+		err = Found(files, home, founding(t, state))
+		if errors.Is(err, ErrTaken) {
+			require.False(t, begun)
+			state = "first"
+		} else {
+			require.NoError(t, err, "%s after %d", end, n)
+			require.False(t, done, "%s after %d: it was done, and is gone", end, n)
+		}
+		requireFounded(t, files, state)
+	})
+}
+
+// Found is broken off, and then broken off again while it begins anew.
+func TestAFoundingThatIsBrokenOffTwiceIsDoneAgain(t *testing.T) {
+	for n := range 40 {
+		for again := range 40 {
+			disk := vfs.NewForgetful()
+			disk.FreezeAfter(n)
+			if Found(disk.Mount(), home, founding(t, "first")) == nil {
+				return
+			}
+			disk.Crash(nil)
+			disk.FreezeAfter(again)
+			second := Found(disk.Mount(), home, founding(t, "second"))
+			disk.Kill()
+			files := disk.Mount()
+			switch third := Found(files, home, founding(t, "third")); {
+			case third == nil:
+				require.Error(t, second)
+				requireFounded(t, files, "third")
+			default:
+				require.ErrorIs(t, third, ErrTaken)
+				requireFounded(t, files, "second")
+			}
+			if second == nil {
+				break
+			}
+		}
+	}
+}
+
+// The control: a disk whose syncs do nothing is found out.
+func TestAFoundingOnADiskThatLiesIsFoundOut(t *testing.T) {
+	lost := 0
+	eachEnd(t, true, func(_ int, end string, files vfs.FS, done bool) {
+		if known, err := exists(files, filepath.Join(home, identityFile)); end == "crashed" && done && (err != nil || !known) {
+			lost++
+		}
+	})
+	require.NotZero(t, lost)
+}
+
+func TestTheFoundersOfOneStateHaveTheSameFiles(t *testing.T) {
+	var first []byte
+	for range 2 {
+		files := vfs.NewMemory().Mount()
+		require.NoError(t, Found(files, home, founding(t, "state")))
+		got := load(t, files, filepath.Join(home, snapshotDir, snapshotID(FoundingTerm, FoundingIndex)+snapshotSuffix))
+		if first == nil {
+			first = got
+		}
+		require.True(t, bytes.Equal(first, got))
+	}
+}
