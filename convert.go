@@ -109,6 +109,10 @@ func logError(err error) error {
 		return nil
 	case errors.Is(err, raftlog.ErrInUse):
 		return fmt.Errorf("%w: %w", ErrDirInUse, err)
+	case errors.Is(err, raftlog.ErrTaken):
+		return fmt.Errorf("%w: %w", ErrDirNotEmpty, err)
+	case errors.Is(err, raftlog.ErrUnfinished):
+		return fmt.Errorf("%w: %w", ErrRestoreUnfinished, err)
 	case errors.As(err, &corrupt):
 		return fmt.Errorf("%w: %w; restore the directory, for a founder that begins anew in an empty one has forgotten what it promised", ErrCorrupt, err)
 	}

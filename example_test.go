@@ -3,9 +3,11 @@
 package coterie_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log"
+	"os"
 	"time"
 
 	"github.com/coterie-kv/coterie"
@@ -235,4 +237,50 @@ func ExampleOpenCluster() {
 	// node1 v
 	// node2 v
 	// node3 v
+}
+
+// A backup is taken from a node that runs, and makes the directories of a new cluster: here that of one
+// node.
+func ExampleRestoreBackup() {
+	ctx := context.Background()
+	old := openExample(ctx)
+	defer old.Close()
+	if _, err := old.Put(ctx, "greeting", "hello"); err != nil {
+		log.Fatal(err)
+	}
+	var backup bytes.Buffer // as a rule, a file
+	taken, err := old.Backup(ctx, &backup)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("taken at revision", taken.Revision)
+
+	dir, err := os.MkdirTemp("", "coterie-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cfg := coterie.Config{Dir: dir} // with Peers, each founder restores the same
+	if err := coterie.RestoreBackup(ctx, &backup, cfg); err != nil {
+		log.Fatal(err)
+	}
+	n, err := coterie.Open(ctx, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	got, err := n.Get(ctx, "greeting")
+	if err != nil {
+		log.Fatal(err)
+	}
+	put, err := n.Put(ctx, "greeting", "hello again")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(got.KVs[0].Value, "of revision", got.KVs[0].ModRevision)
+	fmt.Println("goes on with revision", put.Revision)
+	// Output:
+	// taken at revision 2
+	// hello of revision 2
+	// goes on with revision 3
 }

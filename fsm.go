@@ -110,7 +110,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // found whole. A damaged one stops the node: raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	s, err := state.Read(breakableReader{r, f.closing})
+	s, err := state.Read(&breakableReader{Reader: r, broken: closed(f.closing)})
 	if err != nil {
 		f.fenced = true
 		if !errors.Is(err, ErrClosed) {
@@ -139,7 +139,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 		keeper.Keep(s.WriteTo)
 		return sink.Close()
 	}
-	if _, err := s.WriteTo(breakableWriter{sink, s.closing}); err != nil {
+	if _, err := s.WriteTo(breakableWriter{sink, closed(s.closing)}); err != nil {
 		sink.Cancel()
 		return err
 	}
@@ -148,36 +148,6 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 
 // Release is raft.FSMSnapshot.
 func (s *snapshot) Release() {}
-
-// A breakableWriter and a breakableReader fail once the node closes.
-type (
-	breakableWriter struct {
-		io.Writer
-		closing <-chan struct{}
-	}
-	breakableReader struct {
-		io.Reader
-		closing <-chan struct{}
-	}
-)
-
-func (w breakableWriter) Write(b []byte) (int, error) {
-	select {
-	case <-w.closing:
-		return 0, ErrClosed
-	default:
-		return w.Writer.Write(b)
-	}
-}
-
-func (r breakableReader) Read(b []byte) (int, error) {
-	select {
-	case <-r.closing:
-		return 0, ErrClosed
-	default:
-		return r.Reader.Read(b)
-	}
-}
 
 // Granted and Ended are state.Sink.
 

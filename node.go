@@ -76,8 +76,8 @@ type Node struct {
 // Close, whatever becomes of ctx.
 //
 // Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt,
-// ErrClusterMismatch for a directory of another node, or what the operating system says of the
-// directory or the address.
+// ErrClusterMismatch for a directory of another node, ErrRestoreUnfinished, or what the operating
+// system says of the directory or the address.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err

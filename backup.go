@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/backup"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// Backup writes what this node has applied at one moment, while writes go on: all keys with their
+// leases, the leases, and the history that is kept. It returns the header of that revision. It asks no
+// other node, and so works on any, without a quorum as well; call [Node.Ready] before to have in it all
+// that was answered until then. What holds it up is w alone: it returns after w's Write when ctx ends
+// or the node closes. What was written before an error is no backup, and [RestoreBackup] refuses it.
+//
+// Errors: w's, ctx's cause, ErrClosed.
+func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
+	broken := func() error {
+		if context.Cause(ctx) != nil {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-n.closing:
+			return n.closedError()
+		default:
+			return nil
+		}
+	}
+	v := n.view()
+	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.cluster, Member: uint64(n.id), Taken: time.Now()}
+	if err := backup.Write(breakableWriter{w, broken}, head, v.Snapshot()); err != nil {
+		return Header{}, err
+	}
+	return n.header(v.KV.Revision()), nil
+}
+
+// RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a backup
+// has. Call it once for each founder, with the Config that Open is given afterwards: each with the same
+// backup and the same Peers, which need not be those of the old cluster. Without Peers it is a cluster
+// of one.
+//
+// Revisions go on from the backup's, leases begin their TTL anew. The new cluster has an ID of its own:
+// its nodes talk neither to those of the old one nor to one that began with an empty directory. The ID
+// follows from the backup, cfg.Cluster and Peers: who restores the same once more must see to it that
+// no node of the first time still runs.
+//
+// The backup is read to its end, and held in memory, before anything is written. It is restored wholly
+// or not at all: when the process ends meanwhile, Open refuses the directory with ErrRestoreUnfinished,
+// and RestoreBackup begins anew. It blocks on r and on the disk, and returns after r's Read when ctx
+// ends.
+//
+// Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged or
+// cut off, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause, or what
+// the operating system says of the directory. After any but the last two nothing was written.
+func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
+	cfg, err := cfg.forRestore()
+	if err != nil {
+		return err
+	}
+	b, err := readBackup(ctx, r)
+	if err != nil {
+		return err
+	}
+	b.State.Refound(raftlog.FoundingIndex, raftlog.FoundingTerm)
+	f := raftlog.Founding{
+		Identity: raftlog.Identity{
+			Cluster: cfg.restoredID(b.Sum[:]), Member: uint64(cfg.memberID(cfg.Name)), Incarnation: rand.Uint64(),
+		},
+		Members: cfg.founders(),
+		State: func(w io.Writer) error {
+			_, err := b.State.Snapshot().WriteTo(breakableWriter{w, func() error { return context.Cause(ctx) }})
+			return err
+		},
+	}
+	err = raftlog.Found(disk(ctx), cfg.Dir, f)
+	if err != nil && context.Cause(ctx) != nil {
+		return context.Cause(ctx)
+	}
+	return logError(err)
+}
+
+// readBackup reads a backup, and tells a reader that fails from one that has something else.
+func readBackup(ctx context.Context, r io.Reader) (*backup.Backup, error) {
+	in := &breakableReader{Reader: r, broken: func() error { return context.Cause(ctx) }}
+	b, err := backup.Read(in)
+	switch {
+	case in.err != nil:
+		return nil, in.err
+	case err != nil:
+		return nil, fmt.Errorf("%w: the backup: %w", ErrCorrupt, err)
+	}
+	return b, nil
+}
+
+// disk returns the file system that ctx has, else the system's.
+func disk(ctx context.Context) vfs.FS { return cmp.Or[vfs.FS](vfs.From(ctx), vfs.OS{}) }
+
+// forRestore returns the configuration as resolve would leave it, but without a listener.
+func (c Config) forRestore() (Config, error) {
+	c, err := c.withDefaults()
+	bad := func(text string) { err = errors.Join(err, fmt.Errorf("%w: Config.%s", ErrInvalidOption, text)) }
+	if c.InMemory {
+		bad("InMemory leaves nothing to restore to")
+	}
+	switch {
+	case c.Addr == "" || c.Advertise != "":
+	case len(c.Peers) == 0:
+		bad("Advertise is needed to restore a backup, since there is no listener to ask")
+	case c.Name == "":
+		bad("Name is needed to restore a backup, since there is no listener to ask")
+	}
+	if err != nil {
+		return c, err
+	}
+	return c, c.resolve(nil)
+}
+
+// restoredID is the identity of a cluster that began with a backup of this checksum.
+func (c *Config) restoredID(sum []byte) uint64 {
+	return identity("restored", fmt.Sprintf("%016x", c.clusterID()), fmt.Sprintf("%x", sum))
+}
+
+// founders returns the members that a cluster begins with, in the order of their IDs.
+func (c *Config) founders() (all []raftlog.Member) {
+	for _, p := range c.Peers {
+		all = append(all, raftlog.Member{ID: c.memberID(p.Name).String(), Addr: p.Addr, Voter: true})
+	}
+	slices.SortFunc(all, func(a, b raftlog.Member) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
