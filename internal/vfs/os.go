@@ -70,8 +70,10 @@ func (OS) ReadDir(dir string) ([]string, error) {
 func (OS) SyncDir(dir string) error { return syncDir(dir) }
 
 // Lock is FS.
-func (OS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+func (OS) Lock(name string) (io.Closer, error) { return lock(name, os.O_RDWR|os.O_CREATE) }
+
+func lock(name string, flag int) (io.Closer, error) {
+	f, err := os.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}
