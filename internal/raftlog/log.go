@@ -143,11 +143,16 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if err := l.reconcile(); err != nil {
 		return err
 	}
-	// Raft has a term before it has entries or a snapshot. Without, a node could vote twice in one.
 	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
-		return &CorruptError{filepath.Join(l.dir, voteFile), errors.New("it is empty, and the log is not")}
+		return withoutVote(l.dir)
 	}
 	return nil
+}
+
+// withoutVote is of a directory with entries or a snapshot, before which raft has a term. Without, a node
+// could vote twice in one.
+func withoutVote(dir string) error {
+	return &CorruptError{filepath.Join(dir, voteFile), errors.New("it is empty, and the log is not")}
 }
 
 func (l *Log) dirs() []string {
@@ -190,33 +195,43 @@ func (l *Log) reconcile() error {
 		newest = *metas[0]
 	}
 	s.snapshot = newest.Index
+	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.entry)
+	if err != nil || !overtaken {
+		return err
+	}
+	return s.DeleteRange(s.first, s.last)
+}
+
+// joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
+// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is known.
+func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
 	switch {
-	case s.applied > max(s.last, newest.Index):
-		return &CorruptError{
-			filepath.Join(l.dir, segmentDir),
-			fmt.Errorf("it ends at entry %d, but %d had been applied", max(s.last, newest.Index), s.applied),
+	case applied > max(last, newest.Index):
+		return false, &CorruptError{
+			filepath.Join(dir, segmentDir),
+			fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
 		}
-	case s.last == 0 || s.first == newest.Index+1:
-		return nil
-	case s.first > newest.Index+1:
-		return &CorruptError{
-			filepath.Join(l.dir, snapshotDir),
-			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", s.first, newest.Index),
+	case last == 0 || first == newest.Index+1:
+		return false, nil
+	case first > newest.Index+1:
+		return false, &CorruptError{
+			filepath.Join(dir, snapshotDir),
+			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, newest.Index),
 		}
 	}
 	if newest.Index == 0 {
-		return nil
+		return false, nil
 	}
-	if s.last >= newest.Index {
-		at, err := s.entry(newest.Index)
+	if last >= newest.Index {
+		at, err := entry(newest.Index)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if at.Term == newest.Term {
-			return nil
+			return false, nil
 		}
 	}
-	return s.DeleteRange(s.first, s.last)
+	return true, nil
 }
 
 func (l *Log) snapshotDone(index uint64) {

@@ -117,59 +117,89 @@ func (c *contents) add(index uint64, r ref) bool {
 
 func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }
 
-// openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
-// kind is a *CorruptError.
-func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, error) {
-	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
+// findSegments returns the segments that a directory has, in their order, none of them opened.
+func findSegments(fs vfs.FS, dir string) (found []*segment, err error) {
 	names, err := fs.ReadDir(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var found []*segment
 	for _, name := range names {
 		var sequence uint64
 		if _, err := fmt.Sscanf(name, "%x", &sequence); err == nil && name == segmentName(sequence) { // else not ours
 			found = append(found, &segment{name: filepath.Join(dir, name), sequence: sequence})
 		}
 	}
+	return found, nil
+}
+
+// openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
+// kind is a *CorruptError.
+func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, error) {
+	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
+	found, err := findSegments(fs, dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	for i, g := range found {
-		if i > 0 && g.sequence != found[i-1].sequence+1 {
-			return nil, nil, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, found[i-1].sequence)}
-		}
-		whole, err := s.read(g, i == len(found)-1, c)
-		if err != nil {
+		if err := s.open(g, i == len(found)-1, c); err != nil {
 			return nil, nil, err
-		}
-		if whole {
-			s.files = append(s.files, g)
 		}
 	}
 	return s, c, nil
 }
 
-// read reads a segment. One that a crash left without its header is removed; false then.
-func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
-	var err error
-	if g.file, err = s.fs.Open(g.name); err != nil {
-		return false, err
-	}
-	if g.allocated, err = g.file.Size(); err != nil {
-		return false, err
-	}
-	b := make([]byte, g.allocated)
-	if _, err := g.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+// open reads a segment, and removes what a crash tore: behind its last whole batch, or all of it if it
+// is without a header.
+func (s *segments) open(g *segment, last bool, c *contents) error {
+	b, err := g.load(s.fs)
+	if err != nil {
+		return err
 	}
 	if last { // a process that was killed may have written what it did not sync
 		if err := g.file.Sync(); err != nil {
-			return false, err
+			return err
 		}
+	}
+	torn, err := s.read(g, b, last, c)
+	switch {
+	case err != nil:
+		return err
+	case torn && g.end == 0:
+		return s.remove(g)
+	case torn:
+		g.allocated = g.end
+		err = errors.Join(g.file.Truncate(g.end), g.file.Sync())
+	}
+	s.files = append(s.files, g)
+	return err
+}
+
+// load opens a segment's file and returns what it holds.
+func (g *segment) load(fs vfs.FS) (b []byte, err error) {
+	if g.file, err = fs.Open(g.name); err != nil {
+		return nil, err
+	}
+	if g.allocated, err = g.file.Size(); err != nil {
+		return nil, err
+	}
+	b = make([]byte, g.allocated)
+	if _, err := g.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b, nil
+}
+
+// read takes in the segment that follows those of s, and changes nothing on the disk. It reports
+// whether a crash has torn what stands at the segment's end, which is 0 if it has no header.
+func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool, err error) {
+	if n := len(s.files); n > 0 && g.sequence != s.files[n-1].sequence+1 {
+		return false, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
 	}
 	if !g.readHeader(b) {
 		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
 			return false, &CorruptError{g.name, errors.New("its header is damaged")}
 		}
-		return false, s.remove(g)
+		return true, nil
 	}
 	if n := len(s.files); n > 0 && g.after != uint32(s.files[n-1].end) {
 		return false, &CorruptError{
@@ -188,24 +218,24 @@ func (s *segments) read(g *segment, last bool, c *contents) (bool, error) {
 		}
 		g.end = end // the padding may be cut off; what comes next is aligned all the same
 	}
-	return true, s.cut(g, b, last)
+	return g.torn(b, last)
 }
 
-// cut removes what a crash left behind the last whole batch of a segment.
-func (s *segments) cut(g *segment, b []byte, last bool) error {
+// torn reports whether a crash has left something behind the last whole batch of a segment. What a crash
+// cannot have left there is an error.
+func (g *segment) torn(b []byte, last bool) (bool, error) {
 	if blank(b[min(g.end, int64(len(b))):]) {
-		return nil
+		return false, nil
 	}
 	if !last {
-		return &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and there is a later segment", g.end)}
+		return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and there is a later segment", g.end)}
 	}
 	for at := align(g.end + 1); at < int64(len(b)); at += batchAlign {
 		if _, _, ok := (place{g.salt, at}).open(b); ok {
-			return &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
+			return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
 		}
 	}
-	g.allocated = g.end
-	return errors.Join(g.file.Truncate(g.end), g.file.Sync())
+	return true, nil
 }
 
 // blank reports whether there are but zeros.

@@ -62,7 +62,17 @@ func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*v
 	if err != nil {
 		return nil, err
 	}
-	slots := make([]byte, slotCount*slotSize)
+	slots, err := v.read(name)
+	if err != nil || v.serial == 0 {
+		return v, err
+	}
+	return v, v.mend(slots)
+}
+
+// read reads the newest record, and changes nothing. It returns both slots; the serial number stays 0 if
+// there is no record yet.
+func (v *votes) read(name string) (slots []byte, err error) {
+	slots = make([]byte, slotCount*slotSize)
 	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -72,14 +82,11 @@ func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*v
 			v.serial, v.vote = serial, vote
 		}
 	}
-	if v.serial == 0 {
-		// The first record stands in the second slot: a crash may have torn it.
-		if !blank(slots[:slotSize]) {
-			return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
-		}
-		return v, nil
+	// The first record stands in the second slot: a crash may have torn it.
+	if v.serial == 0 && !blank(slots[:slotSize]) {
+		return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
 	}
-	return v, v.mend(slots)
+	return slots, nil
 }
 
 // mend makes both slots hold the newest record. What was read may not be durable yet, if the process
