@@ -100,7 +100,11 @@ func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS,
 			save(t, files, name, b)
 		}
 	}
+	r, readErr := Read(files, home)
+	require.NoError(t, readErr, what)
+	require.NoError(t, r.Close(), what)
 	l, err := openWith(files, home, false, tinySegment)
+	requireRead(t, r, l, err, what)
 	if err == nil {
 		return files, l
 	}

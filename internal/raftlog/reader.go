@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// ErrNoNode: there is nothing of a node in the directory.
+var ErrNoNode = errors.New("raftlog: no node's directory")
+
+// A Reader is what a directory has, read without changing anything of it: as Open would find it, and as
+// far as that can be read where Open would refuse.
+type Reader struct {
+	Identity   Identity
+	Known      bool // the directory is somebody's
+	Unfinished bool // Found was broken off
+	Term       uint64
+	VotedIn    uint64 // the term of the last vote
+	Candidate  string // the address of whom it was for
+	First      uint64 // of the log; 0 if it is empty, or overtaken by a snapshot
+	Last       uint64
+	LastTerm   uint64 // of the entry at Last, else of the newest snapshot
+	Recorded   uint64 // the state machine had applied everything up to it
+	Torn       int64  // bytes at the end of the log that a crash tore, which Open cuts off
+	Members    []Member
+	Snapshots  []Snapshot // newest first
+	Damage     []error    // all that Open would refuse, or may find later: *CorruptError, which names the file
+
+	fs      vfs.FS
+	dir     string
+	lock    io.Closer
+	opened  []*segment
+	entries contents
+}
+
+// A Snapshot is one that a Reader has found. Its body is not verified.
+type Snapshot struct {
+	File        string
+	Index, Term uint64
+	Size        int64 // of the body
+	Members     []Member
+
+	id string
+}
+
+// An Entry is one of the log. Command is nil if it is raft's own.
+type Entry struct {
+	Index, Term uint64
+	Command     []byte
+}
+
+// Read reads the directory of a node that does not run. While the Reader is open, no node can open it,
+// unless the directory has no file to lock.
+//
+// Errors: ErrInUse, ErrFormat, ErrNoNode, or what the file system says of the directory.
+func Read(fs vfs.FS, dir string) (*Reader, error) {
+	r := &Reader{fs: vfs.ReadOnly(fs), dir: dir}
+	if err := r.read(); err != nil {
+		return nil, errors.Join(wrap(err), r.Close())
+	}
+	return r, nil
+}
+
+func (r *Reader) read() error {
+	names, err := r.fs.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	ours := []string{identityFile, identityFile + foundingSuffix, voteFile, segmentDir, snapshotDir, earlierStore}
+	if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(ours, name) }) {
+		return fmt.Errorf("%w: %s", ErrNoNode, r.dir)
+	}
+	l := &Log{fs: r.fs, dir: r.dir}
+	if err := l.take(); err != nil && !isNotExist(err) {
+		return err
+	}
+	r.lock = l.lock
+	if err := refuseEarlier(r.fs, r.dir); err != nil {
+		return err
+	}
+	if r.Unfinished, err = foundingBegun(r.fs, r.dir); err != nil {
+		return err
+	}
+	if r.Identity, r.Known, err = readIdentity(r.fs, r.dir); err != nil {
+		r.damaged(filepath.Join(r.dir, identityFile), err)
+	}
+	newest := r.readSnapshots()
+	r.readSegments()
+	r.readEntries()
+	r.join(newest)
+	r.readVotes()
+	return nil
+}
+
+// damaged notes what is wrong with a file, unless the error says of which it is.
+func (r *Reader) damaged(file string, err error) {
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) {
+		err = &CorruptError{file, err}
+	}
+	r.Damage = append(r.Damage, err)
+}
+
+// readSnapshots reads the heads of all snapshots, and returns that of the newest one that has one.
+func (r *Reader) readSnapshots() (newest raft.SnapshotMeta) {
+	files := &snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}
+	ids, err := files.ids()
+	if err != nil && !isNotExist(err) {
+		r.damaged(files.dir, err)
+	}
+	for _, id := range ids {
+		file := filepath.Join(files.dir, id+snapshotSuffix)
+		meta, body, err := files.open(id)
+		if err != nil {
+			r.damaged(file, err)
+			continue
+		}
+		_ = body.Close() // it was only read
+		sn := Snapshot{file, meta.Index, meta.Term, meta.Size, members(meta.Configuration), id}
+		if len(r.Snapshots) == 0 {
+			newest = *meta
+			r.Members, r.LastTerm = sn.Members, sn.Term
+		}
+		r.Snapshots = append(r.Snapshots, sn)
+	}
+	return newest
+}
+
+func members(c raft.Configuration) (all []Member) {
+	for _, s := range c.Servers {
+		all = append(all, Member{ID: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
+	}
+	return all
+}
+
+// readSegments reads all segments. The entries are those up to the first damage; what comes behind is
+// verified by itself.
+func (r *Reader) readSegments() {
+	dir := filepath.Join(r.dir, segmentDir)
+	found, err := findSegments(r.fs, dir)
+	if err != nil && !isNotExist(err) {
+		r.damaged(dir, err)
+	}
+	s, c := &segments{fs: r.fs, dir: dir}, &r.entries
+	for i, g := range found {
+		b, err := g.load(r.fs)
+		if g.file != nil {
+			r.opened = append(r.opened, g)
+		}
+		torn := false
+		if err == nil {
+			torn, err = s.read(g, b, i == len(found)-1, c)
+		}
+		if err != nil {
+			r.damaged(g.name, err)
+			s.files, c = nil, &contents{}
+			continue
+		}
+		if torn {
+			r.Torn = int64(len(b)) - g.end
+		}
+		s.files = append(s.files, g)
+	}
+	r.Recorded = s.applied
+}
+
+// readEntries reads each entry once. The last of them that names members has them.
+func (r *Reader) readEntries() {
+	r.First, r.Last = r.entries.first, r.entries.last()
+	if r.Last == 0 {
+		r.First = 0
+		return
+	}
+	for i := range r.entries.refs {
+		l, err := r.entry(r.entries.first + uint64(i))
+		if err != nil {
+			r.damaged(r.entries.refs[i].segment.name, err)
+			if r.Last = r.entries.first + uint64(i) - 1; r.Last < r.First {
+				r.First, r.Last = 0, 0
+			}
+			return
+		}
+		if l.Type == raft.LogConfiguration {
+			c, err := decodeConfiguration(l.Data)
+			if err != nil {
+				r.damaged(r.entries.refs[i].segment.name, fmt.Errorf("entry %d: %w", l.Index, err))
+				continue
+			}
+			if len(r.Snapshots) == 0 || l.Index > r.Snapshots[0].Index {
+				r.Members = members(c)
+			}
+		}
+		r.LastTerm = l.Term
+	}
+}
+
+func (r *Reader) entry(index uint64) (*raft.Log, error) {
+	if index < r.First || index > r.Last {
+		return nil, raft.ErrLogNotFound
+	}
+	at := r.entries.refs[index-r.entries.first]
+	l, err := at.read()
+	if err == nil && l.Index != index {
+		err = fmt.Errorf("entry %d stands where %d should", l.Index, index)
+	}
+	return l, err
+}
+
+// join checks that log and newest snapshot agree. A log that the snapshot has overtaken is as if it were
+// not there: its members are forgotten, too.
+func (r *Reader) join(newest raft.SnapshotMeta) {
+	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
+	if err != nil {
+		r.damaged(filepath.Join(r.dir, segmentDir), err)
+	}
+	if overtaken {
+		r.First, r.Last, r.LastTerm = 0, 0, newest.Term
+		r.Members = members(newest.Configuration)
+	}
+	if (r.Last > 0 || newest.Index > 0) && !r.Known && !r.Unfinished && len(r.Damage) == 0 {
+		r.damaged(filepath.Join(r.dir, identityFile), errors.New("it is missing, and the log is not"))
+	}
+}
+
+func (r *Reader) readVotes() {
+	name := filepath.Join(r.dir, voteFile)
+	v := &votes{}
+	var err error
+	if v.file, err = r.fs.Open(name); err == nil {
+		_, err = v.read(name)
+		err = errors.Join(err, v.file.Close())
+	} else if isNotExist(err) {
+		err = nil
+	}
+	if err == nil && v.serial == 0 && (r.Last > 0 || len(r.Snapshots) > 0) && !r.Unfinished {
+		err = withoutVote(r.dir)
+	}
+	if err != nil {
+		r.damaged(name, err)
+	}
+	r.Term, r.VotedIn, r.Candidate = v.term, v.votedIn, string(v.candidate)
+}
+
+// Body returns the body of a snapshot, for the caller to close.
+func (r *Reader) Body(sn *Snapshot) (io.ReadCloser, error) {
+	files := &snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}
+	_, body, err := files.open(sn.id)
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	return body, nil
+}
+
+// Entries calls fn with each entry of the log at an index or after, until it returns an error. It returns
+// fn's, or one of reading, as a *CorruptError.
+func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
+	for index := max(from, r.First); index > 0 && index <= r.Last; index++ {
+		l, err := r.entry(index)
+		if err == nil {
+			e := Entry{Index: l.Index, Term: l.Term}
+			if l.Type == raft.LogCommand {
+				e.Command = append([]byte{}, l.Data...) // not nil, though it is empty
+			}
+			err = fn(e)
+		}
+		if err != nil {
+			return &CorruptError{r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err)}
+		}
+	}
+	return nil
+}
+
+// Close lets the directory go.
+func (r *Reader) Close() error {
+	var errs []error
+	for _, g := range r.opened {
+		errs = append(errs, g.file.Close())
+	}
+	if r.lock != nil {
+		errs = append(errs, r.lock.Close())
+	}
+	return errors.Join(errs...)
+}

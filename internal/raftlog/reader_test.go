@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// requireRead checks that a Reader has found what Open did, or the damage for which it refused.
+func requireRead(t testing.TB, r *Reader, l *Log, openErr error, what string) {
+	t.Helper()
+	if openErr != nil {
+		var refused *CorruptError
+		require.ErrorAs(t, openErr, &refused, what)
+		files := []string{}
+		for _, damage := range r.Damage {
+			var corrupt *CorruptError
+			require.ErrorAs(t, damage, &corrupt, what)
+			files = append(files, corrupt.File)
+		}
+		require.Contains(t, files, refused.File, what)
+		return
+	}
+	require.Empty(t, r.Damage, what)
+	id, known := l.Identity()
+	require.Equal(t, id, r.Identity, what)
+	require.Equal(t, known, r.Known, what)
+	require.Equal(t, l.votes.vote, vote{r.Term, r.VotedIn, l.votes.vote.candidate}, what)
+	require.Equal(t, string(l.votes.candidate), r.Candidate, what)
+	require.Equal(t, l.Recorded(), r.Recorded, what)
+	first, last := l.store.first, l.store.last
+	if last == 0 {
+		first = 0
+	}
+	require.Equal(t, []uint64{first, last}, []uint64{r.First, r.Last}, what)
+	metas, err := l.Snapshots().List()
+	require.NoError(t, err, what)
+	require.Len(t, r.Snapshots, len(metas), what)
+	for i, meta := range metas {
+		require.Equal(t, []any{meta.ID, meta.Index, meta.Term, meta.Size}, []any{r.Snapshots[i].id, r.Snapshots[i].Index, r.Snapshots[i].Term, r.Snapshots[i].Size}, what)
+	}
+	switch {
+	case last > 0:
+		e, err := l.Entry(last)
+		require.NoError(t, err, what)
+		require.Equal(t, e.Term, r.LastTerm, what)
+	case len(metas) > 0:
+		require.Equal(t, metas[0].Term, r.LastTerm, what)
+	default:
+		require.Zero(t, r.LastTerm, what)
+	}
+}
+
+// Whatever a crash has left: who reads it finds what the next Open finds, and leaves it as it is.
+func TestAReaderFindsWhatOpenFinds(t *testing.T) {
+	random := random(t)
+	torn := 0
+	steps(t, func(n int) (stopped bool) {
+		for _, end := range []func(*vfs.Memory){(*vfs.Memory).Kill, func(d *vfs.Memory) { d.Crash(random) }} {
+			synctest.Test(t, func(t *testing.T) {
+				disk := vfs.NewForgetful()
+				disk.FreezeAfter(n)
+				x := &workload{w: &witness{}}
+				stopped = x.run(t, disk.Mount()) != nil
+				end(disk)
+				files := disk.Mount()
+				if known, err := exists(files, filepath.Join(home, lockFile)); err != nil || !known {
+					return // nothing was made
+				}
+				changes := disk.Changes()
+				r, err := Read(files, home)
+				require.NoError(t, err)
+				_, err = openWith(files, home, false, smallSegment)
+				require.ErrorIs(t, err, ErrInUse)
+				require.NoError(t, r.Close())
+				require.Equal(t, changes, disk.Changes(), "after %d changes", n)
+				l, err := openWith(files, home, false, smallSegment)
+				require.NoError(t, err)
+				requireRead(t, r, l, nil, "")
+				got := []*raft.Log{}
+				require.NoError(t, r.Entries(0, func(e Entry) error {
+					got = append(got, &raft.Log{Index: e.Index, Term: e.Term, Data: e.Command})
+					return nil
+				}))
+				want, err := tail(l)
+				require.NoError(t, err)
+				require.Len(t, got, len(want))
+				for i, w := range want {
+					require.Equal(t, []uint64{w.Index, w.Term}, []uint64{got[i].Index, got[i].Term})
+					if w.Type == raft.LogCommand {
+						require.Equal(t, string(w.Data), string(got[i].Data))
+					} else {
+						require.Nil(t, got[i].Data)
+					}
+				}
+				if r.Torn > 0 {
+					torn++
+				}
+				finish(t, l)
+			})
+		}
+		return stopped
+	})
+	require.NotZero(t, torn)
+}
+
+func TestTheMembersAreThoseOfTheNewestConfiguration(t *testing.T) {
+	one := []Member{{ID: "a", Addr: "host:1", Voter: true}}
+	two := append(one, Member{ID: "b", Addr: "host:2"})
+	both := raft.Configuration{Servers: []raft.Server{
+		{ID: "a", Address: "host:1"}, {ID: "b", Address: "host:2", Suffrage: raft.Nonvoter},
+	}}
+	configure := func(index uint64, c raft.Configuration) *raft.Log {
+		return &raft.Log{Index: index, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)}
+	}
+	files := vfs.NewMemory().Mount()
+	read := func() []Member {
+		r, err := Read(files, home)
+		require.NoError(t, err)
+		require.NoError(t, r.Close())
+		require.Empty(t, r.Damage)
+		return r.Members
+	}
+	l := open(t, files)
+	require.NoError(t, l.Identify(crashIdentity))
+	keep(t, l, configure(1, configuration), entry(2, 1))
+	finish(t, l)
+	require.Equal(t, one, read())
+	l = open(t, files)
+	keep(t, l, configure(3, both))
+	finish(t, l)
+	require.Equal(t, two, read())
+	l = open(t, files)
+	snapshot(t, l, 3, 1) // whose configuration is newer, or the same
+	finish(t, l)
+	require.Equal(t, one, read())
+}
+
+func TestAReaderRefusesWhatItCannotRead(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	_, err := Read(files, home)
+	require.True(t, isNotExist(err), err)
+	require.NoError(t, files.MkdirAll(home))
+	save(t, files, filepath.Join(home, "other"), []byte("content"))
+	_, err = Read(files, home)
+	require.ErrorIs(t, err, ErrNoNode)
+	_, err = Read(withFile(t, earlierStore, nil), home)
+	require.ErrorIs(t, err, ErrFormat)
+	files = vfs.NewMemory().Mount()
+	l := open(t, files)
+	_, err = Read(files, home)
+	require.ErrorIs(t, err, ErrInUse)
+	finish(t, l)
+}
+
+func TestAReaderTellsOfAFoundingThatWasBrokenOff(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	f := founding(t, "state")
+	f.State = func(io.Writer) error { return errors.New("broken") }
+	require.Error(t, Found(files, home, f))
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.True(t, r.Unfinished)
+	require.Empty(t, r.Damage)
+	require.NoError(t, r.Close())
+}
+
+// Damage in one place keeps nobody from hearing of that in another.
+func TestAReaderFindsEveryDamage(t *testing.T) {
+	v := newVictim(t)
+	disk := vfs.NewMemory()
+	files := disk.Mount()
+	for _, dir := range []string{segmentDir, snapshotDir} {
+		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
+	}
+	for name, whole := range v.image {
+		save(t, files, name, whole)
+	}
+	snapshotName := filepath.Join(home, snapshotDir, v.snapshot+snapshotSuffix)
+	damaged := []string{filepath.Join(home, identityFile), snapshotName, v.segments[0], v.segments[1]}
+	for _, name := range damaged {
+		require.True(t, disk.Damage(name, 50%int64(len(v.image[name]))))
+	}
+	require.True(t, disk.Damage(voteName, 5))
+	require.True(t, disk.Damage(voteName, slotSize+5))
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	all := errors.Join(r.Damage...).Error()
+	for _, name := range append(damaged, voteName) {
+		require.True(t, strings.Contains(all, name+" is damaged"), "%s in\n%s", name, all)
+	}
+	require.NotContains(t, all, v.segments[2])
+	require.Len(t, r.Snapshots, 1, "the other one")
+}
+
+// The identity is made before anything else.
+func TestALogWithoutAnIdentityIsDamage(t *testing.T) {
+	v := newVictim(t)
+	files := withFile(t, "other", nil)
+	for name, whole := range v.image {
+		if name != filepath.Join(home, identityFile) {
+			save(t, files, name, whole)
+		}
+	}
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.ErrorContains(t, errors.Join(r.Damage...), "it is missing")
+}
+
+func TestAReaderNeedsNoLockFile(t *testing.T) {
+	disk := vfs.NewForgetful()
+	files := disk.Mount()
+	require.NoError(t, Found(files, home, founding(t, "state")))
+	require.NoError(t, files.Remove(filepath.Join(home, lockFile)))
+	changes := disk.Changes()
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.Equal(t, changes, disk.Changes())
+	require.Empty(t, r.Damage)
+	body, err := r.Body(&r.Snapshots[0])
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+}
