@@ -3,6 +3,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"path/filepath"
@@ -202,6 +203,30 @@ func TestAReaderFindsEveryDamage(t *testing.T) {
 	}
 	require.NotContains(t, all, v.segments[2])
 	require.Len(t, r.Snapshots, 1, "the other one")
+}
+
+func TestTheEntriesThatAReaderHasEndAtTheDamage(t *testing.T) {
+	v := newVictim(t)
+	name := v.segments[1]
+	damaged := bytes.Clone(v.image[name])
+	damaged[v.ends[name][0]+batchHeader+2] ^= 1 // in the second batch
+	files := withFile(t, "other", nil)
+	for other, b := range v.image {
+		if other == name {
+			b = damaged
+		}
+		save(t, files, other, b)
+	}
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	all := errors.Join(r.Damage...).Error()
+	require.Contains(t, all, name)
+	require.NotContains(t, all, v.segments[2])
+	require.EqualValues(t, 1, r.First)
+	require.Less(t, r.Last, span(v.want)[1])
+	require.Greater(t, r.Last, uint64(3))
+	require.Equal(t, v.applied, r.Recorded, "which stands behind")
 }
 
 // The identity is made before anything else.
