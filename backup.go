@@ -133,7 +133,7 @@ func (c *Config) restoredID(sum []byte) uint64 {
 // founders returns the members that a cluster begins with, in the order of their IDs.
 func (c *Config) founders() (all []raftlog.Member) {
 	for _, p := range c.Peers {
-		all = append(all, raftlog.Member{ID: c.memberID(p.Name).String(), Addr: p.Addr, Voter: true})
+		all = append(all, raftlog.Member{ID: serverID(c.memberID(p.Name)), Addr: p.Addr, Voter: true})
 	}
 	slices.SortFunc(all, func(a, b raftlog.Member) int { return cmp.Compare(a.ID, b.ID) })
 	return all

@@ -5,6 +5,7 @@ package coterie
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -113,6 +114,8 @@ func logError(err error) error {
 		return fmt.Errorf("%w: %w", ErrDirNotEmpty, err)
 	case errors.Is(err, raftlog.ErrUnfinished):
 		return fmt.Errorf("%w: %w", ErrRestoreUnfinished, err)
+	case errors.Is(err, raftlog.ErrNoNode):
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case errors.As(err, &corrupt):
 		return fmt.Errorf("%w: %w; restore the directory, for a founder that begins anew in an empty one has forgotten what it promised", ErrCorrupt, err)
 	}

@@ -34,8 +34,9 @@ const foundingSuffix = ".founding"
 
 // A Member is one of the servers that a configuration of raft's names.
 type Member struct {
-	ID, Addr string
-	Voter    bool
+	ID    raft.ServerID
+	Addr  string
+	Voter bool
 }
 
 // A Founding is what a founder begins with whose cluster has a state from the first.
@@ -150,7 +151,7 @@ func (l *Log) foundSnapshot(f *Founding) error {
 	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64) {}}
 	var c raft.Configuration
 	for _, m := range f.Members {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+		c.Servers = append(c.Servers, raft.Server{ID: m.ID, Address: raft.ServerAddress(m.Addr)})
 	}
 	sink, err := files.Create(raft.SnapshotVersionMax, FoundingIndex, FoundingTerm, c, FoundingIndex, nil)
 	if err != nil {

@@ -137,7 +137,7 @@ func (r *Reader) readSnapshots() (newest raft.SnapshotMeta) {
 
 func members(c raft.Configuration) (all []Member) {
 	for _, s := range c.Servers {
-		all = append(all, Member{ID: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
+		all = append(all, Member{ID: s.ID, Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
 	return all
 }

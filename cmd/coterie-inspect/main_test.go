@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// UnmarshalText is the reverse of MarshalText.
+func (i *id) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 16, 64)
+	*i = id(n)
+	return err
+}
+
+// A program is this one, built.
+type program string
+
+func build(t *testing.T) program {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "coterie-inspect")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", name, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program(name)
+}
+
+// run runs the program, and returns what it has printed and its exit code.
+func (p program) run(t *testing.T, args ...string) (out, complaints string, code int) {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	c := exec.CommandContext(t.Context(), string(p), args...)
+	c.Stdout, c.Stderr = &stdout, &stderr
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil {
+		require.True(t, errors.As(err, &exit), err)
+	}
+	return stdout.String(), stderr.String(), c.ProcessState.ExitCode()
+}
+
+func flip(t *testing.T, name string, at int) {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	b[at] ^= 1
+	require.NoError(t, os.WriteFile(name, b, 0o600))
+}
+
+// times returns when each file of a directory was changed, with its size.
+func times(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	require.NoError(t, filepath.Walk(dir, func(name string, info os.FileInfo, err error) error {
+		if err == nil {
+			all[name] = info.ModTime().String() + " " + info.Mode().String()
+		}
+		return err
+	}))
+	return all
+}
+
+func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
+	p, ctx := build(t), t.Context()
+	dir, file := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "backup")
+	n, err := coterie.Open(ctx, coterie.Config{Dir: dir, Name: "a"})
+	require.NoError(t, err)
+	_, err = n.Put(ctx, "k", "v")
+	require.NoError(t, err)
+	f, err := os.Create(file)
+	require.NoError(t, err)
+	_, err = n.Backup(ctx, f)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	status := n.Status()
+
+	_, complaints, code := p.run(t, dir)
+	require.Equal(t, uninspected, code)
+	require.Contains(t, complaints, "in use")
+	require.NoError(t, n.Close())
+
+	before := times(t, dir)
+	out, complaints, code := p.run(t, dir)
+	require.Equal(t, whole, code, complaints)
+	require.Regexp(t, `(?m)^member +`+status.ID.String(), out)
+	require.Regexp(t, `(?m)^revision +2, never compacted$`, out)
+	require.Regexp(t, `(?m)^has +`+status.ID.String()+`.* voter$`, out)
+	require.Contains(t, out, "all is whole")
+	out, _, code = p.run(t, "-json", dir)
+	require.Equal(t, whole, code)
+	var d directory
+	require.NoError(t, json.Unmarshal([]byte(out), &d))
+	require.Equal(t, []any{dir, int64(2), 1, status.Applied}, []any{d.Directory, d.Revision, d.Keys, d.Applied})
+	require.Equal(t, []any{id(status.ClusterID), id(status.ID)}, []any{d.Cluster, d.Member})
+	require.Contains(t, out, `"member": "`+status.ID.String()+`"`)
+	require.Equal(t, before, times(t, dir), "nothing was changed")
+
+	out, _, code = p.run(t, file)
+	require.Equal(t, whole, code)
+	require.Regexp(t, `(?m)^revision +2, never compacted$`, out)
+	out, _, code = p.run(t, "-json", file)
+	require.Equal(t, whole, code)
+	require.Contains(t, out, `"clusterName": "coterie"`)
+
+	flip(t, file, 40)
+	out, _, code = p.run(t, file)
+	require.Equal(t, damaged, code)
+	require.Contains(t, out, "DAMAGED")
+	identity := filepath.Join(dir, "identity")
+	flip(t, identity, 10)
+	out, _, code = p.run(t, dir)
+	require.Equal(t, damaged, code)
+	require.Contains(t, out, "DAMAGED")
+	require.Contains(t, out, identity)
+	out, _, code = p.run(t, "-json", dir)
+	require.Equal(t, damaged, code)
+	require.Contains(t, out, `"file": "`+identity+`"`)
+}
+
+func TestTheProgramTellsHowItIsCalled(t *testing.T) {
+	p := build(t)
+	for _, args := range [][]string{{}, {"a", "b"}, {"-unknown"}} {
+		out, complaints, code := p.run(t, args...)
+		require.Equal(t, uninspected, code, args)
+		require.Empty(t, out)
+		require.Contains(t, complaints, "usage")
+	}
+	for _, path := range []string{filepath.Join(t.TempDir(), "missing"), t.TempDir()} {
+		_, complaints, code := p.run(t, path)
+		require.Equal(t, uninspected, code, path)
+		require.Contains(t, complaints, path)
+	}
+}

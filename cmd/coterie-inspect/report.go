@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A report is what is printed, as JSON or as text.
+type report interface{ write(out io.Writer) error }
+
+// An id is printed in hex, as everywhere else: many readers of JSON have no 64 bits for a number.
+type id uint64
+
+// MarshalText is encoding.TextMarshaler.
+func (i id) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
+
+func (i id) String() string { return fmt.Sprintf("%016x", uint64(i)) }
+
+type directory struct {
+	Directory       string     `json:"directory"`
+	Cluster         id         `json:"cluster"`
+	Member          id         `json:"member"`
+	Incarnation     id         `json:"incarnation"`
+	Unfinished      bool       `json:"unfinishedRestore"`
+	Term            uint64     `json:"term"`
+	VoteTerm        uint64     `json:"voteTerm"`
+	VotedFor        string     `json:"votedFor"`
+	FirstIndex      uint64     `json:"firstIndex"`
+	LastIndex       uint64     `json:"lastIndex"`
+	LastTerm        uint64     `json:"lastTerm"`
+	Durable         uint64     `json:"durable"`
+	Applied         uint64     `json:"applied"`
+	Revision        int64      `json:"revision"`
+	CompactRevision int64      `json:"compactRevision"`
+	Keys            int        `json:"keys"`
+	Leases          int        `json:"leases"`
+	Members         []member   `json:"members"`
+	Snapshots       []snapshot `json:"snapshots"`
+	Torn            int64      `json:"tornBytes"`
+	Damage          []damage   `json:"damage"`
+}
+
+type member struct {
+	ID    id     `json:"id"`
+	Addr  string `json:"addr"`
+	Voter bool   `json:"voter"`
+}
+
+type snapshot struct {
+	File     string `json:"file"`
+	Index    uint64 `json:"index"`
+	Term     uint64 `json:"term"`
+	Size     int64  `json:"size"`
+	Revision int64  `json:"revision"`
+}
+
+type damage struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"`
+}
+
+func ofDirectory(in *coterie.Inspection) report {
+	d := &directory{
+		Directory: in.Dir, Cluster: id(in.ClusterID), Member: id(in.Member), Incarnation: id(in.Incarnation),
+		Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor,
+		FirstIndex: in.FirstIndex, LastIndex: in.LastIndex, LastTerm: in.LastTerm, Durable: in.Durable,
+		Applied: in.Applied, Revision: in.Revision, CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases,
+		Members: []member{}, Snapshots: []snapshot{}, Torn: in.Torn, Damage: []damage{},
+	}
+	for _, m := range in.Members {
+		d.Members = append(d.Members, member{id(m.ID), m.Addr, m.Voter})
+	}
+	for _, s := range in.Snapshots {
+		d.Snapshots = append(d.Snapshots, snapshot(s))
+	}
+	for _, x := range in.Damage {
+		d.Damage = append(d.Damage, damage(x))
+	}
+	return d
+}
+
+func (d *directory) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line(w, "directory", d.Directory)
+	if d.Unfinished {
+		line(w, "unfinished", "a backup was being restored; restore it again, or remove the directory")
+	}
+	line(w, "cluster", d.Cluster)
+	line(w, "member", d.Member, "incarnation", d.Incarnation)
+	line(w, "term", d.Term)
+	if d.VoteTerm > 0 {
+		line(w, "vote", fmt.Sprintf("for %s in term %d", d.VotedFor, d.VoteTerm))
+	}
+	if d.LastIndex > 0 {
+		line(w, "log", fmt.Sprintf("%d to %d, the last of term %d", d.FirstIndex, d.LastIndex, d.LastTerm))
+	} else {
+		line(w, "log", "empty")
+	}
+	line(w, "durable", d.Durable)
+	line(w, "applied", d.Applied)
+	contents(w, d.Revision, d.CompactRevision, d.Keys, d.Leases)
+	for _, m := range d.Members {
+		role := "voter"
+		if !m.Voter {
+			role = "no voter"
+		}
+		line(w, "has", m.ID, m.Addr, role)
+	}
+	for _, s := range d.Snapshots {
+		line(w, "snapshot", s.File, fmt.Sprintf("index %d, term %d, revision %d, %d bytes", s.Index, s.Term, s.Revision, s.Size))
+	}
+	if d.Torn > 0 {
+		line(w, "torn", fmt.Sprintf("%d bytes at the end of the log, as a crash leaves them: no damage", d.Torn))
+	}
+	return verdict(w, d.Damage)
+}
+
+type backup struct {
+	Backup          string    `json:"backup"`
+	Name            string    `json:"clusterName"`
+	Cluster         id        `json:"cluster"`
+	Member          id        `json:"member"`
+	Taken           time.Time `json:"taken"`
+	Revision        int64     `json:"revision"`
+	CompactRevision int64     `json:"compactRevision"`
+	Keys            int       `json:"keys"`
+	Leases          int       `json:"leases"`
+	Bytes           int64     `json:"bytes"`
+	Damage          []damage  `json:"damage"`
+}
+
+func ofBackup(file string, in *coterie.BackupInspection, err error) report {
+	b := &backup{
+		Backup: file, Name: in.Cluster, Cluster: id(in.ClusterID), Member: id(in.Member), Taken: in.Taken.UTC(), Revision: in.Revision,
+		CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases, Bytes: in.Bytes, Damage: []damage{},
+	}
+	if err != nil {
+		b.Damage = append(b.Damage, damage{file, err.Error()})
+	}
+	return b
+}
+
+func (b *backup) write(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line(w, "backup", b.Backup)
+	if len(b.Damage) == 0 { // else nothing is known
+		line(w, "cluster", b.Cluster, b.Name)
+		line(w, "member", b.Member)
+		line(w, "taken", b.Taken.Format(time.RFC3339))
+		contents(w, b.Revision, b.CompactRevision, b.Keys, b.Leases)
+		line(w, "bytes", b.Bytes)
+	}
+	return verdict(w, b.Damage)
+}
+
+// line writes a name and what it is of. Errors are Flush's to tell.
+func line(w io.Writer, name string, values ...any) {
+	fmt.Fprint(w, name)
+	for i, v := range values {
+		separator := " "
+		if i == 0 {
+			separator = "\t"
+		}
+		fmt.Fprint(w, separator, v)
+	}
+	fmt.Fprintln(w)
+}
+
+func contents(w io.Writer, revision, compacted int64, keys, leases int) {
+	history := "never compacted"
+	if compacted >= 0 {
+		history = fmt.Sprintf("kept from %d on", compacted)
+	}
+	line(w, "revision", fmt.Sprintf("%d, %s", revision, history))
+	line(w, "keys", keys)
+	line(w, "leases", leases)
+}
+
+func verdict(w *tabwriter.Writer, all []damage) error {
+	for _, d := range all {
+		line(w, "DAMAGED", d.File+":", d.Reason)
+	}
+	if len(all) == 0 {
+		line(w, "verified", "all is whole")
+	}
+	return w.Flush()
+}

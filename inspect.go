@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// An Inspection is what [Inspect] has found in a directory. It is the caller's.
+type Inspection struct {
+	Dir         string
+	ClusterID   uint64
+	Member      MemberID // 0: the directory is nobody's yet
+	Incarnation uint64   // drawn when the directory was made: another one has forgotten what this one knows
+	// Unfinished: a restore was broken off here. Open refuses with ErrRestoreUnfinished.
+	Unfinished bool
+	Term       uint64
+	VoteTerm   uint64 // the term of the last vote, and the address of the member that it was for
+	VotedFor   string
+	// FirstIndex and LastIndex are of the log, 0 if it has no entries that count, and LastTerm is of its
+	// last entry, else of the newest snapshot. Everything up to Durable is here, in log or snapshot.
+	FirstIndex, LastIndex, LastTerm, Durable uint64
+	// Applied is up to where the node had applied the log, as far as it noted that: at the latest 50 ms
+	// later. Open begins there, with Revision.
+	Applied                   uint64
+	Revision, CompactRevision int64
+	Keys, Leases              int
+	Members                   []InspectedMember // as the newest configuration has them
+	Snapshots                 []InspectedSnapshot
+	// Torn is how many bytes at the end of the log a crash has torn. That is no damage: they were never
+	// acknowledged, and Open cuts them off.
+	Torn   int64
+	Damage []Damage
+}
+
+// An InspectedMember is a member of the cluster as a node's directory has it.
+type InspectedMember struct {
+	ID    MemberID
+	Addr  string
+	Voter bool
+}
+
+// An InspectedSnapshot is a snapshot that a directory has, the newest first.
+type InspectedSnapshot struct {
+	File        string
+	Index, Term uint64
+	Size        int64 // of the state in it, in bytes
+	Revision    int64 // 0 if it cannot be read
+}
+
+// A Damage says what is wrong with a file.
+type Damage struct{ File, Reason string }
+
+// Inspect reads the directory of a node that does not run, verifies all of it, every entry of the log and
+// every snapshot to its last byte, and changes nothing. Meanwhile no node can open the directory. It
+// returns when that is done, or ctx ends; then the rest goes on in the background for a moment. It takes
+// the time and the memory of Open, and no right to write.
+//
+// Errors: ErrCorrupt if anything is damaged, with all of that, and what could be read nevertheless;
+// ErrDirInUse; ctx's cause; fs.ErrNotExist if there is no node's directory, or what else the operating
+// system says of it.
+func Inspect(ctx context.Context, dir string) (Inspection, error) {
+	type outcome struct {
+		found Inspection
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		found, err := inspect(ctx, dir)
+		done <- outcome{found, err}
+	}()
+	select {
+	case o := <-done:
+		return o.found, o.err
+	case <-ctx.Done():
+		return Inspection{}, context.Cause(ctx)
+	}
+}
+
+func inspect(ctx context.Context, dir string) (Inspection, error) {
+	if err := context.Cause(ctx); err != nil {
+		return Inspection{}, err
+	}
+	r, err := raftlog.Read(disk(ctx), dir)
+	if err != nil {
+		return Inspection{}, logError(err)
+	}
+	in := &inspector{ctx: ctx, log: r, found: Inspection{
+		Dir: dir, ClusterID: r.Identity.Cluster, Member: MemberID(r.Identity.Member), Incarnation: r.Identity.Incarnation,
+		Unfinished: r.Unfinished, Term: r.Term, VoteTerm: r.VotedIn, VotedFor: r.Candidate,
+		FirstIndex: r.First, LastIndex: r.Last, LastTerm: r.LastTerm, Applied: r.Recorded, Torn: r.Torn,
+	}}
+	for _, err := range r.Damage {
+		in.damaged(dir, err)
+	}
+	for _, m := range r.Members {
+		in.found.Members = append(in.found.Members, InspectedMember{memberOf(m.ID), m.Addr, m.Voter})
+	}
+	in.replay(in.snapshots())
+	if err := r.Close(); err != nil {
+		in.damaged(dir, err)
+	}
+	if err := context.Cause(ctx); err != nil { // what was not read is not damaged
+		return Inspection{}, err
+	}
+	if len(in.damage) > 0 {
+		return in.found, fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...))
+	}
+	return in.found, nil
+}
+
+// An inspector reads what a directory has, as Open would.
+type inspector struct {
+	ctx    context.Context
+	log    *raftlog.Reader
+	found  Inspection
+	damage []error
+}
+
+func (in *inspector) damaged(file string, err error) {
+	var corrupt *raftlog.CorruptError
+	if !errors.As(err, &corrupt) {
+		corrupt = &raftlog.CorruptError{File: file, Err: err}
+	}
+	in.damage = append(in.damage, corrupt)
+	in.found.Damage = append(in.found.Damage, Damage{corrupt.File, corrupt.Err.Error()})
+}
+
+// snapshots reads all of them, and returns the state of the newest that can be read.
+func (in *inspector) snapshots() *state.State {
+	var newest *state.State
+	for i := range in.log.Snapshots {
+		sn := &in.log.Snapshots[i]
+		info := InspectedSnapshot{File: sn.File, Index: sn.Index, Term: sn.Term, Size: sn.Size}
+		s, err := in.read(sn)
+		if err != nil {
+			in.damaged(sn.File, err)
+		} else {
+			info.Revision = s.View().KV.Revision()
+			if newest == nil {
+				newest = s
+			}
+		}
+		in.found.Snapshots = append(in.found.Snapshots, info)
+		if i == 0 {
+			in.found.Durable = sn.Index
+		}
+	}
+	in.found.Durable = max(in.found.Durable, in.log.Last)
+	if newest == nil {
+		return state.New()
+	}
+	return newest
+}
+
+func (in *inspector) read(sn *raftlog.Snapshot) (*state.State, error) {
+	body, err := in.log.Body(sn)
+	if err != nil {
+		return nil, err
+	}
+	s, err := state.Read(&breakableReader{Reader: body, broken: in.broken})
+	return s, errors.Join(err, body.Close())
+}
+
+func (in *inspector) broken() error { return context.Cause(in.ctx) }
+
+// replay brings a state to what had been applied, unless there is a gap before the log; of the entries
+// before and behind it makes sure that they can be read.
+func (in *inspector) replay(s *state.State) {
+	ignored := &effects{me: func(uint64) bool { return false }}
+	gap := in.log.First > s.View().Index+1
+	err := in.log.Entries(0, func(e raftlog.Entry) error {
+		switch {
+		case in.broken() != nil:
+			return in.broken()
+		case gap || e.Index <= s.View().Index || e.Index > in.log.Recorded:
+			if e.Command == nil {
+				return nil
+			}
+			return command.DecodeEntry(e.Command, func(*command.Proposal) error { return nil })
+		case e.Command == nil:
+			s.Advance(e.Index)
+			return nil
+		}
+		return s.Apply(e.Index, e.Term, e.Command, ignored)
+	})
+	if err != nil {
+		in.damaged(in.found.Dir, err)
+	}
+	v := s.View()
+	in.found.Revision, in.found.CompactRevision = v.KV.Revision(), v.KV.CompactRevision()
+	in.found.Keys, in.found.Leases = v.KV.Keys(), v.Leases.Len()
+}
+
+// A BackupInspection is what [InspectBackup] has found.
+type BackupInspection struct {
+	Cluster                   string // the name of the cluster that the backup is of
+	ClusterID                 uint64
+	Member                    MemberID // whose node took it
+	Taken                     time.Time
+	Revision, CompactRevision int64
+	Keys, Leases              int
+	Bytes                     int64 // of the backup
+}
+
+// InspectBackup reads a backup to its end and verifies every byte of it, as [RestoreBackup] does. It blocks
+// on r, and returns after r's Read when ctx ends.
+//
+// Errors: ErrCorrupt, r's, ctx's cause.
+func InspectBackup(ctx context.Context, r io.Reader) (BackupInspection, error) {
+	b, err := readBackup(ctx, r)
+	if err != nil {
+		return BackupInspection{}, err
+	}
+	v := b.State.View()
+	return BackupInspection{
+		Cluster: b.Cluster, ClusterID: b.ClusterID, Member: MemberID(b.Member), Taken: b.Taken,
+		Revision: b.Revision, CompactRevision: v.KV.CompactRevision(), Keys: v.KV.Keys(), Leases: v.Leases.Len(), Bytes: b.Bytes,
+	}, nil
+}
