@@ -18,10 +18,11 @@ import (
 )
 
 // Backup writes what this node has applied at one moment, while writes go on: all keys with their
-// leases, the leases, and the history that is kept. It returns the header of that revision. It asks no
-// other node, and so works on any, without a quorum as well; call [Node.Ready] before to have in it all
-// that was answered until then. What holds it up is w alone: it returns after w's Write when ctx ends
-// or the node closes. What was written before an error is no backup, and [RestoreBackup] refuses it.
+// leases, the leases, and the history that is kept. It returns the header of that revision. It asks
+// no other node, and so works on any, without a quorum as well; call [Node.Ready] before to have in
+// it all that was answered until then. What holds it up is w alone: it returns after w's Write when
+// ctx ends or the node closes. What was written before an error is no backup, and [RestoreBackup]
+// refuses it.
 //
 // Errors: w's, ctx's cause, ErrClosed.
 func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
@@ -44,24 +45,25 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 	return n.header(v.KV.Revision()), nil
 }
 
-// RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a backup
-// has. Call it once for each founder, with the Config that Open is given afterwards: each with the same
-// backup and the same Peers, which need not be those of the old cluster. Without Peers it is a cluster
-// of one.
+// RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a
+// backup has. Call it once for each founder, with the Config that Open is given afterwards: each
+// with the same backup and the same Peers, which need not be those of the old cluster. Without
+// Peers it is a cluster of one.
 //
-// Revisions go on from the backup's, leases begin their TTL anew. The new cluster has an ID of its own:
-// its nodes talk neither to those of the old one nor to one that began with an empty directory. The ID
-// follows from the backup, cfg.Cluster and Peers: who restores the same once more must see to it that
-// no node of the first time still runs.
+// Revisions go on from the backup's, leases begin their TTL anew. The new cluster has an ID of its
+// own: its nodes talk neither to those of the old one nor to one that began with an empty
+// directory. The ID follows from the backup, cfg.Cluster and Peers: who restores the same once more
+// must see to it that no node of the first time still runs.
 //
-// The backup is read to its end, and held in memory, before anything is written. It is restored wholly
-// or not at all: when the process ends meanwhile, Open refuses the directory with ErrRestoreUnfinished,
-// and RestoreBackup begins anew. It blocks on r and on the disk, and returns after r's Read when ctx
-// ends.
+// The backup is read to its end, and held in memory, before anything is written. It is restored
+// wholly or not at all: when the process ends meanwhile, Open refuses the directory with
+// ErrRestoreUnfinished, and RestoreBackup begins anew. It blocks on r and on the disk, and returns
+// after r's Read when ctx ends.
 //
-// Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged or
-// cut off, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause, or what
-// the operating system says of the directory. After any but the last two nothing was written.
+// Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged
+// or cut off, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause,
+// or what the operating system says of the directory. After any but the last two nothing was
+// written.
 func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
 	cfg, err := cfg.forRestore()
 	if err != nil {

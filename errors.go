@@ -79,11 +79,11 @@ var (
 	ErrUnhealthy = errors.New("coterie: too few members can be reached")
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
 	ErrDirInUse = errors.New("coterie: data directory in use")
-	// ErrDirNotEmpty: the directory that a backup is to be restored to has a node's data. Nothing was
-	// changed; name a new one.
+	// ErrDirNotEmpty: the directory that a backup is to be restored to has a node's data. Nothing
+	// was changed; name a new one.
 	ErrDirNotEmpty = errors.New("coterie: data directory is not empty")
-	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it again, or
-	// remove the directory.
+	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
+	// again, or remove the directory.
 	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
 	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore the
 	// directory: a founder that begins anew in an empty one has forgotten what it promised.

@@ -239,8 +239,8 @@ func ExampleOpenCluster() {
 	// node3 v
 }
 
-// A backup is taken from a node that runs, and makes the directories of a new cluster: here that of one
-// node.
+// A backup is taken from a node that runs, and makes the directories of a new cluster: here that of
+// one node.
 func ExampleRestoreBackup() {
 	ctx := context.Background()
 	old := openExample(ctx)

@@ -25,18 +25,19 @@ type Inspection struct {
 	Term       uint64
 	VoteTerm   uint64 // the term of the last vote, and the address of the member that it was for
 	VotedFor   string
-	// FirstIndex and LastIndex are of the log, 0 if it has no entries that count, and LastTerm is of its
-	// last entry, else of the newest snapshot. Everything up to Durable is here, in log or snapshot.
+	// FirstIndex and LastIndex are of the log, 0 if it has no entries that count, and LastTerm is
+	// of its last entry, else of the newest snapshot. Everything up to Durable is here, in log or
+	// snapshot.
 	FirstIndex, LastIndex, LastTerm, Durable uint64
-	// Applied is up to where the node had applied the log, as far as it noted that: at the latest 50 ms
-	// later. Open begins there, with Revision.
+	// Applied is up to where the node had applied the log, as far as it noted that: at the latest
+	// 50 ms later. Open begins there, with Revision.
 	Applied                   uint64
 	Revision, CompactRevision int64
 	Keys, Leases              int
 	Members                   []InspectedMember // as the newest configuration has them
 	Snapshots                 []InspectedSnapshot
-	// Torn is how many bytes at the end of the log a crash has torn. That is no damage: they were never
-	// acknowledged, and Open cuts them off.
+	// Torn is how many bytes at the end of the log a crash has torn. That is no damage: they were
+	// never acknowledged, and Open cuts them off.
 	Torn   int64
 	Damage []Damage
 }
@@ -59,14 +60,14 @@ type InspectedSnapshot struct {
 // A Damage says what is wrong with a file.
 type Damage struct{ File, Reason string }
 
-// Inspect reads the directory of a node that does not run, verifies all of it, every entry of the log and
-// every snapshot to its last byte, and changes nothing. Meanwhile no node can open the directory. It
-// returns when that is done, or ctx ends; then the rest goes on in the background for a moment. It takes
-// the time and the memory of Open, and no right to write.
+// Inspect reads the directory of a node that does not run, verifies all of it, every entry of the
+// log and every snapshot to its last byte, and changes nothing. Meanwhile no node can open the
+// directory. It returns when that is done, or ctx ends; then the rest goes on in the background for
+// a moment. It takes the time and the memory of Open, and no right to write.
 //
 // Errors: ErrCorrupt if anything is damaged, with all of that, and what could be read nevertheless;
-// ErrDirInUse; ctx's cause; fs.ErrNotExist if there is no node's directory, or what else the operating
-// system says of it.
+// ErrDirInUse; ctx's cause; fs.ErrNotExist if there is no node's directory, or what else the
+// operating system says of it.
 func Inspect(ctx context.Context, dir string) (Inspection, error) {
 	type outcome struct {
 		found Inspection
@@ -172,8 +173,8 @@ func (in *inspector) read(sn *raftlog.Snapshot) (*state.State, error) {
 
 func (in *inspector) broken() error { return context.Cause(in.ctx) }
 
-// replay brings a state to what had been applied, unless there is a gap before the log; of the entries
-// before and behind it makes sure that they can be read.
+// replay brings a state to what had been applied, unless there is a gap before the log; of the
+// entries before and behind it makes sure that they can be read.
 func (in *inspector) replay(s *state.State) {
 	ignored := &effects{me: func(uint64) bool { return false }}
 	gap := in.log.First > s.View().Index+1
@@ -211,8 +212,8 @@ type BackupInspection struct {
 	Bytes                     int64 // of the backup
 }
 
-// InspectBackup reads a backup to its end and verifies every byte of it, as [RestoreBackup] does. It blocks
-// on r, and returns after r's Read when ctx ends.
+// InspectBackup reads a backup to its end and verifies every byte of it, as [RestoreBackup] does.
+// It blocks on r, and returns after r's Read when ctx ends.
 //
 // Errors: ErrCorrupt, r's, ctx's cause.
 func InspectBackup(ctx context.Context, r io.Reader) (BackupInspection, error) {

@@ -29,8 +29,8 @@ func (s *site) inspect(t testing.TB) (coterie.Inspection, error) {
 	return in, err
 }
 
-// lived returns a founder alone whose node has lived for a while: it has two snapshots, entries before and
-// behind them, a lease, and what its Status was in the end.
+// lived returns a founder alone whose node has lived for a while: it has two snapshots, entries
+// before and behind them, a lease, and what its Status was in the end.
 func lived(t testing.TB) (*site, coterie.Status) {
 	t.Helper()
 	s := sites(1)[0]
@@ -117,7 +117,8 @@ func TestWhatCannotBeInspected(t *testing.T) {
 	})
 }
 
-// files returns a founder's files whose names contain this, and how long they are without room for more.
+// files returns a founder's files whose names contain this, and how long they are without room for
+// more.
 func (s *site) files(t testing.TB, part string) map[string]int64 {
 	t.Helper()
 	found, files := map[string]int64{}, s.disk.Mount()

@@ -17,8 +17,8 @@ func (w breakableWriter) Write(b []byte) (int, error) {
 	return w.Writer.Write(b)
 }
 
-// A breakableReader is the same for reading. It keeps the error that ended it, unless that is the end of
-// what there is to read.
+// A breakableReader is the same for reading. It keeps the error that ended it, unless that is the
+// end of what there is to read.
 type breakableReader struct {
 	io.Reader
 	broken func() error

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Coterie-inspect tells what is in a node's directory, or in a backup, and verifies every byte of it. It
-// changes nothing. The node must not run.
+// Coterie-inspect tells what is in a node's directory, or in a backup, and verifies every byte of
+// it. It changes nothing. The node must not run.
 //
 //	coterie-inspect [-json] PATH
 //
-// It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it could not be
-// inspected: a wrong call, no such path, a node that runs.
+// It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it could not
+// be inspected: a wrong call, no such path, a node that runs.
 package main
 
 import (

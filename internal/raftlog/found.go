@@ -21,15 +21,15 @@ var (
 	ErrUnfinished = errors.New("raftlog: founding the directory was not finished")
 )
 
-// The entry at which a cluster is founded. All its founders have it, be it in the log or, with a state
-// that came from elsewhere, in a snapshot.
+// The entry at which a cluster is founded. All its founders have it, be it in the log or, with a
+// state that came from elsewhere, in a snapshot.
 const (
 	FoundingIndex = 1
 	FoundingTerm  = 1
 )
 
-// foundingSuffix is of an identity that gets its name when all else is durable. As long as it has not,
-// what is there is no node's.
+// foundingSuffix is of an identity that gets its name when all else is durable. As long as it has
+// not, what is there is no node's.
 const foundingSuffix = ".founding"
 
 // A Member is one of the servers that a configuration of raft's names.
@@ -46,9 +46,9 @@ type Founding struct {
 	State    func(w io.Writer) error // writes the state as it is at the entry of the founding
 }
 
-// Found fills a directory of fs, which is made if need be, for a founder. It does so wholly or not at
-// all: of what is broken off, by an error or the end of the process, Open says ErrUnfinished, and Found
-// begins anew.
+// Found fills a directory of fs, which is made if need be, for a founder. It does so wholly or not
+// at all: of what is broken off, by an error or the end of the process, Open says ErrUnfinished,
+// and Found begins anew.
 //
 // Errors: ErrTaken, ErrInUse, f.State's, or what the file system says.
 func Found(fs vfs.FS, dir string, f Founding) error {

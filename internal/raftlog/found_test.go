@@ -99,8 +99,8 @@ func TestAFailedSyncIsAFoundingThatFailed(t *testing.T) {
 	require.ErrorIs(t, Found(disk.Mount(), home, founding(t, "state")), broken)
 }
 
-// eachEnd runs Found on a disk that stops after each of its changes, with each way to end there, and
-// has found look at what is left.
+// eachEnd runs Found on a disk that stops after each of its changes, with each way to end there,
+// and has found look at what is left.
 func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, done bool)) {
 	t.Helper()
 	r := random(t)

@@ -149,8 +149,8 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	return nil
 }
 
-// withoutVote is of a directory with entries or a snapshot, before which raft has a term. Without, a node
-// could vote twice in one.
+// withoutVote is of a directory with entries or a snapshot, before which raft has a term. Without,
+// a node could vote twice in one.
 func withoutVote(dir string) error {
 	return &CorruptError{filepath.Join(dir, voteFile), errors.New("it is empty, and the log is not")}
 }
@@ -203,7 +203,8 @@ func (l *Log) reconcile() error {
 }
 
 // joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
-// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is known.
+// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is
+// known.
 func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
 	switch {
 	case applied > max(last, newest.Index):

@@ -17,8 +17,8 @@ import (
 // ErrNoNode: there is nothing of a node in the directory.
 var ErrNoNode = errors.New("raftlog: no node's directory")
 
-// A Reader is what a directory has, read without changing anything of it: as Open would find it, and as
-// far as that can be read where Open would refuse.
+// A Reader is what a directory has, read without changing anything of it: as Open would find it,
+// and as far as that can be read where Open would refuse.
 type Reader struct {
 	Identity   Identity
 	Known      bool // the directory is somebody's
@@ -58,8 +58,8 @@ type Entry struct {
 	Command     []byte
 }
 
-// Read reads the directory of a node that does not run. While the Reader is open, no node can open it,
-// unless the directory has no file to lock.
+// Read reads the directory of a node that does not run. While the Reader is open, no node can open
+// it, unless the directory has no file to lock.
 //
 // Errors: ErrInUse, ErrFormat, ErrNoNode, or what the file system says of the directory.
 func Read(fs vfs.FS, dir string) (*Reader, error) {
@@ -142,8 +142,8 @@ func members(c raft.Configuration) (all []Member) {
 	return all
 }
 
-// readSegments reads all segments. The entries are those up to the first damage; what comes behind is
-// verified by itself.
+// readSegments reads all segments. The entries are those up to the first damage; what comes behind
+// is verified by itself.
 func (r *Reader) readSegments() {
 	dir := filepath.Join(r.dir, segmentDir)
 	found, err := findSegments(r.fs, dir)
@@ -215,8 +215,8 @@ func (r *Reader) entry(index uint64) (*raft.Log, error) {
 	return l, err
 }
 
-// join checks that log and newest snapshot agree. A log that the snapshot has overtaken is as if it were
-// not there: its members are forgotten, too.
+// join checks that log and newest snapshot agree. A log that the snapshot has overtaken is as if it
+// were not there: its members are forgotten, too.
 func (r *Reader) join(newest raft.SnapshotMeta) {
 	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
 	if err != nil {
@@ -260,8 +260,8 @@ func (r *Reader) Body(sn *Snapshot) (io.ReadCloser, error) {
 	return body, nil
 }
 
-// Entries calls fn with each entry of the log at an index or after, until it returns an error. It returns
-// fn's, or one of reading, as a *CorruptError.
+// Entries calls fn with each entry of the log at an index or after, until it returns an error. It
+// returns fn's, or one of reading, as a *CorruptError.
 func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 	for index := max(from, r.First); index > 0 && index <= r.Last; index++ {
 		l, err := r.entry(index)

@@ -148,8 +148,8 @@ func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, err
 	return s, c, nil
 }
 
-// open reads a segment, and removes what a crash tore: behind its last whole batch, or all of it if it
-// is without a header.
+// open reads a segment, and removes what a crash tore: behind its last whole batch, or all of it if
+// it is without a header.
 func (s *segments) open(g *segment, last bool, c *contents) error {
 	b, err := g.load(s.fs)
 	if err != nil {
@@ -221,8 +221,8 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 	return g.torn(b, last)
 }
 
-// torn reports whether a crash has left something behind the last whole batch of a segment. What a crash
-// cannot have left there is an error.
+// torn reports whether a crash has left something behind the last whole batch of a segment. What a
+// crash cannot have left there is an error.
 func (g *segment) torn(b []byte, last bool) (bool, error) {
 	if blank(b[min(g.end, int64(len(b))):]) {
 		return false, nil

@@ -69,8 +69,8 @@ func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*v
 	return v, v.mend(slots)
 }
 
-// read reads the newest record, and changes nothing. It returns both slots; the serial number stays 0 if
-// there is no record yet.
+// read reads the newest record, and changes nothing. It returns both slots; the serial number stays
+// 0 if there is no record yet.
 func (v *votes) read(name string) (slots []byte, err error) {
 	slots = make([]byte, slotCount*slotSize)
 	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {

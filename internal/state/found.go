@@ -10,8 +10,8 @@ func (v *View) Snapshot() *Snapshot {
 	return &Snapshot{view: v, proposers: &btree.Map[uint64, *proposer]{}}
 }
 
-// Refound makes the state that of a new cluster, as it is at the entry with which that is founded. All
-// that belongs to a cluster and not to its data is replaced here, and nowhere else.
+// Refound makes the state that of a new cluster, as it is at the entry with which that is founded.
+// All that belongs to a cluster and not to its data is replaced here, and nowhere else.
 func (s *State) Refound(index, term uint64) {
 	s.index, s.term = index, term
 	s.proposers = newProposers()

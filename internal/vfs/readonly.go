@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// ReadOnly returns a file system that has what fs has and refuses every change with syscall.EROFS. A
-// lock it takes only if its file is there. Of the operating system's it asks no right to write.
+// ReadOnly returns a file system that has what fs has and refuses every change with syscall.EROFS.
+// A lock it takes only if its file is there. Of the operating system's it asks no right to write.
 func ReadOnly(fs FS) FS {
 	if _, ok := fs.(OS); ok {
 		fs = readOnlyOS{}
