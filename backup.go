@@ -8,12 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/backup"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -38,7 +38,7 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 		}
 	}
 	v := n.view()
-	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.cluster, Member: uint64(n.id), Taken: time.Now()}
+	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.identity.Load().Cluster, Member: uint64(n.id), Taken: time.Now()}
 	if err := backup.Write(breakableWriter{w, broken}, head, v.Snapshot()); err != nil {
 		return Header{}, err
 	}
@@ -73,12 +73,12 @@ func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	b.State.Refound(raftlog.FoundingIndex, raftlog.FoundingTerm)
+	b.State.Refound(raftlog.FoundingIndex, raftlog.FoundingTerm, cfg.founders())
 	f := raftlog.Founding{
 		Identity: raftlog.Identity{
-			Cluster: cfg.restoredID(b.Sum[:]), Member: uint64(cfg.memberID(cfg.Name)), Incarnation: rand.Uint64(),
+			Cluster: cfg.restoredID(b.Sum[:]), Member: uint64(cfg.memberID(cfg.Name)), Incarnation: newIncarnation(),
 		},
-		Members: cfg.founders(),
+		Members: servers(cfg.founders()),
 		State: func(w io.Writer) error {
 			_, err := b.State.Snapshot().WriteTo(breakableWriter{w, func() error { return context.Cause(ctx) }})
 			return err
@@ -114,6 +114,9 @@ func (c Config) forRestore() (Config, error) {
 	if c.InMemory {
 		bad("InMemory leaves nothing to restore to")
 	}
+	if len(c.Join) > 0 {
+		bad("Join is for a node that is no founder")
+	}
 	switch {
 	case c.Addr == "" || c.Advertise != "":
 	case len(c.Peers) == 0:
@@ -132,11 +135,20 @@ func (c *Config) restoredID(sum []byte) uint64 {
 	return identity("restored", fmt.Sprintf("%016x", c.clusterID()), fmt.Sprintf("%x", sum))
 }
 
-// founders returns the members that a cluster begins with, in the order of their IDs.
-func (c *Config) founders() (all []raftlog.Member) {
+// founders returns the members that a cluster begins with.
+func (c *Config) founders() (all state.Members) {
 	for _, p := range c.Peers {
-		all = append(all, raftlog.Member{ID: serverID(c.memberID(p.Name)), Addr: p.Addr, Voter: true})
+		server := state.Server{ID: uint64(c.memberID(p.Name)), Addr: p.Addr, Voter: true}
+		all = append(all, state.Member{Server: server, Name: p.Name, Wanted: true})
 	}
-	slices.SortFunc(all, func(a, b raftlog.Member) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b state.Member) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// servers are members as raft has them.
+func servers(members state.Members) (all []raftlog.Member) {
+	for _, m := range members {
+		all = append(all, raftlog.Member{ID: serverID(MemberID(m.ID)), Addr: m.Addr, Voter: m.Voter})
+	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -59,16 +60,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	f.fed = logs[len(logs)-1].Index
 	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]
 	for _, l := range logs {
-		switch l.Type {
-		case raft.LogCommand:
-		case raft.LogConfiguration:
-			f.state.Configure(l.Index, servers(raft.DecodeConfiguration(l.Data)))
-			continue
-		default:
-			f.state.Advance(l.Index)
-			continue
-		}
-		if err := f.state.Apply(l.Index, l.Term, l.Data, &f.effects); err != nil {
+		if err := f.apply(l); err != nil {
 			f.fenced = true
 			f.applier.fence(err)
 			break
@@ -78,6 +70,22 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	return results
 }
 
+func (f *fsm) apply(l *raft.Log) error {
+	switch l.Type {
+	case raft.LogCommand:
+		return f.state.Apply(l.Index, l.Term, l.Data, &f.effects)
+	case raft.LogConfiguration:
+		members, err := raftlog.Members(l.Data)
+		if err != nil {
+			return err
+		}
+		f.state.Configure(l.Index, configured(members))
+	default:
+		f.state.Advance(l.Index)
+	}
+	return nil
+}
+
 // Apply is raft.FSM; raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
@@ -85,13 +93,13 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch too. Raft does not call it.
 func (f *fsm) StoreConfiguration(uint64, raft.Configuration) {}
 
-// servers are the members of a configuration.
-func servers(c raft.Configuration) []state.Server {
-	var out []state.Server
-	for _, s := range c.Servers {
-		out = append(out, state.Server{ID: uint64(memberOf(s.ID)), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
+// configured are the members of a configuration.
+func configured(members []raftlog.Member) []state.Server {
+	all := make([]state.Server, 0, len(members))
+	for _, m := range members {
+		all = append(all, state.Server{ID: uint64(memberOf(m.ID)), Addr: m.Addr, Voter: m.Voter})
 	}
-	return out
+	return all
 }
 
 // Snapshot is raft.FSM. It costs the same whatever the store holds.

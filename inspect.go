@@ -187,6 +187,9 @@ func (in *inspector) replay(s *state.State) {
 				return nil
 			}
 			return command.DecodeEntry(e.Command, func(*command.Proposal) error { return nil })
+		case e.Members != nil:
+			s.Configure(e.Index, configured(e.Members))
+			return nil
 		case e.Command == nil:
 			s.Advance(e.Index)
 			return nil

@@ -80,7 +80,9 @@ func (ch *churn) step() {
 		}
 	case 3:
 		if len(nodes) > 3 {
-			err = n.Leave(ctx)
+			if err = n.Leave(ctx); err == nil {
+				ch.c.Stop(ch.c.Index(n)) // it is
+			}
 		}
 	case 4:
 		err = other.TransferLeadership(ctx, n.ID())

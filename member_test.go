@@ -237,7 +237,9 @@ func TestLeave(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")
 		for range 2 {
-			require.NoError(t, c.Leader().Leave(t.Context()))
+			leaver := c.Leader()
+			require.NoError(t, leaver.Leave(t.Context()))
+			c.Stop(c.Index(leaver)) // it is
 			put(t, c.Leader(), "k", "w")
 		}
 		last := c.Leader()
@@ -294,7 +296,7 @@ func TestMembershipNeedsALeader(t *testing.T) {
 			require.ErrorIs(t, err, coterie.ErrNoLeader, name)
 		}
 		c.Heal()
-		require.NoError(t, n.Close())
+		c.Stop(c.Index(n))
 		for name, call := range calls {
 			require.ErrorIs(t, call(), coterie.ErrClosed, name)
 		}

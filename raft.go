@@ -3,7 +3,6 @@
 package coterie
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +85,7 @@ func identify(log *raftlog.Log, cfg *Config) error {
 	member := uint64(cfg.memberID(cfg.Name))
 	kept, known := log.Identity()
 	if !known {
-		id := raftlog.Identity{Member: member, Incarnation: max(rand.Uint64(), 1)}
+		id := raftlog.Identity{Member: member, Incarnation: newIncarnation()}
 		if len(cfg.Join) == 0 {
 			id.Cluster = cfg.clusterID()
 		}
@@ -120,7 +119,7 @@ func load(log *raftlog.Log, f *fsm) error {
 	}
 	last := log.Recorded()
 	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
-		last = max(last, min(end, foundingIndex))
+		last = max(last, min(end, foundingNames))
 	}
 	for next <= last {
 		batch := make([]*raft.Log, min(last-next+1, loadBatch))
@@ -235,11 +234,9 @@ func (c *consensus) wedged() bool {
 	return false
 }
 
-// The founding entries: who the founders are, and their names.
-const (
-	foundingTerm  = 1
-	foundingIndex = 2
-)
+// foundingNames is the second of the founding entries: the first says who the founders are, this one
+// what they are called. A cluster that begins with a state has both in that.
+const foundingNames = raftlog.FoundingIndex + 1
 
 // found writes the founding entries to an empty log, if that was not done before, and the node is a
 // founder. Every founder writes the same. Unlike raft's BootstrapCluster it finishes what a crash left
@@ -254,7 +251,7 @@ func found(log *raftlog.Log, cfg *Config) error {
 	}
 	term, err := log.Stable().GetUint64(termKey)
 	if err == nil && term == 0 {
-		err = log.Stable().SetUint64(termKey, foundingTerm)
+		err = log.Stable().SetUint64(termKey, raftlog.FoundingTerm)
 	}
 	if err == nil {
 		err = log.Logs().StoreLogs(foundingEntries(cfg))
@@ -266,20 +263,22 @@ func found(log *raftlog.Log, cfg *Config) error {
 }
 
 func foundingEntries(cfg *Config) []*raft.Log {
-	var servers []raft.Server
+	var c raft.Configuration
 	names := command.NewEntry()
-	for _, p := range slices.SortedFunc(slices.Values(cfg.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) }) {
-		id := cfg.memberID(p.Name)
-		servers = append(servers, raft.Server{ID: serverID(id), Address: raft.ServerAddress(p.Addr)})
+	for _, m := range cfg.founders() {
+		c.Servers = append(c.Servers, raft.Server{ID: serverID(MemberID(m.ID)), Address: raft.ServerAddress(m.Addr)})
 		names.Add(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
-			ID: uint64(id), Name: p.Name, Addr: p.Addr, Voter: true, Term: foundingTerm,
+			ID: m.ID, Name: m.Name, Addr: m.Addr, Voter: true, Term: raftlog.FoundingTerm,
 		}}})
 	}
 	return []*raft.Log{
-		{Index: 1, Term: foundingTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(raft.Configuration{Servers: servers})},
-		{Index: foundingIndex, Term: foundingTerm, Type: raft.LogCommand, Data: names.Bytes()},
+		{Index: raftlog.FoundingIndex, Term: raftlog.FoundingTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)},
+		{Index: foundingNames, Term: raftlog.FoundingTerm, Type: raft.LogCommand, Data: names.Bytes()},
 	}
 }
+
+// newIncarnation draws what tells the data of a directory from all other.
+func newIncarnation() uint64 { return max(rand.Uint64(), 1) }
 
 func serverID(id MemberID) raft.ServerID { return raft.ServerID(id.String()) }
 
@@ -326,7 +325,7 @@ func (c *consensus) voters() (n int) {
 }
 
 // founding reports whether this node has taken part in no election and followed no leader.
-func (c *consensus) founding() bool { return c.raft.CurrentTerm() <= foundingTerm }
+func (c *consensus) founding() bool { return c.raft.CurrentTerm() <= raftlog.FoundingTerm }
 
 // The ways to change the members. Each returns a question to raft, which it answers when a majority has
 // agreed, or has not: see settle.

@@ -169,9 +169,8 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 		if stay == 0 {
 			return nil, fmt.Errorf("%w: the last voter cannot be removed", ErrInvalidOption)
 		}
-		up := r.n.reachable(v, MemberID(m.ID))
-		if up < stay/2+1 {
-			return nil, fmt.Errorf("%w: of the %d voters that would stay, %d can be reached", ErrUnhealthy, stay, up)
+		if err := r.healthy(ctx, v, MemberID(m.ID), stay); err != nil {
+			return nil, err
 		}
 	}
 	if MemberID(m.ID) == r.n.id {
@@ -182,6 +181,27 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 		return nil, err
 	}
 	return r.n.await(ctx, func(v *state.View) bool { _, ok := v.Members.Get(m.ID); return !ok })
+}
+
+// healthy returns ErrUnhealthy unless a majority of the voters that would stay can be reached. A leader
+// that has just been elected may not have heard of all of them yet.
+func (r *roster) healthy(ctx context.Context, v *state.View, leaver MemberID, stay int) error {
+	limit := time.NewTimer(r.n.cfg.ElectionTimeout / 2)
+	defer limit.Stop()
+	for {
+		heard := r.n.raft().net.Watch()
+		up := r.n.reachable(v, leaver)
+		if up >= stay/2+1 {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-limit.C:
+			return fmt.Errorf("%w: of the %d voters that would stay, %d can be reached", ErrUnhealthy, stay, up)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // run gives a vote to those who are to have one, as soon as they have caught up: with everything that

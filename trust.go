@@ -87,7 +87,7 @@ type trust struct {
 func (t trust) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
 	switch {
 	case t.Since == 0 && t.founding:
-		return r.Vote && r.LastLogTerm <= foundingTerm && from.Since == 0 && !t.forgotten
+		return r.Vote && r.LastLogTerm <= raftlog.FoundingTerm && from.Since == 0 && !t.forgotten
 	case t.Since == 0 || t.Floor == 0:
 		return true // it has not begun anew since it took part
 	case r.Vote:

@@ -20,8 +20,8 @@ func TestWhatANodeAnswers(t *testing.T) {
 	elect := raftnet.Request{Elect: true}
 	founder, member := rpc.Identity{}, rpc.Identity{Since: 3}
 
-	fresh := trust{founding: true, last: foundingIndex}
-	told := trust{founding: true, last: foundingIndex, forgotten: true}
+	fresh := trust{founding: true, last: foundingNames}
+	told := trust{founding: true, last: foundingNames, forgotten: true}
 	participant := trust{last: 5}
 	onRecord := trust{Identity: raftlog.Identity{Since: 9}, last: 5} // it has forgotten nothing
 	behind := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 8}

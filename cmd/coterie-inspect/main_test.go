@@ -82,12 +82,11 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	_, err = n.Backup(ctx, f)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	status := n.Status()
-
 	_, complaints, code := p.run(t, dir)
 	require.Equal(t, uninspected, code)
 	require.Contains(t, complaints, "in use")
 	require.NoError(t, n.Close())
+	status := n.Status()
 
 	before := times(t, dir)
 	out, complaints, code := p.run(t, dir)

@@ -52,10 +52,11 @@ type Snapshot struct {
 	id string
 }
 
-// An Entry is one of the log. Command is nil if it is raft's own.
+// An Entry is one of the log: a command, or who the members are, or one of raft's own with neither.
 type Entry struct {
 	Index, Term uint64
-	Command     []byte
+	Command     []byte   // nil if it is none
+	Members     []Member // nil if it does not say
 }
 
 // Read reads the directory of a node that does not run. While the Reader is open, no node can open
@@ -135,7 +136,14 @@ func (r *Reader) readSnapshots() (newest raft.SnapshotMeta) {
 	return newest
 }
 
-func members(c raft.Configuration) (all []Member) {
+// Members are those of the data of a configuration entry.
+func Members(data []byte) ([]Member, error) {
+	c, err := decodeConfiguration(data)
+	return members(c), err
+}
+
+func members(c raft.Configuration) []Member {
+	all := []Member{}
 	for _, s := range c.Servers {
 		all = append(all, Member{ID: s.ID, Addr: string(s.Address), Voter: s.Suffrage == raft.Voter})
 	}
@@ -190,13 +198,13 @@ func (r *Reader) readEntries() {
 			return
 		}
 		if l.Type == raft.LogConfiguration {
-			c, err := decodeConfiguration(l.Data)
+			members, err := Members(l.Data)
 			if err != nil {
 				r.damaged(r.entries.refs[i].segment.name, fmt.Errorf("entry %d: %w", l.Index, err))
 				continue
 			}
 			if len(r.Snapshots) == 0 || l.Index > r.Snapshots[0].Index {
-				r.Members = members(c)
+				r.Members = members
 			}
 		}
 		r.LastTerm = l.Term
@@ -267,10 +275,15 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 		l, err := r.entry(index)
 		if err == nil {
 			e := Entry{Index: l.Index, Term: l.Term}
-			if l.Type == raft.LogCommand {
+			switch l.Type {
+			case raft.LogCommand:
 				e.Command = append([]byte{}, l.Data...) // not nil, though it is empty
+			case raft.LogConfiguration:
+				e.Members, err = Members(l.Data)
 			}
-			err = fn(e)
+			if err == nil {
+				err = fn(e)
+			}
 		}
 		if err != nil {
 			return &CorruptError{r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err)}

@@ -12,7 +12,8 @@ func (v *View) Snapshot() *Snapshot {
 
 // Refound makes the state that of a new cluster, as it is at the entry with which that is founded.
 // All that belongs to a cluster and not to its data is replaced here, and nowhere else.
-func (s *State) Refound(index, term uint64) {
+func (s *State) Refound(index, term uint64, founders Members) {
 	s.index, s.term = index, term
 	s.proposers = newProposers()
+	s.members, s.epoch = founders, 0
 }

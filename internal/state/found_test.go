@@ -28,8 +28,11 @@ func TestARefoundedStateKeepsItsDataAlone(t *testing.T) {
 	s := sample(t)
 	s.proposers.floor = 7
 	old := s.View()
-	s.Refound(1, 1)
+	founders := Members{{Server: Server{ID: 5, Voter: true}, Name: "n"}}
+	s.Refound(1, 1, founders)
 	v := s.View()
+	require.Equal(t, founders, v.Members)
+	require.Zero(t, v.Epoch)
 	require.EqualValues(t, 1, v.Index)
 	require.EqualValues(t, 1, v.Term)
 	require.Zero(t, s.proposers.table.Len())
