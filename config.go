@@ -77,10 +77,24 @@ type Config struct {
 	MaxTxnOps int
 	// MaxRequestBytes bounds the encoded size of a write. Defaults to 1.5 MiB; at most 64 MiB.
 	MaxRequestBytes int
+	// MaxPendingCalls and MaxPendingBytes bound the writes that wait in this node, and what they take:
+	// more are refused with ErrOverloaded, at once. Deletions, revocations and compactions have a
+	// sixteenth on top. They default to 65,536 and 256 MiB; MaxPendingBytes is at least
+	// MaxRequestBytes.
+	MaxPendingCalls int
+	MaxPendingBytes int64
+	// QuotaBytes is how much the store may hold, superseded revisions included, as Status().Bytes
+	// counts it, before this node refuses what may make it grow with ErrNoSpace: puts, transactions
+	// with one in any branch, grants. Everything else goes on, and so do they once there is less.
+	// What is under way is still applied, so the store can be larger by that much. As less of the quota
+	// is left, a leader keeps less history: see Retention. Each node should have the same. 0: no bound.
+	QuotaBytes int64
 }
 
 // Retention bounds history. The bound that is reached first counts; a zero field means its default,
-// a negative one no bound. The leader compacts what exceeds it.
+// a negative one no bound. The leader compacts what exceeds it. With Config.QuotaBytes, history has at
+// most nine tenths of what the present state of the keys leaves of the quota, whatever Bytes says: so
+// deleting keys makes room by itself, and near the quota a slow watch may have to resume.
 type Retention struct {
 	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader counts it
 	// anew.
@@ -134,6 +148,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.DiskTimeout = cmp.Or(c.DiskTimeout, 5*time.Second)
 	c.MaxTxnOps = cmp.Or(c.MaxTxnOps, 128)
 	c.MaxRequestBytes = cmp.Or(c.MaxRequestBytes, 1536<<10)
+	c.MaxPendingCalls = cmp.Or(c.MaxPendingCalls, 1<<16)
+	c.MaxPendingBytes = cmp.Or(c.MaxPendingBytes, 256<<20)
 	c.Retention.Age = cmp.Or(c.Retention.Age, 10*time.Minute)
 	c.Retention.Revisions = cmp.Or(c.Retention.Revisions, 1_000_000)
 	c.Retention.Bytes = cmp.Or(c.Retention.Bytes, 256<<20)
@@ -224,6 +240,15 @@ func (c *Config) validate() error {
 	}
 	if c.MaxRequestBytes < 0 || c.MaxRequestBytes > maxRequestBytes {
 		bad("MaxRequestBytes %d is not between 0 and %d", c.MaxRequestBytes, maxRequestBytes)
+	}
+	if c.MaxPendingCalls < 0 {
+		bad("MaxPendingCalls %d is negative", c.MaxPendingCalls)
+	}
+	if c.MaxPendingBytes < int64(c.MaxRequestBytes) {
+		bad("MaxPendingBytes %d is less than MaxRequestBytes %d", c.MaxPendingBytes, c.MaxRequestBytes)
+	}
+	if c.QuotaBytes < 0 {
+		bad("QuotaBytes %d is negative", c.QuotaBytes)
 	}
 	return errors.Join(errs...)
 }

@@ -78,11 +78,10 @@ func commandError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &limit):
-		kind := ErrTooManyOps
 		if limit.Bytes {
-			kind = ErrTooLarge
+			return &LimitError{limit.Limit, limit.Actual, ErrTooLarge, "bytes", "MaxRequestBytes"}
 		}
-		return &LimitError{Limit: limit.Limit, Actual: limit.Actual, kind: kind}
+		return &LimitError{limit.Limit, limit.Actual, ErrTooManyOps, "operations", "MaxTxnOps"}
 	case errors.Is(err, command.ErrEmptyKey):
 		return ErrEmptyKey
 	case errors.Is(err, command.ErrDuplicateKey):

@@ -50,9 +50,13 @@ var (
 	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
 	// means 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
-	// ErrNoSpace: the disks of the cluster are full; nothing was changed. Reads go on, and writes do as
-	// soon as there is room.
+	// ErrNoSpace: the disk of this node, or of the leader, is full, or the store holds
+	// Config.QuotaBytes, of which [LimitError] tells; nothing was changed. Reads go on, and writes do as
+	// soon as there is room: at the quota, delete or compact.
 	ErrNoSpace = errors.New("coterie: no space")
+	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow;
+	// see [LimitError]. Nothing was changed. Try again later, or elsewhere.
+	ErrOverloaded = errors.New("coterie: overloaded")
 	// ErrLocked: TryLock found the lock held by another; or this Mutex is locked already, or another
 	// Campaign of this Election is under way.
 	ErrLocked = errors.New("coterie: locked by another holder")
@@ -104,14 +108,16 @@ func (e *CompactedError) Error() string {
 // Is reports whether target is ErrCompacted.
 func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
 
-// A LimitError says which limit a request exceeds. It matches [ErrTooLarge] or [ErrTooManyOps].
+// A LimitError says which limit a request exceeds. It matches [ErrTooLarge], [ErrTooManyOps],
+// [ErrNoSpace] or [ErrOverloaded].
 type LimitError struct {
 	Limit, Actual int64
 	kind          error
+	unit, field   string // of what there is so much; of Config
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("%v: %d, the limit is %d", e.kind, e.Actual, e.Limit)
+	return fmt.Sprintf("%v: %d %s, the limit is %d (Config.%s)", e.kind, e.Actual, e.unit, e.Limit, e.field)
 }
 
 // Is reports whether target is the limit's sentinel.

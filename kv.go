@@ -61,8 +61,8 @@ type DeleteResponse struct {
 // holds; it may be called on any node, concurrently. Every put, even of an equal value, makes a
 // revision.
 //
-// Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound: nothing was
-// changed. ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
+// Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound, ErrNoSpace,
+// ErrOverloaded: nothing was changed. ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
 func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*PutResponse, error) {
 	r, err := n.execute(ctx, OpPut(key, val, opts...))
 	if err != nil {
@@ -75,7 +75,8 @@ func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*Pu
 // node has applied the write; it may be called on any node, concurrently. Deleting nothing succeeds
 // and makes no revision.
 //
-// Errors: ErrEmptyKey, ErrInvalidOption, ErrMaybeApplied, ErrClosed.
+// Errors: ErrEmptyKey, ErrInvalidOption; ErrNoSpace when a disk is full; ErrOverloaded;
+// ErrMaybeApplied, ErrClosed.
 func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*DeleteResponse, error) {
 	r, err := n.execute(ctx, OpDelete(key, opts...))
 	if err != nil {
@@ -181,8 +182,8 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 // Compact forgets the history before rev: reads and watches of older revisions then fail with
 // *CompactedError. The latest state of every key stays. Config.Retention compacts by itself.
 //
-// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision,
-// ErrMaybeApplied, ErrClosed.
+// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision, ErrNoSpace when
+// a disk is full, ErrOverloaded, ErrMaybeApplied, ErrClosed.
 func (n *Node) Compact(ctx context.Context, rev int64) error {
 	r, err := n.propose(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
 	if err != nil {

@@ -53,7 +53,7 @@ func WithLeaseID(id LeaseID) GrantOption { return leaseOption(id) }
 // live longer: a new leader counts from its election.
 //
 // Errors: ErrTTLRange, never a silent change of ttl, as etcd makes; ErrLeaseExists;
-// ErrMaybeApplied, ErrClosed.
+// ErrNoSpace, ErrOverloaded, ErrMaybeApplied, ErrClosed.
 func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (Lease, error) {
 	g := command.Grant{TTL: int64(ttl)}
 	for _, opt := range opts {
@@ -82,7 +82,7 @@ func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption
 
 // Revoke ends a lease and deletes its keys, in one revision.
 //
-// Errors: ErrLeaseNotFound, ErrMaybeApplied, ErrClosed.
+// Errors: ErrLeaseNotFound; ErrNoSpace when a disk is full; ErrOverloaded; ErrMaybeApplied, ErrClosed.
 func (n *Node) Revoke(ctx context.Context, id LeaseID) error {
 	r, err := n.propose(ctx, &command.Command{Revoke: &command.Revoke{ID: int64(id)}})
 	if err != nil {

@@ -277,8 +277,21 @@ func (p *place) leave(ctx context.Context) error {
 // session may be over: its lease may live on.
 func (p *place) abandon() { go p.remove() }
 
-// remove deletes the key. It blocks until that is done or the node closes.
-func (p *place) remove() { _, _ = p.s.n.Delete(context.WithoutCancel(p.s.ctx), p.key) }
+// remove deletes the key. It blocks until that is done or the node closes: a place that were left,
+// while the session lives, would be waited for by all behind it.
+func (p *place) remove() {
+	for {
+		_, err := p.s.n.Delete(context.WithoutCancel(p.s.ctx), p.key)
+		if !errors.Is(err, ErrOverloaded) && !errors.Is(err, ErrNoSpace) {
+			return
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-p.s.n.Done():
+			return
+		}
+	}
+}
 
 // A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
 // was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,

@@ -24,8 +24,6 @@ const (
 	window = 6
 	// maxEntryBytes ends a batch. A single larger command is an entry by itself.
 	maxEntryBytes = 1 << 20
-	// maxQueued bounds the calls that wait in a node; more wait at the door.
-	maxQueued = 1 << 16
 )
 
 // A proposer brings the writes of this node into the log. Calls gather in its queue; a batch of
@@ -35,7 +33,7 @@ const (
 type proposer struct {
 	n    *Node
 	wake chan struct{} // has a value when there may be something to send
-	door chan struct{} // a value for each call inside
+	door *door         // of the calls inside
 
 	mu         sync.Mutex
 	id         uint64 // drawn at random; 0 when one is to be drawn
@@ -73,7 +71,7 @@ type batch struct {
 
 func newProposer(n *Node) *proposer {
 	return &proposer{
-		n: n, wake: make(chan struct{}, 1), door: make(chan struct{}, maxQueued),
+		n: n, wake: make(chan struct{}, 1), door: newDoor(&n.cfg),
 		calls: map[uint64]*call{}, batches: map[*batch]struct{}{}, left: map[uint64]*batch{},
 	}
 }
@@ -85,24 +83,25 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (*command.Resu
 			return nil, err
 		}
 	}
-	if err := commandError(command.CheckSize(cmd, n.cfg.MaxRequestBytes)); err != nil {
+	size, err := command.CheckSize(cmd, n.cfg.MaxRequestBytes)
+	if err != nil {
+		return nil, commandError(err)
+	}
+	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	if err := context.Cause(ctx); err != nil {
+	grows := grows(cmd)
+	if err := n.space(grows); err != nil {
 		return nil, err
 	}
+	if err := n.proposer.door.enter(int64(size), !grows); err != nil {
+		return nil, err
+	}
+	defer n.proposer.door.leave(int64(size))
 	return n.proposer.do(ctx, cmd)
 }
 
 func (p *proposer) do(ctx context.Context, cmd *command.Command) (*command.Result, error) {
-	select {
-	case p.door <- struct{}{}:
-		defer func() { <-p.door }()
-	case <-ctx.Done():
-		return nil, p.n.contextError(ctx)
-	case <-p.n.closing:
-		return nil, p.n.closedError()
-	}
 	c := &call{cmd: cmd, answer: make(chan callAnswer, 1)}
 	p.mu.Lock()
 	p.enter(c)
@@ -405,29 +404,26 @@ func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
 }
 
 // refused ends the calls of a batch that a leader without room for them has refused, if they were
-// never sent before; everything else is sent again, a little later.
+// never sent before, and with them what waits behind: it could not be sent sooner. Everything else is
+// sent again, a little later.
 func (p *proposer) refused(b *batch, err error) {
 	if errors.Is(err, ErrNoSpace) {
 		p.mu.Lock()
 		for _, c := range p.calls {
-			if c.batch == b && c.sent == 1 && !c.cmd.Register {
-				p.forget(c)
-				c.answer <- callAnswer{err: err}
+			first := c.batch == b && c.sent == 1
+			if c.cmd.Register || !first && c.sent > 0 {
+				continue
+			}
+			if first {
 				b.open--
 			}
+			p.forget(c)
+			c.answer <- callAnswer{err: err}
 		}
+		p.queue = slices.DeleteFunc(p.queue, func(c *call) bool { return p.calls[c.seq] != c })
 		p.mu.Unlock()
 	}
 	time.AfterFunc(p.n.retryAfter(), func() { p.requeue(b) })
-}
-
-// room returns ErrNoSpace if the disk has been full for more than a moment, in which another node would
-// have begun to lead. This one would not even see its own writes applied.
-func (n *Node) room() error {
-	if n.log.Condition().Full >= n.cfg.ElectionTimeout {
-		return ErrNoSpace
-	}
-	return nil
 }
 
 // accept appends an entry of some node's, if this one leads and its disk has room.

@@ -38,10 +38,23 @@ func newRetention(n *Node) *retention {
 
 // applied looks at the bounds after each batch, in the FSM's goroutine.
 func (r *retention) applied(v *state.View) {
-	bound := &r.n.cfg.Retention
-	if v.KV.CompactTarget(bound.Revisions, bound.Bytes) > 0 {
+	if bound := r.bound(v); v.KV.CompactTarget(bound.Revisions, bound.Bytes) > 0 {
 		signal.Poke(r.wake)
 	}
+}
+
+// bound returns the bounds that hold now. History has a part of what the keys' present state leaves of
+// the quota: then deleting, of which all that is freed is history at first, makes room again. The rest
+// is for what is written until a compaction is applied.
+func (r *retention) bound(v *state.View) Retention {
+	bound, quota := r.n.cfg.Retention, r.n.cfg.QuotaBytes
+	if quota > 0 {
+		left := max(quota-(v.KV.Bytes()-v.KV.Superseded()), 0)
+		if most := left - left/10; bound.Bytes < 0 || most < bound.Bytes {
+			bound.Bytes = most
+		}
+	}
+	return bound
 }
 
 func (r *retention) run() {
@@ -77,7 +90,7 @@ func (r *retention) run() {
 // target returns the revision to compact to, or 0. A bound that is exceeded is brought a tenth
 // below, so that compactions do not follow one another write by write.
 func (r *retention) target(v *state.View) int64 {
-	bound := r.n.cfg.Retention
+	bound := r.bound(v)
 	var rev int64
 	if v.KV.CompactTarget(bound.Revisions, bound.Bytes) > 0 {
 		rev = v.KV.CompactTarget(bound.Revisions-bound.Revisions/10, bound.Bytes-bound.Bytes/10)

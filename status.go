@@ -49,8 +49,9 @@ type Status struct {
 	// timeout; only a leader asks them all the time.
 	Voters, VotersReachable int
 	Keys, Leases, Watchers  int
-	// Bytes is what the store holds, superseded revisions included.
-	Bytes int64
+	// Bytes is what the store holds, superseded revisions included; QuotaBytes is how much it may
+	// before this node refuses what makes it grow, 0 if there is no such bound.
+	Bytes, QuotaBytes int64
 	// Err is why the node stopped by itself, if it did.
 	Err error
 }
@@ -63,6 +64,7 @@ func (n *Node) Status() Status {
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
 		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
+		QuotaBytes: n.cfg.QuotaBytes,
 	}
 	n.raft().describe(&s)
 	if err := n.alive(context.Background()); err != nil {

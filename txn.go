@@ -84,7 +84,7 @@ func (t *Txn) branch(ops []Op) []command.Op {
 // it is linearizable, unless every operation of it is a Get [WithSerializable].
 //
 // Errors: those of the operations; ErrTooManyOps, ErrDuplicateKey, ErrTooLarge, ErrInvalidOption;
-// ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed. After
+// ErrNoSpace, ErrOverloaded; ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed. After
 // every other error than ErrMaybeApplied nothing was changed.
 func (t *Txn) Commit() (*TxnResponse, error) {
 	t.next(stepCommit, "Commit")

@@ -33,9 +33,9 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("command: %d %s, the limit is %d", e.Actual, what, e.Limit)
 }
 
-// CheckSize returns a *LimitError if a command's encoding exceeds limit.
-func CheckSize(c *Command, limit int) error {
-	size := 0
+// CheckSize returns about how large a command's encoding is, and a *LimitError if that exceeds limit.
+func CheckSize(c *Command, limit int) (size int, err error) {
+	size = commandOverhead
 	switch {
 	case c.Put != nil:
 		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
@@ -43,10 +43,10 @@ func CheckSize(c *Command, limit int) error {
 		// Seldom, and seldom large: encoding is the simplest way to know.
 		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
 	}
-	if size > limit {
-		return &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
+	if size > limit && c.Op != (Op{}) { // what else there is has no size to speak of
+		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
 	}
-	return nil
+	return size, nil
 }
 
 // commandOverhead is about what a proposal takes beside a key and a value.

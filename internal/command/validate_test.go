@@ -201,8 +201,9 @@ func TestSizesAreLimited(t *testing.T) {
 		} else {
 			size += len((&command.Proposal{Command: c}).Append(nil))
 		}
-		require.NoError(t, command.CheckSize(&c, size))
-		err := command.CheckSize(&c, size-1)
+		_, err := command.CheckSize(&c, size)
+		require.NoError(t, err)
+		_, err = command.CheckSize(&c, size-1)
 		var limit *command.LimitError
 		require.True(t, errors.As(err, &limit), "%v", err)
 		require.Equal(t, command.LimitError{Bytes: true, Limit: int64(size - 1), Actual: int64(size)}, *limit)
@@ -210,7 +211,8 @@ func TestSizesAreLimited(t *testing.T) {
 	}
 	for _, p := range proposals() {
 		if p.Command.Op == (command.Op{}) {
-			require.NoError(t, command.CheckSize(&p.Command, 0), "what no user made is not limited")
+			_, err := command.CheckSize(&p.Command, 0)
+			require.NoError(t, err, "what no user made is not limited")
 		}
 	}
 }

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func TestLimitsThatMakeNoSenseAreRefused(t *testing.T) {
+	_, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, QuotaBytes: -1, MaxPendingCalls: -1, MaxPendingBytes: 1})
+	require.ErrorIs(t, err, coterie.ErrInvalidOption)
+	for _, field := range []string{"QuotaBytes", "MaxPendingCalls", "MaxPendingBytes"} {
+		require.ErrorContains(t, err, "Config."+field)
+	}
+}
+
+func quota(bytes int64) coterietest.Option {
+	return coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.QuotaBytes = bytes })
+}
+
+// fill puts keys until the quota refuses one, and returns how many there are and the refusal.
+func fill(t *testing.T, n *coterie.Node) (keys int, err error) {
+	t.Helper()
+	for ; err == nil; keys++ {
+		_, err = n.Put(t.Context(), fmt.Sprintf("fill/%04d", keys), strings.Repeat("x", 1000))
+	}
+	require.ErrorIs(t, err, coterie.ErrNoSpace)
+	require.NotErrorIs(t, err, coterie.ErrMaybeApplied)
+	return keys - 1, err
+}
+
+func TestTheQuotaRefusesWhatMakesTheStoreGrow(t *testing.T) {
+	const most = 200_000
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		ctx := t.Context()
+		put(t, n, "k", "v")
+		id, short := grant(t, n, time.Hour), grant(t, n, 5*time.Second)
+		put(t, n, "leased", "v", coterie.WithLease(id))
+		put(t, n, "brief", "v", coterie.WithLease(short))
+		count, err := fill(t, n)
+		require.Greater(t, count, 150)
+		c.WaitRevision(n.Status().Revision)
+
+		var limit *coterie.LimitError
+		require.True(t, errors.As(err, &limit))
+		require.EqualValues(t, most, limit.Limit)
+		require.Equal(t, n.Status().Bytes, limit.Actual)
+		require.Equal(t, limit.Limit, n.Status().QuotaBytes)
+		require.Less(t, limit.Actual, int64(most+2000))
+		require.ErrorContains(t, err, fmt.Sprintf("no space: %d bytes held, the limit is %d (Config.QuotaBytes)", limit.Actual, most))
+
+		rev := n.Status().Revision
+		for _, n := range c.Nodes() {
+			_, err = n.Put(ctx, "k", "w")
+			require.ErrorIs(t, err, coterie.ErrNoSpace)
+			_, err = n.Grant(ctx, time.Minute)
+			require.ErrorIs(t, err, coterie.ErrNoSpace)
+			nested := coterie.OpTxn(nil, nil, []coterie.Op{coterie.OpPut("k", "w")})
+			_, err = n.Txn(ctx).Then(coterie.OpDelete("k")).Else(nested).Commit()
+			require.ErrorIs(t, err, coterie.ErrNoSpace, "a put in any branch")
+		}
+		require.Equal(t, rev, n.Status().Revision)
+
+		// What frees goes on, and reads and renewals do.
+		_, err = n.KeepAliveOnce(ctx, id)
+		require.NoError(t, err)
+		require.Len(t, get(t, n, "k").KVs, 1)
+		require.NoError(t, n.Revoke(ctx, id))
+		time.Sleep(10 * time.Second)
+		require.Empty(t, get(t, n, "brief").KVs, "leases expire")
+		_, err = n.Txn(ctx).Then(coterie.OpDelete("k")).Commit()
+		require.NoError(t, err)
+	}, quota(most))
+}
+
+// History is kept, and deleting alone only adds to it: so it is the leader's to make room.
+func TestDeletingLiftsTheQuota(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		for range 5 {
+			count, _ := fill(t, n)
+			for i := range count / 20 {
+				del(t, n, fmt.Sprintf("fill/%04d", i))
+			}
+			synctest.Wait()
+			put(t, n, "again", "v")
+			s := n.Status()
+			require.Positive(t, s.CompactRevision)
+			require.Less(t, s.Bytes, s.QuotaBytes)
+			del(t, n, "fill/", coterie.WithPrefix())
+			synctest.Wait()
+			require.Less(t, n.Status().Bytes, s.QuotaBytes)
+		}
+		sameState(t, c)
+	}, quota(200_000))
+}
+
+func TestCompactingLiftsTheQuota(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		rev := put(t, n, "k", strings.Repeat("x", 90_000)).Revision
+		_, err := n.Put(t.Context(), "k", strings.Repeat("y", 90_000))
+		require.NoError(t, err)
+		_ = n.Compact(t.Context(), rev+1) // or the leader did it by itself
+		synctest.Wait()
+		put(t, n, "k", "w")
+	}, func(c *coterie.Config) { c.QuotaBytes, c.Retention.Bytes = 150_000, -1 })
+}
+
+// The store of a service that overwrites a few keys is nearly all history.
+func TestOverwritingKeysNeverMeetsTheQuota(t *testing.T) {
+	for _, bytes := range []int64{0, -1} {
+		bubble(t, func(t *testing.T, n *coterie.Node) {
+			for i := range 5000 {
+				put(t, n, fmt.Sprint(i%10), strings.Repeat("x", 1000))
+			}
+			require.Less(t, n.Status().Bytes, int64(2_000_000))
+			require.Greater(t, n.Status().Bytes, int64(1_500_000), "history is kept as long as there is room")
+		}, func(c *coterie.Config) { c.QuotaBytes, c.Retention.Bytes = 2_000_000, bytes })
+	}
+}
+
+// Calls that were sent twice wait until it is known what came of them; they keep nobody else waiting.
+func TestAFullDiskIsToldAtTheDoor(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		put(t, n, "k", "v")
+		c.FillDisk(c.Index(n), true)
+		ctx, cancel := context.WithCancel(t.Context())
+		big := strings.Repeat("x", 1<<20)
+		var waiting sync.WaitGroup
+		var mu sync.Mutex
+		var told int
+		for range 100 {
+			waiting.Go(func() {
+				_, err := n.Put(ctx, "k", big)
+				mu.Lock()
+				defer mu.Unlock()
+				if errors.Is(err, coterie.ErrNoSpace) && !errors.Is(err, coterie.ErrMaybeApplied) {
+					told++
+				}
+			})
+		}
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		require.Greater(t, told, 80, "all but those under way")
+		mu.Unlock()
+		begin := time.Now()
+		_, err := n.Put(t.Context(), "k", "w")
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		require.ErrorContains(t, err, "the disk of "+n.Status().Name)
+		_, err = n.Delete(t.Context(), "k")
+		require.ErrorIs(t, err, coterie.ErrNoSpace, "nor would this be seen applied")
+		require.Zero(t, time.Since(begin), "at once")
+		c.FillDisk(c.Index(n), false)
+		time.Sleep(time.Second)
+		put(t, n, "k", "w")
+		cancel()
+		waiting.Wait()
+		sameState(t, c)
+	})
+}
+
+// A node that was never heard has to register first; while it cannot, its calls do not wait for that.
+func TestAFullDiskIsToldBeforeTheFirstWrite(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		c.FillDisk(0, true)
+		n := c.Node(0)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range 100 { // until the room is used up that was made in advance
+			go n.Put(ctx, "k", strings.Repeat("x", 1<<20))
+		}
+		time.Sleep(10 * time.Second)
+		_, err := n.Put(t.Context(), "k", "v")
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		c.FillDisk(0, false)
+		time.Sleep(time.Second)
+		put(t, n, "k", "v")
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestOverloadIsToldAtOnceAndBounded(t *testing.T) {
+	for name, limits := range map[string]func(_ int, cfg *coterie.Config){
+		"calls": func(_ int, cfg *coterie.Config) { cfg.MaxPendingCalls = 160 },
+		"bytes": func(_ int, cfg *coterie.Config) { cfg.MaxPendingBytes = 160 * (64<<10 + 40) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				n := c.Follower()
+				id := grant(t, n, time.Hour)
+				for i := range 3 {
+					c.StallDisk(i, true)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				value := strings.Repeat("x", 64<<10)
+				answers := make(chan error, 1000)
+				for range 1000 {
+					go func() { _, err := n.Put(ctx, "k", value); answers <- err }()
+				}
+				begin := time.Now()
+				for range 840 {
+					err := <-answers
+					require.ErrorIs(t, err, coterie.ErrOverloaded)
+					require.NotErrorIs(t, err, coterie.ErrMaybeApplied)
+					var limit *coterie.LimitError
+					require.True(t, errors.As(err, &limit))
+					require.Greater(t, limit.Actual, limit.Limit)
+					require.ErrorContains(t, err, "Config.MaxPending")
+				}
+				require.Zero(t, time.Since(begin), "at once")
+				synctest.Wait()
+				require.Empty(t, answers, "the others wait")
+
+				// What frees has places of its own, renewals and reads need none.
+				freed := make(chan error, 1)
+				go func() { _, err := n.Delete(t.Context(), "other"); freed <- err }()
+				synctest.Wait()
+				require.Empty(t, freed)
+				_, err := n.KeepAliveOnce(t.Context(), id)
+				require.NoError(t, err)
+				get(t, n, "k")
+
+				c.Heal()
+				for range 160 {
+					require.NoError(t, <-answers)
+				}
+				require.NoError(t, <-freed)
+				put(t, n, "k", "v")
+				sameState(t, c)
+			}, coterietest.WithConfig(limits), coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.DiskTimeout = time.Hour }))
+		})
+	}
+}
+
+// Callers that give up and call again, for as long as there is no quorum, take no more than those that
+// are inside.
+func TestCallersWhoGiveUpLeaveNothingBehind(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		put(t, n, "k", "v")
+		c.Partition([]int{0}, []int{1}, []int{2})
+		before := heapInUse()
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			var callers sync.WaitGroup
+			for range 100 {
+				callers.Go(func() { n.Put(ctx, "k", string(make([]byte, 128<<10))) })
+			}
+			callers.Wait()
+			cancel()
+		}
+		require.Less(t, heapInUse(), before+128<<20, "of more than a gigabyte")
+		c.Heal()
+		put(t, c.Leader(), "k", "v")
+		put(t, n, "k", "v")
+	})
+}
+
+// A place in a queue that nobody wants any more goes though the node takes no writes when it is given
+// up: the session lives on, and all behind it would wait for as long.
+func TestAPlaceIsGivenUpThoughThereIsNoSpace(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		s := session(t, n, coterie.WithTTL(time.Hour))
+		holder, second := coterie.NewMutex(s, "lock"), coterie.NewMutex(s, "lock")
+		require.NoError(t, holder.Lock(t.Context()))
+		ctx, cancel := context.WithCancel(t.Context())
+		gaveUp := make(chan error, 1)
+		go func() { gaveUp <- second.Lock(ctx) }()
+		synctest.Wait()
+		c.FillDisk(0, true)
+		var err error
+		for range 10 {
+			writing, stop := context.WithTimeout(t.Context(), time.Second)
+			_, err = n.Put(writing, "k", strings.Repeat("x", 1<<20))
+			stop()
+		}
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		cancel()
+		require.ErrorIs(t, <-gaveUp, context.Canceled)
+		time.Sleep(time.Minute)
+		c.FillDisk(0, false)
+		time.Sleep(time.Second)
+		require.NoError(t, holder.Unlock(t.Context()))
+		require.NoError(t, coterie.NewMutex(s, "lock").TryLock(t.Context()))
+		require.NoError(t, s.Close())
+	})
+}
