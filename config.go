@@ -62,6 +62,8 @@ type Config struct {
 	NonVoter bool
 	// Logger receives what an operator should know. Defaults to silence.
 	Logger *slog.Logger
+	// Metrics receives what the node measures of itself. nil: nothing is measured, and costs nothing.
+	Metrics Metrics
 	// ElectionTimeout is how long a follower waits for its leader before it asks for an election; a
 	// heartbeat goes out every tenth of it. At least 20 ms. Defaults to 1 s.
 	ElectionTimeout time.Duration

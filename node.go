@@ -177,6 +177,10 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.enroll)
 	n.start(n.roster.run)
 	n.membersChanged(n.view())
+	if cfg.Metrics != nil {
+		n.log.Measure(n.logWritten)
+		n.start(n.setGauges)
+	}
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
 	return nil
 }
@@ -359,6 +363,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 	lead := n.leadership()
 	n.leases.applied(lead, v, e.leases)
 	n.publish(v)
+	n.count(MetricEntriesApplied, int(v.Index-old.Index))
 	n.log.Applied(min(v.Index, n.log.Durable())) // a snapshot may be ahead of its index
 	if lead.Self {
 		n.raft().net.Committed(lead.Term, v.Index)
@@ -462,6 +467,9 @@ func (n *Node) followLeadership() {
 		if lead, old := n.raft().leadership(), n.leadership(); lead != old {
 			n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
 			n.lead.Store(&lead)
+			if lead.Leader != 0 && lead.Leader != old.Leader {
+				n.count(MetricLeaderChanges, 1)
+			}
 			switch {
 			case lead.Leader != 0:
 				n.vacant.Store(0)
@@ -562,8 +570,14 @@ func (n *Node) takeSnapshots() {
 		case <-n.closing:
 			return
 		}
-		if err := n.raft().takeSnapshot(n.cfg.SnapshotEntries); err != nil {
+		begin := time.Now()
+		taken, err := n.raft().takeSnapshot(n.cfg.SnapshotEntries)
+		if err != nil {
 			n.cfg.Logger.Warn("snapshot failed", "err", err)
+		}
+		if taken && n.cfg.Metrics != nil {
+			n.observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
+			n.observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
 		}
 	}
 }

@@ -64,7 +64,8 @@ type callAnswer struct {
 
 // A batch is an entry under way.
 type batch struct {
-	open   int // calls that have not been answered, those that were given up included
+	taken  int // calls
+	open   int // those that have not been answered, those that were given up included
 	term   uint64
 	resend *time.Timer
 }
@@ -77,7 +78,7 @@ func newProposer(n *Node) *proposer {
 }
 
 // propose has the cluster execute cmd, once, and returns what came of it here.
-func (n *Node) propose(ctx context.Context, cmd *command.Command) (*command.Result, error) {
+func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *command.Result, err error) {
 	if cmd.Op != (command.Op{}) {
 		if err := commandError(command.Validate(&cmd.Op, n.cfg.MaxTxnOps)); err != nil {
 			return nil, err
@@ -86,6 +87,10 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (*command.Resu
 	size, err := command.CheckSize(cmd, n.cfg.MaxRequestBytes)
 	if err != nil {
 		return nil, commandError(err)
+	}
+	if n.cfg.Metrics != nil {
+		begin := time.Now()
+		defer func() { n.proposed(begin, err) }()
 	}
 	if err := n.alive(ctx); err != nil {
 		return nil, err
@@ -338,6 +343,7 @@ func (p *proposer) take(term uint64) ([]byte, *batch) {
 		taken++
 	}
 	p.queue = slices.Delete(p.queue, 0, taken)
+	b.taken = b.open
 	if b.open == 0 {
 		return nil, nil
 	}
@@ -388,6 +394,7 @@ func (p *proposer) takeBack(b *batch) {
 // send hands an entry to the leader. A failure has it sent again, a little later unless the leader
 // changes.
 func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
+	p.n.observe(MetricBatchProposals, float64(b.taken))
 	if lead.Self || p.n.room() != nil {
 		if err := p.n.accept(entry); err != nil {
 			p.refused(b, err)

@@ -167,8 +167,13 @@ func (n *Node) startRaft() error {
 		return fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
-		switch o.Data.(type) {
-		case raft.RaftState, raft.LeaderObservation:
+		switch state := o.Data.(type) {
+		case raft.RaftState:
+			if state == raft.Candidate {
+				n.count(MetricElections, 1)
+			}
+			return true
+		case raft.LeaderObservation:
 			return true
 		}
 		return false
@@ -423,26 +428,26 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 }
 
 // takeSnapshot takes a snapshot if the log has outgrown the last one, so that what is written for
-// snapshots stays in proportion to what is written to the log.
-func (c *consensus) takeSnapshot(entries uint64) error {
+// snapshots stays in proportion to what is written to the log. It reports whether it did.
+func (c *consensus) takeSnapshot(entries uint64) (taken bool, err error) {
 	n, bytes := c.log.Size()
 	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {
-		return nil
+		return false, nil
 	}
 	reload := c.raft.ReloadableConfig()
 	reload.TrailingLogs = min(c.log.Tail(keptTail), keptTailEntries)
 	if err := c.raft.ReloadConfig(reload); err != nil {
-		return err
+		return false, err
 	}
-	err := c.raft.Snapshot().Error()
+	err = c.raft.Snapshot().Error()
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) || errors.Is(err, raft.ErrRaftShutdown) {
-		return nil
+		return false, nil
 	}
 	// A change of the members is in the log and not applied yet; raft has no name for this error.
 	if err != nil && strings.Contains(err.Error(), "wait until the configuration entry") {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 func (c *consensus) snapshotSize() int64 {

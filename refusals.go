@@ -47,6 +47,7 @@ func (r *refusals) due(host string) (unsaid int, ok bool) {
 // refusedHere hears of callers that this node refused, or that refused it.
 func (n *Node) refusedHere(r *refusals) func(remote net.Addr, err error) {
 	return func(remote net.Addr, err error) {
+		n.count(MetricConnectionsRefused, 1)
 		// Any stranger can fail at TLS. A member that does is dialled as well, and Ready tells what
 		// came of that.
 		if !errors.Is(err, rpc.ErrTLS) {
@@ -67,6 +68,7 @@ func (n *Node) refusedHere(r *refusals) func(remote net.Addr, err error) {
 // The last such reason stands until a leader is known, or that member answers a call.
 func (n *Node) refusedAt(r *refusals) func(*rpc.DialError) {
 	return func(err *rpc.DialError) {
+		n.count(MetricConnectionsRefused, 1)
 		n.refused(err)
 		if unsaid, ok := r.due(err.Peer.Addr); ok {
 			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", err, "unsaid", unsaid)

@@ -178,8 +178,12 @@ func localError(err error) error {
 // call asks another node, and gives its errors their identity back.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
 	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.addresses.find(to)}, method, req)
-	if err == nil {
+	var answered *rpc.RemoteError
+	switch {
+	case err == nil:
 		n.talks(to)
+	case !errors.As(err, &answered):
+		n.count(MetricCallsFailed, 1)
 	}
 	return resp, localError(err)
 }

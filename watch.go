@@ -174,6 +174,9 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		if w.progress {
 			silence.Reset(progressInterval)
 		}
+		if len(r.Events) > 0 {
+			w.n.count(MetricWatchEvents, len(r.Events))
+		}
 		return yield(r, nil)
 	}
 

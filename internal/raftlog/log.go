@@ -342,6 +342,14 @@ func (l *Log) Condition() Condition {
 	return c
 }
 
+// Measure has fn called after each write that was made durable, with its size and what it took, in the
+// writer's goroutine.
+func (l *Log) Measure(fn func(bytes int, took time.Duration)) {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	l.store.measure = fn
+}
+
 // Size returns how many entries, and bytes of them, were stored since the last snapshot.
 func (l *Log) Size() (entries uint64, bytes int64) {
 	l.store.mu.Lock()

@@ -57,6 +57,8 @@ type store struct {
 
 	entries uint64 // stored since the last snapshot
 	bytes   int64
+
+	measure func(bytes int, took time.Duration) // see Log.Measure; nil: nobody asks
 }
 
 // A mark says that the entries up to an index are durable when a position is done.
@@ -310,6 +312,16 @@ func (s *store) completed(changes []change, refs []ref, applied uint64) {
 	}
 	s.mu.Unlock()
 	s.changed.Broadcast()
+}
+
+// measured tells whoever asks of a write. It is called without mu held.
+func (s *store) measured(bytes int, took time.Duration) {
+	s.mu.Lock()
+	measure := s.measure
+	s.mu.Unlock()
+	if measure != nil {
+		measure(bytes, took)
+	}
 }
 
 // fail says that the disk has failed: for good, unlike one that is full.

@@ -88,8 +88,10 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	}
 	if !b.empty() {
 		for {
+			begin := time.Now()
 			g, offset, restored, err := s.disk.write(b)
 			if err == nil {
+				s.measured(len(b.b), time.Since(begin))
 				for i := range refs {
 					refs[i].segment = g
 					refs[i].offset += offset

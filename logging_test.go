@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+// documentedLines returns what docs/metrics.md says of each message, as "level: keys", and of which keys
+// it tells.
+func documentedLines(t *testing.T) (lines map[string]string, keys []string) {
+	t.Helper()
+	text, err := os.ReadFile("docs/metrics.md")
+	require.NoError(t, err)
+	_, log, _ := strings.Cut(string(text), "\n## Log\n")
+	lines = map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (\\w+) \\|([^|]*)\\|").FindAllStringSubmatch(log, -1) {
+		lines[row[1]] = row[2] + ":" + strings.TrimRight(strings.ReplaceAll(row[3], "`", ""), " ")
+	}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^` ]+)` \\| [^|]*\\|$").FindAllStringSubmatch(log, -1) {
+		keys = append(keys, row[1])
+	}
+	return lines, keys
+}
+
+// logCalls returns every line that the package's files log, in the form of documentedLines.
+func logCalls(t *testing.T) map[string]string {
+	t.Helper()
+	lines := map[string]string{}
+	for _, s := range sources(t) {
+		if s.test() || s.path == "log.go" || strings.HasPrefix(s.path, "examples/") {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if !ok || !slices.Contains([]string{"Debug", "Info", "Warn", "Error", "Log"}, method.Sel.Name) {
+				return true
+			}
+			if of, ok := method.X.(*ast.SelectorExpr); !ok || of.Sel.Name != "Logger" {
+				return true
+			}
+			text := func(e ast.Expr) string {
+				lit, ok := e.(*ast.BasicLit)
+				require.True(t, ok, "%s: a message or a key of the log is not a constant", s.path)
+				unquoted, err := strconv.Unquote(lit.Value)
+				require.NoError(t, err)
+				return unquoted
+			}
+			line := method.Sel.Name + ":"
+			for i := 1; i < len(call.Args); i += 2 {
+				line += " " + text(call.Args[i])
+			}
+			lines[text(call.Args[0])] = line
+			return true
+		})
+	}
+	return lines
+}
+
+func TestEveryLineOfTheLogIsDocumented(t *testing.T) {
+	lines, keys := documentedLines(t)
+	require.Equal(t, lines, logCalls(t))
+	used := map[string]bool{"node": true, "part": true}
+	for _, line := range lines {
+		for _, key := range strings.Fields(line)[1:] {
+			used[key] = true
+		}
+	}
+	for key := range used {
+		require.Contains(t, keys, key)
+	}
+	require.Len(t, keys, len(used))
+}
+
+// A strict handler takes what is documented, and notes the rest.
+type strict struct {
+	lines map[string]string
+	with  []string // keys of all lines
+	to    *heard
+}
+
+type heard struct {
+	sync.Mutex
+	seen map[string]bool
+	bad  []string
+}
+
+func (h strict) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h strict) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.with = slices.Clone(h.with)
+	for _, a := range attrs {
+		h.with = append(h.with, a.Key)
+	}
+	return h
+}
+
+func (h strict) WithGroup(name string) slog.Handler {
+	return h.WithAttrs([]slog.Attr{slog.Bool("group "+name, true)})
+}
+
+func (h strict) Handle(_ context.Context, r slog.Record) error {
+	h.to.Lock()
+	defer h.to.Unlock()
+	if slices.Equal(h.with, []string{"node", "part"}) {
+		return nil // raft's own
+	}
+	line := r.Level.String() + ":"
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key; return true })
+	h.to.seen[r.Message] = true
+	if !slices.Equal(h.with, []string{"node"}) || !strings.EqualFold(h.lines[r.Message], line) {
+		h.to.bad = append(h.to.bad, fmt.Sprintf("%q %v %s", r.Message, h.with, line))
+	}
+	return nil
+}
+
+func TestTheLogSaysWhatIsDocumented(t *testing.T) {
+	lines, _ := documentedLines(t)
+	h := strict{lines: lines, to: &heard{seen: map[string]bool{}}}
+	networks := make([]coterie.Network, 3)
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		stranger, err := networks[0].Dial(t.Context(), "n1:1")
+		require.NoError(t, err)
+		_, err = stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		require.NoError(t, err)
+		leader := c.Index(c.Leader())
+		c.FillDisk(leader, true)
+		for range 50 { // until there is no room left that was made in advance
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			_, err := c.Node(leader).Put(ctx, "k", string(make([]byte, 1<<20)))
+			cancel()
+			if errors.Is(err, coterie.ErrNoSpace) {
+				break
+			}
+		}
+		time.Sleep(10 * time.Second)
+		c.Heal()
+		time.Sleep(time.Second)
+		put(t, c.Node(leader), "k", "v")
+	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		cfg.Logger = slog.New(h)
+		networks[i] = cfg.Network
+	}))
+	require.Empty(t, h.to.bad)
+	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, another node shall lead"} {
+		require.True(t, h.to.seen[message], message)
+	}
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"go/ast"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+// A ledger notes which method each metric came to, and that none came to two.
+type ledger struct {
+	coterie.Readings
+	mu    sync.Mutex
+	kinds map[coterie.Metric]string
+	bad   []string
+}
+
+func (l *ledger) note(m coterie.Metric, kind string, value float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.kinds == nil {
+		l.kinds = map[coterie.Metric]string{}
+	}
+	if was := l.kinds[m]; was != "" && was != kind || value < 0 {
+		l.bad = append(l.bad, fmt.Sprint(m, was, kind, value))
+	}
+	l.kinds[m] = kind
+}
+
+func (l *ledger) Add(m coterie.Metric, v float64) { l.note(m, "Add", v); l.Readings.Add(m, v) }
+func (l *ledger) Set(m coterie.Metric, v float64) { l.note(m, "Set", v); l.Readings.Set(m, v) }
+func (l *ledger) Observe(m coterie.Metric, v float64) {
+	l.note(m, "Observe", v)
+	l.Readings.Observe(m, v)
+}
+
+// documented returns the metrics of docs/metrics.md, with the method that the heading above names.
+func documented(t *testing.T) map[coterie.Metric]string {
+	t.Helper()
+	text, err := os.ReadFile("docs/metrics.md")
+	require.NoError(t, err)
+	kinds := map[coterie.Metric]string{}
+	for section := range strings.SplitSeq(string(text), "\n### ") {
+		kind := regexp.MustCompile(`^\w+: (\w+)`).FindStringSubmatch(section)
+		for _, row := range regexp.MustCompile("(?m)^\\| `(coterie_\\w+)` \\|").FindAllStringSubmatch(section, -1) {
+			kinds[coterie.Metric(row[1])] = kind[1]
+		}
+	}
+	return kinds
+}
+
+// constants returns the metrics that have a name in this package.
+func constants(t *testing.T) (names []coterie.Metric) {
+	t.Helper()
+	for _, s := range sources(t) {
+		if s.path != "metrics.go" {
+			continue
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, `"coterie_`) {
+				name, _ := strconv.Unquote(lit.Value)
+				names = append(names, coterie.Metric(name))
+			}
+			return true
+		})
+	}
+	return names
+}
+
+func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
+	var l ledger
+	networks := make([]coterie.Network, 3)
+	watched := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		cfg.Metrics, cfg.QuotaBytes, cfg.SnapshotEntries = &l, 100_000, 20
+		networks[i] = cfg.Network
+	})
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		watch := n.WatchChan(t.Context(), "k")
+		synctest.Wait()
+		for i := range 50 {
+			put(t, n, "k", fmt.Sprint(i))
+		}
+		next(t, watch)
+		grant(t, n, time.Hour)
+		fill(t, n)
+		stranger, err := networks[0].Dial(t.Context(), "n1:1")
+		require.NoError(t, err)
+		_, err = stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		require.NoError(t, err)
+		synctest.Wait()
+
+		c.Crash(c.Index(c.Leader()))
+		c.Partition([]int{0}, []int{1}, []int{2})
+		for _, patience := range []time.Duration{100 * time.Millisecond, 10 * time.Second, time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			_, err = n.Delete(ctx, "k")
+			require.Error(t, err)
+			cancel()
+		}
+		c.Heal()
+		c.Leader()
+		time.Sleep(time.Second)
+	}, watched)
+	kinds := documented(t)
+	require.Empty(t, l.bad)
+	require.Equal(t, kinds, l.kinds)
+	require.ElementsMatch(t, slices.Collect(maps.Keys(kinds)), constants(t))
+	for m, kind := range kinds {
+		require.Equal(t, kind == "Add", strings.HasSuffix(string(m), "_total"), m)
+	}
+}
+
+func TestMetricsSayWhatHappened(t *testing.T) {
+	var r coterie.Readings
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		applied := r.Value(coterie.MetricEntriesApplied)
+		c.SlowDisk(0, 100*time.Millisecond)
+		watch := n.WatchChan(t.Context(), "k")
+		for range 10 {
+			put(t, n, "k", "v")
+			next(t, watch)
+		}
+		c.SlowDisk(0, 0)
+		c.StallDisk(0, true)
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		go n.Put(ctx, "k", "w")
+		time.Sleep(1200 * time.Millisecond)
+		require.EqualValues(t, 1, r.Value(coterie.MetricPendingCalls))
+		require.Positive(t, r.Value(coterie.MetricPendingBytes))
+		<-ctx.Done()
+		synctest.Wait()
+		c.StallDisk(0, false)
+		for range 2 {
+			_, err := n.Put(t.Context(), "k", "w")
+			require.NoError(t, err)
+		}
+		for range 3 { // one was written though nobody waited for it any more
+			next(t, watch)
+		}
+		time.Sleep(2 * time.Second)
+
+		s := n.Status()
+		require.EqualValues(t, 12, r.Value(coterie.MetricProposalsApplied))
+		require.EqualValues(t, 1, r.Value(coterie.MetricProposalsUncertain))
+		require.Zero(t, r.Value(coterie.MetricProposalsRefused))
+		require.Zero(t, r.Value(coterie.MetricPendingCalls))
+		require.Zero(t, r.Value(coterie.MetricPendingBytes))
+		require.EqualValues(t, 12, r.Value(coterie.MetricProposalSeconds+"_count"))
+		require.GreaterOrEqual(t, r.Value(coterie.MetricProposalSeconds+"_sum"), 1.0, "a tenth of a second each")
+		require.GreaterOrEqual(t, r.Value(coterie.MetricLogWriteSeconds+"_max"), 1.0, "it hung")
+		require.EqualValues(t, 14, r.Value(coterie.MetricBatchProposals+"_sum"), "with the registration")
+		require.GreaterOrEqual(t, r.Value(coterie.MetricEntriesApplied)-applied, 14.0)
+		require.EqualValues(t, 13, r.Value(coterie.MetricWatchEvents))
+		require.EqualValues(t, 1, r.Value(coterie.MetricLeaderChanges))
+		require.EqualValues(t, 1, r.Value(coterie.MetricElections))
+		require.EqualValues(t, 1, r.Value(coterie.MetricLeading))
+		require.EqualValues(t, s.Revision, r.Value(coterie.MetricRevision))
+		require.EqualValues(t, s.Bytes, r.Value(coterie.MetricStoreBytes))
+		require.EqualValues(t, 1, r.Value(coterie.MetricKeys))
+	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics, cfg.DiskTimeout = &r, time.Hour }))
+}
+
+func TestReadingsAreAnExpvar(t *testing.T) {
+	var r coterie.Readings
+	var v expvar.Var = &r
+	require.JSONEq(t, `{}`, (&coterie.Readings{}).String())
+	r.Add("a_total", 1)
+	r.Add("a_total", 2)
+	r.Set("b", 5)
+	r.Set("b", 4)
+	r.Observe("c_seconds", 2)
+	r.Observe("c_seconds", 1)
+	require.JSONEq(t, `{"a_total": 3, "b": 4, "c_seconds_count": 2, "c_seconds_sum": 3, "c_seconds_max": 2}`, v.String())
+	require.True(t, json.Valid([]byte(v.String())))
+	require.EqualValues(t, 4, r.Value("b"))
+}
+
+// Importing the package has no side effect: expvar serves /debug/vars as soon as it is imported.
+func TestNothingIsPublishedByItself(t *testing.T) {
+	for _, s := range sources(t) {
+		if !s.test() {
+			require.NotContains(t, s.imports(), "expvar", s.path)
+		}
+	}
+}
+
+// What measuring costs, and that it costs nothing where nobody asks for it.
+func BenchmarkPut(b *testing.B) {
+	for name, metrics := range map[string]coterie.Metrics{"unmeasured": nil, "measured": &coterie.Readings{}} {
+		b.Run(name, func(b *testing.B) {
+			n := open(b, func(cfg *coterie.Config) { cfg.Metrics = metrics })
+			b.SetParallelism(500)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := n.Put(b.Context(), "k", "v"); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
