@@ -5,7 +5,10 @@
 // at all that happens in between.
 package watch
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // A Change is one change of one key.
 type Change struct {
@@ -18,7 +21,7 @@ type Hub struct {
 	mu     sync.Mutex
 	keys   map[string]*group
 	ranges tree
-	count  int
+	count  atomic.Int64 // of watchers; whoever asks for it alone does not wait for a Notify
 }
 
 // A group is the watchers of one key or one range.
@@ -51,7 +54,7 @@ func (h *Hub) Add(key, end string) *Watcher {
 		g = h.ranges.insert(key, end)
 	}
 	g.members[w] = struct{}{}
-	h.count++
+	h.count.Add(1)
 	return w
 }
 
@@ -72,7 +75,7 @@ func (h *Hub) Remove(w *Watcher) {
 		return
 	}
 	delete(g.members, w)
-	h.count--
+	h.count.Add(-1)
 	switch {
 	case len(g.members) > 0:
 	case w.end == "":
@@ -83,17 +86,13 @@ func (h *Hub) Remove(w *Watcher) {
 }
 
 // Len returns how many watchers there are.
-func (h *Hub) Len() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.count
-}
+func (h *Hub) Len() int { return int(h.count.Load()) }
 
 // Notify tells the watchers that are concerned of changes, in the order of revisions. Whoever looks
 // then must find them.
 func (h *Hub) Notify(changes []Change) {
 	h.mu.Lock()
-	if h.count == 0 {
+	if h.count.Load() == 0 {
 		h.mu.Unlock()
 		return
 	}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// What a node may be behind by, and still be ready.
+const (
+	readyLag     = 1000 // entries
+	readySilence = 3    // election timeouts since the leader was heard
+)
+
+// Health returns a handler of two paths, for who decides whether a process is to be killed and whether
+// it is to be given work:
+//
+//   - /livez is 200 unless the node has stopped by a fault, as when its disk failed. It is 200 without
+//     a quorum, on a full disk, and after Close: to start the process again would mend none of them.
+//   - /readyz is 200 while the node can serve: it is open, knows a leader, has heard it within three
+//     election timeouts, and has applied what it knows to be committed, but for 1000 entries. At its
+//     quota a node is ready: it reads.
+//
+// Otherwise they are 503, with the reasons in the body, a line for each check; "?verbose" has the lines
+// of those that pass, too. They answer from [Node.Status]: at once, without asking other nodes. The
+// handler may be used from when the node is open until after it is closed. Other paths are 404, methods
+// other than GET and HEAD 405; mount it below another path with [http.StripPrefix].
+func Health(n *Node) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var checks []check
+		switch s := n.Status(); r.URL.Path {
+		case "/livez":
+			checks = live(&s)
+		case "/readyz":
+			checks = ready(&s, readySilence*n.cfg.ElectionTimeout)
+		default:
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		text, ok := report(strings.TrimPrefix(r.URL.Path, "/"), checks, r.URL.Query().Has("verbose"))
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write([]byte(text)) // a caller that has gone is not told
+	})
+}
+
+// A check is one condition of a node's health, and why it fails, if it does.
+type check struct{ name, fault string }
+
+func live(s *Status) []check {
+	running := check{name: "running"}
+	if s.Err != nil {
+		running.fault = s.Err.Error()
+	}
+	return []check{running}
+}
+
+func ready(s *Status, silence time.Duration) []check {
+	open, leader := check{name: "open"}, check{name: "leader"}
+	contact, applied := check{name: "contact"}, check{name: "applied"}
+	if s.State == Closed {
+		open.fault = "the node is closed"
+	}
+	if s.Leader == 0 {
+		leader.fault = "no leader is known"
+	}
+	switch {
+	case s.LastContact < 0:
+		contact.fault = "no leader was ever heard"
+	case s.LastContact > silence:
+		contact.fault = fmt.Sprintf("the leader was last heard %v ago", s.LastContact)
+	}
+	if lag := s.lag(); lag > readyLag {
+		applied.fault = fmt.Sprintf("%d committed entries are not applied", lag)
+	}
+	return append(live(s), open, leader, contact, applied)
+}
+
+// report is the body of an answer, and whether all is well.
+func report(path string, checks []check, verbose bool) (text string, ok bool) {
+	var b strings.Builder
+	ok = true
+	for _, c := range checks {
+		switch {
+		case c.fault != "":
+			ok = false
+			fmt.Fprintf(&b, "[-] %s: %s\n", c.name, c.fault)
+		case verbose:
+			fmt.Fprintf(&b, "[+] %s\n", c.name)
+		}
+	}
+	if !ok {
+		return b.String() + path + " fails\n", false
+	}
+	return b.String() + path + " passes\n", true
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+func ask(n *coterie.Node, method, target string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	coterie.Health(n).ServeHTTP(w, httptest.NewRequest(method, target, nil))
+	return w
+}
+
+// requireHealth checks what both paths answer, and that they do at once.
+func requireHealth(t *testing.T, n *coterie.Node, live, ready int, reasons ...string) {
+	t.Helper()
+	begin := time.Now()
+	l, r := ask(n, "GET", "/livez"), ask(n, "GET", "/readyz")
+	require.Zero(t, time.Since(begin))
+	require.Equal(t, live, l.Code, l.Body)
+	require.Equal(t, ready, r.Code, r.Body)
+	for _, reason := range reasons {
+		require.Contains(t, r.Body.String(), "[-] "+reason)
+	}
+}
+
+func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for _, n := range c.Nodes() {
+			require.NoError(t, n.Ready(t.Context()))
+			requireHealth(t, n, 200, 200)
+		}
+		require.Equal(t, "readyz passes\n", ask(c.Node(0), "GET", "/readyz").Body.String())
+		require.Equal(t, "[+] running\n[+] open\n[+] leader\n[+] contact\n[+] applied\nreadyz passes\n",
+			ask(c.Node(0), "GET", "/readyz?verbose").Body.String())
+
+		c.Partition([]int{0}, []int{1, 2})
+		time.Sleep(10 * time.Second)
+		requireHealth(t, c.Node(0), 200, 503, "leader: no leader is known", "contact: the leader was last heard")
+		requireHealth(t, c.Node(1), 200, 200)
+		c.Heal()
+		time.Sleep(5 * time.Second)
+		requireHealth(t, c.Node(0), 200, 200)
+
+		for i := range 3 {
+			c.FillDisk(i, true)
+			c.StallDisk(i, true)
+		}
+		requireHealth(t, c.Node(0), 200, 200)
+		c.Heal()
+	})
+}
+
+func TestANodeThatWasNeverHeardIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := coterie.Open(t.Context(), coterie.Config{
+			InMemory: true, Name: "a", Addr: "a:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "a:1"}, {"b", "b:1"}},
+		})
+		require.NoError(t, err)
+		requireHealth(t, n, 200, 503, "leader: no leader is known", "contact: no leader was ever heard")
+		require.NoError(t, n.Close())
+		requireHealth(t, n, 200, 503, "open: the node is closed")
+	})
+}
+
+func TestANodeWhoseDiskFailedIsDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewForgetful()
+		n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{InMemory: true})
+		require.NoError(t, err)
+		put(t, n, "k", "v")
+		requireHealth(t, n, 200, 200)
+		disk.FailSync(errors.New("broken"))
+		_, err = n.Put(t.Context(), "k", "w")
+		require.ErrorIs(t, err, coterie.ErrClosed)
+		<-n.Done()
+		requireHealth(t, n, 503, 503, "running: coterie: the disk has failed: ", "open: ")
+		n.Close()
+	})
+}
+
+func TestHealthAnswersNothingElse(t *testing.T) {
+	n := open(t)
+	require.Equal(t, http.StatusNotFound, ask(n, "GET", "/").Code)
+	require.Equal(t, http.StatusNotFound, ask(n, "GET", "/health/livez").Code)
+	require.Equal(t, http.StatusMethodNotAllowed, ask(n, "POST", "/livez").Code)
+	require.Equal(t, 200, ask(n, "HEAD", "/livez").Code)
+	w := httptest.NewRecorder()
+	http.StripPrefix("/health", coterie.Health(n)).ServeHTTP(w, httptest.NewRequest("GET", "/health/livez", nil))
+	require.Equal(t, 200, w.Code)
+}
+
+// A node is asked for its status as often as anybody likes, and may be large.
+func BenchmarkStatus(b *testing.B) {
+	n := open(b, func(cfg *coterie.Config) { cfg.MaxTxnOps = 10_000 })
+	key := func(i int) string { return fmt.Sprintf("%07d", i) }
+	for i := range 100 {
+		var puts []coterie.Op
+		for j := range 10_000 {
+			puts = append(puts, coterie.OpPut(key(i*10_000+j), "v"))
+		}
+		_, err := n.Txn(b.Context()).Then(puts...).Commit()
+		require.NoError(b, err)
+	}
+	for i := range 10_000 {
+		n.WatchChan(b.Context(), key(i))
+	}
+	for n.Status().Watchers < 10_000 {
+		time.Sleep(time.Millisecond)
+	}
+	require.Equal(b, 1_000_000, n.Status().Keys)
+	for b.Loop() {
+		n.Status()
+	}
+}
