@@ -302,6 +302,19 @@ func TestAPlaceIsGivenUpThoughThereIsNoSpace(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, holder.Unlock(t.Context()))
 		require.NoError(t, coterie.NewMutex(s, "lock").TryLock(t.Context()))
-		require.NoError(t, s.Close())
+
+		c.FillDisk(0, true)
+		for err = nil; !errors.Is(err, coterie.ErrNoSpace); {
+			writing, stop := context.WithTimeout(t.Context(), time.Second)
+			_, err = n.Put(writing, "k", strings.Repeat("x", 1<<20))
+			stop()
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		time.Sleep(time.Minute)
+		require.Empty(t, closed)
+		c.FillDisk(0, false)
+		require.NoError(t, <-closed)
+		require.ErrorIs(t, n.Revoke(t.Context(), s.Lease()), coterie.ErrLeaseNotFound)
 	})
 }

@@ -150,8 +150,9 @@ func (s *Session) Orphan() {
 // leader may have given it another TTL.
 const revokeTime = 2 * time.Second
 
-// Close ends the session and revokes the lease, with which its keys go. Without a quorum it tries
-// until the lease would have ended, and for two seconds at least; then it leaves that to the lease.
+// Close ends the session and revokes the lease, with which its keys go. Without a quorum, or when the
+// node takes no writes, it tries until the lease would have ended, and for two seconds at least; then it
+// leaves that to the lease.
 // It is idempotent.
 func (s *Session) Close() error {
 	s.Orphan()
@@ -160,11 +161,29 @@ func (s *Session) Close() error {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
-	err := s.n.Revoke(ctx, s.id)
+	err := s.insist(ctx, func(ctx context.Context) error { return s.n.Revoke(ctx, s.id) })
 	if errors.Is(err, ErrLeaseNotFound) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	return err
+}
+
+// insist runs a write again as long as the node refuses it for lack of space or of places, until ctx
+// ends or the node closes: for what has to be given up, and nobody would give up later.
+func (s *Session) insist(ctx context.Context, write func(context.Context) error) error {
+	for {
+		err := write(ctx)
+		if !errors.Is(err, ErrOverloaded) && !errors.Is(err, ErrNoSpace) {
+			return err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.n.Done():
+			return err
+		}
+	}
 }
 
 // A place is a session's place in a queue: a key under a prefix, attached to its lease. The oldest
@@ -280,17 +299,10 @@ func (p *place) abandon() { go p.remove() }
 // remove deletes the key. It blocks until that is done or the node closes: a place that were left,
 // while the session lives, would be waited for by all behind it.
 func (p *place) remove() {
-	for {
-		_, err := p.s.n.Delete(context.WithoutCancel(p.s.ctx), p.key)
-		if !errors.Is(err, ErrOverloaded) && !errors.Is(err, ErrNoSpace) {
-			return
-		}
-		select {
-		case <-time.After(retryPause):
-		case <-p.s.n.Done():
-			return
-		}
-	}
+	_ = p.s.insist(context.WithoutCancel(p.s.ctx), func(ctx context.Context) error {
+		_, err := p.s.n.Delete(ctx, p.key)
+		return err
+	})
 }
 
 // A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
