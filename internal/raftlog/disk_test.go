@@ -137,6 +137,28 @@ func TestAStalledDiskIsReported(t *testing.T) {
 	})
 }
 
+func TestWritesAreMeasured(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entry(1, 1)) // nobody asks yet
+		var sizes []int
+		var longest time.Duration
+		l.Measure(func(bytes int, took time.Duration) {
+			sizes = append(sizes, bytes)
+			longest = max(longest, took)
+		})
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLog(sized(2, 10_000)))
+		time.Sleep(time.Second)
+		require.Empty(t, sizes, "it is not durable yet")
+		disk.Stall(false)
+		settle(t, l)
+		require.Len(t, sizes, 1)
+		require.InDelta(t, 10_000, sizes[0], 200)
+		require.GreaterOrEqual(t, longest, time.Second)
+		finish(t, l)
+	})
+}
+
 func TestCloseMakesDurableWhatWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Delay(time.Second)
