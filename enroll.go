@@ -60,10 +60,13 @@ func (n *Node) askIn() error {
 	defer cancel()
 	if n.leadership().Leader != 0 {
 		a, err := n.askToChange(ctx, c)
-		if err != nil {
-			return err
+		switch {
+		case err == nil:
+			return n.confirm(a)
+		case ctx.Err() != nil:
+			return ErrNoLeader // and no verdict, though err may tell who does not talk to whom
 		}
-		return n.confirm(a)
+		return err
 	}
 	err := ErrNoLeader
 	for _, door := range n.doors() {
@@ -71,7 +74,7 @@ func (n *Node) askIn() error {
 		if a, err = n.callJoin(ctx, door, c); err == nil {
 			return n.confirm(a)
 		}
-		if final(err) {
+		if ctx.Err() == nil && final(err) {
 			return err
 		}
 	}

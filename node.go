@@ -408,6 +408,10 @@ func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*comma
 	n.proposer.restored(result)
 	n.hub.NotifyAll(v.KV.Revision())
 	n.told.Store(v.KV.Revision())
+	if c := n.raft(); c != nil && n.log.Astray() {
+		c.astray.Store(true)
+		c.observe()
+	}
 }
 
 func (n *Node) publish(v *state.View) {
@@ -493,7 +497,10 @@ func (n *Node) followLeadership() {
 			}))
 			again = time.After(n.cfg.ElectionTimeout)
 		}
-		look := n.revive()
+		look, revived := n.revive()
+		if revived && n.ctx.Err() == nil {
+			continue // what the new one knows already it does not tell again
+		}
 		select {
 		case <-n.raft().observations:
 		case <-again:

@@ -34,6 +34,7 @@ type consensus struct {
 	observations chan raft.Observation
 	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
 	wedgedSince  time.Time                 // of revive
+	astray       atomic.Bool               // it was sent a snapshot that its log is no part of
 
 	mu        sync.Mutex
 	handOvers map[raft.ServerID]handOver // the last to each
@@ -182,21 +183,25 @@ func (n *Node) startRaft() error {
 	return nil
 }
 
-// revive has raft started again when it was wedged for two election timeouts. It returns when to look
-// next, if that is to be. followLeadership calls it.
-func (n *Node) revive() <-chan time.Time {
+// revive has raft started again when it was wedged for two election timeouts, or when its log went
+// astray. It returns when to look next, if that is to be, and whether it did. followLeadership calls it.
+func (n *Node) revive() (again <-chan time.Time, revived bool) {
 	c := n.raft()
 	switch {
+	case c.astray.Load():
+		n.rebuild()
+		return nil, true
 	case c.doubted.Load() == nil:
-		return nil
+		return nil, false
 	case !c.wedged():
 		c.wedgedSince = time.Time{}
 	case c.wedgedSince.IsZero():
 		c.wedgedSince = time.Now()
 	case time.Since(c.wedgedSince) >= 2*c.timeout:
 		n.rebuild()
+		return nil, true
 	}
-	return time.After(c.timeout)
+	return time.After(c.timeout), false
 }
 
 // rebuild ends raft and starts it again, on the same log and with the same state machine, which skips
@@ -213,7 +218,7 @@ func (n *Node) rebuild() {
 	n.lead.Store(&Leadership{Term: n.leadership().Term})
 	n.leases.demote()
 	n.leaders.Broadcast()
-	if err := errors.Join(old.net.Close(), old.stop(), n.startRaft()); err != nil {
+	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
 		n.stop(err, false)
 	}
 	old.observe() // who waits for it is to turn to the new one

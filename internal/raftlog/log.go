@@ -182,68 +182,6 @@ func (l *Log) take() (err error) {
 	}
 }
 
-// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever the
-// log has, so a crash may leave a log that is no part of it.
-func (l *Log) reconcile() error {
-	s := l.store
-	metas, err := l.snapshots.List()
-	if err != nil {
-		return err
-	}
-	var newest raft.SnapshotMeta
-	if len(metas) > 0 {
-		newest = *metas[0]
-	}
-	s.snapshot = newest.Index
-	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.entry)
-	if err != nil || !overtaken {
-		return err
-	}
-	return s.DeleteRange(s.first, s.last)
-}
-
-// joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
-// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is
-// known.
-func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
-	switch {
-	case applied > max(last, newest.Index):
-		return false, &CorruptError{
-			filepath.Join(dir, segmentDir),
-			fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
-		}
-	case last == 0 || first == newest.Index+1:
-		return false, nil
-	case first > newest.Index+1:
-		return false, &CorruptError{
-			filepath.Join(dir, snapshotDir),
-			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, newest.Index),
-		}
-	}
-	if newest.Index == 0 {
-		return false, nil
-	}
-	if last >= newest.Index {
-		at, err := entry(newest.Index)
-		if err != nil {
-			return false, err
-		}
-		if at.Term == newest.Term {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-func (l *Log) snapshotDone(index uint64) {
-	s := l.store
-	s.mu.Lock()
-	s.snapshot = max(s.snapshot, index)
-	s.entries, s.bytes = 0, 0
-	s.mu.Unlock()
-	s.changed.Broadcast()
-}
-
 // Identity returns whose the directory is; false if it is nobody's yet.
 func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 

@@ -14,7 +14,7 @@ import (
 
 // memorySnapshots is a raft.SnapshotStore that keeps the newest.
 type memorySnapshots struct {
-	done   func(index uint64) // is told of each new snapshot
+	done   func(index, term uint64) // is told of each new snapshot
 	mu     sync.Mutex
 	newest *memorySnapshot
 }
@@ -91,6 +91,6 @@ func (sn *memorySnapshot) Close() error {
 	sn.store.mu.Lock()
 	sn.store.newest = sn
 	sn.store.mu.Unlock()
-	sn.store.done(sn.meta.Index)
+	sn.store.done(sn.meta.Index, sn.meta.Term)
 	return nil
 }

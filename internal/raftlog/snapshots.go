@@ -32,7 +32,7 @@ const (
 type snapshotFiles struct {
 	fs   vfs.FS
 	dir  string
-	done func(index uint64) // is told of each new snapshot
+	done func(index, term uint64) // is told of each new snapshot
 }
 
 // clean removes what a crash left of snapshots that were being written.
@@ -252,7 +252,7 @@ func (k *snapshotFile) Close() error {
 		return errors.Join(err, k.Cancel())
 	}
 	k.ended = true
-	k.store.done(k.meta.Index)
+	k.store.done(k.meta.Index, k.meta.Term)
 	return errors.Join(k.file.Close(), k.store.prune())
 }
 

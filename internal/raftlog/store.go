@@ -34,26 +34,27 @@ type store struct {
 	trouble chan struct{} // has a value when the disk is full or has failed
 	end     chan struct{} // closed when nothing leaves the node any more
 
-	mu       sync.Mutex
-	first    uint64 // of the log; 0 if it is empty
-	last     uint64
-	tail     []*raft.Log // the newest entries: at least those that are not durable
-	held     int64       // bytes of tail
-	written  contents    // the entries on the disk
-	marks    []mark      // ranges that are not durable
-	durable  uint64      // up to where the entries are
-	snapshot uint64      // the index of the newest
-	queue    []change
-	queued   int64     // bytes of queue and of what is being written
-	position uint64    // of the newest change
-	done     uint64    // of the newest that is durable
-	applied  uint64    // by the state machine
-	recorded uint64    // of applied, on the disk
-	since    time.Time // when the write or compaction began that is under way; zero if none is
-	full     time.Time // since when the disk has no room, and the writer tries again; zero if it has
-	err      error     // the disk failed: nothing more becomes durable
-	closing  bool
-	lost     error // what was left could not be made durable when the store closed
+	mu           sync.Mutex
+	first        uint64 // of the log; 0 if it is empty
+	last         uint64
+	tail         []*raft.Log // the newest entries: at least those that are not durable
+	held         int64       // bytes of tail
+	written      contents    // the entries on the disk
+	marks        []mark      // ranges that are not durable
+	durable      uint64      // up to where the entries are
+	snapshot     uint64      // the index of the newest
+	snapshotTerm uint64      // of its last entry
+	queue        []change
+	queued       int64     // bytes of queue and of what is being written
+	position     uint64    // of the newest change
+	done         uint64    // of the newest that is durable
+	applied      uint64    // by the state machine
+	recorded     uint64    // of applied, on the disk
+	since        time.Time // when the write or compaction began that is under way; zero if none is
+	full         time.Time // since when the disk has no room, and the writer tries again; zero if it has
+	err          error     // the disk failed: nothing more becomes durable
+	closing      bool
+	lost         error // what was left could not be made durable when the store closed
 
 	entries uint64 // stored since the last snapshot
 	bytes   int64
@@ -253,6 +254,12 @@ func (s *store) DeleteRange(low, high uint64) error {
 			s.enqueue(change{kind: truncate, index: low})
 		}
 	case low <= s.first:
+		if high == s.snapshot {
+			high-- // it stays: its term tells whether the log goes on from the snapshot, see Astray
+		}
+		if high < s.first {
+			return nil
+		}
 		s.first = high + 1
 		if begin := s.last + 1 - uint64(len(s.tail)); begin < s.first {
 			s.evict(s.first - begin)

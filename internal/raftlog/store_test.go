@@ -282,6 +282,9 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 		kept := r.IntN(10)
 		if n := int(at.Index-m.logs[0].Index) + 1 - kept; n > 0 {
 			require.NoError(t, l.Logs().DeleteRange(m.logs[0].Index, m.logs[n-1].Index))
+			if kept == 0 && n < len(m.logs) {
+				n-- // the snapshot's last entry stays while there are others behind it
+			}
 			m.logs = m.logs[n:]
 		}
 		return

@@ -16,7 +16,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// errApplied: a snapshot would move the state machine back.
+// errApplied: a snapshot would move the state machine back. Raft is told so, and its leader that all is
+// well: it need not send what is in the snapshot. Told of an error, it would send the snapshot again, and
+// again, when it has nothing else to send.
 var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
 
 // Serve hands the requests of a connection to raft, one after the other, and sends the answers
@@ -166,6 +168,11 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		case resp := <-answer:
 			if body != nil {
 				body.finish()
+				if errors.Is(resp.Error, errApplied) {
+					resp = raft.RPCResponse{
+						Response: &raft.InstallSnapshotResponse{RPCHeader: t.header, Term: body.request.Term, Success: true},
+					}
+				}
 			}
 			if acknowledges(in.command, resp) {
 				// By position: an older entry may stand at the index.
@@ -236,7 +243,9 @@ func (i *installation) answersFor(m *raft.AppendEntriesRequest) bool {
 func (i *installation) Read(p []byte) (int, error) {
 	if !i.begun {
 		i.begun = true
-		i.err = i.begin()
+		if err := i.begin(); err != nil {
+			return 0, err // for once: raft goes on to read the body, and drops it
+		}
 	}
 	for i.err == nil && len(i.chunk) == 0 {
 		i.err = i.next()
@@ -253,15 +262,17 @@ func (i *installation) Read(p []byte) (int, error) {
 // that it has refused, and then as one of a later term: it must not seem to follow the sender.
 func (i *installation) begin() error {
 	t := i.transport
+	if t.cfg.Term != nil {
+		if t.cfg.Term() != i.request.Term {
+			return nil
+		}
+		t.mu.Lock()
+		t.install = i
+		t.mu.Unlock()
+	}
 	if t.cfg.Applied != nil && t.cfg.Applied() >= i.request.LastLogIndex {
 		return errApplied
 	}
-	if t.cfg.Term == nil || t.cfg.Term() != i.request.Term {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.install = i
 	return nil
 }
 

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// alone breaks every connection of a node at its next use, or ends that: unlike a block, nothing that
+// was sent meanwhile comes later.
+func alone(network *memnet.Network, i int, on bool) {
+	p := 0.0
+	if on {
+		p = 1
+	}
+	for j := range 3 {
+		if j != i {
+			network.Drop(fmt.Sprint("n", i), fmt.Sprint("n", j), p)
+			network.Drop(fmt.Sprint("n", j), fmt.Sprint("n", i), p)
+		}
+	}
+}
+
+// keepTail has raft keep so much of the log behind a snapshot. What takeSnapshot keeps is as little when
+// the entries are tens of MiB.
+func keepTail(t *testing.T, c *consensus, entries uint64) {
+	conf := c.raft.ReloadableConfig()
+	conf.TrailingLogs = entries
+	require.NoError(t, c.raft.ReloadConfig(conf))
+}
+
+// hashicorp/raft#697: a leader is cut off with entries that nobody else has, the next one takes a
+// snapshot that ends among them, and they meet again. Raft would install it, keep the rest of its log,
+// refuse the next append for it, and ask for the snapshot again, for ever.
+func TestALogThatWentAstrayIsDropped(t *testing.T) {
+	for name, kept := range map[string]uint64{
+		"the entry at the snapshot's index is kept":              keptTailEntries,
+		"the entry at the snapshot's index would not be kept":    0,
+		"one entry is kept, before or behind the snapshot's end": 1,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nodes, _, network := onDisks(t)
+				defer closeAll(t, nodes)
+				old := leading(nodes)
+				_, err := nodes[old].Put(t.Context(), "k", "before")
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				keepTail(t, nodes[old].raft(), kept)
+				alone(network, old, true)
+				for range 40 {
+					nodes[old].raft().append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+				}
+				watch := nodes[old].WatchChan(t.Context(), "k")
+				others := append(append([]*Node(nil), nodes[:old]...), nodes[old+1:]...)
+				time.Sleep(5 * time.Second)
+				next := others[leading(others)]
+				for i := range 10 {
+					_, err := next.Put(t.Context(), "k", fmt.Sprint(i))
+					require.NoError(t, err)
+				}
+				time.Sleep(time.Second)
+				for _, n := range others {
+					keepTail(t, n.raft(), 0)
+					require.NoError(t, n.raft().raft.Snapshot().Error())
+					require.Less(t, newest(t, n).Index, nodes[old].raft().raft.LastIndex(), "it ends among the entries of the other")
+				}
+				// What this leader wanted to send first it still sends; another has nothing but the snapshot.
+				next.raft().stepDown()
+				for next == others[leading(others)] {
+					time.Sleep(time.Millisecond)
+				}
+				next = others[leading(others)]
+
+				before := nodes[old].raft()
+				alone(network, old, false)
+				begin := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				last, err := next.Put(ctx, "k", "after")
+				require.NoError(t, err)
+				_, err = nodes[old].Get(ctx, "k", WithMinRevision(last.Revision))
+				require.NoError(t, err)
+				require.Less(t, time.Since(begin), 2*time.Second)
+				require.NotSame(t, before, nodes[old].raft(), "by being started again")
+				for i := range 11 {
+					r := <-watch
+					require.NoError(t, r.Err)
+					require.EqualValues(t, i+3, r.Revision)
+				}
+				_, err = nodes[old].Put(t.Context(), "k", "as any other")
+				require.NoError(t, err)
+				require.Equal(t, next.view().Hash, nodes[old].view().Hash)
+			})
+		})
+	}
+}
+
+// Raft may be ended when it has a snapshot, and the state machine has not.
+func TestASnapshotThatRaftHadNoTimeToHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, _, network := onDisks(t)
+		defer closeAll(t, nodes)
+		leader := leading(nodes)
+		behind := (leader + 1) % 3
+		alone(network, behind, true)
+		for i := range 10 {
+			_, err := nodes[leader].Put(t.Context(), "k", fmt.Sprint(i))
+			require.NoError(t, err)
+		}
+		require.NoError(t, nodes[leader].raft().raft.Snapshot().Error())
+		meta, r, err := nodes[leader].log.Snapshots().Open(newest(t, nodes[leader]).ID)
+		require.NoError(t, err)
+		s, err := state.Read(r)
+		require.NoError(t, err)
+		sink, err := nodes[behind].log.Snapshots().Create(meta.Version, meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, nil)
+		require.NoError(t, err)
+		_, err = s.Snapshot().WriteTo(sink)
+		require.NoError(t, err)
+		require.NoError(t, sink.Close())
+		require.EqualValues(t, 1, nodes[behind].view().KV.Revision())
+		nodes[behind].rebuild()
+		require.EqualValues(t, 11, nodes[behind].view().KV.Revision())
+		alone(network, behind, false)
+		_, err = nodes[behind].Put(t.Context(), "k", "after")
+		require.NoError(t, err)
+		require.Equal(t, nodes[leader].view().Hash, nodes[behind].view().Hash)
+	})
+}
+
+func newest(t *testing.T, n *Node) *raft.SnapshotMeta {
+	t.Helper()
+	all, err := n.log.Snapshots().List()
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all[0]
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+)
+
+// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever the
+// log has, so a crash may leave a log that is no part of it.
+func (l *Log) reconcile() error {
+	s := l.store
+	metas, err := l.snapshots.List()
+	if err != nil {
+		return err
+	}
+	var newest raft.SnapshotMeta
+	if len(metas) > 0 {
+		newest = *metas[0]
+	}
+	s.snapshot, s.snapshotTerm = newest.Index, newest.Term
+	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.entry)
+	if err != nil || !overtaken {
+		return err
+	}
+	return s.DeleteRange(s.first, s.last)
+}
+
+// joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
+// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is
+// known.
+func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
+	switch {
+	case applied > max(last, newest.Index):
+		return false, &CorruptError{
+			filepath.Join(dir, segmentDir),
+			fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
+		}
+	case last == 0 || first == newest.Index+1:
+		return false, nil
+	case first > newest.Index+1:
+		return false, &CorruptError{
+			filepath.Join(dir, snapshotDir),
+			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, newest.Index),
+		}
+	}
+	if newest.Index == 0 {
+		return false, nil
+	}
+	if last >= newest.Index {
+		at, err := entry(newest.Index)
+		if err != nil {
+			return false, err
+		}
+		if at.Term == newest.Term {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Astray reports whether the log has another entry where the newest snapshot has its last one. The
+// snapshot was committed, so what the log has from there on never was. A log that raft goes on to use
+// is then one that it refuses its leader's entries for, and asks for the same snapshot again, for ever
+// (hashicorp/raft#697). It may read from the disk.
+func (l *Log) Astray() bool {
+	astray, err := l.store.astray()
+	return err == nil && astray
+}
+
+// Realign drops a log that went astray. Raft must not be running: it keeps what it knows of the log.
+//
+// Errors: what the disk says when the log cannot be read; that it has failed, or is closed.
+func (l *Log) Realign() error {
+	s := l.store
+	astray, err := s.astray()
+	if err != nil || !astray {
+		return err
+	}
+	return s.DeleteRange(s.first, s.last)
+}
+
+func (s *store) astray() (bool, error) {
+	s.mu.Lock()
+	index, term, has := s.snapshot, s.snapshotTerm, s.first <= s.snapshot && s.snapshot <= s.last && s.last > 0
+	s.mu.Unlock()
+	if !has || index == 0 {
+		return false, nil
+	}
+	at, err := s.entry(index)
+	if err != nil {
+		return false, err
+	}
+	return at.Term != term, nil
+}
+
+func (l *Log) snapshotDone(index, term uint64) {
+	s := l.store
+	s.mu.Lock()
+	if index > s.snapshot {
+		s.snapshot, s.snapshotTerm = index, term
+	}
+	s.entries, s.bytes = 0, 0
+	s.mu.Unlock()
+	s.changed.Broadcast()
+}
