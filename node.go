@@ -161,7 +161,8 @@ func (n *Node) open(cfg Config) (err error) {
 	if n.fault != nil { // what is on disk cannot be understood
 		return n.fault
 	}
-	if err = n.startRaft(); err != nil {
+	undo = append(undo, n.leave)
+	if err = n.onDisk(n.startRaft); err != nil {
 		return err
 	}
 	if listener != nil {
@@ -553,7 +554,7 @@ func (n *Node) followDisk() {
 		disk := n.log.Condition()
 		if disk.Err != nil {
 			n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
-			n.stop(fmt.Errorf("coterie: the disk has failed: %w", disk.Err), true)
+			n.stop(diskError(disk.Err), true)
 			return
 		}
 		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && n.raft().voters() > 1 {

@@ -126,7 +126,7 @@ func load(log *raftlog.Log, f *fsm) error {
 		batch := make([]*raft.Log, min(last-next+1, loadBatch))
 		for i := range batch {
 			if batch[i], err = log.Entry(next); err != nil {
-				return fmt.Errorf("%w: reading entry %d: %w", ErrCorrupt, next, err)
+				return fmt.Errorf("reading entry %d: %w", next, logError(err))
 			}
 			next++
 		}

@@ -148,7 +148,7 @@ func (l *Log) foundVotes() (err error) {
 
 // foundSnapshot takes the founder's first snapshot.
 func (l *Log) foundSnapshot(f *Founding) error {
-	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64) {}}
+	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64, uint64) {}}
 	var c raft.Configuration
 	for _, m := range f.Members {
 		c.Servers = append(c.Servers, raft.Server{ID: m.ID, Address: raft.ServerAddress(m.Addr)})

@@ -17,12 +17,20 @@ type faults struct {
 	limited bool // it will be, after so many changes
 	left    int
 	failing error // what the next syncs return
-	done    int   // changes so far
+	broken  error // what everything returns, reads among it, after so much more
+	whole   int
+	done    int // changes so far
 	delay   time.Duration
 }
 
 // allow reports what is wrong with an operation, if something is.
 func (f *faults) allow(op string) error {
+	if f.broken != nil {
+		if f.whole == 0 {
+			return f.broken
+		}
+		f.whole--
+	}
 	if op == "read" {
 		return nil
 	}
@@ -67,6 +75,12 @@ func (m *Memory) Lie(on bool) { m.set(func(f *faults) { f.lying = on }) }
 // there, until Crash.
 func (m *Memory) FreezeAfter(n int) {
 	m.set(func(f *faults) { f.limited, f.left = true, n })
+}
+
+// BreakAfter lets n more operations happen, reads among them, and then fails everything with err, as a
+// disk does that has gone; nil ends that.
+func (m *Memory) BreakAfter(n int, err error) {
+	m.set(func(f *faults) { f.broken, f.whole = err, n })
 }
 
 // Changes returns how many changes were asked for so far.
