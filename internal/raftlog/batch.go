@@ -61,7 +61,8 @@ func (b *batch) entry(l *raft.Log) ref {
 		size = len(b) - start
 		return b
 	})
-	return ref{offset: int64(len(b.b) - size), size: int32(size)}
+	at := len(b.b) - size
+	return ref{offset: int64(at), size: int32(size), sum: crc32.Checksum(b.b[at:], castagnoli)}
 }
 
 // number appends one of the records that have but an index.

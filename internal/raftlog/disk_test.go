@@ -120,6 +120,44 @@ func TestAnEntryThatCannotBeReadWaitsForTheEnd(t *testing.T) {
 	})
 }
 
+// What was whole when it was opened, or written, may be damaged when it is read again. No byte of such an
+// entry is used.
+func TestAnEntryThatHasChangedOnTheDiskIsADiskThatHasFailed(t *testing.T) {
+	for name, step := range map[string]int64{"since it was written": 10, "since it was opened": 1} {
+		t.Run(name, func(t *testing.T) {
+			size := int64(1)
+			for at := int64(0); at < size; at += step {
+				inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+					keep(t, l, entries(1, 5, 1)...)
+					if step == 1 {
+						finish(t, l)
+						l = open(t, disk.Mount())
+					} else {
+						keep(t, l, sized(6, 2*cacheBytes))
+						require.Zero(t, inMemory(l))
+					}
+					place := l.store.written.refs[2]
+					size = int64(place.size)
+					require.True(t, disk.Damage(place.segment.name, place.offset+at))
+					_, err := l.Entry(2)
+					require.NoError(t, err, "it stands beside it")
+					read := waiting(func() error { return l.Logs().GetLog(3, &raft.Log{}) })
+					synctest.Wait()
+					require.Empty(t, read)
+					var corrupt *CorruptError
+					require.ErrorAs(t, l.Condition().Err, &corrupt, "byte %d", at)
+					require.Equal(t, place.segment.name, corrupt.File)
+					require.NotEmpty(t, l.Trouble())
+					l.End()
+					require.NoError(t, <-read)
+					_ = l.Close(t.Context())
+				})
+			}
+			require.Greater(t, size, int64(20))
+		})
+	}
+}
+
 func TestAStalledDiskIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 1, 1)...)

@@ -237,12 +237,13 @@ func (l *Log) Durable() uint64 {
 }
 
 // Applied notes that the state machine has applied everything up to an index. It becomes durable
-// soon.
+// soon, but never says more than what is durable itself: the index of a snapshot's state may be ahead of
+// that.
 func (l *Log) Applied(index uint64) {
 	s := l.store
 	s.mu.Lock()
 	lagged := s.applied != s.recorded
-	s.applied = max(s.applied, index)
+	s.applied = max(s.applied, min(index, s.upTo()))
 	s.mu.Unlock()
 	if !lagged {
 		signal.Poke(s.wake)

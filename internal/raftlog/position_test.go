@@ -205,6 +205,28 @@ func TestWhatGathersTakesOneWriteAndOneSync(t *testing.T) {
 	})
 }
 
+// A state that came in a snapshot may be ahead of the snapshot's index, and of what the log has.
+func TestNoMoreIsRecordedAsAppliedThanIsDurable(t *testing.T) {
+	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+		keep(t, l, entries(1, 5, 1)...)
+		disk.Stall(true)
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 9, 1)))
+		l.Applied(8)
+		disk.Stall(false)
+		settle(t, l)
+		time.Sleep(time.Second)
+		require.EqualValues(t, 5, l.Recorded())
+		l.Applied(8)
+		time.Sleep(time.Second)
+		require.EqualValues(t, 8, l.Recorded())
+		l.Applied(100)
+		finish(t, l)
+		l = open(t, disk.Mount())
+		require.EqualValues(t, 9, l.Recorded())
+		finish(t, l)
+	})
+}
+
 func TestWhatWasAppliedIsRecordedSoon(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 100, 1)...)

@@ -44,12 +44,19 @@ type ref struct {
 	segment *segment
 	offset  int64
 	size    int32
+	sum     uint32 // CRC-32C: a batch's own is checked only when all of it is read
 }
 
+// read reads the entry.
+//
+// Errors: *CorruptError if it is not what was written or read there before; what the disk says.
 func (r ref) read() (*raft.Log, error) {
 	b := make([]byte, r.size)
 	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
 		return nil, err
+	}
+	if crc32.Checksum(b, castagnoli) != r.sum {
+		return nil, &CorruptError{r.segment.name, fmt.Errorf("the entry at %d has changed since it was last read", r.offset)}
 	}
 	return readEntry(b)
 }
@@ -212,7 +219,7 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 			break
 		}
 		at := g.end + batchHeader
-		err := decodeRecords(body, func(r record, _ []byte) error { return s.replay(g, r, at, c) })
+		err := decodeRecords(body, func(r record, message []byte) error { return s.replay(g, r, message, at, c) })
 		if err != nil {
 			return false, &CorruptError{g.name, fmt.Errorf("batch at %d: %w", g.end, err)}
 		}
@@ -230,10 +237,8 @@ func (g *segment) torn(b []byte, last bool) (bool, error) {
 	if !last {
 		return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and there is a later segment", g.end)}
 	}
-	for at := align(g.end + 1); at < int64(len(b)); at += batchAlign {
-		if _, _, ok := (place{g.salt, at}).open(b); ok {
-			return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
-		}
+	if at, ok := findBatch(b, g.salt, g.end+1); ok {
+		return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
 	}
 	return true, nil
 }
@@ -249,10 +254,10 @@ func blank(b []byte) bool {
 	return bytes.Equal(b, zeros[:len(b)])
 }
 
-func (s *segments) replay(g *segment, r record, body int64, c *contents) error {
+func (s *segments) replay(g *segment, r record, message []byte, body int64, c *contents) error {
 	switch r.kind {
 	case recordEntry:
-		if !c.add(r.index, ref{g, body + int64(r.at), int32(r.size)}) {
+		if !c.add(r.index, ref{g, body + int64(r.at), int32(r.size), crc32.Checksum(message, castagnoli)}) {
 			return fmt.Errorf("entry %d follows %d", r.index, c.last())
 		}
 		g.newest = max(g.newest, r.index)

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An old entry that has changed on a leader's disk reaches nobody: the leader stops by itself, and says
+// why.
+func TestAnEntryThatHasChangedStopsItsNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes, disks, network := onDisks(t)
+		leader := leading(nodes)
+		behind := (leader + 1) % 3
+		alone(network, behind, true)
+		for range 100 {
+			_, err := nodes[leader].Put(t.Context(), "k", "v")
+			require.NoError(t, err)
+		}
+		big := string(make([]byte, 1<<20))
+		for range 20 { // more than what is kept in memory
+			_, err := nodes[leader].Put(t.Context(), "k", big)
+			require.NoError(t, err)
+		}
+		const segment = "/log/0000000000000001.log"
+		for at := int64(2000); at < 3000; at += 50 {
+			require.True(t, disks[leader].Damage("/"+nodes[leader].cfg.Name+segment, at))
+		}
+		alone(network, behind, false)
+		<-nodes[leader].Done()
+		require.ErrorIs(t, nodes[leader].Err(), ErrCorrupt)
+		r, err := nodes[behind].Get(t.Context(), "k")
+		require.NoError(t, err)
+		require.EqualValues(t, 121, r.Revision)
+		require.Equal(t, nodes[behind].view().Hash, nodes[(leader+2)%3].view().Hash)
+		require.NoError(t, nodes[leader].Close())
+		closeAll(t, nodes)
+	})
+}
