@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,6 +68,7 @@ type Node struct {
 	leases   *expirer
 	history  *retention
 	snapshot chan struct{} // has a value when a snapshot is due
+	turn     chan struct{} // has a value while somebody looks for room in the log, and appends
 }
 
 // Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local
@@ -88,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		closing: make(chan struct{}), done: make(chan struct{}), hub: watch.NewHub(), started: time.Now(),
-		snapshot: make(chan struct{}, 1),
+		snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan error, 1)
@@ -365,7 +365,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 	n.leases.applied(lead, v, e.leases)
 	n.publish(v)
 	n.count(MetricEntriesApplied, int(v.Index-old.Index))
-	n.log.Applied(min(v.Index, n.log.Durable())) // a snapshot may be ahead of its index
+	n.log.Applied(v.Index)
 	if lead.Self {
 		n.raft().net.Committed(lead.Term, v.Index)
 	}
@@ -468,6 +468,7 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 // until that is applied, the node does not know all that its predecessors committed, and keeps no
 // deadlines.
 func (n *Node) followLeadership() {
+	first := &firstCommand{n: n}
 	for {
 		if lead, old := n.raft().leadership(), n.leadership(); lead != old {
 			n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
@@ -489,14 +490,7 @@ func (n *Node) followLeadership() {
 		}
 		var again <-chan time.Time
 		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
-			// Raft may drop it, as while it hands leadership over. To repeat it does no harm. The
-			// deadlines tell, not the view: another command of the term may have been applied before
-			// this goroutine knew of the term.
-			// It goes ahead of what has no room: elections leave entries that are never seen applied.
-			n.raft().append(command.Single(&command.Proposal{
-				Command: command.Command{Term: true, Epoch: max(rand.Uint64(), 1)},
-			}))
-			again = time.After(n.cfg.ElectionTimeout)
+			again = first.see(lead.Term)
 		}
 		look, revived := n.revive()
 		if revived && n.ctx.Err() == nil {

@@ -391,6 +391,13 @@ func (c *consensus) retain(members state.Members) {
 func (n *Node) apply(entry []byte) {
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
+	// One after the other: of many that look at once each would find the same room.
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return
+	}
 	room := func(v *state.View) bool {
 		return n.raft().raft.LastIndex() < v.Index+maxUnapplied || !n.leadership().Self
 	}
@@ -404,6 +411,19 @@ func (n *Node) apply(entry []byte) {
 // or when the term changes without: raft's own future is never asked, for after a shutdown it may not
 // answer.
 func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
+
+// commands reports whether the log has a command of a term behind what is applied. The term is the newest.
+func (c *consensus) commands(term, applied uint64) bool {
+	for i := c.raft.LastIndex(); i > applied; i-- {
+		switch l, err := c.log.Entry(i); {
+		case err != nil || l.Term != term:
+			return false
+		case l.Type == raft.LogCommand:
+			return true
+		}
+	}
+	return false
+}
 
 // confirm returns an index at or after every write answered so far, once a majority has shown that
 // no later leader had been elected when it was called.

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// fsmBatches is how many batches raft's queue to the state machine holds: one more, and its main loop
+// waits for the state machine.
+const fsmBatches = 128
+
+// onManyDisks opens a cluster whose disks can be stalled, with a hang that no leader notices for a
+// minute.
+func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
+	network := memnet.New()
+	var peers []Peer
+	for i := range size {
+		peers = append(peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+	}
+	for _, p := range peers {
+		disk := vfs.NewForgetful()
+		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{
+			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: peers, Network: network.Host(p.Name),
+			DiskTimeout: time.Minute,
+		})
+		require.NoError(t, err)
+		nodes, disks = append(nodes, n), append(disks, disk)
+	}
+	require.NoError(t, nodes[leading(nodes)].Ready(t.Context()))
+	return nodes, disks
+}
+
+// A leader whose disk hangs goes on to commit what its followers have, one entry at a time, and applies
+// nothing. However many nodes and callers want to write, raft's main loop goes on: it answers, keeps the
+// lead, and hands it over when it is told to.
+func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
+	for _, size := range []int{5, 7} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nodes, disks := onManyDisks(t, size)
+				defer closeAll(t, nodes)
+				leader := leading(nodes)
+				n := nodes[leader]
+				_, err := n.Put(t.Context(), "k", "v")
+				require.NoError(t, err)
+				time.Sleep(time.Second)
+				applied, term := n.view().Index, n.leadership().Term
+				disks[leader].Stall(true)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				for i := range 8 * size {
+					go func() {
+						for ctx.Err() == nil {
+							_, _ = nodes[i%size].Put(ctx, "k", "v")
+						}
+					}()
+				}
+				for range 300 { // others, with entries of which each is one batch
+					go func() {
+						for ctx.Err() == nil {
+							n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+							time.Sleep(10 * time.Millisecond)
+						}
+					}()
+				}
+				time.Sleep(50 * time.Second)
+				require.Equal(t, applied, n.view().Index, "its disk hangs")
+				require.Less(t, n.raft().raft.LastIndex(), applied+fsmBatches)
+				require.Equal(t, term, n.leadership().Term)
+				require.True(t, n.leadership().Self)
+				answered := make(chan error, 1)
+				c := n.raft()
+				go func() { answered <- c.raft.VerifyLeader().Error() }()
+				time.Sleep(time.Second)
+				require.Len(t, answered, 1, "raft's main loop answers")
+				cancel() // the next leader's disk does not hang: there would be no end of writes
+				time.Sleep(30 * time.Second)
+				require.NotEqual(t, leader, leading(append(append([]*Node(nil), nodes[:leader]...), nodes[leader+1:]...)))
+				require.False(t, n.leadership().Self, "it has handed over")
+				disks[leader].Stall(false)
+				r, err := nodes[(leader+1)%size].Put(t.Context(), "k", "end")
+				require.NoError(t, err)
+				for _, n := range nodes {
+					_, err := n.Get(t.Context(), "k", WithMinRevision(r.Revision))
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}
+
+// The command that begins a term is not sent again while it is in the log, however often one looks; and
+// it is if raft has dropped it.
+func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMemory()
+		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a", DiskTimeout: time.Hour})
+		require.NoError(t, err)
+		lease, err := n.Grant(t.Context(), time.Hour)
+		require.NoError(t, err)
+		look := func() {
+			for range 200 {
+				n.raft().observe()
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		last := func() uint64 { return n.raft().raft.LastIndex() }
+
+		disk.Stall(true)
+		before := last()
+		n.leases.demote() // as if the term had only begun
+		look()
+		require.Equal(t, before+1, last())
+		disk.Stall(false)
+		_, err = n.TimeToLive(t.Context(), lease.ID)
+		require.NoError(t, err)
+
+		flag := reflect.ValueOf(n.raft().raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
+		dropping := (*int32)(unsafe.Pointer(flag.UnsafeAddr()))
+		atomic.StoreInt32(dropping, 1)
+		before = last()
+		n.leases.demote()
+		look()
+		require.Equal(t, before, last())
+		atomic.StoreInt32(dropping, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = n.TimeToLive(ctx, lease.ID)
+		require.NoError(t, err)
+		require.NoError(t, n.Close())
+	})
+}
