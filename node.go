@@ -493,7 +493,7 @@ func (n *Node) followLeadership() {
 			again = first.see(lead.Term)
 		}
 		look, revived := n.revive()
-		if revived && n.ctx.Err() == nil {
+		if revived {
 			continue // what the new one knows already it does not tell again
 		}
 		select {

@@ -190,7 +190,7 @@ func (n *Node) revive() (again <-chan time.Time, revived bool) {
 	switch {
 	case c.astray.Load():
 		n.rebuild()
-		return nil, true
+		return nil, n.raft() != c // else the node ends
 	case c.doubted.Load() == nil:
 		return nil, false
 	case !c.wedged():
@@ -199,7 +199,7 @@ func (n *Node) revive() (again <-chan time.Time, revived bool) {
 		c.wedgedSince = time.Now()
 	case time.Since(c.wedgedSince) >= 2*c.timeout:
 		n.rebuild()
-		return nil, true
+		return nil, n.raft() != c
 	}
 	return time.After(c.timeout), false
 }
