@@ -17,8 +17,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// alone breaks every connection of a node at its next use, or ends that: unlike a block, nothing that
-// was sent meanwhile comes later.
+// alone breaks every connection of a node at its next use, or ends that: unlike a block, nothing
+// that was sent meanwhile comes later.
 func alone(network *memnet.Network, i int, on bool) {
 	p := 0.0
 	if on {
@@ -32,8 +32,8 @@ func alone(network *memnet.Network, i int, on bool) {
 	}
 }
 
-// keepTail has raft keep so much of the log behind a snapshot. What takeSnapshot keeps is as little when
-// the entries are tens of MiB.
+// keepTail has raft keep so much of the log behind a snapshot. What takeSnapshot keeps is as little
+// when the entries are tens of MiB.
 func keepTail(t *testing.T, c *consensus, entries uint64) {
 	conf := c.raft.ReloadableConfig()
 	conf.TrailingLogs = entries
@@ -41,8 +41,8 @@ func keepTail(t *testing.T, c *consensus, entries uint64) {
 }
 
 // hashicorp/raft#697: a leader is cut off with entries that nobody else has, the next one takes a
-// snapshot that ends among them, and they meet again. Raft would install it, keep the rest of its log,
-// refuse the next append for it, and ask for the snapshot again, for ever.
+// snapshot that ends among them, and they meet again. Raft would install it, keep the rest of its
+// log, refuse the next append for it, and ask for the snapshot again, for ever.
 func TestALogThatWentAstrayIsDropped(t *testing.T) {
 	for name, kept := range map[string]uint64{
 		"the entry at the snapshot's index is kept":              keptTailEntries,
@@ -76,7 +76,8 @@ func TestALogThatWentAstrayIsDropped(t *testing.T) {
 					require.NoError(t, n.raft().raft.Snapshot().Error())
 					require.Less(t, newest(t, n).Index, nodes[old].raft().raft.LastIndex(), "it ends among the entries of the other")
 				}
-				// What this leader wanted to send first it still sends; another has nothing but the snapshot.
+				// What this leader wanted to send first it still sends; another has nothing but the
+				// snapshot.
 				next.raft().stepDown()
 				for next == others[leading(others)] {
 					time.Sleep(time.Millisecond)

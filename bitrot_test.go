@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An old entry that has changed on a leader's disk reaches nobody: the leader stops by itself, and says
-// why.
+// An old entry that has changed on a leader's disk reaches nobody: the leader stops by itself, and
+// says why.
 func TestAnEntryThatHasChangedStopsItsNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, network := onDisks(t)

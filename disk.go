@@ -7,9 +7,9 @@ import (
 	"fmt"
 )
 
-// onDisk runs what may wait for the disk, as raft does rather than to see it fail, and ends that when the
-// disk has failed: fn then goes on with what is no entry, and nothing that comes of it is of use. Once the
-// node is open, followDisk does this.
+// onDisk runs what may wait for the disk, as raft does rather than to see it fail, and ends that
+// when the disk has failed: fn then goes on with what is no entry, and nothing that comes of it is
+// of use. Once the node is open, followDisk does this.
 //
 // Errors: fn's, or what the disk failed with.
 func (n *Node) onDisk(fn func() error) error {

@@ -16,9 +16,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// Wherever the disk goes while a node is opened, Open says so, and leaves nothing behind: the bubble
-// ends, and the directory can be opened again. Raft's stores rather wait than let raft see an error; that
-// must not keep Open waiting.
+// Wherever the disk goes while a node is opened, Open says so, and leaves nothing behind: the
+// bubble ends, and the directory can be opened again. Raft's stores rather wait than let raft see
+// an error; that must not keep Open waiting.
 func TestADiskThatGoesWhileANodeIsOpened(t *testing.T) {
 	gone := errors.New("gone")
 	open := func(t *testing.T, disk *vfs.Memory) (*coterie.Node, error) {

@@ -30,20 +30,21 @@ const (
 	pausedDir     = "COTERIE_PAUSED_DIR"
 	pausedAddrs   = "COTERIE_PAUSED_ADDRS"
 	pausedTimeout = "COTERIE_PAUSED_TIMEOUT"
-	// pauses has the test run that often, with the default election timeout: hours, if it is told so.
+	// pauses has the test run that often, with the default election timeout: hours, if it is told
+	// so.
 	pauses = "COTERIE_PAUSES"
 )
 
-// pausedWriters are in each process. A writer counts in a key of its own: the key's version tells how
-// often a write of it was applied.
+// pausedWriters are in each process. A writer counts in a key of its own: the key's version tells
+// how often a write of it was applied.
 const pausedWriters = 32
 
 func pausedKey(node, writer int) string { return fmt.Sprintf("n%d/%d", node, writer) }
 
-// The acceptance of hashicorp/raft#695 with real processes: leaders that are stopped amid writes, for
-// longer than it takes to elect another, and go on as if nothing had happened. With raft's own
-// transport a new leader's heartbeat makes such a leader stamp a write with a term that is not its own,
-// and the state machines differ for ever.
+// The acceptance of hashicorp/raft#695 with real processes: leaders that are stopped amid writes,
+// for longer than it takes to elect another, and go on as if nothing had happened. With raft's own
+// transport a new leader's heartbeat makes such a leader stamp a write with a term that is not its
+// own, and the state machines differ for ever.
 func TestPausedLeadersAgree(t *testing.T) {
 	rounds, timeout := 8, 200*time.Millisecond
 	if given := os.Getenv(pauses); given != "" {
@@ -90,8 +91,8 @@ func TestPausedLeadersAgree(t *testing.T) {
 // pause waits by the real clock, by which processes live.
 func pause(d time.Duration) { <-time.After(d) }
 
-// A pausedProcess is a node in a process of its own, as the test sees it. It answers a line of standard
-// input with a line of standard output, and ends when its standard input does.
+// A pausedProcess is a node in a process of its own, as the test sees it. It answers a line of
+// standard input with a line of standard output, and ends when its standard input does.
 type pausedProcess struct {
 	t     *testing.T
 	i     int
@@ -110,8 +111,8 @@ func startPaused(t *testing.T, timeout time.Duration) (all pausedCluster) {
 		p := &pausedProcess{t: t, i: i, cmd: exec.Command(os.Args[0], "-test.run", "^TestPausedNode$", "-test.timeout", "0")}
 		p.cmd.Env = append(os.Environ(), pausedNode+"="+strconv.Itoa(i), pausedDir+"="+filepath.Join(dir, strconv.Itoa(i)),
 			pausedAddrs+"="+strings.Join(addrs, ","), pausedTimeout+"="+timeout.String())
-		// In a group of its own: if this process is killed while that one is stopped, the system has it go on,
-		// and it finds its standard input at an end.
+		// In a group of its own: if this process is killed while that one is stopped, the system
+		// has it go on, and it finds its standard input at an end.
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		p.cmd.Stderr = os.Stderr
 		var err error
@@ -213,8 +214,8 @@ func (all pausedCluster) agree(rev int) {
 	}
 }
 
-// agreeOnAll requires that all have changed the same, from the first change on and in the same order,
-// when nothing is written any more and all have come to the same index.
+// agreeOnAll requires that all have changed the same, from the first change on and in the same
+// order, when nothing is written any more and all have come to the same index.
 func (all pausedCluster) agreeOnAll() {
 	for begin := time.Now(); time.Since(begin) < time.Minute; pause(10 * time.Millisecond) {
 		indexes, digests := map[string]bool{}, map[string]bool{}

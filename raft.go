@@ -184,7 +184,8 @@ func (n *Node) startRaft() error {
 }
 
 // revive has raft started again when it was wedged for two election timeouts, or when its log went
-// astray. It returns when to look next, if that is to be, and whether it did. followLeadership calls it.
+// astray. It returns when to look next, if that is to be, and whether it did. followLeadership
+// calls it.
 func (n *Node) revive() (again <-chan time.Time, revived bool) {
 	c := n.raft()
 	switch {
@@ -412,7 +413,8 @@ func (n *Node) apply(entry []byte) {
 // answer.
 func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
 
-// commands reports whether the log has a command of a term behind what is applied. The term is the newest.
+// commands reports whether the log has a command of a term behind what is applied. The term is the
+// newest.
 func (c *consensus) commands(term, applied uint64) bool {
 	for i := c.raft.LastIndex(); i > applied; i-- {
 		switch l, err := c.log.Entry(i); {

@@ -19,8 +19,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// fsmBatches is how many batches raft's queue to the state machine holds: one more, and its main loop
-// waits for the state machine.
+// fsmBatches is how many batches raft's queue to the state machine holds: one more, and its main
+// loop waits for the state machine.
 const fsmBatches = 128
 
 // onManyDisks opens a cluster whose disks can be stalled, with a hang that no leader notices for a
@@ -44,9 +44,9 @@ func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	return nodes, disks
 }
 
-// A leader whose disk hangs goes on to commit what its followers have, one entry at a time, and applies
-// nothing. However many nodes and callers want to write, raft's main loop goes on: it answers, keeps the
-// lead, and hands it over when it is told to.
+// A leader whose disk hangs goes on to commit what its followers have, one entry at a time, and
+// applies nothing. However many nodes and callers want to write, raft's main loop goes on: it
+// answers, keeps the lead, and hands it over when it is told to.
 func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 	for _, size := range []int{5, 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -103,8 +103,8 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 	}
 }
 
-// The command that begins a term is not sent again while it is in the log, however often one looks; and
-// it is if raft has dropped it.
+// The command that begins a term is not sent again while it is in the log, however often one looks;
+// and it is if raft has dropped it.
 func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()

@@ -120,8 +120,8 @@ func TestAnEntryThatCannotBeReadWaitsForTheEnd(t *testing.T) {
 	})
 }
 
-// What was whole when it was opened, or written, may be damaged when it is read again. No byte of such an
-// entry is used.
+// What was whole when it was opened, or written, may be damaged when it is read again. No byte of
+// such an entry is used.
 func TestAnEntryThatHasChangedOnTheDiskIsADiskThatHasFailed(t *testing.T) {
 	for name, step := range map[string]int64{"since it was written": 10, "since it was opened": 1} {
 		t.Run(name, func(t *testing.T) {

@@ -237,8 +237,8 @@ func (l *Log) Durable() uint64 {
 }
 
 // Applied notes that the state machine has applied everything up to an index. It becomes durable
-// soon, but never says more than what is durable itself: the index of a snapshot's state may be ahead of
-// that.
+// soon, but never says more than what is durable itself: the index of a snapshot's state may be
+// ahead of that.
 func (l *Log) Applied(index uint64) {
 	s := l.store
 	s.mu.Lock()

@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever the
-// log has, so a crash may leave a log that is no part of it.
+// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever
+// the log has, so a crash may leave a log that is no part of it.
 func (l *Log) reconcile() error {
 	s := l.store
 	metas, err := l.snapshots.List()
@@ -63,15 +63,16 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 }
 
 // Astray reports whether the log has another entry where the newest snapshot has its last one. The
-// snapshot was committed, so what the log has from there on never was. A log that raft goes on to use
-// is then one that it refuses its leader's entries for, and asks for the same snapshot again, for ever
-// (hashicorp/raft#697). It may read from the disk.
+// snapshot was committed, so what the log has from there on never was. A log that raft goes on to
+// use is then one that it refuses its leader's entries for, and asks for the same snapshot again,
+// for ever (hashicorp/raft#697). It may read from the disk.
 func (l *Log) Astray() bool {
 	astray, err := l.store.astray()
 	return err == nil && astray
 }
 
-// Realign drops a log that went astray. Raft must not be running: it keeps what it knows of the log.
+// Realign drops a log that went astray. Raft must not be running: it keeps what it knows of the
+// log.
 //
 // Errors: what the disk says when the log cannot be read; that it has failed, or is closed.
 func (l *Log) Realign() error {

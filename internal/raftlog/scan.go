@@ -7,9 +7,10 @@ import (
 	"hash/crc32"
 )
 
-// findBatch returns where the first whole batch of a segment stands at or after an offset. Its time is in
-// proportion to the segment, whatever that holds: values may be full of what looks like batches, so the
-// CRC of each that could be one is made of those of the segment's beginnings, and not of its bytes.
+// findBatch returns where the first whole batch of a segment stands at or after an offset. Its time
+// is in proportion to the segment, whatever that holds: values may be full of what looks like
+// batches, so the CRC of each that could be one is made of those of the segment's beginnings, and
+// not of its bytes.
 func findBatch(segment []byte, salt uint64, from int64) (at int64, ok bool) {
 	if from = align(from); from >= int64(len(segment)) {
 		return 0, false
@@ -53,7 +54,8 @@ func newScan(b []byte, from int64) *scan {
 	return s
 }
 
-// sum is place.sum of a body, by where it begins and ends: crc(a+b) is shift(crc(a), len(b)) ^ crc(b).
+// sum is place.sum of a body, by where it begins and ends: crc(a+b) is shift(crc(a), len(b)) ^
+// crc(b).
 func (s *scan) sum(p place, begin, end int64) uint32 {
 	return s.shift(p.sum(nil)^s.upTo(begin-s.from), end-begin) ^ s.upTo(end-s.from)
 }
@@ -64,8 +66,9 @@ func (s *scan) upTo(n int64) uint32 {
 	return crc32.Update(s.sums[whole], castagnoli, s.b[whole*scanStep:n])
 }
 
-// shift returns what the CRC of a text contributes to that of the text with n more bytes. A CRC is a
-// polynomial over GF(2), bit 31 its lowest coefficient, modulo Castagnoli's: it is multiplied by x^8n.
+// shift returns what the CRC of a text contributes to that of the text with n more bytes. A CRC is
+// a polynomial over GF(2), bit 31 its lowest coefficient, modulo Castagnoli's: it is multiplied by
+// x^8n.
 func (s *scan) shift(crc uint32, n int64) uint32 {
 	for i := 0; n > 0; i, n = i+1, n>>1 {
 		if n&1 == 1 {

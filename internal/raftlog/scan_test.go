@@ -53,8 +53,8 @@ func TestAWholeBatchIsFoundWhereverItStands(t *testing.T) {
 	}
 }
 
-// A value may be full of what looks like batches that reach to the end. To look at all of each would
-// take minutes.
+// A value may be full of what looks like batches that reach to the end. To look at all of each
+// would take minutes.
 func TestATornBatchFullOfWhatLooksLikeBatches(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()

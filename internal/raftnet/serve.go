@@ -16,9 +16,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// errApplied: a snapshot would move the state machine back. Raft is told so, and its leader that all is
-// well: it need not send what is in the snapshot. Told of an error, it would send the snapshot again, and
-// again, when it has nothing else to send.
+// errApplied: a snapshot would move the state machine back. Raft is told so, and its leader that
+// all is well: it need not send what is in the snapshot. Told of an error, it would send the
+// snapshot again, and again, when it has nothing else to send.
 var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
 
 // Serve hands the requests of a connection to raft, one after the other, and sends the answers

@@ -77,8 +77,8 @@ func (m *Memory) FreezeAfter(n int) {
 	m.set(func(f *faults) { f.limited, f.left = true, n })
 }
 
-// BreakAfter lets n more operations happen, reads among them, and then fails everything with err, as a
-// disk does that has gone; nil ends that.
+// BreakAfter lets n more operations happen, reads among them, and then fails everything with err,
+// as a disk does that has gone; nil ends that.
 func (m *Memory) BreakAfter(n int, err error) {
 	m.set(func(f *faults) { f.broken, f.whole = err, n })
 }
