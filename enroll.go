@@ -89,14 +89,19 @@ func (n *Node) heardNo(err error) {
 	}
 	switch {
 	case n.identity.Load().Since > 0:
-		n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
-		n.stop(err, false)
+		n.expelled(err)
 	case lost:
 		n.forgotten.Store(true)
 	}
 	if old := n.refusal.Swap(&err); old == nil || (*old).Error() != err.Error() {
 		n.cfg.Logger.Warn("not let in", "err", err)
 	}
+}
+
+// expelled stops the node: it is no member any more.
+func (n *Node) expelled(err error) {
+	n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
+	n.stop(err, false)
 }
 
 // doors are the addresses at which somebody may let this node in.

@@ -89,8 +89,8 @@ var (
 	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
 	// again, or remove the directory.
 	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
-	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Restore the
-	// directory: a founder that begins anew in an empty one has forgotten what it promised.
+	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. A
+	// member whose directory is damaged is replaced: remove it, and it joins anew with an empty one.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 

@@ -246,7 +246,7 @@ func (r *roster) promote(m state.Member) {
 	}
 	err := r.n.settle(ctx, r.n.raft().addVoter(MemberID(m.ID), m.Addr))
 	if err == nil {
-		r.n.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String(), "name", m.Name)
+		r.n.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String())
 	}
 }
 
@@ -291,8 +291,7 @@ func (n *Node) membersChanged(v *state.View) {
 	}
 	if _, ok := v.Members.Get(uint64(n.id)); !ok {
 		if since := n.identity.Load().Since; since > 0 && since <= v.Index {
-			n.cfg.Logger.Error("no longer a member, the node stops")
-			n.stop(fmt.Errorf("%w: this one was removed", ErrMemberNotFound), false)
+			n.expelled(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
 		}
 	}
 }
