@@ -533,3 +533,49 @@ func TestConfigurationOfANodeThatJoins(t *testing.T) {
 	}
 	require.False(t, errors.Is(coterie.ErrDataLost, coterie.ErrCorrupt))
 }
+
+// Raft acts on a change of the members as soon as it has it. Whoever asked for it hears when neither a
+// crash of the leader's machine nor one of the others can undo it.
+func TestAChangeIsAnsweredWhenItIsDurable(t *testing.T) {
+	for name, stalled := range map[string]func(leader, i int) bool{
+		"leader":    func(leader, i int) bool { return i == leader },
+		"followers": func(leader, i int) bool { return i != leader },
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				leader := c.Leader()
+				stall := func(on bool) {
+					for i := range 3 {
+						if stalled(c.Index(leader), i) {
+							c.StallDisk(i, on)
+						}
+					}
+				}
+				stall(true)
+				answered := make(chan error, 1)
+				go func() {
+					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "n3", Addr: "n3:1"}, true)
+					answered <- err
+				}()
+				time.Sleep(300 * time.Millisecond)
+				require.Empty(t, answered)
+				for _, n := range c.Nodes() {
+					all, err := n.Members(shortly(t))
+					if err == nil {
+						require.Len(t, all, 3)
+					}
+				}
+				stall(false)
+				require.NoError(t, <-answered)
+				require.Len(t, members(t, c.Follower()), 4)
+			})
+		})
+	}
+}
+
+// shortly is a context that ends soon.
+func shortly(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
