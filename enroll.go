@@ -52,9 +52,13 @@ func (n *Node) enrolled() bool {
 // askIn asks the leader, or whoever can be reached, to have this node put on record.
 func (n *Node) askIn() error {
 	id := n.identity.Load()
+	since := id.Since
+	if n.belonged() {
+		since = max(since, foundingNames)
+	}
 	c := &change{
 		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,
-		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: id.Since, forgetful: n.cfg.InMemory,
+		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: since, forgetful: n.cfg.InMemory,
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, 2*n.cfg.ElectionTimeout)
 	defer cancel()
@@ -81,6 +85,10 @@ func (n *Node) askIn() error {
 	return err
 }
 
+// belonged reports whether this node surely was a member, in this incarnation: on record, or as a founder
+// that took part in the founding.
+func (n *Node) belonged() bool { return n.identity.Load().Since > 0 || !n.raft().founding() }
+
 // heardNo notes why this node is not let in. Where it was a member and is none any more, it stops.
 func (n *Node) heardNo(err error) {
 	lost := errors.Is(err, ErrDataLost)
@@ -88,7 +96,7 @@ func (n *Node) heardNo(err error) {
 		return
 	}
 	switch {
-	case n.identity.Load().Since > 0:
+	case n.belonged():
 		n.expelled(err)
 	case lost:
 		n.forgotten.Store(true)

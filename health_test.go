@@ -87,7 +87,7 @@ func TestANodeWhoseDiskFailedIsDead(t *testing.T) {
 		_, err = n.Put(t.Context(), "k", "w")
 		require.ErrorIs(t, err, coterie.ErrClosed)
 		<-n.Done()
-		requireHealth(t, n, 503, 503, "running: coterie: the disk has failed: ", "open: ")
+		requireHealth(t, n, 503, 503, "running: the disk has failed: ", "open: ")
 		n.Close()
 	})
 }

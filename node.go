@@ -27,7 +27,7 @@ type Node struct {
 	cfg       Config
 	id        MemberID
 	identity  atomic.Pointer[raftlog.Identity] // what the directory says
-	confirmed signal.Signal                    // of identity: the cluster has this node on record
+	confirmed signal.Signal                    // of identity: the cluster has this node on record now
 	forgotten atomic.Bool                      // the cluster has other data on record
 
 	log    *raftlog.Log
@@ -199,8 +199,9 @@ func (n *Node) start(fn func()) {
 // ID returns the node's member ID: the same at every start.
 func (n *Node) ID() MemberID { return n.id }
 
-// Ready waits until the node can serve: a leader is known, and the node has applied everything that
-// was committed when Ready was called.
+// Ready waits until the node can serve: a leader is known, the cluster has the node on record, so that
+// it counts when others fail, and the node has applied everything that was committed when Ready was
+// called.
 //
 // Errors: ctx's cause, joined with ErrNoLeader and, if other nodes refused this one, with the
 // reason; ErrClosed.
@@ -208,8 +209,20 @@ func (n *Node) Ready(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
-	_, err := n.linearizableView(ctx)
-	return err
+	for {
+		confirmed := n.confirmed.Wait()
+		if n.identity.Load().Since > 0 {
+			_, err := n.linearizableView(ctx)
+			return err
+		}
+		select {
+		case <-confirmed:
+		case <-ctx.Done():
+			return n.contextError(ctx)
+		case <-n.closing:
+			return n.closedError()
+		}
+	}
 }
 
 // Close takes at most handOverTime to hand over, and closeTime for the rest: what still runs then
