@@ -152,17 +152,8 @@ func (n *Node) open(cfg Config) (err error) {
 	for _, p := range cfg.Peers {
 		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
 	}
-	if err = found(n.log, &n.cfg); err != nil {
-		return err
-	}
-	if err = load(n.log, n.fsm); err != nil {
-		return err
-	}
-	if n.fault != nil { // what is on disk cannot be understood
-		return n.fault
-	}
 	undo = append(undo, n.leave)
-	if err = n.onDisk(n.startRaft); err != nil {
+	if err = n.onDisk(n.resume); err != nil {
 		return err
 	}
 	if listener != nil {
@@ -184,6 +175,20 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
 	return nil
+}
+
+// resume goes on where the node was when it last ran, or founds its cluster.
+func (n *Node) resume() error {
+	if err := found(n.log, &n.cfg); err != nil {
+		return err
+	}
+	if err := load(n.log, n.fsm); err != nil {
+		return err
+	}
+	if n.fault != nil { // what is on disk cannot be understood
+		return n.fault
+	}
+	return n.startRaft()
 }
 
 // start runs fn in a goroutine that Close waits for. While the node stops it does nothing.
