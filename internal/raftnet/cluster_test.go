@@ -348,7 +348,7 @@ func TestConfirmation(t *testing.T) {
 		require.Zero(c, tr.Confirmed(term, 0, only(leader.id)))
 		for _, other := range c.others(leader) {
 			require.True(c, tr.Reachable(other.id, electionTimeout))
-			require.EqualValues(c, leader.raft.LastIndex(), tr.Acknowledged(other.id, electionTimeout))
+			require.NotZero(c, tr.Acknowledged(other.id, electionTimeout))
 		}
 
 		// An answer that was under way when the mark was taken confirms nothing.

@@ -43,7 +43,7 @@ func scripted(t *testing.T, f func(s script)) {
 	})
 }
 
-// send sends an append, which the peer answers.
+// send sends an append, which the peer answers. A nudge that follows at once is left to nudged.
 func (s script) send(req raft.AppendEntriesRequest, answer raft.AppendEntriesResponse) (seen []*raft.AppendEntriesRequest) {
 	done := make(chan struct{})
 	req.RPCHeader = s.header
@@ -52,14 +52,19 @@ func (s script) send(req raft.AppendEntriesRequest, answer raft.AppendEntriesRes
 		var resp raft.AppendEntriesResponse
 		s.Transport.AppendEntries(serverID(2), "n2:1", &req, &resp)
 	}()
-	for {
+	for rest := len(req.Entries); ; {
 		select {
 		case in := <-s.peer.Consumer():
-			seen = append(seen, in.Command.(*raft.AppendEntriesRequest))
+			part := in.Command.(*raft.AppendEntriesRequest)
+			seen = append(seen, part)
 			in.Respond(&answer, nil)
+			if rest -= len(part.Entries); rest > 0 {
+				continue
+			}
+			<-done
 		case <-done:
-			return seen
 		}
+		return seen
 	}
 }
 
