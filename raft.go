@@ -40,8 +40,12 @@ type consensus struct {
 	handOvers map[raft.ServerID]handOver // the last to each
 }
 
-// termKey is raft's name for the term in its stable store.
-var termKey = []byte("CurrentTerm")
+// What raft calls the term, and its last vote, in its stable store.
+var (
+	termKey      = []byte("CurrentTerm")
+	voteTermKey  = []byte("LastVoteTerm")
+	candidateKey = []byte("LastVoteCand")
+)
 
 // maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state
 // machine holds 128 batches; full, it stalls raft's main loop, and with it heartbeats and hand-over.
@@ -335,8 +339,29 @@ func (c *consensus) voters() (n int) {
 	return n
 }
 
-// founding reports whether this node has taken part in no election and followed no leader.
-func (c *consensus) founding() bool { return c.raft.CurrentTerm() <= raftlog.FoundingTerm }
+// founding reports whether this node's log has nothing beyond the founding entries. The term does not
+// tell: a node hears of later ones without having been there.
+func (c *consensus) founding() bool {
+	switch last := c.raft.LastIndex(); {
+	case last <= raftlog.FoundingIndex:
+		return true
+	case last > foundingNames:
+		return false
+	default:
+		entry, err := c.log.Entry(last)
+		return err != nil || entry.Term <= raftlog.FoundingTerm
+	}
+}
+
+// votedFor reports whether this node's last vote was for a server, in a term.
+func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
+	in, err := c.log.Stable().GetUint64(voteTermKey)
+	if err != nil || in != term {
+		return false
+	}
+	candidate, err := c.log.Stable().Get(candidateKey)
+	return err == nil && string(candidate) == string(id)
+}
 
 // The ways to change the members. Each returns a question to raft, which it answers when a majority has
 // agreed, or has not: see settle.

@@ -75,10 +75,11 @@ func (n *Node) connect() {
 	n.client.Failed = func(err *rpc.DialError) { n.addresses.failed(MemberID(err.Peer.ID), err.Peer.Addr) }
 }
 
-// newTransport makes what carries raft's messages.
+// newTransport makes what carries raft's messages. Raft tells candidates apart by their addresses, but
+// those of members change hands: to raft, a member's own address is its ID.
 func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
-		Self: serverID(n.id), Addr: raft.ServerAddress(n.cfg.Advertise), Client: n.client, Timeout: n.cfg.ElectionTimeout,
+		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: func(id uint64) string { return n.addresses.find(MemberID(id)) },
 		Admit:   n.admitRaft,
 		Log:     n.log,
@@ -245,7 +246,7 @@ func uvarint(b []byte, err error) (uint64, error) {
 // A pong is the answer to a ping.
 type pong struct {
 	member   uint64
-	founding bool // it has taken part in no election
+	founding bool // its log has nothing beyond the founding entries
 }
 
 // ping tells a member, 0 for whoever it is, where this node is, and learns where it is itself.

@@ -45,8 +45,10 @@ func (n *Node) judge(other rpc.Identity, lane byte) error {
 // A node with an empty directory may have had another one, in which it promised things: it may have
 // voted in a term that it does not know of, or acknowledged entries that it does not have. So until
 // the cluster has it on record, by a majority without it, it answers none of raft's requests but
-// those of the founding: votes for who has nothing beyond the founding entries either. Once it is on
-// record, at an index and in a term, it
+// those of the founding: votes for who has nothing beyond the founding entries either, and entries of
+// whom it has elected so. With these it is one of those who were there. That it hears of later terms,
+// or votes for who is not elected, does not make it one. Once it is on record, at an index and in a
+// term, it
 //
 //   - follows leaders of that term or later: earlier ones it may have helped to depose;
 //   - votes only in later terms, and only when its log has that index, which covers whatever it may
@@ -62,7 +64,11 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 		if err := n.judge(from, rpc.LaneRaft); err != nil {
 			return err
 		}
-		t := trust{*n.identity.Load(), n.raft().founding(), n.forgotten.Load(), n.raft().raft.LastIndex()}
+		c := n.raft()
+		t := trust{Identity: *n.identity.Load(), forgotten: n.forgotten.Load(), last: c.raft.LastIndex()}
+		if t.Since == 0 {
+			t.founding, t.elected = c.founding(), c.votedFor(serverID(MemberID(from.Member)), r.Term)
+		}
 		if t.mayAnswer(from, r) {
 			return nil
 		}
@@ -79,7 +85,8 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 // trust is what a node knows of itself.
 type trust struct {
 	raftlog.Identity
-	founding  bool   // it has taken part in no election, and followed no leader
+	founding  bool   // it has nothing beyond the founding entries
+	elected   bool   // it voted for who asks, in the term of the request
 	forgotten bool   // it was told that the cluster knows it by other data
 	last      uint64 // of its log
 }
@@ -87,7 +94,7 @@ type trust struct {
 func (t trust) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
 	switch {
 	case t.Since == 0 && t.founding:
-		return r.Vote && r.LastLogTerm <= raftlog.FoundingTerm && from.Since == 0 && !t.forgotten
+		return t.mayFound(from, r)
 	case t.Since == 0 || t.Floor == 0:
 		return true // it has not begun anew since it took part
 	case r.Vote:
@@ -96,6 +103,17 @@ func (t trust) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
 		return t.last >= t.Since
 	}
 	return r.Term >= t.Floor
+}
+
+// mayFound is mayAnswer of a node that may have forgotten what it promised.
+func (t trust) mayFound(from rpc.Identity, r raftnet.Request) bool {
+	switch {
+	case t.forgotten || r.Elect:
+		return false
+	case r.Vote:
+		return r.LastLogTerm <= raftlog.FoundingTerm && from.Since == 0
+	}
+	return t.elected
 }
 
 // confirm notes that the cluster has this node on record.

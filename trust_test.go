@@ -22,6 +22,8 @@ func TestWhatANodeAnswers(t *testing.T) {
 
 	fresh := trust{founding: true, last: foundingNames}
 	told := trust{founding: true, last: foundingNames, forgotten: true}
+	elector := trust{founding: true, elected: true, last: foundingNames}
+	ousted := trust{founding: true, elected: true, forgotten: true, last: foundingNames}
 	participant := trust{last: 5}
 	onRecord := trust{Identity: raftlog.Identity{Since: 9}, last: 5} // it has forgotten nothing
 	behind := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 8}
@@ -39,6 +41,10 @@ func TestWhatANodeAnswers(t *testing.T) {
 		"entries for who may have forgotten":     {fresh, founder, entries(2), false},
 		"entries of later terms":                 {fresh, member, entries(100), false},
 		"to lead":                                {fresh, member, elect, false},
+		"entries of whom it elected":             {elector, founder, entries(2), true},
+		"a vote for who has more, still":         {elector, founder, vote(3, 2), false},
+		"to lead the founding":                   {elector, founder, elect, false},
+		"entries for who is known to forget":     {ousted, founder, entries(2), false},
 		"entries in the founding":                {participant, founder, entries(2), true},
 		"a vote in the founding":                 {participant, member, vote(3, 2), true},
 		"a vote of who was there all along":      {onRecord, member, vote(3, 2), true},
@@ -53,4 +59,13 @@ func TestWhatANodeAnswers(t *testing.T) {
 	} {
 		require.Equal(t, test.want, test.mayAnswer(test.from, test.Request), name)
 	}
+}
+
+// A vote is for whoever has an ID: two candidates of one term may come to have one address after the
+// other.
+func TestRaftTellsNodesApartByTheirIDs(t *testing.T) {
+	n, err := Open(t.Context(), Config{InMemory: true})
+	require.NoError(t, err)
+	require.EqualValues(t, serverID(n.id), n.raft().net.LocalAddr())
+	require.NoError(t, n.Close())
 }
