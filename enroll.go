@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -112,18 +113,21 @@ func (n *Node) expelled(err error) {
 	n.stop(err, false)
 }
 
-// doors are the addresses at which somebody may let this node in.
+// doors are the addresses at which somebody may let this node in, in random order: at some of them it
+// may be kept waiting in vain.
 func (n *Node) doors() []string {
 	doors := slices.Clone(n.cfg.Join)
 	for _, p := range n.cfg.Peers {
 		doors = append(doors, p.Addr)
 	}
 	seen := map[string]bool{"": true, n.cfg.Advertise: true}
-	return slices.DeleteFunc(append(doors, n.addresses.all()...), func(addr string) bool {
+	doors = slices.DeleteFunc(append(doors, n.addresses.all()...), func(addr string) bool {
 		dup := seen[addr]
 		seen[addr] = true
 		return dup
 	})
+	rand.Shuffle(len(doors), func(i, j int) { doors[i], doors[j] = doors[j], doors[i] })
+	return doors
 }
 
 // lookAround tells whoever can be reached where this node is, and learns who is there.
