@@ -78,8 +78,8 @@ var (
 	ErrMemberNotFound = errors.New("coterie: member not found")
 	// ErrMemberExists: a member of that name exists.
 	ErrMemberExists = errors.New("coterie: member exists")
-	// ErrUnhealthy: the change would leave the cluster without a majority that can be reached. Bring
-	// members back first, or remove others.
+	// ErrUnhealthy: the change would leave the cluster without a majority that can be reached, or have
+	// a member lead that cannot be. Bring members back first, or remove others.
 	ErrUnhealthy = errors.New("coterie: too few members can be reached")
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
 	ErrDirInUse = errors.New("coterie: data directory in use")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coterie-kv/coterie/internal/state"
 )
@@ -112,27 +113,41 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
 }
 
 // TransferLeadership has a voter lead, and waits until this node follows it. Writes wait meanwhile,
-// for about the time of two messages.
+// for about the time of two messages. Where another node comes to lead in between, it tries again.
 //
-// Errors: ErrMemberNotFound; ErrInvalidOption for a member without a vote; those of [Node.Ready].
+// Errors: ErrMemberNotFound; ErrInvalidOption for a member without a vote; ErrUnhealthy for one that
+// the leader cannot reach; those of [Node.Ready].
 func (n *Node) TransferLeadership(ctx context.Context, to MemberID) error {
 	if err := n.member(ctx, to); err != nil {
 		return err
 	}
-	if _, err := n.changed(ctx, &change{kind: changeTransfer, id: to}); err != nil {
-		return err
+	for {
+		if _, err := n.changed(ctx, &change{kind: changeTransfer, id: to}); err != nil {
+			return err
+		}
+		if follows, err := n.follows(ctx, to); follows || err != nil {
+			return err
+		}
 	}
+}
+
+// follows waits until this node follows a leader, for an election timeout: it may have missed its turn.
+func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
+	limit := time.NewTimer(n.cfg.ElectionTimeout)
+	defer limit.Stop()
 	for {
 		changed := n.leaders.Wait()
-		if n.leadership().Leader == to {
-			return nil
+		if n.leadership().Leader == leader {
+			return true, nil
 		}
 		select {
 		case <-changed:
+		case <-limit.C:
+			return false, nil
 		case <-ctx.Done():
-			return n.contextError(ctx)
+			return false, n.contextError(ctx)
 		case <-n.closing:
-			return n.closedError()
+			return false, n.closedError()
 		}
 	}
 }

@@ -3,7 +3,11 @@
 package coterie_test
 
 import (
+	"context"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
@@ -22,5 +26,38 @@ func TestANodeIsLetInByWhoeverCan(t *testing.T) {
 			}
 		}
 		ready(t, c.Node(c.Join(func(cfg *coterie.Config) { cfg.Join = append(cut, up[0]) })))
+	})
+}
+
+// Who has a member lead may not hear of it before another one leads.
+func TestATransferOfLeadershipThatIsOvertaken(t *testing.T) {
+	coterietest.Run(t, 4, func(t *testing.T, c *coterietest.Cluster) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		from := c.Index(c.Leader())
+		asks, heir, next := (from+1)%4, (from+2)%4, (from+3)%4
+		c.Block(heir, asks)
+		transferred := make(chan error)
+		go func() { transferred <- c.Node(asks).TransferLeadership(ctx, c.Node(heir).ID()) }()
+		for c.Node(heir).Status().State != coterie.Leader {
+			time.Sleep(time.Millisecond)
+		}
+		require.NoError(t, c.Node(next).TransferLeadership(ctx, c.Node(next).ID()))
+		c.Heal()
+		require.NoError(t, <-transferred)
+		require.True(t, c.Leader() == c.Node(heir))
+	})
+}
+
+// A transfer to who cannot take over is refused, and writes do not wait for it.
+func TestLeadershipIsNotTransferredToWhoIsAway(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, away := c.Leader(), c.Follower()
+		c.Crash(c.Index(away))
+		time.Sleep(5 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		require.ErrorIs(t, c.Follower().TransferLeadership(ctx, away.ID()), coterie.ErrUnhealthy)
+		require.True(t, c.Leader() == leader)
 	})
 }

@@ -105,7 +105,7 @@ func (r *roster) make(ctx context.Context, c *change, v *state.View, term uint64
 		if c.id == r.n.id {
 			return v, nil
 		}
-		return v, r.n.settle(ctx, r.n.raft().transfer(c.id, m.Addr))
+		return v, r.transfer(ctx, m)
 	}
 	return nil, fmt.Errorf("%w: change of kind %d", ErrInvalidOption, c.kind)
 }
@@ -183,21 +183,40 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 	return r.n.await(ctx, func(v *state.View) bool { _, ok := v.Members.Get(m.ID); return !ok })
 }
 
-// healthy returns ErrUnhealthy unless a majority of the voters that would stay can be reached. A leader
-// that has just been elected may not have heard of all of them yet.
+// transfer has a member lead, if it can: while raft hands over, writes wait.
+func (r *roster) transfer(ctx context.Context, to state.Member) error {
+	c, id := r.n.raft(), MemberID(to.ID)
+	reachable := func() bool { return c.net.Reachable(serverID(id), r.n.cfg.ElectionTimeout) }
+	if err := r.hear(ctx, reachable); err != nil {
+		return fmt.Errorf("%w: %v cannot be reached", err, id)
+	}
+	return r.n.settle(ctx, c.transfer(id, to.Addr))
+}
+
+// healthy returns ErrUnhealthy unless a majority of the voters that would stay can be reached.
 func (r *roster) healthy(ctx context.Context, v *state.View, leaver MemberID, stay int) error {
+	up := 0
+	err := r.hear(ctx, func() bool { up = r.n.reachable(v, leaver); return up >= stay/2+1 })
+	if err != nil {
+		return fmt.Errorf("%w: of the %d voters that would stay, %d can be reached", err, stay, up)
+	}
+	return nil
+}
+
+// hear returns ErrUnhealthy unless enough members are heard of, soon: a leader that has just been elected
+// may not have heard of all of them yet.
+func (r *roster) hear(ctx context.Context, enough func() bool) error {
 	limit := time.NewTimer(r.n.cfg.ElectionTimeout / 2)
 	defer limit.Stop()
 	for {
 		heard := r.n.raft().net.Watch()
-		up := r.n.reachable(v, leaver)
-		if up >= stay/2+1 {
+		if enough() {
 			return nil
 		}
 		select {
 		case <-heard:
 		case <-limit.C:
-			return fmt.Errorf("%w: of the %d voters that would stay, %d can be reached", ErrUnhealthy, stay, up)
+			return ErrUnhealthy
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
