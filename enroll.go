@@ -13,12 +13,16 @@ import (
 // enroll brings this node into the cluster and keeps it in touch: it has the cluster put it on record,
 // with its data and its address, and looks for the others while it knows no leader.
 func (n *Node) enroll() {
+	told := "" // why it is not let in
 	for {
 		changed := n.leaders.Wait()
 		wait := n.cfg.ElectionTimeout
 		if !n.enrolled() {
 			if err := n.askIn(); err != nil {
-				n.heardNo(err)
+				if n.heardNo(err) && err.Error() != told {
+					told = err.Error()
+					n.cfg.Logger.Warn("not let in", "err", err)
+				}
 				wait = n.retryAfter()
 				if n.refusal.Load() != nil {
 					wait = n.cfg.ElectionTimeout / 4 // for an operator to help
@@ -90,27 +94,22 @@ func (n *Node) askIn() error {
 // that took part in the founding.
 func (n *Node) belonged() bool { return n.identity.Load().Since > 0 || !n.raft().founding() }
 
-// heardNo notes why this node is not let in. Where it was a member and is none any more, it stops.
-func (n *Node) heardNo(err error) {
+// heardNo reports whether err says that this node is not let in, and notes it. Where it was a member
+// and is none any more, it stops.
+func (n *Node) heardNo(err error) bool {
 	lost := errors.Is(err, ErrDataLost)
 	if !lost && !errors.Is(err, ErrMemberNotFound) && !errors.Is(err, ErrClusterMismatch) {
-		return
+		return false
 	}
-	switch {
-	case n.belonged():
-		n.expelled(err)
-	case lost:
+	n.refusal.Store(&err)
+	if n.belonged() {
+		n.gone(err)
+		return false
+	}
+	if lost {
 		n.forgotten.Store(true)
 	}
-	if old := n.refusal.Swap(&err); old == nil || (*old).Error() != err.Error() {
-		n.cfg.Logger.Warn("not let in", "err", err)
-	}
-}
-
-// expelled stops the node: it is no member any more.
-func (n *Node) expelled(err error) {
-	n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
-	n.stop(err, false)
+	return true
 }
 
 // doors are the addresses at which somebody may let this node in, in random order: at some of them it

@@ -158,11 +158,26 @@ func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 //
 // Errors: those of [Node.RemoveMember], and then the node runs on; those of Close.
 func (n *Node) Leave(ctx context.Context) error {
-	// A node that was removed already has left.
-	if err := n.RemoveMember(ctx, n.id); err != nil && !errors.Is(err, ErrMemberNotFound) {
+	n.leaving.Store(true)
+	defer n.leaving.Store(false)
+	// A node that was removed already has left; and one that hears of its removal stops, which may be
+	// before the call returns.
+	err := n.RemoveMember(ctx, n.id)
+	if err != nil && !errors.Is(err, ErrMemberNotFound) && !n.removed.Load() {
 		return err
 	}
 	return n.Close()
+}
+
+// gone stops this node, which hears that it is a member no more.
+func (n *Node) gone(err error) {
+	n.removed.Store(true)
+	if n.leaving.Load() {
+		n.stop(nil, false)
+		return
+	}
+	n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
+	n.stop(err, false)
 }
 
 // member makes sure that there is a member with an ID.

@@ -208,6 +208,7 @@ func TestWhoIsRemovedWhileAwayStops(t *testing.T) {
 	coterietest.Run(t, 4, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		i := c.Index(n)
+		time.Sleep(time.Second) // it knows that it is on record
 		c.Pause(i)
 		require.NoError(t, c.Leader().RemoveMember(t.Context(), n.ID()))
 		for j := range 100 {

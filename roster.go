@@ -310,7 +310,7 @@ func (n *Node) membersChanged(v *state.View) {
 	}
 	if _, ok := v.Members.Get(uint64(n.id)); !ok {
 		if since := n.identity.Load().Since; since > 0 && since <= v.Index {
-			n.expelled(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
+			n.gone(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
 		}
 	}
 }
