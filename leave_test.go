@@ -14,8 +14,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A lateAnswers is a network on which what comes back on a connection takes longer than what comes in
-// on others.
+// A lateAnswers is a network on which what comes back on a connection takes longer than what comes
+// in on others.
 type lateAnswers struct{ coterie.Network }
 
 func (n lateAnswers) Dial(ctx context.Context, addr string) (net.Conn, error) {

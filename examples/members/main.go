@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Members goes with a cluster through its life: it is founded, grows, is restarted under load,
+// loses a machine, and shrinks. Every node is a process of its own, with a directory, on TCP, and
+// with TLS. All the while a client writes, and none of its calls may fail.
+//
+//	go run ./examples/members
+//
+// The program plays the operator: it makes the certificates, starts the processes, and calls their
+// HTTP interface as an operator's scripts would. Each step checks what it shows; if something does
+// not hold, the program prints what the nodes have logged, and exits with 1. It needs a Unix, for
+// SIGTERM, and nothing that it starts outlives it by more than two minutes, even if it is killed.
+//
+// What to copy: service.go, an instance of a service with a node inside; and, from steps.go, which
+// calls belong to which task. docs/operations.md has the same tasks in words.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/coterie-kv/coterie/examples/internal/process"
+)
+
+func main() {
+	var s service
+	flag.StringVar(&s.http, "http", "", "the `host:port` of the HTTP interface")
+	flag.StringVar(&s.certificates, "certificates", "", "the `directory` that has ca.pem, cert.pem and key.pem")
+	flag.StringVar(&s.join, "join", "", "a member's `host:port`, for a node that is no founder")
+	flag.BoolVar(&s.nonVoter, "nonvoter", false, "join without a vote")
+	process.Main(demo, s.serve)
+}
+
+// demo goes through all steps.
+func demo(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 50*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "members")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	authority, err := newAuthority()
+	if err != nil {
+		return fmt.Errorf("make a certificate authority: %w", err)
+	}
+	o := &operator{ctx: ctx, dir: dir, authority: authority, instances: map[string]*instance{}, client: newClient()}
+	defer func() {
+		o.killAll()
+		if err != nil {
+			o.printLogs(os.Stderr)
+		}
+	}()
+
+	begin := time.Now()
+	for _, step := range steps {
+		if err := step.run(o); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	say("done", "in %v", since(begin))
+	return nil
+}
+
+// say prints a line: what it is about, and what happened.
+func say(about, format string, args ...any) {
+	fmt.Printf("%-18s %s\n", about, fmt.Sprintf(format, args...))
+}
+
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
