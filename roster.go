@@ -265,7 +265,7 @@ func (r *roster) promote(m state.Member) {
 	}
 	err := r.n.settle(ctx, r.n.raft().addVoter(MemberID(m.ID), m.Addr))
 	if err == nil {
-		r.n.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String())
+		r.n.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String(), "name", m.Name)
 	}
 }
 
