@@ -61,3 +61,31 @@ func TestLeadershipIsNotTransferredToWhoIsAway(t *testing.T) {
 		require.True(t, c.Leader() == leader)
 	})
 }
+
+// That another node has lost its data is no reason for one to stop that is just not on record as it is,
+// and finds no leader to put it there.
+func TestANodeDoesNotStopForAnother(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, wiped := c.Index(c.Leader()), c.Index(c.Follower())
+		moves := 3 - leader - wiped
+		c.Stop(moves)
+		c.Reconfigure(moves, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise = cfg.Name+":9", cfg.Name+":9" })
+		c.Wipe(wiped)
+		c.Restart(wiped)
+		c.Delay(moves, leader, 30*time.Millisecond)
+		c.Delay(leader, moves, 30*time.Millisecond)
+		c.Restart(moves)
+		n := c.Node(moves)
+		for n.Status().Leader == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		c.Pause(leader)
+		time.Sleep(time.Minute)
+		require.NoError(t, n.Err())
+		require.ErrorIs(t, notReady(t, n, time.Second), coterie.ErrNoLeader)
+		c.Heal()
+		put(t, n, "k", "v")
+		time.Sleep(10 * time.Second)
+		require.Equal(t, n.Status().Addr, members(t, n)[n.Status().Name].Addr)
+	})
+}

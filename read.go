@@ -151,17 +151,16 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 		lead := n.leadership()
 		var v T
 		err := errNotLeader
+		attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 		switch {
 		case lead.Self:
-			attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 			v, err = here(attempt)
-			cancel()
 		case lead.Leader != 0:
-			attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 			v, err = there(attempt, lead.Leader)
-			cancel()
 		}
-		if err == nil || final(err) {
+		late := attempt.Err() != nil // then err may tell why nobody answers, and that is no answer
+		cancel()
+		if err == nil || final(err) && !late {
 			return v, err
 		}
 		if err := n.alive(ctx); err != nil {
