@@ -89,3 +89,28 @@ func TestANodeDoesNotStopForAnother(t *testing.T) {
 		require.Equal(t, n.Status().Addr, members(t, n)[n.Status().Name].Addr)
 	})
 }
+
+// A node in memory is let in again in place of one that answers nobody, and not of one whose answers
+// to a new leader take their time.
+func TestTwoNodesOfOneNameWhileLeadersChange(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		inMemory := func(cfg *coterie.Config) { cfg.InMemory = true }
+		i := c.Join(inMemory)
+		first := c.Node(i)
+		ready(t, first)
+		awaitVote(t, first, "n3")
+		c.Join(func(cfg *coterie.Config) {
+			inMemory(cfg)
+			cfg.Name, cfg.Addr, cfg.Advertise = "n3", "n3:9", "n3:9"
+		})
+		for j := range 3 {
+			c.Delay(i, j, 200*time.Millisecond)
+		}
+		for round := range 20 {
+			to := c.Node(round % 3).ID()
+			require.NoError(t, c.Node(0).TransferLeadership(t.Context(), to))
+			time.Sleep(3 * time.Second)
+			require.NoError(t, first.Err())
+		}
+	})
+}

@@ -124,7 +124,7 @@ func (r *roster) objection(c *change, m state.Member, ok bool) error {
 		return fmt.Errorf("%w: %s", ErrMemberExists, c.name)
 	case added || m.Incarnation == 0 || m.Incarnation == c.incarnation:
 		return nil
-	case c.forgetful && c.since == 0 && r.n.raft().net.Acknowledged(serverID(c.id), r.n.cfg.ElectionTimeout) == 0:
+	case c.forgetful && c.since == 0 && r.n.raft().net.Silent(serverID(c.id), r.n.cfg.ElectionTimeout):
 		return nil // nobody else answers under that name: see trust.go
 	}
 	return fmt.Errorf("%w: %s is known by other data; if it is lost, remove the member, and it can join anew", ErrDataLost, c.name)

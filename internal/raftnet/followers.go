@@ -41,7 +41,7 @@ func (t *Transport) enter(term uint64) {
 	if term <= t.term {
 		return
 	}
-	t.term, t.commit = term, 0
+	t.term, t.commit, t.entered = term, 0, time.Now()
 	for _, f := range t.followers {
 		// A goroutine that sends nudges sees the new term and ends by itself.
 		*f = follower{target: f.target, contacted: f.contacted, nudging: f.nudging}
@@ -232,6 +232,15 @@ func (t *Transport) Reachable(id raft.ServerID, within time.Duration) bool {
 
 func (f *follower) heard(within time.Duration) bool {
 	return !f.contacted.IsZero() && time.Since(f.contacted) <= within
+}
+
+// Silent reports whether a member has answered no request of this node for so long, all of it in one
+// term: a leader has asked it all the while.
+func (t *Transport) Silent(id raft.ServerID, d time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[id]
+	return time.Since(t.entered) > d && (f == nil || !f.heard(d))
 }
 
 // Acknowledged returns the highest index of the log that a member has acknowledged in this term, 0 if

@@ -111,9 +111,10 @@ type Transport struct {
 	running  sync.WaitGroup // Serve and nudges
 
 	mu        sync.Mutex
-	term      uint64 // the newest in which this node sent appends, or was told of
-	commit    uint64 // of that term, from Committed
-	sent      uint64 // how many appends were sent: see Mark
+	term      uint64    // the newest in which this node sent appends, or was told of
+	entered   time.Time // when that term began here
+	commit    uint64    // of that term, from Committed
+	sent      uint64    // how many appends were sent: see Mark
 	followers map[raft.ServerID]*follower
 	confirmed chan struct{} // closed at the next confirmation; nil while nobody watches
 	install   *installation // the snapshot that raft's main loop is copying, if any
