@@ -8,12 +8,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // A journal is what nodes log, as text.
@@ -48,4 +51,33 @@ func TestARefusalIsLoggedOnce(t *testing.T) {
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) {
 		cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	}))
+}
+
+// A node that was founded alone, without a network, is given an address later, and a second member.
+func TestANodeWithoutANetworkGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network, disk := memnet.New(), vfs.NewMemory()
+		open := func(disk *vfs.Memory, cfg coterie.Config) *coterie.Node {
+			cfg.Dir = "d"
+			n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), cfg)
+			require.NoError(t, err)
+			return n
+		}
+		first := open(disk, coterie.Config{Name: "a"})
+		put(t, first, "k", "v")
+		require.NoError(t, first.Close())
+
+		for range 2 { // and it can be started again
+			first = open(disk, coterie.Config{Name: "a", Addr: "a:1", Network: network.Host("a")})
+			second := open(vfs.NewMemory(), coterie.Config{
+				Name: "b", Addr: "b:1", Join: []string{"a:1"}, Network: network.Host("b"),
+			})
+			ready(t, second)
+			awaitVote(t, first, "b")
+			require.Equal(t, "v", get(t, second, "k").KVs[0].Value)
+			require.Equal(t, "a:1", members(t, second)["a"].Addr)
+			require.NoError(t, second.Leave(t.Context()))
+			require.NoError(t, first.Close())
+		}
+	})
 }

@@ -159,11 +159,9 @@ func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 // Errors: those of [Node.RemoveMember], and then the node runs on; those of Close.
 func (n *Node) Leave(ctx context.Context) error {
 	n.leaving.Store(true)
-	defer n.leaving.Store(false)
-	// A node that was removed already has left; and one that hears of its removal stops, which may be
-	// before the call returns.
 	err := n.RemoveMember(ctx, n.id)
-	if err != nil && !errors.Is(err, ErrMemberNotFound) && !n.removed.Load() {
+	// It may have heard of its removal meanwhile, or have been removed before.
+	if removed := !n.leaving.Swap(false); err != nil && !removed && !errors.Is(err, ErrMemberNotFound) {
 		return err
 	}
 	return n.Close()
@@ -171,9 +169,8 @@ func (n *Node) Leave(ctx context.Context) error {
 
 // gone stops this node, which hears that it is a member no more.
 func (n *Node) gone(err error) {
-	n.removed.Store(true)
-	if n.leaving.Load() {
-		n.stop(nil, false)
+	if n.leaving.Swap(false) {
+		n.stop(nil, false) // as it was asked to
 		return
 	}
 	n.cfg.Logger.Error("no longer a member, the node stops", "err", err)

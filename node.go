@@ -29,8 +29,7 @@ type Node struct {
 	identity  atomic.Pointer[raftlog.Identity] // what the directory says
 	confirmed signal.Signal                    // of identity: the cluster has this node on record now
 	forgotten atomic.Bool                      // the cluster has other data on record
-	leaving   atomic.Bool                      // Leave is under way: that this node is removed is no fault
-	removed   atomic.Bool                      // this node has heard that it is a member no more
+	leaving   atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
 	client *rpc.Client

@@ -363,6 +363,14 @@ func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
 	return err == nil && string(candidate) == string(id)
 }
 
+// addressless reports whether this node's own address is missing in the log: it was founded alone,
+// without a network. Raft takes no change of members then.
+func (c *consensus) addressless() bool {
+	return slices.ContainsFunc(c.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
+		return s.ID == c.self && s.Address == ""
+	})
+}
+
 // The ways to change the members. Each returns a question to raft, which it answers when a majority has
 // agreed, or has not: see settle.
 

@@ -135,6 +135,11 @@ func (r *roster) admit(ctx context.Context, c *change, m state.Member, ok bool, 
 	var err error
 	if !ok {
 		m.Wanted = c.voter
+		if r.n.raft().addressless() {
+			if err = r.n.settle(ctx, r.n.raft().addVoter(r.n.id, r.n.cfg.Advertise)); err != nil {
+				return nil, err
+			}
+		}
 		if err = r.n.settle(ctx, r.n.raft().addNonvoter(c.id, c.addr)); err != nil {
 			return nil, err
 		}
