@@ -116,7 +116,7 @@ func logError(err error) error {
 	case errors.Is(err, raftlog.ErrNoNode):
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case errors.As(err, &corrupt):
-		return fmt.Errorf("%w: %w; restore the directory, for a founder that begins anew in an empty one has forgotten what it promised", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w; remove the member and let it join anew with an empty directory", ErrCorrupt, err)
 	}
 	return fmt.Errorf("coterie: %w", err)
 }

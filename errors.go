@@ -89,8 +89,9 @@ var (
 	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
 	// again, or remove the directory.
 	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
-	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. A
-	// member whose directory is damaged is replaced: remove it, and it joins anew with an empty one.
+	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Remove the
+	// member, and let it join anew with an empty directory. An older copy of a directory must not be
+	// put back: it has forgotten what its node promised since, and nobody could tell.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 
