@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
 )
 
 // enroll brings this node into the cluster and keeps it in touch: it has the cluster put it on record,
@@ -59,7 +61,7 @@ func (n *Node) askIn() error {
 	id := n.identity.Load()
 	since := id.Since
 	if n.belonged() {
-		since = max(since, foundingNames)
+		since = max(since, raftlog.FoundingIndex)
 	}
 	c := &change{
 		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,

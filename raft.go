@@ -124,7 +124,7 @@ func load(log *raftlog.Log, f *fsm) error {
 	}
 	last := log.Recorded()
 	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
-		last = max(last, min(end, foundingNames))
+		last = max(last, min(end, raftlog.FoundingIndex))
 	}
 	for next <= last {
 		batch := make([]*raft.Log, min(last-next+1, loadBatch))
@@ -249,10 +249,6 @@ func (c *consensus) wedged() bool {
 	return false
 }
 
-// foundingNames is the second of the founding entries: the first says who the founders are, this one
-// what they are called. A cluster that begins with a state has both in that.
-const foundingNames = raftlog.FoundingIndex + 1
-
 // found writes the founding entries to an empty log, if that was not done before, and the node is a
 // founder. Every founder writes the same. Unlike raft's BootstrapCluster it finishes what a crash left
 // half done: the term is written first, and alone says nothing.
@@ -287,8 +283,8 @@ func foundingEntries(cfg *Config) []*raft.Log {
 		}}})
 	}
 	return []*raft.Log{
-		{Index: raftlog.FoundingIndex, Term: raftlog.FoundingTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)},
-		{Index: foundingNames, Term: raftlog.FoundingTerm, Type: raft.LogCommand, Data: names.Bytes()},
+		{Index: raftlog.FoundingIndex - 1, Term: raftlog.FoundingTerm, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(c)},
+		{Index: raftlog.FoundingIndex, Term: raftlog.FoundingTerm, Type: raft.LogCommand, Data: names.Bytes()},
 	}
 }
 
@@ -343,9 +339,9 @@ func (c *consensus) voters() (n int) {
 // tell: a node hears of later ones without having been there.
 func (c *consensus) founding() bool {
 	switch last := c.raft.LastIndex(); {
-	case last <= raftlog.FoundingIndex:
+	case last < raftlog.FoundingIndex:
 		return true
-	case last > foundingNames:
+	case last > raftlog.FoundingIndex:
 		return false
 	default:
 		entry, err := c.log.Entry(last)

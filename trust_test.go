@@ -20,10 +20,10 @@ func TestWhatANodeAnswers(t *testing.T) {
 	elect := raftnet.Request{Elect: true}
 	founder, member := rpc.Identity{}, rpc.Identity{Since: 3}
 
-	fresh := trust{founding: true, last: foundingNames}
-	told := trust{founding: true, last: foundingNames, forgotten: true}
-	elector := trust{founding: true, elected: true, last: foundingNames}
-	ousted := trust{founding: true, elected: true, forgotten: true, last: foundingNames}
+	fresh := trust{founding: true, last: raftlog.FoundingIndex}
+	told := trust{founding: true, last: raftlog.FoundingIndex, forgotten: true}
+	elector := trust{founding: true, elected: true, last: raftlog.FoundingIndex}
+	ousted := trust{founding: true, elected: true, forgotten: true, last: raftlog.FoundingIndex}
 	participant := trust{last: 5}
 	onRecord := trust{Identity: raftlog.Identity{Since: 9}, last: 5} // it has forgotten nothing
 	behind := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 8}

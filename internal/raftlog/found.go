@@ -21,10 +21,10 @@ var (
 	ErrUnfinished = errors.New("raftlog: founding the directory was not finished")
 )
 
-// The entry at which a cluster is founded. All its founders have it, be it in the log or, with a
-// state that came from elsewhere, in a snapshot.
+// The last of the entries with which a cluster is founded: two of the log or, where it begins with a
+// state, what a snapshot has. Every founder has the same.
 const (
-	FoundingIndex = 1
+	FoundingIndex = 2
 	FoundingTerm  = 1
 )
 

@@ -122,7 +122,8 @@ func holds(t testing.TB, l *Log, want ...*raft.Log) {
 		}
 	}
 	for _, missing := range []uint64{span(want)[0] - 1, span(want)[1] + 1} {
-		require.ErrorIs(t, l.Logs().GetLog(missing, &raft.Log{}), raft.ErrLogNotFound, "entry %d", missing)
+		_, err := l.Entry(missing)
+		require.ErrorIs(t, err, raft.ErrLogNotFound, "entry %d", missing)
 	}
 }
 

@@ -236,6 +236,11 @@ func (l *Log) Durable() uint64 {
 	return l.store.upTo()
 }
 
+// Base returns index and term of the last entry of the newest snapshot, if the log goes on behind it or
+// has no entry: then it cannot tell what an append names that goes on from there, or from before. 0 if
+// it can.
+func (l *Log) Base() (index, term uint64) { return l.store.base() }
+
 // Applied notes that the state machine has applied everything up to an index. It becomes durable
 // soon, but never says more than what is durable itself: the index of a snapshot's state may be
 // ahead of that.

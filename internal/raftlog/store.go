@@ -113,10 +113,18 @@ func (s *store) LastIndex() (uint64, error) {
 // GetLog is raft.LogStore. What is on the disk was verified when it was opened; if it cannot be read
 // now, the disk has failed. Raft panics at an error, and whatever else it got it would send as the
 // entry: so it waits for the end of the node, which lets nothing out any more.
+//
+// Of the last entry of the newest snapshot, where the log goes on behind it, it has the term and no
+// more: see Log.Base. As an entry to be sent raft never asks for that one, since it asks for the entry
+// before it first; but for the first.
 func (s *store) GetLog(index uint64, l *raft.Log) error {
 	found, err := s.entry(index)
 	if err == raft.ErrLogNotFound {
-		return err
+		base, term := s.base()
+		if index != base || index < 2 {
+			return err
+		}
+		found, err = &raft.Log{Index: index, Term: term, Type: raft.LogNoop}, nil
 	}
 	if err != nil {
 		<-s.end
@@ -124,6 +132,16 @@ func (s *store) GetLog(index uint64, l *raft.Log) error {
 	}
 	*l = *found
 	return nil
+}
+
+// base is Log.Base.
+func (s *store) base() (index, term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last == 0 || s.first == s.snapshot+1 {
+		return s.snapshot, s.snapshotTerm
+	}
+	return 0, 0
 }
 
 func (s *store) entry(index uint64) (*raft.Log, error) {

@@ -319,3 +319,27 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 	require.NoError(t, l.Logs().StoreLogs(batch))
 	m.logs = append(m.logs, batch...)
 }
+
+// Raft is asked for the term of the entry that an append goes on from. Where a snapshot ends with it, the
+// log has that, and nothing else of it.
+func TestTheEndOfASnapshotHasATerm(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, smallSegment)
+	snapshot(t, l, 5, 3)
+	for range 2 {
+		base, term := l.Base()
+		require.Equal(t, []uint64{5, 3}, []uint64{base, term})
+		var end raft.Log
+		require.NoError(t, l.Logs().GetLog(5, &end))
+		require.Equal(t, raft.Log{Index: 5, Term: 3, Type: raft.LogNoop}, end)
+		require.ErrorIs(t, l.Logs().GetLog(4, &end), raft.ErrLogNotFound)
+		_, err := l.Entry(5)
+		require.ErrorIs(t, err, raft.ErrLogNotFound)
+		require.NoError(t, l.Logs().StoreLogs(entries(6, 7, 3)))
+	}
+	settle(t, l)
+	snapshot(t, l, 6, 3)
+	base, _ := l.Base()
+	require.Zero(t, base, "the log tells")
+	finish(t, l)
+}

@@ -142,6 +142,7 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 				return err
 			}
 		}
+		rebase(m, t.cfg.Log.Base)
 		// So raft applies nothing that is not durable here, and its queue to the state machine is never
 		// held up by the disk.
 		m.LeaderCommitIndex = min(m.LeaderCommitIndex, t.cfg.Log.Durable())
@@ -191,6 +192,26 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 			}
 		}
 	}
+}
+
+// rebase has an append go on from a snapshot that covers what it goes on from. What a snapshot has is
+// committed, so a leader has the same, and raft compares terms before anything else. Raft itself looks
+// for the entry in its log, refuses what it does not find there, and the leader tries the one before; at
+// the beginning it sends a snapshot, and begins again, for ever.
+func rebase(m *raft.AppendEntriesRequest, base func() (index, term uint64)) {
+	if heartbeat(m) {
+		return
+	}
+	index, term := base()
+	if m.PrevLogEntry >= index {
+		return
+	}
+	covered := 0
+	for covered < len(m.Entries) && m.Entries[covered].Index <= index {
+		covered++
+	}
+	m.Entries = m.Entries[covered:]
+	m.PrevLogEntry, m.PrevLogTerm = index, term
 }
 
 // acknowledges reports whether an answer says that this node has entries: those that came, or those

@@ -91,6 +91,9 @@ type Log interface {
 	AwaitRoom(ctx context.Context) error
 	// Durable is the index up to which everything is durable.
 	Durable() uint64
+	// Base is the last entry of a snapshot that has taken the place of all entries up to it; 0 if
+	// none has.
+	Base() (index, term uint64)
 }
 
 // A durableLog has everything durable at once.
@@ -100,6 +103,7 @@ func (durableLog) Position() uint64                    { return 0 }
 func (durableLog) Await(context.Context, uint64) error { return nil }
 func (durableLog) AwaitRoom(context.Context) error     { return nil }
 func (durableLog) Durable() uint64                     { return math.MaxUint64 }
+func (durableLog) Base() (index, term uint64)          { return 0, 0 }
 
 // A Transport is a raft.Transport. All methods may be called concurrently.
 type Transport struct {
