@@ -28,7 +28,7 @@ type Node struct {
 	id        MemberID
 	identity  atomic.Pointer[raftlog.Identity] // what the directory says
 	confirmed signal.Signal                    // of identity: the cluster has this node on record now
-	forgotten atomic.Bool                      // the cluster has other data on record
+	forgotten atomic.Bool                      // the cluster has other data on record, or is founded already
 	leaving   atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
@@ -536,15 +536,16 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 }
 
 // electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
-// founder with the least ID asks for an election once a majority answers that founds it, too.
+// founder with the least ID asks for an election once a majority answers that founds it, too. The
+// others ask around as well, so that all know of it before that timeout if the cluster is founded.
 func (n *Node) electFirst() {
 	voters := n.raft().voters()
-	if voters > 1 && (!n.raft().founding() || n.id != n.firstFounder()) || !n.raft().voter(serverID(n.id)) {
+	if voters > 1 && !n.raft().founding() || !n.raft().voter(serverID(n.id)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
-	if n.awaitPeers(ctx, voters/2) {
+	if n.awaitPeers(ctx, voters/2) && (voters == 1 || n.id == n.firstFounder()) {
 		n.raft().net.Elect()
 	}
 }

@@ -217,6 +217,8 @@ func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte,
 		return n.roster.change(ctx, c)
 	case c.kind != changeEnroll || uint64(c.id) != from.Member || c.incarnation != from.Incarnation:
 		return admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
+	case n.identity.Load().Since == 0 && n.leadership().Leader == 0:
+		return admission{}, errNotLeader // it wants to be let in itself: others are to be asked
 	}
 	return n.askToChange(ctx, c)
 }
@@ -280,21 +282,30 @@ func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
 	return wire.Bool(wire.Uint(nil, 1, uint64(n.id)), 2, n.raft().founding())
 }
 
-// awaitPeers waits until that many of the other founders answer, who found the cluster as well.
+// awaitPeers waits until that many of the other founders answer, who found the cluster as well, and all
+// were asked. One that founds it no more has it already, and this node may have forgotten that: false.
 func (n *Node) awaitPeers(ctx context.Context, enough int) bool {
 	if enough == 0 {
 		return true
 	}
-	answers := make(chan struct{}, len(n.cfg.Peers))
+	founding, asked := make(chan bool, len(n.cfg.Peers)), make(chan struct{}, len(n.cfg.Peers))
+	others := 0
 	for _, p := range n.cfg.Peers {
 		id := n.cfg.memberID(p.Name)
 		if id == n.id {
 			continue
 		}
+		others++
 		n.start(func() {
-			for ctx.Err() == nil {
-				if pong, err := n.ping(ctx, id, p.Addr); err == nil && pong.founding {
-					answers <- struct{}{}
+			for first := true; ctx.Err() == nil; first = false {
+				pong, err := n.ping(ctx, id, p.Addr)
+				if err == nil {
+					founding <- pong.founding
+				}
+				if first {
+					asked <- struct{}{}
+				}
+				if err == nil {
 					return
 				}
 				select {
@@ -304,9 +315,15 @@ func (n *Node) awaitPeers(ctx context.Context, enough int) bool {
 			}
 		})
 	}
-	for range enough {
+	for others > 0 || enough > 0 {
 		select {
-		case <-answers:
+		case <-asked:
+			others--
+		case yes := <-founding:
+			if !yes {
+				return false
+			}
+			enough--
 		case <-ctx.Done():
 			return false
 		}

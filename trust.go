@@ -16,7 +16,14 @@ import (
 var errUntrusted = errors.New("coterie: this node may have forgotten what it promised")
 
 // party is this node's side of its handshakes.
-func (n *Node) party() rpc.Party { return rpc.Party{Self: n.self, Judge: n.judge} }
+func (n *Node) party() rpc.Party { return rpc.Party{Self: n.self, Met: n.met, Judge: n.judge} }
+
+// met notes that the cluster is founded: a founder that is on record nowhere is not to found it again.
+func (n *Node) met(other rpc.Identity) {
+	if other.Since > 0 && n.identity.Load().Since == 0 && !n.cfg.InMemory {
+		n.forgotten.Store(true)
+	}
+}
 
 func (n *Node) self() rpc.Identity {
 	id := n.identity.Load()
@@ -47,8 +54,9 @@ func (n *Node) judge(other rpc.Identity, lane byte) error {
 // the cluster has it on record, by a majority without it, it answers none of raft's requests but
 // those of the founding: votes for who has nothing beyond the founding entries either, and entries of
 // whom it has elected so. With these it is one of those who were there. That it hears of later terms,
-// or votes for who is not elected, does not make it one. Once it is on record, at an index and in a
-// term, it
+// or votes for who is not elected, does not make it one. Who has met somebody who is on record founds
+// nothing, for then the cluster is founded; but a node that keeps nothing goes by its own memory: a
+// majority of such nodes begins anew together. Once it is on record, at an index and in a term, it
 //
 //   - follows leaders of that term or later: earlier ones it may have helped to depose;
 //   - votes only in later terms, and only when its log has that index, which covers whatever it may
@@ -87,7 +95,7 @@ type trust struct {
 	raftlog.Identity
 	founding  bool   // it has nothing beyond the founding entries
 	elected   bool   // it voted for who asks, in the term of the request
-	forgotten bool   // it was told that the cluster knows it by other data
+	forgotten bool   // it was told that the cluster knows it by other data, or has met who is on record
 	last      uint64 // of its log
 }
 

@@ -61,6 +61,9 @@ type Identity struct {
 type Party struct {
 	// Self is who the node is at the moment.
 	Self func() Identity
+	// Met hears of each node of the same cluster that introduces itself, whatever comes of that. nil:
+	// nobody does.
+	Met func(other Identity)
 	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
 	// not to be talked to. nil: there is none.
 	Judge func(other Identity, lane byte) error
@@ -68,6 +71,12 @@ type Party struct {
 
 // Always is the Party of a node that never changes and welcomes whoever is of its cluster.
 func Always(id Identity) Party { return Party{Self: func() Identity { return id }} }
+
+func (p Party) met(other Identity) {
+	if p.Met != nil && other.Cluster != 0 && other.Cluster == p.Self().Cluster {
+		p.Met(other)
+	}
+}
 
 func (p Party) opinion(other Identity, lane byte) error {
 	if p.Judge == nil {
@@ -216,6 +225,7 @@ func (p Party) judge(caller hello, lane byte) error {
 		return fmt.Errorf("%w: the caller %016x is of cluster %016x/%x, this node of %016x/%x", ErrClusterMismatch,
 			caller.id.Member, caller.id.Cluster, caller.id.Epoch, self.Cluster, self.Epoch)
 	}
+	p.met(caller.id)
 	if caller.to != self.Member && (lane != LaneCall || caller.to != 0) {
 		return fmt.Errorf("%w: the caller %016x means %016x, this node is %016x",
 			ErrMemberMismatch, caller.id.Member, caller.to, self.Member)
@@ -235,7 +245,8 @@ func (id Identity) meets(other Identity) bool {
 // trusts the identity that was told more than the verdict.
 func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	self := p.Self()
-	switch reason := answer.verdict.reason(); {
+	reason := answer.verdict.reason()
+	switch {
 	case answer.verdict == refusedTLS:
 		return fmt.Errorf("%w: the node has TLS, this one has none", ErrTLS)
 	case answer.version != version || answer.verdict == refusedVersion:
@@ -245,6 +256,9 @@ func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	case self.Cluster != 0 && !self.meets(answer.id) || answer.verdict == refusedCluster:
 		return fmt.Errorf("%w: the node is of cluster %016x/%x, this one of %016x/%x", ErrClusterMismatch,
 			answer.id.Cluster, answer.id.Epoch, self.Cluster, self.Epoch)
+	}
+	p.met(answer.id)
+	switch {
 	case to != 0 && answer.id.Member != to || answer.verdict == refusedMember:
 		return fmt.Errorf("%w: meant %016x, reached %016x", ErrMemberMismatch, to, answer.id.Member)
 	case reason != nil:
