@@ -42,7 +42,7 @@ type Member struct {
 // A Founding is what a founder begins with whose cluster has a state from the first.
 type Founding struct {
 	Identity Identity
-	Members  []Member                // the founders, in the same order for each
+	Members  []Member                // the founders, each with a vote, in the same order for each
 	State    func(w io.Writer) error // writes the state as it is at the entry of the founding
 }
 
@@ -77,10 +77,10 @@ func (l *Log) found(f *Founding) error {
 	if err := l.fs.SyncDir(l.dir); err != nil {
 		return err
 	}
-	if err := l.foundVotes(); err != nil {
+	if err := l.enterTerm(FoundingTerm); err != nil {
 		return err
 	}
-	if err := l.foundSnapshot(f); err != nil {
+	if err := l.takeSnapshot(FoundingIndex, FoundingTerm, f.Members, f.State); err != nil {
 		return err
 	}
 	return settleIdentity(l.fs, l.dir, foundingSuffix)
@@ -132,32 +132,33 @@ func (l *Log) vacate() error {
 	return nil
 }
 
-// foundVotes gives the founder the term of the founding.
-func (l *Log) foundVotes() (err error) {
+// enterTerm makes durable that the node is in a term, with nothing running that could vote.
+func (l *Log) enterTerm(term uint64) (err error) {
 	var failed error
 	end := make(chan struct{})
 	close(end) // what cannot be saved is not waited for
 	if l.votes, err = openVotes(l.fs, l.dir, func(err error) { failed = err }, end); err != nil {
 		return err
 	}
-	if err = l.votes.SetUint64(keyTerm, FoundingTerm); err != nil {
+	if err = l.votes.SetUint64(keyTerm, term); err != nil {
 		return err
 	}
 	return failed
 }
 
-// foundSnapshot takes the founder's first snapshot.
-func (l *Log) foundSnapshot(f *Founding) error {
+// takeSnapshot takes a snapshot that comes from elsewhere than raft. It has its name when all of it is
+// durable.
+func (l *Log) takeSnapshot(index, term uint64, members []Member, state func(io.Writer) error) error {
 	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64, uint64) {}}
 	var c raft.Configuration
-	for _, m := range f.Members {
+	for _, m := range members {
 		c.Servers = append(c.Servers, raft.Server{ID: m.ID, Address: raft.ServerAddress(m.Addr)})
 	}
-	sink, err := files.Create(raft.SnapshotVersionMax, FoundingIndex, FoundingTerm, c, FoundingIndex, nil)
+	sink, err := files.Create(raft.SnapshotVersionMax, index, term, c, index, nil)
 	if err != nil {
 		return err
 	}
-	if err := f.State(sink); err != nil {
+	if err := state(sink); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()

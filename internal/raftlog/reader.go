@@ -63,15 +63,18 @@ type Entry struct {
 // it, unless the directory has no file to lock.
 //
 // Errors: ErrInUse, ErrFormat, ErrNoNode, or what the file system says of the directory.
-func Read(fs vfs.FS, dir string) (*Reader, error) {
-	r := &Reader{fs: vfs.ReadOnly(fs), dir: dir}
-	if err := r.read(); err != nil {
+func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs), dir) }
+
+// read reads a directory that is locked through a file system which may refuse to make the file.
+func read(locks vfs.FS, dir string) (*Reader, error) {
+	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir}
+	if err := r.read(locks); err != nil {
 		return nil, errors.Join(wrap(err), r.Close())
 	}
 	return r, nil
 }
 
-func (r *Reader) read() error {
+func (r *Reader) read(locks vfs.FS) error {
 	names, err := r.fs.ReadDir(r.dir)
 	if err != nil {
 		return err
@@ -80,7 +83,7 @@ func (r *Reader) read() error {
 	if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(ours, name) }) {
 		return fmt.Errorf("%w: %s", ErrNoNode, r.dir)
 	}
-	l := &Log{fs: r.fs, dir: r.dir}
+	l := &Log{fs: locks, dir: r.dir}
 	if err := l.take(); err != nil && !isNotExist(err) {
 		return err
 	}

@@ -17,3 +17,15 @@ func (s *State) Refound(index, term uint64, founders Members) {
 	s.proposers = newProposers()
 	s.members, s.epoch = founders, 0
 }
+
+// Recover makes the state that of a cluster that goes on with one member, since the majority is lost,
+// as it is at an index and in a term of which no other node knows. All but the members and the epoch
+// stays: a cluster of another epoch is another one to those who remember, so none of them comes back
+// with what it knew. The table of proposers stays, too, for it is of the same log.
+func (s *State) Recover(index, term, epoch uint64, m Member) {
+	s.index, s.term = index, term
+	s.members, s.epoch = Members{m}, epoch
+	s.note(founded, epoch)
+	s.note(configured)
+	s.noteMember(&m)
+}
