@@ -20,6 +20,12 @@ type Inspection struct {
 	ClusterID   uint64
 	Member      MemberID // 0: the directory is nobody's yet
 	Incarnation uint64   // drawn when the directory was made: another one has forgotten what this one knows
+	// Epoch is drawn when the cluster begins, and by Recover: nodes of two epochs refuse each other. 0:
+	// none had been applied here.
+	Epoch uint64
+	// Forgetful: the member may have had another directory before, and acknowledged in it what this one
+	// has not got again yet.
+	Forgetful bool
 	// Unfinished: a restore was broken off here. Open refuses with ErrRestoreUnfinished.
 	Unfinished bool
 	Term       uint64
@@ -47,6 +53,10 @@ type InspectedMember struct {
 	ID    MemberID
 	Addr  string
 	Voter bool
+	// Name and Incarnation are what the cluster had on record of it, as far as the node had applied
+	// that; empty and 0 if it had not.
+	Name        string
+	Incarnation uint64
 }
 
 // An InspectedSnapshot is a snapshot that a directory has, the newest first.
@@ -94,6 +104,23 @@ func inspect(ctx context.Context, dir string) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, logError(err)
 	}
+	in := newInspector(ctx, dir, r)
+	in.replay(in.snapshots(), r.Recorded)
+	if err := r.Close(); err != nil {
+		in.damaged(dir, err)
+	}
+	return in.found, in.verdict()
+}
+
+// An inspector reads what a directory has, as Open would.
+type inspector struct {
+	ctx    context.Context
+	log    *raftlog.Reader
+	found  Inspection
+	damage []error
+}
+
+func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector {
 	in := &inspector{ctx: ctx, log: r, found: Inspection{
 		Dir: dir, ClusterID: r.Identity.Cluster, Member: MemberID(r.Identity.Member), Incarnation: r.Identity.Incarnation,
 		Unfinished: r.Unfinished, Term: r.Term, VoteTerm: r.VotedIn, VotedFor: r.Candidate,
@@ -103,27 +130,21 @@ func inspect(ctx context.Context, dir string) (Inspection, error) {
 		in.damaged(dir, err)
 	}
 	for _, m := range r.Members {
-		in.found.Members = append(in.found.Members, InspectedMember{memberOf(m.ID), m.Addr, m.Voter})
+		in.found.Members = append(in.found.Members, InspectedMember{ID: memberOf(m.ID), Addr: m.Addr, Voter: m.Voter})
 	}
-	in.replay(in.snapshots())
-	if err := r.Close(); err != nil {
-		in.damaged(dir, err)
-	}
-	if err := context.Cause(ctx); err != nil { // what was not read is not damaged
-		return Inspection{}, err
-	}
-	if len(in.damage) > 0 {
-		return in.found, fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...))
-	}
-	return in.found, nil
+	return in
 }
 
-// An inspector reads what a directory has, as Open would.
-type inspector struct {
-	ctx    context.Context
-	log    *raftlog.Reader
-	found  Inspection
-	damage []error
+// verdict returns all that is damaged, unless ctx ended: what was not read is not damaged.
+func (in *inspector) verdict() error {
+	if err := in.broken(); err != nil {
+		in.found = Inspection{}
+		return err
+	}
+	if len(in.damage) > 0 {
+		return fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...))
+	}
+	return nil
 }
 
 func (in *inspector) damaged(file string, err error) {
@@ -156,6 +177,8 @@ func (in *inspector) snapshots() *state.State {
 		}
 	}
 	in.found.Durable = max(in.found.Durable, in.log.Last)
+	id := in.log.Identity
+	in.found.Forgetful = id.Since == 0 && in.log.Term <= raftlog.FoundingTerm || id.Floor > 0 && in.found.Durable < id.Since
 	if newest == nil {
 		return state.New()
 	}
@@ -173,16 +196,16 @@ func (in *inspector) read(sn *raftlog.Snapshot) (*state.State, error) {
 
 func (in *inspector) broken() error { return context.Cause(in.ctx) }
 
-// replay brings a state to what had been applied, unless there is a gap before the log; of the
+// replay brings a state to what it was after an entry, unless there is a gap before the log; of the
 // entries before and behind it makes sure that they can be read.
-func (in *inspector) replay(s *state.State) {
+func (in *inspector) replay(s *state.State, through uint64) {
 	ignored := &effects{me: func(uint64) bool { return false }}
 	gap := in.log.First > s.View().Index+1
 	err := in.log.Entries(0, func(e raftlog.Entry) error {
 		switch {
 		case in.broken() != nil:
 			return in.broken()
-		case gap || e.Index <= s.View().Index || e.Index > in.log.Recorded:
+		case gap || e.Index <= s.View().Index || e.Index > through:
 			if e.Command == nil {
 				return nil
 			}
@@ -199,9 +222,18 @@ func (in *inspector) replay(s *state.State) {
 	if err != nil {
 		in.damaged(in.found.Dir, err)
 	}
-	v := s.View()
+	in.tell(s.View())
+}
+
+// tell notes what a state has.
+func (in *inspector) tell(v *state.View) {
+	in.found.Epoch, in.found.Applied = v.Epoch, max(in.found.Applied, v.Index)
 	in.found.Revision, in.found.CompactRevision = v.KV.Revision(), v.KV.CompactRevision()
 	in.found.Keys, in.found.Leases = v.KV.Keys(), v.Leases.Len()
+	for i := range in.found.Members {
+		m, _ := v.Members.Get(uint64(in.found.Members[i].ID))
+		in.found.Members[i].Name, in.found.Members[i].Incarnation = m.Name, m.Incarnation
+	}
 }
 
 // A BackupInspection is what [InspectBackup] has found.

@@ -64,7 +64,11 @@ func TestAnInspectionFindsWhatANodeHad(t *testing.T) {
 		require.Equal(t, []uint64{1, status.Durable, status.Durable, status.Term}, []uint64{in.FirstIndex, in.LastIndex, in.Durable, in.LastTerm})
 		require.Equal(t, []int64{status.Revision, status.CompactRevision}, []int64{in.Revision, in.CompactRevision})
 		require.Equal(t, []int{status.Keys, status.Leases}, []int{in.Keys, in.Leases})
-		require.Equal(t, []coterie.InspectedMember{{ID: status.ID, Addr: s.Addr, Voter: true}}, in.Members)
+		require.Equal(t, []coterie.InspectedMember{{
+			ID: status.ID, Addr: s.Addr, Voter: true, Name: s.Name, Incarnation: in.Incarnation,
+		}}, in.Members)
+		require.NotZero(t, in.Epoch)
+		require.False(t, in.Forgetful)
 		require.Len(t, in.Snapshots, 2)
 		require.Greater(t, in.Snapshots[0].Index, in.Snapshots[1].Index)
 		require.Greater(t, in.Snapshots[0].Revision, in.Snapshots[1].Revision)

@@ -94,6 +94,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.Regexp(t, `(?m)^member +`+status.ID.String(), out)
 	require.Regexp(t, `(?m)^revision +2, never compacted$`, out)
 	require.Regexp(t, `(?m)^has +`+status.ID.String()+`.* voter$`, out)
+	require.Regexp(t, `(?m)^cluster +[0-9a-f]{16} epoch [0-9a-f]{16}$`, out)
 	require.Contains(t, out, "all is whole")
 	out, _, code = p.run(t, "-json", dir)
 	require.Equal(t, whole, code)

@@ -27,6 +27,8 @@ type directory struct {
 	Cluster         id         `json:"cluster"`
 	Member          id         `json:"member"`
 	Incarnation     id         `json:"incarnation"`
+	Epoch           id         `json:"epoch"`
+	Forgetful       bool       `json:"forgetful"`
 	Unfinished      bool       `json:"unfinishedRestore"`
 	Term            uint64     `json:"term"`
 	VoteTerm        uint64     `json:"voteTerm"`
@@ -47,9 +49,11 @@ type directory struct {
 }
 
 type member struct {
-	ID    id     `json:"id"`
-	Addr  string `json:"addr"`
-	Voter bool   `json:"voter"`
+	ID          id     `json:"id"`
+	Addr        string `json:"addr"`
+	Voter       bool   `json:"voter"`
+	Name        string `json:"name"`
+	Incarnation id     `json:"incarnation"`
 }
 
 type snapshot struct {
@@ -68,13 +72,13 @@ type damage struct {
 func ofDirectory(in *coterie.Inspection) report {
 	d := &directory{
 		Directory: in.Dir, Cluster: id(in.ClusterID), Member: id(in.Member), Incarnation: id(in.Incarnation),
-		Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor,
+		Epoch: id(in.Epoch), Forgetful: in.Forgetful, Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor,
 		FirstIndex: in.FirstIndex, LastIndex: in.LastIndex, LastTerm: in.LastTerm, Durable: in.Durable,
 		Applied: in.Applied, Revision: in.Revision, CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases,
 		Members: []member{}, Snapshots: []snapshot{}, Torn: in.Torn, Damage: []damage{},
 	}
 	for _, m := range in.Members {
-		d.Members = append(d.Members, member{id(m.ID), m.Addr, m.Voter})
+		d.Members = append(d.Members, member{id(m.ID), m.Addr, m.Voter, m.Name, id(m.Incarnation)})
 	}
 	for _, s := range in.Snapshots {
 		d.Snapshots = append(d.Snapshots, snapshot(s))
@@ -91,7 +95,7 @@ func (d *directory) write(out io.Writer) error {
 	if d.Unfinished {
 		line(w, "unfinished", "a backup was being restored; restore it again, or remove the directory")
 	}
-	line(w, "cluster", d.Cluster)
+	line(w, "cluster", d.Cluster, "epoch", d.Epoch)
 	line(w, "member", d.Member, "incarnation", d.Incarnation)
 	line(w, "term", d.Term)
 	if d.VoteTerm > 0 {
@@ -110,7 +114,7 @@ func (d *directory) write(out io.Writer) error {
 		if !m.Voter {
 			role = "no voter"
 		}
-		line(w, "has", m.ID, m.Addr, role)
+		line(w, "has", m.ID, m.Name, m.Addr, role)
 	}
 	for _, s := range d.Snapshots {
 		line(w, "snapshot", s.File, fmt.Sprintf("index %d, term %d, revision %d, %d bytes", s.Index, s.Term, s.Revision, s.Size))
