@@ -89,6 +89,12 @@ var (
 	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
 	// again, or remove the directory.
 	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
+	// ErrNothingToRecover: the directory is of a node that was never let into a cluster, or has taken
+	// part in nothing since that was founded. Recover another, or begin anew.
+	ErrNothingToRecover = errors.New("coterie: nothing to recover")
+	// ErrBehind: another survivor has more than the directory that was to be recovered; see
+	// [BehindError] for which. Recover that one.
+	ErrBehind = errors.New("coterie: another survivor has more")
 	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Remove the
 	// member, and let it join anew with an empty directory. An older copy of a directory must not be
 	// put back: it has forgotten what its node promised since, and nobody could tell.

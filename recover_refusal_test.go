@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// recover recovers a founder's directory.
+func (s *site) recover(t testing.TB, survivors ...coterie.Inspection) (coterie.Recovery, error) {
+	return coterie.Recover(on(t, s.disk), s.Dir, survivors...)
+}
+
+// refused checks that a directory is not recovered, and left as it is.
+func (s *site) refused(t testing.TB, want error, survivors ...coterie.Inspection) error {
+	t.Helper()
+	changes := s.disk.Changes()
+	_, err := s.recover(t, survivors...)
+	require.ErrorIs(t, err, want)
+	require.Equal(t, changes, s.disk.Changes())
+	return err
+}
+
+// opened has founders' nodes do something, and closes them.
+func opened(t testing.TB, all []*site, do func(nodes []*coterie.Node)) {
+	t.Helper()
+	var nodes []*coterie.Node
+	for _, s := range all {
+		n, err := coterie.Open(on(t, s.disk), s.Config)
+		require.NoError(t, err)
+		nodes = append(nodes, n)
+	}
+	do(nodes)
+	for _, n := range nodes {
+		require.NoError(t, n.Close())
+	}
+}
+
+func readyAll(t testing.TB, nodes []*coterie.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		require.NoError(t, n.Ready(t.Context()))
+	}
+}
+
+func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sites(1)[0]
+		s.refused(t, fs.ErrNotExist)
+		require.NoError(t, s.disk.Mount().MkdirAll(s.Dir))
+		s.refused(t, fs.ErrNotExist)
+
+		fresh := sites(3)[0]
+		opened(t, []*site{fresh}, func([]*coterie.Node) { time.Sleep(time.Minute) })
+		fresh.refused(t, coterie.ErrNothingToRecover)
+
+		joiner := sites(1)[0]
+		joiner.Peers, joiner.Join = nil, []string{"nowhere:1"}
+		opened(t, []*site{joiner}, func([]*coterie.Node) { time.Sleep(time.Minute) })
+		joiner.refused(t, coterie.ErrNothingToRecover)
+
+		unfinished := sites(1)[0]
+		unfinished.disk.FreezeAfter(8)
+		require.Error(t, unfinished.restore(t, smallBackup(t)))
+		unfinished.disk.Kill()
+		unfinished.refused(t, coterie.ErrRestoreUnfinished)
+
+		restored := sites(3)[0]
+		require.NoError(t, restored.restore(t, smallBackup(t)))
+		restored.refused(t, coterie.ErrNothingToRecover)
+	})
+}
+
+func TestADirectoryThatIsInUseIsNotRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := lived(t)
+		n, err := coterie.Open(on(t, s.disk), s.Config)
+		require.NoError(t, err)
+		_, err = coterie.Recover(vfs.With(t.Context(), s.disk.Mount()), s.Dir)
+		require.ErrorIs(t, err, coterie.ErrDirInUse)
+		require.NoError(t, n.Close())
+		enough := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(on(t, s.disk))
+		cancel(enough)
+		_, err = coterie.Recover(ctx, s.Dir)
+		require.ErrorIs(t, err, enough)
+	})
+}
+
+func TestADamagedDirectoryIsNotRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := lived(t)
+		for _, part := range []string{"/identity", ".snap", ".log"} {
+			for name, size := range s.files(t, part) {
+				require.True(t, s.disk.Damage(name, size/2))
+				require.ErrorContains(t, s.refused(t, coterie.ErrCorrupt), name)
+				require.True(t, s.disk.Damage(name, size/2), "which mends it")
+			}
+		}
+		_, err := s.recover(t)
+		require.NoError(t, err)
+	})
+}
+
+func TestADirectoryThatIsBehindIsNotRecovered(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		behind := c.Index(c.Follower())
+		before := put(t, c.Leader(), "k", "before")
+		c.WaitRevision(before.Revision)
+		c.Pause(behind)
+		put(t, c.Leader(), "k", "acknowledged")
+		down(c, 0, 1, 2)
+		others := []int{0, 1, 2}
+		others = append(others[:behind], others[behind+1:]...)
+		found, newest := inspected(t, c, others...)
+		ahead := newest[1]
+		_, err := c.Recover(behind, found...)
+		var refused *coterie.BehindError
+		require.ErrorAs(t, err, &refused)
+		in, err := c.Inspect(others[0])
+		require.NoError(t, err)
+		require.Contains(t, []coterie.MemberID{found[0].Member, found[1].Member}, refused.Member)
+		require.ErrorContains(t, refused, refused.Member.String())
+		require.Equal(t, in.LastTerm, refused.Term)
+
+		r, err := c.Recover(ahead, found...)
+		require.NoError(t, err)
+		require.True(t, r.Complete)
+		require.Equal(t, 2, r.Inspected)
+		c.Restart(ahead)
+		require.Equal(t, "acknowledged", get(t, c.Node(ahead), "k").KVs[0].Value)
+
+		// Who does not know better may take what is behind, and is told.
+		r, err = c.Recover(behind)
+		require.NoError(t, err)
+		require.False(t, r.Complete)
+		require.Equal(t, before.Revision, r.Revision)
+		require.Contains(t, r.String(), "lost: what may have been acknowledged")
+		c.Wipe(ahead) // or there are two clusters
+		c.Restart(behind)
+		require.Equal(t, "before", get(t, c.Node(behind), "k").KVs[0].Value)
+	})
+}
+
+func TestASurvivorOfAnotherClusterIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := lived(t)
+		in, err := s.inspect(t)
+		require.NoError(t, err)
+		other := in
+		other.ClusterID++
+		s.refused(t, coterie.ErrClusterMismatch, in, other)
+		other = in
+		other.Epoch++
+		other.Durable++
+		s.refused(t, coterie.ErrClusterMismatch, other)
+		s.refused(t, coterie.ErrClusterMismatch, coterie.Inspection{})
+		other.Epoch = 0 // it had not heard of it
+		s.refused(t, coterie.ErrBehind, other)
+		_, err = s.recover(t, in)
+		require.NoError(t, err)
+		s.refused(t, coterie.ErrClusterMismatch, in)
+	})
+}
+
+func TestTheDirectoryOfARemovedMemberIsNotRecovered(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		i := c.Index(c.Follower())
+		removed := c.Node(i)
+		require.NoError(t, c.Leader().RemoveMember(t.Context(), removed.ID()))
+		time.Sleep(time.Minute)
+		c.Stop(i)
+		_, err := c.Recover(i)
+		// It may not have heard of it: then it is as one of those that know less.
+		if in, inspectErr := c.Inspect(i); inspectErr == nil && len(in.Members) == 2 {
+			require.ErrorIs(t, err, coterie.ErrMemberNotFound)
+		} else {
+			require.NoError(t, err)
+		}
+	})
+}
