@@ -37,6 +37,7 @@ type operator struct {
 type instance struct {
 	name, addr, http string
 	args             []string
+	fixed            int // how many of them are the same whatever becomes of it
 	process          *exec.Cmd
 	exited           chan struct{} // closed when the process has ended,
 	outcome          error         // with this
@@ -56,9 +57,11 @@ func (o *operator) define(name string, args ...string) (*instance, error) {
 	if err := o.authority.issue(name, certificates); err != nil {
 		return nil, err
 	}
-	i.args = append([]string{
+	i.args = []string{
 		"-name", name, "-addr", i.addr, "-http", i.http, "-dir", o.data(name), "-certificates", certificates, "-for", "2m",
-	}, args...)
+	}
+	i.fixed = len(i.args)
+	i.args = append(i.args, args...)
 	o.instances[name] = i
 	return i, nil
 }

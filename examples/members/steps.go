@@ -27,6 +27,7 @@ var steps = []struct {
 	{"lose a disk", loseDisk},
 	{"join without vote", joinWithoutVote},
 	{"compare", compare},
+	{"lose a majority", loseMajority},
 }
 
 // found starts three founders. Each is given the same list of all three; that is all it takes.
