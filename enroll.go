@@ -61,7 +61,7 @@ func (n *Node) askIn() error {
 	id := n.identity.Load()
 	since := id.Since
 	if n.belonged() {
-		since = max(since, raftlog.FoundingIndex)
+		since = max(since, raftlog.FoundingIndex) // if it is no member, it was removed
 	}
 	c := &change{
 		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,

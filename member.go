@@ -84,6 +84,9 @@ func (n *Node) RemoveMember(ctx context.Context, id MemberID) error {
 		return err
 	}
 	_, err := n.changed(ctx, &change{kind: changeRemove, id: id})
+	if id == n.id && errors.Is(err, ErrClosed) && errors.Is(err, ErrMemberNotFound) {
+		return nil // this node has stopped for it before the answer came
+	}
 	return err
 }
 
