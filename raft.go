@@ -40,12 +40,8 @@ type consensus struct {
 	handOvers map[raft.ServerID]handOver // the last to each
 }
 
-// What raft calls the term, and its last vote, in its stable store.
-var (
-	termKey      = []byte("CurrentTerm")
-	voteTermKey  = []byte("LastVoteTerm")
-	candidateKey = []byte("LastVoteCand")
-)
+// termKey is raft's name for the term in its stable store.
+var termKey = []byte("CurrentTerm")
 
 // maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state
 // machine holds 128 batches; full, it stalls raft's main loop, and with it heartbeats and hand-over.
@@ -351,12 +347,8 @@ func (c *consensus) founding() bool {
 
 // votedFor reports whether this node's last vote was for a server, in a term.
 func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
-	in, err := c.log.Stable().GetUint64(voteTermKey)
-	if err != nil || in != term {
-		return false
-	}
-	candidate, err := c.log.Stable().Get(candidateKey)
-	return err == nil && string(candidate) == string(id)
+	in, candidate := c.log.Voted()
+	return in == term && candidate == string(id)
 }
 
 // addressless reports whether this node's own address is missing in the log: it was founded alone,

@@ -205,6 +205,10 @@ func (l *Log) Entry(index uint64) (*raft.Log, error) { return l.store.entry(inde
 // Stable returns the store of term and vote.
 func (l *Log) Stable() raft.StableStore { return l.votes }
 
+// Voted returns in which term the last vote was that is durable, and for whom. It may be called
+// concurrently.
+func (l *Log) Voted() (term uint64, candidate string) { return l.votes.last() }
+
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
 

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"path/filepath"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -23,7 +24,8 @@ import (
 // is still there, and not the one before it. Raft's main loop is the only one that uses it.
 type votes struct {
 	file   vfs.File
-	serial uint64 // of the record written last
+	serial uint64     // of the record written last
+	mu     sync.Mutex // held while vote is replaced, and by who is not raft and reads it
 	vote
 	pending uint64        // a vote's term, whose candidate is to follow
 	failed  func(error)   // is told what went wrong
@@ -169,7 +171,9 @@ func (v *votes) save(next vote) error {
 		return nil
 	}
 	v.serial++
+	v.mu.Lock()
 	v.vote = next
+	v.mu.Unlock()
 	v.copy(b)
 	return nil
 }
@@ -179,6 +183,13 @@ func (v *votes) save(next vote) error {
 // record, which is as good until it is damaged.
 func (v *votes) copy(b []byte) {
 	_, _ = v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize)
+}
+
+// last returns the last vote that is durable. Unlike raft's methods it may be called by anyone.
+func (v *votes) last() (term uint64, candidate string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.votedIn, string(v.candidate)
 }
 
 // SetUint64 is raft.StableStore.
