@@ -98,8 +98,12 @@ func (e *DialError) Unwrap() error { return e.Err }
 // ErrClosed, or the network's error.
 func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) {
 	s := slot{peer, lane}
-	if conn := c.pool.take(s); conn != nil {
-		return conn, nil
+	for conn := c.pool.take(s); conn != nil; conn = c.pool.take(s) {
+		// Whoever it leads to may have been removed or replaced since, or belong to another founding.
+		if c.party.accepts(conn.peer, lane) {
+			return conn, nil
+		}
+		conn.Close()
 	}
 	conn, err := c.dial(ctx, s)
 	if err != nil {

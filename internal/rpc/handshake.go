@@ -241,6 +241,12 @@ func (id Identity) meets(other Identity) bool {
 	return id.Cluster == other.Cluster && (id.Epoch == other.Epoch || id.Epoch == 0 || other.Epoch == 0)
 }
 
+// accepts reports whether a connection that was made earlier may still be used.
+func (p Party) accepts(other Identity, lane byte) bool {
+	self := p.Self()
+	return (self.Cluster == 0 || self.meets(other)) && p.opinion(other, lane) == nil
+}
+
 // judgeAnswer is the caller's view of the answer of the member it means, 0 for whoever it is. It
 // trusts the identity that was told more than the verdict.
 func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {

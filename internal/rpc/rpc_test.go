@@ -533,3 +533,30 @@ func FuzzRemoteError(f *testing.F) {
 		}
 	})
 }
+
+// A connection outlives what was known when it was made.
+func TestAConnectionIsNotUsedAgainToWhoIsWelcomeNoMore(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{})
+		defer s.Close()
+		var unwelcome atomic.Bool
+		c := NewClient(n, Party{Self: Always(clientID).Self, Judge: func(Identity, byte) error {
+			if unwelcome.Load() {
+				return ErrForgotten
+			}
+			return nil
+		}})
+		defer c.Close()
+		peer := Peer{serverID.Member, addr}
+		for range 2 {
+			_, err := c.Call(t.Context(), peer, 0, nil)
+			require.NoError(t, err)
+		}
+		unwelcome.Store(true)
+		_, err := c.Call(t.Context(), peer, 0, nil)
+		require.ErrorIs(t, err, ErrForgotten)
+		unwelcome.Store(false)
+		_, err = c.Call(t.Context(), peer, 0, nil)
+		require.NoError(t, err)
+	})
+}
