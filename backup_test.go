@@ -140,14 +140,14 @@ func TestARestoredClusterGoesOn(t *testing.T) {
 }
 
 // What the old cluster's log had is no measure for the new one's.
-func TestARestoredFounderBeginsAtTheFirstEntry(t *testing.T) {
+func TestARestoredFounderBeginsAtTheFoundingEntries(t *testing.T) {
 	b := smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := sites(3)[1]
 		require.NoError(t, s.restore(t, b))
 		status := s.open(t).Status()
-		require.EqualValues(t, 1, status.Applied)
-		require.EqualValues(t, 1, status.Durable)
+		require.EqualValues(t, 2, status.Applied)
+		require.EqualValues(t, 2, status.Durable)
 		require.EqualValues(t, 3, status.Voters)
 		require.EqualValues(t, 3, status.Revision)
 	})

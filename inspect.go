@@ -29,8 +29,8 @@ type Inspection struct {
 	// Unfinished: a restore was broken off here. Open refuses with ErrRestoreUnfinished.
 	Unfinished bool
 	Term       uint64
-	VoteTerm   uint64 // the term of the last vote, and the address of the member that it was for
-	VotedFor   string
+	VoteTerm   uint64 // the term of the last vote, and the member that it was for
+	VotedFor   MemberID
 	// FirstIndex and LastIndex are of the log, 0 if it has no entries that count, and LastTerm is
 	// of its last entry, else of the newest snapshot. Everything up to Durable is here, in log or
 	// snapshot.
@@ -123,7 +123,7 @@ type inspector struct {
 func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector {
 	in := &inspector{ctx: ctx, log: r, found: Inspection{
 		Dir: dir, ClusterID: r.Identity.Cluster, Member: MemberID(r.Identity.Member), Incarnation: r.Identity.Incarnation,
-		Unfinished: r.Unfinished, Term: r.Term, VoteTerm: r.VotedIn, VotedFor: r.Candidate,
+		Unfinished: r.Unfinished, Term: r.Term, VoteTerm: r.VotedIn, VotedFor: memberOf(r.Candidate),
 		FirstIndex: r.First, LastIndex: r.Last, LastTerm: r.LastTerm, Applied: r.Recorded, Torn: r.Torn,
 	}}
 	for _, err := range r.Damage {

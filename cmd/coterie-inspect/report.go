@@ -72,7 +72,7 @@ type damage struct {
 func ofDirectory(in *coterie.Inspection) report {
 	d := &directory{
 		Directory: in.Dir, Cluster: id(in.ClusterID), Member: id(in.Member), Incarnation: id(in.Incarnation),
-		Epoch: id(in.Epoch), Forgetful: in.Forgetful, Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor,
+		Epoch: id(in.Epoch), Forgetful: in.Forgetful, Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor.String(),
 		FirstIndex: in.FirstIndex, LastIndex: in.LastIndex, LastTerm: in.LastTerm, Durable: in.Durable,
 		Applied: in.Applied, Revision: in.Revision, CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases,
 		Members: []member{}, Snapshots: []snapshot{}, Torn: in.Torn, Damage: []damage{},

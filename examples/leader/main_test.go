@@ -35,6 +35,7 @@ type trio struct {
 	dir     string
 	addrs   map[string]string
 	lines   chan line
+	leads   *run // who said so last
 }
 
 func (p *trio) start(name string) *run {
@@ -80,6 +81,9 @@ func (p *trio) await(pattern string, fits func(*run) bool) (*run, int) {
 		select {
 		case l := <-p.lines:
 			p.t.Log(l.text)
+			if strings.Contains(l.text, " leads, with ") {
+				p.leads = l.from
+			}
 			if !fits(l.from) || !want.MatchString(l.text) {
 				continue
 			}
@@ -125,8 +129,21 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 		p.start(name)
 	}
 
-	leads := ` leads, with fencing token \d+$`
-	first, token := p.await(leads, func(*run) bool { return true })
+	// All three have to be there: one that the cluster has never heard of does not count when another
+	// is gone.
+	leads, knows := ` leads, with fencing token \d+$`, ` (follows \w+, which has|leads, with) fencing token \d+$`
+	var first *run
+	var token int
+	seen := map[*run]bool{}
+	for len(seen) < 3 {
+		r, n := p.await(knows, func(r *run) bool { return !seen[r] })
+		if seen[r] = true; p.leads == r {
+			first, token = r, n
+		}
+	}
+	if first == nil {
+		t.Fatal("nobody leads")
+	}
 	if err := first.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -137,5 +154,5 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 
 	_ = first.cmd.Wait() // it reports the kill; the directory is free now
 	again := p.start(first.name)
-	p.await(` (follows \w+, which has|leads, with) fencing token \d+$`, func(r *run) bool { return r == again })
+	p.await(knows, func(r *run) bool { return r == again })
 }

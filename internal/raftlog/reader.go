@@ -24,9 +24,9 @@ type Reader struct {
 	Known      bool // the directory is somebody's
 	Unfinished bool // Found was broken off
 	Term       uint64
-	VotedIn    uint64 // the term of the last vote
-	Candidate  string // the address of whom it was for
-	First      uint64 // of the log; 0 if it is empty, or overtaken by a snapshot
+	VotedIn    uint64        // the term of the last vote
+	Candidate  raft.ServerID // whom it was for
+	First      uint64        // of the log; 0 if it is empty, or overtaken by a snapshot
 	Last       uint64
 	LastTerm   uint64 // of the entry at Last, else of the newest snapshot
 	Recorded   uint64 // the state machine had applied everything up to it
@@ -258,7 +258,7 @@ func (r *Reader) readVotes() {
 	if err != nil {
 		r.damaged(name, err)
 	}
-	r.Term, r.VotedIn, r.Candidate = v.term, v.votedIn, string(v.candidate)
+	r.Term, r.VotedIn, r.Candidate = v.term, v.votedIn, raft.ServerID(v.candidate)
 }
 
 // Body returns the body of a snapshot, for the caller to close.
