@@ -408,7 +408,12 @@ func (n *Node) tell(v *state.View, after int64) {
 	if rev == after {
 		return
 	}
-	if n.hub.Len() > 0 {
+	switch {
+	case after+1 < v.KV.CompactRevision():
+		// Whom the revisions concern that were written and compacted in one go is not known any more:
+		// every watch looks, and finds that it has missed something.
+		n.hub.NotifyAll(after+1, rev)
+	case n.hub.Len() > 0:
 		var changes []watch.Change
 		v.KV.Changes(after+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
 			for _, kv := range kvs {
@@ -426,7 +431,7 @@ func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*comma
 	n.publish(v)
 	n.membersChanged(v)
 	n.proposer.restored(result)
-	n.hub.NotifyAll(v.KV.Revision())
+	n.hub.NotifyAll(1, v.KV.Revision())
 	n.told.Store(v.KV.Revision())
 	if c := n.raft(); c != nil && n.log.Astray() {
 		c.astray.Store(true)

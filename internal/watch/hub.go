@@ -114,13 +114,14 @@ func (h *Hub) Notify(changes []Change) {
 	wake(touched)
 }
 
-// NotifyAll tells every watcher to look at everything up to a revision: history was replaced.
-func (h *Hub) NotifyAll(rev int64) {
+// NotifyAll tells every watcher to look at everything from one revision to another: which of them
+// concern it is not known, for history was replaced, or has been compacted already.
+func (h *Hub) NotifyAll(first, last int64) {
 	h.mu.Lock()
 	var touched []*Watcher
 	tell := func(g *group) {
 		for w := range g.members {
-			w.touchAll(rev)
+			w.touchAll(first, last)
 			touched = append(touched, w)
 		}
 	}
@@ -153,10 +154,13 @@ func (w *Watcher) touch(rev int64) (first bool) {
 	return first
 }
 
-func (w *Watcher) touchAll(rev int64) {
+func (w *Watcher) touchAll(first, last int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.first, w.last = 1, rev
+	if w.last == 0 || first < w.first {
+		w.first = first
+	}
+	w.last = last
 }
 
 // Wake returns a channel that has a value when there may be something to Take.

@@ -114,17 +114,22 @@ func TestNotifyAllTellsEveryWatcherToLookAtEverything(t *testing.T) {
 	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
 	h.Notify([]Change{{5, "k"}})
 	told(t, before, 5, 5)
-	h.NotifyAll(9)
+	h.NotifyAll(1, 9)
 	told(t, key, 1, 9)
 	told(t, span, 1, 9)
 	told(t, before, 1, 9)
 	h.Notify([]Change{{10, "k"}})
 	told(t, key, 10, 10)
 
-	h.NotifyAll(20)
+	h.NotifyAll(1, 20)
 	h.Notify([]Change{{21, "k"}})
 	told(t, key, 1, 21)
 	told(t, span, 1, 20)
+
+	h.Notify([]Change{{22, "k"}})
+	h.NotifyAll(23, 30)
+	told(t, key, 22, 30)
+	told(t, span, 23, 30)
 }
 
 func TestARemovedWatcherIsToldNothing(t *testing.T) {
@@ -136,7 +141,7 @@ func TestARemovedWatcherIsToldNothing(t *testing.T) {
 		h.Remove(w)
 		require.Equal(t, 1, h.Len(), "to remove it again does nothing")
 		h.Notify([]Change{{2, "k"}})
-		h.NotifyAll(3)
+		h.NotifyAll(1, 3)
 		quiet(t, w)
 		told(t, stays, 1, 3)
 
@@ -146,7 +151,7 @@ func TestARemovedWatcherIsToldNothing(t *testing.T) {
 		require.Empty(t, h.keys, "the group of nobody is kept")
 		require.Nil(t, h.ranges.root, "the group of nobody is kept")
 		h.Notify([]Change{{4, "k"}})
-		h.NotifyAll(5)
+		h.NotifyAll(1, 5)
 		quiet(t, stays)
 	}
 }
