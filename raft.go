@@ -368,9 +368,14 @@ func (c *consensus) addNonvoter(id MemberID, addr string) func() error {
 	}
 }
 
+// addVoter has an entry follow the change. What a new voter acknowledges before raft has noted that it has
+// a vote, raft does not count: the change itself, where that vote is needed for it. Then nothing would
+// be committed until something else is written.
 func (c *consensus) addVoter(id MemberID, addr string) func() error {
 	return func() error {
-		return changeError(c.raft.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout).Error())
+		change := c.raft.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout)
+		c.append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+		return changeError(change.Error())
 	}
 }
 
