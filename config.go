@@ -24,8 +24,8 @@ type Config struct {
 	// Cluster names the cluster: nodes of different clusters refuse each other. Defaults to
 	// "coterie".
 	Cluster string
-	// Name is the node's name, unique in the cluster. Defaults to Advertise, or "node" for a single
-	// node.
+	// Name is the node's name, unique in the cluster: no two nodes may run under one, which is noticed
+	// where they have directories. Defaults to Advertise, or "node" for a single node.
 	Name string
 	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
 	// not cost durability.

@@ -72,7 +72,8 @@ func (n *Node) AddMember(ctx context.Context, p Peer, voter bool) (Member, error
 }
 
 // RemoveMember removes a member, for good: the node stops by itself as soon as it hears of that, and
-// its directory lets it in no more. A node of that name with an empty directory may join anew. A
+// its directory lets it in no more, unless AddMember names it again. A node of that name with an
+// empty directory may join anew. A
 // leader hands over first. Removing one that is gone for good is how a cluster gets its majority back
 // to fewer.
 //
