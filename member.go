@@ -73,9 +73,8 @@ func (n *Node) AddMember(ctx context.Context, p Peer, voter bool) (Member, error
 
 // RemoveMember removes a member, for good: the node stops by itself as soon as it hears of that, and
 // its directory lets it in no more, unless AddMember names it again. A node of that name with an
-// empty directory may join anew. A
-// leader hands over first. Removing one that is gone for good is how a cluster gets its majority back
-// to fewer.
+// empty directory may join anew. A leader hands over first. Removing one that is gone for good is how
+// a cluster gets its majority back to fewer.
 //
 // Errors: ErrMemberNotFound; ErrUnhealthy when those who stay could not go on, since too few of them
 // can be reached; ErrInvalidOption for the last voter; those of [Node.Ready]. After an error of ctx it
