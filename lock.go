@@ -129,6 +129,9 @@ func (s *Session) bind(ctx context.Context) (context.Context, context.CancelCaus
 	}
 }
 
+// Node returns the node that renews the session's lease.
+func (s *Session) Node() *Node { return s.n }
+
 // Lease returns the session's lease, to attach keys to.
 func (s *Session) Lease() LeaseID { return s.id }
 
