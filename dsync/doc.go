@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dsync has what package sync has, and a little more, for the instances of a service that
+// share a coterie cluster: [RWMutex], [Semaphore], [Once], [Barrier], [DoubleBarrier], [Counter] and
+// [Sequence]. Each stands on exported calls of package coterie alone, and may be copied and changed.
+//
+// What belongs to a session goes with it: when its holder crashes, or is cut off for as long as the
+// session's lease lives, its places, locks and permits are free for others, and the session's
+// context has ended before. A holder that was stopped may not know; so writes to the store take
+// [Hold.Guard] as a condition, and other stores compare [Hold.Token].
+//
+// Every call that asks the cluster blocks until that answers: without a quorum, until its ctx ends.
+// Locks come in the order in which they were asked for, and whoever waits watches one key, that of
+// whom it waits for: what ends wakes only those it concerns. All values of one name are of one kind
+// and size, on every instance; names must not lie within each other, as "a" and "a/b" do.
+//
+// coterie.Mutex and coterie.Election, which are fair as well, are in package coterie.
+package dsync

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsync
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A DoubleBarrier brings so many participants together, on any node: none begins before all have
+// entered, and none goes on before all have left; then the next round may begin. Its methods may be
+// called concurrently, and each Enter is a participant of its own.
+//
+// A round costs each participant two writes, and one to begin it. A participant that crashes before the
+// round has begun has not entered, and another may come; later it has left, when its session's lease
+// ends. Do not use it for a number of participants that changes, nor where one that fails must stop
+// the others.
+type DoubleBarrier struct {
+	s         *coterie.Session
+	in, begun string
+	size      int64
+}
+
+// NewDoubleBarrier returns a DoubleBarrier of a name, for so many participants; nothing is asked of the
+// cluster. All must say the same number. Keys below name + "/" are its own.
+func NewDoubleBarrier(s *coterie.Session, name string, participants int64) *DoubleBarrier {
+	return &DoubleBarrier{s: s, in: name + "/in/", begun: name + "/begun", size: participants}
+}
+
+// A Round is one participant's part in a round of a [DoubleBarrier].
+type Round struct {
+	p    *place
+	in   string
+	last int64 // the place of the last to enter, which began it
+}
+
+// Enter waits until as many as the barrier is for have entered. When it fails, the participant has not
+// entered; if that was in the moment in which the round began, it has left.
+//
+// Errors: ErrFull when so many are inside, or have not all left; coterie.ErrInvalidOption for a
+// barrier of less than one; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody
+// deleted the key; ErrNoSpace, ErrOverloaded, ErrClosed.
+func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
+	if b.size < 1 {
+		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
+	}
+	ctx, cancel := bind(ctx, b.s)
+	defer cancel()
+	if err := b.clear(ctx); err != nil {
+		return nil, err
+	}
+	p, err := take(ctx, b.s, b.in, "", coterie.Compare(coterie.CreateRevision(b.begun), "=", 0))
+	switch {
+	case err != nil:
+		return nil, err
+	case p == nil:
+		return nil, ErrFull
+	}
+	last, err := b.begin(ctx, p)
+	if err != nil {
+		p.abandon()
+		return nil, err
+	}
+	return &Round{p: p, in: b.in, last: last}, nil
+}
+
+// clear removes what says that a round has begun which all have left.
+func (b *DoubleBarrier) clear(ctx context.Context) error {
+	n := b.s.Node()
+	r, err := n.Get(ctx, b.begun)
+	if err != nil || len(r.KVs) == 0 {
+		return err
+	}
+	same := coterie.Compare(coterie.CreateRevision(b.begun), "=", r.KVs[0].CreateRevision)
+	_, err = n.Txn(ctx).If(vacant(b.in), same).Then(coterie.OpDelete(b.begun)).Commit()
+	return err
+}
+
+// begin waits until the round of a place has begun, and returns the place of the last to enter, which
+// begins it and says so: those before it are the round, and who comes later is not.
+func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
+	for {
+		rev, found, err := p.look(ctx, coterie.OpGet(b.begun),
+			coterie.OpGet(b.in, coterie.WithPrefix(), coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly()))
+		if err != nil {
+			return 0, err
+		}
+		ahead := int64(len(found[1].Get.KVs))
+		switch begun := found[0].Get.KVs; {
+		case len(begun) > 0:
+			last, err := number(begun[0])
+			if err == nil && p.rev > last {
+				err = ErrFull
+			}
+			return last, err
+		case ahead > b.size-1:
+			return 0, ErrFull
+		case ahead == b.size-1:
+			missing := coterie.Compare(coterie.CreateRevision(b.begun), "=", 0)
+			_, err = b.s.Node().Txn(ctx).If(p.guard(), missing).
+				Then(coterie.OpPut(b.begun, strconv.FormatInt(p.rev, 10))).Commit()
+		default:
+			err = changed(ctx, b.s.Node(), b.begun, rev, coterie.WithFilterDelete())
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Leave leaves, and waits until all of the round have left. After an error it may be called again. The
+// session's end leaves, too, and Leave then waits for the others all the same.
+//
+// Errors: ctx's cause, ErrMaybeApplied, ErrNoSpace, ErrOverloaded, ErrClosed.
+func (r *Round) Leave(ctx context.Context) error {
+	n := r.p.s.Node()
+	if _, err := n.Delete(ctx, r.p.key); err != nil {
+		return err
+	}
+	for {
+		got, err := n.Get(ctx, r.in, coterie.WithPrefix(), coterie.WithMaxCreateRev(r.last),
+			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend), coterie.WithLimit(1))
+		if err != nil || len(got.KVs) == 0 {
+			return err
+		}
+		if err := changed(ctx, n, got.KVs[0].Key, got.Revision, coterie.WithFilterPut()); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsync
+
+import (
+	"context"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A Hold is what its holder has of an [RWMutex] or a [Semaphore], until Release or the end of the
+// session, whose context tells: what the Hold protects must stop with it. Its methods may be called
+// concurrently.
+type Hold struct{ p *place }
+
+// enter takes a place under a prefix and waits there. When that fails, the place is given up.
+func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait func(context.Context, *place) error,
+	cond ...coterie.Cmp,
+) (*Hold, error) {
+	ctx, cancel := bind(ctx, s)
+	defer cancel()
+	p, err := take(ctx, s, prefix, val, cond...)
+	if err != nil {
+		return nil, err
+	}
+	if p == nil {
+		return nil, coterie.ErrLocked
+	}
+	if err := wait(ctx, p); err != nil {
+		p.abandon()
+		return nil, err
+	}
+	return &Hold{p}, nil
+}
+
+// Token returns the fencing token: the create revision of the Hold's key, higher than that of every
+// Hold that was asked for before. Of two that exclude each other the later has the higher one.
+func (h *Hold) Token() int64 { return h.p.rev }
+
+// Guard returns a condition for transactions that holds until Release or the session's end: with it,
+// a write of a holder that lost what it held, and does not know, is refused.
+func (h *Hold) Guard() coterie.Cmp { return h.p.guard() }
+
+// Release gives up what is held: one write. It blocks until that is applied; after an error other than
+// ErrNotOwner it may be called again, and if it is not, the session's end does it.
+//
+// Errors: coterie.ErrNotOwner when it was given up or lost before; those of a transaction.
+func (h *Hold) Release(ctx context.Context) error { return h.p.leave(ctx) }

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dsync_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/dsync"
+)
+
+// Hundreds ask while leaders are lost: one runs, and all have its outcome.
+func TestOnceRunsOnceForHundreds(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		random := source(t)
+		var ran atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 200 {
+			s := session(t, c.Node(i%3), coterie.WithTTL(time.Hour))
+			arrive := time.Duration(random.IntN(10_000)) * time.Millisecond
+			wg.Go(func() {
+				time.Sleep(arrive)
+				outcome, err := dsync.NewOnce(s, "once").Do(t.Context(), func(ctx context.Context) (string, error) {
+					if !holds(t, s.Node(), coterie.GuardOf(ctx)) {
+						t.Error("the runner has no guard")
+					}
+					time.Sleep(5 * time.Second)
+					return fmt.Sprint("run ", ran.Add(1)), nil
+				})
+				if err != nil || outcome != "run 1" {
+					t.Error(outcome, err)
+				}
+			})
+		}
+		trouble(c, random, &wg)
+		require.EqualValues(t, 1, ran.Load())
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1, count(t, c.Leader(), "once"), "nobody's place is left")
+	})
+}
+
+// A runner that is gone has done nothing: another runs, and what the first would record is refused.
+func TestOnceRunsAgainWhenItsRunnerIsGone(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		s := session(t, c.Follower())
+		running, late := make(chan struct{}), make(chan error, 1)
+		go func() {
+			_, err := dsync.NewOnce(s, "once").Do(t.Context(), func(ctx context.Context) (string, error) {
+				close(running)
+				<-ctx.Done()
+				time.Sleep(time.Minute) // it does not heed its context
+				return "stale", nil
+			})
+			late <- err
+		}()
+		<-running
+		c.Pause(c.Index(s.Node()))
+		o := dsync.NewOnce(session(t, c.Leader()), "once")
+		outcome, err := o.Do(t.Context(), func(context.Context) (string, error) { return "fresh", nil })
+		require.NoError(t, err)
+		require.Equal(t, "fresh", outcome)
+		c.Heal()
+		require.ErrorIs(t, <-late, coterie.ErrSessionExpired)
+		outcome, err = o.Do(t.Context(), nil)
+		require.NoError(t, err)
+		require.Equal(t, "fresh", outcome)
+	})
+}
+
+func TestOnceCalls(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		o := dsync.NewOnce(session(t, n), "once")
+		failed := errors.New("failed")
+		_, err := o.Do(t.Context(), func(context.Context) (string, error) { return "x", failed })
+		require.ErrorIs(t, err, failed)
+		running, end := make(chan struct{}), make(chan struct{})
+		first := make(chan error, 1)
+		go func() {
+			_, err := o.Do(t.Context(), func(context.Context) (string, error) {
+				close(running)
+				<-end
+				return "", nil
+			})
+			first <- err
+		}()
+		<-running
+		_, err = o.Do(short(t), func(context.Context) (string, error) { return "second", nil })
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		close(end)
+		require.NoError(t, <-first)
+		outcome, err := o.Do(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, outcome, "an empty outcome is one")
+	})
+}
