@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue
+
+import (
+	"context"
+	"slices"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A Condition is when a [Gate] opens by itself. Every Gate opens on a signal.
+type Condition struct {
+	count int64
+	name  string
+}
+
+// WhenCount opens a gate when so many items wait.
+func WhenCount(n int64) Condition { return Condition{count: max(n, 1)} }
+
+// WhenNamed opens a gate when an item of a name is in the queue.
+func WhenNamed(name string) Condition { return Condition{name: name} }
+
+// WhenSignalled opens a gate by [Gate.Open] alone.
+func WhenSignalled() Condition { return Condition{} }
+
+// A Gate holds up takers of a Queue until there is reason to begin. Once open it is open for all, on
+// any node, until it is shut, also if the reason is gone. Its methods may be called concurrently.
+//
+// To open and to shut it is one write each. Those who wait look again, with a read, when an item
+// comes. It holds up only those who ask it: whoever calls Dequeue of the Queue does not. Do not use it
+// to keep a number of takers out for good; that is a [coterie.Mutex].
+type Gate struct {
+	q    *Queue
+	when Condition
+}
+
+// NewGate returns the Gate of a Queue, of which there is one; nothing is asked of the cluster. All must
+// say the same condition: the gate opens by the first that is met.
+func NewGate(q *Queue, when Condition) *Gate { return &Gate{q: q, when: when} }
+
+// Open opens the gate. It blocks until that is applied; if it is open, nothing is changed.
+//
+// Errors: those of a transaction; after coterie.ErrMaybeApplied it may be called again.
+func (g *Gate) Open(ctx context.Context) error {
+	open := g.q.keys.open
+	_, err := g.q.s.Node().Txn(ctx).If(missing(open)).Then(coterie.OpPut(open, "")).Commit()
+	return err
+}
+
+// Shut shuts the gate, for those who come later. If its condition holds, whoever waits opens it again
+// at once. It blocks until that is applied.
+//
+// Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
+func (g *Gate) Shut(ctx context.Context) error {
+	_, err := g.q.s.Node().Delete(ctx, g.q.keys.open)
+	return err
+}
+
+// Wait returns when the gate is open, at once if it is. Whoever finds that the condition holds opens it.
+//
+// Errors: those of a transaction.
+func (g *Gate) Wait(ctx context.Context) error {
+	q := g.q
+	ops := []coterie.Op{
+		coterie.OpGet(q.keys.open, coterie.WithCountOnly()),
+		coterie.OpGet(q.keys.items, coterie.WithPrefix(), coterie.WithCountOnly()),
+		coterie.OpGet(q.keys.claims, coterie.WithPrefix(), coterie.WithCountOnly()),
+		coterie.OpGet(q.keys.names+g.when.name, coterie.WithCountOnly()),
+	}
+	for {
+		r, err := q.s.Node().Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			return err
+		}
+		count := func(i int) int64 { return r.Responses[i].Get.Count }
+		switch {
+		case count(0) > 0:
+			return nil
+		case g.when.count > 0 && count(1)-count(2) >= g.when.count, g.when.name != "" && count(3) > 0:
+			return g.Open(ctx)
+		}
+		if err := q.watch(ctx, r.Revision, g.concerned); err != nil {
+			return err
+		}
+	}
+}
+
+// concerned reports whether the gate may be open after events.
+func (g *Gate) concerned(events []coterie.Event) bool {
+	opened := func(e coterie.Event) bool { return e.KV.Key == g.q.keys.open && e.Type == coterie.EventPut }
+	return slices.ContainsFunc(events, opened) || g.when != Condition{} && g.q.frees(events)
+}
+
+// Dequeue waits until the gate is open, and then as the Queue's does.
+//
+// Errors: those of [Queue.Dequeue].
+func (g *Gate) Dequeue(ctx context.Context) (*Item, error) {
+	ctx, cancel := bind(ctx, g.q.s)
+	defer cancel()
+	if err := g.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return g.q.Dequeue(ctx)
+}

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/queue"
+)
+
+func session(t testing.TB, n *coterie.Node, opts ...coterie.SessionOption) *coterie.Session {
+	t.Helper()
+	s, err := coterie.NewSession(t.Context(), n, opts...)
+	require.NoError(t, err)
+	t.Cleanup(s.Orphan)
+	return s
+}
+
+func enqueue(t testing.TB, q *queue.Queue, val string, opts ...queue.Option) {
+	t.Helper()
+	require.NoError(t, q.Enqueue(t.Context(), val, opts...))
+}
+
+func dequeue(t testing.TB, q *queue.Queue) *queue.Item {
+	t.Helper()
+	item, err := q.Dequeue(t.Context())
+	require.NoError(t, err)
+	return item
+}
+
+func size(t testing.TB, q *queue.Queue) [2]int64 {
+	t.Helper()
+	waiting, taken, err := q.Len(t.Context())
+	require.NoError(t, err)
+	return [2]int64{waiting, taken}
+}
+
+func revision(t testing.TB, n *coterie.Node) int64 {
+	t.Helper()
+	r, err := n.Get(t.Context(), "none")
+	require.NoError(t, err)
+	return r.Revision
+}
+
+// short returns a context that ends in a second.
+func short(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// source returns random numbers of a seed that the log tells.
+func source(t testing.TB) *rand.Rand {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func TestItemsComeInOrder(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		var qs []*queue.Queue
+		for i := range 3 {
+			qs = append(qs, queue.New(session(t, c.Node(i)), "jobs"))
+		}
+		for i := range 30 {
+			enqueue(t, qs[i%3], fmt.Sprint(i)) // one after another, on any node
+		}
+		enqueue(t, qs[0], "low", queue.WithPriority(-32768))
+		enqueue(t, qs[1], "high", queue.WithPriority(1))
+		enqueue(t, qs[2], "highest", queue.WithPriority(32767))
+		enqueue(t, qs[0], "high, later", queue.WithPriority(1))
+		want := []string{"highest", "high", "high, later"}
+		for i := range 30 {
+			want = append(want, fmt.Sprint(i))
+		}
+		for i, val := range append(want, "low") {
+			first, err := qs[i%3].Peek(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, val, first)
+			item := dequeue(t, qs[(i+1)%3])
+			require.Equal(t, val, item.Value)
+			if i%2 == 0 {
+				require.NoError(t, item.Nack(t.Context()))
+				require.ErrorIs(t, item.Ack(t.Context()), coterie.ErrNotOwner)
+				again := dequeue(t, qs[i%3])
+				require.Equal(t, val, again.Value, "at its old place")
+				require.Greater(t, again.Token(), item.Token())
+				item = again
+			}
+			require.NoError(t, item.Ack(t.Context()))
+			require.ErrorIs(t, item.Ack(t.Context()), coterie.ErrNotOwner)
+			require.ErrorIs(t, item.Nack(t.Context()), coterie.ErrNotOwner)
+		}
+		_, err := qs[0].Peek(t.Context())
+		require.ErrorIs(t, err, queue.ErrEmpty)
+		_, err = qs[0].TryDequeue(t.Context())
+		require.ErrorIs(t, err, queue.ErrEmpty)
+		r, err := c.Leader().Get(t.Context(), "jobs", coterie.WithPrefix())
+		require.NoError(t, err)
+		require.Empty(t, r.KVs)
+	})
+}
+
+// Hundreds of takers, some of which give up, fail or crash, while leaders are lost: every item is had by
+// one at a time, and what is written with its acknowledgement is written once.
+func TestEveryItemIsDoneByOne(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		const items = 300
+		random := source(t)
+		var mu sync.Mutex
+		acked := map[string]int{}
+		has := map[string]int64{} // tokens of the takers that have an item
+		ctx, done := context.WithCancel(t.Context())
+		defer done()
+		var wg sync.WaitGroup
+		for i := range 200 {
+			n := c.Node(i % 3)
+			seed := random.Uint64()
+			share := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "jobs")
+			wg.Go(func() {
+				random := rand.New(rand.NewPCG(seed, 1))
+				for ctx.Err() == nil {
+					time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+					q := share
+					crash := random.IntN(20) == 0
+					if crash {
+						s, err := coterie.NewSession(ctx, n, coterie.WithTTL(10*time.Second))
+						if err != nil {
+							continue
+						}
+						defer s.Orphan()
+						q = queue.New(s, "jobs")
+						time.AfterFunc(time.Duration(random.IntN(1000))*time.Millisecond, s.Orphan)
+					}
+					patience, cancel := context.WithTimeout(ctx, time.Duration(random.IntN(3000))*time.Millisecond)
+					take := q.Dequeue
+					if random.IntN(4) == 0 {
+						take = q.TryDequeue
+					}
+					item, err := take(patience)
+					cancel()
+					if err != nil {
+						continue
+					}
+					mu.Lock()
+					if other := has[item.Value]; !crash && other != 0 {
+						t.Errorf("%s is had by two, %d and %d", item.Value, other, item.Token())
+					}
+					if !crash {
+						has[item.Value] = item.Token()
+					}
+					mu.Unlock()
+					time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+					if crash {
+						continue
+					}
+					mu.Lock()
+					delete(has, item.Value)
+					mu.Unlock()
+					if random.IntN(5) == 0 {
+						if err := item.Nack(t.Context()); err != nil {
+							t.Error(err)
+						}
+						continue
+					}
+					if err := item.Ack(t.Context(), coterie.OpPut("done/"+item.Value, "")); err != nil {
+						t.Error(err)
+						continue
+					}
+					mu.Lock()
+					acked[item.Value]++
+					if len(acked) == items {
+						done()
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		producer := queue.New(session(t, c.Node(0), coterie.WithTTL(time.Hour)), "jobs")
+		wg.Go(func() {
+			for i := range items {
+				if err := producer.Enqueue(t.Context(), fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+		for ctx.Err() == nil {
+			time.Sleep(2 * time.Second)
+			c.Pause(random.IntN(3))
+			time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond)
+			c.Heal()
+		}
+		wg.Wait()
+		require.Len(t, acked, items)
+		for val, times := range acked {
+			require.Equal(t, 1, times, val)
+		}
+		time.Sleep(time.Minute) // sessions end, and what was given up is given back
+		require.Equal(t, [2]int64{0, 0}, size(t, producer))
+		r, err := c.Leader().Get(t.Context(), "done/", coterie.WithPrefix())
+		require.NoError(t, err)
+		require.Len(t, r.KVs, items)
+		for _, kv := range r.KVs {
+			require.EqualValues(t, 1, kv.Version, kv.Key)
+		}
+	})
+}
+
+// An item of a taker that is gone is at its old place again, and the taker cannot acknowledge it.
+func TestAnItemOfATakerThatIsGoneComesBack(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		lost := queue.New(session(t, n), "jobs")
+		q := queue.New(session(t, c.Leader()), "jobs")
+		enqueue(t, q, "first")
+		enqueue(t, q, "second")
+		item := dequeue(t, lost)
+		require.Equal(t, "first", item.Value)
+		require.Equal(t, [2]int64{1, 1}, size(t, q))
+		second := dequeue(t, q)
+		require.Equal(t, "second", second.Value)
+		c.Pause(c.Index(n))
+		gone := time.Now()
+		again := dequeue(t, q) // it waits until the lease has ended
+		require.Equal(t, "first", again.Value)
+		require.Greater(t, time.Since(gone), 8*time.Second)
+		require.Greater(t, again.Token(), item.Token())
+		c.Heal()
+		require.ErrorIs(t, item.Ack(t.Context(), coterie.OpPut("stale", "")), coterie.ErrNotOwner)
+		r, err := n.Get(t.Context(), "stale")
+		require.NoError(t, err)
+		require.Empty(t, r.KVs)
+		_, err = lost.Dequeue(t.Context())
+		require.ErrorIs(t, err, coterie.ErrSessionExpired)
+		require.NoError(t, again.Ack(t.Context()))
+		require.NoError(t, second.Ack(t.Context()))
+	})
+}
+
+// Who gives up while its claim is under way has nothing, also when that arrives later.
+func TestATakerThatGivesUpHasNothing(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		q := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "jobs")
+		_, err := q.Dequeue(short(t))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		enqueue(t, q, "first")
+		ctx := short(t)
+		taken := make(chan error, 1)
+		leader := c.Index(c.Leader())
+		c.Delay(leader, c.Index(n), 300*time.Millisecond) // it looks, claims, and does not hear of it
+		c.Delay(c.Index(n), leader, 300*time.Millisecond)
+		go func() {
+			_, err := q.Dequeue(ctx)
+			taken <- err
+		}()
+		require.ErrorIs(t, <-taken, context.DeadlineExceeded)
+		c.Heal()
+		time.Sleep(10 * time.Second)
+		require.Equal(t, [2]int64{1, 0}, size(t, q))
+		require.Equal(t, "first", dequeue(t, q).Value)
+	})
+}
+
+// A counter counts the calls that wrote to the log, those included that changed nothing.
+type counter struct{ writes atomic.Int64 }
+
+func (c *counter) Add(m coterie.Metric, delta float64) {
+	if m == coterie.MetricProposalsApplied {
+		c.writes.Add(int64(delta))
+	}
+}
+func (*counter) Set(coterie.Metric, float64)     {}
+func (*counter) Observe(coterie.Metric, float64) {}
+
+// Hundreds who look at the same line at the same moment do not all try for the first item; and of those
+// of a process who wait, one looks when an item comes.
+func TestTakersDoNotMakeAHerd(t *testing.T) {
+	const takers = 300
+	var count counter
+	metered := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics = &count })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		take := func(queues []*queue.Queue) func() {
+			var wg sync.WaitGroup
+			for i := range takers {
+				wg.Go(func() {
+					if _, err := queues[i%len(queues)].Dequeue(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			return wg.Wait
+		}
+		var shared, own []*queue.Queue
+		for i := range takers {
+			own = append(own, queue.New(session(t, c.Node(i%3), coterie.WithTTL(time.Hour)), "jobs"))
+		}
+		for i := range 3 {
+			shared = append(shared, queue.New(session(t, c.Node(i), coterie.WithTTL(time.Hour)), "jobs"))
+		}
+		for i := range takers {
+			enqueue(t, own[0], fmt.Sprint(i))
+		}
+		count.writes.Store(0)
+		take(own)()
+		t.Log(count.writes.Load(), "writes for takers that know nothing of each other")
+		require.Less(t, count.writes.Load(), int64(takers*takers/10))
+
+		wait := take(shared)
+		time.Sleep(time.Minute)
+		count.writes.Store(0)
+		for i := range takers {
+			enqueue(t, own[0], fmt.Sprint(i))
+		}
+		wait()
+		t.Log(count.writes.Load(), "writes for takers that share a Queue in each process, with the items'")
+		require.LessOrEqual(t, count.writes.Load(), int64(takers+3*takers))
+	}, metered)
+}
+
+func TestANamedItemIsThereOnce(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		q := queue.New(session(t, c.Node(0)), "jobs")
+		const name = "a/b c/"
+		enqueue(t, q, "1", queue.WithName(name))
+		require.ErrorIs(t, q.Enqueue(t.Context(), "2", queue.WithName(name)), queue.ErrExists)
+		item := dequeue(t, q)
+		require.Equal(t, name, item.Name)
+		require.ErrorIs(t, q.Enqueue(t.Context(), "2", queue.WithName(name)), queue.ErrExists, "it is taken only")
+		require.NoError(t, item.Ack(t.Context()))
+		enqueue(t, q, "2", queue.WithName(name))
+		require.Equal(t, "2", dequeue(t, q).Value)
+	})
+}
+
+func TestAnItemCostsThreeWrites(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		q := queue.New(session(t, n), "jobs")
+		before := revision(t, n)
+		for range 10 {
+			enqueue(t, q, "job")
+			require.NoError(t, dequeue(t, q).Ack(t.Context()))
+		}
+		require.Equal(t, before+30, revision(t, n))
+	})
+}
+
+// Each way to open a gate, for takers on all nodes, and those who come later.
+func TestAGateOpensForAll(t *testing.T) {
+	for name, way := range map[string]struct {
+		when queue.Condition
+		open func(context.Context, *queue.Queue, *queue.Gate) error
+	}{
+		"count": {queue.WhenCount(12), func(ctx context.Context, q *queue.Queue, _ *queue.Gate) error {
+			return errors.Join(q.Enqueue(ctx, "11"), q.Enqueue(ctx, "12"))
+		}},
+		"named": {queue.WhenNamed("go"), func(ctx context.Context, q *queue.Queue, _ *queue.Gate) error {
+			return errors.Join(q.Enqueue(ctx, "11", queue.WithName("ready")), q.Enqueue(ctx, "12", queue.WithName("go")))
+		}},
+		"signal": {queue.WhenSignalled(), func(ctx context.Context, q *queue.Queue, g *queue.Gate) error {
+			return errors.Join(q.Enqueue(ctx, "11"), q.Enqueue(ctx, "12"), g.Open(ctx))
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				q := queue.New(session(t, c.Node(0), coterie.WithTTL(time.Hour)), "jobs")
+				taken := make(chan *queue.Item, 20)
+				for i := range 12 {
+					g := queue.NewGate(queue.New(session(t, c.Node(i%3), coterie.WithTTL(time.Hour)), "jobs"), way.when)
+					go func() {
+						item, err := g.Dequeue(t.Context())
+						if err != nil {
+							t.Error(err)
+						}
+						taken <- item
+					}()
+				}
+				for range 10 {
+					enqueue(t, q, "job")
+					time.Sleep(time.Second)
+				}
+				c.Pause(c.Index(c.Leader()))
+				time.Sleep(time.Minute)
+				c.Heal()
+				time.Sleep(time.Minute)
+				require.Empty(t, taken)
+				require.NoError(t, way.open(t.Context(), q, queue.NewGate(q, way.when)))
+				for range 12 {
+					require.NoError(t, (<-taken).Ack(t.Context()))
+				}
+				g := queue.NewGate(q, way.when)
+				require.NoError(t, g.Wait(t.Context()), "it stays open")
+				require.NoError(t, g.Shut(t.Context()))
+				if name != "named" {
+					require.ErrorIs(t, g.Wait(short(t)), context.DeadlineExceeded)
+				}
+				require.NoError(t, g.Open(t.Context()), "whatever its condition")
+				require.NoError(t, g.Wait(t.Context()))
+			})
+		})
+	}
+}
