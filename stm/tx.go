@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stm
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A Tx is what the function of [Run] reads and writes through. It is one goroutine's, and ends with the
+// function.
+type Tx struct {
+	ctx    context.Context
+	n      *coterie.Node
+	ended  bool
+	failed error // the first that a read has met
+
+	rev      int64             // at which everything is read; 0 before the first read
+	reads    map[string]int64  // the mod revision of every key that was read; 0 if it was missing
+	prefixes map[string]bool   // that were read whole
+	writes   map[string]*write // the last of each key
+	guards   []coterie.Cmp
+}
+
+// A write is what becomes of a key.
+type write struct {
+	op   coterie.Op
+	kv   coterie.KeyValue
+	gone bool
+}
+
+func newTx(ctx context.Context, n *coterie.Node) *Tx {
+	return &Tx{ctx: ctx, n: n, reads: map[string]int64{}, prefixes: map[string]bool{}, writes: map[string]*write{}}
+}
+
+// Context returns the context that the transaction ends with, of which Run refuses to be called again.
+func (tx *Tx) Context() context.Context { return tx.ctx }
+
+// Get returns the value of a key, and whether it exists: as the transaction wrote it, or else as it was
+// at the revision of the first read. The first read asks the cluster, all others this node.
+//
+// Errors: those of Node.Get, which end the transaction; ErrEnded.
+func (tx *Tx) Get(key string) (val string, exists bool, err error) {
+	if tx.ended {
+		return "", false, ErrEnded
+	}
+	if w := tx.writes[key]; w != nil {
+		return w.kv.Value, !w.gone, nil
+	}
+	kvs, err := tx.read(key)
+	if err != nil {
+		return "", false, err
+	}
+	tx.reads[key] = 0
+	for _, kv := range kvs {
+		tx.reads[key], val, exists = kv.ModRevision, kv.Value, true
+	}
+	return val, exists, nil
+}
+
+// Scan returns the keys that begin with a prefix, in their order; an empty one is that of all. Of those
+// that the transaction wrote, only Key, Value and Lease are set. That none comes, changes or goes
+// meanwhile is a condition of the transaction, and each key that is found counts towards
+// Config.MaxTxnOps.
+//
+// Errors: those of Get.
+func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
+	if tx.ended {
+		return nil, ErrEnded
+	}
+	kvs, err := tx.read(prefix, coterie.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	tx.prefixes[prefix] = true
+	found := map[string]coterie.KeyValue{}
+	for _, kv := range kvs {
+		tx.reads[kv.Key] = kv.ModRevision
+		found[kv.Key] = kv
+	}
+	for key, w := range tx.writes {
+		switch {
+		case !strings.HasPrefix(key, prefix):
+		case w.gone:
+			delete(found, key)
+		default:
+			found[key] = w.kv
+		}
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b coterie.KeyValue) int { return strings.Compare(a.Key, b.Key) }), nil
+}
+
+// read reads at the revision of the transaction, which the first read sets.
+func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, error) {
+	if tx.rev != 0 {
+		opts = append(opts, coterie.WithRev(tx.rev), coterie.WithSerializable())
+	}
+	r, err := tx.n.Get(tx.ctx, key, opts...)
+	if err != nil {
+		if tx.failed == nil {
+			tx.failed = err
+		}
+		return nil, err
+	}
+	if tx.rev == 0 {
+		tx.rev = r.Revision
+	}
+	return r.KVs, nil
+}
+
+// Put writes a key, which is then attached to no lease.
+//
+// Errors: coterie.ErrEmptyKey, ErrEnded.
+func (tx *Tx) Put(key, val string) error { return tx.PutWithLease(key, val, 0) }
+
+// PutWithLease writes a key, and attaches it to a lease; [Run] returns coterie.ErrLeaseNotFound if there
+// is none.
+//
+// Errors: those of Put.
+func (tx *Tx) PutWithLease(key, val string, lease coterie.LeaseID) error {
+	return tx.write(&write{
+		op: coterie.OpPut(key, val, coterie.WithLease(lease)),
+		kv: coterie.KeyValue{Key: key, Value: val, Lease: lease},
+	})
+}
+
+// Delete deletes a key, whether it exists or not.
+//
+// Errors: those of Put.
+func (tx *Tx) Delete(key string) error {
+	return tx.write(&write{op: coterie.OpDelete(key), kv: coterie.KeyValue{Key: key}, gone: true})
+}
+
+func (tx *Tx) write(w *write) error {
+	switch {
+	case tx.ended:
+		return ErrEnded
+	case w.kv.Key == "":
+		return coterie.ErrEmptyKey
+	}
+	tx.writes[w.kv.Key] = w
+	return nil
+}
+
+// If adds conditions that must hold when the transaction is committed, as the guard of a lock: else
+// nothing is changed, and Run returns coterie.ErrNotOwner.
+//
+// Errors: ErrEnded.
+func (tx *Tx) If(guards ...coterie.Cmp) error {
+	if tx.ended {
+		return ErrEnded
+	}
+	tx.guards = append(tx.guards, guards...)
+	return nil
+}
+
+// commit writes what was written, if what was read is what it was. What only read is right as it is.
+func (tx *Tx) commit() (int64, error) {
+	if len(tx.writes) == 0 && len(tx.guards) == 0 {
+		return tx.rev, nil
+	}
+	cond := slices.Clone(tx.guards)
+	for key, rev := range tx.reads {
+		cond = append(cond, coterie.Compare(coterie.ModRevision(key), "=", rev))
+	}
+	for prefix := range tx.prefixes {
+		cond = append(cond, coterie.Compare(coterie.ModRevision(prefix), "<", tx.rev+1).WithPrefix())
+	}
+	var ops, guarded []coterie.Op
+	for _, key := range slices.Sorted(maps.Keys(tx.writes)) {
+		ops = append(ops, tx.writes[key].op)
+	}
+	if len(tx.guards) > 0 { // which of the two did not hold?
+		guarded = []coterie.Op{coterie.OpTxn(tx.guards, nil, nil)}
+	}
+	r, err := tx.n.Txn(tx.ctx).If(cond...).Then(ops...).Else(guarded...).Commit()
+	switch {
+	case err != nil:
+		return 0, err
+	case r.Succeeded:
+		return r.Revision, nil
+	case len(guarded) > 0 && !r.Responses[0].Txn.Succeeded:
+		return 0, coterie.ErrNotOwner
+	}
+	return 0, errConflict
+}
