@@ -107,6 +107,11 @@ var importRules = []struct {
 		},
 	},
 	{
+		"packages of recipes stand on exported calls alone",
+		func(s source) bool { return !s.test() && (in(s, "dsync") || in(s, "queue") || in(s, "stm")) },
+		func(p string) bool { return strings.Contains(p, ".") && p != module },
+	},
+	{
 		"examples are made of what users have",
 		func(s source) bool { return strings.HasPrefix(s.path, "examples/") && !s.test() },
 		func(p string) bool {
@@ -303,6 +308,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"internal imports root": {"internal/mvcc/x.go", head + "mvcc\nimport _ \"" + module + "\"", importFaults},
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
+		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
 		"long":                  {"x.go", head + "x\n" + strings.Repeat("\n", 900), fileFaults},
