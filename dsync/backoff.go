@@ -13,8 +13,8 @@ const (
 	maxPause = 256 * time.Millisecond
 )
 
-// A backoff makes the pauses between attempts: longer each time, and by chance not as long as those of
-// others that failed at the same moment.
+// A backoff makes the pauses between attempts: longer each time, and by chance not as long as those
+// of others that failed at the same moment.
 type backoff time.Duration
 
 func (b *backoff) wait() <-chan time.Time {

@@ -12,9 +12,9 @@ import (
 // A Barrier holds up all who wait at it, on any node, from when somebody raises it until somebody,
 // who need not be the same, lifts it. Its methods may be called concurrently.
 //
-// It is a key: to raise or to lift it is one write, and who waits is told by one event. It stays when
-// who raised it crashes, unless it was raised with a lease. Do not use it as a lock: many pass at
-// once, and it may be raised again right behind them.
+// It is a key: to raise or to lift it is one write, and who waits is told by one event. It stays
+// when who raised it crashes, unless it was raised with a lease. Do not use it as a lock: many pass
+// at once, and it may be raised again right behind them.
 type Barrier struct {
 	n   *coterie.Node
 	key string
@@ -42,8 +42,8 @@ func (b *Barrier) Lift(ctx context.Context) error {
 	return err
 }
 
-// Wait returns when the barrier is not raised, or was not at some moment since the call: at once, with
-// one read, if it is lifted.
+// Wait returns when the barrier is not raised, or was not at some moment since the call: at once,
+// with one read, if it is lifted.
 //
 // Errors: those of Get.
 func (b *Barrier) Wait(ctx context.Context) error {

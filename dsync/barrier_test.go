@@ -143,6 +143,39 @@ func TestADoubleBarrierGoesOnWithoutWhoIsGone(t *testing.T) {
 	})
 }
 
+// Who is slow to leave does not wait for those of the next round.
+func TestADoubleBarrierDoesNotMixRounds(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		slow := session(t, c.Follower(), coterie.WithTTL(time.Hour))
+		fast := session(t, c.Leader(), coterie.WithTTL(time.Hour))
+		enter := func(sessions ...*coterie.Session) []*dsync.Round {
+			rounds := make([]*dsync.Round, len(sessions))
+			var wg sync.WaitGroup
+			for i, s := range sessions {
+				wg.Go(func() {
+					var err error
+					rounds[i], err = dsync.NewDoubleBarrier(s, "double", 2).Enter(t.Context())
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			return rounds
+		}
+		rounds := enter(slow, fast)
+		left := make(chan error, 1)
+		go func() { left <- rounds[0].Leave(t.Context()) }()
+		time.Sleep(time.Second)
+		c.Pause(c.Index(slow.Node()))
+		require.NoError(t, rounds[1].Leave(t.Context()))
+		enter(fast, fast)
+		require.Empty(t, left)
+		c.Heal()
+		require.NoError(t, <-left)
+	})
+}
+
 // Of more than a barrier is for, those that are too many are told.
 func TestADoubleBarrierLetsNoMoreIn(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -9,8 +9,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A cell is a key with a number, which is changed on the condition that it is what it was when it was
-// seen last: one write, if nobody else has changed it since, else another attempt with what the
+// A cell is a key with a number, which is changed on the condition that it is what it was when it
+// was seen last: one write, if nobody else has changed it since, else another attempt with what the
 // refusal has shown. Callers of one cell take turns, so that they are not in each other's way.
 type cell struct {
 	n    *coterie.Node
@@ -32,8 +32,9 @@ func (c *cell) found(kvs []coterie.KeyValue) coterie.KeyValue {
 	return kvs[0]
 }
 
-// update changes the number to what change makes of it, with the operations that it wants done at the
-// same time, and returns it. An error of change is returned only if it is of the present number.
+// update changes the number to what change makes of it, with the operations that it wants done at
+// the same time, and returns it. An error of change is returned only if it is of the present
+// number.
 func (c *cell) update(ctx context.Context, change func(int64) (int64, []coterie.Op, error)) (int64, error) {
 	var seen coterie.KeyValue
 	select {

@@ -17,13 +17,14 @@ import (
 // the sums. The value is the number in decimal.
 type Counter struct{ c *cell }
 
-// NewCounter returns the Counter that is a key; nothing is asked of the cluster. A missing key is 0.
+// NewCounter returns the Counter that is a key; nothing is asked of the cluster. A missing key is
+// 0.
 func NewCounter(n *coterie.Node, key string) *Counter { return &Counter{newCell(n, key)} }
 
 // Add adds delta, which may be negative, and returns the sum. It blocks until that is applied.
 //
-// Errors: ErrOverflow; ErrForeignValue; those of a transaction. After coterie.ErrMaybeApplied delta may
-// have been added, and whoever must know for certain adds in a transaction of package stm.
+// Errors: ErrOverflow; ErrForeignValue; those of a transaction. After coterie.ErrMaybeApplied delta
+// may have been added, and whoever must know for certain adds in a transaction of package stm.
 func (c *Counter) Add(ctx context.Context, delta int64) (int64, error) {
 	return c.c.update(ctx, func(was int64) (int64, []coterie.Op, error) {
 		is := was + delta

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package dsync has what package sync has, and a little more, for the instances of a service that
-// share a coterie cluster: [RWMutex], [Semaphore], [Once], [Barrier], [DoubleBarrier], [Counter] and
-// [Sequence]. Each stands on exported calls of package coterie alone, and may be copied and changed.
+// share a coterie cluster: [RWMutex], [Semaphore], [Once], [Barrier], [DoubleBarrier], [Counter]
+// and [Sequence]. Each stands on exported calls of package coterie alone, and may be copied and
+// changed.
 //
 // What belongs to a session goes with it: when its holder crashes, or is cut off for as long as the
 // session's lease lives, its places, locks and permits are free for others, and the session's

@@ -14,18 +14,18 @@ import (
 // entered, and none goes on before all have left; then the next round may begin. Its methods may be
 // called concurrently, and each Enter is a participant of its own.
 //
-// A round costs each participant two writes, and one to begin it. A participant that crashes before the
-// round has begun has not entered, and another may come; later it has left, when its session's lease
-// ends. Do not use it for a number of participants that changes, nor where one that fails must stop
-// the others.
+// A round costs each participant two writes, and one to begin it. A participant that crashes before
+// the round has begun has not entered, and another may come; later it has left, when its session's
+// lease ends. Do not use it for a number of participants that changes, nor where one that fails
+// must stop the others.
 type DoubleBarrier struct {
 	s         *coterie.Session
 	in, begun string
 	size      int64
 }
 
-// NewDoubleBarrier returns a DoubleBarrier of a name, for so many participants; nothing is asked of the
-// cluster. All must say the same number. Keys below name + "/" are its own.
+// NewDoubleBarrier returns a DoubleBarrier of a name, for so many participants; nothing is asked of
+// the cluster. All must say the same number. Keys below name + "/" are its own.
 func NewDoubleBarrier(s *coterie.Session, name string, participants int64) *DoubleBarrier {
 	return &DoubleBarrier{s: s, in: name + "/in/", begun: name + "/begun", size: participants}
 }
@@ -37,12 +37,12 @@ type Round struct {
 	last int64 // the place of the last to enter, which began it
 }
 
-// Enter waits until as many as the barrier is for have entered. When it fails, the participant has not
-// entered; if that was in the moment in which the round began, it has left.
+// Enter waits until as many as the barrier is for have entered. When it fails, the participant has
+// not entered; if that was in the moment in which the round began, it has left.
 //
 // Errors: ErrFull when so many are inside, or have not all left; coterie.ErrInvalidOption for a
-// barrier of less than one; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody
-// deleted the key; ErrNoSpace, ErrOverloaded, ErrClosed.
+// barrier of less than one; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when
+// somebody deleted the key; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if b.size < 1 {
 		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
@@ -79,8 +79,8 @@ func (b *DoubleBarrier) clear(ctx context.Context) error {
 	return err
 }
 
-// begin waits until the round of a place has begun, and returns the place of the last to enter, which
-// begins it and says so: those before it are the round, and who comes later is not.
+// begin waits until the round of a place has begun, and returns the place of the last to enter,
+// which begins it and says so: those before it are the round, and who comes later is not.
 func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	for {
 		rev, found, err := p.look(ctx, coterie.OpGet(b.begun),
@@ -111,8 +111,8 @@ func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	}
 }
 
-// Leave leaves, and waits until all of the round have left. After an error it may be called again. The
-// session's end leaves, too, and Leave then waits for the others all the same.
+// Leave leaves, and waits until all of the round have left. After an error it may be called again.
+// The session's end leaves, too, and Leave then waits for the others all the same.
 //
 // Errors: ctx's cause, ErrMaybeApplied, ErrNoSpace, ErrOverloaded, ErrClosed.
 func (r *Round) Leave(ctx context.Context) error {

@@ -61,8 +61,8 @@ func source(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// trouble pauses and crashes one node after another, for as long as a session survives, until work is
-// done, and leaves the cluster whole.
+// trouble pauses and crashes one node after another, for as long as a session survives, until work
+// is done, and leaves the cluster whole.
 func trouble(c *coterietest.Cluster, random *rand.Rand, work *sync.WaitGroup) {
 	done := make(chan struct{})
 	go func() {
@@ -108,12 +108,14 @@ func TestAHolderThatIsGoneFreesOthers(t *testing.T) {
 				first, err := acquire(t.Context(), s)
 				require.NoError(t, err)
 				require.True(t, holds(t, s.Node(), first.Guard()))
+				work, cancel := first.Bind(t.Context())
+				defer cancel()
 				c.Pause(c.Index(s.Node()))
 				gone := time.Now()
 				second, err := next(t.Context(), session(t, c.Leader()))
 				require.NoError(t, err)
 				require.Greater(t, time.Since(gone), 8*time.Second, "not before the lease has ended")
-				require.Error(t, s.Context().Err(), "the holder is told before")
+				require.ErrorIs(t, context.Cause(work), coterie.ErrSessionExpired, "the holder is told before")
 				require.Greater(t, second.Token(), first.Token())
 				c.Heal()
 				require.False(t, holds(t, s.Node(), first.Guard()))

@@ -9,7 +9,7 @@ import (
 )
 
 // A Hold is what its holder has of an [RWMutex] or a [Semaphore], until Release or the end of the
-// session, whose context tells: what the Hold protects must stop with it. Its methods may be called
+// session, with which what the Hold protects must stop: see Bind. Its methods may be called
 // concurrently.
 type Hold struct{ p *place }
 
@@ -26,7 +26,10 @@ func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait fun
 	if p == nil {
 		return nil, coterie.ErrLocked
 	}
-	if err := wait(ctx, p); err != nil {
+	if err = wait(ctx, p); err == nil {
+		err = context.Cause(ctx) // the session may have ended meanwhile
+	}
+	if err != nil {
 		p.abandon()
 		return nil, err
 	}
@@ -37,12 +40,18 @@ func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait fun
 // Hold that was asked for before. Of two that exclude each other the later has the higher one.
 func (h *Hold) Token() int64 { return h.p.rev }
 
-// Guard returns a condition for transactions that holds until Release or the session's end: with it,
-// a write of a holder that lost what it held, and does not know, is refused.
+// Guard returns a condition for transactions that holds until Release or the session's end: with
+// it, a write of a holder that lost what it held, and does not know, is refused.
 func (h *Hold) Guard() coterie.Cmp { return h.p.guard() }
 
-// Release gives up what is held: one write. It blocks until that is applied; after an error other than
-// ErrNotOwner it may be called again, and if it is not, the session's end does it.
+// Bind returns a context for what the Hold protects: it ends with ctx, with the returned function,
+// which must be called, or with the session, before anybody else can have what is held.
+func (h *Hold) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
+	return bind(ctx, h.p.s)
+}
+
+// Release gives up what is held: one write. It blocks until that is applied; after an error other
+// than ErrNotOwner it may be called again, and if it is not, the session's end does it.
 //
 // Errors: coterie.ErrNotOwner when it was given up or lost before; those of a transaction.
 func (h *Hold) Release(ctx context.Context) error { return h.p.leave(ctx) }

@@ -10,62 +10,58 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Once does something once in the life of a cluster, as a migration is done, and keeps its outcome
-// for all who ask, then and later. Its methods may be called concurrently, on any node.
+// A Once does something once in the life of a cluster, as a migration is done, and keeps its
+// outcome for all who ask, then and later. Its methods may be called concurrently, on any node.
 //
 // One outcome is recorded, ever. What fn did before that may be done again, by another: when the
-// runner crashes, loses its session or fails. Writes of fn to the store that take
-// [coterie.GuardOf] as a condition are those of one runner at a time. The runner costs three writes,
-// whoever waits two, and an answer that is known a read. Do not use it for what must never be
-// done twice outside, nor with an outcome that is large: it is kept for ever.
+// runner crashes, loses its session or fails. Writes of fn to the store that take [coterie.GuardOf]
+// as a condition are those of one runner at a time. The runner costs three writes, whoever waits
+// two, and an answer that is known a read. Do not use it for what must never be done twice outside,
+// nor with an outcome that is large: it is kept for ever.
 type Once struct {
 	s          *coterie.Session
 	done, turn string
 }
 
-// NewOnce returns a Once of a name; nothing is asked of the cluster. Keys below name + "/" are its own;
-// without them it is as new.
+// NewOnce returns a Once of a name; nothing is asked of the cluster. Keys below name + "/" are its
+// own; without them it is as new.
 func NewOnce(s *coterie.Session, name string) *Once {
 	return &Once{s: s, done: name + "/done", turn: name + "/turn"}
 }
 
 // errDone ends the wait for a turn that is needed no more.
-var errDone = errors.New("dsync: done by another")
+var errDone = errors.New("dsync: done")
 
-// Do returns the outcome: at once if there is one, else when somebody's fn has returned it, maybe this
-// one's. Functions run one at a time, in the order of the calls, until one succeeds; fn's context ends
-// with ctx or the session, and functions that return then never overlap. An error of fn is returned
-// to its own caller alone, and the next one's turn comes.
+// Do returns the outcome: at once if there is one, else when somebody's fn has returned it, maybe
+// this one's. Functions run one at a time, in the order of the calls, until one succeeds; fn's
+// context ends with ctx or the session, and functions that return then never overlap. An error of
+// fn is returned to its own caller alone, and the next one's turn comes.
 //
-// Errors: fn's; ctx's cause; coterie.ErrSessionExpired, coterie.ErrNotOwner, coterie.ErrMaybeApplied:
-// fn may have run, and to call Do again tells whether its outcome was recorded; ErrNoSpace,
-// ErrOverloaded, ErrClosed.
+// Errors: fn's; ctx's cause; coterie.ErrSessionExpired, coterie.ErrNotOwner,
+// coterie.ErrMaybeApplied: fn may have run, and to call Do again tells whether its outcome was
+// recorded; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
 	outcome, rev, err := o.look(ctx)
 	if rev == 0 || err != nil {
 		return outcome, err
 	}
-	waiting, give := context.WithCancelCause(ctx)
-	defer give(nil)
-	watching, stop := context.WithCancel(ctx)
+	pending, end := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for _, err := range o.s.Node().Watch(watching, o.done, coterie.WithRev(rev+1), coterie.WithFilterDelete()) {
+		for _, err := range o.s.Node().Watch(pending, o.done, coterie.WithRev(rev+1), coterie.WithFilterDelete()) {
 			if err == nil {
-				give(errDone)
+				end(errDone)
 			}
 			return // after a compaction, too: then the turn will tell
 		}
 	})
-	err = coterie.NewMutex(o.s, o.turn).Do(waiting, func(ctx context.Context, _ int64) error {
-		stop() // before this one's own outcome ends its context
-		watch.Wait()
+	defer watch.Wait()
+	defer end(nil)
+	err = coterie.NewMutex(o.s, o.turn).Do(pending, func(ctx context.Context, _ int64) error {
 		outcome, err = o.run(ctx, fn)
 		return err
 	})
-	stop()
-	watch.Wait()
-	if errors.Is(err, errDone) {
+	if errors.Is(err, errDone) { // it was another's, or this one's own
 		outcome, _, err = o.look(ctx)
 	}
 	return outcome, err

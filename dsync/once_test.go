@@ -48,6 +48,59 @@ func TestOnceRunsOnceForHundreds(t *testing.T) {
 	})
 }
 
+// Who waits needs no turn once there is an outcome, and who has lost its turn records none.
+func TestOnceEndsWithItsOutcome(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		o := dsync.NewOnce(session(t, n), "once")
+		running := make(chan struct{})
+		first := make(chan error, 1)
+		lose := func(ctx context.Context) (string, error) {
+			close(running)
+			_, err := n.Delete(ctx, "once/turn", coterie.WithPrefix())
+			return "stale", err
+		}
+		go func() {
+			_, err := o.Do(t.Context(), lose)
+			first <- err
+		}()
+		<-running
+		require.ErrorIs(t, <-first, coterie.ErrNotOwner)
+		require.Zero(t, count(t, n, "once"))
+
+		running = make(chan struct{})
+		second := make(chan error, 1)
+		go func() {
+			_, err := o.Do(t.Context(), func(ctx context.Context) (string, error) {
+				close(running)
+				time.Sleep(time.Hour)
+				return "late", nil
+			})
+			second <- err
+		}()
+		<-running
+		outcomes := make(chan string, 100)
+		for range 100 {
+			go func() {
+				outcome, err := o.Do(t.Context(), nil)
+				if err != nil {
+					t.Error(err)
+				}
+				outcomes <- outcome
+			}()
+		}
+		time.Sleep(time.Second)
+		_, err := n.Put(t.Context(), "once/done", "by hand")
+		require.NoError(t, err)
+		begin := time.Now()
+		for range 100 {
+			require.Equal(t, "by hand", <-outcomes)
+		}
+		require.Less(t, time.Since(begin), time.Minute)
+		require.NoError(t, <-second)
+	})
+}
+
 // A runner that is gone has done nothing: another runs, and what the first would record is refused.
 func TestOnceRunsAgainWhenItsRunnerIsGone(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -11,17 +11,18 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A place is a key of its own under a prefix, attached to a session's lease. It says that somebody is
-// there, and, by the revision that created it, since when. Those who wait are in that order.
+// A place is a key of its own under a prefix, attached to a session's lease. It says that somebody
+// is there, and, by the revision that created it, since when. Those who wait are in that order.
 type place struct {
 	s        *coterie.Session
 	key, val string
 	rev      int64 // that created the key
 }
 
-// take takes a place, if the condition holds; else it returns nil. When ctx ends while the outcome is
-// open, the place goes as soon as that is known: to delete it at once might come before the put.
-func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp) (*place, error) {
+// take takes a place, if the condition holds; else it returns nil. When ctx ends while the outcome
+// is open, the place goes as soon as that is known: to delete it at once might come before the put.
+func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp,
+) (*place, error) {
 	if err := context.Cause(s.Context()); err != nil {
 		return nil, err
 	}
@@ -74,8 +75,8 @@ func (p *place) look(ctx context.Context, ops ...coterie.Op) (rev int64, found [
 	return r.Revision, r.Responses[1:], nil
 }
 
-// await returns when nobody under a prefix was there before this place, which is still there. It waits
-// for the last of those, so that one who leaves wakes only whoever comes next.
+// await returns when nobody under a prefix was there before this place, which is still there. It
+// waits for the last of those, so that one who leaves wakes only whoever comes next.
 func (p *place) await(ctx context.Context, prefix string) error {
 	for {
 		rev, found, err := p.look(ctx, coterie.OpGet(prefix, coterie.WithPrefix(), coterie.WithMaxCreateRev(p.rev-1),
@@ -118,8 +119,8 @@ func (p *place) lost() error {
 // abandon sees to it that the place goes, though whoever wanted it has gone already.
 func (p *place) abandon() { go p.remove() }
 
-// remove deletes the key, as soon as the node takes writes, unless it closes: those behind a place that
-// was forgotten would wait as long as the session lives.
+// remove deletes the key, as soon as the node takes writes, unless it closes: those behind a place
+// that was forgotten would wait as long as the session lives.
 func (p *place) remove() {
 	var pause backoff
 	for {

@@ -16,7 +16,8 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// Hundreds read and write while leaders are lost: a writer is alone, and later ones have higher tokens.
+// Hundreds read and write while leaders are lost: a writer is alone, and later ones have higher
+// tokens.
 func TestRWMutexExcludes(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		random := source(t)

@@ -10,33 +10,34 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Semaphore has permits, of which each holder takes some, among all who know its name, on any node.
-// It is fair: whoever asked first is served first, though what it asks for is much and others would
-// fit in before it. Its methods may be called concurrently, and each call is a contender of its own.
+// A Semaphore has permits, of which each holder takes some, among all who know its name, on any
+// node. It is fair: whoever asked first is served first, though what it asks for is much and others
+// would fit in before it. Its methods may be called concurrently, and each call is a contender of
+// its own.
 //
 // To take and to release costs two writes, and one more for who had to wait while others waited
 // behind. A release wakes only the first who waits; each who comes to be served wakes the next. A
-// holder that crashes keeps its permits until its session's lease ends. Do not use it to bound rates,
-// nor for what one process can bound by itself; each call reads as many keys as there are contenders
-// before it, so some thousands are many.
+// holder that crashes keeps its permits until its session's lease ends. Do not use it to bound
+// rates, nor for what one process can bound by itself; each call reads as many keys as there are
+// contenders before it, so some thousands are many.
 type Semaphore struct {
 	s      *coterie.Session
 	prefix string
 	size   int64
 }
 
-// NewSemaphore returns a Semaphore of a name, with size permits; nothing is asked of the cluster. All
-// must say the same size: each keeps to its own. Keys below name + "/" are its own.
+// NewSemaphore returns a Semaphore of a name, with size permits; nothing is asked of the cluster.
+// All must say the same size: each keeps to its own. Keys below name + "/" are its own.
 func NewSemaphore(s *coterie.Session, name string, size int64) *Semaphore {
 	return &Semaphore{s: s, prefix: name + "/", size: size}
 }
 
-// Acquire waits until everybody who asked before has been served and n permits are free, and returns
-// the Hold of them. When it fails, the place in the line is given up.
+// Acquire waits until everybody who asked before has been served and n permits are free, and
+// returns the Hold of them. When it fails, the place in the line is given up.
 //
-// Errors: coterie.ErrInvalidOption when n is less than 1 or more than there are at all; ctx's cause;
-// coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place; ErrForeignValue;
-// ErrNoSpace, ErrOverloaded, ErrClosed.
+// Errors: coterie.ErrInvalidOption when n is less than 1 or more than there are at all; ctx's
+// cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place;
+// ErrForeignValue; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (m *Semaphore) Acquire(ctx context.Context, n int64) (*Hold, error) {
 	return m.acquire(ctx, n, m.wait)
 }
@@ -55,7 +56,9 @@ func (m *Semaphore) TryAcquire(ctx context.Context, n int64) (*Hold, error) {
 	})
 }
 
-func (m *Semaphore) acquire(ctx context.Context, n int64, wait func(context.Context, *place, int64) error) (*Hold, error) {
+func (m *Semaphore) acquire(ctx context.Context, n int64,
+	wait func(context.Context, *place, int64) error,
+) (*Hold, error) {
 	if n < 1 || n > m.size {
 		return nil, fmt.Errorf("%w: %d permits of %d", coterie.ErrInvalidOption, n, m.size)
 	}
@@ -94,9 +97,9 @@ func (m *Semaphore) look(ctx context.Context, p *place) (v lineup, err error) {
 	return v, nil
 }
 
-// wait returns when the place is served: a place is, by rule, when its permits and those of all before
-// it are no more than there are. So it takes no write, but for a sign to the one behind, who could not
-// tell from anything else.
+// wait returns when the place is served: a place is, by rule, when its permits and those of all
+// before it are no more than there are. So it takes no write, but for a sign to the one behind, who
+// could not tell from anything else.
 func (m *Semaphore) wait(ctx context.Context, p *place, n int64) error {
 	for {
 		v, err := m.look(ctx, p)

@@ -16,7 +16,8 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// Hundreds take permits while leaders are lost: never more than there are, in the order of their places.
+// Hundreds take permits while leaders are lost: never more than there are, in the order of their
+// places.
 func TestSemaphoreBoundsAndIsFair(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const size = 7
@@ -95,7 +96,8 @@ func TestASemaphoreServesInOrder(t *testing.T) {
 	})
 }
 
-// coarse numbers tokens by their order, where those that may be served at the same moment are alike.
+// coarse numbers tokens by their order, where those that may be served at the same moment are
+// alike.
 func coarse(tokens []int64) (out []int) {
 	sorted := slices.Sorted(slices.Values(tokens))
 	batch := []int{0, 1, 1, 2, 2, 2, 3, 4, 4, 5}

@@ -10,14 +10,14 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Sequence makes keys with growing numbers: name + "/" + 20 digits. No number is given twice, also if
-// its key was deleted, and keys in their order are in the order in which they were made. Its methods
-// may be called concurrently, on any node; share one Sequence in a process, for its callers take
-// turns.
+// A Sequence makes keys with growing numbers: name + "/" + 20 digits. No number is given twice,
+// also if its key was deleted, and keys in their order are in the order in which they were made.
+// Its methods may be called concurrently, on any node; share one Sequence in a process, for its
+// callers take turns.
 //
-// An Append costs one write, and another for each time that another Sequence's came between. The key
-// name has the last number. Do not use it where any unique key would do, nor to hand out work: package
-// queue does that without contention.
+// An Append costs one write, and another for each time that another Sequence's came between. The
+// key name has the last number. Do not use it where any unique key would do, nor to hand out work:
+// package queue does that without contention.
 type Sequence struct{ c *cell }
 
 // NewSequence returns the Sequence of a name; nothing is asked of the cluster.

@@ -13,14 +13,14 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// alternatives is how many items a claim names: the first of them that is free when it is applied is
-// claimed. So takers that have seen the same line at the same moment are served by one write each, and
-// hundreds do not all fail but one.
+// alternatives is how many items a claim names: the first of them that is free when it is applied
+// is claimed. So takers that have seen the same line at the same moment are served by one write
+// each, and hundreds do not all fail but one.
 const alternatives = 8
 
-// claim claims the first of some items that is free, and returns nil if none is any more. When ctx ends
-// while the outcome is open, what was claimed is given back as soon as that is known: to do so at
-// once might come before the claim.
+// claim claims the first of some items that is free, and returns nil if none is any more. When ctx
+// ends while the outcome is open, what was claimed is given back as soon as that is known: to do so
+// at once might come before the claim.
 func (q *Queue) claim(ctx context.Context, free []coterie.KeyValue) (*Item, error) {
 	if err := context.Cause(q.s.Context()); err != nil {
 		return nil, err

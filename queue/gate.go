@@ -24,19 +24,20 @@ func WhenNamed(name string) Condition { return Condition{name: name} }
 // WhenSignalled opens a gate by [Gate.Open] alone.
 func WhenSignalled() Condition { return Condition{} }
 
-// A Gate holds up takers of a Queue until there is reason to begin. Once open it is open for all, on
-// any node, until it is shut, also if the reason is gone. Its methods may be called concurrently.
+// A Gate holds up takers of a Queue until there is reason to begin. Once open it is open for all,
+// on any node, until it is shut, also if the reason is gone. Its methods may be called
+// concurrently.
 //
 // To open and to shut it is one write each. Those who wait look again, with a read, when an item
-// comes. It holds up only those who ask it: whoever calls Dequeue of the Queue does not. Do not use it
-// to keep a number of takers out for good; that is a [coterie.Mutex].
+// comes. It holds up only those who ask it: whoever calls Dequeue of the Queue does not. Do not use
+// it to keep a number of takers out for good; that is a [coterie.Mutex].
 type Gate struct {
 	q    *Queue
 	when Condition
 }
 
-// NewGate returns the Gate of a Queue, of which there is one; nothing is asked of the cluster. All must
-// say the same condition: the gate opens by the first that is met.
+// NewGate returns the Gate of a Queue, of which there is one; nothing is asked of the cluster. All
+// must say the same condition: the gate opens by the first that is met.
 func NewGate(q *Queue, when Condition) *Gate { return &Gate{q: q, when: when} }
 
 // Open opens the gate. It blocks until that is applied; if it is open, nothing is changed.
@@ -48,8 +49,8 @@ func (g *Gate) Open(ctx context.Context) error {
 	return err
 }
 
-// Shut shuts the gate, for those who come later. If its condition holds, whoever waits opens it again
-// at once. It blocks until that is applied.
+// Shut shuts the gate, for those who come later. If its condition holds, whoever waits opens it
+// again at once. It blocks until that is applied.
 //
 // Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
 func (g *Gate) Shut(ctx context.Context) error {
@@ -57,7 +58,8 @@ func (g *Gate) Shut(ctx context.Context) error {
 	return err
 }
 
-// Wait returns when the gate is open, at once if it is. Whoever finds that the condition holds opens it.
+// Wait returns when the gate is open, at once if it is. Whoever finds that the condition holds
+// opens it.
 //
 // Errors: those of a transaction.
 func (g *Gate) Wait(ctx context.Context) error {

@@ -13,9 +13,9 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Queue is a line of items, shared by all who know its name, on any node. Its methods may be called
-// concurrently. Share one Queue in a process: its takers take turns in looking and waiting, so that
-// hundreds cost what one does.
+// A Queue is a line of items, shared by all who know its name, on any node. Its methods may be
+// called concurrently. Share one Queue in a process: its takers take turns in looking and waiting,
+// so that hundreds cost what one does.
 //
 // Without a quorum every call blocks until its ctx ends. Items wait in memory, and on the disks, of
 // every node; they outlive all processes and sessions.
@@ -34,8 +34,8 @@ type keys struct {
 	open   string // there while the gate is open
 }
 
-// New returns the Queue of a name; nothing is asked of the cluster. Items that are taken from it go back
-// with the end of the session. Keys below name + "/" are its own.
+// New returns the Queue of a name; nothing is asked of the cluster. Items that are taken from it go
+// back with the end of the session. Keys below name + "/" are its own.
 func New(s *coterie.Session, name string) *Queue {
 	q := &Queue{s: s, taker: make(chan struct{}, 1), keys: keys{
 		all: name + "/", items: name + "/item/", claims: name + "/claim/", names: name + "/name/", open: name + "/open",
@@ -55,15 +55,16 @@ type properties struct {
 // WithPriority has an item taken before all of lower priority. The default is 0.
 func WithPriority(priority int16) Option { return func(p *properties) { p.priority = priority } }
 
-// WithName gives an item a name, of which there is one at a time in the queue: for [WhenNamed], and to
-// enqueue again after an error without having it twice.
+// WithName gives an item a name, of which there is one at a time in the queue: for [WhenNamed], and
+// to enqueue again after an error. The name is free again when the item is acknowledged.
 func WithName(name string) Option { return func(p *properties) { p.name = name } }
 
 // Enqueue adds an item behind all of its priority whose Enqueue has returned, anywhere. Items whose
-// calls overlap come in either order. It blocks until this node has applied it: a read and one write.
+// calls overlap come in either order. It blocks until this node has applied it: a read and one
+// write.
 //
-// Errors: ErrExists; those of a transaction. After coterie.ErrMaybeApplied the item may be in the queue:
-// with a name, enqueue it again.
+// Errors: ErrExists; those of a transaction. After coterie.ErrMaybeApplied the item may be in the
+// queue: with a name, enqueue it again.
 func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 	var p properties
 	for _, opt := range opts {
@@ -75,7 +76,8 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 	if err != nil {
 		return err
 	}
-	key := fmt.Sprintf("%s%05d/%019d-%08x/%s", q.keys.items, math.MaxInt16-int(p.priority), now.Revision, rand.Uint32(), p.name)
+	key := fmt.Sprintf("%s%05d/%019d-%08x/%s",
+		q.keys.items, math.MaxInt16-int(p.priority), now.Revision, rand.Uint32(), p.name)
 	cond := []coterie.Cmp{missing(key)}
 	ops := []coterie.Op{coterie.OpPut(key, val)}
 	if p.name != "" {
@@ -89,8 +91,10 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 	return err
 }
 
-// Dequeue takes the first item that nobody has, and waits for one if need be. When ctx ends first, and
-// it is not known yet whether an item was taken, that is given back as soon as it is.
+// Dequeue takes the first item that nobody has, and waits for one if need be. Callers of one Queue
+// are served in their order; between Queues there is none. When ctx ends first, and it is not known
+// yet whether an item was taken, that is given back as soon as it is. One read and one write an
+// item, and seldom another write for one that others took at the same moment.
 //
 // Errors: ctx's cause; coterie.ErrSessionExpired; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
@@ -140,8 +144,8 @@ func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 	}
 }
 
-// Peek returns the value of the first item that nobody has, and leaves it: another may take it at any
-// moment. It is a linearizable read.
+// Peek returns the value of the first item that nobody has, and leaves it: another may take it at
+// any moment. It is a linearizable read.
 //
 // Errors: ErrEmpty when there is none, and those of Get.
 func (q *Queue) Peek(ctx context.Context) (string, error) {
@@ -155,8 +159,8 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 	return free[0].Value, nil
 }
 
-// Len returns how many items wait, and how many are taken and not acknowledged. It is a linearizable
-// read, which costs next to nothing.
+// Len returns how many items wait, and how many are taken and not acknowledged. It is a
+// linearizable read, which costs next to nothing.
 //
 // Errors: those of Get.
 func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
@@ -198,8 +202,8 @@ func (q *Queue) look(ctx context.Context, most int) ([]coterie.KeyValue, int64, 
 	return free, claims.Revision, nil
 }
 
-// watch returns when something happened, after a revision, that is of interest, or when it is time to
-// look again since history was compacted.
+// watch returns when something happened, after a revision, that is of interest, or when it is time
+// to look again since history was compacted.
 func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coterie.Event) bool) error {
 	for r, err := range q.s.Node().Watch(ctx, q.keys.all, coterie.WithPrefix(), coterie.WithRev(after+1)) {
 		if errors.Is(err, coterie.ErrCompacted) {
@@ -212,8 +216,8 @@ func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coter
 	return nil
 }
 
-// frees reports whether events of one revision have left an item to be taken: a new one, or one whose
-// claim is gone while it is not.
+// frees reports whether events of one revision have left an item to be taken: a new one, or one
+// whose claim is gone while it is not.
 func (q *Queue) frees(events []coterie.Event) bool {
 	gone := map[string]bool{}
 	for _, e := range events {

@@ -112,11 +112,11 @@ func TestItemsComeInOrder(t *testing.T) {
 	})
 }
 
-// Hundreds of takers, some of which give up, fail or crash, while leaders are lost: every item is had by
-// one at a time, and what is written with its acknowledgement is written once.
+// Hundreds of takers, some of which give up, fail or crash, while leaders are lost: every item is
+// had by one at a time, and what is written with its acknowledgement is written once.
 func TestEveryItemIsDoneByOne(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		const items = 300
+		const items = 200
 		random := source(t)
 		var mu sync.Mutex
 		acked := map[string]int{}
@@ -124,7 +124,7 @@ func TestEveryItemIsDoneByOne(t *testing.T) {
 		ctx, done := context.WithCancel(t.Context())
 		defer done()
 		var wg sync.WaitGroup
-		for i := range 200 {
+		for i := range 120 {
 			n := c.Node(i % 3)
 			seed := random.Uint64()
 			share := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "jobs")
@@ -231,9 +231,12 @@ func TestAnItemOfATakerThatIsGoneComesBack(t *testing.T) {
 		require.Equal(t, [2]int64{1, 1}, size(t, q))
 		second := dequeue(t, q)
 		require.Equal(t, "second", second.Value)
+		work, cancel := item.Bind(t.Context())
+		defer cancel()
 		c.Pause(c.Index(n))
 		gone := time.Now()
 		again := dequeue(t, q) // it waits until the lease has ended
+		require.ErrorIs(t, context.Cause(work), coterie.ErrSessionExpired, "the taker is told before")
 		require.Equal(t, "first", again.Value)
 		require.Greater(t, time.Since(gone), 8*time.Second)
 		require.Greater(t, again.Token(), item.Token())
@@ -285,10 +288,10 @@ func (c *counter) Add(m coterie.Metric, delta float64) {
 func (*counter) Set(coterie.Metric, float64)     {}
 func (*counter) Observe(coterie.Metric, float64) {}
 
-// Hundreds who look at the same line at the same moment do not all try for the first item; and of those
-// of a process who wait, one looks when an item comes.
+// Hundreds who look at the same line at the same moment do not all try for the first item; and of
+// those of a process who wait, one looks when an item comes.
 func TestTakersDoNotMakeAHerd(t *testing.T) {
-	const takers = 300
+	const takers = 200
 	var count counter
 	metered := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics = &count })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

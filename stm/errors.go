@@ -8,6 +8,7 @@ import "errors"
 var (
 	// ErrEnded: a Tx was used after its function had returned. Nothing was changed by that.
 	ErrEnded = errors.New("stm: the transaction has ended")
-	// ErrNested: Run was called in a function of Run, with the context of its Tx. Hand the Tx on instead.
+	// ErrNested: Run was called in a function of Run, with the context of its Tx. Hand the Tx on
+	// instead.
 	ErrNested = errors.New("stm: a transaction within a transaction")
 )

@@ -72,8 +72,8 @@ func transfer(id, from, to string, amount int) func(tx *stm.Tx) error {
 	}
 }
 
-// Money is moved between accounts while leaders are lost and callers give up: the sum is right at all
-// times, and every transfer was made once or, if it was refused, never.
+// Money is moved between accounts while leaders are lost and callers give up: the sum is right at
+// all times, and every transfer was made once or, if it was refused, never.
 func TestTransfersKeepTheSum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const accounts, each = 6, 100

@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Tx is what the function of [Run] reads and writes through. It is one goroutine's, and ends with the
-// function.
+// A Tx is what the function of [Run] reads and writes through. It is one goroutine's, and ends with
+// the function.
 type Tx struct {
 	ctx    context.Context
 	n      *coterie.Node
@@ -37,11 +37,12 @@ func newTx(ctx context.Context, n *coterie.Node) *Tx {
 	return &Tx{ctx: ctx, n: n, reads: map[string]int64{}, prefixes: map[string]bool{}, writes: map[string]*write{}}
 }
 
-// Context returns the context that the transaction ends with, of which Run refuses to be called again.
+// Context returns the context that the transaction ends with, of which Run refuses to be called
+// again.
 func (tx *Tx) Context() context.Context { return tx.ctx }
 
-// Get returns the value of a key, and whether it exists: as the transaction wrote it, or else as it was
-// at the revision of the first read. The first read asks the cluster, all others this node.
+// Get returns the value of a key, and whether it exists: as the transaction wrote it, or else as it
+// was at the revision of the first read. The first read asks the cluster, all others this node.
 //
 // Errors: those of Node.Get, which end the transaction; ErrEnded.
 func (tx *Tx) Get(key string) (val string, exists bool, err error) {
@@ -62,9 +63,9 @@ func (tx *Tx) Get(key string) (val string, exists bool, err error) {
 	return val, exists, nil
 }
 
-// Scan returns the keys that begin with a prefix, in their order; an empty one is that of all. Of those
-// that the transaction wrote, only Key, Value and Lease are set. That none comes, changes or goes
-// meanwhile is a condition of the transaction, and each key that is found counts towards
+// Scan returns the keys that begin with a prefix, in their order; an empty one is that of all. Of
+// those that the transaction wrote, only Key, Value and Lease are set. That none comes, changes or
+// goes meanwhile is a condition of the transaction, and each key that is found counts towards
 // Config.MaxTxnOps.
 //
 // Errors: those of Get.
@@ -91,7 +92,8 @@ func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
 			found[key] = w.kv
 		}
 	}
-	return slices.SortedFunc(maps.Values(found), func(a, b coterie.KeyValue) int { return strings.Compare(a.Key, b.Key) }), nil
+	byKey := func(a, b coterie.KeyValue) int { return strings.Compare(a.Key, b.Key) }
+	return slices.SortedFunc(maps.Values(found), byKey), nil
 }
 
 // read reads at the revision of the transaction, which the first read sets.
@@ -117,8 +119,8 @@ func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, e
 // Errors: coterie.ErrEmptyKey, ErrEnded.
 func (tx *Tx) Put(key, val string) error { return tx.PutWithLease(key, val, 0) }
 
-// PutWithLease writes a key, and attaches it to a lease; [Run] returns coterie.ErrLeaseNotFound if there
-// is none.
+// PutWithLease writes a key, and attaches it to a lease; [Run] returns coterie.ErrLeaseNotFound if
+// there is none.
 //
 // Errors: those of Put.
 func (tx *Tx) PutWithLease(key, val string, lease coterie.LeaseID) error {
@@ -158,7 +160,8 @@ func (tx *Tx) If(guards ...coterie.Cmp) error {
 	return nil
 }
 
-// commit writes what was written, if what was read is what it was. What only read is right as it is.
+// commit writes what was written, if what was read is what it was. What only read is right as it
+// is.
 func (tx *Tx) commit() (int64, error) {
 	if len(tx.writes) == 0 && len(tx.guards) == 0 {
 		return tx.rev, nil
