@@ -107,9 +107,9 @@ var importRules = []struct {
 		},
 	},
 	{
-		"packages of recipes stand on exported calls alone",
-		func(s source) bool { return !s.test() && (in(s, "dsync") || in(s, "queue") || in(s, "stm")) },
-		func(p string) bool { return strings.Contains(p, ".") && p != module },
+		"recipes are made of what users have, and of nothing else",
+		func(s source) bool { return !s.test() && slices.Contains(recipePackages, path.Dir(s.path)) },
+		func(p string) bool { return p != module && strings.Contains(p, ".") },
 	},
 	{
 		"examples are made of what users have",
@@ -119,6 +119,9 @@ var importRules = []struct {
 		},
 	},
 }
+
+// The recipes that are packages of their own, beside the one they are made of.
+var recipePackages = []string{"dsync", "mirror", "queue", "registry", "shared", "stm"}
 
 func in(s source, dir string) bool { return path.Dir(s.path) == dir }
 
@@ -309,6 +312,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
+		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/shared\"", importFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
 		"long":                  {"x.go", head + "x\n" + strings.Repeat("\n", 900), fileFaults},

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/mirror"
+)
+
+type User struct {
+	Name  string
+	Teams []string
+}
+
+// Users are looked up by key and by team, from memory, as they are now.
+func Example() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+
+	byTeam := mirror.By(func(u User) []string { return u.Teams })
+	users, err := mirror.New(ctx, n, "users/", mirror.JSON[User], byTeam)
+	if err != nil {
+		log.Fatal(err)
+	}
+	put, err := n.Put(ctx, "users/ann", `{"Name": "Ann", "Teams": ["storage", "network"]}`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := users.WaitRevision(ctx, put.Revision); err != nil { // it follows within a moment anyway
+		log.Fatal(err)
+	}
+	ann, ok := users.Get("users/ann")
+	fmt.Println(ann.Name, ok)
+	for key := range users.Snapshot().Where(byTeam, "network") {
+		fmt.Println("in network:", key)
+	}
+	// Output:
+	// Ann true
+	// in network: users/ann
+}

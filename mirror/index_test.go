@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/mirror"
+)
+
+// number decodes a value that is a number.
+func number(kv coterie.KeyValue) (int, error) { return strconv.Atoi(kv.Value) }
+
+// digits groups numbers by the digits that they have.
+func digits(v int) []string { return strings.Split(strconv.Itoa(v), "") }
+
+func put(t testing.TB, n *coterie.Node, key, val string) int64 {
+	t.Helper()
+	r, err := n.Put(t.Context(), key, val)
+	require.NoError(t, err)
+	return r.Revision
+}
+
+// index makes an index, and ends it with the test.
+func index(t *testing.T, n *coterie.Node, by ...*mirror.Key[int]) *mirror.Index[int] {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	x, err := mirror.New(ctx, n, "m/", number, by...)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		cancel()
+		<-x.Done()
+	})
+	return x
+}
+
+func wait(t testing.TB, x *mirror.Index[int], rev int64) mirror.Snapshot[int] {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, x.WaitRevision(ctx, rev))
+	return x.Snapshot()
+}
+
+// check compares a snapshot with the prefix as it was at its revision, and each secondary key with a
+// walk.
+func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Key[int]) {
+	t.Helper()
+	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRev(s.Revision()))
+	if errors.Is(err, coterie.ErrCompacted) {
+		return
+	}
+	require.NoError(t, err)
+	want, groups := map[string]int{}, map[string]map[string]int{}
+	for _, kv := range r.KVs {
+		v, err := number(kv)
+		require.NoError(t, err)
+		want[kv.Key] = v
+		for _, d := range digits(v) {
+			if groups[d] == nil {
+				groups[d] = map[string]int{}
+			}
+			groups[d][kv.Key] = v
+		}
+		require.Equal(t, kv.ModRevision, s.Entry(kv.Key).Revision, "%s at %d, compacted %d", kv.Key, s.Revision(), n.Status().CompactRevision)
+	}
+	require.Equal(t, want, maps.Collect(s.All()), "at revision %d", s.Revision())
+	require.Equal(t, len(want), s.Len())
+	for d := range 10 {
+		found := maps.Collect(s.Where(by, strconv.Itoa(d)))
+		if len(found) == 0 {
+			found = nil
+		}
+		require.Equal(t, groups[strconv.Itoa(d)], found, "digit %d", d)
+	}
+}
+
+func TestAnIndexHasWhatThereIs(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		put(t, n, "m/a", "12")
+		put(t, n, "other", "x")
+		by := mirror.By(digits)
+		x := index(t, n, by)
+		v, ok := x.Get("m/a")
+		require.True(t, ok)
+		require.Equal(t, 12, v)
+		_, ok = x.Get("other")
+		require.False(t, ok)
+		before := x.Snapshot()
+		s := wait(t, x, put(t, n, "m/b", "22"))
+		require.Equal(t, map[string]int{"m/a": 12, "m/b": 22}, maps.Collect(s.Where(by, "2")))
+		require.Equal(t, map[string]int{"m/a": 12}, maps.Collect(s.Where(by, "1")))
+		require.Empty(t, maps.Collect(s.Where(by, "3")))
+		require.Empty(t, maps.Collect(s.Where(mirror.By(digits), "2")), "a key that the index does not have")
+		r, err := n.Txn(t.Context()).Then(coterie.OpDelete("m/a"), coterie.OpPut("m/b", "31")).Commit()
+		require.NoError(t, err)
+		s = wait(t, x, r.Revision)
+		require.Equal(t, r.Revision, s.Revision())
+		require.Equal(t, map[string]int{"m/b": 31}, maps.Collect(s.Where(by, "3")))
+		require.Empty(t, maps.Collect(s.Where(by, "2")))
+		require.Equal(t, 1, before.Len(), "a snapshot does not change")
+		changes := map[string]string{}
+		for c := range s.Since(before) {
+			changes[c.Key] = fmt.Sprint(c.Old != nil, c.New != nil)
+		}
+		require.Equal(t, map[string]string{"m/a": "true false", "m/b": "false true"}, changes)
+		require.Len(t, slices.Collect(s.Since(mirror.Snapshot[int]{})), 1)
+		_, ok = mirror.Snapshot[int]{}.Get("m/a")
+		require.False(t, ok)
+	})
+}
+
+func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		good := put(t, n, "m/a", "1")
+		x := index(t, n)
+		put(t, n, "m/never", "bad")
+		bad := put(t, n, "m/a", "worse")
+		s := wait(t, x, bad)
+		require.Equal(t, map[string]int{"m/a": 1}, maps.Collect(s.All()))
+		require.Equal(t, good, s.Entry("m/a").Revision)
+		faults := map[string]int64{}
+		for f := range s.Faults() {
+			require.ErrorIs(t, f, strconv.ErrSyntax)
+			require.ErrorContains(t, f, f.Key)
+			faults[f.Key] = f.Revision
+		}
+		require.Equal(t, map[string]int64{"m/a": bad, "m/never": bad - 1}, faults)
+		wait(t, x, put(t, n, "other", "")) // with faults, it still can tell that it has everything
+
+		s = wait(t, x, put(t, n, "m/a", "2"))
+		require.Equal(t, map[string]int{"m/a": 2}, maps.Collect(s.All()))
+		require.Len(t, slices.Collect(s.Faults()), 1)
+		d, err := n.Delete(t.Context(), "m/never")
+		require.NoError(t, err)
+		s = wait(t, x, d.Revision)
+		require.Empty(t, slices.Collect(s.Faults()))
+	})
+}
+
+func TestAnIndexNeedsADecoder(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		_, err := mirror.New[int](t.Context(), c.Node(0), "m/", nil)
+		require.ErrorIs(t, err, coterie.ErrInvalidOption)
+	})
+}
+
+func TestARevisionIsWaitedFor(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		x := index(t, c.Follower())
+		s := wait(t, x, put(t, c.Leader(), "m/a", "1"))
+		require.Equal(t, 1, s.Len())
+		rev := put(t, c.Leader(), "elsewhere", "v")
+		s = wait(t, x, rev)
+		require.Less(t, s.Revision(), rev, "it had everything before")
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, x.WaitRevision(ctx, rev+1), context.DeadlineExceeded)
+	})
+}
+
+func TestFollowYieldsTheNewestAndEnds(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		x := index(t, n)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		reason := errors.New("enough")
+		seen := mirror.Snapshot[int]{}
+		for s, err := range x.Follow(ctx) {
+			if err != nil {
+				require.ErrorIs(t, err, reason)
+				break
+			}
+			require.GreaterOrEqual(t, s.Revision(), seen.Revision())
+			seen = s
+			switch s.Len() {
+			case 0: // slower than the writes
+				put(t, n, "m/a", "1")
+				wait(t, x, put(t, n, "m/b", "2"))
+			case 2:
+				cancel(reason)
+			default:
+				t.Fatalf("%d keys", s.Len())
+			}
+		}
+		require.Equal(t, 2, seen.Len())
+		require.NoError(t, x.Err())
+		c.Stop(0)
+		<-x.Done()
+		require.ErrorIs(t, x.Err(), coterie.ErrClosed)
+		for _, err := range x.Follow(t.Context()) {
+			if err != nil {
+				require.ErrorIs(t, err, coterie.ErrClosed)
+			}
+		}
+		require.Equal(t, 2, x.Snapshot().Len(), "what it had stays")
+	})
+}
+
+// An index on each node is, at every revision that is looked at, what the prefix was at it: through
+// crashes of leaders, partitions, compactions, and snapshots that are installed.
+func TestAnIndexIsThePrefixAtItsRevision(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		seed := rand.Uint64()
+		t.Log("seed", seed)
+		random := rand.New(rand.NewPCG(seed, 0))
+		by := mirror.By(digits)
+		indexes := make([]*mirror.Index[int], 3)
+		for i := range indexes {
+			indexes[i] = index(t, c.Node(i), by)
+		}
+		last := int64(0)
+		write := func() {
+			leader := c.Leader()
+			for range 20 + random.IntN(30) {
+				var ops []coterie.Op
+				for _, k := range random.Perm(40)[:1+random.IntN(3)] {
+					key := fmt.Sprint("m/", k)
+					if random.IntN(3) == 0 {
+						ops = append(ops, coterie.OpDelete(key))
+					} else {
+						ops = append(ops, coterie.OpPut(key, strconv.Itoa(random.IntN(1000))))
+					}
+				}
+				r, err := leader.Txn(t.Context()).Then(ops...).Commit()
+				require.NoError(t, err)
+				last = r.Revision
+			}
+		}
+		checks := 0
+		for range 12 {
+			victim := random.IntN(3)
+			alone := []int{victim}
+			others := []int{(victim + 1) % 3, (victim + 2) % 3}
+			fault := random.IntN(3)
+			switch fault {
+			case 0:
+				c.Crash(victim)
+			case 1:
+				c.Partition(alone, others)
+			}
+			if fault == 1 { // who is cut off may think that it leads, for a while
+				time.Sleep(5 * time.Second)
+			}
+			write()
+			if random.IntN(2) == 0 { // those who were away cannot be told what they missed
+				require.NoError(t, c.Leader().Compact(t.Context(), last))
+			}
+			if fault == 0 {
+				c.Restart(victim)
+				<-indexes[victim].Done()
+				indexes[victim] = index(t, c.Node(victim), by)
+			}
+			c.Heal()
+			write()
+			for i, x := range indexes {
+				check(t, c.Node(i), x.Snapshot(), by) // whatever it has just now
+				s := wait(t, x, last)
+				check(t, c.Node(i), s, by)
+				checks++
+			}
+		}
+		require.Equal(t, 36, checks)
+	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 60 }))
+}
+
+// A slow decoder is overtaken by a compaction: the index reads the prefix anew.
+func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		gate := make(chan struct{})
+		slow := func(kv coterie.KeyValue) (int, error) {
+			if kv.Value == "0" {
+				<-gate
+			}
+			return number(kv)
+		}
+		for key, val := range map[string]string{"m/stays": "5", "m/goes": "6", "m/breaks": "7"} {
+			put(t, n, key, val)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		x, err := mirror.New(ctx, n, "m/", slow)
+		require.NoError(t, err)
+		defer func() { cancel(); <-x.Done() }()
+		stays := x.Snapshot().Entry("m/stays")
+		put(t, n, "m/a", "0")
+		time.Sleep(time.Second)
+		put(t, n, "m/breaks", "bad")
+		_, err = n.Delete(t.Context(), "m/goes")
+		require.NoError(t, err)
+		last := put(t, n, "m/b", "8")
+		require.NoError(t, n.Compact(t.Context(), last))
+		require.Equal(t, 3, x.Snapshot().Len(), "one that decodes holds up nobody who looks up")
+		close(gate)
+		s := wait(t, x, last)
+		require.Equal(t, map[string]int{"m/stays": 5, "m/breaks": 7, "m/a": 0, "m/b": 8}, maps.Collect(s.All()))
+		require.Len(t, slices.Collect(s.Faults()), 1)
+		require.Same(t, stays, s.Entry("m/stays"), "what has not changed is not decoded again")
+	})
+}
+
+// Readers see each snapshot whole while it is written: two keys that are always written together.
+func TestReadersSeeRevisionsWhole(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		x := index(t, n)
+		stop := make(chan struct{})
+		var readers sync.WaitGroup
+		for range 4 {
+			readers.Go(func() {
+				for {
+					s := x.Snapshot()
+					a, _ := s.Get("m/a")
+					b, _ := s.Get("m/b")
+					if a != b {
+						t.Errorf("%d and %d", a, b)
+						return
+					}
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		for i := range 200 {
+			v := strconv.Itoa(i)
+			r, err := n.Txn(t.Context()).Then(coterie.OpPut("m/a", v), coterie.OpPut("m/b", v)).Commit()
+			require.NoError(t, err)
+			wait(t, x, r.Revision)
+		}
+		close(stop)
+		readers.Wait()
+	})
+}
+
+const many = 100_000
+
+func benchmark(b *testing.B) (*coterie.Node, *mirror.Index[int], []string) {
+	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
+	require.NoError(b, err)
+	b.Cleanup(func() { n.Close() })
+	keys := make([]string, many)
+	for i := 0; i < many; i += 100 {
+		var ops []coterie.Op
+		for j := i; j < i+100; j++ {
+			keys[j] = fmt.Sprintf("m/key-%06d", j)
+			ops = append(ops, coterie.OpPut(keys[j], strconv.Itoa(j)))
+		}
+		_, err := n.Txn(b.Context()).Then(ops...).Commit()
+		require.NoError(b, err)
+	}
+	x, err := mirror.New(b.Context(), n, "m/", number)
+	require.NoError(b, err)
+	rand.Shuffle(many, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	b.ResetTimer()
+	return n, x, keys
+}
+
+func BenchmarkGet(b *testing.B) {
+	_, x, keys := benchmark(b)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := rand.IntN(many); pb.Next(); i++ {
+			if _, ok := x.Get(keys[i%many]); !ok {
+				b.Error("not found")
+			}
+		}
+	})
+}
+
+func BenchmarkGetOfAHundredKeys(b *testing.B) {
+	_, x, keys := benchmark(b)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			if _, ok := x.Get(keys[i%100]); !ok {
+				b.Error("not found")
+			}
+		}
+	})
+}
+
+func BenchmarkGetDuringWrites(b *testing.B) {
+	n, x, keys := benchmark(b)
+	ctx, cancel := context.WithCancel(b.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_, _ = n.Put(ctx, keys[i%many], "1")
+		}
+	})
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for i := rand.IntN(many); pb.Next(); i++ {
+			x.Get(keys[i%many])
+		}
+	})
+	cancel()
+	writer.Wait()
+}
+
+// What an index adds to a write, with 100,000 keys: the time from a put until the index has it.
+func BenchmarkPut(b *testing.B) {
+	n, x, keys := benchmark(b)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		r, err := n.Put(b.Context(), keys[i%many], "1")
+		require.NoError(b, err)
+		require.NoError(b, x.WaitRevision(b.Context(), r.Revision))
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	n, _, _ := benchmark(b)
+	for b.Loop() {
+		_, err := mirror.New(b.Context(), n, "m/", number)
+		require.NoError(b, err)
+	}
+}

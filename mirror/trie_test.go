@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror
+
+import (
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// content walks a branch, and checks that no leaf is twice in it.
+func content(t *testing.T, b *branch[int]) map[string]int {
+	found := map[string]int{}
+	slot[int]{below: b}.all(func(l *leaf[int]) bool {
+		require.NotContains(t, found, l.key)
+		found[l.key] = l.value
+		return true
+	})
+	return found
+}
+
+// A trie does what a map does, earlier ones stay as they were, and the difference between any two is
+// what differs: with hashes that are spread, and with hashes of which many are equal in all bits, or in
+// all but the last.
+func TestATrieIsAMapThatIsNeverChanged(t *testing.T) {
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	for name, hash := range map[string]func(h uint64) uint64{
+		"spread":         func(h uint64) uint64 { return h },
+		"equal":          func(h uint64) uint64 { return h % 3 },
+		"alike till end": func(h uint64) uint64 { return h << 60 },
+		"alike in parts": func(h uint64) uint64 { return h % 8 << 10 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
+			salt := maphash.MakeSeed()
+			b, model := &branch[int]{}, map[string]int{}
+			var e *edit // by turns one step, and several
+			older, olderModel := b, map[string]int{}
+			for i := range 3000 {
+				key := fmt.Sprint(random.IntN(100))
+				h := hash(maphash.String(salt, key))
+				_, had := model[key]
+				var changed bool
+				if random.IntN(100) < 50+40*(1-i/500%2*2) { // it grows and shrinks by turns
+					b, changed = b.with(e, 0, &leaf[int]{hash: h, key: key, value: i})
+					model[key] = i
+					require.Equal(t, !had, changed)
+				} else {
+					b, changed = b.without(e, 0, h, key)
+					delete(model, key)
+					require.Equal(t, had, changed)
+				}
+				v, ok := b.get(h, key)
+				want, there := model[key]
+				require.Equal(t, there, ok)
+				require.Equal(t, want, v)
+				if random.IntN(20) > 0 {
+					continue
+				}
+				require.Equal(t, model, content(t, b))
+				require.Equal(t, olderModel, content(t, older), "of before")
+				patched := maps.Clone(olderModel)
+				diff(0, slot[int]{below: older}, slot[int]{below: b}, func(was, is *leaf[int]) bool {
+					if is == nil {
+						require.Equal(t, olderModel[was.key], was.value)
+						require.Contains(t, patched, was.key)
+						delete(patched, was.key)
+						return true
+					}
+					if was == nil {
+						require.NotContains(t, olderModel, is.key)
+					} else {
+						require.NotEqual(t, was.value, is.value)
+					}
+					patched[is.key] = is.value
+					return true
+				})
+				require.Equal(t, model, patched)
+				if random.IntN(5) == 0 {
+					older, olderModel = b, maps.Clone(model)
+					if e = nil; random.IntN(3) > 0 {
+						e = &edit{}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestADifferenceIsFoundWithoutWalkingTheRest(t *testing.T) {
+	a := trie[int]{seed: maphash.MakeSeed()}
+	for i := range 10000 {
+		a = a.with(fmt.Sprint(i), i)
+	}
+	b := a.with("7", -7).with("new", 1).without("8")
+	require.Equal(t, 10000, b.len)
+	visited := 0
+	b.since(a, func(_, _ *leaf[int]) bool { visited++; return true })
+	require.Equal(t, 3, visited)
+	cost := testing.AllocsPerRun(100, func() { b.with("7", 8) })
+	require.Less(t, cost, 14.0, "a path is copied, not the map")
+}
