@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shared
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// A codec makes a value of what is stored under the keys, nil for a key that there is not, and tells
+// what the last key has to have for the value to become another.
+type codec[T any] interface {
+	decode(documents []*string) (T, error)
+	encode(documents []*string, is, shall T) (string, error)
+}
+
+// A text is a codec made of functions, for one key.
+type text[T any] struct {
+	fallback T
+	from     func(string) (T, error)
+	to       func(T) (string, error)
+}
+
+func (c text[T]) decode(documents []*string) (T, error) {
+	if documents[0] == nil {
+		return c.fallback, nil
+	}
+	return c.from(*documents[0])
+}
+
+func (c text[T]) encode(_ []*string, _, shall T) (string, error) { return c.to(shall) }
+
+// Layers is a codec of JSON documents. What one program does not know of a document, since its type
+// lacks the field, it leaves as it is.
+type layers[T any] struct{ fallback T }
+
+func (c layers[T]) decode(documents []*string) (v T, err error) {
+	merged, err := tree(c.fallback)
+	if err != nil {
+		return v, err
+	}
+	for _, d := range documents {
+		if d == nil {
+			continue
+		}
+		layer, err := parse(*d)
+		if err != nil {
+			return v, err
+		}
+		merged = merge(merged, layer, false)
+	}
+	whole, err := json.Marshal(merged)
+	if err != nil {
+		return v, err
+	}
+	// Into a value of its own: what the default refers to must not be written to.
+	err = json.Unmarshal(whole, &v)
+	return v, err
+}
+
+func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
+	from, err := tree(is)
+	if err != nil {
+		return "", err
+	}
+	to, err := tree(shall)
+	if err != nil {
+		return "", err
+	}
+	last := documents[len(documents)-1]
+	var own any = map[string]any{}
+	if last != nil {
+		if own, err = parse(*last); err != nil {
+			return "", err
+		}
+	}
+	if patch, differs := difference(from, to); differs {
+		own = merge(own, patch, true) // a null in it has to hide what is below
+	} else if last != nil {
+		return *last, nil
+	}
+	b, err := json.Marshal(own)
+	return string(b), err
+}
+
+// tree returns a value as what JSON has: nil, maps, slices, strings, numbers and booleans.
+func tree(v any) (any, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return parse(string(b))
+}
+
+func parse(document string) (v any, err error) {
+	d := json.NewDecoder(strings.NewReader(document))
+	d.UseNumber() // a float64 cannot hold every integer
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	if d.More() {
+		return nil, fmt.Errorf("more than one JSON value")
+	}
+	return v, nil
+}
+
+// merge returns base with a patch applied, as RFC 7396 says; with nulls, those of the patch stay. It
+// changes neither.
+func merge(base, patch any, nulls bool) any {
+	fields, ok := patch.(map[string]any)
+	if !ok {
+		return patch
+	}
+	merged := map[string]any{}
+	if b, ok := base.(map[string]any); ok {
+		for name, v := range b {
+			merged[name] = v
+		}
+	}
+	for name, v := range fields {
+		if v == nil && !nulls {
+			delete(merged, name)
+		} else {
+			merged[name] = merge(merged[name], v, nulls)
+		}
+	}
+	return merged
+}
+
+// difference returns the patch that makes one of the other, and whether there is a difference.
+func difference(from, to any) (patch any, differs bool) {
+	f, ok := from.(map[string]any)
+	t, isMap := to.(map[string]any)
+	if !ok || !isMap {
+		return to, !reflect.DeepEqual(from, to)
+	}
+	fields := map[string]any{}
+	for name, v := range t {
+		if d, differs := difference(f[name], v); differs {
+			fields[name] = d
+		}
+	}
+	for name, v := range f {
+		if _, ok := t[name]; !ok && v != nil {
+			fields[name] = nil
+		}
+	}
+	return fields, len(fields) > 0
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shared_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/shared"
+)
+
+type Limits struct{ Rate, Burst int }
+
+func (l Limits) Validate() error {
+	if l.Rate <= 0 {
+		return errors.New("Rate must be positive")
+	}
+	return nil
+}
+
+// Limits that all services share, and of which one service has its own.
+func Example() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+
+	limits, err := shared.Open(ctx, n, shared.Config[Limits]{
+		Keys:     []string{"config/limits", "config/limits/orders"},
+		Default:  Limits{Rate: 100, Burst: 10},
+		Validate: Limits.Validate,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer limits.Close()
+	fmt.Println("default: ", limits.Load())
+
+	set := func(rate int) func(Limits) (Limits, error) {
+		return func(l Limits) (Limits, error) { l.Rate = rate; return l, nil }
+	}
+	if _, err := limits.Update(ctx, set(500)); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := limits.Update(ctx, set(900)); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("updated: ", limits.Load())
+	_, err = limits.Update(ctx, set(-1))
+	fmt.Println("refused: ", err)
+	if _, err := limits.Rollback(ctx, 0); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("as before:", limits.Load())
+	// Output:
+	// default:  {100 10}
+	// updated:  {900 10}
+	// refused:  shared: not stored: Rate must be positive
+	// as before: {500 10}
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package shared
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// Update changes the value to what fn makes of it, which must be a copy where it refers to anything:
+// fn is given the value that is stored at that moment, and called again if another update came first.
+// Of several keys the last is changed, in the fields that differ. It returns the revision of the
+// write, which this Value has then; of the last one if fn changed nothing, for which nothing is
+// written. It blocks until a majority has the write, without a quorum until ctx ends. It costs a
+// linearizable read and a write of at most three keys: the document, the version before, and the
+// deletion of what is older than Config.History.
+//
+// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was written;
+// those of a write. After ErrMaybeApplied look at Current, or call it again.
+func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
+	return v.commit(ctx, func(s stored) (string, error) {
+		is, err := v.validate(s.documents)
+		if err != nil {
+			return "", &RejectedError{s.revision, err}
+		}
+		shall, err := fn(is)
+		if err != nil {
+			return "", err
+		}
+		return v.codec.encode(s.documents, is, shall)
+	})
+}
+
+// A Version is what was stored under the last key from a revision on.
+type Version[T any] struct {
+	Revision int64 // that stored it: what Rollback takes
+	Document string
+	// Value is what it makes of the other layers as they are now, and Err, a *RejectedError, why that
+	// is bad.
+	Value T
+	Err   error
+}
+
+// History returns the versions that are kept, the newest first: the present one, if there is one, and
+// those that an Update or a Rollback replaced. What was replaced by a Put is not among them. It is a
+// linearizable read, which blocks without a quorum until ctx ends.
+func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
+	key := v.key()
+	gets := []coterie.Op{coterie.OpGet(key+"@", coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend))}
+	for _, key := range v.cfg.Keys {
+		gets = append(gets, coterie.OpGet(key))
+	}
+	r, err := v.n.Txn(ctx).Then(gets...).Commit()
+	if err != nil {
+		return nil, err
+	}
+	documents := make([]*string, len(v.cfg.Keys))
+	for i := range documents {
+		if kvs := r.Responses[i+1].Get.KVs; len(kvs) > 0 {
+			documents[i] = &kvs[0].Value
+		}
+	}
+	last := len(documents) - 1
+	var versions []Version[T]
+	add := func(revision int64, document string) {
+		documents[last] = &document
+		value, err := v.validate(documents)
+		if err != nil {
+			err = &RejectedError{revision, err}
+		}
+		versions = append(versions, Version[T]{revision, document, value, err})
+	}
+	if kvs := r.Responses[last+1].Get.KVs; len(kvs) > 0 {
+		add(kvs[0].ModRevision, kvs[0].Value)
+	}
+	for _, kv := range r.Responses[0].Get.KVs {
+		if revision, err := strconv.ParseInt(kv.Key[len(key)+1:], 10, 64); err == nil {
+			add(revision, kv.Value)
+		}
+	}
+	return versions, nil
+}
+
+// Rollback stores again what was stored under the last key by a revision that History has; 0 is the
+// one before the present, whatever that is: also a bad one, that was Put. It becomes the newest
+// version, and is checked as any other: with layers it may be bad now. It blocks and costs as Update
+// does.
+//
+// Errors: ErrNoVersion; a *RejectedError; those of a write.
+func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) {
+	return v.commit(ctx, func(s stored) (string, error) {
+		if last := len(s.modified) - 1; revision != 0 && s.modified[last] == revision {
+			return *s.documents[last], nil
+		}
+		get := []coterie.GetOption{coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1)}
+		key := v.key() + "@"
+		if revision != 0 {
+			key, get = v.versionKey(revision), nil
+		}
+		r, err := v.n.Get(ctx, key, get...)
+		if err != nil {
+			return "", err
+		}
+		if len(r.KVs) == 0 {
+			return "", fmt.Errorf("%w: %d of %s", ErrNoVersion, revision, v.key())
+		}
+		return r.KVs[0].Value, nil
+	})
+}
+
+// key is the one that is written.
+func (v *Value[T]) key() string { return v.cfg.Keys[len(v.cfg.Keys)-1] }
+
+// versionKey is where a version is kept that a revision stored. The keys are in the order of the
+// revisions.
+func (v *Value[T]) versionKey(revision int64) string {
+	return fmt.Sprintf("%s@%019d", v.key(), revision)
+}
+
+// commit stores what change makes of what is stored, if it is good, on the condition that no layer has
+// changed meanwhile.
+func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, error)) (int64, error) {
+	for {
+		s, err := v.read(ctx)
+		if err != nil {
+			return 0, err
+		}
+		document, err := change(s)
+		if err != nil {
+			return 0, err
+		}
+		last := len(s.documents) - 1
+		old, modified := s.documents[last], s.modified[last]
+		if old != nil && *old == document {
+			return modified, nil
+		}
+		s.documents[last] = &document
+		if _, err := v.validate(s.documents); err != nil {
+			return 0, &RejectedError{Err: err}
+		}
+		ops := []coterie.Op{coterie.OpPut(v.key(), document)}
+		if old != nil && v.cfg.History > 0 {
+			prune, err := v.prune(ctx, modified)
+			if err != nil {
+				return 0, err
+			}
+			ops = append(ops, prune, coterie.OpPut(v.versionKey(modified), *old))
+		}
+		var unchanged []coterie.Cmp
+		for i, key := range v.cfg.Keys {
+			unchanged = append(unchanged, coterie.Compare(coterie.ModRevision(key), "=", s.modified[i]))
+		}
+		r, err := v.n.Txn(ctx).If(unchanged...).Then(ops...).Commit()
+		if err != nil {
+			return 0, err
+		}
+		if r.Succeeded {
+			// This node has applied it, so nothing is waited for; one that closes has it all the same.
+			_ = v.look(context.WithoutCancel(ctx))
+			return r.Revision, nil
+		}
+	}
+}
+
+// prune returns the operation that makes room for a version: it deletes those that are older than the
+// newest, of which one fewer than may be kept is left.
+func (v *Value[T]) prune(ctx context.Context, modified int64) (coterie.Op, error) {
+	r, err := v.n.Get(ctx, v.key()+"@", coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithSerializable())
+	if err != nil {
+		return coterie.Op{}, err
+	}
+	end := v.versionKey(modified)
+	if left := v.cfg.History - 1; len(r.KVs) < left {
+		end = v.versionKey(0)
+	} else if left > 0 {
+		end = min(end, r.KVs[len(r.KVs)-left].Key) // there may be newer ones by now
+	}
+	return coterie.OpDelete(v.versionKey(0), coterie.WithRange(end)), nil
+}
