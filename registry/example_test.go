@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/registry"
+)
+
+// Two instances of a service, and somebody who asks them in turn.
+func Example() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+
+	for _, id := range []string{"a", "b"} { // usually, each in a process of its own
+		r, err := registry.Register(ctx, n, "services/orders", registry.Instance{ID: id, Addr: id + ".example:80"})
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer r.Close()
+	}
+
+	orders, err := registry.NewPicker(ctx, n, "services/orders")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for range 3 {
+		c, err := orders.Pick()
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("ask", c.Addr)
+		c.Done()
+	}
+	// Output:
+	// ask a.example:80
+	// ask b.example:80
+	// ask a.example:80
+}

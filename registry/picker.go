@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"sync/atomic"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A Policy is how a Picker picks.
+type Policy uint8
+
+// The policies. Those that compare draw two instances at random and take the better one, so that all
+// pickers of a service do not run to the same.
+const (
+	RoundRobin    Policy = iota // each in turn
+	Weighted                    // at random, each by its Weight
+	LeastLoaded                 // the lower Load, as reported; of equals, the one with less in flight
+	LeastInFlight               // the fewer choices of this Picker that are not Done, by Weight
+)
+
+// A Picker picks instances of a service, from a list in memory that is kept current. Its methods may
+// be called concurrently; Pick takes no lock.
+type Picker struct {
+	policy Policy
+	zone   string
+	newest atomic.Pointer[list]
+	turn   atomic.Uint64
+	done   chan struct{}
+	err    error // why it ended, once done is closed
+}
+
+// A list is immutable.
+type list struct {
+	all, near candidates    // near: those of the zone, or all
+	over      chan struct{} // closed when there is a newer one
+}
+
+type candidates struct {
+	of    []*candidate
+	until []int64 // the sum of the weights up to each
+}
+
+type candidate struct {
+	Instance
+	inFlight *atomic.Int64 // shared by all lists that have this ID
+}
+
+// A PickerOption fits [NewPicker].
+type PickerOption func(*Picker)
+
+// WithPolicy sets how instances are picked. Defaults to RoundRobin.
+func WithPolicy(p Policy) PickerOption { return func(k *Picker) { k.policy = p } }
+
+// WithZone has instances of a zone be picked as long as there is one that was not tried, and others
+// only then: mind that they have to bear all of the zone's load.
+func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
+
+// NewPicker makes a Picker of a service, and keeps it current until ctx ends or the node closes. It
+// begins with what the node knows, without asking the cluster, and does not block; see Wait. When the
+// quorum is lost it goes on with the last known list. It writes nothing; one goroutine serves it.
+//
+// Errors: ErrInvalidOption for an unknown policy; ctx's cause; ErrClosed.
+func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
+	p := &Picker{done: make(chan struct{})}
+	for _, opt := range opts {
+		opt(p)
+	}
+	if p.policy > LeastInFlight {
+		return nil, fmt.Errorf("%w: policy %d", coterie.ErrInvalidOption, p.policy)
+	}
+	known, err := Resolve(ctx, n, service, coterie.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
+	p.newest.Store(&list{over: make(chan struct{})})
+	p.publish(known)
+	go func() {
+		defer close(p.done)
+		for instances, err := range Follow(ctx, n, service) {
+			if err != nil {
+				p.err = err
+				return
+			}
+			p.publish(instances)
+		}
+	}()
+	return p, nil
+}
+
+// publish makes a list of instances the newest.
+func (p *Picker) publish(instances []Instance) {
+	last := p.newest.Load()
+	l := &list{over: make(chan struct{})}
+	for _, i := range instances {
+		c := &candidate{i, &atomic.Int64{}}
+		if same := slices.IndexFunc(last.all.of, func(c *candidate) bool { return c.ID == i.ID }); same >= 0 {
+			c.inFlight = last.all.of[same].inFlight
+		}
+		l.all.add(c)
+		if i.Zone == p.zone {
+			l.near.add(c)
+		}
+	}
+	if len(l.near.of) == 0 {
+		l.near = l.all
+	}
+	p.newest.Store(l)
+	close(last.over)
+}
+
+func (c *candidates) add(new *candidate) {
+	sum := new.weight()
+	if n := len(c.until); n > 0 {
+		sum += c.until[n-1]
+	}
+	c.of, c.until = append(c.of, new), append(c.until, sum)
+}
+
+func (c *candidate) weight() int64 { return int64(max(c.Weight, 1)) }
+
+// A Choice is an instance that was picked. The instance is shared: its Metadata must not be changed.
+type Choice struct{ *candidate }
+
+// Done says that what the instance was picked for is over. It is to be called once.
+func (c Choice) Done() { c.inFlight.Add(-1) }
+
+// Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens of
+// nanoseconds. It is a guess: the instance may have gone since.
+//
+// Errors: ErrNoInstance.
+func (p *Picker) Pick(tried ...string) (Choice, error) {
+	l := p.newest.Load()
+	c := p.pick(l.near, tried)
+	if c == nil {
+		if c = p.pick(l.all, tried); c == nil {
+			return Choice{}, ErrNoInstance
+		}
+	}
+	c.inFlight.Add(1)
+	return Choice{c}, nil
+}
+
+// pick returns nil if there is none that was not tried.
+func (p *Picker) pick(among candidates, tried []string) *candidate {
+	n := len(among.of)
+	if n == 0 {
+		return nil
+	}
+	at := 0
+	switch p.policy {
+	case RoundRobin:
+		at = int((p.turn.Add(1) - 1) % uint64(n))
+	case Weighted:
+		drawn := rand.Int64N(among.until[n-1])
+		at = sort.Search(n, func(i int) bool { return among.until[i] > drawn })
+	default:
+		at = rand.IntN(n)
+		if n > 1 {
+			other := (at + 1 + rand.IntN(n-1)) % n
+			if p.better(among.of[other], among.of[at]) {
+				at = other
+			}
+		}
+	}
+	for range n { // as a rule, it is the first
+		if c := among.of[at]; !slices.Contains(tried, c.ID) {
+			return c
+		}
+		at = (at + 1) % n
+	}
+	return nil
+}
+
+func (p *Picker) better(a, b *candidate) bool {
+	if p.policy == LeastLoaded && a.Load != b.Load {
+		return a.Load < b.Load
+	}
+	return a.inFlight.Load()*b.weight() < b.inFlight.Load()*a.weight()
+}
+
+// Instances returns the list that is picked from, in the order of the IDs.
+func (p *Picker) Instances() []Instance {
+	var instances []Instance
+	for _, c := range p.newest.Load().all.of {
+		instances = append(instances, c.Instance)
+	}
+	return instances
+}
+
+// Wait returns when there is an instance. It blocks until then.
+//
+// Errors: ctx's cause, or why the Picker has ended.
+func (p *Picker) Wait(ctx context.Context) error {
+	for {
+		l := p.newest.Load()
+		if len(l.all.of) > 0 {
+			return nil
+		}
+		select {
+		case <-l.over:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-p.done:
+			return p.err
+		}
+	}
+}
+
+// Done is closed when the Picker has ended, with ctx or with the node. The last known list stays.
+func (p *Picker) Done() <-chan struct{} { return p.done }

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/registry"
+)
+
+func picker(t testing.TB, n *coterie.Node, opts ...registry.PickerOption) *registry.Picker {
+	t.Helper()
+	p, err := registry.NewPicker(t.Context(), n, service, opts...)
+	require.NoError(t, err)
+	return p
+}
+
+// pick picks many times, and tells how often each instance came.
+func pick(t testing.TB, p *registry.Picker, times int, tried ...string) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	for range times {
+		c, err := p.Pick(tried...)
+		require.NoError(t, err)
+		found[c.ID]++
+		c.Done()
+	}
+	return found
+}
+
+func TestAPickerPicksFromThoseWhoAreThere(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		p := picker(t, n)
+		_, err := p.Pick()
+		require.ErrorIs(t, err, registry.ErrNoInstance)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, p.Wait(ctx), context.DeadlineExceeded)
+		register(t, n, instance("a"))
+		require.NoError(t, p.Wait(t.Context()))
+		b := register(t, n, instance("b"))
+		register(t, n, instance("c"))
+		synctest.Wait()
+		require.Equal(t, map[string]int{"a": 10, "b": 10, "c": 10}, pick(t, p, 30))
+		require.Equal(t, map[string]int{"c": 9}, pick(t, p, 9, "a", "b"))
+		_, err = p.Pick("c", "b", "a")
+		require.ErrorIs(t, err, registry.ErrNoInstance)
+		b.Close()
+		synctest.Wait()
+		require.Equal(t, map[string]int{"a": 15, "c": 15}, pick(t, p, 30))
+		require.Equal(t, []registry.Instance{instance("a"), instance("c")}, p.Instances())
+		_, err = registry.NewPicker(t.Context(), n, service, registry.WithPolicy(9))
+		require.ErrorIs(t, err, coterie.ErrInvalidOption)
+	})
+}
+
+func TestPolicies(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for _, i := range []registry.Instance{
+			{ID: "a", Addr: "a:80", Zone: "near", Weight: 6, Load: 3},
+			{ID: "b", Addr: "b:80", Zone: "near", Weight: 3, Load: 2},
+			{ID: "c", Addr: "c:80", Zone: "far", Load: 1},
+		} {
+			register(t, n, i)
+		}
+		weighted := pick(t, picker(t, n, registry.WithPolicy(registry.Weighted)), 10000)
+		require.InDelta(t, 6000, weighted["a"], 500)
+		require.InDelta(t, 3000, weighted["b"], 500)
+		require.InDelta(t, 1000, weighted["c"], 300)
+
+		// Of two that are drawn the better one: the best of three in two cases of three, the worst never.
+		loaded := pick(t, picker(t, n, registry.WithPolicy(registry.LeastLoaded)), 9000)
+		require.InDelta(t, 6000, loaded["c"], 500)
+		require.InDelta(t, 3000, loaded["b"], 500)
+		require.Zero(t, loaded["a"])
+
+		zone := picker(t, n, registry.WithZone("near"))
+		require.Equal(t, map[string]int{"a": 10, "b": 10}, pick(t, zone, 20))
+		require.Equal(t, map[string]int{"c": 1}, pick(t, zone, 1, "a", "b"), "only then another zone")
+		require.Equal(t, map[string]int{"a": 3, "b": 3, "c": 3}, pick(t, picker(t, n, registry.WithZone("none")), 9))
+
+		busy := picker(t, n, registry.WithPolicy(registry.LeastInFlight))
+		held := map[string]int{}
+		for range 1000 {
+			choice, err := busy.Pick()
+			require.NoError(t, err)
+			held[choice.ID]++
+		}
+		require.InDelta(t, 600, held["a"], 20)
+		require.InDelta(t, 300, held["b"], 20)
+		require.InDelta(t, 100, held["c"], 20)
+		// What is in flight is remembered when the list changes.
+		register(t, n, instance("d"))
+		synctest.Wait()
+		require.Greater(t, pick(t, busy, 900)["d"], 400)
+	})
+}
+
+func TestALostQuorumNeverMakesAnEmptyList(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for i := range 3 {
+			register(t, c.Node(i), instance(fmt.Sprint(i)))
+		}
+		c.WaitRevision(c.Leader().Status().Revision)
+		p := picker(t, c.Node(0))
+		c.Partition([]int{0}, []int{1}, []int{2})
+		for range 3 {
+			time.Sleep(10 * time.Minute)
+			require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, pick(t, p, 3))
+			late := picker(t, c.Node(1)) // begins without a quorum
+			require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, pick(t, late, 3))
+		}
+		// It comes back, and nobody has gone meanwhile.
+		fewest := 3
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for instances, err := range registry.Follow(ctx, c.Node(0), service) {
+				if err == nil {
+					fewest = min(fewest, len(instances))
+				}
+			}
+		}()
+		c.Heal()
+		c.Leader()
+		time.Sleep(time.Minute)
+		cancel()
+		synctest.Wait()
+		require.Equal(t, 3, fewest)
+
+		c.Stop(0)
+		<-p.Done()
+		require.Len(t, pick(t, p, 3), 3, "what it knew stays")
+	})
+}
+
+func BenchmarkPick(b *testing.B) {
+	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
+	require.NoError(b, err)
+	defer n.Close()
+	for i := range 10 {
+		r := register(b, n, registry.Instance{ID: fmt.Sprint(i), Addr: "a:80", Weight: 1 + i})
+		defer r.Close()
+	}
+	for name, policy := range map[string]registry.Policy{
+		"RoundRobin": registry.RoundRobin, "Weighted": registry.Weighted, "LeastLoaded": registry.LeastLoaded,
+		"LeastInFlight": registry.LeastInFlight,
+	} {
+		p := picker(b, n, registry.WithPolicy(policy))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c, err := p.Pick()
+					if err != nil {
+						b.Error(err)
+					}
+					c.Done()
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A Registration keeps an instance registered. Its methods may be called concurrently.
+type Registration struct {
+	n        *coterie.Node
+	key      string
+	self     Instance // as it was first registered
+	opts     options
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	held     chan struct{} // closed when it was registered for the first time
+	done     chan struct{}
+	changed  chan struct{} // has a value when the key is to be written again
+	replaced bool          // it has come in, and replaces nobody any more
+
+	mu    sync.Mutex
+	value string // what the key is to have
+	err   error
+}
+
+// An Option fits [Register].
+type Option func(*options)
+
+type options struct {
+	ttl      time.Duration
+	takeover bool
+}
+
+// WithTTL sets how long an instance is listed after its process has ended without saying so, or was cut
+// off. Defaults to 15 s; see coterie.WithTTL.
+func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl = ttl } }
+
+// WithTakeover has Register replace whoever has the ID. Who was replaced does not fight back: it
+// waits until the ID is free again.
+func WithTakeover() Option { return func(o *options) { o.takeover = true } }
+
+// Register registers an instance under service, a prefix of keys as "services/orders", and keeps it
+// registered until ctx ends, Close or the node's: whatever happens to its lease or to its key, it is
+// registered again, within a second of the quorum's return. Register returns when the instance is
+// registered for the first time; without a quorum it blocks until ctx ends. One that has the ID already
+// is replaced if it has the same address, for then it is what this instance was before it crashed. Of
+// two that lost an ID to each other later, one waits, and Err says so.
+//
+// It costs two writes, a lease and a key, at the beginning and after each outage that the lease did not
+// survive, and one at the end; renewals are no writes. A goroutine serves it, with one of the session
+// and one of the watch of its own key. When the process crashes, or is cut off, the instance is listed
+// for a TTL more; a node that is closed before the Registration is as one that crashed.
+//
+// Errors: ErrInvalidOption for an instance without ID or address; a *TakenError; ErrTTLRange, ErrTooLarge;
+// ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes with it.
+func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
+	value, err := instance.encode()
+	if err != nil {
+		return nil, err
+	}
+	if service == "" {
+		return nil, fmt.Errorf("%w: a service needs a name", coterie.ErrEmptyKey)
+	}
+	r := &Registration{
+		n: n, key: service + "/" + instance.ID, self: instance, value: value,
+		held: make(chan struct{}), done: make(chan struct{}), changed: make(chan struct{}, 1),
+	}
+	for _, opt := range opts {
+		opt(&r.opts)
+	}
+	r.ctx, r.end = context.WithCancelCause(ctx)
+	go r.run()
+	select {
+	case <-r.held:
+		return r, nil
+	case <-r.done:
+		return nil, r.Err()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx) // what has to be given up, run gives up
+	}
+}
+
+// retryPause is how long it waits after a failure before it tries again.
+const retryPause = 100 * time.Millisecond
+
+// run keeps the instance registered until ctx ends, or until there is no sense in it.
+func (r *Registration) run() {
+	defer close(r.done)
+	defer r.end(nil)
+	var lease coterie.LeaseID
+	for {
+		var err error
+		lease, err = r.hold(lease)
+		if r.ctx.Err() != nil {
+			err = context.Cause(r.ctx)
+		}
+		r.tell(err)
+		if r.ctx.Err() != nil || errors.Is(err, coterie.ErrClosed) || !r.replaced && permanent(err) {
+			return
+		}
+		if errors.Is(err, coterie.ErrLeaseNotFound) {
+			lease = 0 // it went, and the key with it
+			continue
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-r.ctx.Done():
+		case <-r.n.Done():
+		}
+	}
+}
+
+// permanent reports whether an error comes again however often it is tried.
+func permanent(err error) bool {
+	for _, e := range []error{ErrTaken, coterie.ErrTTLRange, coterie.ErrTooLarge, coterie.ErrInvalidOption} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// hold keeps the instance registered for as long as one session lives: one that continues a lease, or
+// a new one if that is 0. It returns the lease, which may live on, and why the session has ended.
+func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
+	opts := []coterie.SessionOption{coterie.WithSessionLease(lease)}
+	if r.opts.ttl != 0 {
+		opts = append(opts, coterie.WithTTL(r.opts.ttl))
+	}
+	s, err := coterie.NewSession(r.ctx, r.n, opts...)
+	if err != nil {
+		return lease, err
+	}
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	stop := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
+	err = r.keep(ctx, s.Lease())
+	stop()
+	cancel(nil)
+	if r.ctx.Err() != nil || !r.replaced {
+		_ = s.Close() // deregisters at once; what cannot be revoked ends by itself
+	} else {
+		s.Orphan()
+	}
+	return s.Lease(), err
+}
+
+// keep has the key be the instance's, under a lease, until there is an error, which it returns.
+func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
+	for {
+		rev, err := r.claim(ctx, lease)
+		if err != nil && (!r.replaced || !permanent(err)) {
+			return err
+		}
+		r.tell(err)
+		var opts []coterie.WatchOption
+		if err == nil {
+			r.came()
+		} else {
+			opts = append(opts, coterie.WithFilterPut()) // whatever the other does, it has to go
+		}
+		if rev > 0 {
+			opts = append(opts, coterie.WithRev(rev+1))
+		}
+		if err := r.wait(ctx, opts); err != nil {
+			return err
+		}
+	}
+}
+
+// came notes that the instance is registered.
+func (r *Registration) came() {
+	if !r.replaced {
+		r.replaced = true
+		close(r.held)
+	}
+}
+
+// wait returns when somebody has changed the key, or Update has.
+func (r *Registration) wait(ctx context.Context, opts []coterie.WatchOption) error {
+	watched, cancel := context.WithCancel(ctx)
+	defer cancel()
+	select {
+	case <-r.n.WatchChan(watched, r.key, opts...): // also if it was compacted: then it is time to look
+	case <-r.changed:
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// claim writes the key, if nobody has it, or this lease has: what is done twice does no harm, whatever
+// became of the first. It returns the revision at which the key was as it tells.
+func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64, error) {
+	r.mu.Lock()
+	put := coterie.OpPut(r.key, r.value, coterie.WithLease(lease))
+	r.mu.Unlock()
+	free := []coterie.Cmp{coterie.Compare(coterie.CreateRevision(r.key), "=", 0)}
+	for {
+		t, err := r.n.Txn(ctx).If(coterie.Compare(coterie.LeaseValue(r.key), "=", lease)).Then(put).
+			Else(coterie.OpTxn(free, []coterie.Op{put}, []coterie.Op{coterie.OpGet(r.key)})).Commit()
+		if err != nil {
+			return 0, err
+		}
+		if t.Succeeded || t.Responses[0].Txn.Succeeded {
+			return t.Revision, nil
+		}
+		other := t.Responses[0].Txn.Responses[0].Get.KVs[0]
+		holder, _ := decode(other)
+		if r.replaced || !r.opts.takeover && holder.Addr != r.self.Addr {
+			return t.Revision, &TakenError{holder, other.Lease}
+		}
+		free = []coterie.Cmp{coterie.Compare(coterie.ModRevision(r.key), "=", other.ModRevision)}
+	}
+}
+
+// tell has Err return an error.
+func (r *Registration) tell(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+// Update changes what the others see of the instance: its load, weight, metadata, or address, but not
+// its ID. It does not block: what was given last is written in the background, as soon as that is
+// possible, at one write for all that came meanwhile. Err tells if it cannot be.
+//
+// Errors: ErrInvalidOption; ErrClosed when the Registration has ended.
+func (r *Registration) Update(instance Instance) error {
+	value, err := instance.encode()
+	switch {
+	case err != nil:
+		return err
+	case instance.ID != r.self.ID:
+		return fmt.Errorf("%w: an instance keeps its ID", coterie.ErrInvalidOption)
+	case r.ctx.Err() != nil:
+		return coterie.ErrClosed
+	}
+	r.mu.Lock()
+	r.value = value
+	r.mu.Unlock()
+	select {
+	case r.changed <- struct{}{}:
+	default: // it will be written anyway
+	}
+	return nil
+}
+
+// Err returns why the instance is not registered as it should be: a *TakenError while another has the
+// ID, ErrTooLarge after an Update that was, ErrSessionExpired or others while it is trying; ctx's cause
+// or ErrClosed when it has ended; nil when all is well, as far as this node knows.
+func (r *Registration) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// Done is closed when the Registration has ended, and the instance is no longer registered or goes
+// with its lease.
+func (r *Registration) Done() <-chan struct{} { return r.done }
+
+// Close deregisters the instance at once, and returns when that is done: without a quorum when the lease
+// must have ended. It is idempotent. The end of ctx does the same in the background.
+func (r *Registration) Close() {
+	r.end(coterie.ErrClosed)
+	<-r.done
+}

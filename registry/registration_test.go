@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/registry"
+)
+
+const service = "services/orders"
+
+func instance(id string) registry.Instance { return registry.Instance{ID: id, Addr: id + ":80"} }
+
+// register registers an instance until the end of the test.
+func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...registry.Option) *registry.Registration {
+	t.Helper()
+	r, err := registry.Register(t.Context(), n, service, i, opts...)
+	require.NoError(t, err)
+	return r
+}
+
+// there returns the IDs of the instances that are registered.
+func there(t testing.TB, n *coterie.Node) (ids string) {
+	t.Helper()
+	found, err := registry.Resolve(t.Context(), n, service)
+	require.NoError(t, err)
+	for _, i := range found {
+		ids += i.ID
+	}
+	return ids
+}
+
+// eventually waits, in virtual time, until the instances are these, and returns how long that took.
+func eventually(t testing.TB, n *coterie.Node, ids string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	for there(t, n) != ids {
+		require.Less(t, time.Since(begin), time.Minute, "%q are there, and not %q", there(t, n), ids)
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(begin)
+}
+
+func TestInstancesAreThereWhileTheirContextLives(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx, cancel := context.WithCancel(t.Context())
+		next, stop := iter.Pull2(registry.Follow(t.Context(), c.Node(0), service))
+		defer stop()
+		list := func() []registry.Instance {
+			t.Helper()
+			l, err, ok := next()
+			require.True(t, ok)
+			require.NoError(t, err)
+			return l
+		}
+		require.Empty(t, list())
+		full := registry.Instance{
+			ID: "a", Addr: "a:80", Zone: "z", Weight: 2, Load: 0.5, Metadata: map[string]string{"version": "7"},
+		}
+		a, err := registry.Register(ctx, c.Node(1), service, full)
+		require.NoError(t, err)
+		require.Equal(t, []registry.Instance{full}, list())
+		b := register(t, c.Node(2), instance("b"))
+		require.Equal(t, []registry.Instance{full, instance("b")}, list())
+		_, err = c.Node(0).Put(t.Context(), service+"/x", "no instance")
+		require.NoError(t, err)
+		require.Len(t, list(), 2)
+
+		time.Sleep(time.Minute)
+		writes := c.Node(0).Status().Revision
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, writes, c.Node(0).Status().Revision, "to stay costs no writes")
+		full.Load = 7
+		require.NoError(t, a.Update(full))
+		require.Equal(t, full, list()[0])
+		require.ErrorIs(t, a.Update(instance("other")), coterie.ErrInvalidOption)
+
+		begin := time.Now()
+		cancel()
+		require.Equal(t, []registry.Instance{instance("b")}, list())
+		<-a.Done()
+		b.Close()
+		b.Close()
+		require.Empty(t, list())
+		require.Zero(t, time.Since(begin).Truncate(100*time.Millisecond), "at once")
+		require.ErrorIs(t, a.Err(), context.Canceled)
+		require.ErrorIs(t, b.Err(), coterie.ErrClosed)
+		require.ErrorIs(t, b.Update(instance("b")), coterie.ErrClosed)
+		require.Zero(t, c.Node(0).Status().Leases)
+	})
+}
+
+func TestWhoCrashesIsGoneATTLLater(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		crashed := c.Index(c.Follower())
+		register(t, c.Node(crashed), instance("a"), registry.WithTTL(10*time.Second))
+		c.Crash(crashed)
+		left := c.Leader()
+		took := eventually(t, left, "")
+		require.InDelta(t, 10*time.Second, took, float64(4*time.Second))
+		c.Restart(crashed)
+		c.Leader()
+
+		// One that comes back sooner need not wait for what it was before.
+		register(t, c.Node(crashed), instance("a"))
+		c.Crash(crashed)
+		c.Restart(crashed)
+		c.Leader()
+		require.Equal(t, "a", there(t, c.Node(crashed)))
+		begin := time.Now()
+		r := register(t, c.Node(crashed), instance("a"))
+		require.Less(t, time.Since(begin), time.Second)
+		time.Sleep(time.Minute) // the old lease ends
+		require.Equal(t, "a", there(t, left))
+		require.NoError(t, r.Err())
+	})
+}
+
+// R6.5: however long the outage, and whatever became of the lease in it.
+func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
+	longest := time.Hour
+	if testing.Short() {
+		longest = time.Minute
+	}
+	for _, outage := range []time.Duration{5 * time.Second, 20 * time.Second, longest} {
+		t.Run(outage.String(), func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				var all []*registry.Registration
+				for i := range 3 {
+					all = append(all, register(t, c.Node(i), instance(fmt.Sprint(i))))
+				}
+				// Nobody has a quorum.
+				c.Partition([]int{0}, []int{1}, []int{2})
+				time.Sleep(outage)
+				c.Heal()
+				leader := c.Leader()
+				time.Sleep(time.Second)
+				require.Equal(t, "012", there(t, leader))
+				for _, r := range all {
+					require.NoError(t, r.Err())
+				}
+
+				// One is cut off, and forgotten by the others.
+				cut := c.Index(c.Follower())
+				c.Pause(cut)
+				time.Sleep(outage)
+				leader = c.Leader()
+				if outage > 15*time.Second {
+					require.NotContains(t, there(t, leader), fmt.Sprint(cut))
+					require.ErrorIs(t, all[cut].Err(), coterie.ErrSessionExpired)
+				}
+				c.Resume(cut)
+				require.NoError(t, c.Node(cut).Ready(t.Context()))
+				time.Sleep(time.Second)
+				require.Equal(t, "012", there(t, leader))
+
+				// The cluster crashes, but for its disks; those who registered are as those who crashed.
+				for i := range 3 {
+					c.Crash(i)
+				}
+				time.Sleep(outage)
+				for i := range 3 {
+					c.Restart(i)
+				}
+				c.Leader()
+				for i := range 3 {
+					<-all[i].Done()
+					require.ErrorIs(t, all[i].Err(), coterie.ErrClosed)
+					register(t, c.Node(i), instance(fmt.Sprint(i)))
+				}
+				time.Sleep(time.Minute)
+				require.Equal(t, "012", there(t, c.Leader()))
+			})
+		})
+	}
+}
+
+func TestWhatIsTakenAwayComesBack(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		r := register(t, n, instance("a"))
+		for range 3 {
+			_, err := n.Delete(t.Context(), service+"/a")
+			require.NoError(t, err)
+			synctest.Wait()
+			require.Equal(t, "a", there(t, n))
+
+			leases, err := n.Leases(t.Context())
+			require.NoError(t, err)
+			require.Len(t, leases, 1)
+			require.NoError(t, n.Revoke(t.Context(), leases[0]))
+			require.Less(t, eventually(t, n, "a"), time.Second)
+			time.Sleep(time.Minute)
+			require.Equal(t, "a", there(t, n))
+			require.NoError(t, r.Err())
+		}
+	})
+}
+
+func TestAnIDHasOneHolder(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		first := register(t, c.Node(0), instance("a"))
+		other := registry.Instance{ID: "a", Addr: "elsewhere:80"}
+		_, err := registry.Register(t.Context(), c.Node(1), service, other)
+		require.ErrorIs(t, err, registry.ErrTaken)
+		var taken *registry.TakenError
+		require.ErrorAs(t, err, &taken)
+		require.Equal(t, instance("a"), taken.Holder)
+		require.Equal(t, 1, c.Leader().Status().Leases, "nothing is left behind")
+
+		second := register(t, c.Node(1), other, registry.WithTakeover())
+		c.WaitRevision(c.Leader().Status().Revision)
+		for range 10 { // who was replaced waits, whatever happens
+			synctest.Wait()
+			found, err := registry.Resolve(t.Context(), c.Node(0), service)
+			require.NoError(t, err)
+			require.Equal(t, []registry.Instance{other}, found)
+			require.ErrorIs(t, first.Err(), registry.ErrTaken)
+			require.NoError(t, second.Err())
+			other.Load++
+			require.NoError(t, second.Update(other))
+			require.NoError(t, first.Update(instance("a")))
+			time.Sleep(time.Minute)
+		}
+		second.Close()
+		eventually(t, c.Node(0), "a")
+		found, err := registry.Resolve(t.Context(), c.Node(0), service)
+		require.NoError(t, err)
+		require.Equal(t, []registry.Instance{instance("a")}, found)
+		require.NoError(t, first.Err())
+	})
+}
+
+// Two of one ID and one address: a mistake of whoever started them, which must not cost a write storm.
+func TestTwoOfOneAddressDoNotFight(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		first := register(t, c.Node(0), instance("a"))
+		second := register(t, c.Node(0), instance("a"))
+		time.Sleep(time.Minute)
+		writes := c.Node(0).Status().Revision
+		time.Sleep(time.Hour)
+		require.Equal(t, writes, c.Node(0).Status().Revision)
+		require.ErrorIs(t, first.Err(), registry.ErrTaken)
+		require.NoError(t, second.Err())
+	})
+}
+
+func TestBadInstancesAreRefused(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		for _, bad := range []registry.Instance{
+			{}, {ID: "a"}, {Addr: "a:80"}, {ID: "a/b", Addr: "a:80"}, {ID: "a", Addr: "a:80", Weight: -1},
+		} {
+			_, err := registry.Register(t.Context(), c.Node(0), service, bad)
+			require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		}
+		_, err := registry.Register(t.Context(), c.Node(0), "", instance("a"))
+		require.ErrorIs(t, err, coterie.ErrEmptyKey)
+		_, err = registry.Register(t.Context(), c.Node(0), service, instance("a"), registry.WithTTL(300))
+		require.ErrorIs(t, err, coterie.ErrTTLRange)
+		huge := instance("a")
+		huge.Metadata = map[string]string{"x": strings.Repeat("x", 2<<20)}
+		_, err = registry.Register(t.Context(), c.Node(0), service, huge)
+		require.ErrorIs(t, err, coterie.ErrTooLarge)
+		require.Zero(t, c.Node(0).Status().Leases)
+
+		// An Update that is too large leaves what there is, and says so; another one cures it.
+		r := register(t, c.Node(0), instance("a"))
+		require.NoError(t, r.Update(huge))
+		synctest.Wait()
+		require.ErrorIs(t, r.Err(), coterie.ErrTooLarge)
+		time.Sleep(time.Hour)
+		require.Equal(t, "a", there(t, c.Node(0)))
+		require.NoError(t, r.Update(instance("a")))
+		synctest.Wait()
+		require.NoError(t, r.Err())
+	})
+}
+
+func TestRegisterEndsWithItsContext(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		c.Partition([]int{0}, []int{1}, []int{2})
+		time.Sleep(10 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		_, err := registry.Register(ctx, c.Node(0), service, instance("a"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(begin))
+		c.Heal()
+		c.Leader()
+		time.Sleep(time.Minute)
+		require.Empty(t, there(t, c.Node(0)))
+	})
+}
+
+func TestHundredsRegisterWhileLeadersChange(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		const many = 300
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				_, err := registry.Register(t.Context(), c.Node(i%3), service, instance(fmt.Sprint(i)))
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 3 {
+			cut := c.Index(c.Leader())
+			c.Pause(cut)
+			time.Sleep(8 * time.Second)
+			c.Resume(cut)
+			time.Sleep(8 * time.Second)
+		}
+		all.Wait()
+		c.Leader()
+		time.Sleep(time.Second)
+		for i := range 3 {
+			found, err := registry.Resolve(t.Context(), c.Node(i), service)
+			require.NoError(t, err)
+			require.Len(t, found, many)
+		}
+	})
+}
