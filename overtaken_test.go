@@ -13,8 +13,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A follower that comes back applies in one go what was written meanwhile, and the compaction of it. Its
-// watches may not see the revisions any more; then they are told.
+// A follower that comes back applies in one go what was written meanwhile, and the compaction of
+// it. Its watches may not see the revisions any more; then they are told.
 func TestAWatchIsToldWhatWasCompactedInOneGo(t *testing.T) {
 	for _, key := range []string{"k", ""} { // one key, and all
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -10,10 +10,11 @@
 //	u, ok := users.Get("users/ann")
 //	for key, u := range users.Snapshot().Where(byTeam, "storage") { … }
 //
-// An [Index] is a sequence of immutable [Snapshot]s, one for each revision that touches the prefix, of
-// which the newest is an atomic pointer away. They share what they have in common: a write costs a
-// few small copies, whatever the size of the prefix, and what differs between two snapshots is found
-// without walking what does not. It writes nothing, asks the cluster nothing, and takes one watch.
+// An [Index] is a sequence of immutable [Snapshot]s, one for each revision that touches the prefix,
+// of which the newest is an atomic pointer away. They share what they have in common: a write costs
+// a few small copies, whatever the size of the prefix, and what differs between two snapshots is
+// found without walking what does not. It writes nothing, asks the cluster nothing, and takes one
+// watch.
 //
 // What it has is what its node has applied: as old as that, and never older than before. It is kept
 // through changes of leaders, partitions and lost quorums, during which it stays as it is; after a

@@ -15,8 +15,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An Index is a typed copy of a prefix, kept current. Its methods may be called concurrently; lookups
-// take no lock and copy nothing.
+// An Index is a typed copy of a prefix, kept current. Its methods may be called concurrently;
+// lookups take no lock and copy nothing.
 type Index[T any] struct {
 	n      *coterie.Node
 	prefix string
@@ -38,12 +38,12 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 	return v, err
 }
 
-// New makes an index of the keys that begin with prefix, with the secondary keys given, and keeps it
-// current until ctx ends or the node closes. It begins with what the node has applied, without asking
-// the cluster, and does not block; after [coterie.Node.Ready] that is all that was written before. A
-// goroutine applies each revision in a time that does not depend on the size of the prefix, after the
-// time that decode takes. decode must not keep anybody waiting; what it refuses is told by
-// [Snapshot.Faults].
+// New makes an index of the keys that begin with prefix, with the secondary keys given, and keeps
+// it current until ctx ends or the node closes. It begins with what the node has applied, without
+// asking the cluster, and does not block; after [coterie.Node.Ready] that is all that was written
+// before. A goroutine applies each revision in a time that does not depend on the size of the
+// prefix, after the time that decode takes. decode must not keep anybody waiting; what it refuses
+// is told by [Snapshot.Faults].
 //
 // Errors: ErrInvalidOption without a decoder; ctx's cause; ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,

@@ -56,8 +56,8 @@ func wait(t testing.TB, x *mirror.Index[int], rev int64) mirror.Snapshot[int] {
 	return x.Snapshot()
 }
 
-// check compares a snapshot with the prefix as it was at its revision, and each secondary key with a
-// walk.
+// check compares a snapshot with the prefix as it was at its revision, and each secondary key with
+// a walk.
 func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Key[int]) {
 	t.Helper()
 	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRev(s.Revision()))

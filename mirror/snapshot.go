@@ -15,8 +15,8 @@ import (
 type Entry[T any] struct {
 	Key   string
 	Value T
-	// Revision is the one that made this value, its ModRevision: the condition for a transaction that
-	// is based on it. When a newer value could not be decoded, it is older than the key's.
+	// Revision is the one that made this value, its ModRevision: the condition for a transaction
+	// that is based on it. When a newer value could not be decoded, it is older than the key's.
 	Revision int64
 
 	groups [][]string // what each secondary key made of the value
@@ -39,8 +39,8 @@ func (e *DecodeError) Unwrap() error { return e.Err }
 // A Key is a secondary key: a property of values to look them up by. See [By].
 type Key[T any] struct{ of func(T) []string }
 
-// By makes a secondary key, to give to [New] and to [Snapshot.Where]. A value is found by each of the
-// strings that of returns for it, which may be none. It is called once for each value that is
+// By makes a secondary key, to give to [New] and to [Snapshot.Where]. A value is found by each of
+// the strings that of returns for it, which may be none. It is called once for each value that is
 // decoded.
 func By[T any](of func(T) []string) *Key[T] { return &Key[T]{of} }
 
@@ -48,8 +48,8 @@ func By[T any](of func(T) []string) *Key[T] { return &Key[T]{of} }
 type group[T any] = trie[*Entry[T]]
 
 // A Snapshot is what an index had at a revision, all at once. It is immutable, may be used by any
-// number of goroutines and kept for as long as one likes; it keeps in memory what it has. None of its
-// methods blocks.
+// number of goroutines and kept for as long as one likes; it keeps in memory what it has. None of
+// its methods blocks.
 type Snapshot[T any] struct {
 	rev     int64
 	keys    int // under the prefix, those included that never had a value which could be decoded
@@ -87,8 +87,8 @@ func (s Snapshot[T]) All() iter.Seq2[string, T] {
 	}
 }
 
-// Where yields the keys, with their values, that a secondary key finds by a string, in no order: at a
-// cost in proportion to them, not to the prefix. A secondary key that New was not given finds
+// Where yields the keys, with their values, that a secondary key finds by a string, in no order: at
+// a cost in proportion to them, not to the prefix. A secondary key that New was not given finds
 // nothing.
 func (s Snapshot[T]) Where(by *Key[T], is string) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
@@ -103,9 +103,9 @@ func (s Snapshot[T]) Where(by *Key[T], is string) iter.Seq2[string, T] {
 }
 
 // Faults yields, for every key whose latest value could not be decoded, why. Such a key keeps the
-// value it had, in this and all later snapshots of this index, until a good one is stored or the key
-// is deleted. An index that is made after the bad value has none for it: it misses what the older one
-// keeps.
+// value it had, in this and all later snapshots of this index, until a good one is stored or the
+// key is deleted. An index that is made after the bad value has none for it: it misses what the
+// older one keeps.
 func (s Snapshot[T]) Faults() iter.Seq[*DecodeError] {
 	return func(yield func(*DecodeError) bool) {
 		s.faults.all(func(l *leaf[*DecodeError]) bool { return yield(l.value) })

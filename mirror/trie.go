@@ -19,8 +19,9 @@ type trie[V comparable] struct {
 	len  int
 }
 
-// An edit is a series of changes of which nobody sees but the last: branches that were made for it are
-// its own to change. It makes no difference to what a trie has, but to what a long series costs.
+// An edit is a series of changes of which nobody sees but the last: branches that were made for it
+// are its own to change. It makes no difference to what a trie has, but to what a long series
+// costs.
 type edit struct{ _ byte }
 
 const step = 5 // bits of a hash that a branch looks at
@@ -83,14 +84,14 @@ func (t trie[V]) all(visit func(*leaf[V]) bool) {
 	slot[V]{below: t.root}.all(visit)
 }
 
-// since visits what differs from another trie, until visit returns false: the leaf there was, nil for
-// a new key, and the leaf there is, nil for a key that has gone.
+// since visits what differs from another trie, until visit returns false: the leaf there was, nil
+// for a new key, and the leaf there is, nil for a key that has gone.
 func (t trie[V]) since(old trie[V], visit func(was, is *leaf[V]) bool) {
 	diff(0, slot[V]{below: old.root}, slot[V]{below: t.root}, visit)
 }
 
-// find returns the place of a hash in the slots of a branch at a depth of shift bits, and the bit for
-// it.
+// find returns the place of a hash in the slots of a branch at a depth of shift bits, and the bit
+// for it.
 func (b *branch[V]) find(shift uint, hash uint64) (int, uint32) {
 	bit := uint32(1) << (hash >> shift & (1<<step - 1))
 	return bits.OnesCount32(b.present & (bit - 1)), bit

@@ -23,9 +23,9 @@ func content(t *testing.T, b *branch[int]) map[string]int {
 	return found
 }
 
-// A trie does what a map does, earlier ones stay as they were, and the difference between any two is
-// what differs: with hashes that are spread, and with hashes of which many are equal in all bits, or in
-// all but the last.
+// A trie does what a map does, earlier ones stay as they were, and the difference between any two
+// is what differs: with hashes that are spread, and with hashes of which many are equal in all
+// bits, or in all but the last.
 func TestATrieIsAMapThatIsNeverChanged(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)

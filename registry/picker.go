@@ -16,8 +16,8 @@ import (
 // A Policy is how a Picker picks.
 type Policy uint8
 
-// The policies. Those that compare draw two instances at random and take the better one, so that all
-// pickers of a service do not run to the same.
+// The policies. Those that compare draw two instances at random and take the better one, so that
+// all pickers of a service do not run to the same.
 const (
 	RoundRobin    Policy = iota // each in turn
 	Weighted                    // at random, each by its Weight
@@ -25,8 +25,8 @@ const (
 	LeastInFlight               // the fewer choices of this Picker that are not Done, by Weight
 )
 
-// A Picker picks instances of a service, from a list in memory that is kept current. Its methods may
-// be called concurrently; Pick takes no lock.
+// A Picker picks instances of a service, from a list in memory that is kept current. Its methods
+// may be called concurrently; Pick takes no lock.
 type Picker struct {
 	policy Policy
 	zone   string
@@ -63,8 +63,9 @@ func WithPolicy(p Policy) PickerOption { return func(k *Picker) { k.policy = p }
 func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
 
 // NewPicker makes a Picker of a service, and keeps it current until ctx ends or the node closes. It
-// begins with what the node knows, without asking the cluster, and does not block; see Wait. When the
-// quorum is lost it goes on with the last known list. It writes nothing; one goroutine serves it.
+// begins with what the node knows, without asking the cluster, and does not block; see Wait. When
+// the quorum is lost it goes on with the last known list. It writes nothing; one goroutine serves
+// it.
 //
 // Errors: ErrInvalidOption for an unknown policy; ctx's cause; ErrClosed.
 func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
@@ -125,14 +126,15 @@ func (c *candidates) add(new *candidate) {
 
 func (c *candidate) weight() int64 { return int64(max(c.Weight, 1)) }
 
-// A Choice is an instance that was picked. The instance is shared: its Metadata must not be changed.
+// A Choice is an instance that was picked. The instance is shared: its Metadata must not be
+// changed.
 type Choice struct{ *candidate }
 
 // Done says that what the instance was picked for is over. It is to be called once.
 func (c Choice) Done() { c.inFlight.Add(-1) }
 
-// Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens of
-// nanoseconds. It is a guess: the instance may have gone since.
+// Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens
+// of nanoseconds. It is a guess: the instance may have gone since.
 //
 // Errors: ErrNoInstance.
 func (p *Picker) Pick(tried ...string) (Choice, error) {

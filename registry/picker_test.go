@@ -78,7 +78,8 @@ func TestPolicies(t *testing.T) {
 		require.InDelta(t, 3000, weighted["b"], 500)
 		require.InDelta(t, 1000, weighted["c"], 300)
 
-		// Of two that are drawn the better one: the best of three in two cases of three, the worst never.
+		// Of two that are drawn the better one: the best of three in two cases of three, the worst
+		// never.
 		loaded := pick(t, picker(t, n, registry.WithPolicy(registry.LeastLoaded)), 9000)
 		require.InDelta(t, 6000, loaded["c"], 500)
 		require.InDelta(t, 3000, loaded["b"], 500)

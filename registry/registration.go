@@ -38,8 +38,8 @@ type options struct {
 	takeover bool
 }
 
-// WithTTL sets how long an instance is listed after its process has ended without saying so, or was cut
-// off. Defaults to 15 s; see coterie.WithTTL.
+// WithTTL sets how long an instance is listed after its process has ended without saying so, or was
+// cut off. Defaults to 15 s; see coterie.WithTTL.
 func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl = ttl } }
 
 // WithTakeover has Register replace whoever has the ID. Who was replaced does not fight back: it
@@ -47,19 +47,21 @@ func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl = ttl }
 func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 
 // Register registers an instance under service, a prefix of keys as "services/orders", and keeps it
-// registered until ctx ends, Close or the node's: whatever happens to its lease or to its key, it is
-// registered again, within a second of the quorum's return. Register returns when the instance is
-// registered for the first time; without a quorum it blocks until ctx ends. One that has the ID already
-// is replaced if it has the same address, for then it is what this instance was before it crashed. Of
-// two that lost an ID to each other later, one waits, and Err says so.
+// registered until ctx ends, Close or the node's: whatever happens to its lease or to its key, it
+// is registered again, within a second of the quorum's return. Register returns when the instance
+// is registered for the first time; without a quorum it blocks until ctx ends. One that has the ID
+// already is replaced if it has the same address, for then it is what this instance was before it
+// crashed. Of two that lost an ID to each other later, one waits, and Err says so.
 //
-// It costs two writes, a lease and a key, at the beginning and after each outage that the lease did not
-// survive, and one at the end; renewals are no writes. A goroutine serves it, with one of the session
-// and one of the watch of its own key. When the process crashes, or is cut off, the instance is listed
-// for a TTL more; a node that is closed before the Registration is as one that crashed.
+// It costs two writes, a lease and a key, at the beginning and after each outage that the lease did
+// not survive, and one at the end; renewals are no writes. A goroutine serves it, with one of the
+// session and one of the watch of its own key. When the process crashes, or is cut off, the
+// instance is listed for a TTL more; a node that is closed before the Registration is as one that
+// crashed.
 //
-// Errors: ErrInvalidOption for an instance without ID or address; a *TakenError; ErrTTLRange, ErrTooLarge;
-// ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes with it.
+// Errors: ErrInvalidOption for an instance without ID or address; a *TakenError; ErrTTLRange,
+// ErrTooLarge; ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes
+// with it.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
 	value, err := instance.encode()
 	if err != nil {
@@ -127,8 +129,9 @@ func permanent(err error) bool {
 	return false
 }
 
-// hold keeps the instance registered for as long as one session lives: one that continues a lease, or
-// a new one if that is 0. It returns the lease, which may live on, and why the session has ended.
+// hold keeps the instance registered for as long as one session lives: one that continues a lease,
+// or a new one if that is 0. It returns the lease, which may live on, and why the session has
+// ended.
 func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
 	opts := []coterie.SessionOption{coterie.WithSessionLease(lease)}
 	if r.opts.ttl != 0 {
@@ -197,8 +200,8 @@ func (r *Registration) wait(ctx context.Context, opts []coterie.WatchOption) err
 	return nil
 }
 
-// claim writes the key, if nobody has it, or this lease has: what is done twice does no harm, whatever
-// became of the first. It returns the revision at which the key was as it tells.
+// claim writes the key, if nobody has it, or this lease has: what is done twice does no harm,
+// whatever became of the first. It returns the revision at which the key was as it tells.
 func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64, error) {
 	r.mu.Lock()
 	put := coterie.OpPut(r.key, r.value, coterie.WithLease(lease))
@@ -229,9 +232,9 @@ func (r *Registration) tell(err error) {
 	r.err = err
 }
 
-// Update changes what the others see of the instance: its load, weight, metadata, or address, but not
-// its ID. It does not block: what was given last is written in the background, as soon as that is
-// possible, at one write for all that came meanwhile. Err tells if it cannot be.
+// Update changes what the others see of the instance: its load, weight, metadata, or address, but
+// not its ID. It does not block: what was given last is written in the background, as soon as that
+// is possible, at one write for all that came meanwhile. Err tells if it cannot be.
 //
 // Errors: ErrInvalidOption; ErrClosed when the Registration has ended.
 func (r *Registration) Update(instance Instance) error {
@@ -254,9 +257,9 @@ func (r *Registration) Update(instance Instance) error {
 	return nil
 }
 
-// Err returns why the instance is not registered as it should be: a *TakenError while another has the
-// ID, ErrTooLarge after an Update that was, ErrSessionExpired or others while it is trying; ctx's cause
-// or ErrClosed when it has ended; nil when all is well, as far as this node knows.
+// Err returns why the instance is not registered as it should be: a *TakenError while another has
+// the ID, ErrTooLarge after an Update that was, ErrSessionExpired or others while it is trying;
+// ctx's cause or ErrClosed when it has ended; nil when all is well, as far as this node knows.
 func (r *Registration) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -267,8 +270,8 @@ func (r *Registration) Err() error {
 // with its lease.
 func (r *Registration) Done() <-chan struct{} { return r.done }
 
-// Close deregisters the instance at once, and returns when that is done: without a quorum when the lease
-// must have ended. It is idempotent. The end of ctx does the same in the background.
+// Close deregisters the instance at once, and returns when that is done: without a quorum when the
+// lease must have ended. It is idempotent. The end of ctx does the same in the background.
 func (r *Registration) Close() {
 	r.end(coterie.ErrClosed)
 	<-r.done

@@ -166,7 +166,8 @@ func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
 				time.Sleep(time.Second)
 				require.Equal(t, "012", there(t, leader))
 
-				// The cluster crashes, but for its disks; those who registered are as those who crashed.
+				// The cluster crashes, but for its disks; those who registered are as those who
+				// crashed.
 				for i := range 3 {
 					c.Crash(i)
 				}
@@ -243,7 +244,8 @@ func TestAnIDHasOneHolder(t *testing.T) {
 	})
 }
 
-// Two of one ID and one address: a mistake of whoever started them, which must not cost a write storm.
+// Two of one ID and one address: a mistake of whoever started them, which must not cost a write
+// storm.
 func TestTwoOfOneAddressDoNotFight(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		first := register(t, c.Node(0), instance("a"))
@@ -332,5 +334,26 @@ func TestHundredsRegisterWhileLeadersChange(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, found, many)
 		}
+	})
+}
+
+// Programs of other versions, or in other languages, read it.
+func TestWhatIsStoredOfAnInstance(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		r := register(t, n, registry.Instance{
+			ID: "a", Addr: "a:80", Zone: "z", Weight: 2, Load: 0.5, Metadata: map[string]string{"k": "v"},
+		})
+		stored := func() coterie.KeyValue {
+			got, err := n.Get(t.Context(), "services/orders/a")
+			require.NoError(t, err)
+			require.Len(t, got.KVs, 1)
+			require.NotZero(t, got.KVs[0].Lease)
+			return got.KVs[0]
+		}
+		require.Equal(t, `{"id":"a","addr":"a:80","zone":"z","weight":2,"load":0.5,"metadata":{"k":"v"}}`, stored().Value)
+		require.NoError(t, r.Update(instance("a")))
+		synctest.Wait()
+		require.Equal(t, `{"id":"a","addr":"a:80"}`, stored().Value)
 	})
 }

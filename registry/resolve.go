@@ -12,10 +12,10 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Resolve returns the instances of a service that are registered now, in the order of their IDs. It is
-// linearizable, and blocks without a quorum until ctx ends; with coterie.WithSerializable it returns at
-// once what this node knows. None is no error. What is stored under the service's prefix and is no
-// instance is left out.
+// Resolve returns the instances of a service that are registered now, in the order of their IDs. It
+// is linearizable, and blocks without a quorum until ctx ends; with coterie.WithSerializable it
+// returns at once what this node knows. None is no error. What is stored under the service's prefix
+// and is no instance is left out.
 //
 // Errors: those of coterie's Get.
 func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coterie.ScanOption) ([]Instance, error) {
@@ -30,10 +30,10 @@ func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coter
 	return instances(slices.Values(r.KVs)), nil
 }
 
-// Follow yields the instances of a service, as Resolve returns them, and again after each change of one
-// of them. Without a quorum the first is waited for; later the list stays what it was. It ends only
-// with ctx or the node, with a pair whose error says which. It takes one watch, and a copy of the list
-// for each change.
+// Follow yields the instances of a service, as Resolve returns them, and again after each change of
+// one of them. Without a quorum the first is waited for; later the list stays what it was. It ends
+// only with ctx or the node, with a pair whose error says which. It takes one watch, and a copy of
+// the list for each change.
 func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]Instance, error] {
 	return func(yield func([]Instance, error) bool) {
 		for m, err := range coterie.Follow(ctx, n, service+"/") {

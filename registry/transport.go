@@ -10,16 +10,16 @@ import (
 	"slices"
 )
 
-// A Transport is an http.RoundTripper that sends requests to instances of services: the host of a URL
-// names the service. It may be used concurrently; its fields must not be changed once it is.
+// A Transport is an http.RoundTripper that sends requests to instances of services: the host of a
+// URL names the service. It may be used concurrently; its fields must not be changed once it is.
 //
 //	client := &http.Client{Transport: &registry.Transport{Pickers: map[string]*registry.Picker{"orders": orders}}}
 //	resp, err := client.Get("http://orders/v1/list")
 //
-// A request whose connection could not be made, so that nothing of it was sent, is tried on the other
-// instances in turn, if its method is idempotent and its body can be had again. No other failure
-// is: what was sent may have been done. The header Host stays the service's name. For https the
-// certificates are checked against the instance's address, unless Base has another ServerName.
+// A request whose connection could not be made, so that nothing of it was sent, is tried on the
+// other instances in turn, if its method is idempotent and its body can be had again. No other
+// failure is: what was sent may have been done. The header Host stays the service's name. For https
+// the certificates are checked against the instance's address, unless Base has another ServerName.
 type Transport struct {
 	// Pickers has a Picker for each host that is a service. Other hosts are left to Base.
 	Pickers map[string]*Picker
@@ -27,8 +27,8 @@ type Transport struct {
 	Base http.RoundTripper
 }
 
-// RoundTrip sends a request to an instance. It blocks as Base does. The choice is Done when the body of
-// the response is closed.
+// RoundTrip sends a request to an instance. It blocks as Base does. The choice is Done when the
+// body of the response is closed.
 //
 // Errors: ErrNoInstance; Base's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -97,8 +97,8 @@ func unsent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// whenClosed has done be called once, when a body is closed. The body of a connection that was handed
-// over to another protocol has to stay what it is.
+// whenClosed has done be called once, when a body is closed. The body of a connection that was
+// handed over to another protocol has to stay what it is.
 func whenClosed(body io.ReadCloser, done func()) io.ReadCloser {
 	if _, ok := body.(io.Writer); ok {
 		done()

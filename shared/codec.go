@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A codec makes a value of what is stored under the keys, nil for a key that there is not, and tells
-// what the last key has to have for the value to become another.
+// A codec makes a value of what is stored under the keys, nil for a key that there is not, and
+// tells what the last key has to have for the value to become another.
 type codec[T any] interface {
 	decode(documents []*string) (T, error)
 	encode(documents []*string, is, shall T) (string, error)
@@ -106,8 +106,8 @@ func parse(document string) (v any, err error) {
 	return v, nil
 }
 
-// merge returns base with a patch applied, as RFC 7396 says; with nulls, those of the patch stay. It
-// changes neither.
+// merge returns base with a patch applied, as RFC 7396 says; with nulls, those of the patch stay.
+// It changes neither.
 func merge(base, patch any, nulls bool) any {
 	fields, ok := patch.(map[string]any)
 	if !ok {

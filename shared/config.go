@@ -13,8 +13,9 @@ import (
 // A Config says where a value is stored, and what is a good one. The functions may be called from
 // several goroutines, and must not keep anybody waiting.
 type Config[T any] struct {
-	// Keys are where the value is stored: one key, or layers, from the general to the particular, as
-	// "config", "config/orders", "config/orders/a". Update, Rollback and History concern the last.
+	// Keys are where the value is stored: one key, or layers, from the general to the particular,
+	// as "config", "config/orders", "config/orders/a". Update, Rollback and History concern the
+	// last.
 	Keys []string
 	// Default is what is below all layers, and the value as long as none is stored.
 	Default T

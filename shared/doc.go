@@ -20,12 +20,12 @@
 // other form, under one key.
 //
 // A bad value replaces no good one: Update refuses it, and where one comes in by another way, by a
-// Put or from a program with other rules, every [Value] stays with what it had and says why. Without
-// a quorum the value stays as it is, and one that is opened begins with the last good one from its
-// file, or with what its node has.
+// Put or from a program with other rules, every [Value] stays with what it had and says why.
+// Without a quorum the value stays as it is, and one that is opened begins with the last good one
+// from its file, or with what its node has.
 //
-// Versions are kept as keys, with "@" and the revision that made them behind the value's own key, so
-// that compaction does not lose them. Rules that concern several values at once need a transaction of
-// your own. Do not use it for what changes many times a second: each change is a write to the log, a
-// decoding on every instance, and with a File a sync of each one's disk.
+// Versions are kept as keys, with "@" and the revision that made them behind the value's own key,
+// so that compaction does not lose them. Rules that concern several values at once need a
+// transaction of your own. Do not use it for what changes many times a second: each change is a
+// write to the log, a decoding on every instance, and with a File a sync of each one's disk.
 package shared

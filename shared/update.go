@@ -10,16 +10,16 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Update changes the value to what fn makes of it, which must be a copy where it refers to anything:
-// fn is given the value that is stored at that moment, and called again if another update came first.
-// Of several keys the last is changed, in the fields that differ. It returns the revision of the
-// write, which this Value has then; of the last one if fn changed nothing, for which nothing is
-// written. It blocks until a majority has the write, without a quorum until ctx ends. It costs a
-// linearizable read and a write of at most three keys: the document, the version before, and the
-// deletion of what is older than Config.History.
+// Update changes the value to what fn makes of it, which must be a copy where it refers to
+// anything: fn is given the value that is stored at that moment, and called again if another update
+// came first. Of several keys the last is changed, in the fields that differ. It returns the
+// revision of the write, which this Value has then; of the last one if fn changed nothing, for
+// which nothing is written. It blocks until a majority has the write, without a quorum until ctx
+// ends. It costs a linearizable read and a write of at most three keys: the document, the version
+// before, and the deletion of what is older than Config.History.
 //
-// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was written;
-// those of a write. After ErrMaybeApplied look at Current, or call it again.
+// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was
+// written; those of a write. After ErrMaybeApplied look at Current, or call it again.
 func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)
@@ -38,15 +38,15 @@ func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, er
 type Version[T any] struct {
 	Revision int64 // that stored it: what Rollback takes
 	Document string
-	// Value is what it makes of the other layers as they are now, and Err, a *RejectedError, why that
-	// is bad.
+	// Value is what it makes of the other layers as they are now, and Err, a *RejectedError, why
+	// that is bad.
 	Value T
 	Err   error
 }
 
-// History returns the versions that are kept, the newest first: the present one, if there is one, and
-// those that an Update or a Rollback replaced. What was replaced by a Put is not among them. It is a
-// linearizable read, which blocks without a quorum until ctx ends.
+// History returns the versions that are kept, the newest first: the present one, if there is one,
+// and those that an Update or a Rollback replaced. What was replaced by a Put is not among them. It
+// is a linearizable read, which blocks without a quorum until ctx ends.
 func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	key := v.key()
 	gets := []coterie.Op{coterie.OpGet(key+"@", coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend))}
@@ -86,8 +86,8 @@ func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 
 // Rollback stores again what was stored under the last key by a revision that History has; 0 is the
 // one before the present, whatever that is: also a bad one, that was Put. It becomes the newest
-// version, and is checked as any other: with layers it may be bad now. It blocks and costs as Update
-// does.
+// version, and is checked as any other: with layers it may be bad now. It blocks and costs as
+// Update does.
 //
 // Errors: ErrNoVersion; a *RejectedError; those of a write.
 func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) {
@@ -120,8 +120,8 @@ func (v *Value[T]) versionKey(revision int64) string {
 	return fmt.Sprintf("%s@%019d", v.key(), revision)
 }
 
-// commit stores what change makes of what is stored, if it is good, on the condition that no layer has
-// changed meanwhile.
+// commit stores what change makes of what is stored, if it is good, on the condition that no layer
+// has changed meanwhile.
 func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, error)) (int64, error) {
 	for {
 		s, err := v.read(ctx)
@@ -158,15 +158,16 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 			return 0, err
 		}
 		if r.Succeeded {
-			// This node has applied it, so nothing is waited for; one that closes has it all the same.
+			// This node has applied it, so nothing is waited for; one that closes has it all the
+			// same.
 			_ = v.look(context.WithoutCancel(ctx))
 			return r.Revision, nil
 		}
 	}
 }
 
-// prune returns the operation that makes room for a version: it deletes those that are older than the
-// newest, of which one fewer than may be kept is left.
+// prune returns the operation that makes room for a version: it deletes those that are older than
+// the newest, of which one fewer than may be kept is left.
 func (v *Value[T]) prune(ctx context.Context, modified int64) (coterie.Op, error) {
 	r, err := v.n.Get(ctx, v.key()+"@", coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithSerializable())
 	if err != nil {

@@ -56,10 +56,10 @@ type stored struct {
 }
 
 // Open reads a value and keeps it current until Close, or until the node closes. It blocks until it
-// has read what the cluster has; when ctx ends first, for want of a quorum, it goes on with the last
-// good value that it can find: of this node's store, or of the file if that is newer or of another
-// cluster. What the cluster has comes when there is a quorum. ctx bounds the call alone. It writes
-// nothing to the store; a goroutine serves each key, and one the file.
+// has read what the cluster has; when ctx ends first, for want of a quorum, it goes on with the
+// last good value that it can find: of this node's store, or of the file if that is newer or of
+// another cluster. What the cluster has comes when there is a quorum. ctx bounds the call alone. It
+// writes nothing to the store; a goroutine serves each key, and one the file.
 //
 // Errors: ErrInvalidOption and ErrEmptyKey; ctx's cause when there is nothing to go on with; a
 // *RejectedError when what there is is bad, and the default is, too; ErrClosed.
@@ -208,16 +208,17 @@ func (v *Value[T]) accept(s stored) {
 // Load returns the last good value. It takes no lock and does not block.
 func (v *Value[T]) Load() T { return v.newest.Load().Value }
 
-// Current is Load with the value's revision, and with why what is stored now is not it, if it is bad.
+// Current is Load with the value's revision, and with why what is stored now is not it, if it is
+// bad.
 func (v *Value[T]) Current() Current[T] { return v.newest.Load().Current }
 
-// Err returns, as a *RejectedError, why what is stored now is not used, and nil if it is. It does not
-// tell of a lost quorum: see coterie's Status.
+// Err returns, as a *RejectedError, why what is stored now is not used, and nil if it is. It does
+// not tell of a lost quorum: see coterie's Status.
 func (v *Value[T]) Err() error { return v.newest.Load().Err }
 
-// Follow yields the value now, and again whenever a good or a bad one comes in: Err tells a bad one,
-// beside the good value that stays. A slow loop misses what was between. It ends only with ctx, Close
-// or the node, with a pair whose error says which.
+// Follow yields the value now, and again whenever a good or a bad one comes in: Err tells a bad
+// one, beside the good value that stays. A slow loop misses what was between. It ends only with
+// ctx, Close or the node, with a pair whose error says which.
 func (v *Value[T]) Follow(ctx context.Context) iter.Seq2[Current[T], error] {
 	return func(yield func(Current[T], error) bool) {
 		err := v.generations(ctx, func(g *generation[T]) bool { return yield(g.Current, nil) })
@@ -244,8 +245,8 @@ func (v *Value[T]) generations(ctx context.Context, yield func(*generation[T]) b
 	}
 }
 
-// Close ends the value's goroutines, and returns when they have ended. What it has stays, and Update
-// and the others go on to work. It is idempotent.
+// Close ends the value's goroutines, and returns when they have ended. What it has stays, and
+// Update and the others go on to work. It is idempotent.
 func (v *Value[T]) Close() {
 	v.end(coterie.ErrClosed)
 	v.ending.Wait()

@@ -494,3 +494,21 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	})
 }
+
+// Programs of other versions read it.
+func TestWhatIsStoredOfAValue(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		cfg := config("general", "limits")
+		cfg.File = filepath.Join(t.TempDir(), "limits.json")
+		v := open(t, c.Node(0), cfg)
+		first := rate(t, v, 1)
+		second := rate(t, v, 2)
+		synctest.Wait()
+		require.Equal(t, `{"Rate":2}`, stored(t, c.Node(0), "limits"))
+		require.Equal(t, `{"Rate":1}`, stored(t, c.Node(0), fmt.Sprintf("limits@%019d", first)))
+		file, err := os.ReadFile(cfg.File)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf(`{"cluster":%d,"revision":%d,"keys":["general","limits"],"documents":[null,"{\"Rate\":2}"]}`,
+			c.Node(0).Status().ClusterID, second), string(file))
+	})
+}
