@@ -263,9 +263,19 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	watching.Go(func() { cancel(p.lost(inner)) })
 	err = fn(inner, p.rev)
 	done = inner.Err() == nil && s.alive() == nil
+	if done && err != nil {
+		// A write that its guard refused may have told fn sooner than the watch tells here.
+		done = p.held(inner)
+	}
 	cancel(nil)
 	watching.Wait()
 	return done, err
+}
+
+// held reports whether the key is still the place's, as far as can be told before ctx ends.
+func (p *place) held(ctx context.Context) bool {
+	r, err := p.s.n.Get(ctx, p.key)
+	return err == nil && len(r.KVs) > 0 && r.KVs[0].CreateRevision == p.rev
 }
 
 // lost returns, with the reason, when somebody has removed the key by hand, or ctx has ended.

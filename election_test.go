@@ -144,3 +144,39 @@ func TestK3_BodiesDoNotOverlap(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A body whose guarded write is refused knows that it leads no more, perhaps before RunAsLeader does.
+func TestABodyThatIsRefusedHasLostTheLead(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for range 200 {
+			ctx, cancel := context.WithCancel(t.Context())
+			runs := make(chan struct{}, 2)
+			ended := make(chan error, 1)
+			go func() {
+				ended <- coterie.RunAsLeader(ctx, n, "lead", "", func(ctx context.Context, _ int64) error {
+					runs <- struct{}{}
+					for {
+						r, err := n.Txn(ctx).If(coterie.GuardOf(ctx)).Then(coterie.OpPut("k", "v")).Commit()
+						if err != nil {
+							return err
+						}
+						if !r.Succeeded {
+							return errors.New("refused")
+						}
+					}
+				})
+			}()
+			<-runs
+			_, err := n.Delete(t.Context(), "lead/", coterie.WithPrefix())
+			require.NoError(t, err)
+			select {
+			case <-runs:
+			case err := <-ended:
+				require.NoError(t, err)
+			}
+			cancel()
+			require.ErrorIs(t, <-ended, context.Canceled)
+		}
+	})
+}

@@ -37,7 +37,7 @@ func requireRead(t testing.TB, r *Reader, l *Log, openErr error, what string) {
 	require.Equal(t, id, r.Identity, what)
 	require.Equal(t, known, r.Known, what)
 	require.Equal(t, l.votes.vote, vote{r.Term, r.VotedIn, l.votes.vote.candidate}, what)
-	require.Equal(t, string(l.votes.candidate), r.Candidate, what)
+	require.EqualValues(t, l.votes.candidate, r.Candidate, what)
 	require.Equal(t, l.Recorded(), r.Recorded, what)
 	first, last := l.store.first, l.store.last
 	if last == 0 {
