@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Discovery has the instances of a service register, and a client call them over HTTP: in turn, those
+// of its own zone first, and without failing when one of them crashes or leaves.
+//
+// Without flags, five nodes in one process show and check that. As three processes on one machine,
+// each in a terminal of its own:
+//
+//	go run ./examples/discovery -name a -addr 127.0.0.1:7431 -dir /tmp/discovery/a \
+//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//	go run ./examples/discovery -name b -addr 127.0.0.1:7432 -dir /tmp/discovery/b \
+//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//	go run ./examples/discovery -name c -addr 127.0.0.1:7433 -dir /tmp/discovery/c \
+//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//
+// Each is an instance, and calls the service twice a second. Stop one, or kill it: the calls of the
+// others go on. Kill two: so do those of the last, though nobody could tell it of a change.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/examples/internal/process"
+	"github.com/coterie-kv/coterie/registry"
+)
+
+const (
+	service = "services/orders"
+	ttl     = 2 * time.Second // how long an instance that has crashed is listed
+)
+
+func main() { process.Main(demo, serve) }
+
+// serve runs one of three nodes: an instance, which is a client as well, until ctx ends.
+func serve(ctx context.Context, cfg coterie.Config) error {
+	node, err := coterie.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	fmt.Printf("%s waits until a majority of the %d nodes is up\n", cfg.Name, len(cfg.Peers))
+	host, _, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return err
+	}
+	self, err := start(ctx, node, listener, registry.Instance{ID: cfg.Name}, nil)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer self.leave()
+	orders, err := registry.NewPicker(ctx, node, service)
+	if err != nil {
+		return err
+	}
+	client := clientOf(orders, http.DefaultTransport)
+	for tick := time.Tick(time.Second / 2); ; {
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if who, err := call(ctx, client, http.MethodGet); err != nil {
+			fmt.Printf("%s has no answer: %v\n", cfg.Name, err)
+		} else {
+			fmt.Printf("%s is answered by %s, one of %d\n", cfg.Name, who, len(orders.Instances()))
+		}
+	}
+}
+
+// An instance is one process of the service.
+type instance struct {
+	registry.Instance
+	node         *coterie.Node
+	server       http.Server
+	registration *registry.Registration
+	orders       chan<- string // is told the ID of an instance that is given an order
+}
+
+// start serves HTTP, and then tells everybody.
+func start(
+	ctx context.Context, node *coterie.Node, l net.Listener, self registry.Instance, orders chan<- string,
+) (*instance, error) {
+	i := &instance{Instance: self, node: node, orders: orders}
+	i.Addr = l.Addr().String()
+	i.server.Handler = i
+	go i.server.Serve(l)
+	var err error
+	i.registration, err = registry.Register(ctx, node, service, i.Instance, registry.WithTTL(ttl))
+	if err != nil {
+		return nil, errors.Join(err, i.server.Close())
+	}
+	return i, nil
+}
+
+// ServeHTTP says at once who answers. But an order, which is posted, takes longer than anybody waits.
+func (i *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		select {
+		case i.orders <- i.ID:
+		case <-r.Context().Done():
+		}
+		<-r.Context().Done()
+	}
+	fmt.Fprint(w, i.ID)
+}
+
+// leave tells everybody, and only then stops serving, when it has answered what it was asked.
+func (i *instance) leave() {
+	i.registration.Close()
+	_ = i.server.Shutdown(context.Background()) // waits for calls; that its listener is closed is no matter
+}
+
+// clientOf returns a client for which the service is the host named orders.
+func clientOf(orders *registry.Picker, base http.RoundTripper) *http.Client {
+	return &http.Client{Transport: &registry.Transport{Pickers: map[string]*registry.Picker{"orders": orders}, Base: base}}
+}
+
+// call calls the service, and returns the ID of who answered.
+func call(ctx context.Context, client *http.Client, method string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://orders/", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	who, err := io.ReadAll(resp.Body)
+	return string(who), err
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A console watches the directory. Orders of systems that have vanished it gives to others, if no
+// other console has.
+type console struct {
+	node    *coterie.Node
+	reached map[string]string // the percent of each part that has begun, which outlives its key
+}
+
+func newConsole(node *coterie.Node) *console { return &console{node, map[string]string{}} }
+
+// watch tells what happens, and calls saw with it, until that has seen enough.
+func (c *console) watch(ctx context.Context, saw func(coterie.Mirror) (enough bool, err error)) error {
+	for m, err := range coterie.Follow(ctx, c.node, root) {
+		if err != nil {
+			return err
+		}
+		if m.Events == nil { // what is there in the beginning
+			for _, key := range slices.Sorted(maps.Keys(m.KVs)) {
+				c.tell(coterie.Event{Type: coterie.EventPut, KV: m.KVs[key]})
+			}
+		}
+		for _, e := range m.Events {
+			c.tell(e)
+		}
+		if enough, err := saw(m); enough || err != nil {
+			return err
+		}
+		if err := c.reassign(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell prints an event.
+func (c *console) tell(e coterie.Event) {
+	dir, name := e.KV.Key[:strings.LastIndex(e.KV.Key, "/")+1], e.KV.Key[strings.LastIndex(e.KV.Key, "/")+1:]
+	switch {
+	case dir == systems && e.Type == coterie.EventDelete:
+		fmt.Printf("%s is gone\n", name)
+	case dir == systems:
+		fmt.Printf("%s is there\n", name)
+	case e.Type == coterie.EventDelete: // something else tells of it, or nothing needs to
+	case dir == progress:
+		c.reached[name] = e.KV.Value
+		fmt.Printf("  %s: %s%%\n", name, e.KV.Value)
+	case dir == done:
+		delete(c.reached, name)
+		fmt.Printf("  %s: done by %s\n", name, e.KV.Value)
+	default:
+		fmt.Printf("%s is ordered to push %s\n", strings.TrimSuffix(strings.TrimPrefix(dir, orders), "/"), name)
+	}
+}
+
+// reassign gives what systems were ordered that are not there to one that is.
+func (c *console) reassign(ctx context.Context, m coterie.Mirror) error {
+	var heir string // the first in order, so that all consoles choose the same
+	for key := range m.KVs {
+		if name, is := strings.CutPrefix(key, systems); is && (heir == "" || name < heir) {
+			heir = name
+		}
+	}
+	if heir == "" {
+		return nil
+	}
+	for key, kv := range m.KVs {
+		system, part, _ := strings.Cut(strings.TrimPrefix(key, orders), "/")
+		if _, there := m.KVs[systems+system]; there || !strings.HasPrefix(key, orders) {
+			continue
+		}
+		percent := kv.Value
+		if reached, ok := c.reached[part]; ok {
+			percent = reached
+		}
+		_, err := c.node.Txn(ctx).If(coterie.Compare(coterie.CreateRevision(key), "=", kv.CreateRevision)).
+			Then(coterie.OpDelete(key), coterie.OpPut(orders+heir+"/"+part, percent)).Commit()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

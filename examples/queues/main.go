@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Queues hands out work: in order, by priority, or only when there is reason to begin; and once more
+// when who had it has crashed.
+//
+// Without flags, three nodes in one process show and check that. As three processes on one machine,
+// each in a terminal of its own:
+//
+//	go run ./examples/queues -name a -addr 127.0.0.1:7441 -dir /tmp/queues/a \
+//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//	go run ./examples/queues -name b -addr 127.0.0.1:7442 -dir /tmp/queues/b \
+//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//	go run ./examples/queues -name c -addr 127.0.0.1:7443 -dir /tmp/queues/c \
+//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//
+// Each line that is typed into any of them is an item, and one of them takes it; a line that begins
+// with an exclamation mark comes before the others. Kill one that has an item: another takes it when the
+// session of the first has expired.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/examples/internal/process"
+	"github.com/coterie-kv/coterie/queue"
+)
+
+const done = "done/" // below it, who has done an item
+
+func main() { process.Main(demo, serve) }
+
+// serve runs one of three nodes: it takes items until ctx ends, and enqueues what is typed.
+func serve(ctx context.Context, cfg coterie.Config) error {
+	node, err := coterie.Open(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	fmt.Printf("%s waits until a majority of the %d nodes is up\n", cfg.Name, len(cfg.Peers))
+	typed := make(chan string)
+	go read(ctx, os.Stdin, typed)
+	for {
+		session, err := coterie.NewSession(ctx, node, coterie.WithTTL(5*time.Second))
+		if err != nil {
+			return err
+		}
+		items := queue.New(session, "typed")
+		go enqueue(session.Context(), items, typed)
+		for err == nil {
+			err = work(ctx, items, cfg.Name)
+		}
+		session.Close()
+		if !errors.Is(err, coterie.ErrSessionExpired) && !errors.Is(err, coterie.ErrNotOwner) {
+			return err
+		}
+		fmt.Printf("%s was cut off for so long that its session is over, and opens another\n", cfg.Name)
+	}
+}
+
+// read sends what is typed, line by line.
+func read(ctx context.Context, from io.Reader, typed chan<- string) {
+	for lines := bufio.NewScanner(from); lines.Scan(); {
+		select {
+		case typed <- lines.Text():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// enqueue makes items of lines, until ctx ends.
+func enqueue(ctx context.Context, items *queue.Queue, typed <-chan string) {
+	for {
+		select {
+		case line := <-typed:
+			var opts []queue.Option
+			if urgent, is := strings.CutPrefix(line, "!"); is {
+				line, opts = urgent, append(opts, queue.WithPriority(1))
+			}
+			if err := items.Enqueue(ctx, line, opts...); err != nil {
+				fmt.Printf("%s was not enqueued, or maybe it was: %v\n", line, err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// work waits for an item, takes some time for it, and acknowledges it.
+func work(ctx context.Context, items *queue.Queue, name string) error {
+	item, err := items.Dequeue(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s begins %s\n", name, item.Value)
+	select {
+	case <-time.After(2 * time.Second):
+	case <-ctx.Done():
+		_ = item.Nack(context.WithoutCancel(ctx)) // if that fails, the end of the session does it
+		return context.Cause(ctx)
+	}
+	if err := item.Ack(ctx, coterie.OpPut(done+item.Value, name)); err != nil {
+		return err
+	}
+	fmt.Printf("%s has done %s\n", name, item.Value)
+	return nil
+}
