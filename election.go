@@ -220,7 +220,9 @@ const retryPause = 100 * time.Millisecond
 // [GuardOf]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
 // that is closed revokes nothing, and the next leader has to wait for the lease.
 //
-// It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange.
+// It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange. With an error
+// fn has not returned as the leader if it leads no more, whether it was told or has found out by a write
+// that the guard refused.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 	fn func(ctx context.Context, token int64) error, opts ...SessionOption,
 ) error {

@@ -120,7 +120,7 @@ func (t *term) work() error {
 			return err
 		}
 		if !written {
-			<-t.ctx.Done() // it leads no more, and its context is about to say so
+			return coterie.ErrNotOwner // it leads no more, and its context is about to say so
 		}
 		select {
 		case <-tick:
