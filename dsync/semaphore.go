@@ -49,10 +49,13 @@ func (m *Semaphore) Acquire(ctx context.Context, n int64) (*Hold, error) {
 func (m *Semaphore) TryAcquire(ctx context.Context, n int64) (*Hold, error) {
 	return m.acquire(ctx, n, func(ctx context.Context, p *place, n int64) error {
 		v, err := m.look(ctx, p)
-		if err == nil && v.free < n {
-			err = coterie.ErrLocked
+		switch {
+		case err != nil:
+			return err
+		case v.free < n:
+			return coterie.ErrLocked
 		}
-		return err
+		return v.served(ctx, p)
 	})
 }
 
@@ -98,18 +101,15 @@ func (m *Semaphore) look(ctx context.Context, p *place) (v lineup, err error) {
 }
 
 // wait returns when the place is served: a place is, by rule, when its permits and those of all
-// before it are no more than there are. So it takes no write, but for a sign to the one behind, who
-// could not tell from anything else.
+// before it are no more than there are. So it takes no write, but for a sign to the one behind.
 func (m *Semaphore) wait(ctx context.Context, p *place, n int64) error {
 	for {
 		v, err := m.look(ctx, p)
 		switch {
 		case err != nil:
 			return err
-		case v.free >= n && v.queue:
-			return p.write(ctx, p.put())
 		case v.free >= n:
-			return nil
+			return v.served(ctx, p)
 		case v.free >= 0: // the place before is served, so this one is the first who waits
 			err = changed(ctx, p.s.Node(), m.prefix, v.rev, coterie.WithPrefix(), coterie.WithFilterPut())
 		default:
@@ -119,6 +119,15 @@ func (m *Semaphore) wait(ctx context.Context, p *place, n int64) error {
 			return err
 		}
 	}
+}
+
+// served is the last of a place that is served: a sign to the one behind, if there is one, who may
+// have looked before that and could not tell from anything else.
+func (v lineup) served(ctx context.Context, p *place) error {
+	if !v.queue {
+		return nil
+	}
+	return p.write(ctx, p.put())
 }
 
 // number reads a value that this package wrote.

@@ -3,6 +3,7 @@
 package dsync_test
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -135,6 +136,41 @@ func TestSemaphoreCalls(t *testing.T) {
 }
 
 // What a release wakes is the first who waits: hundreds behind it cost no write, and no look.
+// What a try finds free may have become so after somebody behind it has seen that it was not.
+func TestATryThatIsServedLateWakesWhoStandsBehind(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		leader, slow := c.Leader(), c.Follower()
+		ours := dsync.NewSemaphore(session(t, leader), "slots", 2)
+		theirs := dsync.NewSemaphore(session(t, slow), "slots", 2)
+		all, err := ours.Acquire(t.Context(), 2)
+		require.NoError(t, err)
+		c.Delay(c.Index(leader), c.Index(slow), 100*time.Millisecond)
+		c.Delay(c.Index(slow), c.Index(leader), 100*time.Millisecond)
+		tried, behind := make(chan error, 1), make(chan error, 1)
+		go func() {
+			_, err := theirs.TryAcquire(t.Context(), 1)
+			tried <- err
+		}()
+		stand := func(keys int64) {
+			for count(t, leader, "slots/") < keys {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		stand(2)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		go func() {
+			_, err := ours.Acquire(ctx, 1)
+			behind <- err
+		}()
+		stand(3)
+		time.Sleep(10 * time.Millisecond) // it has looked
+		require.NoError(t, all.Release(t.Context()))
+		require.NoError(t, <-tried)
+		require.NoError(t, <-behind)
+	})
+}
+
 func TestAReleaseOfASemaphoreWakesOne(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
