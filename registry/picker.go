@@ -105,7 +105,7 @@ func (p *Picker) publish(instances []Instance) {
 			c.inFlight = last.all.of[same].inFlight
 		}
 		l.all.add(c)
-		if i.Zone == p.zone {
+		if p.zone != "" && i.Zone == p.zone {
 			l.near.add(c)
 		}
 	}

@@ -107,6 +107,17 @@ func TestPolicies(t *testing.T) {
 	})
 }
 
+func TestAPickerWithoutAZonePicksFromAll(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		near := instance("near")
+		near.Zone = "eu-1"
+		register(t, n, instance("anywhere"))
+		register(t, n, near)
+		require.Equal(t, map[string]int{"anywhere": 5, "near": 5}, pick(t, picker(t, n), 10))
+	})
+}
+
 func TestALostQuorumNeverMakesAnEmptyList(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for i := range 3 {
