@@ -16,7 +16,8 @@ type Instance struct {
 	ID   string `json:"id"`   // unique in the service
 	Addr string `json:"addr"` // where it is reached, as host:port
 	Zone string `json:"zone,omitempty"`
-	// Weight is its share of the work, beside those of others; 0 counts as 1.
+	// Weight is its share of the work, beside those of others; 0 counts as 1, and more than
+	// math.MaxInt32 as that.
 	Weight int `json:"weight,omitempty"`
 	// Load is how busy it says that it is, in any unit that all instances use.
 	Load     float64           `json:"load,omitempty"`

@@ -5,6 +5,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -124,7 +125,10 @@ func (c *candidates) add(new *candidate) {
 	c.of, c.until = append(c.of, new), append(c.until, sum)
 }
 
-func (c *candidate) weight() int64 { return int64(max(c.Weight, 1)) }
+// maxWeight bounds what counts of a weight, so that no sum of them overflows.
+const maxWeight = math.MaxInt32
+
+func (c *candidate) weight() int64 { return int64(min(max(c.Weight, 1), maxWeight)) }
 
 // A Choice is an instance that was picked. The instance is shared: its Metadata must not be
 // changed.

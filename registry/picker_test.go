@@ -5,6 +5,7 @@ package registry_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,19 @@ func TestAPickerWithoutAZonePicksFromAll(t *testing.T) {
 		register(t, n, instance("anywhere"))
 		register(t, n, near)
 		require.Equal(t, map[string]int{"anywhere": 5, "near": 5}, pick(t, picker(t, n), 10))
+	})
+}
+
+// One that announces a weight without sense must not be the end of all who pick.
+func TestWeightsThatAreTooLargeForASumAreBounded(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for _, id := range []string{"a", "b", "c"} {
+			heavy := instance(id)
+			heavy.Weight = math.MaxInt
+			register(t, n, heavy)
+		}
+		require.Len(t, pick(t, picker(t, n, registry.WithPolicy(registry.Weighted)), 1000), 3)
 	})
 }
 
