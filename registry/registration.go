@@ -42,6 +42,8 @@ type options struct {
 // cut off. Defaults to 15 s; see coterie.WithTTL.
 func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl = ttl } }
 
+const defaultTTL = 15 * time.Second
+
 // WithTakeover has Register replace whoever has the ID. Who was replaced does not fight back: it
 // waits until the ID is free again.
 func WithTakeover() Option { return func(o *options) { o.takeover = true } }
@@ -77,6 +79,9 @@ func Register(ctx context.Context, n *coterie.Node, service string, instance Ins
 	for _, opt := range opts {
 		opt(&r.opts)
 	}
+	if r.opts.ttl == 0 {
+		r.opts.ttl = defaultTTL
+	}
 	r.ctx, r.end = context.WithCancelCause(ctx)
 	go r.run()
 	select {
@@ -105,6 +110,7 @@ func (r *Registration) run() {
 		}
 		r.tell(err)
 		if r.ctx.Err() != nil || errors.Is(err, coterie.ErrClosed) || !r.replaced && permanent(err) {
+			r.revoke(lease)
 			return
 		}
 		if errors.Is(err, coterie.ErrLeaseNotFound) {
@@ -119,6 +125,19 @@ func (r *Registration) run() {
 	}
 }
 
+// revoke ends a lease that no session has at the moment, for a new leader may let it live on. It
+// tries for as long as it would live without.
+func (r *Registration) revoke(lease coterie.LeaseID) {
+	if lease == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), r.opts.ttl)
+	defer cancel()
+	if s, err := coterie.NewSession(ctx, r.n, coterie.WithSessionLease(lease)); err == nil {
+		_ = s.Close()
+	}
+}
+
 // permanent reports whether an error comes again however often it is tried.
 func permanent(err error) bool {
 	for _, e := range []error{ErrTaken, coterie.ErrTTLRange, coterie.ErrTooLarge, coterie.ErrInvalidOption} {
@@ -130,14 +149,10 @@ func permanent(err error) bool {
 }
 
 // hold keeps the instance registered for as long as one session lives: one that continues a lease,
-// or a new one if that is 0. It returns the lease, which may live on, and why the session has
+// or a new one if that is 0. It returns the lease if that may live on, and why the session has
 // ended.
 func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
-	opts := []coterie.SessionOption{coterie.WithSessionLease(lease)}
-	if r.opts.ttl != 0 {
-		opts = append(opts, coterie.WithTTL(r.opts.ttl))
-	}
-	s, err := coterie.NewSession(r.ctx, r.n, opts...)
+	s, err := coterie.NewSession(r.ctx, r.n, coterie.WithSessionLease(lease), coterie.WithTTL(r.opts.ttl))
 	if err != nil {
 		return lease, err
 	}
@@ -148,9 +163,9 @@ func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
 	cancel(nil)
 	if r.ctx.Err() != nil || !r.replaced {
 		_ = s.Close() // deregisters at once; what cannot be revoked ends by itself
-	} else {
-		s.Orphan()
+		return 0, err
 	}
+	s.Orphan()
 	return s.Lease(), err
 }
 

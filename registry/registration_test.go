@@ -259,6 +259,19 @@ func TestTwoOfOneAddressDoNotFight(t *testing.T) {
 	})
 }
 
+// A lease that no session has at the moment, and that a new leader lets live on, goes with Close.
+func TestCloseDeregistersAfterTheQuorumWasLost(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		r := register(t, c.Node(0), instance("a"))
+		c.Partition([]int{0}, []int{1}, []int{2})
+		time.Sleep(time.Minute)
+		require.ErrorIs(t, r.Err(), coterie.ErrSessionExpired)
+		c.Heal()
+		r.Close()
+		require.Empty(t, there(t, c.Node(0)))
+	})
+}
+
 func TestBadInstancesAreRefused(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, bad := range []registry.Instance{
