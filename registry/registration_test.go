@@ -272,6 +272,19 @@ func TestCloseDeregistersAfterTheQuorumWasLost(t *testing.T) {
 	})
 }
 
+func TestAServiceHasNotTheInstancesOfOneBelowIt(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		_, err := registry.Register(t.Context(), n, service+"/admin", instance("b"))
+		require.NoError(t, err)
+		register(t, n, instance("a"))
+		require.Equal(t, "a", there(t, n))
+		p := picker(t, n)
+		synctest.Wait()
+		require.Equal(t, []registry.Instance{instance("a")}, p.Instances())
+	})
+}
+
 func TestBadInstancesAreRefused(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, bad := range []registry.Instance{

@@ -27,7 +27,7 @@ func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coter
 	if err != nil {
 		return nil, err
 	}
-	return instances(slices.Values(r.KVs)), nil
+	return instances(service, slices.Values(r.KVs)), nil
 }
 
 // Follow yields the instances of a service, as Resolve returns them, and again after each change of
@@ -41,16 +41,17 @@ func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]In
 				yield(nil, err)
 				return
 			}
-			if !yield(instances(maps.Values(m.KVs)), nil) {
+			if !yield(instances(service, maps.Values(m.KVs)), nil) {
 				return
 			}
 		}
 	}
 }
 
-func instances(kvs iter.Seq[coterie.KeyValue]) (found []Instance) {
+// instances returns those of a service, without those of one whose name begins with its name.
+func instances(service string, kvs iter.Seq[coterie.KeyValue]) (found []Instance) {
 	for kv := range kvs {
-		if i, ok := decode(kv); ok {
+		if i, ok := decode(kv); ok && kv.Key == service+"/"+i.ID {
 			found = append(found, i)
 		}
 	}
