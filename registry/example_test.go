@@ -32,6 +32,9 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	if err := orders.Wait(ctx); err != nil { // until the node knows of one
+		log.Fatal(err)
+	}
 	for range 3 {
 		c, err := orders.Pick()
 		if err != nil {
