@@ -38,7 +38,8 @@ func loadFile(name string, keys []string) (stored, bool) {
 // save keeps the file current until the value is closed. One that cannot be written is tried again
 // with the next value.
 func (v *Value[T]) save() {
-	_ = v.generations(context.Background(), func(g *generation[T]) bool {
+	var saved *generation[T]
+	save := func(g *generation[T]) bool {
 		if g.good.revision > 0 {
 			b, err := json.Marshal(file{g.good.cluster, g.good.revision, v.cfg.Keys, g.good.documents})
 			if err == nil {
@@ -46,8 +47,13 @@ func (v *Value[T]) save() {
 			}
 			v.saving.Store(&err)
 		}
+		saved = g
 		return true
-	})
+	}
+	_ = v.generations(context.Background(), save)
+	if last := v.newest.Load(); last != saved { // it came right before the end
+		save(last)
+	}
 }
 
 // SaveErr returns why Config.File could not be written, the last time that was tried.

@@ -235,6 +235,21 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	})
 }
 
+func TestTheFileHasWhatCameRightBeforeTheEnd(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		cfg := config("limits")
+		cfg.File = filepath.Join(t.TempDir(), "limits.json")
+		for i := range 30 {
+			v := open(t, c.Node(0), cfg)
+			rate(t, v, i+1)
+			v.Close()
+			b, err := os.ReadFile(cfg.File)
+			require.NoError(t, err)
+			require.Contains(t, string(b), fmt.Sprintf(`{\"Rate\":%d}`, i+1))
+		}
+	})
+}
+
 func TestVersionsAreKeptAndRolledBackTo(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
