@@ -49,7 +49,8 @@ type Version[T any] struct {
 // is a linearizable read, which blocks without a quorum until ctx ends.
 func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	key := v.key()
-	gets := []coterie.Op{coterie.OpGet(key+"@", coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend))}
+	gets := []coterie.Op{coterie.OpGet(v.versionKey(0), coterie.WithRange(v.versionKey(never)),
+		coterie.WithSort(coterie.SortByKey, coterie.SortDescend))}
 	for _, key := range v.cfg.Keys {
 		gets = append(gets, coterie.OpGet(key))
 	}
@@ -95,12 +96,11 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 		if last := len(s.modified) - 1; revision != 0 && s.modified[last] == revision {
 			return *s.documents[last], nil
 		}
-		get := []coterie.GetOption{coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1)}
-		key := v.key() + "@"
+		get := []coterie.GetOption{coterie.WithRange(v.versionKey(never)), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1)}
 		if revision != 0 {
-			key, get = v.versionKey(revision), nil
+			get = nil
 		}
-		r, err := v.n.Get(ctx, key, get...)
+		r, err := v.n.Get(ctx, v.versionKey(revision), get...)
 		if err != nil {
 			return "", err
 		}
@@ -113,6 +113,10 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 
 // key is the one that is written.
 func (v *Value[T]) key() string { return v.cfg.Keys[len(v.cfg.Keys)-1] }
+
+// never is a revision that no store comes to. The versions are the keys up to there: others may
+// begin with the same key and "@", and must not be taken for one.
+const never = 1_000_000_000_000_000
 
 // versionKey is where a version is kept that a revision stored. The keys are in the order of the
 // revisions.
@@ -169,7 +173,7 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 // prune returns the operation that makes room for a version: it deletes those that are older than
 // the newest, of which one fewer than may be kept is left.
 func (v *Value[T]) prune(ctx context.Context, modified int64) (coterie.Op, error) {
-	r, err := v.n.Get(ctx, v.key()+"@", coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithSerializable())
+	r, err := v.n.Get(ctx, v.versionKey(0), coterie.WithRange(v.versionKey(never)), coterie.WithKeysOnly(), coterie.WithSerializable())
 	if err != nil {
 		return coterie.Op{}, err
 	}

@@ -235,6 +235,27 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	})
 }
 
+func TestKeysThatBeginAsVersionsDoAreNone(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for _, other := range []string{"limits@1", "limits@a", "limits@b"} {
+			put(t, n, other, `{"Rate":1000}`)
+		}
+		cfg := config("limits")
+		cfg.History = 3
+		v := open(t, n, cfg)
+		for i := range 4 {
+			rate(t, v, i+1)
+		}
+		versions, err := v.History(t.Context())
+		require.NoError(t, err)
+		require.Len(t, versions, 4)
+		_, err = v.Rollback(t.Context(), 0)
+		require.NoError(t, err)
+		require.Equal(t, 3, v.Load().Rate)
+	})
+}
+
 func TestTheFileHasWhatCameRightBeforeTheEnd(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		cfg := config("limits")
