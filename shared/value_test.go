@@ -235,6 +235,18 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	})
 }
 
+func TestWhatFollowsADocumentMakesItBad(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		v := open(t, c.Node(0), config("limits"))
+		for _, document := range []string{`{"Rate":1}}`, `{"Rate":1}]`, `{"Rate":1}{}`, `{"Rate":1},`} {
+			put(t, c.Node(0), "limits", document)
+			synctest.Wait()
+			require.Error(t, v.Err(), document)
+			require.Equal(t, 100, v.Load().Rate)
+		}
+	})
+}
+
 func TestKeysThatBeginAsVersionsDoAreNone(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
