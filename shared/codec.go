@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -62,28 +63,39 @@ func (c layers[T]) decode(documents []*string) (v T, err error) {
 }
 
 func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
-	from, err := tree(is)
-	if err != nil {
-		return "", err
-	}
 	to, err := tree(shall)
 	if err != nil {
 		return "", err
 	}
-	last := documents[len(documents)-1]
+	below, document := documents[:len(documents)-1], documents[len(documents)-1]
 	var own any = map[string]any{}
-	if last != nil {
-		if own, err = parse(*last); err != nil {
+	if document != nil {
+		if own, err = parse(*document); err != nil {
 			return "", err
 		}
 	}
-	if patch, differs := difference(from, to); differs {
+	// What takes the place of a null may let fields show that the null hid: so it looks again.
+	for range 2 {
+		from, err := tree(is)
+		if err != nil {
+			return "", err
+		}
+		patch, differs := difference(from, to)
+		if !differs && document != nil {
+			break
+		}
 		own = merge(own, patch, true) // a null in it has to hide what is below
-	} else if last != nil {
-		return *last, nil
+		b, err := json.Marshal(own)
+		if err != nil {
+			return "", err
+		}
+		s := string(b)
+		document = &s
+		if is, err = c.decode(append(slices.Clone(below), document)); err != nil {
+			break // as whoever validates it finds
+		}
 	}
-	b, err := json.Marshal(own)
-	return string(b), err
+	return *document, nil
 }
 
 // tree returns a value as what JSON has: nil, maps, slices, strings, numbers and booleans.

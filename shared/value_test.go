@@ -235,6 +235,19 @@ func TestAnUpdateThatChangesNothingWritesNothing(t *testing.T) {
 	})
 }
 
+// What an update takes away of a lower layer stays away, also when something comes in its place.
+func TestAnUpdateStoresWhatItWasGiven(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		put(t, c.Node(0), "limits", `{"Rate":1,"Tags":{"a":"1","b":"2"}}`)
+		v := open(t, c.Node(0), config("limits", "limits/own"))
+		for _, tags := range []map[string]string{nil, {"a": "3"}, {"c": "4"}, nil, {"b": "2"}} {
+			_, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Tags = tags; return l, nil })
+			require.NoError(t, err)
+			require.Equal(t, limits{Rate: 1, Tags: tags}, v.Load())
+		}
+	})
+}
+
 func TestWhatFollowsADocumentMakesItBad(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		v := open(t, c.Node(0), config("limits"))
