@@ -12,7 +12,8 @@ import (
 // A Counter is a number that all who know its key add to, on any node. Its methods may be called
 // concurrently; share one Counter in a process, for its callers take turns.
 //
-// An addition costs one write, and another for each time that another Counter's came between. So do
+// An addition costs one write, and another, which is refused, whenever this Counter does not know
+// the number: when another's addition came between, and at its first use of a key that exists. Do
 // not use it for what is counted hundreds of times a second in many instances: count there, and add
 // the sums. The value is the number in decimal.
 type Counter struct{ c *cell }

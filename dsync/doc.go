@@ -8,7 +8,8 @@
 // What belongs to a session goes with it: when its holder crashes, or is cut off for as long as the
 // session's lease lives, its places, locks and permits are free for others, and the session's
 // context has ended before. A holder that was stopped may not know; so writes to the store take
-// [Hold.Guard] as a condition, and other stores compare [Hold.Token].
+// [Hold.Guard] as a condition. Other stores compare [Hold.Token], which they can where one holder
+// excludes all others, and not among those that hold together.
 //
 // Every call that asks the cluster blocks until that answers: without a quorum, until its ctx ends.
 // Locks come in the order in which they were asked for, and whoever waits watches one key, that of

@@ -14,10 +14,10 @@ import (
 // entered, and none goes on before all have left; then the next round may begin. Its methods may be
 // called concurrently, and each Enter is a participant of its own.
 //
-// A round costs each participant two writes, and one to begin it. A participant that crashes before
-// the round has begun has not entered, and another may come; later it has left, when its session's
-// lease ends. Do not use it for a number of participants that changes, nor where one that fails
-// must stop the others.
+// A round costs each participant two writes, and one to begin it. A participant that crashes counts
+// as inside until its session's lease ends, so a round may begin with it, and those who leave wait
+// for that; if none has begun by then, another may come instead. Do not use it for a number of
+// participants that changes, nor where one that fails must stop the others.
 type DoubleBarrier struct {
 	s         *coterie.Session
 	in, begun string

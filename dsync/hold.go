@@ -37,7 +37,11 @@ func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait fun
 }
 
 // Token returns the fencing token: the create revision of the Hold's key, higher than that of every
-// Hold that was asked for before. Of two that exclude each other the later has the higher one.
+// Hold of the lock or semaphore that was asked for before. Who writes to another store compares it
+// there, and is refused if a higher one was seen: that is right for a writer of an RWMutex, and for
+// the only permit of a Semaphore. Readers, and holders of permits, hold together: the highest wins
+// is wrong among them, for one that came earlier holds still. A store that has to know may compare
+// a reader's with that of the last writer alone; for the others there is [Hold.Guard].
 func (h *Hold) Token() int64 { return h.p.rev }
 
 // Guard returns a condition for transactions that holds until Release or the session's end: with

@@ -16,8 +16,8 @@ import (
 //
 // A lock costs two writes, to take and to release it, and a read. Those who wait watch one key
 // each. A holder that crashes holds up those behind it until its session's lease ends. Do not use
-// it to protect something outside without comparing [Hold.Token], nor for reads of this store
-// alone: a transaction, or a read of many keys, is of one moment anyway.
+// it to protect something outside from writers without comparing [Hold.Token], nor for reads of
+// this store alone: a transaction, or a read of many keys, is of one moment anyway.
 type RWMutex struct {
 	s            *coterie.Session
 	all, writers string // prefixes of the places

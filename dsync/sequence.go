@@ -15,9 +15,11 @@ import (
 // Its methods may be called concurrently, on any node; share one Sequence in a process, for its
 // callers take turns.
 //
-// An Append costs one write, and another for each time that another Sequence's came between. The
-// key name has the last number. Do not use it where any unique key would do, nor to hand out work:
-// package queue does that without contention.
+// An Append costs one write, and another, which is refused, whenever this Sequence does not know
+// the last number: when another's key came between, and at its first use of a name that has keys.
+// The key name has the last number; whoever deletes it begins anew, over what is there. Do not use
+// it where any unique key would do, nor to hand out work: package queue does that without
+// contention.
 type Sequence struct{ c *cell }
 
 // NewSequence returns the Sequence of a name; nothing is asked of the cluster.

@@ -64,7 +64,7 @@ func WithName(name string) Option { return func(p *properties) { p.name = name }
 // write.
 //
 // Errors: ErrExists; those of a transaction. After coterie.ErrMaybeApplied the item may be in the
-// queue: with a name, enqueue it again.
+// queue: with a name, enqueue it again; if it was done meanwhile, it is done again.
 func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 	var p properties
 	for _, opt := range opts {
