@@ -4,6 +4,7 @@ package shared
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -13,10 +14,10 @@ import (
 // Update changes the value to what fn makes of it, which must be a copy where it refers to
 // anything: fn is given the value that is stored at that moment, and called again if another update
 // came first. Of several keys the last is changed, in the fields that differ. It returns the
-// revision of the write, which this Value has then; of the last one if fn changed nothing, for
-// which nothing is written. It blocks until a majority has the write, without a quorum until ctx
-// ends. It costs a linearizable read and a write of at most three keys: the document, the version
-// before, and the deletion of what is older than Config.History.
+// revision of the write, which this Value has then; of the last one if fn changed nothing of what
+// is stored, for which nothing is written. It blocks until a majority has the write, without a
+// quorum until ctx ends. It costs a linearizable read and a write of at most three keys: the
+// document, the version before, and the deletion of what is older than Config.History.
 //
 // Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was
 // written; those of a write. After ErrMaybeApplied look at Current, or call it again.
@@ -85,16 +86,25 @@ func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	return versions, nil
 }
 
-// Rollback stores again what was stored under the last key by a revision that History has; 0 is the
-// one before the present, whatever that is: also a bad one, that was Put. It becomes the newest
-// version, and is checked as any other: with layers it may be bad now. It blocks and costs as
-// Update does.
+// Rollback stores again what was stored under the last key by a revision that History has. 0 is
+// what was there before the present one, whatever that is: also a bad one, that was Put, as long as
+// the store's history has what it replaced, and else the newest version besides. It becomes the
+// newest version, and is checked as any other: with layers it may be bad now. It blocks and costs
+// as Update does.
 //
 // Errors: ErrNoVersion; a *RejectedError; those of a write.
 func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		if last := len(s.modified) - 1; revision != 0 && s.modified[last] == revision {
 			return *s.documents[last], nil
+		}
+		if revision == 0 {
+			switch document, err := v.replaced(ctx, s); {
+			case err != nil:
+				return "", err
+			case document != nil:
+				return *document, nil
+			}
 		}
 		get := []coterie.GetOption{coterie.WithRange(v.versionKey(never)), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1)}
 		if revision != 0 {
@@ -109,6 +119,23 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 		}
 		return r.KVs[0].Value, nil
 	})
+}
+
+// replaced returns what the present document took the place of, which is no version if that was by
+// a Put; nil if there was none, or the store's history does not have it any more.
+func (v *Value[T]) replaced(ctx context.Context, s stored) (*string, error) {
+	modified := s.modified[len(s.modified)-1]
+	if modified <= 1 {
+		return nil, nil
+	}
+	r, err := v.n.Get(ctx, v.key(), coterie.WithRev(modified-1), coterie.WithSerializable())
+	switch {
+	case errors.Is(err, coterie.ErrCompacted):
+		return nil, nil
+	case err != nil || len(r.KVs) == 0:
+		return nil, err
+	}
+	return &r.KVs[0].Value, nil
 }
 
 // key is the one that is written.

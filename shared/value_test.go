@@ -260,6 +260,26 @@ func TestWhatFollowsADocumentMakesItBad(t *testing.T) {
 	})
 }
 
+// What a Put replaced is no version, and must not be lost to an older one.
+func TestRollbackGoesToWhatABadPutReplaced(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		v := open(t, n, config("limits"))
+		rate(t, v, 1)
+		rate(t, v, 2)
+		put(t, n, "limits", "bad")
+		_, err := v.Rollback(t.Context(), 0)
+		require.NoError(t, err)
+		require.Equal(t, 2, v.Load().Rate)
+
+		rev := put(t, n, "limits", "bad again")
+		require.NoError(t, n.Compact(t.Context(), rev))
+		_, err = v.Rollback(t.Context(), 0)
+		var rejected *shared.RejectedError
+		require.ErrorAs(t, err, &rejected, "what it replaced is no more, and the newest version is bad")
+	})
+}
+
 func TestKeysThatBeginAsVersionsDoAreNone(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
