@@ -5,8 +5,11 @@ package dsync_test
 import (
 	"context"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -129,6 +132,20 @@ func TestAHolderThatIsGoneFreesOthers(t *testing.T) {
 }
 
 // Whoever gives up, or loses its session, leaves no place that others would wait for.
+// What is refused whatever is tried leaves nobody behind who tries to take it back for ever.
+func TestARefusedPlaceLeavesNoGoroutine(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		m := dsync.NewRWMutex(session(t, c.Node(0)), strings.Repeat("x", 2<<20))
+		before := runtime.NumGoroutine()
+		for range 50 {
+			_, err := m.Lock(t.Context())
+			require.ErrorIs(t, err, coterie.ErrTooLarge)
+		}
+		synctest.Wait()
+		require.Less(t, runtime.NumGoroutine(), before+25)
+	})
+}
+
 func TestAWaiterThatGivesUpLeavesNothing(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()

@@ -39,7 +39,9 @@ func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...c
 		select {
 		case known <- outcome{r, err}:
 		case <-left:
-			p.remove()
+			if maybe(err) {
+				p.remove()
+			}
 		}
 	}()
 	var o outcome
@@ -52,7 +54,9 @@ func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...c
 	case errors.Is(o.err, coterie.ErrLeaseNotFound):
 		return nil, fmt.Errorf("%w: %w", coterie.ErrSessionExpired, o.err)
 	case o.err != nil:
-		p.abandon()
+		if maybe(o.err) {
+			p.abandon()
+		}
 		return nil, o.err
 	case !o.Succeeded:
 		return nil, nil
@@ -60,6 +64,10 @@ func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...c
 	p.rev = o.Revision
 	return p, nil
 }
+
+// maybe reports whether a write may have been applied that ended so. What was refused for good, for
+// its size for instance, must not be followed by a deletion, which would be refused for ever.
+func maybe(err error) bool { return err == nil || errors.Is(err, coterie.ErrMaybeApplied) }
 
 func (p *place) put() coterie.Op { return coterie.OpPut(p.key, p.val, coterie.WithLease(p.s.Lease())) }
 

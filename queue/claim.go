@@ -38,7 +38,9 @@ func (q *Queue) claim(ctx context.Context, free []coterie.KeyValue) (*Item, erro
 		select {
 		case known <- outcome{r, err}:
 		case <-left:
-			q.disclaim(free, mark)
+			if maybe(err) {
+				q.disclaim(free, mark)
+			}
 		}
 	}()
 	var o outcome
@@ -51,7 +53,9 @@ func (q *Queue) claim(ctx context.Context, free []coterie.KeyValue) (*Item, erro
 		return nil, fmt.Errorf("%w: %w", coterie.ErrSessionExpired, o.err)
 	}
 	if o.err != nil {
-		go q.disclaim(free, mark)
+		if maybe(o.err) {
+			go q.disclaim(free, mark)
+		}
 		return nil, o.err
 	}
 	for r := o.TxnResponse; len(free) > 0; free = free[1:] {
@@ -64,6 +68,10 @@ func (q *Queue) claim(ctx context.Context, free []coterie.KeyValue) (*Item, erro
 	}
 	return nil, nil
 }
+
+// maybe reports whether a write may have been applied that ended so: only then is there something to
+// give back.
+func maybe(err error) bool { return err == nil || errors.Is(err, coterie.ErrMaybeApplied) }
 
 // choice makes the branches of a transaction that claims the first of some items that is free.
 func (q *Queue) choice(free []coterie.KeyValue, mark string) (cond []coterie.Cmp, then, els []coterie.Op) {
