@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strings"
 	"sync/atomic"
 
 	"github.com/coterie-kv/coterie"
@@ -102,7 +103,7 @@ func (p *Picker) publish(instances []Instance) {
 	l := &list{over: make(chan struct{})}
 	for _, i := range instances {
 		c := &candidate{i, &atomic.Int64{}}
-		if same := slices.IndexFunc(last.all.of, func(c *candidate) bool { return c.ID == i.ID }); same >= 0 {
+		if same, ok := slices.BinarySearchFunc(last.all.of, i.ID, (*candidate).compare); ok {
 			c.inFlight = last.all.of[same].inFlight
 		}
 		l.all.add(c)
@@ -124,6 +125,9 @@ func (c *candidates) add(new *candidate) {
 	}
 	c.of, c.until = append(c.of, new), append(c.until, sum)
 }
+
+// compare is for lists, which are in the order of the IDs.
+func (c *candidate) compare(id string) int { return strings.Compare(c.ID, id) }
 
 // maxWeight bounds what counts of a weight, so that no sum of them overflows.
 const maxWeight = math.MaxInt32
