@@ -132,6 +132,18 @@ func TestAHolderThatIsGoneFreesOthers(t *testing.T) {
 }
 
 // Whoever gives up, or loses its session, leaves no place that others would wait for.
+func TestAHoldOfASessionThatHasEndedBindsNothing(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		s := session(t, c.Node(0))
+		h, err := dsync.NewRWMutex(s, "lock").Lock(t.Context())
+		require.NoError(t, err)
+		s.Orphan()
+		ctx, cancel := h.Bind(t.Context())
+		defer cancel()
+		require.ErrorIs(t, context.Cause(ctx), coterie.ErrSessionExpired)
+	})
+}
+
 // What is refused whatever is tried leaves nobody behind who tries to take it back for ever.
 func TestARefusedPlaceLeavesNoGoroutine(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {

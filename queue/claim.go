@@ -115,6 +115,9 @@ func missing(key string) coterie.Cmp { return coterie.Compare(coterie.CreateRevi
 // bind returns a context that ends with ctx or with the session, with the cause of either.
 func bind(ctx context.Context, s *coterie.Session) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	if ended := context.Cause(s.Context()); ended != nil {
+		cancel(ended) // at once, and not when the goroutine of AfterFunc comes to it
+	}
 	stop := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
 	return ctx, func() {
 		stop()
