@@ -110,6 +110,7 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 		disk := vfs.NewMemory()
 		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a", DiskTimeout: time.Hour})
 		require.NoError(t, err)
+		require.NoError(t, n.Ready(t.Context())) // the entry that puts it on record is in the log
 		lease, err := n.Grant(t.Context(), time.Hour)
 		require.NoError(t, err)
 		look := func() {
