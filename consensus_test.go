@@ -102,10 +102,12 @@ func (m *messages) Write(b []byte) (int, error) {
 	return m.text.Write(b)
 }
 
-func (m *messages) has(text string) bool {
+func (m *messages) has(text string) bool { return m.count(text) > 0 }
+
+func (m *messages) count(text string) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return strings.Contains(m.text.String(), text)
+	return strings.Count(m.text.String(), text)
 }
 
 func (m *messages) logger() *slog.Logger {

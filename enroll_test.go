@@ -3,10 +3,6 @@
 package coterie_test
 
 import (
-	"bytes"
-	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,27 +15,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A journal is what nodes log, as text.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(b)
-}
-
-func (j *journal) count(text string) int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return strings.Count(j.b.String(), text)
-}
-
 // A node that is not let in asks again and again, and says so once.
 func TestARefusalIsLoggedOnce(t *testing.T) {
-	log := &journal{}
+	var log messages
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		i := c.Index(c.Follower())
 		for range 2 {
@@ -49,7 +27,7 @@ func TestARefusalIsLoggedOnce(t *testing.T) {
 		}
 		require.Equal(t, 2, log.count(`msg="not let in"`))
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) {
-		cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+		cfg.Logger = log.logger()
 	}))
 }
 

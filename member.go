@@ -109,7 +109,7 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := v.Members.Get(uint64(id)); !ok {
+	if !v.Members.Has(uint64(id)) {
 		return fmt.Errorf("%w: %v was removed", ErrMemberNotFound, id)
 	}
 	return nil
@@ -189,7 +189,7 @@ func (n *Node) member(ctx context.Context, id MemberID) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := v.Members.Get(uint64(id)); !ok {
+	if !v.Members.Has(uint64(id)) {
 		return fmt.Errorf("%w: %v", ErrMemberNotFound, id)
 	}
 	return nil

@@ -278,7 +278,7 @@ func (n *Node) stop(fault error, handOver bool) {
 // shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
 	defer close(n.done)
-	if handOver && n.leadership().Self && n.raft().voters() > 1 {
+	if handOver && n.leadership().Self && len(n.raft().voters()) > 1 {
 		n.handOver()
 	}
 	n.cancel()
@@ -545,12 +545,12 @@ func (n *Node) leaderless() (left time.Duration, vacant bool) {
 // others ask around as well, so that all know of it before that timeout if the cluster is founded.
 func (n *Node) electFirst() {
 	voters := n.raft().voters()
-	if voters > 1 && !n.raft().founding() || !n.raft().voter(serverID(n.id)) {
+	if len(voters) > 1 && !n.raft().founding() || !slices.Contains(voters, serverID(n.id)) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
 	defer cancel()
-	if n.awaitPeers(ctx, voters/2) && (voters == 1 || n.id == n.firstFounder()) {
+	if n.awaitPeers(ctx, len(voters)/2) && (len(voters) == 1 || n.id == n.firstFounder()) {
 		n.raft().net.Elect()
 	}
 }
@@ -576,7 +576,7 @@ func (n *Node) followDisk() {
 			n.stop(diskError(disk.Err), true)
 			return
 		}
-		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && n.raft().voters() > 1 {
+		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().voters()) > 1 {
 			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "full", disk.Full, "stalled", disk.Stalled)
 			n.raft().stepDown()
 		}

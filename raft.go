@@ -313,22 +313,15 @@ func (c *consensus) leadership() Leadership {
 	}
 }
 
-// voter reports whether a server has a vote, in the newest configuration of the log: that is the one
+// voters returns the servers that have a vote, in the newest configuration of the log: that is the one
 // that counts, whether or not it is committed.
-func (c *consensus) voter(id raft.ServerID) bool {
-	return slices.ContainsFunc(c.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
-		return s.ID == id && s.Suffrage == raft.Voter
-	})
-}
-
-// voters returns how many servers have a vote.
-func (c *consensus) voters() (n int) {
+func (c *consensus) voters() (ids []raft.ServerID) {
 	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
 		if s.Suffrage == raft.Voter {
-			n++
+			ids = append(ids, s.ID)
 		}
 	}
-	return n
+	return ids
 }
 
 // founding reports whether this node's log has nothing beyond the founding entries. The term does not
@@ -407,9 +400,9 @@ func changeError(err error) error {
 
 // retain has the transport forget who is no member any more.
 func (c *consensus) retain(members state.Members) {
+	voters := c.voters()
 	c.net.Retain(func(id raft.ServerID) bool {
-		_, ok := members.Get(uint64(memberOf(id)))
-		return ok || c.voter(id)
+		return members.Has(uint64(memberOf(id))) || slices.Contains(voters, id)
 	})
 }
 
@@ -463,7 +456,9 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
 			return 0, errNotLeader
 		}
-		if c.net.Confirmed(term, mark, c.voter) >= c.voters()/2 { // a majority, with this node
+		voters := c.voters()
+		voter := func(id raft.ServerID) bool { return slices.Contains(voters, id) }
+		if c.net.Confirmed(term, mark, voter) >= len(voters)/2 { // a majority, with this node
 			return index, nil
 		}
 		if !asked {

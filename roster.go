@@ -53,12 +53,10 @@ func (r *roster) change(ctx context.Context, c *change) (admission, error) {
 	if !r.n.leadership().Self {
 		return admission{}, errNotLeader
 	}
-	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	case <-ctx.Done():
-		return admission{}, context.Cause(ctx)
+	if err := r.take(ctx); err != nil {
+		return admission{}, err
 	}
+	defer r.pass()
 	p, err := r.n.reads.point(ctx)
 	if err != nil {
 		return admission{}, err
@@ -75,6 +73,18 @@ func (r *roster) change(ctx context.Context, c *change) (admission, error) {
 	}
 	return admission{r.n.identity.Load().Cluster, v.Index, p.term}, nil
 }
+
+// take waits for its turn, which pass ends.
+func (r *roster) take(ctx context.Context) error {
+	select {
+	case r.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *roster) pass() { <-r.turn }
 
 // make makes a change to the members of v and returns a view in which it is made.
 func (r *roster) make(ctx context.Context, c *change, v *state.View, term uint64) (*state.View, error) {
@@ -143,7 +153,7 @@ func (r *roster) admit(ctx context.Context, c *change, m state.Member, ok bool, 
 		if err = r.n.settle(ctx, r.n.raft().addNonvoter(c.id, c.addr)); err != nil {
 			return nil, err
 		}
-		if v, err = r.n.await(ctx, func(v *state.View) bool { _, ok := v.Members.Get(uint64(c.id)); return ok }); err != nil {
+		if v, err = r.n.await(ctx, func(v *state.View) bool { return v.Members.Has(uint64(c.id)) }); err != nil {
 			return nil, err
 		}
 	}
@@ -185,7 +195,7 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 	if err := r.n.settle(ctx, r.n.raft().remove(MemberID(m.ID))); err != nil {
 		return nil, err
 	}
-	return r.n.await(ctx, func(v *state.View) bool { _, ok := v.Members.Get(m.ID); return !ok })
+	return r.n.await(ctx, func(v *state.View) bool { return !v.Members.Has(m.ID) })
 }
 
 // transfer has a member lead, if it can: while raft hands over, writes wait.
@@ -259,12 +269,10 @@ func (r *roster) run() {
 func (r *roster) promote(m state.Member) {
 	ctx, cancel := context.WithTimeout(r.n.ctx, r.n.cfg.ElectionTimeout)
 	defer cancel()
-	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
-	case <-ctx.Done():
+	if r.take(ctx) != nil {
 		return
 	}
+	defer r.pass()
 	if now, ok := r.n.view().Members.Get(m.ID); !ok || now != m {
 		return // somebody else had the turn
 	}
@@ -313,7 +321,7 @@ func (n *Node) membersChanged(v *state.View) {
 			n.addresses.suggest(MemberID(m.ID), m.Addr)
 		}
 	}
-	if _, ok := v.Members.Get(uint64(n.id)); !ok {
+	if !v.Members.Has(uint64(n.id)) {
 		if since := n.identity.Load().Since; since > 0 && since <= v.Index {
 			n.gone(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
 		}

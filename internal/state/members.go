@@ -38,6 +38,12 @@ func (ms Members) Get(id uint64) (Member, bool) {
 	return ms[i], true
 }
 
+// Has reports whether a member has an ID.
+func (ms Members) Has(id uint64) bool {
+	_, ok := ms.find(id)
+	return ok
+}
+
 func (ms Members) find(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(ms, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
 }
