@@ -81,10 +81,10 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 	if p == nil {
 		return ErrNotOwner
 	}
-	if err := e.s.alive(); err != nil {
+	if err := e.s.Err(); err != nil {
 		return err
 	}
-	r, err := e.s.n.Txn(ctx).If(p.guard()).Then(OpPut(p.key, val, WithLease(e.s.id))).Commit()
+	r, err := e.s.Node().Txn(ctx).If(p.guard()).Then(OpPut(p.key, val, WithLease(e.s.Lease()))).Commit()
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 
 func (e *Election) leader(ctx context.Context, opts ...GetOption) (LeaderInfo, int64, error) {
 	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
-	r, err := e.s.n.Get(ctx, e.prefix+"/", opts...)
+	r, err := e.s.Node().Get(ctx, e.prefix+"/", opts...)
 	if err != nil {
 		return LeaderInfo{}, 0, err
 	}
@@ -193,7 +193,7 @@ func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) err
 		if more, err := look(); !more {
 			return err
 		}
-		for r, err := range e.s.n.Watch(ctx, e.prefix+"/", WithPrefix(), WithRev(rev+1)) {
+		for r, err := range e.s.Node().Watch(ctx, e.prefix+"/", WithPrefix(), WithRev(rev+1)) {
 			if errors.Is(err, ErrCompacted) {
 				break // it was slow: what leads now is all that counts
 			}
@@ -260,11 +260,13 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 		return false, err
 	}
 	p := e.place()
-	inner, cancel := s.bind(withGuard(ctx, p.guard()))
+	bound, unbind := s.Bind(withGuard(ctx, p.guard()))
+	defer unbind()
+	inner, cancel := context.WithCancelCause(bound)
 	var watching sync.WaitGroup
 	watching.Go(func() { cancel(p.lost(inner)) })
 	err = fn(inner, p.rev)
-	done = inner.Err() == nil && s.alive() == nil
+	done = inner.Err() == nil && s.Err() == nil
 	if done && err != nil {
 		// A write that its guard refused may have told fn sooner than the watch tells here.
 		done = p.held(inner)
@@ -272,32 +274,4 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	cancel(nil)
 	watching.Wait()
 	return done, err
-}
-
-// held reports whether the key is still the place's, as far as can be told before ctx ends.
-func (p *place) held(ctx context.Context) bool {
-	r, err := p.s.n.Get(ctx, p.key)
-	return err == nil && len(r.KVs) > 0 && r.KVs[0].CreateRevision == p.rev
-}
-
-// lost returns, with the reason, when somebody has removed the key by hand, or ctx has ended.
-func (p *place) lost(ctx context.Context) error {
-	for {
-		// Whoever has waited for long may have a key that is older than the history.
-		r, err := p.s.n.Get(ctx, p.key)
-		if err != nil {
-			return err
-		}
-		if len(r.KVs) == 0 || r.KVs[0].CreateRevision != p.rev {
-			return ErrNotOwner
-		}
-		for _, err := range p.s.n.Watch(ctx, p.key, WithRev(r.Revision+1), WithFilterPut()) {
-			if err == nil {
-				return ErrNotOwner
-			}
-			if !errors.Is(err, ErrCompacted) {
-				return err
-			}
-		}
-	}
 }

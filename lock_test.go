@@ -16,80 +16,6 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-func session(t testing.TB, n *coterie.Node, opts ...coterie.SessionOption) *coterie.Session {
-	t.Helper()
-	s, err := coterie.NewSession(t.Context(), n, opts...)
-	require.NoError(t, err)
-	t.Cleanup(func() { s.Orphan() })
-	return s
-}
-
-func TestSessionLifeAndEnd(t *testing.T) {
-	bubble(t, func(t *testing.T, n *coterie.Node) {
-		s := session(t, n)
-		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
-		time.Sleep(time.Hour)
-		require.NoError(t, s.Context().Err())
-		require.Len(t, get(t, n, "k").KVs, 1)
-		require.NoError(t, s.Close())
-		require.NoError(t, s.Close())
-		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
-		require.Empty(t, get(t, n, "k").KVs)
-
-		s = session(t, n, coterie.WithTTL(time.Minute))
-		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
-		s.Orphan()
-		again := session(t, n, coterie.WithSessionLease(s.Lease()))
-		time.Sleep(time.Hour)
-		require.Len(t, get(t, n, "k").KVs, 1, "continued by another session")
-		require.NoError(t, n.Revoke(t.Context(), again.Lease()))
-		<-again.Context().Done()
-		require.ErrorIs(t, context.Cause(again.Context()), coterie.ErrLeaseNotFound)
-		_, err := coterie.NewSession(t.Context(), n, coterie.WithSessionLease(again.Lease()))
-		require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
-		_, err = coterie.NewSession(t.Context(), n, coterie.WithTTL(300))
-		require.ErrorIs(t, err, coterie.ErrTTLRange)
-	})
-}
-
-// L4: the holder knows by its own clock, before anybody else can act on the expiry.
-func TestL4_TheHolderIsToldFirst(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		holder := c.Follower()
-		s := session(t, holder, coterie.WithTTL(10*time.Second))
-		put(t, holder, "held", "v", coterie.WithLease(s.Lease()))
-		other := c.Leader()
-		watch := other.WatchChan(t.Context(), "held")
-		time.Sleep(time.Minute)
-		c.Pause(c.Index(holder))
-		<-s.Context().Done()
-		told := time.Now()
-		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
-		require.Equal(t, coterie.EventDelete, next(t, watch).Events[0].Type)
-		require.GreaterOrEqual(t, time.Since(told), 100*time.Millisecond, "the other side acts later")
-		err := coterie.NewMutex(s, "lock").Lock(t.Context())
-		require.ErrorIs(t, err, coterie.ErrSessionExpired)
-	})
-}
-
-func TestASessionOutlivesItsLeaders(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		holder := c.Follower()
-		s := session(t, holder)
-		for range 3 {
-			i := c.Index(c.Leader())
-			if c.Node(i) == holder {
-				break
-			}
-			c.Crash(i)
-			time.Sleep(10 * time.Second)
-			c.Restart(i)
-			time.Sleep(10 * time.Second)
-		}
-		require.NoError(t, s.Context().Err())
-	})
-}
-
 func TestMutexExcludesAndIsFair(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const contenders = 50
@@ -235,29 +161,6 @@ func TestAnOrphanedSessionLeavesNoWaiters(t *testing.T) {
 		session(t, n, coterie.WithSessionLease(s.Lease()))
 		require.NoError(t, holder.Unlock(t.Context()))
 		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(t.Context()))
-	})
-}
-
-// A new leader gives a lease its TTL anew, so that it may live on when its session is over.
-func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		s := session(t, n, coterie.WithTTL(10*time.Second))
-		require.NoError(t, coterie.NewMutex(s, "lock").Lock(t.Context()))
-		leader := c.Index(c.Leader())
-		c.Pause(c.Index(n))
-		time.Sleep(5 * time.Second)
-		c.Restart(leader)
-		<-s.Context().Done()
-		c.Heal()
-		require.NoError(t, n.Ready(t.Context()))
-		ids, err := n.Leases(t.Context())
-		require.NoError(t, err)
-		require.NotEmpty(t, ids)
-		require.NoError(t, s.Close())
-		ids, err = n.Leases(t.Context())
-		require.NoError(t, err)
-		require.Empty(t, ids)
 	})
 }
 

@@ -88,16 +88,10 @@ func (t *Txn) branch(ops []Op) []command.Op {
 // every other error than ErrMaybeApplied nothing was changed.
 func (t *Txn) Commit() (*TxnResponse, error) {
 	t.next(stepCommit, "Commit")
-	if t.n == nil {
-		return nil, fmt.Errorf("%w: a Txn that no Node made", ErrInvalidOption)
-	}
-	if t.err != nil {
-		return nil, t.err
-	}
-	op := command.Op{Txn: &t.txn}
-	if err := commandError(command.Validate(&op, t.n.cfg.MaxTxnOps)); err != nil {
+	if err := t.check(); err != nil {
 		return nil, err
 	}
+	op := command.Op{Txn: &t.txn}
 	var resp OpResponse
 	var err error
 	if readOnly(&t.txn) {
@@ -106,6 +100,17 @@ func (t *Txn) Commit() (*TxnResponse, error) {
 		resp, err = t.n.execute(t.ctx, Op{op: op})
 	}
 	return resp.Txn, err
+}
+
+// check returns why the transaction is refused before anything is asked of the cluster.
+func (t *Txn) check() error {
+	if t.n == nil {
+		return fmt.Errorf("%w: a Txn that no Node made", ErrInvalidOption)
+	}
+	if t.err != nil {
+		return t.err
+	}
+	return commandError(command.Validate(&command.Op{Txn: &t.txn}, t.n.cfg.MaxTxnOps))
 }
 
 func (t *Txn) read(op *command.Op) (OpResponse, error) {

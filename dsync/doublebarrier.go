@@ -47,7 +47,7 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if b.size < 1 {
 		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
 	}
-	ctx, cancel := bind(ctx, b.s)
+	ctx, cancel := b.s.Bind(ctx)
 	defer cancel()
 	if err := b.clear(ctx); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ type Hold struct{ p *place }
 func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait func(context.Context, *place) error,
 	cond ...coterie.Cmp,
 ) (*Hold, error) {
-	ctx, cancel := bind(ctx, s)
+	ctx, cancel := s.Bind(ctx)
 	defer cancel()
 	p, err := take(ctx, s, prefix, val, cond...)
 	if err != nil {
@@ -51,7 +51,7 @@ func (h *Hold) Guard() coterie.Cmp { return h.p.guard() }
 // Bind returns a context for what the Hold protects: it ends with ctx, with the returned function,
 // which must be called, or with the session, before anybody else can have what is held.
 func (h *Hold) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
-	return bind(ctx, h.p.s)
+	return h.p.s.Bind(ctx)
 }
 
 // Release gives up what is held: one write. It blocks until that is applied; after an error other

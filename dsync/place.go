@@ -19,55 +19,17 @@ type place struct {
 	rev      int64 // that created the key
 }
 
-// take takes a place, if the condition holds; else it returns nil. When ctx ends while the outcome
-// is open, the place goes as soon as that is known: to delete it at once might come before the put.
-func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp,
-) (*place, error) {
-	if err := context.Cause(s.Context()); err != nil {
+// take takes a place, if the condition holds; else it returns nil. When ctx ends first, the place goes.
+func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp) (*place, error) {
+	p := &place{s: s, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32()), val: val}
+	cond = append(cond, coterie.Compare(coterie.CreateRevision(p.key), "=", 0))
+	r, err := s.Commit(s.Node().Txn(ctx).If(cond...).Then(p.put()), coterie.OpDelete(p.key))
+	if err != nil || !r.Succeeded {
 		return nil, err
 	}
-	p := &place{s: s, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32()), val: val}
-	type outcome struct {
-		*coterie.TxnResponse
-		err error
-	}
-	known, left := make(chan outcome), make(chan struct{})
-	defer close(left)
-	go func() {
-		vacant := coterie.Compare(coterie.CreateRevision(p.key), "=", 0)
-		r, err := s.Node().Txn(context.WithoutCancel(ctx)).If(append(cond, vacant)...).Then(p.put()).Commit()
-		select {
-		case known <- outcome{r, err}:
-		case <-left:
-			if maybe(err) {
-				p.remove()
-			}
-		}
-	}()
-	var o outcome
-	select {
-	case o = <-known:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	switch {
-	case errors.Is(o.err, coterie.ErrLeaseNotFound):
-		return nil, fmt.Errorf("%w: %w", coterie.ErrSessionExpired, o.err)
-	case o.err != nil:
-		if maybe(o.err) {
-			p.abandon()
-		}
-		return nil, o.err
-	case !o.Succeeded:
-		return nil, nil
-	}
-	p.rev = o.Revision
+	p.rev = r.Revision
 	return p, nil
 }
-
-// maybe reports whether a write may have been applied that ended so. What was refused for good, for
-// its size for instance, must not be followed by a deletion, which would be refused for ever.
-func maybe(err error) bool { return err == nil || errors.Is(err, coterie.ErrMaybeApplied) }
 
 func (p *place) put() coterie.Op { return coterie.OpPut(p.key, p.val, coterie.WithLease(p.s.Lease())) }
 
@@ -125,23 +87,7 @@ func (p *place) lost() error {
 }
 
 // abandon sees to it that the place goes, though whoever wanted it has gone already.
-func (p *place) abandon() { go p.remove() }
-
-// remove deletes the key, as soon as the node takes writes, unless it closes: those behind a place
-// that was forgotten would wait as long as the session lives.
-func (p *place) remove() {
-	var pause backoff
-	for {
-		if _, err := p.s.Node().Delete(context.Background(), p.key); err == nil {
-			return
-		}
-		select {
-		case <-pause.wait():
-		case <-p.s.Node().Done():
-			return
-		}
-	}
-}
+func (p *place) abandon() { go p.s.Undo(coterie.OpDelete(p.key)) }
 
 // changed returns after the first event of a key that came after a revision, or when it is time to
 // look again since history was compacted.
@@ -153,17 +99,4 @@ func changed(ctx context.Context, n *coterie.Node, key string, after int64, opts
 		break
 	}
 	return nil
-}
-
-// bind returns a context that ends with ctx or with the session, with the cause of either.
-func bind(ctx context.Context, s *coterie.Session) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	if ended := context.Cause(s.Context()); ended != nil {
-		cancel(ended) // at once, and not when the goroutine of AfterFunc comes to it
-	}
-	stop := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
 }

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func session(t testing.TB, n *coterie.Node, opts ...coterie.SessionOption) *coterie.Session {
+	t.Helper()
+	s, err := coterie.NewSession(t.Context(), n, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Orphan() })
+	return s
+}
+
+func TestSessionLifeAndEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
+		time.Sleep(time.Hour)
+		require.NoError(t, s.Context().Err())
+		require.Len(t, get(t, n, "k").KVs, 1)
+		require.NoError(t, s.Close())
+		require.NoError(t, s.Close())
+		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
+		require.Empty(t, get(t, n, "k").KVs)
+
+		s = session(t, n, coterie.WithTTL(time.Minute))
+		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
+		s.Orphan()
+		again := session(t, n, coterie.WithSessionLease(s.Lease()))
+		time.Sleep(time.Hour)
+		require.Len(t, get(t, n, "k").KVs, 1, "continued by another session")
+		require.NoError(t, n.Revoke(t.Context(), again.Lease()))
+		<-again.Context().Done()
+		require.ErrorIs(t, context.Cause(again.Context()), coterie.ErrLeaseNotFound)
+		_, err := coterie.NewSession(t.Context(), n, coterie.WithSessionLease(again.Lease()))
+		require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
+		_, err = coterie.NewSession(t.Context(), n, coterie.WithTTL(300))
+		require.ErrorIs(t, err, coterie.ErrTTLRange)
+	})
+}
+
+// L4: the holder knows by its own clock, before anybody else can act on the expiry.
+func TestL4_TheHolderIsToldFirst(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		holder := c.Follower()
+		s := session(t, holder, coterie.WithTTL(10*time.Second))
+		put(t, holder, "held", "v", coterie.WithLease(s.Lease()))
+		other := c.Leader()
+		watch := other.WatchChan(t.Context(), "held")
+		time.Sleep(time.Minute)
+		c.Pause(c.Index(holder))
+		<-s.Context().Done()
+		told := time.Now()
+		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
+		require.Equal(t, coterie.EventDelete, next(t, watch).Events[0].Type)
+		require.GreaterOrEqual(t, time.Since(told), 100*time.Millisecond, "the other side acts later")
+		err := coterie.NewMutex(s, "lock").Lock(t.Context())
+		require.ErrorIs(t, err, coterie.ErrSessionExpired)
+	})
+}
+
+func TestASessionOutlivesItsLeaders(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		holder := c.Follower()
+		s := session(t, holder)
+		for range 3 {
+			i := c.Index(c.Leader())
+			if c.Node(i) == holder {
+				break
+			}
+			c.Crash(i)
+			time.Sleep(10 * time.Second)
+			c.Restart(i)
+			time.Sleep(10 * time.Second)
+		}
+		require.NoError(t, s.Context().Err())
+	})
+}
+
+// A new leader gives a lease its TTL anew, so that it may live on when its session is over.
+func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		s := session(t, n, coterie.WithTTL(10*time.Second))
+		require.NoError(t, coterie.NewMutex(s, "lock").Lock(t.Context()))
+		leader := c.Index(c.Leader())
+		c.Pause(c.Index(n))
+		time.Sleep(5 * time.Second)
+		c.Restart(leader)
+		<-s.Context().Done()
+		c.Heal()
+		require.NoError(t, n.Ready(t.Context()))
+		ids, err := n.Leases(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, ids)
+		require.NoError(t, s.Close())
+		ids, err = n.Leases(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, ids)
+	})
+}
+
+func TestABoundContextEndsWithEither(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		bound, cancel := s.Bind(t.Context())
+		require.NoError(t, bound.Err())
+		cancel()
+		require.ErrorIs(t, context.Cause(bound), context.Canceled)
+
+		outer, end := context.WithCancelCause(t.Context())
+		bound, cancel = s.Bind(outer)
+		defer cancel()
+		end(coterie.ErrLocked)
+		require.ErrorIs(t, context.Cause(bound), coterie.ErrLocked)
+
+		bound, cancel = s.Bind(t.Context())
+		defer cancel()
+		s.Orphan()
+		<-bound.Done()
+		require.ErrorIs(t, context.Cause(bound), coterie.ErrSessionExpired)
+		bound, cancel = s.Bind(t.Context())
+		defer cancel()
+		require.ErrorIs(t, context.Cause(bound), coterie.ErrSessionExpired, "at once")
+	})
+}
+
+// What arrives after its caller, or its session, has gone is taken back; the session's lease lives on.
+func TestACommitThatIsGivenUpIsUndone(t *testing.T) {
+	for name, giveUp := range map[string]func(context.CancelFunc, *coterie.Session){
+		"by its caller":  func(cancel context.CancelFunc, _ *coterie.Session) { cancel() },
+		"by its session": func(_ context.CancelFunc, s *coterie.Session) { s.Orphan() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				n := c.Follower()
+				s := session(t, n, coterie.WithTTL(time.Hour))
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				watch := n.WatchChan(t.Context(), "place")
+				for _, i := range []int{0, 1, 2} {
+					c.Delay(i, c.Index(n), 300*time.Millisecond)
+				}
+				done := make(chan error, 1)
+				go func() {
+					_, err := s.Commit(n.Txn(ctx).Then(coterie.OpPut("place", "", coterie.WithLease(s.Lease()))),
+						coterie.OpDelete("place"))
+					done <- err
+				}()
+				time.Sleep(100 * time.Millisecond)
+				giveUp(cancel, s)
+				require.Error(t, <-done)
+				require.Equal(t, coterie.EventPut, next(t, watch).Events[0].Type)
+				time.Sleep(10 * time.Second)
+				require.Empty(t, get(t, n, "place").KVs)
+				_, err := n.TimeToLive(t.Context(), s.Lease())
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+func TestCommitRefuses(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		commit := func(t *coterie.Txn, undo ...coterie.Op) error {
+			_, err := s.Commit(t, undo...)
+			return err
+		}
+		txn := func() *coterie.Txn {
+			return n.Txn(t.Context()).Then(coterie.OpPut("k", "", coterie.WithLease(s.Lease())))
+		}
+		require.ErrorIs(t, commit(&coterie.Txn{}), coterie.ErrInvalidOption)
+		require.ErrorIs(t, commit(n.Txn(t.Context()).Then(coterie.OpPut("", ""))), coterie.ErrEmptyKey)
+		require.ErrorIs(t, commit(txn(), coterie.OpDelete("")), coterie.ErrEmptyKey, "it could not be undone")
+		require.Empty(t, get(t, n, "k").KVs)
+		require.NoError(t, commit(txn(), coterie.OpDelete("k")))
+		require.Len(t, get(t, n, "k").KVs, 1)
+
+		require.NoError(t, n.Revoke(t.Context(), s.Lease()))
+		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)
+		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrLeaseNotFound)
+		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)
+	})
+}
