@@ -66,8 +66,8 @@ func (g *Gate) Wait(ctx context.Context) error {
 	q := g.q
 	ops := []coterie.Op{
 		coterie.OpGet(q.keys.open, coterie.WithCountOnly()),
-		coterie.OpGet(q.keys.items, coterie.WithPrefix(), coterie.WithCountOnly()),
-		coterie.OpGet(q.keys.claims, coterie.WithPrefix(), coterie.WithCountOnly()),
+		count(q.keys.items),
+		count(q.keys.claims),
 		coterie.OpGet(q.keys.names+g.when.name, coterie.WithCountOnly()),
 	}
 	for {
@@ -75,11 +75,11 @@ func (g *Gate) Wait(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		count := func(i int) int64 { return r.Responses[i].Get.Count }
+		found := func(i int) int64 { return r.Responses[i].Get.Count }
 		switch {
-		case count(0) > 0:
+		case found(0) > 0:
 			return nil
-		case g.when.count > 0 && count(1)-count(2) >= g.when.count, g.when.name != "" && count(3) > 0:
+		case g.when.count > 0 && found(1)-found(2) >= g.when.count, g.when.name != "" && found(3) > 0:
 			return g.Open(ctx)
 		}
 		if err := q.watch(ctx, r.Revision, g.concerned); err != nil {
@@ -98,7 +98,7 @@ func (g *Gate) concerned(events []coterie.Event) bool {
 //
 // Errors: those of [Queue.Dequeue].
 func (g *Gate) Dequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := bind(ctx, g.q.s)
+	ctx, cancel := g.q.s.Bind(ctx)
 	defer cancel()
 	if err := g.Wait(ctx); err != nil {
 		return nil, err

@@ -16,14 +16,25 @@ type Item struct {
 	Value string
 	Name  string // of [WithName]; "" is none
 
-	q          *Queue
-	key, claim string
-	rev        int64 // that created the claim
+	q   *Queue
+	id  string
+	rev int64 // that created the claim
 }
 
-func (q *Queue) item(kv coterie.KeyValue, rev int64) *Item {
-	name := strings.SplitN(strings.TrimPrefix(kv.Key, q.keys.items), "/", 3)[2]
-	return &Item{Value: kv.Value, Name: name, q: q, key: kv.Key, claim: q.claimOf(kv.Key), rev: rev}
+// item returns an item that a claim of a revision has, or nil if somebody has deleted it.
+func (q *Queue) item(ctx context.Context, id string, rev int64) (*Item, error) {
+	_, name, _ := strings.Cut(id, "/")
+	_, name, _ = strings.Cut(name, "/")
+	i := &Item{Name: name, q: q, id: id, rev: rev}
+	r, err := q.s.Node().Get(context.WithoutCancel(ctx), q.keys.items+id, coterie.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
+	if len(r.KVs) == 0 {
+		return nil, i.finish(ctx, coterie.OpDelete(q.keys.claims+id))
+	}
+	i.Value = r.KVs[0].Value
+	return i, nil
 }
 
 // Token returns the fencing token, higher than that of every earlier taker of the item: the create
@@ -33,13 +44,13 @@ func (i *Item) Token() int64 { return i.rev }
 // Guard returns a condition for transactions that holds as long as the taker has the item: a write
 // of one that has lost it, and does not know, is refused.
 func (i *Item) Guard() coterie.Cmp {
-	return coterie.Compare(coterie.CreateRevision(i.claim), "=", i.rev)
+	return coterie.Compare(coterie.CreateRevision(i.q.keys.claims+i.id), "=", i.rev)
 }
 
 // Bind returns a context for the work on the item: it ends with ctx, with the returned function,
 // which must be called, or with the session, before anybody else can have the item.
 func (i *Item) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
-	return bind(ctx, i.q.s)
+	return i.q.s.Bind(ctx)
 }
 
 // Ack removes the item from the queue, for it is done; the operations, which must not concern the
@@ -50,7 +61,7 @@ func (i *Item) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
 // transaction. After coterie.ErrMaybeApplied call it again: while the session lives, ErrNotOwner
 // then says that it has happened.
 func (i *Item) Ack(ctx context.Context, ops ...coterie.Op) error {
-	ops = append(ops[:len(ops):len(ops)], coterie.OpDelete(i.key), coterie.OpDelete(i.claim))
+	ops = append(ops[:len(ops):len(ops)], coterie.OpDelete(i.q.keys.items+i.id), coterie.OpDelete(i.q.keys.claims+i.id))
 	if i.Name != "" {
 		ops = append(ops, coterie.OpDelete(i.q.keys.names+i.Name))
 	}
@@ -62,13 +73,13 @@ func (i *Item) Ack(ctx context.Context, ops ...coterie.Op) error {
 //
 // Errors: those of Ack.
 func (i *Item) Nack(ctx context.Context) error {
-	return i.finish(ctx, coterie.OpDelete(i.claim))
+	return i.finish(ctx, i.q.release(i.id)...)
 }
 
 func (i *Item) finish(ctx context.Context, ops ...coterie.Op) error {
 	r, err := i.q.s.Node().Txn(ctx).If(i.Guard()).Then(ops...).Commit()
 	if err == nil && !r.Succeeded {
-		return fmt.Errorf("%w: an item of %s", coterie.ErrNotOwner, i.q.keys.items)
+		return fmt.Errorf("%w: an item of %s", coterie.ErrNotOwner, i.q.keys.all)
 	}
 	return err
 }

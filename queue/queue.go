@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/coterie-kv/coterie"
 )
@@ -23,14 +25,17 @@ type Queue struct {
 	s     *coterie.Session
 	keys  keys
 	taker chan struct{} // has a value unless a taker looks or waits
+	most  atomic.Int64  // how many items a transaction may concern
 }
 
-// keys are those of a queue, below its name.
+// keys are those of a queue, below its name. An item has an ID, priority/revision-chance/name, and waits
+// in the line or is claimed. If it is neither, its taker is gone, and whoever sees that puts it back.
 type keys struct {
 	all    string // prefix of all of them
-	items  string // prefix: an item is at items + priority/revision-chance/name
-	claims string // prefix: who has taken an item, with the rest of its key
-	names  string // prefix: the keys of items that have names
+	items  string // prefix: the values, by ID, until they are acknowledged
+	line   string // prefix: the IDs of items that wait
+	claims string // prefix: the IDs of items that are taken, with their takers' leases
+	names  string // prefix: the IDs of items that have names, by name
 	open   string // there while the gate is open
 }
 
@@ -38,9 +43,11 @@ type keys struct {
 // back with the end of the session. Keys below name + "/" are its own.
 func New(s *coterie.Session, name string) *Queue {
 	q := &Queue{s: s, taker: make(chan struct{}, 1), keys: keys{
-		all: name + "/", items: name + "/item/", claims: name + "/claim/", names: name + "/name/", open: name + "/open",
+		all: name + "/", items: name + "/item/", line: name + "/line/", claims: name + "/claim/",
+		names: name + "/name/", open: name + "/open",
 	}}
 	q.taker <- struct{}{}
+	q.most.Store(alternatives)
 	return q
 }
 
@@ -55,34 +62,41 @@ type properties struct {
 // WithPriority has an item taken before all of lower priority. The default is 0.
 func WithPriority(priority int16) Option { return func(p *properties) { p.priority = priority } }
 
-// WithName gives an item a name, of which there is one at a time in the queue: for [WhenNamed], and
-// to enqueue again after an error. The name is free again when the item is acknowledged.
+// maxName bounds a name, which every key of its item has.
+const maxName = 1 << 10
+
+// WithName gives an item a name, of at most 1 KiB, of which there is one at a time in the queue: for
+// [WhenNamed], and to enqueue again after an error. The name is free again when the item is
+// acknowledged.
 func WithName(name string) Option { return func(p *properties) { p.name = name } }
 
 // Enqueue adds an item behind all of its priority whose Enqueue has returned, anywhere. Items whose
 // calls overlap come in either order. It blocks until this node has applied it: a read and one
 // write.
 //
-// Errors: ErrExists; those of a transaction. After coterie.ErrMaybeApplied the item may be in the
-// queue: with a name, enqueue it again; if it was done meanwhile, it is done again.
+// Errors: ErrExists; coterie.ErrInvalidOption for a name that is too long; those of a transaction. After
+// coterie.ErrMaybeApplied the item may be in the queue: with a name, enqueue it again; if it was done
+// meanwhile, it is done again.
 func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 	var p properties
 	for _, opt := range opts {
 		opt(&p)
 	}
+	if len(p.name) > maxName {
+		return fmt.Errorf("%w: the name of an item has %d bytes, of %d", coterie.ErrInvalidOption, len(p.name), maxName)
+	}
 	n := q.s.Node()
 	// Items that are there were made at earlier revisions, with numbers that are earlier still.
-	now, err := n.Get(ctx, q.keys.items, coterie.WithCountOnly())
+	now, err := n.Get(ctx, q.keys.line, coterie.WithCountOnly())
 	if err != nil {
 		return err
 	}
-	key := fmt.Sprintf("%s%05d/%019d-%08x/%s",
-		q.keys.items, math.MaxInt16-int(p.priority), now.Revision, rand.Uint32(), p.name)
-	cond := []coterie.Cmp{missing(key)}
-	ops := []coterie.Op{coterie.OpPut(key, val)}
+	id := fmt.Sprintf("%05d/%019d-%08x/%s", math.MaxInt16-int(p.priority), now.Revision, rand.Uint32(), p.name)
+	cond := []coterie.Cmp{missing(q.keys.items + id)}
+	ops := []coterie.Op{coterie.OpPut(q.keys.items+id, val), coterie.OpPut(q.keys.line+id, "")}
 	if p.name != "" {
 		cond = append(cond, missing(q.keys.names+p.name))
-		ops = append(ops, coterie.OpPut(q.keys.names+p.name, key))
+		ops = append(ops, coterie.OpPut(q.keys.names+p.name, id))
 	}
 	r, err := n.Txn(ctx).If(cond...).Then(ops...).Commit()
 	if err == nil && !r.Succeeded {
@@ -94,11 +108,12 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 // Dequeue takes the first item that nobody has, and waits for one if need be. Callers of one Queue
 // are served in their order; between Queues there is none. When ctx ends first, and it is not known
 // yet whether an item was taken, that is given back as soon as it is. One read and one write an
-// item, and seldom another write for one that others took at the same moment.
+// item, whatever waits and whatever is taken, and seldom another write: when others took the same at
+// the same moment, or when takers are gone, whose items it puts back.
 //
 // Errors: ctx's cause; coterie.ErrSessionExpired; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := bind(ctx, q.s)
+	ctx, cancel := q.s.Bind(ctx)
 	defer cancel()
 	select {
 	case <-q.taker:
@@ -121,7 +136,7 @@ func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
 //
 // Errors: ErrEmpty when there is none, and those of Dequeue.
 func (q *Queue) TryDequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := bind(ctx, q.s)
+	ctx, cancel := q.s.Bind(ctx)
 	defer cancel()
 	item, _, err := q.try(ctx)
 	if item == nil && err == nil {
@@ -133,11 +148,14 @@ func (q *Queue) TryDequeue(ctx context.Context) (*Item, error) {
 // try returns an item, or the revision at which there was none.
 func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 	for {
-		free, rev, err := q.look(ctx, alternatives)
-		if len(free) == 0 || err != nil {
+		ids, rev, err := q.look(ctx, q.most.Load())
+		if len(ids) == 0 || err != nil {
 			return nil, rev, err
 		}
-		item, err := q.claim(ctx, free)
+		item, err := q.claim(ctx, ids)
+		if q.shrink(err, len(ids)) {
+			continue
+		}
 		if item != nil || err != nil {
 			return item, 0, err
 		}
@@ -145,18 +163,26 @@ func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 }
 
 // Peek returns the value of the first item that nobody has, and leaves it: another may take it at
-// any moment. It is a linearizable read.
+// any moment. It is two reads, and a write when takers are gone, whose items it puts back.
 //
-// Errors: ErrEmpty when there is none, and those of Get.
+// Errors: ErrEmpty when there is none, and those of Get and of a transaction.
 func (q *Queue) Peek(ctx context.Context) (string, error) {
-	free, _, err := q.look(ctx, 1)
-	if err != nil {
-		return "", err
+	for {
+		ids, _, err := q.look(ctx, 1)
+		if err != nil {
+			return "", err
+		}
+		if len(ids) == 0 {
+			return "", ErrEmpty
+		}
+		r, err := q.s.Node().Get(ctx, q.keys.items+ids[0], coterie.WithSerializable())
+		if err != nil {
+			return "", err
+		}
+		if len(r.KVs) > 0 { // else it was done meanwhile
+			return r.KVs[0].Value, nil
+		}
 	}
-	if len(free) == 0 {
-		return "", ErrEmpty
-	}
-	return free[0].Value, nil
 }
 
 // Len returns how many items wait, and how many are taken and not acknowledged. It is a
@@ -164,42 +190,43 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 //
 // Errors: those of Get.
 func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
-	r, err := q.s.Node().Txn(ctx).Then(
-		coterie.OpGet(q.keys.items, coterie.WithPrefix(), coterie.WithCountOnly()),
-		coterie.OpGet(q.keys.claims, coterie.WithPrefix(), coterie.WithCountOnly()),
-	).Commit()
+	r, err := q.s.Node().Txn(ctx).Then(count(q.keys.items), count(q.keys.claims)).Commit()
 	if err != nil {
 		return 0, 0, err
 	}
-	taken = r.Responses[1].Get.Count
-	return max(r.Responses[0].Get.Count-taken, 0), taken, nil
+	items, taken := r.Responses[0].Get.Count, r.Responses[1].Get.Count
+	return items - taken, taken, nil
 }
 
 // look returns the first items that nobody has, at most so many, and the revision of that.
-func (q *Queue) look(ctx context.Context, most int) ([]coterie.KeyValue, int64, error) {
-	n := q.s.Node()
-	claims, err := n.Get(ctx, q.keys.claims, coterie.WithPrefix(), coterie.WithKeysOnly())
-	if err != nil {
-		return nil, 0, err
-	}
-	claimed := make(map[string]bool, len(claims.KVs))
-	for _, kv := range claims.KVs {
-		claimed[strings.TrimPrefix(kv.Key, q.keys.claims)] = true
-	}
-	// This node has that revision. What has changed since, a claim notices.
-	var free []coterie.KeyValue
-	for kv, err := range n.Range(ctx, q.keys.items, coterie.WithPrefix(), coterie.WithSerializable()) {
+func (q *Queue) look(ctx context.Context, most int64) (ids []string, rev int64, err error) {
+	for {
+		r, err := q.s.Node().Txn(ctx).Then(count(q.keys.items), count(q.keys.claims),
+			coterie.OpGet(q.keys.line, coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithLimit(most))).Commit()
 		if err != nil {
 			return nil, 0, err
 		}
-		if claimed[strings.TrimPrefix(kv.Key, q.keys.items)] {
-			continue
+		items, taken, line := r.Responses[0].Get.Count, r.Responses[1].Get.Count, r.Responses[2].Get
+		if items <= taken+line.Count {
+			for _, kv := range line.KVs {
+				ids = append(ids, strings.TrimPrefix(kv.Key, q.keys.line))
+			}
+			return ids, r.Revision, nil
 		}
-		if free = append(free, kv); len(free) == most {
-			break
+		if err := q.mend(ctx); err != nil {
+			return nil, 0, err
 		}
 	}
-	return free, claims.Revision, nil
+}
+
+// shrink reports whether a transaction of so many items was refused for its size, and one of fewer may
+// not be: from then on they have half as many.
+func (q *Queue) shrink(err error, items int) bool {
+	if items < 2 || !errors.Is(err, coterie.ErrTooManyOps) && !errors.Is(err, coterie.ErrTooLarge) {
+		return false
+	}
+	q.most.Store(int64(items / 2))
+	return true
 }
 
 // watch returns when something happened, after a revision, that is of interest, or when it is time
@@ -216,22 +243,18 @@ func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coter
 	return nil
 }
 
-// frees reports whether events of one revision have left an item to be taken: a new one, or one
-// whose claim is gone while it is not.
+// frees reports whether events of one revision have left an item to be taken: one that is in the line
+// now, or whose claim is gone while it is not.
 func (q *Queue) frees(events []coterie.Event) bool {
-	gone := map[string]bool{}
+	done := map[string]bool{}
 	for _, e := range events {
-		if key, ok := strings.CutPrefix(e.KV.Key, q.keys.items); ok && e.Type == coterie.EventDelete {
-			gone[key] = true
+		if id, ok := strings.CutPrefix(e.KV.Key, q.keys.items); ok && e.Type == coterie.EventDelete {
+			done[id] = true
 		}
 	}
-	for _, e := range events {
-		if strings.HasPrefix(e.KV.Key, q.keys.items) && e.Type == coterie.EventPut {
-			return true
-		}
-		if key, ok := strings.CutPrefix(e.KV.Key, q.keys.claims); ok && e.Type == coterie.EventDelete && !gone[key] {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(events, func(e coterie.Event) bool {
+		id, claimed := strings.CutPrefix(e.KV.Key, q.keys.claims)
+		return claimed && e.Type == coterie.EventDelete && !done[id] ||
+			strings.HasPrefix(e.KV.Key, q.keys.line) && e.Type == coterie.EventPut
+	})
 }

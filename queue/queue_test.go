@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -345,6 +346,91 @@ func TestANamedItemIsThereOnce(t *testing.T) {
 		require.NoError(t, item.Ack(t.Context()))
 		enqueue(t, q, "2", queue.WithName(name))
 		require.Equal(t, "2", dequeue(t, q).Value)
+	})
+}
+
+func TestALongNameIsRefused(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		q := queue.New(session(t, c.Node(0)), "jobs")
+		long := strings.Repeat("n", 1<<10)
+		enqueue(t, q, "job", queue.WithName(long))
+		require.ErrorIs(t, q.Enqueue(t.Context(), "job", queue.WithName(long+"n")), coterie.ErrInvalidOption)
+		require.Equal(t, long, dequeue(t, q).Name)
+	})
+}
+
+// A taker that is gone leaves hundreds of items; whoever comes next has them in their order.
+func TestAllItemsOfATakerThatIsGoneComeBack(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		const items = 300
+		s := session(t, c.Node(0))
+		lost, q := queue.New(s, "jobs"), queue.New(session(t, c.Node(1)), "jobs")
+		for i := range items {
+			enqueue(t, q, fmt.Sprint(i))
+		}
+		for range items - 1 {
+			dequeue(t, lost)
+		}
+		require.NoError(t, s.Close())
+		first, err := q.Peek(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "0", first)
+		require.Equal(t, [2]int64{items, 0}, size(t, q))
+		for i := range items {
+			item := dequeue(t, q)
+			require.Equal(t, fmt.Sprint(i), item.Value)
+			require.NoError(t, item.Ack(t.Context()))
+		}
+	})
+}
+
+// Where transactions must be small, a claim names fewer items; what is given up is given back.
+func TestAQueueKeepsToSmallTransactions(t *testing.T) {
+	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxTxnOps = 3 })
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		s := session(t, n)
+		q := queue.New(s, "jobs")
+		for i := range 10 {
+			enqueue(t, q, fmt.Sprint(i), queue.WithName(fmt.Sprint(i)))
+		}
+		require.NoError(t, dequeue(t, q).Ack(t.Context()))
+		require.NoError(t, dequeue(t, q).Nack(t.Context()))
+		ctx := short(t)
+		for _, i := range []int{0, 1, 2} {
+			c.Delay(i, c.Index(n), 400*time.Millisecond)
+		}
+		_, err := q.Dequeue(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		c.Heal()
+		time.Sleep(10 * time.Second)
+		require.Equal(t, [2]int64{9, 0}, size(t, q))
+		for range 5 {
+			dequeue(t, q)
+		}
+		require.NoError(t, s.Close())
+		q = queue.New(session(t, n), "jobs")
+		require.Equal(t, "1", dequeue(t, q).Value)
+		require.Equal(t, [2]int64{8, 1}, size(t, q))
+	}, small)
+}
+
+// What somebody deletes by hand is not had by anybody, and holds nobody up.
+func TestAnItemThatIsDeletedByHandIsSkipped(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		q := queue.New(session(t, n), "jobs")
+		for i := range 30 {
+			enqueue(t, q, fmt.Sprint(i))
+		}
+		kept, err := n.Get(t.Context(), "jobs/item/", coterie.WithPrefix(), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1))
+		require.NoError(t, err)
+		_, err = n.Delete(t.Context(), "jobs/item/", coterie.WithRange(kept.KVs[0].Key))
+		require.NoError(t, err)
+		require.Equal(t, "29", dequeue(t, q).Value)
+		_, err = q.TryDequeue(t.Context())
+		require.ErrorIs(t, err, queue.ErrEmpty)
+		require.Equal(t, [2]int64{0, 1}, size(t, q))
 	})
 }
 
