@@ -61,7 +61,8 @@ func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error))
 		outcome, err = o.run(ctx, fn)
 		return err
 	})
-	if errors.Is(err, errDone) { // it was another's, or this one's own
+	// Another has the outcome, though fn may have called that an error of its own.
+	if err != nil && errors.Is(context.Cause(pending), errDone) && o.s.Err() == nil {
 		outcome, _, err = o.look(ctx)
 	}
 	return outcome, err

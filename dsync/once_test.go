@@ -98,6 +98,18 @@ func TestOnceEndsWithItsOutcome(t *testing.T) {
 		}
 		require.Less(t, time.Since(begin), time.Minute)
 		require.NoError(t, <-second)
+
+		_, err = n.Delete(t.Context(), "once/done")
+		require.NoError(t, err)
+		outcome, err := o.Do(t.Context(), func(ctx context.Context) (string, error) {
+			if _, err := n.Put(ctx, "once/done", "by hand"); err != nil {
+				return "", err
+			}
+			<-ctx.Done()
+			return "", ctx.Err()
+		})
+		require.NoError(t, err)
+		require.Equal(t, "by hand", outcome, "though fn took its end for a failure")
 	})
 }
 
