@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/dsync"
+	"github.com/coterie-kv/coterie/mirror"
+	"github.com/coterie-kv/coterie/queue"
+	"github.com/coterie-kv/coterie/registry"
+	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/stm"
+)
+
+// Processes that use all recipes at once, while nodes are cut off, paused, crashed and restarted, and
+// sessions end amid everything: nothing is held by too many, nothing is lost or done twice, and in the
+// end nothing is left and nobody waits for what is gone. COTERIE_SEED tries a seed again.
+func TestRecipesUnderFaults(t *testing.T) {
+	seed := rand.Uint64()
+	if given := os.Getenv("COTERIE_SEED"); given != "" {
+		var err error
+		seed, err = strconv.ParseUint(given, 10, 64)
+		require.NoError(t, err)
+	}
+	faults := 10
+	if testing.Short() {
+		faults = 4
+	}
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		b := &books{t: t, held: map[string]map[context.Context]int64{}, sure: map[string]int64{}, maybe: map[string]int64{}}
+		programs := make([]*program, 3)
+		for i := range programs {
+			programs[i] = startProgram(b, c.Node(i), i, random)
+		}
+		for range faults {
+			time.Sleep(time.Duration(random.IntN(5000)) * time.Millisecond)
+			i := random.IntN(3)
+			if random.IntN(6) == 0 {
+				c.Crash(i)
+				programs[i].stop()
+				time.Sleep(time.Duration(random.IntN(15_000)) * time.Millisecond)
+				c.Restart(i)
+				programs[i] = startProgram(b, c.Node(i), i, random)
+			} else {
+				networkFault(c, random, 3)
+			}
+			time.Sleep(time.Duration(random.IntN(10_000)) * time.Millisecond)
+			c.Heal()
+		}
+		time.Sleep(30 * time.Second)
+		for _, p := range programs {
+			p.settled(t)
+		}
+		for _, p := range programs {
+			p.stop()
+		}
+		time.Sleep(time.Minute) // leases end
+		b.balance(c.Leader())
+	}, coterietest.WithSeed(seed))
+}
+
+// Books say what has to be true of all programs together.
+type books struct {
+	t *testing.T
+
+	mu   sync.Mutex
+	held map[string]map[context.Context]int64 // what is held of something, and until when
+	sure map[string]int64                     // how often something was done
+	// maybe is how often something ended with an error.
+	maybe map[string]int64
+}
+
+// hold notes that some of something is held as long as ctx lasts, and that there is no more than all.
+func (b *books) hold(ctx context.Context, name string, some, all int64) (letGo func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held[name] == nil {
+		b.held[name] = map[context.Context]int64{}
+	}
+	b.held[name][ctx] = some
+	sum := int64(0)
+	for ctx, some := range b.held[name] {
+		if ctx.Err() == nil {
+			sum += some
+		}
+	}
+	if sum > all {
+		b.t.Errorf("%d of %d are held of %s", sum, all, name)
+	}
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.held[name], ctx)
+	}
+}
+
+func (b *books) note(name string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.sure[name]++
+	} else {
+		b.maybe[name]++
+	}
+}
+
+// balance compares the books with what is stored, and takes everything once more.
+func (b *books) balance(n *coterie.Node) {
+	t := b.t
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	for _, prefix := range []string{"lock/", "permits/", "double/in/", "jobs/claim/", "service/"} {
+		require.Empty(t, get(t, n, prefix, coterie.WithPrefix()).KVs, "left of programs that are gone")
+	}
+	s := session(t, n)
+	_, err := dsync.NewRWMutex(s, "lock").Lock(ctx)
+	require.NoError(t, err)
+	_, err = dsync.NewSemaphore(s, "permits", permits).Acquire(ctx, permits)
+	require.NoError(t, err)
+	q := queue.New(s, "jobs")
+	for {
+		item, err := q.TryDequeue(ctx)
+		if errors.Is(err, queue.ErrEmpty) {
+			break
+		}
+		require.NoError(t, err)
+		require.NoError(t, item.Ack(ctx, coterie.OpPut("done/"+item.Name, "")))
+	}
+	require.Empty(t, get(t, n, "jobs/", coterie.WithPrefix()).KVs)
+	done := get(t, n, "done/", coterie.WithPrefix())
+	for _, kv := range done.KVs {
+		require.EqualValues(t, 1, kv.Version, kv.Key)
+	}
+	count, err := dsync.NewCounter(n, "counter").Get(ctx)
+	require.NoError(t, err)
+	v, err := shared.Open(ctx, n, shared.Config[int]{Keys: []string{"config"}})
+	require.NoError(t, err)
+	defer v.Close()
+	left, err := strconv.ParseInt(get(t, n, "stm/left").KVs[0].Value, 10, 64)
+	require.NoError(t, err)
+	for name, is := range map[string]int64{"enqueue": done.Count, "count": count, "config": int64(v.Load()), "stm": left} {
+		require.NotZero(t, b.sure[name], name)
+		require.GreaterOrEqual(t, is, b.sure[name], name)
+		require.LessOrEqual(t, is, b.sure[name]+b.maybe[name], name)
+	}
+	for _, name := range []string{"write", "read", "acquire", "ack", "round", "mirrored"} {
+		require.NotZero(t, b.sure[name], name)
+	}
+	t.Log("done", b.sure, "failed", b.maybe)
+}
+
+// A program is a process on a node that uses every recipe.
+type program struct {
+	b     *books
+	n     *coterie.Node
+	ctx   context.Context
+	end   context.CancelFunc
+	work  sync.WaitGroup
+	index *mirror.Index[string]
+}
+
+func startProgram(b *books, n *coterie.Node, id int, random *rand.Rand) *program {
+	p := &program{b: b, n: n}
+	p.ctx, p.end = context.WithCancel(context.WithoutCancel(b.t.Context()))
+	decode := func(kv coterie.KeyValue) (string, error) { return kv.Value, nil }
+	var err error
+	p.index, err = mirror.New(p.ctx, n, "mirrored/", decode)
+	require.NoError(b.t, err)
+	p.work.Go(func() {
+		self := registry.Instance{ID: fmt.Sprint(id), Addr: fmt.Sprintf("10.0.0.%d:1", id)}
+		_, _ = registry.Register(p.ctx, n, "service", self, registry.WithTTL(ttl)) // it ends with ctx
+	})
+	for _, work := range []func(*worker) error{
+		(*worker).write, (*worker).read, (*worker).read, (*worker).acquire, (*worker).acquire, (*worker).enqueue,
+		(*worker).dequeue, (*worker).dequeue, (*worker).change, (*worker).meet,
+	} {
+		w := &worker{program: p, random: rand.New(rand.NewPCG(random.Uint64(), 1))}
+		p.work.Go(func() { w.run(work) })
+	}
+	return p
+}
+
+// stop ends the program as a process ends that is killed: its sessions are not closed.
+func (p *program) stop() {
+	p.end()
+	p.work.Wait()
+}
+
+// settled checks what has to be so once all is well.
+func (p *program) settled(t *testing.T) {
+	instances, err := registry.Resolve(t.Context(), p.n, "service")
+	require.NoError(t, err)
+	require.Len(t, instances, 3)
+	stored := get(t, p.n, "mirrored/", coterie.WithPrefix())
+	require.NoError(t, p.index.WaitRevision(t.Context(), stored.Revision))
+	for _, kv := range stored.KVs {
+		require.GreaterOrEqual(t, p.index.Snapshot().Entry(kv.Key).Revision, kv.ModRevision)
+	}
+}
+
+const (
+	ttl     = 10 * time.Second
+	permits = 5
+)
+
+// A worker does one kind of work again and again, with sessions that end now and then.
+type worker struct {
+	*program
+	random *rand.Rand
+	s      *coterie.Session
+	ctx    context.Context // of this piece of work, which it may end at any moment
+	jobs   int
+}
+
+func (w *worker) run(work func(*worker) error) {
+	for w.program.ctx.Err() == nil {
+		if w.s == nil || w.s.Err() != nil || w.random.IntN(40) == 0 {
+			w.renew()
+		}
+		if w.s != nil {
+			ctx, cancel := context.WithTimeout(w.program.ctx, w.while(10*time.Second))
+			w.ctx = ctx
+			_ = work(w)
+			cancel()
+		}
+		w.pause()
+	}
+	if w.s != nil {
+		w.s.Orphan()
+	}
+}
+
+// renew ends the session with whatever it has, in good order or not, and opens another.
+func (w *worker) renew() {
+	if w.s != nil {
+		w.s.Orphan()
+		if w.random.IntN(2) == 0 {
+			_ = w.s.Close()
+		}
+	}
+	w.s, _ = coterie.NewSession(w.program.ctx, w.n, coterie.WithTTL(ttl))
+}
+
+func (w *worker) while(most time.Duration) time.Duration {
+	return time.Duration(w.random.Int64N(int64(most)))
+}
+
+func (w *worker) pause() {
+	select {
+	case <-time.After(w.while(time.Second)):
+	case <-w.program.ctx.Done():
+	}
+}
+
+// use holds something for a while, and then releases it or, seldom, is gone.
+func (w *worker) use(h *dsync.Hold, name string, some, all int64) {
+	ctx, cancel := h.Bind(w.program.ctx)
+	defer cancel()
+	letGo := w.b.hold(ctx, name, some, all)
+	w.pause()
+	letGo()
+	if w.random.IntN(20) == 0 || h.Release(w.ctx) != nil {
+		w.s.Orphan() // its end does it
+	}
+}
+
+const readers = 1000 // more than there can be
+
+func (w *worker) write() error {
+	m := dsync.NewRWMutex(w.s, "lock")
+	lock := m.Lock
+	if w.random.IntN(4) == 0 {
+		lock = m.TryLock
+	}
+	h, err := lock(w.ctx)
+	w.b.note("write", err)
+	if err == nil {
+		w.use(h, "lock", readers, readers)
+	}
+	return err
+}
+
+func (w *worker) read() error {
+	m := dsync.NewRWMutex(w.s, "lock")
+	lock := m.RLock
+	if w.random.IntN(4) == 0 {
+		lock = m.TryRLock
+	}
+	h, err := lock(w.ctx)
+	w.b.note("read", err)
+	if err == nil {
+		w.use(h, "lock", 1, readers)
+	}
+	return err
+}
+
+func (w *worker) acquire() error {
+	m, some := dsync.NewSemaphore(w.s, "permits", permits), 1+w.random.Int64N(permits)
+	acquire := m.Acquire
+	if w.random.IntN(4) == 0 {
+		acquire = m.TryAcquire
+	}
+	h, err := acquire(w.ctx, some)
+	w.b.note("acquire", err)
+	if err == nil {
+		w.use(h, "permits", some, permits)
+	}
+	return err
+}
+
+func (w *worker) enqueue() error {
+	w.jobs++
+	name := fmt.Sprintf("%v-%d", w.s.Lease(), w.jobs)
+	err := queue.New(w.s, "jobs").Enqueue(w.ctx, name, queue.WithName(name), queue.WithPriority(int16(w.random.IntN(3))))
+	w.b.note("enqueue", err)
+	return err
+}
+
+func (w *worker) dequeue() error {
+	item, err := queue.New(w.s, "jobs").Dequeue(w.ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := item.Bind(w.program.ctx)
+	defer cancel()
+	letGo := w.b.hold(ctx, item.Name, 1, 1)
+	w.pause()
+	letGo()
+	switch w.random.IntN(5) {
+	case 0:
+		return item.Nack(w.ctx)
+	case 1:
+		w.s.Orphan()
+		return nil
+	}
+	err = item.Ack(w.ctx, coterie.OpPut("done/"+item.Name, ""))
+	w.b.note("ack", err)
+	return err
+}
+
+// change changes what has no holder: a counter, two keys of a transaction, a configuration, a mirror.
+func (w *worker) change() error {
+	_, err := dsync.NewCounter(w.n, "counter").Add(w.ctx, 1)
+	w.b.note("count", err)
+	_, err = stm.Run(w.ctx, w.n, func(tx *stm.Tx) error {
+		left, _, err := tx.Get("stm/left")
+		right, _, err2 := tx.Get("stm/right")
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		if left != right {
+			w.b.t.Errorf("a transaction reads %q and %q", left, right)
+		}
+		sum, _ := strconv.Atoi(left)
+		next := strconv.Itoa(sum + 1)
+		return errors.Join(tx.Put("stm/left", next), tx.Put("stm/right", next))
+	})
+	w.b.note("stm", err)
+	v, err := shared.Open(w.ctx, w.n, shared.Config[int]{Keys: []string{"config"}})
+	if err == nil {
+		_, err = v.Update(w.ctx, func(is int) (int, error) { return is + 1, nil })
+		w.b.note("config", err)
+		v.Close()
+	}
+	key := fmt.Sprint("mirrored/", w.random.IntN(50))
+	if w.random.IntN(3) == 0 {
+		_, err = w.n.Delete(w.ctx, key)
+	} else {
+		_, err = w.n.Put(w.ctx, key, strings.Repeat("x", w.random.IntN(100)))
+	}
+	w.b.note("mirrored", err)
+	return err
+}
+
+// meet takes part in a round of two of the three programs.
+func (w *worker) meet() error {
+	round, err := dsync.NewDoubleBarrier(w.s, "double", 2).Enter(w.ctx)
+	if err != nil {
+		return err
+	}
+	w.pause()
+	err = round.Leave(w.ctx)
+	w.b.note("round", err)
+	if err != nil {
+		w.s.Orphan()
+	}
+	return err
+}
