@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package mirror keeps a typed index of a prefix in memory, for programs that look things up rather
-// than loop over changes: lookups take tens of nanoseconds, wait for nobody, and nobody waits for
-// them.
+// than loop over changes: lookups wait for nobody, and nobody waits for them.
 //
 //	byTeam := mirror.By(func(u User) []string { return u.Teams })
 //	users, err := mirror.New(ctx, node, "users/", mirror.JSON[User], byTeam)
@@ -15,6 +14,11 @@
 // a few small copies, whatever the size of the prefix, and what differs between two snapshots is
 // found without walking what does not. It writes nothing, asks the cluster nothing, and takes one
 // watch.
+//
+// A lookup among a few hundred keys takes tens of nanoseconds. One of a hundred thousand keys that
+// are asked for at random takes hundreds, as it waits for memory that is in no cache of the
+// processor: as long as with a sync.Map, and two to three times as long as with a map and a
+// sync.RWMutex that nobody contends for. Neither has snapshots. BenchmarkGet compares them.
 //
 // What it has is what its node has applied: as old as that, and never older than before. It is kept
 // through changes of leaders, partitions and lost quorums, during which it stays as it is; after a

@@ -9,9 +9,11 @@ import (
 )
 
 // A trie is a persistent map from strings to values that are compared by identity: it is never
-// changed, and a map that differs in one key shares all but a path of it. It branches by five bits
+// changed, and a map that differs in one key shares all but a path of it. It branches by six bits
 // of a key's hash at a time; what is alone below a branch is a leaf there, so a path is as long as
-// it takes to tell the keys apart: four branches of 32 among 100,000 keys.
+// it takes to tell the keys apart: three branches of 64 among 100,000 keys. What a lookup costs is
+// the pieces of memory that it has to wait for one after the other, so branches are wide, and have
+// their leaves side by side instead of pointers to them.
 type trie[V comparable] struct {
 	seed maphash.Seed // the same in all tries that are compared
 	edit *edit
@@ -24,34 +26,33 @@ type trie[V comparable] struct {
 // costs.
 type edit struct{ _ byte }
 
-const step = 5 // bits of a hash that a branch looks at
+const step = 6 // bits of a hash that a branch looks at
 
-// A branch has a slot for each bit of present, in their order.
+// A branch has in each of its 64 places a leaf, another branch, or nothing. The leaves are in the
+// order of their places, and so are the branches: a bit of leafMap or belowMap says which places
+// those are.
 type branch[V comparable] struct {
-	edit    *edit // that made it
-	present uint32
-	slots   []slot[V]
+	leafMap, belowMap uint64
+	leaves            []leaf[V]
+	below             []*branch[V]
+	edit              *edit // that made it
 }
 
-// A slot has either a branch or a leaf.
-type slot[V comparable] struct {
-	below *branch[V]
-	leaf  *leaf[V]
-}
-
-// A leaf is a key with its value, and a chain of those that have the very same hash.
+// A leaf is a key with its value.
 type leaf[V comparable] struct {
 	hash  uint64
 	key   string
 	value V
-	next  *leaf[V]
 }
 
 func (t trie[V]) get(key string) (v V, ok bool) {
 	if t.root == nil {
 		return v, false // also of the zero trie, which has no seed
 	}
-	return t.root.get(maphash.String(t.seed, key), key)
+	if l := t.root.get(0, maphash.String(t.seed, key), key); l != nil {
+		return l.value, true
+	}
+	return v, false
 }
 
 func (t trie[V]) with(key string, v V) trie[V] {
@@ -59,7 +60,7 @@ func (t trie[V]) with(key string, v V) trie[V] {
 	if root == nil {
 		root = &branch[V]{edit: t.edit}
 	}
-	root, grew := root.with(t.edit, 0, &leaf[V]{hash: maphash.String(t.seed, key), key: key, value: v})
+	root, grew := root.with(t.edit, 0, leaf[V]{hash: maphash.String(t.seed, key), key: key, value: v})
 	t.root = root
 	if grew {
 		t.len++
@@ -80,90 +81,111 @@ func (t trie[V]) without(key string) trie[V] {
 }
 
 // all visits every leaf until visit returns false.
-func (t trie[V]) all(visit func(*leaf[V]) bool) {
-	slot[V]{below: t.root}.all(visit)
-}
+func (t trie[V]) all(visit func(*leaf[V]) bool) { t.root.all(visit) }
 
 // since visits what differs from another trie, until visit returns false: the leaf there was, nil
 // for a new key, and the leaf there is, nil for a key that has gone.
 func (t trie[V]) since(old trie[V], visit func(was, is *leaf[V]) bool) {
-	diff(0, slot[V]{below: old.root}, slot[V]{below: t.root}, visit)
+	diff(0, place[V]{below: old.root}, place[V]{below: t.root}, visit)
 }
 
-// find returns the place of a hash in the slots of a branch at a depth of shift bits, and the bit
-// for it.
-func (b *branch[V]) find(shift uint, hash uint64) (int, uint32) {
-	bit := uint32(1) << (hash >> shift & (1<<step - 1))
-	return bits.OnesCount32(b.present & (bit - 1)), bit
-}
-
-func (b *branch[V]) get(hash uint64, key string) (v V, ok bool) {
-	for shift := uint(0); b != nil; shift += step {
-		i, bit := b.find(shift, hash)
-		if b.present&bit == 0 {
-			return v, false
-		}
-		s := b.slots[i]
-		if s.below == nil {
-			return s.leaf.get(key)
-		}
-		b = s.below
+// at returns the bit of the place that a key has in a branch at a depth of shift bits. Below where
+// the hash ends there are only keys that have the very same one: they are told apart by their own
+// bits, four at a time, and by where they end.
+func at(shift uint, hash uint64, key string) uint64 {
+	if shift < 64 {
+		return 1 << (hash >> shift & (1<<step - 1))
 	}
-	return v, false
+	half := (shift - 64) / step // of a byte of the key
+	if i := int(half / 2); i < len(key) {
+		return 1 << (key[i] >> (half % 2 * 4) & 15)
+	}
+	return 1 << 16
+}
+
+// index returns how many of the places in a map come before that of a bit.
+func index(places, bit uint64) int { return bits.OnesCount64(places & (bit - 1)) }
+
+// get returns the leaf of a key: nil if there is none.
+func (b *branch[V]) get(shift uint, hash uint64, key string) *leaf[V] {
+	for ; b != nil; shift += step {
+		bit := at(shift, hash, key)
+		if b.leafMap&bit != 0 {
+			l := &b.leaves[index(b.leafMap, bit)]
+			if l.hash == hash && l.key == key {
+				return l
+			}
+			return nil
+		}
+		if b.belowMap&bit == 0 {
+			return nil
+		}
+		b = b.below[index(b.belowMap, bit)]
+	}
+	return nil
 }
 
 // with returns a branch that has a leaf too, and whether its key is new.
-func (b *branch[V]) with(e *edit, shift uint, l *leaf[V]) (*branch[V], bool) {
-	i, bit := b.find(shift, l.hash)
-	if b.present&bit == 0 {
+func (b *branch[V]) with(e *edit, shift uint, l leaf[V]) (*branch[V], bool) {
+	bit := at(shift, l.hash, l.key)
+	i, j := index(b.leafMap, bit), index(b.belowMap, bit)
+	switch {
+	case b.belowMap&bit != 0:
+		below, grew := b.below[j].with(e, shift+step, l)
 		b = b.own(e)
-		b.slots = slices.Insert(b.slots, i, slot[V]{leaf: l})
-		b.present |= bit
+		b.below[j] = below
+		return b, grew
+	case b.leafMap&bit == 0:
+		b = b.own(e)
+		b.plant(bit, l)
+		return b, true
+	case b.leaves[i].hash == l.hash && b.leaves[i].key == l.key:
+		b = b.own(e)
+		b.leaves[i] = l
+		return b, false
+	default:
+		below, _ := (&branch[V]{edit: e}).with(e, shift+step, b.leaves[i])
+		below, _ = below.with(e, shift+step, l)
+		b = b.own(e)
+		b.leaves = slices.Delete(b.leaves, i, i+1)
+		b.below = slices.Insert(b.below, j, below)
+		b.leafMap, b.belowMap = b.leafMap&^bit, b.belowMap|bit
 		return b, true
 	}
-	switch s := b.slots[i]; {
-	case s.below != nil:
-		below, grew := s.below.with(e, shift+step, l)
-		return b.replace(e, i, slot[V]{below: below}), grew
-	case s.leaf.hash == l.hash:
-		rest := s.leaf.without(l.key)
-		_, had := s.leaf.get(l.key)
-		return b.replace(e, i, slot[V]{leaf: &leaf[V]{l.hash, l.key, l.value, rest}}), !had
-	default:
-		below, _ := (&branch[V]{edit: e}).with(e, shift+step, s.leaf)
-		below, _ = below.with(e, shift+step, l)
-		return b.replace(e, i, slot[V]{below: below}), true
-	}
+}
+
+// plant puts a leaf in an empty place of a branch that is the edit's own.
+func (b *branch[V]) plant(bit uint64, l leaf[V]) {
+	b.leaves = slices.Insert(b.leaves, index(b.leafMap, bit), l)
+	b.leafMap |= bit
 }
 
 // without returns a branch that lacks a key, and whether it had it.
 func (b *branch[V]) without(e *edit, shift uint, hash uint64, key string) (*branch[V], bool) {
-	i, bit := b.find(shift, hash)
-	if b.present&bit == 0 {
-		return b, false
-	}
-	s := b.slots[i]
-	if s.below == nil {
-		if _, had := s.leaf.get(key); !had {
-			return b, false
-		}
-		if rest := s.leaf.without(key); rest != nil {
-			return b.replace(e, i, slot[V]{leaf: rest}), true
-		}
-		b = b.own(e)
-		b.slots = slices.Delete(b.slots, i, i+1)
-		b.present &^= bit
-		return b, true
-	}
-	below, shrank := s.below.without(e, shift+step, hash, key)
+	bit := at(shift, hash, key)
+	i, j := index(b.leafMap, bit), index(b.belowMap, bit)
 	switch {
-	case !shrank:
+	case b.leafMap&bit != 0 && b.leaves[i].key == key:
+		b = b.own(e)
+		b.leaves = slices.Delete(b.leaves, i, i+1)
+		b.leafMap &^= bit
+		return b, true
+	case b.belowMap&bit == 0:
 		return b, false
-	case len(below.slots) == 1 && below.slots[0].below == nil:
-		return b.replace(e, i, below.slots[0]), true // alone, it needs no branch
-	default:
-		return b.replace(e, i, slot[V]{below: below}), true
 	}
+	below, shrank := b.below[j].without(e, shift+step, hash, key)
+	if !shrank {
+		return b, false
+	}
+	b = b.own(e)
+	if len(below.leaves) == 1 && len(below.below) == 0 { // alone, it needs no branch
+		b.below = slices.Delete(b.below, j, j+1)
+		b.belowMap &^= bit
+		b.plant(bit, below.leaves[0])
+	} else {
+		b.below[j] = below
+	}
+	return b, true
 }
 
 // own returns the branch if it is the edit's own, and else a copy that is.
@@ -171,93 +193,77 @@ func (b *branch[V]) own(e *edit) *branch[V] {
 	if b.edit == e && e != nil {
 		return b
 	}
-	return &branch[V]{e, b.present, slices.Clone(b.slots)}
+	return &branch[V]{b.leafMap, b.belowMap, slices.Clone(b.leaves), slices.Clone(b.below), e}
 }
 
-func (b *branch[V]) replace(e *edit, i int, s slot[V]) *branch[V] {
-	b = b.own(e)
-	b.slots[i] = s
-	return b
-}
-
-func (l *leaf[V]) get(key string) (v V, ok bool) {
-	for ; l != nil; l = l.next {
-		if l.key == key {
-			return l.value, true
-		}
+func (b *branch[V]) all(visit func(*leaf[V]) bool) bool {
+	if b == nil {
+		return true
 	}
-	return v, false
-}
-
-// without returns the chain without a key: nil if there is no other.
-func (l *leaf[V]) without(key string) *leaf[V] {
-	switch {
-	case l == nil:
-		return nil
-	case l.key == key:
-		return l.next
-	default:
-		return &leaf[V]{l.hash, l.key, l.value, l.next.without(key)}
-	}
-}
-
-func (s slot[V]) all(visit func(*leaf[V]) bool) bool {
-	for l := s.leaf; l != nil; l = l.next {
-		if !visit(l) {
+	for i := range b.leaves {
+		if !visit(&b.leaves[i]) {
 			return false
 		}
 	}
-	if s.below != nil {
-		for _, s := range s.below.slots {
-			if !s.all(visit) {
-				return false
-			}
+	for _, below := range b.below {
+		if !below.all(visit) {
+			return false
 		}
 	}
 	return true
 }
 
-// at returns the slot of a bit: an empty one if there is none.
-func (b *branch[V]) at(bit uint32) slot[V] {
-	if b.present&bit == 0 {
-		return slot[V]{}
-	}
-	return b.slots[bits.OnesCount32(b.present&(bit-1))]
+// A place is what a branch has in one: a leaf, another branch, or neither.
+type place[V comparable] struct {
+	leaf  *leaf[V]
+	below *branch[V]
 }
 
-// lookup finds a leaf in a slot at a depth of shift bits.
-func (s slot[V]) lookup(shift uint, hash uint64, key string) *leaf[V] {
-	for s.below != nil {
-		_, bit := s.below.find(shift, hash)
-		s = s.below.at(bit)
-		shift += step
+// place returns what is in the place of a bit.
+func (b *branch[V]) place(bit uint64) (p place[V]) {
+	if b.leafMap&bit != 0 {
+		p.leaf = &b.leaves[index(b.leafMap, bit)]
 	}
-	for l := s.leaf; l != nil; l = l.next {
-		if l.key == key {
-			return l
-		}
+	if b.belowMap&bit != 0 {
+		p.below = b.below[index(b.belowMap, bit)]
 	}
-	return nil
+	return p
 }
 
-// diff visits what differs between two slots in the same place. What they share it does not enter.
-func diff[V comparable](shift uint, old, now slot[V], visit func(was, is *leaf[V]) bool) bool {
+func (p place[V]) all(visit func(*leaf[V]) bool) bool {
+	return (p.leaf == nil || visit(p.leaf)) && p.below.all(visit)
+}
+
+// get finds the leaf of a key in a place at a depth of shift bits.
+func (p place[V]) get(shift uint, hash uint64, key string) *leaf[V] {
+	if p.leaf != nil && p.leaf.key == key {
+		return p.leaf
+	}
+	return p.below.get(shift, hash, key)
+}
+
+// diff visits what differs between the same place of two branches. What they share it does not
+// enter.
+func diff[V comparable](shift uint, old, now place[V], visit func(was, is *leaf[V]) bool) bool {
 	if old == now {
 		return true
 	}
 	if old.below != nil && now.below != nil {
-		for left := old.below.present | now.below.present; left != 0; left &= left - 1 {
+		for left := old.below.taken() | now.below.taken(); left != 0; left &= left - 1 {
 			bit := left & -left
-			if !diff(shift+step, old.below.at(bit), now.below.at(bit), visit) {
+			if !diff(shift+step, old.below.place(bit), now.below.place(bit), visit) {
 				return false
 			}
 		}
 		return true
 	}
 	return old.all(func(was *leaf[V]) bool {
-		is := now.lookup(shift, was.hash, was.key)
+		is := now.get(shift, was.hash, was.key)
 		return is != nil && is.value == was.value || visit(was, is)
 	}) && now.all(func(is *leaf[V]) bool {
-		return old.lookup(shift, is.hash, is.key) != nil || visit(nil, is)
+		return old.get(shift, is.hash, is.key) != nil || visit(nil, is)
 	})
 }
+
+// taken has the bits of the places that are not empty.
+func (b *branch[V]) taken() uint64 { return b.leafMap | b.belowMap }
