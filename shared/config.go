@@ -27,7 +27,8 @@ type Config[T any] struct {
 	// History is how many versions are kept besides the present one. 0 is 10; negative: none.
 	History int
 	// File keeps the last good value on this machine, for a start without a quorum. It is replaced
-	// whole or not at all. Empty: none is kept.
+	// whole or not at all, by way of a file of the same name and ".tmp"; one that is damaged is as
+	// none. It is for one Value at a time. Empty: none is kept.
 	File string
 }
 

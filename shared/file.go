@@ -6,17 +6,25 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
 )
 
-// A file is the content of Config.File: what the last good value was made of.
-type file struct {
-	Cluster   uint64    `json:"cluster"`
-	Revision  int64     `json:"revision"`
-	Keys      []string  `json:"keys"`
-	Documents []*string `json:"documents"`
+// A sealed is what Config.File has: the JSON of a content, and the CRC-32C of that.
+type sealed struct {
+	CRC     uint32          `json:"crc32c"`
+	Content json.RawMessage `json:"content"`
+}
+
+// A content is what the last good value was made of. Its documents are bytes, nil for a key that
+// there was not, since the text of JSON would change those that are no UTF-8.
+type content struct {
+	Cluster   uint64   `json:"cluster"`
+	Revision  int64    `json:"revision"`
+	Keys      []string `json:"keys"`
+	Documents [][]byte `json:"documents"`
 }
 
 // loadFile returns what a file has, if it is there, whole, and of these keys.
@@ -28,12 +36,45 @@ func loadFile(name string, keys []string) (stored, bool) {
 	if err != nil {
 		return stored{}, false
 	}
-	var f file
-	if json.Unmarshal(b, &f) != nil || !slices.Equal(f.Keys, keys) || len(f.Documents) != len(keys) || f.Revision <= 0 {
+	return unseal(b, keys)
+}
+
+// unseal returns what the bytes of a file have, if they are whole and of these keys.
+func unseal(b []byte, keys []string) (stored, bool) {
+	var s sealed
+	if json.Unmarshal(b, &s) != nil || s.CRC != checksum(s.Content) {
 		return stored{}, false
 	}
-	return stored{cluster: f.Cluster, revision: f.Revision, documents: f.Documents}, true
+	var c content
+	if json.Unmarshal(s.Content, &c) != nil || !slices.Equal(c.Keys, keys) || len(c.Documents) != len(keys) || c.Revision <= 0 {
+		return stored{}, false
+	}
+	found := stored{cluster: c.Cluster, revision: c.Revision, documents: make([]*string, len(keys))}
+	for i, d := range c.Documents {
+		if d != nil {
+			document := string(d)
+			found.documents[i] = &document
+		}
+	}
+	return found, true
 }
+
+// seal returns the bytes of a file.
+func seal(s stored, keys []string) ([]byte, error) {
+	c := content{s.cluster, s.revision, keys, make([][]byte, len(keys))}
+	for i, d := range s.documents {
+		if d != nil {
+			c.Documents[i] = []byte(*d)
+		}
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(sealed{checksum(b), b})
+}
+
+func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // save keeps the file current until the value is closed. One that cannot be written is tried again
 // with the next value.
@@ -41,7 +82,7 @@ func (v *Value[T]) save() {
 	var saved *generation[T]
 	save := func(g *generation[T]) bool {
 		if g.good.revision > 0 {
-			b, err := json.Marshal(file{g.good.cluster, g.good.revision, v.cfg.Keys, g.good.documents})
+			b, err := seal(g.good, v.cfg.Keys)
 			if err == nil {
 				err = replace(v.cfg.File, b)
 			}
@@ -65,25 +106,21 @@ func (v *Value[T]) SaveErr() error {
 }
 
 // replace writes a file so that there is the old one or the new one after a crash at any moment.
-func replace(name string, content []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, filepath.Base(name)+".*.tmp")
+// What it leaves when it fails, or when the process crashes amid it, the next one writes over.
+func replace(name string, b []byte) error {
+	temporary := name + ".tmp"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(content)
+	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), name); err != nil {
+	if err = os.Rename(temporary, name); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(name))
 }
 
 // syncDir makes a directory's names durable, where a directory can be opened for that.

@@ -43,6 +43,7 @@ type Current[T any] struct {
 type generation[T any] struct {
 	Current[T]
 	good   stored        // what Value was made of
+	found  []int64       // the ModRevisions of what the store had, be that good or bad; nil: not looked at
 	usable bool          // Value is good, be it the default
 	over   chan struct{} // closed when there is a newer one
 }
@@ -194,12 +195,15 @@ func (v *Value[T]) accept(s stored) {
 		return
 	}
 	v.seen = s.revision
-	g := &generation[T]{Current: Current[T]{value, s.revision, nil}, good: s, usable: true, over: make(chan struct{})}
+	if last.found != nil && slices.Equal(last.found, s.modified) {
+		return // nothing has changed
+	}
+	g := &generation[T]{
+		Current: Current[T]{value, s.revision, nil}, good: s, found: s.modified, usable: true, over: make(chan struct{}),
+	}
 	if err != nil {
 		g.Current, g.good, g.usable = last.Current, last.good, last.usable
 		g.Err = &RejectedError{s.revision, err}
-	} else if last.Err == nil && last.Revision > 0 && slices.Equal(last.good.modified, s.modified) {
-		return // nothing has changed
 	}
 	v.newest.Store(g)
 	close(last.over)

@@ -4,8 +4,10 @@ package shared_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"iter"
 	"os"
 	"path/filepath"
@@ -311,7 +313,7 @@ func TestTheFileHasWhatCameRightBeforeTheEnd(t *testing.T) {
 			v.Close()
 			b, err := os.ReadFile(cfg.File)
 			require.NoError(t, err)
-			require.Contains(t, string(b), fmt.Sprintf(`{\"Rate\":%d}`, i+1))
+			require.Contains(t, string(b), base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"Rate":%d}`, i+1)))
 		}
 	})
 }
@@ -576,6 +578,40 @@ func BenchmarkLoad(b *testing.B) {
 	})
 }
 
+// The keys change at once, and the watch of each finds the one bad value, if at different revisions.
+func TestABadValueOfSeveralKeysIsYieldedOnce(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		v := open(t, n, config("a", "b", "c"))
+		ctx, cancel := context.WithCancel(t.Context())
+		yielded := 0
+		go func() {
+			for range v.Follow(ctx) {
+				yielded++
+			}
+		}()
+		synctest.Wait()
+		for range 100 {
+			yielded = 0
+			var writes sync.WaitGroup
+			writes.Go(func() {
+				_, err := n.Txn(ctx).Then(coterie.OpPut("a", "bad"), coterie.OpPut("b", "bad"), coterie.OpPut("c", "bad")).Commit()
+				if err != nil {
+					t.Error(err)
+				}
+			})
+			for range 5 {
+				writes.Go(func() { _, _ = n.Put(ctx, "elsewhere", "") })
+			}
+			writes.Wait()
+			synctest.Wait()
+			require.Equal(t, 1, yielded)
+			require.Error(t, v.Err())
+		}
+		cancel()
+	})
+}
+
 // Programs of other versions read it.
 func TestWhatIsStoredOfAValue(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
@@ -589,7 +625,9 @@ func TestWhatIsStoredOfAValue(t *testing.T) {
 		require.Equal(t, `{"Rate":1}`, stored(t, c.Node(0), fmt.Sprintf("limits@%019d", first)))
 		file, err := os.ReadFile(cfg.File)
 		require.NoError(t, err)
-		require.Equal(t, fmt.Sprintf(`{"cluster":%d,"revision":%d,"keys":["general","limits"],"documents":[null,"{\"Rate\":2}"]}`,
-			c.Node(0).Status().ClusterID, second), string(file))
+		content := fmt.Sprintf(`{"cluster":%d,"revision":%d,"keys":["general","limits"],"documents":[null,"eyJSYXRlIjoyfQ=="]}`,
+			c.Node(0).Status().ClusterID, second)
+		crc := crc32.Checksum([]byte(content), crc32.MakeTable(crc32.Castagnoli))
+		require.Equal(t, fmt.Sprintf(`{"crc32c":%d,"content":%s}`, crc, content), string(file))
 	})
 }
