@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/coterie-kv/coterie"
@@ -16,8 +18,8 @@ import (
 // came first. Of several keys the last is changed, in the fields that differ. It returns the
 // revision of the write, which this Value has then; of the last one if fn changed nothing of what
 // is stored, for which nothing is written. It blocks until a majority has the write, without a
-// quorum until ctx ends. It costs a linearizable read and a write of at most three keys: the
-// document, the version before, and the deletion of what is older than Config.History.
+// quorum until ctx ends. It costs a linearizable read and a write of the document, of the version
+// before, and the deletion of what is older than Config.History.
 //
 // Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was
 // written; those of a write. After ErrMaybeApplied look at Current, or call it again.
@@ -46,8 +48,9 @@ type Version[T any] struct {
 }
 
 // History returns the versions that are kept, the newest first: the present one, if there is one,
-// and those that an Update or a Rollback replaced. What was replaced by a Put is not among them. It
-// is a linearizable read, which blocks without a quorum until ctx ends.
+// and those that an Update or a Rollback replaced. What a Put replaced is not among them until the
+// next Update, which adds it if nothing came in between and the store's history still has it. It is
+// a linearizable read, which blocks without a quorum until ctx ends.
 func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	key := v.key()
 	gets := []coterie.Op{coterie.OpGet(v.versionKey(0), coterie.WithRange(v.versionKey(never)),
@@ -103,7 +106,7 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 			case err != nil:
 				return "", err
 			case document != nil:
-				return *document, nil
+				return document.Value, nil
 			}
 		}
 		get := []coterie.GetOption{coterie.WithRange(v.versionKey(never)), coterie.WithSort(coterie.SortByKey, coterie.SortDescend), coterie.WithLimit(1)}
@@ -123,7 +126,7 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 
 // replaced returns what the present document took the place of, which is no version if that was by
 // a Put; nil if there was none, or the store's history does not have it any more.
-func (v *Value[T]) replaced(ctx context.Context, s stored) (*string, error) {
+func (v *Value[T]) replaced(ctx context.Context, s stored) (*coterie.KeyValue, error) {
 	modified := s.modified[len(s.modified)-1]
 	if modified <= 1 {
 		return nil, nil
@@ -135,7 +138,7 @@ func (v *Value[T]) replaced(ctx context.Context, s stored) (*string, error) {
 	case err != nil || len(r.KVs) == 0:
 		return nil, err
 	}
-	return &r.KVs[0].Value, nil
+	return &r.KVs[0], nil
 }
 
 // key is the one that is written.
@@ -174,11 +177,11 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 		}
 		ops := []coterie.Op{coterie.OpPut(v.key(), document)}
 		if old != nil && v.cfg.History > 0 {
-			prune, err := v.prune(ctx, modified)
+			keep, err := v.keep(ctx, s, *old)
 			if err != nil {
 				return 0, err
 			}
-			ops = append(ops, prune, coterie.OpPut(v.versionKey(modified), *old))
+			ops = append(ops, keep...)
 		}
 		var unchanged []coterie.Cmp
 		for i, key := range v.cfg.Keys {
@@ -197,18 +200,36 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 	}
 }
 
-// prune returns the operation that makes room for a version: it deletes those that are older than
-// the newest, of which one fewer than may be kept is left.
-func (v *Value[T]) prune(ctx context.Context, modified int64) (coterie.Op, error) {
-	r, err := v.n.Get(ctx, v.versionKey(0), coterie.WithRange(v.versionKey(never)), coterie.WithKeysOnly(), coterie.WithSerializable())
+// keep returns the operations that make a version of the present document, and one of what that
+// replaced if it is none yet, and delete the oldest of those that are too many then.
+func (v *Value[T]) keep(ctx context.Context, s stored, present string) ([]coterie.Op, error) {
+	before, err := v.replaced(ctx, s)
 	if err != nil {
-		return coterie.Op{}, err
+		return nil, err
 	}
-	end := v.versionKey(modified)
-	if left := v.cfg.History - 1; len(r.KVs) < left {
-		end = v.versionKey(0)
-	} else if left > 0 {
-		end = min(end, r.KVs[len(r.KVs)-left].Key) // there may be newer ones by now
+	kept, err := v.n.Get(ctx, v.versionKey(0), coterie.WithRange(v.versionKey(never)), coterie.WithKeysOnly(), coterie.WithSerializable())
+	if err != nil {
+		return nil, err
 	}
-	return coterie.OpDelete(v.versionKey(0), coterie.WithRange(end)), nil
+	missing := map[string]string{v.versionKey(s.modified[len(s.modified)-1]): present}
+	if before != nil {
+		missing[v.versionKey(before.ModRevision)] = before.Value
+	}
+	var versions []string
+	for _, kv := range kept.KVs {
+		delete(missing, kv.Key)
+		versions = append(versions, kv.Key)
+	}
+	versions = slices.Sorted(slices.Values(slices.AppendSeq(versions, maps.Keys(missing))))
+	var ops []coterie.Op
+	if tooMany := len(versions) - v.cfg.History; tooMany > 0 {
+		versions = versions[tooMany:]
+		ops = append(ops, coterie.OpDelete(v.versionKey(0), coterie.WithRange(versions[0])))
+	}
+	for _, version := range versions {
+		if document, ok := missing[version]; ok {
+			ops = append(ops, coterie.OpPut(version, document))
+		}
+	}
+	return ops, nil
 }

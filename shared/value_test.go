@@ -282,6 +282,50 @@ func TestRollbackGoesToWhatABadPutReplaced(t *testing.T) {
 	})
 }
 
+// An Update finds what a Put has replaced before it, and makes a version of that, too.
+func TestWhatAPutReplacedIsAVersionAfterTheNextUpdate(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		put := func(key string, rate int) int64 { return put(t, n, key, fmt.Sprintf(`{"Rate":%d}`, rate)) }
+		rates := func(v *shared.Value[limits]) (found []int) {
+			versions, err := v.History(t.Context())
+			require.NoError(t, err)
+			for _, version := range versions {
+				found = append(found, version.Value.Rate)
+			}
+			return found
+		}
+		v := open(t, n, config("limits"))
+		rate(t, v, 1)
+		two := rate(t, v, 2)
+		put("limits", 3)
+		require.Equal(t, []int{3, 1}, rates(v))
+		rate(t, v, 4)
+		require.Equal(t, []int{4, 3, 2, 1}, rates(v))
+		_, err := v.Rollback(t.Context(), two)
+		require.NoError(t, err, "its revision is the one that stored it")
+		require.Equal(t, []int{2, 4, 3, 2, 1}, rates(v))
+
+		// What history does not have is lost.
+		require.NoError(t, n.Compact(t.Context(), put("limits", 5)))
+		rate(t, v, 6)
+		require.Equal(t, []int{6, 5, 4, 3, 2, 1}, rates(v))
+
+		// Nor are more kept than was said, and the newest are.
+		cfg := config("few")
+		for history, want := range map[int][]int{-1: {4}, 1: {4, 3}, 2: {4, 3, 2}} {
+			cfg.Keys, cfg.History = []string{fmt.Sprint("few", history)}, history
+			v := open(t, n, cfg)
+			rate(t, v, 1)
+			rate(t, v, 2)
+			put(cfg.Keys[0], 3)
+			synctest.Wait()
+			rate(t, v, 4)
+			require.Equal(t, want, rates(v))
+		}
+	})
+}
+
 func TestKeysThatBeginAsVersionsDoAreNone(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
