@@ -138,7 +138,8 @@ func (c *candidate) weight() int64 { return int64(min(max(c.Weight, 1), maxWeigh
 // changed.
 type Choice struct{ *candidate }
 
-// Done says that what the instance was picked for is over. It is to be called once.
+// Done says that what the instance was picked for is over. It has to be called once: a second call
+// counts for another choice, and has LeastInFlight take the instance for less busy than it is.
 func (c Choice) Done() { c.inFlight.Add(-1) }
 
 // Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens

@@ -24,6 +24,7 @@ type Registration struct {
 	done     chan struct{}
 	changed  chan struct{} // has a value when the key is to be written again
 	replaced bool          // it has come in, and replaces nobody any more
+	stored   string        // what the store took last
 
 	mu    sync.Mutex
 	value string // what the key is to have
@@ -180,7 +181,8 @@ func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
 		var opts []coterie.WatchOption
 		if err == nil {
 			r.came()
-		} else {
+		}
+		if errors.Is(err, ErrTaken) {
 			opts = append(opts, coterie.WithFilterPut()) // whatever the other does, it has to go
 		}
 		if rev > 0 {
@@ -215,12 +217,29 @@ func (r *Registration) wait(ctx context.Context, opts []coterie.WatchOption) err
 	return nil
 }
 
-// claim writes the key, if nobody has it, or this lease has: what is done twice does no harm,
-// whatever became of the first. It returns the revision at which the key was as it tells.
+// claim has the key be what it is to be, or, if that is too large, what it was before. It returns
+// the revision at which the key was as it tells.
 func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64, error) {
 	r.mu.Lock()
-	put := coterie.OpPut(r.key, r.value, coterie.WithLease(lease))
+	value := r.value
 	r.mu.Unlock()
+	rev, err := r.write(ctx, lease, value)
+	switch {
+	case err == nil:
+		r.stored = value
+	case errors.Is(err, coterie.ErrTooLarge) && r.stored != "":
+		var failed error
+		if rev, failed = r.write(ctx, lease, r.stored); failed != nil {
+			err = failed
+		}
+	}
+	return rev, err
+}
+
+// write writes the key, if nobody has it, or this lease has: what is done twice does no harm,
+// whatever became of the first.
+func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value string) (int64, error) {
+	put := coterie.OpPut(r.key, value, coterie.WithLease(lease))
 	free := []coterie.Cmp{coterie.Compare(coterie.CreateRevision(r.key), "=", 0)}
 	for {
 		t, err := r.n.Txn(ctx).If(coterie.Compare(coterie.LeaseValue(r.key), "=", lease)).Then(put).
@@ -249,7 +268,8 @@ func (r *Registration) tell(err error) {
 
 // Update changes what the others see of the instance: its load, weight, metadata, or address, but
 // not its ID. It does not block: what was given last is written in the background, as soon as that
-// is possible, at one write for all that came meanwhile. Err tells if it cannot be.
+// is possible, at one write for all that came meanwhile. Err tells if it cannot be, and what the
+// others saw before stays until another Update.
 //
 // Errors: ErrInvalidOption; ErrClosed when the Registration has ended.
 func (r *Registration) Update(instance Instance) error {

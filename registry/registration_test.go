@@ -316,6 +316,53 @@ func TestBadInstancesAreRefused(t *testing.T) {
 	})
 }
 
+// It is not lost with its lease or its key, though what it is to have cannot be written.
+func TestAnInstanceThatBecameTooLargeComesBackAsItWas(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		r := register(t, n, instance("a"))
+		busy := instance("a")
+		busy.Load = 7
+		require.NoError(t, r.Update(busy))
+		synctest.Wait()
+		huge := instance("a")
+		huge.Metadata = map[string]string{"x": strings.Repeat("x", 2<<20)}
+		require.NoError(t, r.Update(huge))
+		synctest.Wait()
+		stored := func() coterie.KeyValue {
+			t.Helper()
+			eventually(t, n, "a")
+			found, err := registry.Resolve(t.Context(), n, service)
+			require.NoError(t, err)
+			require.Equal(t, []registry.Instance{busy}, found)
+			synctest.Wait()
+			require.ErrorIs(t, r.Err(), coterie.ErrTooLarge)
+			got, err := n.Get(t.Context(), service+"/a")
+			require.NoError(t, err)
+			return got.KVs[0]
+		}
+		lease := stored().Lease
+		_, err := n.Delete(t.Context(), service+"/a")
+		require.NoError(t, err)
+		require.Equal(t, lease, stored().Lease)
+		require.NoError(t, n.Revoke(t.Context(), lease))
+		require.NotEqual(t, lease, stored().Lease)
+		_, err = n.Put(t.Context(), service+"/a", "taken by nobody", coterie.WithIgnoreLease())
+		require.NoError(t, err)
+		stored()
+		writes := n.Status().Revision
+		time.Sleep(time.Hour)
+		require.Equal(t, writes, n.Status().Revision, "it does not write again and again")
+
+		require.NoError(t, r.Update(instance("a")))
+		synctest.Wait()
+		require.NoError(t, r.Err())
+		found, err := registry.Resolve(t.Context(), n, service)
+		require.NoError(t, err)
+		require.Equal(t, []registry.Instance{instance("a")}, found)
+	})
+}
+
 func TestRegisterEndsWithItsContext(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		c.Partition([]int{0}, []int{1}, []int{2})

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 )
 
 // A Transport is an http.RoundTripper that sends requests to instances of services: the host of a
@@ -104,18 +105,15 @@ func whenClosed(body io.ReadCloser, done func()) io.ReadCloser {
 		done()
 		return body
 	}
-	return &closing{ReadCloser: body, done: done}
+	return closing{body, sync.OnceFunc(done)}
 }
 
 type closing struct {
 	io.ReadCloser
-	done func() // nil once it was called
+	done func()
 }
 
-func (c *closing) Close() error {
-	if c.done != nil {
-		c.done()
-		c.done = nil
-	}
+func (c closing) Close() error {
+	c.done()
 	return c.ReadCloser.Close()
 }
