@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -58,8 +59,14 @@ func (c layers[T]) decode(documents []*string) (v T, err error) {
 		return v, err
 	}
 	// Into a value of its own: what the default refers to must not be written to.
-	err = json.Unmarshal(whole, &v)
-	return v, err
+	if err := json.Unmarshal(whole, &v); err != nil {
+		return v, err
+	}
+	used, err := tree(v)
+	if err != nil {
+		return v, err
+	}
+	return v, ambiguous(merged, used)
 }
 
 func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
@@ -96,6 +103,31 @@ func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
 		}
 	}
 	return *document, nil
+}
+
+// ambiguous returns an error if the layers have a field by two names that differ in case alone. To
+// encoding/json they are the same, of which the last in the alphabet would win, and not the last
+// layer. What was made of them, used, has both if they are not fields but keys of a map.
+func ambiguous(merged, used any) error {
+	m, _ := merged.(map[string]any)
+	u, ok := used.(map[string]any)
+	if !ok {
+		return nil // the program does not know it
+	}
+	spelt := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		first, twice := spelt[strings.ToLower(name)]
+		_, hasFirst := u[first]
+		_, has := u[name]
+		if twice && !(hasFirst && has) {
+			return fmt.Errorf("%q and %q are names of one field", first, name)
+		}
+		spelt[strings.ToLower(name)] = name
+		if err := ambiguous(m[name], u[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tree returns a value as what JSON has: nil, maps, slices, strings, numbers and booleans.

@@ -16,8 +16,9 @@
 //	_, err = limits.Rollback(ctx, 0) // to what was before
 //
 // A value is a JSON document under a key, or several, merged field by field (RFC 7396) over a
-// default: the later ones win, and null takes a field away. With functions of its own it is in any
-// other form, under one key.
+// default: the later ones win, and null takes a field away. Fields are named as encoding/json writes
+// them: one that comes in two spellings, in lower and upper case, makes the value bad. With
+// functions of its own a value is in any other form, under one key.
 //
 // A bad value replaces no good one: Update refuses it, and where one comes in by another way, by a
 // Put or from a program with other rules, every [Value] stays with what it had and says why.

@@ -250,6 +250,27 @@ func TestAnUpdateStoresWhatItWasGiven(t *testing.T) {
 	})
 }
 
+// Of two spellings encoding/json would take the last in the alphabet, and not the last layer, nor
+// what an update has stored.
+func TestAFieldThatIsSpeltInTwoWaysMakesTheValueBad(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		v := open(t, n, config("limits", "limits/own"))
+		put(t, n, "limits", `{"Rate":1,"burst":2,"Tags":{"path":"1","PATH":"2"},"Unknown":{"x":1,"X":2}}`)
+		synctest.Wait()
+		require.NoError(t, v.Err(), "one spelling, keys of a map, and what is not known")
+		require.Equal(t, limits{Rate: 1, Burst: 2, Tags: map[string]string{"path": "1", "PATH": "2"}}, v.Load())
+		_, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Burst = 3; return l, nil })
+		var rejected *shared.RejectedError
+		require.ErrorAs(t, err, &rejected)
+		require.ErrorContains(t, err, `"Burst" and "burst"`)
+		put(t, n, "limits/own", `{"rate":5}`)
+		synctest.Wait()
+		require.ErrorContains(t, v.Err(), `"Rate" and "rate"`)
+		require.Equal(t, 1, v.Load().Rate)
+	})
+}
+
 func TestWhatFollowsADocumentMakesItBad(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		v := open(t, c.Node(0), config("limits"))
