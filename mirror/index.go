@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,16 +46,16 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 // prefix, after the time that decode takes. decode must not keep anybody waiting; what it refuses
 // is told by [Snapshot.Faults].
 //
-// Errors: ErrInvalidOption without a decoder; ctx's cause; ErrClosed.
+// Errors: ErrInvalidOption without a decoder, or for a secondary key that is nil; ctx's cause; ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 	decode func(coterie.KeyValue) (T, error), by ...*Key[T],
 ) (*Index[T], error) {
-	if decode == nil {
-		return nil, fmt.Errorf("%w: a mirror needs a decoder", coterie.ErrInvalidOption)
+	if decode == nil || slices.ContainsFunc(by, func(key *Key[T]) bool { return key == nil || key.of == nil }) {
+		return nil, fmt.Errorf("%w: a mirror needs a decoder, and secondary keys that By made of a function", coterie.ErrInvalidOption)
 	}
 	seed := maphash.MakeSeed()
 	first := Snapshot[T]{
-		entries: trie[*Entry[T]]{seed: seed}, faults: trie[*DecodeError]{seed: seed}, by: by,
+		entries: trie[*Entry[T]]{seed: seed}, faults: trie[*DecodeError]{seed: seed}, by: slices.Clone(by),
 		groups: make([]trie[*group[T]], len(by)),
 	}
 	for i := range first.groups {

@@ -154,10 +154,14 @@ func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
 	})
 }
 
-func TestAnIndexNeedsADecoder(t *testing.T) {
+func TestAnIndexNeedsItsFunctions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := mirror.New[int](t.Context(), c.Node(0), "m/", nil)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		for _, by := range []*mirror.Key[int]{nil, {}, mirror.By[int](nil)} {
+			_, err := mirror.New(t.Context(), c.Node(0), "m/", number, by)
+			require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		}
 	})
 }
 
