@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,10 +107,14 @@ func (v *Value[T]) SaveErr() error {
 }
 
 // replace writes a file so that there is the old one or the new one after a crash at any moment.
-// What it leaves when it fails, or when the process crashes amid it, the next one writes over.
+// What it leaves when it fails, or when the process crashes amid it, the next one removes. It makes
+// its file anew, so that it does not write to what somebody else has linked to that name.
 func replace(name string, b []byte) error {
 	temporary := name + ".tmp"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

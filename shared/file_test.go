@@ -45,13 +45,16 @@ func TestAFlippedBitOfAFileIsFoundOrHarmless(t *testing.T) {
 }
 
 // What a crash left of a file that was being written is in nobody's way, and does not gather.
-func TestWhatACrashLeftOfAFileIsWrittenOver(t *testing.T) {
+func TestWhatACrashLeftOfAFileIsRemoved(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "limits.json")
-	require.NoError(t, os.WriteFile(name+".tmp", []byte("much more than what is written now"), 0o600))
+	require.NoError(t, os.WriteFile(name+".tmp", []byte("much more than what is written now"), 0o644))
 	require.NoError(t, replace(name, []byte("new")))
 	b, err := os.ReadFile(name)
 	require.NoError(t, err)
 	require.Equal(t, "new", string(b))
+	is, err := os.Stat(name)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), is.Mode())
 	left, err := os.ReadDir(filepath.Dir(name))
 	require.NoError(t, err)
 	require.Len(t, left, 1)
