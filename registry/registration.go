@@ -157,11 +157,9 @@ func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
 	if err != nil {
 		return lease, err
 	}
-	ctx, cancel := context.WithCancelCause(r.ctx)
-	stop := context.AfterFunc(s.Context(), func() { cancel(context.Cause(s.Context())) })
+	ctx, cancel := s.Bind(r.ctx)
 	err = r.keep(ctx, s.Lease())
-	stop()
-	cancel(nil)
+	cancel()
 	if r.ctx.Err() != nil || !r.replaced {
 		_ = s.Close() // deregisters at once; what cannot be revoked ends by itself
 		return 0, err
