@@ -5,7 +5,6 @@ package coterie
 import (
 	"context"
 	"errors"
-	"iter"
 	"sync"
 	"time"
 )
@@ -136,75 +135,6 @@ func (e *Election) Guard() Cmp {
 		p = &place{key: e.prefix + "/"}
 	}
 	return p.guard()
-}
-
-// LeaderInfo tells who leads.
-type LeaderInfo struct {
-	Key, Value string
-	Token      int64 // the fencing token of this leadership
-	Elected    bool  // false: nobody leads
-}
-
-// Leader tells who leads now. It is linearizable.
-func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
-	info, _, err := e.leader(ctx)
-	return info, err
-}
-
-func (e *Election) leader(ctx context.Context, opts ...GetOption) (LeaderInfo, int64, error) {
-	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
-	r, err := e.s.Node().Get(ctx, e.prefix+"/", opts...)
-	if err != nil {
-		return LeaderInfo{}, 0, err
-	}
-	if len(r.KVs) == 0 {
-		return LeaderInfo{}, r.Revision, nil
-	}
-	kv := r.KVs[0]
-	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, r.Revision, nil
-}
-
-// Observe yields who leads: now, and whenever that or the leader's value changes; that nobody
-// leads, too. A slow loop sees the latest and may miss what was between. The session need not live.
-// The sequence may be used once; it ends with ctx or the node, with a pair whose error says which.
-func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
-	return func(yield func(LeaderInfo, error) bool) {
-		err := e.observe(ctx, func(info LeaderInfo) bool { return yield(info, nil) })
-		if err != nil {
-			yield(LeaderInfo{}, err)
-		}
-	}
-}
-
-// observe returns nil when yield returned false.
-func (e *Election) observe(ctx context.Context, yield func(LeaderInfo) bool) error {
-	var last LeaderInfo
-	rev := int64(0) // of last
-	look := func(opts ...GetOption) (more bool, err error) {
-		info, seen, err := e.leader(ctx, opts...)
-		if err != nil {
-			return false, err
-		}
-		changed := rev == 0 || info != last
-		last, rev = info, seen
-		return !changed || yield(info), nil
-	}
-	for {
-		if more, err := look(); !more {
-			return err
-		}
-		for r, err := range e.s.Node().Watch(ctx, e.prefix+"/", WithPrefix(), WithRev(rev+1)) {
-			if errors.Is(err, ErrCompacted) {
-				break // it was slow: what leads now is all that counts
-			}
-			if err != nil {
-				return err
-			}
-			if more, err := look(WithMinRevision(r.Revision)); !more {
-				return err
-			}
-		}
-	}
 }
 
 // retryPause is how long RunAsLeader waits after a failure before it tries again.

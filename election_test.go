@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -178,5 +179,36 @@ func TestABodyThatIsRefusedHasLostTheLead(t *testing.T) {
 			cancel()
 			require.ErrorIs(t, <-ended, context.Canceled)
 		}
+	})
+}
+
+// Whoever only looks on, without a session, sees who leads by RunAsLeader, and that nobody does.
+func TestAnOnlookerNeedsNoSession(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		next, stop := iter.Pull2(coterie.ObserveLeader(t.Context(), c.Follower(), "job"))
+		defer stop()
+		see := func() coterie.LeaderInfo {
+			info, err, ok := next()
+			require.NoError(t, err)
+			require.True(t, ok)
+			return info
+		}
+		require.False(t, see().Elected)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		tokens := make(chan int64, 1)
+		go func() {
+			ended <- coterie.RunAsLeader(ctx, c.Leader(), "job", "a", func(ctx context.Context, token int64) error {
+				tokens <- token
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		info := see()
+		require.Equal(t, "a", info.Value)
+		require.Equal(t, <-tokens, info.Token)
+		cancel()
+		<-ended
+		require.False(t, see().Elected)
 	})
 }

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// LeaderInfo tells who leads.
+type LeaderInfo struct {
+	Key, Value string
+	Token      int64 // the fencing token of this leadership
+	Elected    bool  // false: nobody leads
+}
+
+// ObserveLeader yields who leads among those who campaign under prefix, with an [Election] or
+// [RunAsLeader]: now, and whenever that or the leader's value changes; that nobody leads, too. A slow
+// loop sees the latest and may miss what was between. Whoever only looks on needs no session. The
+// sequence may be used once; it ends with ctx or the node, with a pair whose error says which.
+func ObserveLeader(ctx context.Context, n *Node, prefix string) iter.Seq2[LeaderInfo, error] {
+	return func(yield func(LeaderInfo, error) bool) {
+		err := observe(ctx, n, prefix, func(info LeaderInfo) bool { return yield(info, nil) })
+		if err != nil {
+			yield(LeaderInfo{}, err)
+		}
+	}
+}
+
+// Observe is [ObserveLeader] of this election. The session need not live.
+func (e *Election) Observe(ctx context.Context) iter.Seq2[LeaderInfo, error] {
+	return ObserveLeader(ctx, e.s.Node(), e.prefix)
+}
+
+// Leader tells who leads now. It is linearizable.
+func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
+	info, _, err := leaderOf(ctx, e.s.Node(), e.prefix)
+	return info, err
+}
+
+// leaderOf returns who leads, and at which revision.
+func leaderOf(ctx context.Context, n *Node, prefix string, opts ...GetOption) (LeaderInfo, int64, error) {
+	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
+	r, err := n.Get(ctx, prefix+"/", opts...)
+	if err != nil {
+		return LeaderInfo{}, 0, err
+	}
+	if len(r.KVs) == 0 {
+		return LeaderInfo{}, r.Revision, nil
+	}
+	kv := r.KVs[0]
+	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, r.Revision, nil
+}
+
+// observe returns nil when yield returned false.
+func observe(ctx context.Context, n *Node, prefix string, yield func(LeaderInfo) bool) error {
+	var last LeaderInfo
+	rev := int64(0) // of last
+	look := func(opts ...GetOption) (more bool, err error) {
+		info, seen, err := leaderOf(ctx, n, prefix, opts...)
+		if err != nil {
+			return false, err
+		}
+		changed := rev == 0 || info != last
+		last, rev = info, seen
+		return !changed || yield(info), nil
+	}
+	for {
+		if more, err := look(); !more {
+			return err
+		}
+		for r, err := range n.Watch(ctx, prefix+"/", WithPrefix(), WithRev(rev+1)) {
+			if errors.Is(err, ErrCompacted) {
+				break // it was slow: what leads now is all that counts
+			}
+			if err != nil {
+				return err
+			}
+			if more, err := look(WithMinRevision(r.Revision)); !more {
+				return err
+			}
+		}
+	}
+}
