@@ -109,7 +109,8 @@ func (c *Cluster) SlowDisk(i int, d time.Duration) {
 	c.disk(i).Delay(d)
 }
 
-// FillDisk has everything that a node writes fail for lack of room, as long as it is on.
+// FillDisk has a node's disk have no room left, as long as it is on. The log's file is allocated in
+// advance, so small writes go on until that is full: to see [coterie.ErrNoSpace], write some megabytes.
 func (c *Cluster) FillDisk(i int, on bool) {
 	c.t.Helper()
 	c.disk(i).Fill(on)
