@@ -165,6 +165,43 @@ func ExampleMutex() {
 	// holder 2, too late: written false
 }
 
+// A recipe of one's own: each session takes the first seat that is free, and what ctx ends amid is
+// given back. When the session ends, so does the seat.
+func ExampleSession_Commit() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	sit := func(s *coterie.Session) (seat string, err error) {
+		for i := 1; ; i++ {
+			seat := fmt.Sprint("seats/", i)
+			free := coterie.Compare(coterie.CreateRevision(seat), "=", 0)
+			me := fmt.Sprint(s.Lease())
+			mine := coterie.OpTxn([]coterie.Cmp{coterie.Compare(coterie.Value(seat), "=", me)},
+				[]coterie.Op{coterie.OpDelete(seat)}, nil)
+			r, err := s.Commit(n.Txn(ctx).If(free).Then(coterie.OpPut(seat, me, coterie.WithLease(s.Lease()))), mine)
+			if err != nil || r.Succeeded {
+				return seat, err
+			}
+		}
+	}
+	for range 2 {
+		s, err := coterie.NewSession(ctx, n)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer s.Close()
+		seat, err := sit(s)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(seat)
+	}
+	// Output:
+	// seats/1
+	// seats/2
+}
+
 // Both want to lead, here on one node, as a rule on two: they take turns. The function is given a
 // context that ends when leadership is lost, and a token that grows with each leader.
 func ExampleRunAsLeader() {
