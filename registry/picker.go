@@ -34,8 +34,8 @@ type Picker struct {
 	zone   string
 	newest atomic.Pointer[list]
 	turn   atomic.Uint64
-	done   chan struct{}
-	err    error // why it ended, once done is closed
+	done   chan struct{} // nil: it follows nothing
+	err    error         // why it ended, once done is closed
 }
 
 // A list is immutable.
@@ -71,19 +71,15 @@ func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone
 //
 // Errors: ErrInvalidOption for an unknown policy; ctx's cause; ErrClosed.
 func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
-	p := &Picker{done: make(chan struct{})}
-	for _, opt := range opts {
-		opt(p)
-	}
-	if p.policy > LeastInFlight {
-		return nil, fmt.Errorf("%w: policy %d", coterie.ErrInvalidOption, p.policy)
-	}
 	known, err := Resolve(ctx, n, service, coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
-	p.newest.Store(&list{over: make(chan struct{})})
-	p.publish(known)
+	p, err := PickerOf(known, opts...)
+	if err != nil {
+		return nil, err
+	}
+	p.done = make(chan struct{})
 	go func() {
 		defer close(p.done)
 		for instances, err := range Follow(ctx, n, service) {
@@ -97,9 +93,48 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 	return p, nil
 }
 
+// PickerOf makes a Picker of instances that are given, each with an ID of its own: for those who
+// know by themselves whom to ask, as who holds connections does. It follows nothing and never ends;
+// see Among. It does not block, and takes a copy of the list.
+//
+// Errors: ErrInvalidOption for an unknown policy.
+func PickerOf(instances []Instance, opts ...PickerOption) (*Picker, error) {
+	p := &Picker{}
+	for _, opt := range opts {
+		opt(p)
+	}
+	if p.policy > LeastInFlight {
+		return nil, fmt.Errorf("%w: policy %d", coterie.ErrInvalidOption, p.policy)
+	}
+	p.newest.Store((&list{}).next(p.zone, byID(instances)))
+	return p, nil
+}
+
+// Among returns a Picker, as of PickerOf, that picks from other instances as this one does, and
+// goes on with what it has counted: an instance that is in both lists has in flight what either has
+// picked, and the turn begins where this one's is. It does not block.
+func (p *Picker) Among(instances []Instance) *Picker {
+	o := &Picker{policy: p.policy, zone: p.zone}
+	o.turn.Store(p.turn.Load())
+	o.newest.Store(p.newest.Load().next(p.zone, byID(instances)))
+	return o
+}
+
+// byID returns a copy of instances in the order in which lists are.
+func byID(instances []Instance) []Instance {
+	return slices.SortedFunc(slices.Values(instances), func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
+}
+
 // publish makes a list of instances the newest.
 func (p *Picker) publish(instances []Instance) {
 	last := p.newest.Load()
+	p.newest.Store(last.next(p.zone, instances))
+	close(last.over)
+}
+
+// next returns a list of other instances, in the order of their IDs. What is in flight of those
+// that were there before is shared.
+func (last *list) next(zone string, instances []Instance) *list {
 	l := &list{over: make(chan struct{})}
 	for _, i := range instances {
 		c := &candidate{i, &atomic.Int64{}}
@@ -107,15 +142,14 @@ func (p *Picker) publish(instances []Instance) {
 			c.inFlight = last.all.of[same].inFlight
 		}
 		l.all.add(c)
-		if p.zone != "" && i.Zone == p.zone {
+		if zone != "" && i.Zone == zone {
 			l.near.add(c)
 		}
 	}
 	if len(l.near.of) == 0 {
 		l.near = l.all
 	}
-	p.newest.Store(l)
-	close(last.over)
+	return l
 }
 
 func (c *candidates) add(new *candidate) {
@@ -225,4 +259,5 @@ func (p *Picker) Wait(ctx context.Context) error {
 }
 
 // Done is closed when the Picker has ended, with ctx or with the node. The last known list stays.
+// It is nil, and so never closed, for one that follows nothing.
 func (p *Picker) Done() <-chan struct{} { return p.done }

@@ -196,3 +196,42 @@ func BenchmarkPick(b *testing.B) {
 		})
 	}
 }
+
+func TestAPickerOfAGivenListPicksFromThat(t *testing.T) {
+	a, b, c := instance("a"), instance("b"), instance("c")
+	given := []registry.Instance{c, a, b}
+	p, err := registry.PickerOf(given)
+	require.NoError(t, err)
+	require.NoError(t, p.Wait(t.Context()))
+	require.Nil(t, p.Done())
+	require.Equal(t, []registry.Instance{c, a, b}, given, "the list is the caller's")
+	require.Equal(t, []registry.Instance{a, b, c}, p.Instances())
+	require.Equal(t, map[string]int{"a": 2, "b": 1, "c": 1}, pick(t, p, 4))
+	require.Equal(t, map[string]int{"b": 1}, pick(t, p.Among(given), 1), "the turn goes on")
+
+	none := p.Among(nil)
+	_, err = none.Pick()
+	require.ErrorIs(t, err, registry.ErrNoInstance)
+	_, err = registry.PickerOf(nil, registry.WithPolicy(9))
+	require.ErrorIs(t, err, coterie.ErrInvalidOption)
+
+	zoned, err := registry.PickerOf(nil, registry.WithZone("near"))
+	require.NoError(t, err)
+	near := registry.Instance{ID: "d", Addr: "d:80", Zone: "near"}
+	require.Equal(t, map[string]int{"d": 3}, pick(t, zoned.Among(append(given, near)), 3))
+}
+
+func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
+	a, b := instance("a"), instance("b")
+	p, err := registry.PickerOf([]registry.Instance{a}, registry.WithPolicy(registry.LeastInFlight))
+	require.NoError(t, err)
+	busy, err := p.Pick()
+	require.NoError(t, err)
+	both := p.Among([]registry.Instance{b, a})
+	require.Equal(t, map[string]int{"b": 20}, pick(t, both, 20))
+	busy.Done()
+	held, err := both.Pick("a")
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"a": 20}, pick(t, both, 20))
+	held.Done()
+}
