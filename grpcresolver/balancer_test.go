@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package grpcresolver_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
+
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/grpcresolver"
+	"github.com/coterie-kv/coterie/registry"
+)
+
+func TestMain(m *testing.M) {
+	balancer.Register(grpcresolver.NewBalancer())
+	os.Exit(m.Run())
+}
+
+// three are instances that differ in everything.
+func three() []registry.Instance {
+	return []registry.Instance{
+		{ID: "a", Addr: "a:80", Zone: "near", Weight: 6, Load: 3},
+		{ID: "b", Addr: "b:80", Zone: "near", Weight: 3, Load: 2},
+		{ID: "c", Addr: "c:80", Zone: "far", Load: 1},
+	}
+}
+
+func TestCallsAreBalancedByPolicy(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		w.serveAll(t, "a", "b", "c")
+		for _, i := range three() {
+			register(t, c.Node(0), i)
+		}
+		by := func(config string, times int) map[string]int {
+			conn := w.client(t, c.Node(0), target, balanced(config))
+			connect(conn)
+			return calls(t, conn, times)
+		}
+		require.Equal(t, map[string]int{"a": 5, "b": 5, "c": 5}, by(`{}`, 15))
+		require.Equal(t, map[string]int{"a": 5, "b": 5}, by(`{"zone": "near", "unknown": 1}`, 10))
+		require.Equal(t, map[string]int{"a": 2, "b": 2, "c": 2}, by(`{"zone": "nowhere"}`, 6))
+		weighted := by(`{"policy": "weighted"}`, 2000)
+		require.InDelta(t, 1200, weighted["a"], 200)
+		require.InDelta(t, 600, weighted["b"], 200)
+		require.InDelta(t, 200, weighted["c"], 100)
+		loaded := by(`{"policy": "least_loaded"}`, 900)
+		require.InDelta(t, 600, loaded["c"], 150)
+		require.Zero(t, loaded["a"])
+	})
+}
+
+func TestAnotherZoneIsAskedOnlyWhenTheNearOneIsNotReached(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		w.serveAll(t, "c")
+		a, _ := w.serve(t, "a", func(context.Context) {})
+		for _, i := range three() { // nobody serves b
+			register(t, c.Node(0), i)
+		}
+		conn := w.client(t, c.Node(0), target, balanced(`{"zone": "near"}`))
+		connect(conn)
+		require.Equal(t, map[string]int{"a": 10}, calls(t, conn, 10))
+		w.kill("a", a)
+		synctest.Wait()
+		require.Equal(t, map[string]int{"c": 10}, calls(t, conn, 10))
+		w.serveAll(t, "b")
+		time.Sleep(5 * time.Minute) // gRPC has tried again
+		require.Equal(t, map[string]int{"b": 10}, calls(t, conn, 10))
+	})
+}
+
+func TestCallsGoWhereLessIsInFlight(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		over := make(chan struct{})
+		w.serve(t, "slow", func(context.Context) { <-over })
+		w.serveAll(t, "b", "c")
+		register(t, c.Node(0), instance("slow"))
+		conn := w.client(t, c.Node(0), target, balanced(`{"policy": "least_in_flight"}`))
+		connect(conn)
+		var waiting sync.WaitGroup
+		waiting.Go(func() {
+			if _, err := call(t, conn); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		register(t, c.Node(0), instance("b"))
+		synctest.Wait()
+		require.Equal(t, map[string]int{"b": 20}, calls(t, conn, 20), "what is in flight is remembered when the list changes")
+		register(t, c.Node(0), instance("c"))
+		synctest.Wait()
+		answered := calls(t, conn, 60)
+		require.Zero(t, answered["slow"])
+		require.Len(t, answered, 2)
+		close(over)
+		waiting.Wait()
+		require.Len(t, calls(t, conn, 200), 3, "it has nothing to do any more")
+	})
+}
+
+// Calls that end in any way are in flight no more.
+func TestACallThatFailsIsInFlightNoMore(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		over := make(chan struct{})
+		w.serve(t, "a", func(context.Context) { <-over })
+		w.serveAll(t, "b")
+		register(t, c.Node(0), instance("a"))
+		conn := w.client(t, c.Node(0), target, balanced(`{"policy": "least_in_flight"}`))
+		_, err := call(t, conn) // its minute ends
+		require.Equal(t, codes.DeadlineExceeded, status.Code(err))
+		close(over)
+		register(t, c.Node(0), instance("b"))
+		synctest.Wait()
+		require.Len(t, calls(t, conn, 200), 2)
+	})
+}
+
+func TestOneThatIsNotReachedFailsNoCall(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		w.serveAll(t, "a")
+		register(t, c.Node(0), instance("nobody"))
+		conn := w.client(t, c.Node(0), target, balanced(`{}`))
+		_, err := call(t, conn)
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.ErrorContains(t, err, "nobody at nobody:80")
+		register(t, c.Node(0), instance("a"))
+		synctest.Wait()
+		require.Equal(t, map[string]int{"a": 10}, calls(t, conn, 10))
+	})
+}
+
+func TestWithoutInstancesCallsAreToldSo(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		_, err := call(t, newTown().client(t, c.Node(0), target, balanced(`{}`)))
+		require.ErrorContains(t, err, registry.ErrNoInstance.Error())
+	})
+}
+
+func TestAConfigOfTheBalancerIsChecked(t *testing.T) {
+	for config, reason := range map[string]string{
+		`{"policy": "best"}`: `no policy "best"`,
+		`{"zone": 1}`:        "config of the balancer",
+	} {
+		_, err := grpc.NewClient("passthrough:///a",
+			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(balanced(config)))
+		require.ErrorContains(t, err, reason)
+	}
+}
+
+func TestCallsAreToldTheLastReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := manual.NewBuilderWithScheme("other")
+		other.InitialState(resolver.State{})
+		conn := newTown().client(t, nil, "other:///x", balanced(`{}`), grpc.WithResolvers(other))
+		connect(conn)
+		reason := func() string {
+			_, err := call(t, conn)
+			require.Equal(t, codes.Unavailable, status.Code(err))
+			return status.Convert(err).Message()
+		}
+		require.Equal(t, registry.ErrNoInstance.Error(), reason())
+		other.CC().ReportError(errors.New("broken"))
+		synctest.Wait()
+		require.Equal(t, "broken", reason())
+		_ = other.CC().UpdateState(resolver.State{})
+		synctest.Wait()
+		require.Equal(t, registry.ErrNoInstance.Error(), reason())
+	})
+}
+
+// Other resolvers, and gRPC's own for proxies, tell addresses alone.
+func TestEndpointsOfOtherResolversAreBalanced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		w.serveAll(t, "a", "b")
+		other := manual.NewBuilderWithScheme("other")
+		other.InitialState(resolver.State{Endpoints: []resolver.Endpoint{
+			{Addresses: []resolver.Address{{Addr: "a:80"}}}, {Addresses: []resolver.Address{{Addr: "b:80"}}},
+		}})
+		conn := w.client(t, nil, "other:///x", balanced(`{}`), grpc.WithResolvers(other))
+		connect(conn)
+		require.Equal(t, map[string]int{"a": 5, "b": 5}, calls(t, conn, 10))
+	})
+}
