@@ -23,9 +23,9 @@ import (
 
 const module = "github.com/coterie-kv/coterie"
 
-// A source is a Go file of this module, parsed.
+// A source is a Go file of this repository, parsed.
 type source struct {
-	path string // from the module's root
+	path string // from the repository's root
 	text string
 	ast  *ast.File
 	set  *token.FileSet
@@ -112,6 +112,11 @@ var importRules = []struct {
 		func(p string) bool { return p != module && strings.Contains(p, ".") },
 	},
 	{
+		"modules of their own are made of what users have",
+		func(s source) bool { return slices.Contains(modules, path.Dir(s.path)) },
+		func(p string) bool { return strings.HasPrefix(p, module+"/internal") },
+	},
+	{
 		"examples are made of what users have",
 		func(s source) bool { return strings.HasPrefix(s.path, "examples/") && !s.test() },
 		func(p string) bool {
@@ -122,6 +127,9 @@ var importRules = []struct {
 
 // The recipes that are packages of their own, beside the one they are made of.
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "shared", "stm"}
+
+// What brings dependencies that not every user is to have: modules of their own.
+var modules = []string{"grpcresolver"}
 
 func in(s source, dir string) bool { return path.Dir(s.path) == dir }
 
@@ -313,6 +321,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/shared\"", importFaults},
+		"internal in a module":  {"grpcresolver/x.go", head + "grpcresolver\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
 		"long":                  {"x.go", head + "x\n" + strings.Repeat("\n", 900), fileFaults},
