@@ -22,8 +22,8 @@ import (
 const BalancerName = "coterie"
 
 // NewBalancer returns a balancing policy that keeps a connection to each instance and picks among
-// those that are ready as registry.Picker does. gRPC finds policies by name alone, in a table of the
-// process that must not be written while it is read: so, first thing in main,
+// those that are ready as registry.Picker does. gRPC finds policies by name alone, in a table of
+// the process that must not be written while it is read: so, first thing in main,
 //
 //	balancer.Register(grpcresolver.NewBalancer())
 //

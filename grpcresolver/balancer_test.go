@@ -64,6 +64,24 @@ func TestCallsAreBalancedByPolicy(t *testing.T) {
 	})
 }
 
+func TestAReportOfLoadIsHeeded(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		w := newTown()
+		w.serveAll(t, "a", "b")
+		a, b := instance("a"), instance("b")
+		a.Load = 1
+		register(t, c.Node(0), a)
+		r := register(t, c.Node(0), b)
+		conn := w.client(t, c.Node(0), target, balanced(`{"policy": "least_loaded"}`))
+		connect(conn)
+		require.Equal(t, map[string]int{"b": 10}, calls(t, conn, 10))
+		b.Load = 2
+		require.NoError(t, r.Update(b))
+		synctest.Wait()
+		require.Equal(t, map[string]int{"a": 10}, calls(t, conn, 10))
+	})
+}
+
 func TestAnotherZoneIsAskedOnlyWhenTheNearOneIsNotReached(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()

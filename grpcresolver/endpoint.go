@@ -32,7 +32,8 @@ func (d described) String() string { return d.ID + " at " + d.Addr }
 
 // stateOf returns instances as gRPC has them. Each is an endpoint of one address, with the weight
 // that gRPC's balancers look for. An attribute belongs to the endpoint and never to its address,
-// since gRPC ends the connection to an address whose attributes have changed, and Load changes often.
+// since gRPC ends the connection to an address whose attributes have changed, and Load changes
+// often.
 func stateOf(instances []registry.Instance) resolver.State {
 	var s resolver.State
 	for _, i := range instances {

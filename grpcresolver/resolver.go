@@ -21,13 +21,13 @@ const Scheme = "coterie"
 // and the reason.
 var ErrTarget = errors.New("grpcresolver: no target of a service")
 
-// New returns a builder for grpc.WithResolvers, which resolves services by what a node knows. It may
-// be used for any number of clients, concurrently; nothing is registered for other clients of the
-// process.
+// New returns a builder for grpc.WithResolvers, which resolves services by what a node knows. It
+// may be used for any number of clients, concurrently; nothing is registered for other clients of
+// the process.
 //
-// A client begins with the instances that the node knows, without asking the cluster. If it knows of
-// none, calls wait until the cluster has been asked, and fail with codes.Unavailable when it has not
-// answered for five seconds. So they do, at once, when there is no instance. Those that
+// A client begins with the instances that the node knows, without asking the cluster. If it knows
+// of none, calls wait until the cluster has been asked, and fail with codes.Unavailable when it has
+// not answered for five seconds. So they do, at once, when there is no instance. Those that
 // WaitForReady wait in either case. A client whose node is closed keeps the last list; one that is
 // made then, or comes back from gRPC's idleness, cannot call.
 //
@@ -59,7 +59,7 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 	return f, nil
 }
 
-// serviceOf returns the service that a target names, whatever its letters are.
+// serviceOf returns the service that a target names.
 func serviceOf(target resolver.Target) (string, error) {
 	u, service := target.URL, target.Endpoint()
 	switch {

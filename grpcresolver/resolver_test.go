@@ -44,8 +44,8 @@ func TestCallsFollowTheInstances(t *testing.T) {
 	})
 }
 
-// One that dies without a word is left out at once, since its connection breaks, and leaves the list
-// a TTL later.
+// One that dies without a word is left out at once, since its connection breaks, and leaves the
+// list a TTL later.
 func TestAnInstanceThatDiesIsLeftOut(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
