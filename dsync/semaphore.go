@@ -17,9 +17,10 @@ import (
 //
 // To take and to release costs two writes, and one more for who had to wait while others waited
 // behind. A release wakes only the first who waits; each who comes to be served wakes the next. A
-// holder that crashes keeps its permits until its session's lease ends. Do not use it to bound
-// rates, nor for what one process can bound by itself; each call reads as many keys as there are
-// contenders before it, so some thousands are many.
+// holder that crashes keeps its permits until its session's lease ends; one that does so just when it
+// is served holds up, until then, those that it would have woken. Do not use it to bound rates, nor
+// for what one process can bound by itself; each call reads as many keys as there are contenders
+// before it, so some thousands are many.
 type Semaphore struct {
 	s      *coterie.Session
 	prefix string
