@@ -7,12 +7,12 @@
 // Without flags, three nodes in one process show and check that. As three processes on one machine,
 // each in a terminal of its own:
 //
-//	go run ./examples/job -name a -addr 127.0.0.1:7431 -dir /tmp/job/a \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
-//	go run ./examples/job -name b -addr 127.0.0.1:7432 -dir /tmp/job/b \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
-//	go run ./examples/job -name c -addr 127.0.0.1:7433 -dir /tmp/job/c \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//	go run ./examples/job -name a -addr 127.0.0.1:7471 -dir /tmp/job/a \
+//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
+//	go run ./examples/job -name b -addr 127.0.0.1:7472 -dir /tmp/job/b \
+//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
+//	go run ./examples/job -name c -addr 127.0.0.1:7473 -dir /tmp/job/c \
+//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
 //
 // Each tells when it leads, and when it has the first result of a leader. Kill the leader, or stop
 // it for a while with SIGSTOP: another goes on, and no result is ever followed by an older one.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Lock takes turns at a lock. Its holder may lose it without knowing, as when the process is
-// stopped for a while; so what it writes is guarded by the lock itself.
+// Lock takes turns at a lock, in the order in which it was asked for. Its holder may lose it without
+// knowing, as when the process is stopped for a while; so what it writes is guarded by the lock itself.
 //
 // Without flags, three nodes in one process show and check that. As three processes on one machine,
 // each in a terminal of its own:
@@ -133,6 +133,10 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("take turns: %w", err)
 	}
 
+	if err := inOrder(ctx, nodes[0], mutexes); err != nil {
+		return fmt.Errorf("wait in line: %w", err)
+	}
+
 	// The lease goes, as it does when it is not renewed in time, and the lock with it.
 	stale, next := mutexes[0], mutexes[1]
 	err = errors.Join(stale.Lock(ctx), nodes[2].Revoke(ctx, sessions[0].Lease()), next.Lock(ctx))
@@ -156,5 +160,38 @@ func demo(ctx context.Context) error {
 	if n != turns*len(nodes)+1 {
 		return fmt.Errorf("write with the lock: %d turns were taken before", turns*len(nodes))
 	}
+	return nil
+}
+
+// inOrder has node1 hold the lock and the others ask for it, node3 before node2, and checks that they
+// get it in that order.
+func inOrder(ctx context.Context, node *coterie.Node, mutexes []*coterie.Mutex) error {
+	holder, got, ended := mutexes[0], make(chan int, 2), make(chan error, 2)
+	if err := holder.Lock(ctx); err != nil {
+		return err
+	}
+	for i, next := range []*coterie.Mutex{mutexes[2], mutexes[1]} {
+		go func() {
+			ended <- next.Do(ctx, func(context.Context, int64) error {
+				got <- i
+				return nil
+			})
+		}()
+		for line, err := range coterie.Follow(ctx, node, prefix+"/") {
+			if err != nil {
+				return err
+			}
+			if len(line.KVs) == i+2 {
+				break // it stands behind those who were there
+			}
+		}
+	}
+	if err := errors.Join(holder.Unlock(ctx), <-ended, <-ended); err != nil {
+		return err
+	}
+	if first, second := <-got, <-got; first > second {
+		return errors.New("who has asked later was first")
+	}
+	fmt.Println("node3 has asked before node2, and had the lock before node2")
 	return nil
 }

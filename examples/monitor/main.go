@@ -14,7 +14,7 @@
 //	go run ./examples/monitor -name c -addr 127.0.0.1:7453 -dir /tmp/monitor/c \
 //		-peers a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
 //
-// Each tells who is down whenever that changes, and every five seconds how it fares itself. Kill one,
+// Each tells who is down whenever that changes, and every two seconds how it fares itself. Kill one,
 // and start it again; or kill two, and see what the last one says of itself.
 package main
 
@@ -94,7 +94,7 @@ func monitor(ctx context.Context, node *coterie.Node, alert func(down []string))
 
 // report prints what the node knows of itself now and then: also without a quorum.
 func report(ctx context.Context, node *coterie.Node) {
-	for tick := time.Tick(5 * time.Second); ; {
+	for tick := time.Tick(2 * time.Second); ; {
 		select {
 		case <-tick:
 			fmt.Println(describe(node.Status()))

@@ -15,7 +15,7 @@
 //
 // Each line that is typed into any of them is an item, and one of them takes it; a line that begins
 // with an exclamation mark comes before the others. Kill one that has an item: another takes it when the
-// session of the first has expired.
+// session of the first has expired. Stop one that has an item: another takes it at once.
 package main
 
 import (
@@ -52,6 +52,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		if err != nil {
 			return err
 		}
+		fmt.Printf("%s takes items: type them, urgent ones as !item\n", cfg.Name)
 		items := queue.New(session, "typed")
 		go enqueue(session.Context(), items, typed)
 		for err == nil {
@@ -104,8 +105,7 @@ func work(ctx context.Context, items *queue.Queue, name string) error {
 	select {
 	case <-time.After(2 * time.Second):
 	case <-ctx.Done():
-		_ = item.Nack(context.WithoutCancel(ctx)) // if that fails, the end of the session does it
-		return context.Cause(ctx)
+		return context.Cause(ctx) // the end of the session gives the item back
 	}
 	if err := item.Ack(ctx, coterie.OpPut(done+item.Value, name)); err != nil {
 		return err
