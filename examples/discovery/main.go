@@ -137,6 +137,9 @@ func call(ctx context.Context, client *http.Client, method string) (string, erro
 		return "", err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", errors.New(resp.Status)
+	}
 	who, err := io.ReadAll(resp.Body)
 	return string(who), err
 }

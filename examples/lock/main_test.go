@@ -39,7 +39,6 @@ func TestProcessesTakeTurns(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		if name != killed {
 			s.Await(turn, name)
-			s.Await(turn, name)
 		}
 	}
 	s.Start(killed)
