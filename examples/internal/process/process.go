@@ -20,7 +20,7 @@ import (
 
 // Main runs demo if there are no flags, and otherwise serve, with the configuration that they
 // describe and a context that ends with SIGINT, SIGTERM or -for. It exits with 1 after an error;
-// that serve returns because its context ended is none.
+// that serve returns because its context ended is none. What is no flag ends it with 2.
 func Main(demo func(context.Context) error, serve func(context.Context, coterie.Config) error) {
 	var cfg coterie.Config
 	flag.StringVar(&cfg.Name, "name", "", "the `name` of this node, one of -peers")
@@ -34,7 +34,16 @@ func Main(demo func(context.Context) error, serve func(context.Context, coterie.
 		return nil // whether they make sense, coterie.Open says
 	})
 	life := flag.Duration("for", 0, "stop after this `time`; 0 waits for a signal")
+	flag.Usage = func() {
+		fmt.Fprintf(flag.CommandLine.Output(), "Without flags %s shows what it is for, in one process, and checks that.\n"+
+			"With -name, -addr, -dir and -peers it is one of several processes:\n", program())
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s: it takes flags alone, not %q\n", program(), flag.Args())
+		os.Exit(2)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -49,7 +58,9 @@ func Main(demo func(context.Context) error, serve func(context.Context, coterie.
 		err = nil
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program(), err)
 		os.Exit(1)
 	}
 }
+
+func program() string { return filepath.Base(os.Args[0]) }
