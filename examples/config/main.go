@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Config shares configuration: every instance follows one prefix of the store, and any of them may
-// change it.
+// Config is a configuration centre: every instance has the settings in memory, typed and checked, and
+// any of them may change them, and take a change back.
 //
 // Without flags, three nodes in one process show and check that. As three processes on one machine,
 // each in a terminal of its own:
@@ -13,33 +13,68 @@
 //	go run ./examples/config -name c -addr 127.0.0.1:7403 -dir /tmp/config/c \
 //		-peers a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
 //
-// Each prints the configuration whenever it changes. A line such as log.level=debug, typed into any
-// of them, changes it for all.
+// Each prints the settings whenever they change. level=debug or rate=50, typed into any of them,
+// changes them for all, if the new ones are good, and undo takes the last change back. A process that
+// is started while no other is there goes on with the settings that it had, which are in a file beside
+// its directory.
 package main
 
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"os"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/examples/internal/process"
+	"github.com/coterie-kv/coterie/shared"
 )
 
-// prefix is where the configuration lives in the store.
-const prefix = "config/"
+// key is where the settings are in the store.
+const key = "config"
+
+// Settings are what the instances share.
+type settings struct {
+	Level string `json:"level"`
+	Rate  int    `json:"rate"`
+}
+
+// validate is asked before settings are stored, and again wherever they are received.
+func (s settings) validate() error {
+	if s.Rate <= 0 {
+		return fmt.Errorf("rate is %d, and must be positive", s.Rate)
+	}
+	return nil
+}
+
+func (s settings) String() string { return fmt.Sprintf("level=%s rate=%d", s.Level, s.Rate) }
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes: it follows the configuration until ctx ends, and sets what is
-// typed.
+// patience is how long a process waits for a majority before it begins with the settings that it had.
+const patience = 3 * time.Second
+
+// open has the settings kept current in memory, and in a file if there is to be one.
+func open(ctx context.Context, node *coterie.Node, file string) (*shared.Value[settings], error) {
+	cfg := shared.Config[settings]{
+		Keys: []string{key}, Default: settings{Level: "info", Rate: 100}, Validate: settings.validate, File: file,
+	}
+	moment, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	v, err := shared.Open(moment, node, cfg)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return shared.Open(ctx, node, cfg) // this process has never had any
+	}
+	return v, err
+}
+
+// serve runs one of three nodes: it shows the settings until ctx ends, and does what is typed.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
@@ -47,40 +82,52 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	}
 	defer node.Close()
 	fmt.Printf("%s waits until a majority of the %d nodes is up\n", cfg.Name, len(cfg.Peers))
-	go set(ctx, node, os.Stdin)
-	for m, err := range coterie.Follow(ctx, node, prefix) {
+	v, err := open(ctx, node, cfg.Dir+".settings")
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	go obey(ctx, v, os.Stdin)
+	for now, err := range v.Follow(ctx) {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s has revision %d: %s\n", cfg.Name, m.Revision, describe(m))
+		fmt.Printf("%s has %v\n", cfg.Name, now.Value)
+		if now.Err != nil {
+			fmt.Printf("%s stays with that: %v\n", cfg.Name, now.Err)
+		}
 	}
 	return nil
 }
 
-// set stores what is read, in lines of the form key=value.
-func set(ctx context.Context, node *coterie.Node, from io.Reader) {
+// obey does what is read.
+func obey(ctx context.Context, v *shared.Value[settings], from io.Reader) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
-		key, value, ok := strings.Cut(lines.Text(), "=")
-		if !ok {
-			fmt.Println("type key=value to set a key")
-			continue
+		var err error
+		if line := lines.Text(); line == "undo" {
+			_, err = v.Rollback(ctx, 0)
+		} else {
+			_, err = v.Update(ctx, func(s settings) (settings, error) { return change(s, line) })
 		}
-		if _, err := node.Put(ctx, prefix+key, value); err != nil {
-			fmt.Printf("setting %s: %v\n", key, err)
+		if err != nil {
+			fmt.Printf("refused: %v\n", err)
 		}
 	}
 }
 
-// describe shows a whole configuration in a line.
-func describe(m coterie.Mirror) string {
-	if len(m.KVs) == 0 {
-		return "nothing"
+// change returns settings in which what a line says is different.
+func change(s settings, line string) (settings, error) {
+	name, value, _ := strings.Cut(line, "=")
+	var err error
+	switch name {
+	case "level":
+		s.Level = value
+	case "rate":
+		s.Rate, err = strconv.Atoi(value)
+	default:
+		err = fmt.Errorf("%q: type level=… or rate=… or undo", line)
 	}
-	var pairs []string
-	for _, key := range slices.Sorted(maps.Keys(m.KVs)) {
-		pairs = append(pairs, strings.TrimPrefix(key, prefix)+"="+m.KVs[key].Value)
-	}
-	return strings.Join(pairs, " ")
+	return s, err
 }
 
 // demo has one of three nodes follow what the others change, and checks what it sees.
@@ -92,37 +139,60 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("open three nodes: %w", err)
 	}
 	defer cluster.Close()
-	node1, node2, node3 := cluster.Node(0), cluster.Node(1), cluster.Node(2)
-
+	var on [3]*shared.Value[settings] // on each node
+	for i, node := range cluster.Nodes() {
+		if on[i], err = open(ctx, node, ""); err != nil {
+			return err
+		}
+		defer on[i].Close()
+	}
 	// The usual loop, pulled one by one, to tell what node3 sees after each change.
-	see, stop := iter.Pull2(coterie.Follow(ctx, node3, prefix))
+	see, stop := iter.Pull2(on[2].Follow(ctx))
 	defer stop()
+
+	var rejected *shared.RejectedError
 	for _, step := range []struct {
 		name string
-		node *coterie.Node
-		ops  []coterie.Op // all of them at once
+		do   func() error
 		want string
+		bad  bool // node3 says that it does not use what is stored
 	}{
-		{"nothing is set", node1, nil, "nothing"},
-		{"node1 sets a key", node1, []coterie.Op{coterie.OpPut(prefix+"log.level", "info")}, "log.level=info"},
-		{
-			"node2 sets two keys at once", node2,
-			[]coterie.Op{coterie.OpPut(prefix+"log.level", "debug"), coterie.OpPut(prefix+"rate", "50")},
-			"log.level=debug rate=50",
-		},
-		{"node1 deletes a key", node1, []coterie.Op{coterie.OpDelete(prefix + "log.level")}, "rate=50"},
+		{"nothing is set", func() error { return nil }, "level=info rate=100", false},
+		{"node1 sets the level", func() error {
+			_, err := on[0].Update(ctx, func(s settings) (settings, error) { return change(s, "level=debug") })
+			return err
+		}, "level=debug rate=100", false},
+		{"node2 sets a rate, not a bad one", func() error {
+			_, err := on[1].Update(ctx, func(s settings) (settings, error) { return change(s, "rate=-1") })
+			if !errors.As(err, &rejected) {
+				return fmt.Errorf("a bad rate ended with %v", err)
+			}
+			_, err = on[1].Update(ctx, func(s settings) (settings, error) { return change(s, "rate=50") })
+			return err
+		}, "level=debug rate=50", false},
+		{"a tool writes nonsense", func() error {
+			_, err := cluster.Node(0).Put(ctx, key, `{"rate": "fast"}`)
+			return err
+		}, "level=debug rate=50", true},
+		{"node1 takes that back", func() error {
+			_, err := on[0].Rollback(ctx, 0)
+			return err
+		}, "level=debug rate=50", false},
 	} {
-		if _, err := step.node.Txn(ctx).Then(step.ops...).Commit(); err != nil {
+		if err := step.do(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		m, err, _ := see()
+		now, err, _ := see()
 		if err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		if describe(m) != step.want {
-			return fmt.Errorf("%s: node3 has %s", step.name, describe(m))
+		if now.Value.String() != step.want || errors.As(now.Err, &rejected) != step.bad {
+			return fmt.Errorf("%s: node3 has %v, %v", step.name, now.Value, now.Err)
 		}
-		fmt.Printf("%-28s node3 has %s\n", step.name, describe(m))
+		fmt.Printf("%-33s node3 has %v\n", step.name, now.Value)
+		if step.bad {
+			fmt.Printf("%33s because %v\n", "", now.Err)
+		}
 	}
 	return nil
 }

@@ -54,14 +54,7 @@ type term struct {
 // lead does the job whenever it is this node's turn, until ctx ends.
 func lead(ctx context.Context, node *coterie.Node, began func(term)) error {
 	name := node.Status().Name
-	session, err := coterie.NewSession(ctx, node)
-	if err != nil {
-		return err
-	}
-	defer session.Orphan() // it is only to look at the election, and nothing is tied to it
-	election := coterie.NewElection(session, prefix)
-	go follow(ctx, election, name)
-
+	go follow(ctx, node)
 	return coterie.RunAsLeader(ctx, node, prefix, name, func(ctx context.Context, token int64) error {
 		fmt.Printf("%s leads, with fencing token %d\n", name, token)
 		defer fmt.Printf("%s leads no more\n", name)
@@ -71,8 +64,9 @@ func lead(ctx context.Context, node *coterie.Node, began func(term)) error {
 }
 
 // follow tells who else leads.
-func follow(ctx context.Context, election *coterie.Election, name string) {
-	for leader, err := range election.Observe(ctx) {
+func follow(ctx context.Context, node *coterie.Node) {
+	name := node.Status().Name
+	for leader, err := range coterie.ObserveLeader(ctx, node, prefix) {
 		if err == nil && leader.Elected && leader.Value != name {
 			fmt.Printf("%s follows %s, which has fencing token %d\n", name, leader.Value, leader.Token)
 		}
