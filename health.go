@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 )
 
 // What a node may be behind by, and still be ready.
@@ -21,8 +20,10 @@ const (
 //   - /livez is 200 unless the node has stopped by a fault, as when its disk failed. It is 200 without
 //     a quorum, on a full disk, and after Close: to start the process again would mend none of them.
 //   - /readyz is 200 while the node can serve: it is open, knows a leader, has heard it within three
-//     election timeouts, and has applied what it knows to be committed, but for 1000 entries. At its
-//     quota a node is ready: it reads.
+//     election timeouts, has applied what it knows to be committed, but for 1000 entries, and its disk
+//     takes writes: it has not been full for an election timeout, since when this node refuses what is to
+//     be written, and no write to it has hung for Config.DiskTimeout. At its quota a node is ready: it
+//     reads.
 //
 // Otherwise they are 503, with the reasons in the body, a line for each check; "?verbose" has the lines
 // of those that pass, too. They answer from [Node.Status]: at once, without asking other nodes. The
@@ -35,7 +36,7 @@ func Health(n *Node) http.Handler {
 		case "/livez":
 			checks = live(&s)
 		case "/readyz":
-			checks = ready(&s, readySilence*n.cfg.ElectionTimeout)
+			checks = ready(&s, &n.cfg)
 		default:
 			http.NotFound(w, r)
 			return
@@ -66,9 +67,9 @@ func live(s *Status) []check {
 	return []check{running}
 }
 
-func ready(s *Status, silence time.Duration) []check {
+func ready(s *Status, cfg *Config) []check {
 	open, leader := check{name: "open"}, check{name: "leader"}
-	contact, applied := check{name: "contact"}, check{name: "applied"}
+	contact, applied, disk := check{name: "contact"}, check{name: "applied"}, check{name: "disk"}
 	if s.State == Closed {
 		open.fault = "the node is closed"
 	}
@@ -78,13 +79,19 @@ func ready(s *Status, silence time.Duration) []check {
 	switch {
 	case s.LastContact < 0:
 		contact.fault = "no leader was ever heard"
-	case s.LastContact > silence:
+	case s.LastContact > readySilence*cfg.ElectionTimeout:
 		contact.fault = fmt.Sprintf("the leader was last heard %v ago", s.LastContact)
 	}
 	if lag := s.lag(); lag > readyLag {
 		applied.fault = fmt.Sprintf("%d committed entries are not applied", lag)
 	}
-	return append(live(s), open, leader, contact, applied)
+	switch {
+	case s.DiskFull >= cfg.ElectionTimeout: // as room has it
+		disk.fault = fmt.Sprintf("it has been full for %v", s.DiskFull)
+	case s.DiskStalled >= cfg.DiskTimeout:
+		disk.fault = fmt.Sprintf("a write to it has hung for %v", s.DiskStalled)
+	}
+	return append(live(s), open, leader, contact, applied, disk)
 }
 
 // report is the body of an answer, and whether all is well.

@@ -44,7 +44,7 @@ func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
 			requireHealth(t, n, 200, 200)
 		}
 		require.Equal(t, "readyz passes\n", ask(c.Node(0), "GET", "/readyz").Body.String())
-		require.Equal(t, "[+] running\n[+] open\n[+] leader\n[+] contact\n[+] applied\nreadyz passes\n",
+		require.Equal(t, "[+] running\n[+] open\n[+] leader\n[+] contact\n[+] applied\n[+] disk\nreadyz passes\n",
 			ask(c.Node(0), "GET", "/readyz?verbose").Body.String())
 
 		c.Partition([]int{0}, []int{1, 2})
@@ -62,6 +62,37 @@ func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
 		requireHealth(t, c.Node(0), 200, 200)
 		c.Heal()
 	})
+}
+
+// Such a node hears its leader, and neither applies nor takes what is written.
+func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
+	for fault, reason := range map[string]string{"full": "disk: it has been full for", "stalled": "disk: a write to it has hung for"} {
+		t.Run(fault, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				leader, n := c.Leader(), c.Follower()
+				i, patience := c.Index(n), 5*time.Second
+				if fault == "full" {
+					patience = time.Second
+					c.FillDisk(i, true)
+					for n.Status().DiskFull == 0 { // until there is no room left that was made in advance
+						put(t, leader, "k", string(make([]byte, 1<<20)))
+						time.Sleep(time.Millisecond)
+					}
+				} else {
+					c.StallDisk(i, true)
+					put(t, leader, "k", "v")
+				}
+				time.Sleep(patience - 500*time.Millisecond)
+				requireHealth(t, n, 200, 200)
+				time.Sleep(time.Second)
+				requireHealth(t, n, 200, 503, reason)
+				requireHealth(t, leader, 200, 200)
+				c.Heal()
+				time.Sleep(time.Second)
+				requireHealth(t, n, 200, 200)
+			})
+		})
+	}
 }
 
 func TestANodeThatWasNeverHeardIsNotReady(t *testing.T) {

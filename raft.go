@@ -566,6 +566,8 @@ func (c *consensus) stop() error { return c.raft.Shutdown().Error() }
 // describe fills in what raft knows.
 func (c *consensus) describe(s *Status) {
 	s.Durable = c.log.Durable()
+	disk := c.log.Condition()
+	s.DiskFull, s.DiskStalled = disk.Full, disk.Stalled
 	s.Committed = min(c.raft.CommitIndex(), s.Durable) // raft's own may run ahead of the disk
 	switch c.raft.State() {
 	case raft.Leader:

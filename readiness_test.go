@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestANodeThatLagsIsNotReady(t *testing.T) {
+func TestANodeThatIsBehindItsBoundsIsNotReady(t *testing.T) {
+	cfg := &Config{ElectionTimeout: time.Second, DiskTimeout: 5 * time.Second}
 	for _, c := range []struct {
 		status Status
 		ready  bool
@@ -18,10 +19,13 @@ func TestANodeThatLagsIsNotReady(t *testing.T) {
 		{Status{Leader: 1, Committed: 2000, Applied: 1000}, true, "[+] applied"},
 		{Status{Leader: 1, Committed: 2001, Applied: 1000}, false, "[-] applied: 1001 committed entries are not applied"},
 		{Status{Leader: 1, Committed: 5, Applied: 1000}, true, "[+] applied"}, // it may apply before it is told
-		{Status{Leader: 1, LastContact: time.Second}, true, "[+] contact"},
-		{Status{Leader: 1, LastContact: time.Second + 1}, false, "[-] contact: the leader was last heard 1.000000001s ago"},
+		{Status{Leader: 1, LastContact: 3 * time.Second}, true, "[+] contact"},
+		{Status{Leader: 1, LastContact: 3*time.Second + 1}, false, "[-] contact: the leader was last heard 3.000000001s ago"},
+		{Status{Leader: 1, DiskFull: time.Second - 1, DiskStalled: 5*time.Second - 1}, true, "[+] disk"},
+		{Status{Leader: 1, DiskFull: time.Second}, false, "[-] disk: it has been full for 1s"},
+		{Status{Leader: 1, DiskStalled: 5 * time.Second}, false, "[-] disk: a write to it has hung for 5s"},
 	} {
-		text, ok := report("readyz", ready(&c.status, time.Second), true)
+		text, ok := report("readyz", ready(&c.status, cfg), true)
 		require.Equal(t, c.ready, ok, text)
 		require.Contains(t, text, c.text)
 	}

@@ -48,7 +48,10 @@ type Status struct {
 	// VotersReachable are the voters, this one among them, that answered within the last election
 	// timeout; only a leader asks them all the time.
 	Voters, VotersReachable int
-	Keys, Leases, Watchers  int
+	// DiskFull is how long the disk has had no room for the log, and DiskStalled how long the write to it
+	// has taken that is under way. 0 if there is room, and if none is.
+	DiskFull, DiskStalled  time.Duration
+	Keys, Leases, Watchers int
 	// Bytes is what the store holds, superseded revisions included; QuotaBytes is how much it may
 	// before this node refuses what makes it grow, 0 if there is no such bound.
 	Bytes, QuotaBytes int64
