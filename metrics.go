@@ -15,7 +15,7 @@ import (
 type Metrics interface {
 	// Add adds to a counter, whose name ends in _total.
 	Add(m Metric, delta float64)
-	// Set says what a gauge is now. Gauges are set every second.
+	// Set says what a gauge is now. Gauges are set every second, and a last time when the node has stopped.
 	Set(m Metric, value float64)
 	// Observe adds a value to a distribution, of seconds, bytes or numbers, as the name ends.
 	Observe(m Metric, value float64)
@@ -100,21 +100,25 @@ func (n *Node) logWritten(bytes int, took time.Duration) {
 // gaugeInterval is how often gauges are set.
 const gaugeInterval = time.Second
 
-// setGauges sets the gauges until the node closes.
+// setGauges sets the gauges until the node stops, and a last time then: where the process goes on they
+// stay as they are, and a node that has stopped does not lead.
 func (n *Node) setGauges() {
 	tick := time.NewTicker(gaugeInterval)
 	defer tick.Stop()
-	for {
+	for ended := false; ; {
 		s := n.Status()
 		for m, value := range gauges(&s) {
 			n.cfg.Metrics.Set(m, value)
 		}
 		n.cfg.Metrics.Set(MetricPendingCalls, float64(n.proposer.door.calls.Load()))
 		n.cfg.Metrics.Set(MetricPendingBytes, float64(n.proposer.door.bytes.Load()))
+		if ended {
+			return
+		}
 		select {
 		case <-tick.C:
-		case <-n.closing:
-			return
+		case <-n.ctx.Done(): // after the hand-over
+			ended = true
 		}
 	}
 }
