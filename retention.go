@@ -61,9 +61,12 @@ func (r *retention) run() {
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()
 	var term uint64
+	var lost <-chan time.Time // tells when what was proposed seems lost, as when nothing could be appended
 	for {
 		select {
 		case <-r.wake:
+		case <-lost:
+			r.asking = 0
 		case now := <-tick.C:
 			r.marks = append(r.marks, mark{now, r.n.view().KV.Revision()})
 		case <-r.n.closing:
@@ -83,6 +86,7 @@ func (r *retention) run() {
 			r.n.apply(command.Single(&command.Proposal{
 				Command: command.Command{Compact: &command.Compact{Revision: rev}},
 			}))
+			lost = time.After(2 * r.n.cfg.ElectionTimeout)
 		}
 	}
 }

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// A leader drops what it cannot append for an election timeout, and keeps the lead. At the quota nothing
+// may be written that would have history looked at again.
+func TestACompactionThatWasDroppedIsProposedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewForgetful()
+		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{Dir: "/data", QuotaBytes: 1000})
+		require.NoError(t, err)
+		defer n.Close()
+		_, err = n.Put(t.Context(), "k", string(make([]byte, 2000)))
+		require.NoError(t, err)
+		_, err = n.Put(t.Context(), "k", "v")
+		require.ErrorIs(t, err, ErrNoSpace)
+		time.Sleep(time.Second)
+
+		disk.Delay(100 * time.Millisecond)
+		deleted := make(chan error)
+		go func() {
+			_, err := n.Delete(context.Background(), "k")
+			deleted <- err
+		}()
+		time.Sleep(50 * time.Millisecond) // it is appended, and not applied
+		n.turn <- struct{}{}              // nothing else is appended
+		require.NoError(t, <-deleted)
+		time.Sleep(2 * n.cfg.ElectionTimeout)
+		<-n.turn
+		require.Negative(t, n.view().KV.CompactRevision())
+		time.Sleep(10 * n.cfg.ElectionTimeout)
+		_, err = n.Put(t.Context(), "k", "v")
+		require.NoError(t, err, "deleting lifts the quota")
+	})
+}
