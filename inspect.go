@@ -16,59 +16,68 @@ import (
 
 // An Inspection is what [Inspect] has found in a directory. It is the caller's.
 type Inspection struct {
-	Dir         string
-	ClusterID   uint64
-	Member      MemberID // 0: the directory is nobody's yet
-	Incarnation uint64   // drawn when the directory was made: another one has forgotten what this one knows
+	Dir         string   `json:"directory"`
+	ClusterID   uint64   `json:"cluster"`
+	Member      MemberID `json:"member"`      // 0: the directory is nobody's yet
+	Incarnation uint64   `json:"incarnation"` // drawn when the directory was made: another one has forgotten what this one knows
 	// Epoch is drawn when the cluster begins, and by Recover: nodes of two epochs refuse each other. 0:
 	// none had been applied here.
-	Epoch uint64
+	Epoch uint64 `json:"epoch"`
 	// Forgetful: the member may have had another directory before, and acknowledged in it what this one
 	// has not got again yet.
-	Forgetful bool
+	Forgetful bool `json:"forgetful"`
 	// Unfinished: a restore was broken off here. Open refuses with ErrRestoreUnfinished.
-	Unfinished bool
-	Term       uint64
-	VoteTerm   uint64 // the term of the last vote, and the member that it was for
-	VotedFor   MemberID
+	Unfinished bool     `json:"unfinishedRestore"`
+	Term       uint64   `json:"term"`
+	VoteTerm   uint64   `json:"voteTerm"` // the term of the last vote, and the member that it was for
+	VotedFor   MemberID `json:"votedFor"`
 	// FirstIndex and LastIndex are of the log, 0 if it has no entries that count, and LastTerm is
 	// of its last entry, else of the newest snapshot. Everything up to Durable is here, in log or
 	// snapshot.
-	FirstIndex, LastIndex, LastTerm, Durable uint64
+	FirstIndex uint64 `json:"firstIndex"`
+	LastIndex  uint64 `json:"lastIndex"`
+	LastTerm   uint64 `json:"lastTerm"`
+	Durable    uint64 `json:"durable"`
 	// Applied is up to where the node had applied the log, as far as it noted that: at the latest
 	// 50 ms later. Open begins there, with Revision.
-	Applied                   uint64
-	Revision, CompactRevision int64
-	Keys, Leases              int
-	Members                   []InspectedMember // as the newest configuration has them
-	Snapshots                 []InspectedSnapshot
+	Applied         uint64              `json:"applied"`
+	Revision        int64               `json:"revision"`
+	CompactRevision int64               `json:"compactRevision"`
+	Keys            int                 `json:"keys"`
+	Leases          int                 `json:"leases"`
+	Members         []InspectedMember   `json:"members"` // as the newest configuration has them
+	Snapshots       []InspectedSnapshot `json:"snapshots"`
 	// Torn is how many bytes at the end of the log a crash has torn. That is no damage: they were
 	// never acknowledged, and Open cuts them off.
-	Torn   int64
-	Damage []Damage
+	Torn   int64    `json:"tornBytes"`
+	Damage []Damage `json:"damage"`
 }
 
 // An InspectedMember is a member of the cluster as a node's directory has it.
 type InspectedMember struct {
-	ID    MemberID
-	Addr  string
-	Voter bool
+	ID    MemberID `json:"id"`
+	Addr  string   `json:"addr"`
+	Voter bool     `json:"voter"`
 	// Name and Incarnation are what the cluster had on record of it, as far as the node had applied
 	// that; empty and 0 if it had not.
-	Name        string
-	Incarnation uint64
+	Name        string `json:"name"`
+	Incarnation uint64 `json:"incarnation"`
 }
 
 // An InspectedSnapshot is a snapshot that a directory has, the newest first.
 type InspectedSnapshot struct {
-	File        string
-	Index, Term uint64
-	Size        int64 // of the state in it, in bytes
-	Revision    int64 // 0 if it cannot be read
+	File     string `json:"file"`
+	Index    uint64 `json:"index"`
+	Term     uint64 `json:"term"`
+	Size     int64  `json:"size"`     // of the state in it, in bytes
+	Revision int64  `json:"revision"` // 0 if it cannot be read
 }
 
 // A Damage says what is wrong with a file.
-type Damage struct{ File, Reason string }
+type Damage struct {
+	File   string `json:"file"`
+	Reason string `json:"reason"`
+}
 
 // Inspect reads the directory of a node that does not run, verifies all of it, every entry of the
 // log and every snapshot to its last byte, and changes nothing. Meanwhile no node can open the

@@ -5,6 +5,8 @@
 //
 //	coterie-inspect [-json] PATH
 //
+// With -json it prints of a directory what decodes into a coterie.Inspection.
+//
 // It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it could not
 // be inspected: a wrong call, no such path, a node that runs.
 package main
@@ -85,7 +87,7 @@ func inspect(ctx context.Context, path string) (report, error) {
 	}
 	if info.IsDir() {
 		found, err := coterie.Inspect(ctx, path)
-		return ofDirectory(&found), err
+		return &directory{found}, err
 	}
 	file, err := os.Open(path)
 	if err != nil {

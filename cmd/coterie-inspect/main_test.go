@@ -5,10 +5,10 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -16,13 +16,6 @@ import (
 
 	"github.com/coterie-kv/coterie"
 )
-
-// UnmarshalText is the reverse of MarshalText.
-func (i *id) UnmarshalText(b []byte) error {
-	n, err := strconv.ParseUint(string(b), 16, 64)
-	*i = id(n)
-	return err
-}
 
 // A program is this one, built.
 type program string
@@ -98,11 +91,16 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.Contains(t, out, "all is whole")
 	out, _, code = p.run(t, "-json", dir)
 	require.Equal(t, whole, code)
-	var d directory
-	require.NoError(t, json.Unmarshal([]byte(out), &d))
-	require.Equal(t, []any{dir, int64(2), 1, status.Applied}, []any{d.Directory, d.Revision, d.Keys, d.Applied})
-	require.Equal(t, []any{id(status.ClusterID), id(status.ID)}, []any{d.Cluster, d.Member})
+	var printed coterie.Inspection
+	require.NoError(t, json.Unmarshal([]byte(out), &printed))
+	found, err := coterie.Inspect(ctx, dir)
+	require.NoError(t, err)
+	found.Damage = []coterie.Damage{}
+	found.Snapshots = []coterie.InspectedSnapshot{}
+	require.Equal(t, found, printed, "a program reads what Inspect had found")
+	require.Equal(t, []any{status.ClusterID, status.ID, status.Applied, 1}, []any{found.ClusterID, found.Member, found.Applied, found.Keys})
 	require.Contains(t, out, `"member": "`+status.ID.String()+`"`)
+	require.Contains(t, out, fmt.Sprintf(`"cluster": "%016x"`, status.ClusterID))
 	require.Equal(t, before, times(t, dir), "nothing was changed")
 
 	out, _, code = p.run(t, file)
@@ -111,6 +109,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	out, _, code = p.run(t, "-json", file)
 	require.Equal(t, whole, code)
 	require.Contains(t, out, `"clusterName": "coterie"`)
+	require.Error(t, json.Unmarshal([]byte(out), &printed), "a backup is no survivor")
 
 	flip(t, file, 40)
 	out, _, code = p.run(t, file)

@@ -22,81 +22,17 @@ func (i id) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
 func (i id) String() string { return fmt.Sprintf("%016x", uint64(i)) }
 
-type directory struct {
-	Directory       string     `json:"directory"`
-	Cluster         id         `json:"cluster"`
-	Member          id         `json:"member"`
-	Incarnation     id         `json:"incarnation"`
-	Epoch           id         `json:"epoch"`
-	Forgetful       bool       `json:"forgetful"`
-	Unfinished      bool       `json:"unfinishedRestore"`
-	Term            uint64     `json:"term"`
-	VoteTerm        uint64     `json:"voteTerm"`
-	VotedFor        string     `json:"votedFor"`
-	FirstIndex      uint64     `json:"firstIndex"`
-	LastIndex       uint64     `json:"lastIndex"`
-	LastTerm        uint64     `json:"lastTerm"`
-	Durable         uint64     `json:"durable"`
-	Applied         uint64     `json:"applied"`
-	Revision        int64      `json:"revision"`
-	CompactRevision int64      `json:"compactRevision"`
-	Keys            int        `json:"keys"`
-	Leases          int        `json:"leases"`
-	Members         []member   `json:"members"`
-	Snapshots       []snapshot `json:"snapshots"`
-	Torn            int64      `json:"tornBytes"`
-	Damage          []damage   `json:"damage"`
-}
-
-type member struct {
-	ID          id     `json:"id"`
-	Addr        string `json:"addr"`
-	Voter       bool   `json:"voter"`
-	Name        string `json:"name"`
-	Incarnation id     `json:"incarnation"`
-}
-
-type snapshot struct {
-	File     string `json:"file"`
-	Index    uint64 `json:"index"`
-	Term     uint64 `json:"term"`
-	Size     int64  `json:"size"`
-	Revision int64  `json:"revision"`
-}
-
-type damage struct {
-	File   string `json:"file"`
-	Reason string `json:"reason"`
-}
-
-func ofDirectory(in *coterie.Inspection) report {
-	d := &directory{
-		Directory: in.Dir, Cluster: id(in.ClusterID), Member: id(in.Member), Incarnation: id(in.Incarnation),
-		Epoch: id(in.Epoch), Forgetful: in.Forgetful, Unfinished: in.Unfinished, Term: in.Term, VoteTerm: in.VoteTerm, VotedFor: in.VotedFor.String(),
-		FirstIndex: in.FirstIndex, LastIndex: in.LastIndex, LastTerm: in.LastTerm, Durable: in.Durable,
-		Applied: in.Applied, Revision: in.Revision, CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases,
-		Members: []member{}, Snapshots: []snapshot{}, Torn: in.Torn, Damage: []damage{},
-	}
-	for _, m := range in.Members {
-		d.Members = append(d.Members, member{id(m.ID), m.Addr, m.Voter, m.Name, id(m.Incarnation)})
-	}
-	for _, s := range in.Snapshots {
-		d.Snapshots = append(d.Snapshots, snapshot(s))
-	}
-	for _, x := range in.Damage {
-		d.Damage = append(d.Damage, damage(x))
-	}
-	return d
-}
+// A directory is printed in JSON as [coterie.Inspection] is, for programs to read.
+type directory struct{ coterie.Inspection }
 
 func (d *directory) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line(w, "directory", d.Directory)
+	line(w, "directory", d.Dir)
 	if d.Unfinished {
 		line(w, "unfinished", "a backup was being restored; restore it again, or remove the directory")
 	}
-	line(w, "cluster", d.Cluster, "epoch", d.Epoch)
-	line(w, "member", d.Member, "incarnation", d.Incarnation)
+	line(w, "cluster", id(d.ClusterID), "epoch", id(d.Epoch))
+	line(w, "member", d.Member, "incarnation", id(d.Incarnation))
 	line(w, "term", d.Term)
 	if d.VoteTerm > 0 {
 		line(w, "vote", fmt.Sprintf("for %s in term %d", d.VotedFor, d.VoteTerm))
@@ -126,26 +62,26 @@ func (d *directory) write(out io.Writer) error {
 }
 
 type backup struct {
-	Backup          string    `json:"backup"`
-	Name            string    `json:"clusterName"`
-	Cluster         id        `json:"cluster"`
-	Member          id        `json:"member"`
-	Taken           time.Time `json:"taken"`
-	Revision        int64     `json:"revision"`
-	CompactRevision int64     `json:"compactRevision"`
-	Keys            int       `json:"keys"`
-	Leases          int       `json:"leases"`
-	Bytes           int64     `json:"bytes"`
-	Damage          []damage  `json:"damage"`
+	Backup          string           `json:"backup"`
+	Name            string           `json:"clusterName"`
+	Cluster         id               `json:"cluster"`
+	Member          id               `json:"member"`
+	Taken           time.Time        `json:"taken"`
+	Revision        int64            `json:"revision"`
+	CompactRevision int64            `json:"compactRevision"`
+	Keys            int              `json:"keys"`
+	Leases          int              `json:"leases"`
+	Bytes           int64            `json:"bytes"`
+	Damage          []coterie.Damage `json:"damage"`
 }
 
 func ofBackup(file string, in *coterie.BackupInspection, err error) report {
 	b := &backup{
 		Backup: file, Name: in.Cluster, Cluster: id(in.ClusterID), Member: id(in.Member), Taken: in.Taken.UTC(), Revision: in.Revision,
-		CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases, Bytes: in.Bytes, Damage: []damage{},
+		CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases, Bytes: in.Bytes, Damage: []coterie.Damage{},
 	}
 	if err != nil {
-		b.Damage = append(b.Damage, damage{file, err.Error()})
+		b.Damage = append(b.Damage, coterie.Damage{File: file, Reason: err.Error()})
 	}
 	return b
 }
@@ -186,7 +122,7 @@ func contents(w io.Writer, revision, compacted int64, keys, leases int) {
 	line(w, "leases", leases)
 }
 
-func verdict(w *tabwriter.Writer, all []damage) error {
+func verdict(w *tabwriter.Writer, all []coterie.Damage) error {
 	for _, d := range all {
 		line(w, "DAMAGED", d.File+":", d.Reason)
 	}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+)
+
+// MarshalText returns the ID in hex, as String does.
+func (id MemberID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads what MarshalText returns. Errors: what package strconv says of text that is no
+// number in hex, of 64 bits at most.
+func (id *MemberID) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 16, 64)
+	*id = MemberID(n)
+	return err
+}
+
+// A hexID is another ID, in the same form: many readers of JSON have no 64 bits for a number.
+type hexID = MemberID
+
+// The fields of a type without its methods, which would call themselves.
+type (
+	inspectionFields Inspection
+	memberFields     InspectedMember
+)
+
+// An inspectionJSON has IDs in the place of numbers.
+type inspectionJSON struct {
+	inspectionFields
+	ClusterID   hexID `json:"cluster"`
+	Incarnation hexID `json:"incarnation"`
+	Epoch       hexID `json:"epoch"`
+}
+
+// MarshalJSON returns the Inspection as an object, which UnmarshalJSON reads: so what was found on one
+// machine can be given to [Recover] on another. IDs are text in hex.
+func (in Inspection) MarshalJSON() ([]byte, error) {
+	in.Members = append([]InspectedMember{}, in.Members...) // empty ones are no null
+	in.Snapshots = append([]InspectedSnapshot{}, in.Snapshots...)
+	in.Damage = append([]Damage{}, in.Damage...)
+	return json.Marshal(inspectionJSON{
+		inspectionFields(in), hexID(in.ClusterID), hexID(in.Incarnation), hexID(in.Epoch),
+	})
+}
+
+// UnmarshalJSON reads what MarshalJSON returns, and what coterie-inspect prints of a directory.
+//
+// Errors: what package encoding/json says, and one for what is not of a directory.
+func (in *Inspection) UnmarshalJSON(b []byte) error {
+	var read inspectionJSON
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	if read.Dir == "" {
+		return errors.New("coterie: no inspection of a directory: it names none")
+	}
+	*in = Inspection(read.inspectionFields)
+	in.ClusterID, in.Incarnation, in.Epoch = uint64(read.ClusterID), uint64(read.Incarnation), uint64(read.Epoch)
+	return nil
+}
+
+// A memberJSON has an ID in the place of a number.
+type memberJSON struct {
+	memberFields
+	Incarnation hexID `json:"incarnation"`
+}
+
+// MarshalJSON returns the member as an object. IDs are text in hex.
+func (m InspectedMember) MarshalJSON() ([]byte, error) {
+	return json.Marshal(memberJSON{memberFields(m), hexID(m.Incarnation)})
+}
+
+// UnmarshalJSON reads what MarshalJSON returns. Errors: what package encoding/json says.
+func (m *InspectedMember) UnmarshalJSON(b []byte) error {
+	var read memberJSON
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*m = InspectedMember(read.memberFields)
+	m.Incarnation = uint64(read.Incarnation)
+	return nil
+}

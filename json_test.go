@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"encoding/json"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// requireFilled makes sure that a sample leaves out no field.
+func requireFilled(t *testing.T, v reflect.Value) {
+	t.Helper()
+	for i := range v.NumField() {
+		require.False(t, v.Field(i).IsZero(), "%v.%s", v.Type(), v.Type().Field(i).Name)
+	}
+}
+
+func TestAnInspectionGoesThroughJSON(t *testing.T) {
+	member := coterie.InspectedMember{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1}
+	in := coterie.Inspection{
+		Dir: "/data", ClusterID: math.MaxUint64 - 2, Member: math.MaxUint64, Incarnation: math.MaxUint64 - 1, Epoch: 1,
+		Forgetful: true, Unfinished: true, Term: 2, VoteTerm: 3, VotedFor: 4, FirstIndex: 5, LastIndex: 6, LastTerm: 7, Durable: 8,
+		Applied: 9, Revision: 10, CompactRevision: -1, Keys: 11, Leases: 12, Members: []coterie.InspectedMember{member},
+		Snapshots: []coterie.InspectedSnapshot{{File: "f", Index: 13, Term: 14, Size: 15, Revision: 16}},
+		Torn:      17, Damage: []coterie.Damage{{File: "g", Reason: "h"}},
+	}
+	requireFilled(t, reflect.ValueOf(in))
+	requireFilled(t, reflect.ValueOf(member))
+	requireFilled(t, reflect.ValueOf(in.Snapshots[0]))
+	b, err := json.Marshal(in)
+	require.NoError(t, err)
+	for _, text := range []string{
+		`"cluster":"fffffffffffffffd"`, `"member":"ffffffffffffffff"`, `"epoch":"0000000000000001"`, `"votedFor":"0000000000000004"`,
+	} {
+		require.Contains(t, string(b), text)
+	}
+	var read coterie.Inspection
+	require.NoError(t, json.Unmarshal(b, &read))
+	require.Equal(t, in, read)
+	require.Equal(t, b, must(t)(json.Marshal(&read)))
+
+	empty := must(t)(json.Marshal(coterie.Inspection{Dir: "d"}))
+	for _, list := range []string{`"members":[]`, `"snapshots":[]`, `"damage":[]`} {
+		require.Contains(t, string(empty), list)
+	}
+}
+
+func must(t *testing.T) func([]byte, error) []byte {
+	return func(b []byte, err error) []byte {
+		t.Helper()
+		require.NoError(t, err)
+		return b
+	}
+}
+
+func TestWhatIsNoInspectionIsNotRead(t *testing.T) {
+	for _, text := range []string{
+		`{}`, `[]`, `{"backup": "b", "cluster": "00"}`, `{"directory": "d", "cluster": 5}`, `{"directory": "d", "member": "x"}`,
+		`{"directory": "d", "epoch": "12345678901234567"}`, `{"directory": "d", "members": [{"incarnation": "x"}]}`,
+	} {
+		in := coterie.Inspection{Dir: "before"}
+		require.Error(t, json.Unmarshal([]byte(text), &in), text)
+		require.Equal(t, coterie.Inspection{Dir: "before"}, in, text)
+	}
+}
