@@ -129,7 +129,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 func (c *Cluster) add(i int, cfg coterie.Config) {
 	c.t.Helper()
 	m := &member{cfg: cfg}
-	if c.net != nil {
+	if c.net != nil && cfg.Network == nil {
 		m.cfg.Network = c.net.Host(cfg.Name)
 	}
 	for _, change := range c.opts.config {
@@ -144,7 +144,7 @@ func (c *Cluster) add(i int, cfg coterie.Config) {
 }
 
 // Join opens a node that joins the cluster, once it reaches a node that is up now, and returns its
-// index. change may be nil.
+// index. change may be nil; it finds the network of the cluster in cfg, and may wrap it.
 func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 	c.t.Helper()
 	i := len(c.nodes)
@@ -157,8 +157,15 @@ func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 	for _, n := range c.Nodes() {
 		cfg.Join = append(cfg.Join, n.Status().Addr)
 	}
+	if c.net != nil {
+		cfg.Network = c.net.Host(cfg.Name)
+	}
+	own := cfg.Network
 	if change != nil {
 		change(&cfg)
+	}
+	if cfg.Network == own {
+		cfg.Network = nil // add has that of its name, which may be another by now
 	}
 	c.peers = append(c.peers, coterie.Peer{Name: cfg.Name, Addr: cfg.Addr})
 	c.add(i, cfg)

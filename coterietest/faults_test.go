@@ -5,9 +5,11 @@ package coterietest_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,6 +244,40 @@ func TestWaitRevisionWaitsForEveryNode(t *testing.T) {
 			require.GreaterOrEqual(t, n.Status().Revision, rev)
 		}
 	})
+}
+
+// A countingNetwork counts what is dialled.
+type countingNetwork struct {
+	coterie.Network
+	dialled atomic.Int64
+}
+
+func (n *countingNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	n.dialled.Add(1)
+	return n.Network.Dial(ctx, addr)
+}
+
+// A network that a test gives to a node is the node's, whether it founds or joins.
+func TestANodeHasTheNetworkThatItIsGiven(t *testing.T) {
+	var given [2]countingNetwork
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		i := c.Join(func(cfg *coterie.Config) {
+			given[1].Network = cfg.Network
+			cfg.Network = &given[1]
+		})
+		require.NoError(t, c.Node(i).Ready(t.Context()))
+		for i := range given {
+			require.NotZero(t, given[i].dialled.Load(), i)
+		}
+		c.Pause(i)
+		require.Error(t, within(t, time.Second, putOn(c.Node(i), "k", "v")), "it can still be cut")
+		c.Heal()
+	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) {
+		if i == 0 {
+			given[0].Network = cfg.Network
+			cfg.Network = &given[0]
+		}
+	}))
 }
 
 // A recorder is a test that may fail, to look at how.
