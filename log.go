@@ -4,6 +4,7 @@ package coterie
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -12,13 +13,18 @@ import (
 )
 
 // raftLogger gives raft's messages to l. What raft reports of its daily work is for debugging here:
-// an operator reads this package's own messages.
-func raftLogger(l *slog.Logger) hclog.Logger { return slogger{l.With("part", "raft"), nil} }
+// an operator reads this package's own messages. What goes wrong with another node, which raft tells of
+// as an error and several times a second for as long as that is away, is a warning, and warnings are
+// told once in a while. Errors of this node are told each time.
+func raftLogger(l *slog.Logger) hclog.Logger {
+	return slogger{l.With("part", "raft"), nil, &refusals{}}
+}
 
 // A slogger is a slog.Logger in the shape of an hclog.Logger.
 type slogger struct {
-	to   *slog.Logger
-	args []any
+	to       *slog.Logger
+	args     []any
+	warnings *refusals
 }
 
 func slogLevel(level hclog.Level) slog.Level {
@@ -32,7 +38,26 @@ func slogLevel(level hclog.Level) slog.Level {
 }
 
 func (s slogger) Log(level hclog.Level, msg string, args ...any) {
-	s.to.Log(context.Background(), slogLevel(level), msg, args...)
+	as := slogLevel(level)
+	if as == slog.LevelError && len(args) > 0 && (args[0] == "peer" || args[0] == "target") {
+		as = slog.LevelWarn
+	}
+	if as == slog.LevelWarn {
+		unsaid, ok := s.warnings.due(msg + subject(args))
+		if !ok {
+			return
+		}
+		args = append(args[:len(args):len(args)], "unsaid", unsaid)
+	}
+	s.to.Log(context.Background(), as, msg, args...)
+}
+
+// subject is whom a message of raft's is about: the first of its attributes.
+func subject(args []any) string {
+	if len(args) < 2 {
+		return ""
+	}
+	return fmt.Sprint(args[1])
 }
 
 func (s slogger) Trace(msg string, args ...any) { s.Log(hclog.Trace, msg, args...) }
@@ -54,7 +79,7 @@ func (s slogger) IsError() bool { return s.enabled(hclog.Error) }
 func (s slogger) ImpliedArgs() []any { return s.args }
 
 func (s slogger) With(args ...any) hclog.Logger {
-	return slogger{s.to.With(args...), append(s.args[:len(s.args):len(s.args)], args...)}
+	return slogger{s.to.With(args...), append(s.args[:len(s.args):len(s.args)], args...), s.warnings}
 }
 
 func (s slogger) Name() string                   { return "" }

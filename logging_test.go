@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,5 +166,50 @@ func TestTheLogSaysWhatIsDocumented(t *testing.T) {
 	require.Empty(t, h.to.bad)
 	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, another node shall lead"} {
 		require.True(t, h.to.seen[message], message)
+	}
+}
+
+// A tally counts the lines of a level and above.
+type tally struct {
+	slog.Handler
+	errors, warnings *atomic.Int64
+}
+
+func (h tally) Enabled(context.Context, slog.Level) bool { return true }
+func (h tally) WithAttrs([]slog.Attr) slog.Handler       { return h }
+
+func (h tally) Handle(_ context.Context, r slog.Record) error {
+	switch {
+	case r.Level >= slog.LevelError:
+		h.errors.Add(1)
+	case r.Level == slog.LevelWarn:
+		h.warnings.Add(1)
+	}
+	return nil
+}
+
+// A node that is away, or refused, is no reason to fill the logs of the others.
+func TestANodeThatIsAwayIsLoggedNowAndThen(t *testing.T) {
+	for name, remove := range map[string]func(c *coterietest.Cluster, i int){
+		"down":    (*coterietest.Cluster).Crash,
+		"cut off": (*coterietest.Cluster).Pause,
+		"refused": func(c *coterietest.Cluster, i int) { c.Wipe(i); c.Restart(i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := tally{errors: new(atomic.Int64), warnings: new(atomic.Int64)}
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				remove(c, c.Index(c.Follower()))
+				c.Leader()
+				for range 10 * 60 {
+					time.Sleep(time.Second)
+					put(t, c.Leader(), "k", "v")
+				}
+				warnings, errors := h.warnings.Load(), h.errors.Load()
+				t.Logf("%d warnings in ten minutes", warnings)
+				require.Zero(t, errors)
+				require.Positive(t, warnings)
+				require.Less(t, warnings, int64(1000), "a few in ten seconds, on all three")
+			}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
+		})
 	}
 }

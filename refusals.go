@@ -13,7 +13,8 @@ import (
 )
 
 // refusals says which refused connections the log is to tell of: nodes that do not get on try
-// again many times a second, and strangers as they please.
+// again many times a second, and strangers as they please. It says the same of raft's warnings, where
+// what is called a host here is a message and whom that is about.
 type refusals struct {
 	mu    sync.Mutex
 	since time.Time // when told and unsaid began

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Of what raft tells again and again an operator reads a line now and then, and every error.
+func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		l := raftLogger(slog.New(slog.NewTextHandler(&out, nil)))
+		lines := func() (all []string) {
+			for line := range strings.Lines(out.String()) {
+				_, line, _ := strings.Cut(strings.TrimSpace(line), " ")
+				all = append(all, strings.ReplaceAll(line, " part=raft", ""))
+			}
+			out.Reset()
+			return all
+		}
+		for range 100 {
+			l.Error("failed to heartbeat to", "peer", "b:1", "backoff time", time.Second)
+		}
+		l.Error("failed to heartbeat to", "peer", "c:1", "backoff time", time.Second)
+		l.With("k", "v").Error("failed to make requestVote RPC", "target", "b:1")
+		l.Warn("failed to heartbeat to", "peer", "b:1")
+		require.Equal(t, []string{
+			`level=WARN msg="failed to heartbeat to" peer=b:1 "backoff time"=1s unsaid=0`,
+			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s unsaid=99`,
+			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 unsaid=0`,
+		}, lines())
+		time.Sleep(refusalInterval)
+		l.Warn("election timeout")
+		l.Warn("election timeout")
+		l.Error("failed to heartbeat to", "peer", "b:1")
+		require.Equal(t, []string{
+			`level=WARN msg="election timeout" unsaid=1`, `level=WARN msg="failed to heartbeat to" peer=b:1 unsaid=1`,
+		}, lines())
+		for range 3 {
+			l.Error("failed to get log", "index", 5)
+			l.Error("failed")
+		}
+		require.Equal(t, strings.Repeat(`level=ERROR msg="failed to get log" index=5 level=ERROR msg=failed `, 3), strings.Join(lines(), " ")+" ")
+		l.Info("daily work", "peer", "b:1")
+		require.Empty(t, lines())
+	})
+}
