@@ -79,9 +79,10 @@ func (r Recovery) String() string {
 // Errors: ErrCorrupt with all that is damaged; ErrDirInUse; ErrRestoreUnfinished; ErrNothingToRecover
 // for the directory of a node that was never let in, or has taken part in nothing; ErrMemberNotFound if
 // its member had been removed; a [BehindError], which matches ErrBehind, if a survivor has more;
-// ErrClusterMismatch if one is of another cluster or epoch; ctx's cause; fs.ErrNotExist if there is no
-// node's directory, or what else the operating system says of it. After any but the last nothing of
-// what the directory has was changed.
+// ErrClusterMismatch if one is of another cluster or epoch; fs.ErrNotExist if there is no node's
+// directory; ctx's cause; or what else the operating system says of the directory. After any but the last
+// two nothing of what the directory has was changed. After ctx's cause the node has its old state, in a
+// later term at most; after the last that, or the new one.
 func Recover(ctx context.Context, dir string, survivors ...Inspection) (Recovery, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Recovery{}, err

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// untilDone calls do with contexts that end ever later, on a disk that takes its time, until it succeeds.
+// After each that ended, undone checks what is left.
+func untilDone(t *testing.T, site func() *site, do func(ctx context.Context, s *site) error, undone func(s *site)) {
+	t.Helper()
+	ended := 0
+	for limit := time.Duration(0); ; limit += 5 * time.Millisecond {
+		s := site()
+		s.disk.Delay(10 * time.Millisecond)
+		ctx, cancel := context.WithTimeout(vfs.With(t.Context(), s.disk.Mount()), limit)
+		err := do(ctx, s)
+		cancel()
+		s.disk.Delay(0)
+		if err == nil {
+			break
+		}
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		undone(s)
+		ended++
+	}
+	require.Greater(t, ended, 3)
+	require.Less(t, ended, 100)
+}
+
+func TestARestoreWhoseContextEndsIsDoneAgain(t *testing.T) {
+	b := smallBackup(t)
+	synctest.Test(t, func(t *testing.T) {
+		unfinished := 0
+		untilDone(t, func() *site { return sites(1)[0] }, func(ctx context.Context, s *site) error {
+			return coterie.RestoreBackup(ctx, bytes.NewReader(b), s.Config)
+		}, func(s *site) {
+			if in, err := s.inspect(t); err != nil {
+				require.ErrorIs(t, err, fs.ErrNotExist)
+			} else {
+				require.True(t, in.Unfinished)
+				unfinished++
+			}
+			require.NoError(t, s.restore(t, b))
+			whole(t, s)
+		})
+		require.NotZero(t, unfinished)
+	})
+}
+
+// What is left is the old state, in a later term at most.
+func TestARecoveryWhoseContextEndsLeavesTheOldState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var before coterie.Inspection
+		raised := 0
+		untilDone(t, func() *site {
+			s, _ := lived(t)
+			in, err := s.inspect(t)
+			require.NoError(t, err)
+			before = in
+			return s
+		}, func(ctx context.Context, s *site) error {
+			_, err := coterie.Recover(ctx, s.Dir)
+			return err
+		}, func(s *site) {
+			after, err := s.inspect(t)
+			require.NoError(t, err)
+			if after.Term > before.Term {
+				raised++
+			}
+			after.Term = before.Term
+			require.Equal(t, before, after)
+			opened(t, []*site{s}, func(nodes []*coterie.Node) {
+				readyAll(t, nodes)
+				require.Equal(t, before.Revision, nodes[0].Status().Revision)
+			})
+		})
+		require.NotZero(t, raised)
+	})
+}
