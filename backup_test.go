@@ -106,6 +106,7 @@ func TestARestoredClusterGoesOn(t *testing.T) {
 				h, b := backup(t, c.Follower())
 				require.Equal(t, get(t, c.Leader(), "k").Revision, h.Revision)
 				require.Equal(t, c.Leader().Status().ClusterID, h.ClusterID)
+				require.NotContains(t, string(b), c.Leader().Status().Addr, "the members are the cluster's")
 
 				nodes := restored(t, b, founders)
 				for _, n := range nodes {

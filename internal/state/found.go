@@ -4,10 +4,12 @@ package state
 
 import "github.com/tidwall/btree"
 
-// Snapshot returns what the view has, without the table of proposers: that of another cluster would
-// tell nothing to those of a new one.
+// Snapshot returns the data that the view has, without what belongs to its cluster: members, epoch, and
+// the table of proposers, which would tell nothing to those of another.
 func (v *View) Snapshot() *Snapshot {
-	return &Snapshot{view: v, proposers: &btree.Map[uint64, *proposer]{}}
+	data := *v
+	data.Members, data.Epoch = nil, 0
+	return &Snapshot{view: &data, proposers: &btree.Map[uint64, *proposer]{}}
 }
 
 // Refound makes the state that of a new cluster, as it is at the entry with which that is founded.

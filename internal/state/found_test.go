@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestASnapshotOfAViewHasNoProposers(t *testing.T) {
+func TestASnapshotOfAViewHasNothingOfItsCluster(t *testing.T) {
 	s := sample(t)
 	require.NotZero(t, s.proposers.table.Len())
-	s.proposers.floor = 7
+	s.proposers.floor, s.epoch = 7, 8
 	var b bytes.Buffer
 	_, err := s.View().Snapshot().WriteTo(&b)
 	require.NoError(t, err)
@@ -20,7 +20,11 @@ func TestASnapshotOfAViewHasNoProposers(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, got.proposers.table.Len())
 	require.Zero(t, got.proposers.floor)
-	s.proposers = newProposers()
+	require.Empty(t, got.members)
+	require.Zero(t, got.epoch)
+	require.NotZero(t, s.epoch)
+	require.NotEmpty(t, s.members, "it is another view's")
+	s.proposers, s.members, s.epoch = newProposers(), nil, 0
 	require.Equal(t, bytesOf(t, s), bytesOf(t, got), "and all the rest")
 }
 
