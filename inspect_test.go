@@ -99,6 +99,18 @@ func TestAnInspectionOfARestoredDirectory(t *testing.T) {
 	require.Zero(t, in.Member)
 }
 
+// elsewhere makes the directory one of something else, as /var is.
+func (s *site) elsewhere(t testing.TB) {
+	t.Helper()
+	files := s.disk.Mount()
+	for _, dir := range []string{"/log", "/snapshots"} {
+		require.NoError(t, files.MkdirAll(s.Dir+dir))
+		f, err := files.Create(s.Dir + dir + "/file")
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+}
+
 func TestWhatCannotBeInspected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sites(1)[0]
@@ -107,6 +119,10 @@ func TestWhatCannotBeInspected(t *testing.T) {
 		require.NoError(t, s.disk.Mount().MkdirAll(s.Dir))
 		_, err = s.inspect(t)
 		require.ErrorIs(t, err, fs.ErrNotExist, "an empty directory is no node's")
+		s.elsewhere(t)
+		_, err = s.inspect(t)
+		require.ErrorIs(t, err, fs.ErrNotExist, "nor is what has directories of the same names")
+		s = sites(1)[0]
 		n, err := coterie.Open(on(t, s.disk), s.Config)
 		require.NoError(t, err)
 		_, err = coterie.Inspect(on(t, s.disk), s.Dir)

@@ -60,6 +60,8 @@ func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
 		s.refused(t, fs.ErrNotExist)
 		require.NoError(t, s.disk.Mount().MkdirAll(s.Dir))
 		s.refused(t, fs.ErrNotExist)
+		s.elsewhere(t)
+		s.refused(t, fs.ErrNotExist)
 
 		fresh := sites(3)[0]
 		opened(t, []*site{fresh}, func([]*coterie.Node) { time.Sleep(time.Minute) })

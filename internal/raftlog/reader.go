@@ -75,16 +75,12 @@ func read(locks vfs.FS, dir string) (*Reader, error) {
 }
 
 func (r *Reader) read(locks vfs.FS) error {
-	names, err := r.fs.ReadDir(r.dir)
-	if err != nil {
+	if err := r.recognize(); err != nil {
 		return err
 	}
-	ours := []string{identityFile, identityFile + foundingSuffix, voteFile, segmentDir, snapshotDir, earlierStore}
-	if !slices.ContainsFunc(names, func(name string) bool { return slices.Contains(ours, name) }) {
-		return fmt.Errorf("%w: %s", ErrNoNode, r.dir)
-	}
 	l := &Log{fs: locks, dir: r.dir}
-	if err := l.take(); err != nil && !isNotExist(err) {
+	err := l.take()
+	if err != nil && !isNotExist(err) {
 		return err
 	}
 	r.lock = l.lock
@@ -102,6 +98,31 @@ func (r *Reader) read(locks vfs.FS) error {
 	r.readEntries()
 	r.join(newest)
 	r.readVotes()
+	return nil
+}
+
+// recognize returns ErrNoNode if there is nothing of a node. Directories of the names of a node's are
+// none by themselves: others have logs, too.
+func (r *Reader) recognize() error {
+	names, err := r.fs.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	ours := []string{identityFile, identityFile + foundingSuffix, voteFile, earlierStore}
+	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(ours, name) }) {
+		return nil
+	}
+	segments, err := findSegments(r.fs, filepath.Join(r.dir, segmentDir))
+	if err != nil && !isNotExist(err) {
+		return err
+	}
+	snapshots, err := (&snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}).ids()
+	if err != nil && !isNotExist(err) {
+		return err
+	}
+	if len(segments)+len(snapshots) == 0 {
+		return fmt.Errorf("%w: %s", ErrNoNode, r.dir)
+	}
 	return nil
 }
 
