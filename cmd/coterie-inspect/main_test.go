@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -139,4 +140,30 @@ func TestTheProgramTellsHowItIsCalled(t *testing.T) {
 		require.Equal(t, uninspected, code, path)
 		require.Contains(t, complaints, path)
 	}
+}
+
+// What does not end, as a pipe that nobody writes to, is left after a second interrupt.
+func TestInterruptsEndAnInspectionThatHangs(t *testing.T) {
+	const stdin = "/dev/stdin"
+	if _, err := os.Stat(stdin); err != nil {
+		t.Skip("there is no file to hang on")
+	}
+	c := exec.CommandContext(t.Context(), string(build(t)), stdin)
+	_, err := c.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for range 500 {
+		select {
+		case err := <-ended:
+			require.Error(t, err)
+			return
+		case <-again.C:
+			_ = c.Process.Signal(os.Interrupt) // it may have ended
+		}
+	}
+	t.Fatal("it goes on")
 }
