@@ -56,9 +56,10 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 // must see to it that no node of the first time still runs.
 //
 // The backup is read to its end, and held in memory, before anything is written. It is restored
-// wholly or not at all: when the process ends meanwhile, Open refuses the directory with
-// ErrRestoreUnfinished, and RestoreBackup begins anew. It blocks on r and on the disk, and returns
-// after r's Read when ctx ends.
+// wholly or not at all: when the process ends while it is written, Open refuses the directory with
+// ErrRestoreUnfinished, and RestoreBackup begins anew. When it ends before, nothing tells Open, which
+// founds an empty cluster: open what was restored. RestoreBackup blocks on r and on the disk, and
+// returns after r's Read when ctx ends.
 //
 // Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged
 // or cut off, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause,

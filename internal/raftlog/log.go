@@ -88,7 +88,7 @@ func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 
 func wrap(err error) error {
 	var corrupt *CorruptError
-	for _, known := range []error{ErrInUse, ErrFormat, ErrTaken, ErrUnfinished} {
+	for _, known := range []error{ErrInUse, ErrFormat, ErrTaken, ErrUnfinished, ErrNoNode} {
 		if errors.Is(err, known) {
 			return err
 		}
