@@ -3,6 +3,7 @@
 package coterie_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,10 +83,18 @@ func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 					c.StallDisk(i, true)
 					put(t, leader, "k", "v")
 				}
+				write := func() error {
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+					defer cancel()
+					_, err := n.Put(ctx, "k", "w")
+					return err
+				}
 				time.Sleep(patience - 500*time.Millisecond)
 				requireHealth(t, n, 200, 200)
+				require.ErrorIs(t, write(), context.DeadlineExceeded)
 				time.Sleep(time.Second)
 				requireHealth(t, n, 200, 503, reason)
+				require.Equal(t, fault == "full", errors.Is(write(), coterie.ErrNoSpace), "it is refused")
 				requireHealth(t, leader, 200, 200)
 				c.Heal()
 				time.Sleep(time.Second)
