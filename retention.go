@@ -60,8 +60,7 @@ func (r *retention) bound(v *state.View) Retention {
 func (r *retention) run() {
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()
-	var term uint64
-	var lost <-chan time.Time // tells when what was proposed seems lost, as when nothing could be appended
+	var lost <-chan time.Time // tells when what was proposed seems lost: not appended, or with the lead
 	for {
 		select {
 		case <-r.wake:
@@ -72,13 +71,9 @@ func (r *retention) run() {
 		case <-r.n.closing:
 			return
 		}
-		lead := r.n.leadership()
-		if !lead.Self {
+		if !r.n.leadership().Self {
 			r.marks = nil
 			continue
-		}
-		if lead.Term != term {
-			term, r.asking = lead.Term, 0
 		}
 		v := r.n.view()
 		if rev := r.target(v); rev > max(v.KV.CompactRevision(), r.asking) {

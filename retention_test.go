@@ -44,3 +44,23 @@ func TestACompactionThatWasDroppedIsProposedAgain(t *testing.T) {
 		require.NoError(t, err, "deleting lifts the quota")
 	})
 }
+
+// What was written is not followed by a compaction each time.
+func TestCompactionsAreFewerThanWrites(t *testing.T) {
+	for name, bound := range map[string]Retention{"revisions": {Revisions: 100}, "bytes": {Bytes: 10_000}} {
+		synctest.Test(t, func(t *testing.T) {
+			var r Readings
+			n, err := Open(t.Context(), Config{InMemory: true, Retention: bound, Metrics: &r})
+			require.NoError(t, err)
+			defer n.Close()
+			require.NoError(t, n.Ready(t.Context()))
+			for range 1000 {
+				_, err := n.Put(t.Context(), "k", "a value")
+				require.NoError(t, err)
+			}
+			synctest.Wait()
+			require.Positive(t, n.view().KV.CompactRevision())
+			require.Less(t, r.Value(MetricEntriesApplied), 1200.0, name)
+		})
+	}
+}

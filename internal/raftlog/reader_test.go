@@ -269,3 +269,18 @@ func TestAReaderNeedsNoLockFile(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, body.Close())
 }
+
+// A log that a snapshot of a later term has overtaken says nothing of the members, however far it goes.
+func TestTheMembersOfAnOvertakenLogAreForgotten(t *testing.T) {
+	disk := outlived(t)
+	files := disk.Mount()
+	one := []Member{{ID: "c", Addr: "host:3", Voter: true}}
+	l := &Log{fs: files, dir: home}
+	require.NoError(t, l.takeSnapshot(8, 9, one, func(w io.Writer) error { _, err := w.Write(body(t, "state")); return err }))
+	r, err := Read(files, home)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.Empty(t, r.Damage)
+	require.Equal(t, []uint64{0, 0, 9}, []uint64{r.First, r.Last, r.LastTerm})
+	require.Equal(t, one, r.Members)
+}

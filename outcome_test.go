@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Each write is counted once, by how it ended.
+func TestAWriteIsCountedByItsEnd(t *testing.T) {
+	for want, errs := range map[Metric][]error{
+		MetricProposalsApplied:   {nil},
+		MetricProposalsRefused:   {ErrNoSpace, ErrOverloaded, &LimitError{kind: ErrOverloaded}, &LimitError{kind: ErrNoSpace}},
+		MetricProposalsUncertain: {ErrMaybeApplied, fmt.Errorf("%w: %w", ErrMaybeApplied, ErrClosed), errors.Join(ErrMaybeApplied, context.Canceled)},
+		MetricProposalsGivenUp:   {ErrClosed, context.DeadlineExceeded, ErrNoLeader},
+	} {
+		for _, err := range errs {
+			var r Readings
+			n := &Node{cfg: Config{Metrics: &r}}
+			n.proposed(time.Now(), err)
+			for _, m := range []Metric{MetricProposalsApplied, MetricProposalsRefused, MetricProposalsUncertain, MetricProposalsGivenUp} {
+				require.Equal(t, m == want, r.Value(m) == 1, "%v: %s", err, m)
+			}
+			require.Equal(t, err == nil, r.Value(MetricProposalSeconds+"_count") == 1, "%v", err)
+		}
+	}
+}
