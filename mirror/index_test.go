@@ -359,12 +359,13 @@ func TestReadersSeeRevisionsWhole(t *testing.T) {
 
 const many = 100_000
 
-func benchmark(b *testing.B) (*coterie.Node, *mirror.Index[int], []string) {
+// benchmark makes an index of so many keys, which it returns in no order.
+func benchmark(b *testing.B, size int) (*coterie.Node, *mirror.Index[int], []string) {
 	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
 	require.NoError(b, err)
 	b.Cleanup(func() { n.Close() })
-	keys := make([]string, many)
-	for i := 0; i < many; i += 100 {
+	keys := make([]string, size)
+	for i := 0; i < size; i += 100 {
 		var ops []coterie.Op
 		for j := i; j < i+100; j++ {
 			keys[j] = fmt.Sprintf("m/key-%06d", j)
@@ -375,62 +376,51 @@ func benchmark(b *testing.B) (*coterie.Node, *mirror.Index[int], []string) {
 	}
 	x, err := mirror.New(b.Context(), n, "m/", number)
 	require.NoError(b, err)
-	rand.Shuffle(many, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	rand.Shuffle(size, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	b.ResetTimer()
 	return n, x, keys
 }
 
-// A lookup of any of 100,000 keys, and what the same costs of Go's maps, of which neither has
-// snapshots. At this size it is memory that is waited for: compare within one run, with -cpu 1.
+// A lookup of any key, and what the same costs of Go's maps, of which neither has snapshots. In a large
+// index it is memory that is waited for: compare within one run, with -cpu 1.
 func BenchmarkGet(b *testing.B) {
-	_, x, keys := benchmark(b)
-	var mu sync.RWMutex
-	locked := map[string]int{}
-	var concurrent sync.Map
-	for key, v := range x.Snapshot().All() {
-		locked[strings.Clone(key)] = v
-		concurrent.Store(strings.Clone(key), v)
-	}
-	for name, get := range map[string]func(key string) (int, bool){
-		"index": x.Get,
-		"map under a lock": func(key string) (int, bool) {
-			mu.RLock()
-			defer mu.RUnlock()
-			v, ok := locked[key]
-			return v, ok
-		},
-		"sync.Map": func(key string) (int, bool) {
-			v, ok := concurrent.Load(key)
-			return v.(int), ok
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for i := rand.IntN(many); pb.Next(); i++ {
-					if _, ok := get(keys[i%many]); !ok {
-						b.Error("not found")
-					}
-				}
-			})
-		})
-	}
-}
-
-func BenchmarkGetOfAHundredKeys(b *testing.B) {
-	_, x, keys := benchmark(b)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for i := 0; pb.Next(); i++ {
-			if _, ok := x.Get(keys[i%100]); !ok {
-				b.Error("not found")
-			}
+	for _, size := range []int{100, 1000, 10_000, many} {
+		_, x, keys := benchmark(b, size)
+		var mu sync.RWMutex
+		locked := map[string]int{}
+		var concurrent sync.Map
+		for key, v := range x.Snapshot().All() {
+			locked[strings.Clone(key)] = v
+			concurrent.Store(strings.Clone(key), v)
 		}
-	})
+		for name, get := range map[string]func(key string) (int, bool){
+			"index": x.Get,
+			"map under a lock": func(key string) (int, bool) {
+				mu.RLock()
+				defer mu.RUnlock()
+				v, ok := locked[key]
+				return v, ok
+			},
+			"sync.Map": func(key string) (int, bool) {
+				v, ok := concurrent.Load(key)
+				return v.(int), ok
+			},
+		} {
+			b.Run(fmt.Sprintf("%d keys/%s", size, name), func(b *testing.B) {
+				b.RunParallel(func(pb *testing.PB) {
+					for i := rand.IntN(size); pb.Next(); i++ {
+						if _, ok := get(keys[i%size]); !ok {
+							b.Error("not found")
+						}
+					}
+				})
+			})
+		}
+	}
 }
 
 func BenchmarkGetDuringWrites(b *testing.B) {
-	n, x, keys := benchmark(b)
+	n, x, keys := benchmark(b, many)
 	ctx, cancel := context.WithCancel(b.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() {
@@ -450,7 +440,7 @@ func BenchmarkGetDuringWrites(b *testing.B) {
 
 // What an index adds to a write, with 100,000 keys: the time from a put until the index has it.
 func BenchmarkPut(b *testing.B) {
-	n, x, keys := benchmark(b)
+	n, x, keys := benchmark(b, many)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		r, err := n.Put(b.Context(), keys[i%many], "1")
@@ -460,7 +450,7 @@ func BenchmarkPut(b *testing.B) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	n, _, _ := benchmark(b)
+	n, _, _ := benchmark(b, many)
 	for b.Loop() {
 		_, err := mirror.New(b.Context(), n, "m/", number)
 		require.NoError(b, err)
