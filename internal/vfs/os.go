@@ -13,10 +13,13 @@ type OS struct{}
 
 // MkdirAll is FS.
 func (fs OS) MkdirAll(dir string) error {
+	parent := filepath.Dir(dir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		// Whoever made it may have been killed before it was durable. A parent that must not be opened
+		// is not one in which this process has made it.
+		_ = fs.SyncDir(parent)
 		return nil
 	}
-	parent := filepath.Dir(dir)
 	if parent != dir {
 		if err := fs.MkdirAll(parent); err != nil {
 			return err
