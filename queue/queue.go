@@ -163,7 +163,8 @@ func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 }
 
 // Peek returns the value of the first item that nobody has, and leaves it: another may take it at
-// any moment. It is two reads, and a write when takers are gone, whose items it puts back.
+// any moment. It is two reads, and a write when takers are gone, whose items it puts back, or when the
+// item has been done or deleted between the two.
 //
 // Errors: ErrEmpty when there is none, and those of Get and of a transaction.
 func (q *Queue) Peek(ctx context.Context) (string, error) {
@@ -179,8 +180,13 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if len(r.KVs) > 0 { // else it was done meanwhile
+		if len(r.KVs) > 0 {
 			return r.KVs[0].Value, nil
+		}
+		// It was done meanwhile, or somebody has deleted it, and nobody has its place in the line.
+		gone := []coterie.Cmp{missing(q.keys.items + ids[0])}
+		if _, err := q.s.Node().Txn(ctx).If(gone...).Then(coterie.OpDelete(q.keys.line + ids[0])).Commit(); err != nil {
+			return "", err
 		}
 	}
 }

@@ -431,6 +431,16 @@ func TestAnItemThatIsDeletedByHandIsSkipped(t *testing.T) {
 		_, err = q.TryDequeue(t.Context())
 		require.ErrorIs(t, err, queue.ErrEmpty)
 		require.Equal(t, [2]int64{0, 1}, size(t, q))
+
+		enqueue(t, q, "deleted")
+		enqueue(t, q, "next", queue.WithPriority(-1))
+		first, err := n.Get(t.Context(), "jobs/line/", coterie.WithPrefix(), coterie.WithLimit(1))
+		require.NoError(t, err)
+		_, err = n.Delete(t.Context(), strings.Replace(first.KVs[0].Key, "/line/", "/item/", 1))
+		require.NoError(t, err)
+		val, err := q.Peek(short(t))
+		require.NoError(t, err)
+		require.Equal(t, "next", val)
 	})
 }
 
