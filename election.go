@@ -150,9 +150,9 @@ const retryPause = 100 * time.Millisecond
 // [GuardOf]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
 // that is closed revokes nothing, and the next leader has to wait for the lease.
 //
-// It returns what fn returned as the leader; else ctx's cause, ErrClosed, or ErrTTLRange. With an error
-// fn has not returned as the leader if it leads no more, whether it was told or has found out by a write
-// that the guard refused.
+// It returns what fn returned as the leader; else ctx's cause, ErrClosed, ErrTTLRange, or ErrTooLarge
+// when val is. With an error fn has not returned as the leader if it leads no more, whether it was told
+// or has found out by a write that the guard refused.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 	fn func(ctx context.Context, token int64) error, opts ...SessionOption,
 ) error {
@@ -163,7 +163,7 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 			return err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, ErrClosed), errors.Is(err, ErrTTLRange), errors.Is(err, ErrInvalidOption):
+		case errors.Is(err, ErrClosed), errors.Is(err, ErrTTLRange), errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalidOption):
 			return err
 		}
 		// A lease that was given is gone by now.
@@ -176,7 +176,8 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 	}
 }
 
-// runOnce campaigns and runs fn once. done says that fn returned as the leader.
+// runOnce campaigns and runs fn once. done says that fn returned as the leader, and err is what it
+// returned then; else err is why it did not come to lead.
 func runOnce(ctx context.Context, n *Node, prefix, val string,
 	fn func(context.Context, int64) error, opts []SessionOption,
 ) (done bool, err error) {
@@ -203,5 +204,8 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	}
 	cancel(nil)
 	watching.Wait()
+	if !done {
+		err = nil // fn's, which must not be taken for a reason to campaign no more
+	}
 	return done, err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -52,6 +53,11 @@ func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 		require.Empty(t, get(t, n, "election", coterie.WithPrefix()).KVs, "it resigned")
 		err := coterie.RunAsLeader(t.Context(), n, "election", "a", body, coterie.WithTTL(300))
 		require.ErrorIs(t, err, coterie.ErrTTLRange)
+		bounded, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		large := strings.Repeat("v", 2<<20)
+		err = coterie.RunAsLeader(bounded, n, "election", large, body)
+		require.ErrorIs(t, err, coterie.ErrTooLarge, "it never can be")
 
 		// The leader's key is removed by hand: the body is told, and it campaigns again.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -65,6 +71,18 @@ func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 			return nil
 		})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 2, terms)
+
+		// What the body makes of that is not for whoever runs it, be it what RunAsLeader would say itself.
+		terms = 0
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", func(ctx context.Context, _ int64) error {
+			if terms++; terms == 2 {
+				return nil
+			}
+			del(t, n, "election/", coterie.WithPrefix())
+			<-ctx.Done()
+			return coterie.ErrTooLarge
+		}))
 		require.Equal(t, 2, terms)
 	})
 }

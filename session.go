@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -166,6 +167,9 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 		}
 	}
 	ctx := t.ctx
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	t.ctx = context.WithoutCancel(ctx)
 	type outcome struct {
 		*TxnResponse
@@ -242,12 +246,13 @@ func (s *Session) Close() error {
 	return err
 }
 
-// insist runs a write again as long as the node refuses it for lack of space or of places, until ctx
-// ends or the node closes: for what has to be given up, and nobody would give up later.
+// insist runs a write again as long as the node refuses it for lack of space or of places, or cannot
+// tell its outcome, until ctx ends or the node closes: for what has to be given up, which nobody would
+// give up later, and which does no harm when it is done twice.
 func (s *Session) insist(ctx context.Context, write func(context.Context) error) error {
 	for {
 		err := write(ctx)
-		if !errors.Is(err, ErrOverloaded) && !errors.Is(err, ErrNoSpace) {
+		if !slices.ContainsFunc([]error{ErrOverloaded, ErrNoSpace, ErrMaybeApplied}, func(e error) bool { return errors.Is(err, e) }) {
 			return err
 		}
 		select {

@@ -173,6 +173,14 @@ func TestACommitThatIsGivenUpIsUndone(t *testing.T) {
 func TestCommitRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
+		over, cancel := context.WithCancelCause(t.Context())
+		cancel(coterie.ErrLocked)
+		before := get(t, n, "k").Revision
+		_, err := s.Commit(n.Txn(over).Then(coterie.OpPut("k", "")), coterie.OpDelete("k"))
+		require.ErrorIs(t, err, coterie.ErrLocked)
+		time.Sleep(time.Second)
+		require.Equal(t, before, get(t, n, "k").Revision, "nothing was written")
+
 		commit := func(t *coterie.Txn, undo ...coterie.Op) error {
 			_, err := s.Commit(t, undo...)
 			return err
