@@ -238,8 +238,9 @@ func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64,
 // whatever became of the first.
 func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value string) (int64, error) {
 	put := coterie.OpPut(r.key, value, coterie.WithLease(lease))
-	free := []coterie.Cmp{coterie.Compare(coterie.CreateRevision(r.key), "=", 0)}
+	replaces := int64(0) // the revision of what it may replace: that of no key
 	for {
+		free := []coterie.Cmp{coterie.Compare(coterie.ModRevision(r.key), "=", replaces)}
 		t, err := r.n.Txn(ctx).If(coterie.Compare(coterie.LeaseValue(r.key), "=", lease)).Then(put).
 			Else(coterie.OpTxn(free, []coterie.Op{put}, []coterie.Op{coterie.OpGet(r.key)})).Commit()
 		if err != nil {
@@ -248,12 +249,17 @@ func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value s
 		if t.Succeeded || t.Responses[0].Txn.Succeeded {
 			return t.Revision, nil
 		}
-		other := t.Responses[0].Txn.Responses[0].Get.KVs[0]
+		found := t.Responses[0].Txn.Responses[0].Get.KVs
+		if len(found) == 0 {
+			replaces = 0 // who was to be replaced has gone meanwhile
+			continue
+		}
+		other := found[0]
 		holder, _ := decode(other)
 		if r.replaced || !r.opts.takeover && holder.Addr != r.self.Addr {
 			return t.Revision, &TakenError{holder, other.Lease}
 		}
-		free = []coterie.Cmp{coterie.Compare(coterie.ModRevision(r.key), "=", other.ModRevision)}
+		replaces = other.ModRevision
 	}
 }
 

@@ -244,6 +244,31 @@ func TestAnIDHasOneHolder(t *testing.T) {
 	})
 }
 
+// Who has the ID may go at any moment, also when it has just been found there and is to be replaced.
+func TestWhoIsReplacedMayGoMeanwhile(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n, other := c.Follower(), c.Leader()
+		for _, i := range []int{0, 1, 2} {
+			if i != c.Index(n) {
+				c.Delay(i, c.Index(n), 20*time.Millisecond)
+			}
+		}
+		for after := range 30 {
+			_, err := other.Put(t.Context(), service+"/a", `{"id":"a","addr":"b:80"}`)
+			require.NoError(t, err)
+			gone := time.AfterFunc(time.Duration(after)*5*time.Millisecond, func() {
+				if _, err := other.Delete(t.Context(), service+"/a"); err != nil {
+					t.Error(err)
+				}
+			})
+			r := register(t, n, instance("a"), registry.WithTakeover())
+			gone.Stop()
+			eventually(t, n, "a")
+			r.Close()
+		}
+	})
+}
+
 // Two of one ID and one address: a mistake of whoever started them, which must not cost a write
 // storm.
 func TestTwoOfOneAddressDoNotFight(t *testing.T) {
