@@ -77,7 +77,8 @@ func (q *Queue) mend(ctx context.Context) error {
 	var back []coterie.Op
 	for _, kv := range r.Responses[0].Get.KVs {
 		if id := strings.TrimPrefix(kv.Key, q.keys.items); !held[id] {
-			gone := []coterie.Cmp{present(kv.Key), missing(q.keys.claims + id)}
+			// Others see it, too: who comes second must not wake all who wait.
+			gone := []coterie.Cmp{present(kv.Key), missing(q.keys.claims + id), missing(q.keys.line + id)}
 			back = append(back, coterie.OpTxn(gone, []coterie.Op{coterie.OpPut(q.keys.line+id, "")}, nil))
 		}
 	}

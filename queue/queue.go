@@ -40,7 +40,8 @@ type keys struct {
 }
 
 // New returns the Queue of a name; nothing is asked of the cluster. Items that are taken from it go
-// back with the end of the session. Keys below name + "/" are its own.
+// back with the end of the session. Keys below name + "/" are its own. Config.MaxTxnOps has to be 4 at
+// least.
 func New(s *coterie.Session, name string) *Queue {
 	q := &Queue{s: s, taker: make(chan struct{}, 1), keys: keys{
 		all: name + "/", items: name + "/item/", line: name + "/line/", claims: name + "/claim/",

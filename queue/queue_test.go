@@ -278,6 +278,32 @@ func TestATakerThatGivesUpHasNothing(t *testing.T) {
 	})
 }
 
+// What a taker has seen wait, and others have taken before its claim came, stays theirs when it gives up.
+func TestATakerThatGivesUpTakesNothingFromOthers(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		slow, leader := c.Follower(), c.Leader()
+		q, other := queue.New(session(t, slow), "jobs"), queue.New(session(t, leader), "jobs")
+		enqueue(t, other, "1")
+		enqueue(t, other, "2")
+		ctx := short(t)
+		c.Delay(c.Index(leader), c.Index(slow), 300*time.Millisecond) // it looks, claims, and does not hear of it
+		c.Delay(c.Index(slow), c.Index(leader), 300*time.Millisecond)
+		taken := make(chan error, 1)
+		go func() {
+			_, err := q.Dequeue(ctx)
+			taken <- err
+		}()
+		time.Sleep(750 * time.Millisecond) // it has looked, and its claim is under way
+		items := []*queue.Item{dequeue(t, other), dequeue(t, other)}
+		require.ErrorIs(t, <-taken, context.DeadlineExceeded)
+		c.Heal()
+		time.Sleep(5 * time.Second)
+		for _, item := range items {
+			require.NoError(t, item.Ack(t.Context()))
+		}
+	})
+}
+
 // A counter counts the calls that wrote to the log, those included that changed nothing.
 type counter struct{ writes atomic.Int64 }
 
@@ -384,9 +410,38 @@ func TestAllItemsOfATakerThatIsGoneComeBack(t *testing.T) {
 	})
 }
 
+// Everybody sees that a taker is gone, and each item is put back once: who waits would wake for nothing.
+func TestItemsOfATakerThatIsGoneArePutBackOnce(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		s := session(t, c.Node(0))
+		lost := queue.New(s, "jobs")
+		for range 20 {
+			enqueue(t, lost, "job")
+			dequeue(t, lost)
+		}
+		require.NoError(t, s.Close())
+		var wg sync.WaitGroup
+		for i := range 30 {
+			q := queue.New(session(t, c.Node(i%3)), "jobs")
+			wg.Go(func() {
+				if _, err := q.Peek(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		line, err := c.Leader().Get(t.Context(), "jobs/line/", coterie.WithPrefix())
+		require.NoError(t, err)
+		require.Len(t, line.KVs, 20)
+		for _, kv := range line.KVs {
+			require.EqualValues(t, 1, kv.Version)
+		}
+	})
+}
+
 // Where transactions must be small, a claim names fewer items; what is given up is given back.
 func TestAQueueKeepsToSmallTransactions(t *testing.T) {
-	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxTxnOps = 3 })
+	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxTxnOps = 4 })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		s := session(t, n)
