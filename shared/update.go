@@ -19,10 +19,12 @@ import (
 // revision of the write, which this Value has then; of the last one if fn changed nothing of what
 // is stored, for which nothing is written. It blocks until a majority has the write, without a
 // quorum until ctx ends. It costs a linearizable read and a write of the document, of the version
-// before, and the deletion of what is older than Config.History.
+// before, and the deletion of what is older than Config.History. All that is one write, so documents of
+// half of coterie's Config.MaxRequestBytes are too large to have versions.
 //
-// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad: nothing was
-// written; those of a write. After ErrMaybeApplied look at Current, or call it again.
+// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad; coterie.ErrTooLarge
+// when the document, the one before, and the one that a Put replaced, are too large together: nothing
+// was written; those of a write. After ErrMaybeApplied look at Current, or call it again.
 func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)

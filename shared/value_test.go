@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -442,6 +443,28 @@ func TestVersionsAreKeptAndRolledBackTo(t *testing.T) {
 			}
 		}
 		require.Equal(t, 1, bad)
+	})
+}
+
+// A document is written together with the version that it replaces.
+func TestAnUpdateThatIsTooLargeWithItsVersionChangesNothing(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		large := func(letter string) func(string) (string, error) {
+			return func(string) (string, error) { return strings.Repeat(letter, 1<<20), nil }
+		}
+		v := open(t, n, shared.Config[string]{Keys: []string{"text"}})
+		rev, err := v.Update(t.Context(), large("a"))
+		require.NoError(t, err)
+		_, err = v.Update(t.Context(), large("b"))
+		require.ErrorIs(t, err, coterie.ErrTooLarge)
+		require.Equal(t, rev, v.Current().Revision)
+		require.Equal(t, "a", v.Load()[:1])
+
+		alone := open(t, n, shared.Config[string]{Keys: []string{"text"}, History: -1})
+		_, err = alone.Update(t.Context(), large("b"))
+		require.NoError(t, err)
+		require.Equal(t, "b", alone.Load()[:1])
 	})
 }
 
