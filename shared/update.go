@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -19,12 +18,13 @@ import (
 // revision of the write, which this Value has then; of the last one if fn changed nothing of what
 // is stored, for which nothing is written. It blocks until a majority has the write, without a
 // quorum until ctx ends. It costs a linearizable read and a write of the document, of the version
-// before, and the deletion of what is older than Config.History. All that is one write, so documents of
-// half of coterie's Config.MaxRequestBytes are too large to have versions.
+// before, and the deletion of what is older than Config.History; after a Put, also a write of what that
+// replaced. The document and the version before are one write, so documents of half of coterie's
+// Config.MaxRequestBytes are too large to have versions.
 //
 // Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad; coterie.ErrTooLarge
-// when the document, the one before, and the one that a Put replaced, are too large together: nothing
-// was written; those of a write. After ErrMaybeApplied look at Current, or call it again.
+// when the document and the one before are too large together: the value is as before; those of a
+// write. After ErrMaybeApplied look at Current, or call it again.
 func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)
@@ -202,36 +202,38 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 	}
 }
 
-// keep returns the operations that make a version of the present document, and one of what that
-// replaced if it is none yet, and delete the oldest of those that are too many then.
+// keep returns the operations that make a version of the present document, and delete the oldest of
+// those that are too many then. What the present one took the place of, if it is none yet, it makes a
+// version at once, in a write of its own: all of them in one might be too large.
 func (v *Value[T]) keep(ctx context.Context, s stored, present string) ([]coterie.Op, error) {
-	before, err := v.replaced(ctx, s)
-	if err != nil {
-		return nil, err
-	}
 	kept, err := v.n.Get(ctx, v.versionKey(0), coterie.WithRange(v.versionKey(never)), coterie.WithKeysOnly(), coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
-	missing := map[string]string{v.versionKey(s.modified[len(s.modified)-1]): present}
-	if before != nil {
-		missing[v.versionKey(before.ModRevision)] = before.Value
-	}
-	var versions []string
+	now := v.versionKey(s.modified[len(s.modified)-1])
+	versions := []string{now}
 	for _, kv := range kept.KVs {
-		delete(missing, kv.Key)
 		versions = append(versions, kv.Key)
 	}
-	versions = slices.Sorted(slices.Values(slices.AppendSeq(versions, maps.Keys(missing))))
+	before, err := v.replaced(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var late string // the version that is to be made at once
+	if before != nil && !slices.Contains(versions, v.versionKey(before.ModRevision)) {
+		late = v.versionKey(before.ModRevision)
+		versions = append(versions, late)
+	}
+	slices.Sort(versions)
 	var ops []coterie.Op
 	if tooMany := len(versions) - v.cfg.History; tooMany > 0 {
 		versions = versions[tooMany:]
 		ops = append(ops, coterie.OpDelete(v.versionKey(0), coterie.WithRange(versions[0])))
 	}
-	for _, version := range versions {
-		if document, ok := missing[version]; ok {
-			ops = append(ops, coterie.OpPut(version, document))
+	if late != "" && late >= versions[0] {
+		if _, err := v.n.Put(ctx, late, before.Value); err != nil {
+			return nil, err
 		}
 	}
-	return ops, nil
+	return append(ops, coterie.OpPut(now, present)), nil
 }

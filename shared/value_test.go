@@ -461,6 +461,18 @@ func TestAnUpdateThatIsTooLargeWithItsVersionChangesNothing(t *testing.T) {
 		require.Equal(t, rev, v.Current().Revision)
 		require.Equal(t, "a", v.Load()[:1])
 
+		// What a Put replaced does not count: it is written by itself.
+		part := strings.Repeat("c", 600<<10)
+		_, err = n.Put(t.Context(), "text", strconv.Quote(part))
+		require.NoError(t, err)
+		_, err = n.Put(t.Context(), "text", strconv.Quote(part+"d"))
+		require.NoError(t, err)
+		_, err = v.Update(t.Context(), func(string) (string, error) { return part + "e", nil })
+		require.NoError(t, err)
+		versions, err := v.History(t.Context())
+		require.NoError(t, err)
+		require.Len(t, versions, 3)
+
 		alone := open(t, n, shared.Config[string]{Keys: []string{"text"}, History: -1})
 		_, err = alone.Update(t.Context(), large("b"))
 		require.NoError(t, err)
