@@ -155,8 +155,8 @@ func (s *Session) Bind(ctx context.Context) (context.Context, context.CancelFunc
 //	key := fmt.Sprintf("jobs/%v-%08x", s.Lease(), rand.Uint32())
 //	s.Commit(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
 //
-// Errors: ctx's cause; ErrSessionExpired when the session has ended, or its lease is gone; those of
-// [Txn.Commit].
+// Errors: ctx's cause; ErrSessionExpired when the session has ended, or its lease is gone;
+// ErrLeaseNotFound when another lease is; those of [Txn.Commit].
 func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
@@ -197,8 +197,11 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	}
 	switch {
 	case errors.Is(o.err, ErrLeaseNotFound):
-		s.end(fmt.Errorf("%w: %w", ErrSessionExpired, o.err))
-		return nil, context.Cause(s.ctx)
+		// The transaction may name other leases.
+		if _, err := s.n.KeepAliveOnce(ctx, s.id); errors.Is(err, ErrLeaseNotFound) {
+			s.end(fmt.Errorf("%w: %w", ErrSessionExpired, err))
+			return nil, context.Cause(s.ctx)
+		}
 	case errors.Is(o.err, ErrMaybeApplied):
 		go s.Undo(undo...)
 	}

@@ -195,6 +195,10 @@ func TestCommitRefuses(t *testing.T) {
 		require.NoError(t, commit(txn(), coterie.OpDelete("k")))
 		require.Len(t, get(t, n, "k").KVs, 1)
 
+		other := n.Txn(t.Context()).Then(coterie.OpPut("k", "", coterie.WithLease(7)))
+		require.ErrorIs(t, commit(other), coterie.ErrLeaseNotFound)
+		require.NoError(t, s.Err(), "it is not the session's lease that is gone")
+
 		require.NoError(t, n.Revoke(t.Context(), s.Lease()))
 		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)
 		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrLeaseNotFound)
