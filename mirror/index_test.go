@@ -180,6 +180,38 @@ func TestARevisionIsWaitedFor(t *testing.T) {
 	})
 }
 
+// An index that is held up does not pass for one that has nothing to wait for.
+func TestAnIndexThatIsBehindIsWaitedFor(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		put(t, n, "m/a", "1")
+		put(t, n, "m/b", "2")
+		gate := make(chan struct{})
+		open := sync.OnceFunc(func() { close(gate) })
+		ctx, cancel := context.WithCancel(t.Context())
+		x, err := mirror.New(ctx, n, "m/", func(kv coterie.KeyValue) (int, error) {
+			if kv.Value == "0" {
+				<-gate
+			}
+			return number(kv)
+		})
+		require.NoError(t, err)
+		defer func() { open(); cancel(); <-x.Done() }()
+		behind := func(rev int64) {
+			t.Helper()
+			short, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(t, x.WaitRevision(short, rev), context.DeadlineExceeded)
+		}
+		behind(put(t, n, "m/a", "0"))
+		r, err := n.Delete(t.Context(), "m/a") // now no key is newer than what the index has
+		require.NoError(t, err)
+		behind(r.Revision)
+		open()
+		require.Equal(t, map[string]int{"m/b": 2}, maps.Collect(wait(t, x, r.Revision).All()))
+	})
+}
+
 func TestFollowYieldsTheNewestAndEnds(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -297,7 +329,7 @@ func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
 			}
 			return number(kv)
 		}
-		for key, val := range map[string]string{"m/stays": "5", "m/goes": "6", "m/breaks": "7"} {
+		for key, val := range map[string]string{"m/stays": "5", "m/goes": "6", "m/breaks": "7", "m/never": "bad"} {
 			put(t, n, key, val)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -308,15 +340,19 @@ func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
 		put(t, n, "m/a", "0")
 		time.Sleep(time.Second)
 		put(t, n, "m/breaks", "bad")
-		_, err = n.Delete(t.Context(), "m/goes")
-		require.NoError(t, err)
+		for _, key := range []string{"m/goes", "m/never"} {
+			_, err = n.Delete(t.Context(), key)
+			require.NoError(t, err)
+		}
 		last := put(t, n, "m/b", "8")
 		require.NoError(t, n.Compact(t.Context(), last))
 		require.Equal(t, 3, x.Snapshot().Len(), "one that decodes holds up nobody who looks up")
 		close(gate)
 		s := wait(t, x, last)
 		require.Equal(t, map[string]int{"m/stays": 5, "m/breaks": 7, "m/a": 0, "m/b": 8}, maps.Collect(s.All()))
-		require.Len(t, slices.Collect(s.Faults()), 1)
+		faults := slices.Collect(s.Faults())
+		require.Len(t, faults, 1)
+		require.Equal(t, "m/breaks", faults[0].Key)
 		require.Same(t, stays, s.Entry("m/stays"), "what has not changed is not decoded again")
 	})
 }

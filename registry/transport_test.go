@@ -178,3 +178,30 @@ func TestARequestIsInFlightUntilItsBodyIsClosed(t *testing.T) {
 	}
 	require.Len(t, seen, 2)
 }
+
+// A RoundTripper closes the body of a request whatever becomes of it.
+func TestTheBodyOfARequestThatNobodyTakesIsClosed(t *testing.T) {
+	none, err := registry.PickerOf(nil)
+	require.NoError(t, err)
+	var closed atomic.Bool
+	body := closer{strings.NewReader("order"), func() { closed.Store(true) }}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://orders/", body)
+	require.NoError(t, err)
+	transport := &registry.Transport{Pickers: map[string]*registry.Picker{"orders": none}}
+	resp, err := transport.RoundTrip(req)
+	if err == nil {
+		resp.Body.Close()
+	}
+	require.ErrorIs(t, err, registry.ErrNoInstance)
+	require.True(t, closed.Load())
+}
+
+type closer struct {
+	io.Reader
+	whenClosed func()
+}
+
+func (c closer) Close() error {
+	c.whenClosed()
+	return nil
+}

@@ -568,6 +568,21 @@ func TestAStartWithNothingUsesTheFile(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded, "the file is of other keys")
 		})
 	})
+	t.Run("no quorum of another cluster", func(t *testing.T) {
+		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+			for range 200 { // the node has come further than the file
+				c.WaitRevision(put(t, c.Node(0), "other", "v"))
+			}
+			c.Partition([]int{0}, []int{1}, []int{2})
+			time.Sleep(10 * time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			v, err := shared.Open(ctx, c.Node(1), cfg)
+			require.NoError(t, err)
+			defer v.Close()
+			require.Equal(t, 50, v.Load().Rate)
+		})
+	})
 	t.Run("a bad value", func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			put(t, c.Node(0), "limits", "bad")
@@ -584,6 +599,28 @@ func TestAStartWithNothingUsesTheFile(t *testing.T) {
 			v.Close()
 			require.Equal(t, 3, open(t, c.Node(0), cfg).Load().Rate)
 		})
+	})
+}
+
+// A node that was cut off has an older value than the file that its process wrote elsewhere.
+func TestAStartWithoutAQuorumUsesTheFileThatIsNewer(t *testing.T) {
+	cfg := config("limits")
+	cfg.File = filepath.Join(t.TempDir(), "limits.json")
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		c.WaitRevision(rate(t, open(t, c.Node(0), config("limits")), 42))
+		c.Partition([]int{0}, []int{1, 2})
+		time.Sleep(10 * time.Second)
+		v := open(t, c.Node(1), cfg)
+		rate(t, v, 77)
+		v.Close()
+		c.Partition([]int{0}, []int{1}, []int{2})
+		time.Sleep(10 * time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		v, err := shared.Open(ctx, c.Node(0), cfg)
+		require.NoError(t, err)
+		defer v.Close()
+		require.Equal(t, 77, v.Load().Rate)
 	})
 }
 
