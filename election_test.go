@@ -230,3 +230,22 @@ func TestAnOnlookerNeedsNoSession(t *testing.T) {
 		require.False(t, see().Elected)
 	})
 }
+
+// Who looks away for longer than the history is kept sees who leads then.
+func TestAnOnlookerWhoIsSlowGoesOn(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		e := coterie.NewElection(session(t, n), "election")
+		require.NoError(t, e.Campaign(t.Context(), "first"))
+		next, stop := iter.Pull2(coterie.ObserveLeader(t.Context(), n, "election"))
+		defer stop()
+		info, err, _ := next()
+		require.NoError(t, err)
+		require.Equal(t, "first", info.Value)
+		require.NoError(t, e.Proclaim(t.Context(), "second"))
+		require.NoError(t, e.Proclaim(t.Context(), "third"))
+		require.NoError(t, n.Compact(t.Context(), n.Status().Revision))
+		info, err, _ = next()
+		require.NoError(t, err)
+		require.Equal(t, "third", info.Value)
+	})
+}
