@@ -267,8 +267,16 @@ func (w *worker) pause() {
 	}
 }
 
-// use holds something for a while, and then releases it or, seldom, is gone.
-func (w *worker) use(h *dsync.Hold, name string, some, all int64) {
+// hold takes some of something, or tries to, has it for a while, and releases it or, seldom, is gone.
+func (w *worker) hold(note string, take, try func(context.Context) (*dsync.Hold, error), name string, some, all int64) error {
+	if w.random.IntN(4) == 0 {
+		take = try
+	}
+	h, err := take(w.ctx)
+	w.b.note(note, err)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := h.Bind(w.program.ctx)
 	defer cancel()
 	letGo := w.b.hold(ctx, name, some, all)
@@ -277,50 +285,26 @@ func (w *worker) use(h *dsync.Hold, name string, some, all int64) {
 	if w.random.IntN(20) == 0 || h.Release(w.ctx) != nil {
 		w.s.Orphan() // its end does it
 	}
+	return nil
 }
 
 const readers = 1000 // more than there can be
 
 func (w *worker) write() error {
 	m := dsync.NewRWMutex(w.s, "lock")
-	lock := m.Lock
-	if w.random.IntN(4) == 0 {
-		lock = m.TryLock
-	}
-	h, err := lock(w.ctx)
-	w.b.note("write", err)
-	if err == nil {
-		w.use(h, "lock", readers, readers)
-	}
-	return err
+	return w.hold("write", m.Lock, m.TryLock, "lock", readers, readers)
 }
 
 func (w *worker) read() error {
 	m := dsync.NewRWMutex(w.s, "lock")
-	lock := m.RLock
-	if w.random.IntN(4) == 0 {
-		lock = m.TryRLock
-	}
-	h, err := lock(w.ctx)
-	w.b.note("read", err)
-	if err == nil {
-		w.use(h, "lock", 1, readers)
-	}
-	return err
+	return w.hold("read", m.RLock, m.TryRLock, "lock", 1, readers)
 }
 
 func (w *worker) acquire() error {
 	m, some := dsync.NewSemaphore(w.s, "permits", permits), 1+w.random.Int64N(permits)
-	acquire := m.Acquire
-	if w.random.IntN(4) == 0 {
-		acquire = m.TryAcquire
-	}
-	h, err := acquire(w.ctx, some)
-	w.b.note("acquire", err)
-	if err == nil {
-		w.use(h, "permits", some, permits)
-	}
-	return err
+	acquire := func(ctx context.Context) (*dsync.Hold, error) { return m.Acquire(ctx, some) }
+	try := func(ctx context.Context) (*dsync.Hold, error) { return m.TryAcquire(ctx, some) }
+	return w.hold("acquire", acquire, try, "permits", some, permits)
 }
 
 func (w *worker) enqueue() error {
