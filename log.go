@@ -17,14 +17,14 @@ import (
 // as an error and several times a second for as long as that is away, is a warning, and warnings are
 // told once in a while. Errors of this node are told each time.
 func raftLogger(l *slog.Logger) hclog.Logger {
-	return slogger{l.With("part", "raft"), nil, &refusals{}}
+	return slogger{l.With("part", "raft"), nil, &throttle{}}
 }
 
 // A slogger is a slog.Logger in the shape of an hclog.Logger.
 type slogger struct {
 	to       *slog.Logger
 	args     []any
-	warnings *refusals
+	warnings *throttle
 }
 
 func slogLevel(level hclog.Level) slog.Level {

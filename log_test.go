@@ -37,7 +37,7 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s unsaid=99`,
 			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 unsaid=0`,
 		}, lines())
-		time.Sleep(refusalInterval)
+		time.Sleep(throttleInterval)
 		l.Warn("election timeout")
 		l.Warn("election timeout")
 		l.Error("failed to heartbeat to", "peer", "b:1")

@@ -71,7 +71,7 @@ func listen(cfg *Config) (net.Listener, error) {
 // connect makes the node's own side of the network.
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, n.party())
-	n.client.Refused = n.refusedAt(&refusals{})
+	n.client.Refused = n.refusedAt(&throttle{})
 	n.client.Failed = func(err *rpc.DialError) { n.addresses.failed(MemberID(err.Peer.ID), err.Peer.Addr) }
 }
 
@@ -94,7 +94,7 @@ func (n *Node) serve(l net.Listener) {
 		Party:   n.party(),
 		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
 		Call:    n.answerCall,
-		Refused: n.refusedHere(&refusals{}),
+		Refused: n.refusedHere(&throttle{}),
 	})
 }
 
