@@ -10,8 +10,8 @@ import (
 
 // What a node may be behind by, and still be ready.
 const (
-	readyLag     = 1000 // entries
-	readySilence = 3    // election timeouts since the leader was heard
+	readyLag     = 1000        // entries
+	readySilence = leaderGrace // election timeouts since the leader was heard
 )
 
 // Health returns a handler of two paths, for who decides whether a process is to be killed and whether
@@ -19,11 +19,15 @@ const (
 //
 //   - /livez is 200 unless the node has stopped by a fault, as when its disk failed. It is 200 without
 //     a quorum, on a full disk, and after Close: to start the process again would mend none of them.
-//   - /readyz is 200 while the node can serve: it is open, knows a leader, has heard it within three
-//     election timeouts, has applied what it knows to be committed, but for 1000 entries, and its disk
-//     takes writes: it has not been full for an election timeout, since when this node refuses what is to
-//     be written, and no write to it has hung for Config.DiskTimeout. At its quota a node is ready: it
-//     reads.
+//   - /readyz is 200 while the node can serve: it is open, knows a leader or has lost it less than three
+//     election timeouts ago, has heard a leader within three election timeouts, has applied what it
+//     knows to be committed, but for 1000 entries, and its disk takes writes: it has not been full for
+//     an election timeout, since when this node refuses what is to be written, and no write to it has
+//     hung for Config.DiskTimeout. At its quota a node is ready: it reads.
+//
+// The time without a leader is for elections: after a crash of the leader the other nodes stay ready
+// while they elect another, and calls wait for it. Without a quorum they are not ready once it is over.
+// A node that has not heard a leader since it was opened is not ready.
 //
 // Otherwise they are 503, with the reasons in the body, a line for each check; "?verbose" has the lines
 // of those that pass, too. They answer from [Node.Status]: at once, without asking other nodes. The
@@ -73,8 +77,12 @@ func ready(s *Status, cfg *Config) []check {
 	if s.State == Closed {
 		open.fault = "the node is closed"
 	}
-	if s.Leader == 0 {
+	switch grace := leaderGrace * cfg.ElectionTimeout; {
+	case s.Leader != 0 || s.State == Closed:
+	case s.LastContact < 0:
 		leader.fault = "no leader is known"
+	case s.Leaderless > grace:
+		leader.fault = fmt.Sprintf("no leader is known for %v", s.Leaderless)
 	}
 	switch {
 	case s.LastContact < 0:

@@ -65,6 +65,53 @@ func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
 	})
 }
 
+func TestSurvivorsOfALeaderStayReady(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for range 20 {
+			lost := c.Index(c.Leader())
+			for _, n := range c.Nodes() {
+				require.NoError(t, n.Ready(t.Context()))
+			}
+			c.Crash(lost)
+			leaderless := false
+			for range 400 {
+				time.Sleep(10 * time.Millisecond)
+				for _, n := range c.Nodes() {
+					leaderless = leaderless || n.Status().Leaderless > 0
+					requireHealth(t, n, 200, 200)
+				}
+			}
+			require.True(t, leaderless, "the crash went unnoticed")
+			c.Restart(lost)
+		}
+	})
+}
+
+func TestALostQuorumIsNotReadyAfterTheGrace(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Leader()
+		for _, other := range c.Nodes() {
+			if other != n {
+				c.Crash(c.Index(other))
+			}
+		}
+		for n.Status().Leader != 0 {
+			time.Sleep(time.Millisecond)
+		}
+		for s := n.Status(); max(s.Leaderless, s.LastContact) < 2900*time.Millisecond; s = n.Status() {
+			requireHealth(t, n, 200, 200)
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(200 * time.Millisecond)
+		requireHealth(t, n, 200, 503, "leader: no leader is known for 3.", "contact: the leader was last heard")
+
+		i := c.Index(n)
+		c.Crash(i)
+		c.Restart(i)
+		requireHealth(t, c.Node(i), 200, 503, "leader: no leader is known", "contact: no leader was ever heard")
+	})
+}
+
 // Such a node hears its leader, and neither applies nor takes what is written.
 func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 	for fault, reason := range map[string]string{"full": "disk: it has been full for", "stalled": "disk: a write to it has hung for"} {

@@ -494,23 +494,8 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 func (n *Node) followLeadership() {
 	first := &firstCommand{n: n}
 	for {
-		if lead, old := n.raft().leadership(), n.leadership(); lead != old {
-			n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
-			n.lead.Store(&lead)
-			if lead.Leader != 0 && lead.Leader != old.Leader {
-				n.count(MetricLeaderChanges, 1)
-			}
-			switch {
-			case lead.Leader != 0:
-				n.vacant.Store(0)
-				n.refusal.Store(nil)
-			case old.Leader != 0:
-				n.vacant.Store(int64(time.Since(n.started)))
-			}
-			if !lead.Self {
-				n.leases.demote()
-			}
-			n.leaders.Broadcast()
+		if lead := n.raft().leadership(); lead != n.leadership() {
+			n.setLeadership(lead)
 		}
 		var again <-chan time.Time
 		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
@@ -530,14 +515,38 @@ func (n *Node) followLeadership() {
 	}
 }
 
-// leaderless returns how long a node that knows no leader may still be without one before watches
-// that require one end.
-func (n *Node) leaderless() (left time.Duration, vacant bool) {
+// setLeadership publishes who leads. Only followLeadership's goroutine calls it.
+func (n *Node) setLeadership(lead Leadership) {
+	old := n.leadership()
+	n.lead.Store(&lead)
+	if lead.Leader != 0 && lead.Leader != old.Leader {
+		n.count(MetricLeaderChanges, 1)
+	}
+	switch {
+	case lead.Leader != 0:
+		n.vacant.Store(0)
+		n.refusal.Store(nil)
+	case old.Leader != 0:
+		n.vacant.Store(int64(time.Since(n.started)))
+	}
+	if !lead.Self {
+		n.leases.demote()
+	}
+	n.leaders.Broadcast()
+	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
+}
+
+// leaderGrace is how many election timeouts a node may know no leader before it is not ready and
+// watches that require a leader end. A cluster whose leader has crashed elects another within them.
+const leaderGrace = 3
+
+// leaderless returns how long the node has known no leader, 0 while it knows one.
+func (n *Node) leaderless() time.Duration {
 	since := n.vacant.Load()
 	if since == 0 {
-		return 0, false
+		return 0
 	}
-	return 3*n.cfg.ElectionTimeout - (time.Since(n.started) - time.Duration(since)), true
+	return max(time.Since(n.started)-time.Duration(since), 1)
 }
 
 // electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the

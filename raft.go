@@ -216,9 +216,7 @@ func (n *Node) rebuild() {
 	n.cfg.Logger.Warn("raft is stuck, and started again")
 	old := n.raft()
 	// At once, for the end of the old one may have to wait for the disk.
-	n.lead.Store(&Leadership{Term: n.leadership().Term})
-	n.leases.demote()
-	n.leaders.Broadcast()
+	n.setLeadership(Leadership{Term: n.leadership().Term})
 	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
 		n.stop(err, false)
 	}

@@ -35,7 +35,10 @@ type Status struct {
 	ClusterID uint64 // 0: of a node that was not let in yet
 	State     State
 	Leader    MemberID // 0: none known
-	Term      uint64
+	// Leaderless is how long this node has known no leader; 0 while it knows one. An election takes one
+	// to three election timeouts.
+	Leaderless time.Duration
+	Term       uint64
 	// Revision and CompactRevision are the store's newest revision and the oldest that can be read;
 	// -1 before the first compaction.
 	Revision, CompactRevision int64
@@ -63,7 +66,8 @@ type Status struct {
 func (n *Node) Status() Status {
 	v, lead := n.view(), n.leadership()
 	s := Status{
-		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.identity.Load().Cluster, Leader: lead.Leader, Term: lead.Term,
+		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.identity.Load().Cluster,
+		Leader: lead.Leader, Leaderless: n.leaderless(), Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
 		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),

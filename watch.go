@@ -224,7 +224,8 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 		var leaderChanged <-chan struct{}
 		if w.leader {
 			leaderChanged = w.n.leaders.Wait()
-			if left, vacant := w.n.leaderless(); vacant {
+			if without := w.n.leaderless(); without > 0 {
+				left := leaderGrace*w.n.cfg.ElectionTimeout - without
 				if left <= 0 {
 					return false, ErrNoLeader
 				}
