@@ -137,58 +137,126 @@ func (e *Election) Guard() Cmp {
 	return p.guard()
 }
 
-// retryPause is how long RunAsLeader waits after a failure before it tries again.
-const retryPause = 100 * time.Millisecond
+// A LeaderOption fits [RunAsLeader]. Every [SessionOption] is one.
+type LeaderOption interface{ leads(*leaderOptions) }
+
+type leaderOptions struct {
+	session []SessionOption
+	onError func(error)
+}
+
+func (o SessionOption) leads(l *leaderOptions) { l.session = append(l.session, o) }
+
+type onErrorOption func(error)
+
+func (o onErrorOption) leads(l *leaderOptions) { l.onError = o }
+
+// WithOnError makes RunAsLeader call fn with every error that its body returned as the leader, before
+// it campaigns again. By then it has resigned. It calls fn on its own goroutine: while fn runs, this
+// instance is no candidate, and nothing else waits.
+func WithOnError(fn func(err error)) LeaderOption { return onErrorOption(fn) }
+
+// The first pause between two campaigns, and the longest.
+const (
+	retryPause    = 100 * time.Millisecond
+	maxRetryPause = 30 * time.Second
+)
 
 // RunAsLeader campaigns under prefix, with val for all to see, and runs fn as the leader, with a
-// context that ends before anyone else can lead, and the fencing token of this leadership. When
-// leadership is lost it campaigns again, once fn has returned, until ctx ends, fn returns as the
-// leader, or the node closes. It has a session of its own, and resigns when it returns.
+// context that ends before anyone else can lead, and the fencing token of this leadership. It
+// campaigns again until ctx ends, the node closes, or fn ends the campaign:
+//
+//   - If fn returns nil as the leader, RunAsLeader returns nil.
+//   - If fn returns an error that matches [ErrStopCampaign], RunAsLeader returns that error.
+//   - If fn returns another error as the leader, RunAsLeader resigns, so that another candidate can
+//     lead, logs the error, calls the function of [WithOnError], and campaigns again after a pause: 0.1 s
+//     after the first error, twice as long after each further one, up to 30 s. A body that led for
+//     30 s begins anew with 0.1 s.
+//   - If leadership is lost, RunAsLeader waits until fn has returned, drops its error, and campaigns
+//     again.
+//   - If fn panics, RunAsLeader resigns, and the panic goes on to its caller.
+//
+// RunAsLeader has a session of its own, and has resigned when it returns. It calls fn on the caller's
+// goroutine.
 //
 // A body that returns when its context ends never overlaps with another's. One that may be stopped
 // for long, as processes are, must guard what it writes: with the token, or in this store with
 // [GuardOf]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
 // that is closed revokes nothing, and the next leader has to wait for the lease.
 //
-// It returns what fn returned as the leader; else ctx's cause, ErrClosed, ErrTTLRange, or ErrTooLarge
-// when val is. With an error fn has not returned as the leader if it leads no more, whether it was told
-// or has found out by a write that the guard refused.
+// Errors: ctx's cause; ErrClosed; ErrStopCampaign, as fn returned it; ErrTTLRange and ErrInvalidOption;
+// ErrTooLarge if val is.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
-	fn func(ctx context.Context, token int64) error, opts ...SessionOption,
+	fn func(ctx context.Context, token int64) error, opts ...LeaderOption,
 ) error {
+	var o leaderOptions
+	for _, opt := range opts {
+		opt.leads(&o)
+	}
+	backoff := retryPause
 	for {
-		done, err := runOnce(ctx, n, prefix, val, fn, opts)
+		term, err := runOnce(ctx, n, prefix, val, fn, o.session)
+		pause := retryPause
 		switch {
-		case done:
+		case term.outcome == finished:
 			return err
+		case term.outcome == failed && n.Status().State != Closed:
+			if term.led >= maxRetryPause {
+				backoff = retryPause
+			}
+			pause, backoff = backoff, min(2*backoff, maxRetryPause)
+			n.Logger().Warn("the leader's body failed, it campaigns again", "prefix", prefix, "err", err, "pause", pause)
+			if o.onError != nil {
+				o.onError(err)
+			}
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, ErrClosed), errors.Is(err, ErrTTLRange), errors.Is(err, ErrTooLarge), errors.Is(err, ErrInvalidOption):
+		case term.outcome == notLed && hopeless(err):
 			return err
 		}
 		// A lease that was given is gone by now.
-		opts = append(opts[:len(opts):len(opts)], WithSessionLease(0))
+		o.session = append(o.session[:len(o.session):len(o.session)], WithSessionLease(0))
 		select {
-		case <-time.After(retryPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		case <-n.Done():
 		}
 	}
 }
 
-// runOnce campaigns and runs fn once. done says that fn returned as the leader, and err is what it
-// returned then; else err is why it did not come to lead.
+// hopeless reports whether every further campaign would fail with this error too.
+func hopeless(err error) bool {
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrTTLRange) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalidOption)
+}
+
+// A term is what came of one campaign.
+type term struct {
+	outcome outcome
+	led     time.Duration
+}
+
+type outcome int
+
+const (
+	notLed   outcome = iota // the campaign failed
+	lost                    // leadership was lost before fn returned
+	failed                  // fn returned an error as the leader
+	finished                // fn wants no further campaign
+)
+
+// runOnce campaigns and runs fn once. The error is that of the campaign if it failed, and fn's if fn
+// returned as the leader or wants no further campaign.
 func runOnce(ctx context.Context, n *Node, prefix, val string,
 	fn func(context.Context, int64) error, opts []SessionOption,
-) (done bool, err error) {
+) (t term, err error) {
 	s, err := NewSession(ctx, n, opts...)
 	if err != nil {
-		return false, err
+		return t, err
 	}
 	defer settle(ctx, func() { s.Close() })
 	e := NewElection(s, prefix)
 	if err := e.Campaign(ctx, val); err != nil {
-		return false, err
+		return t, err
 	}
 	p := e.place()
 	bound, unbind := s.Bind(withGuard(ctx, p.guard()))
@@ -196,16 +264,24 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	inner, cancel := context.WithCancelCause(bound)
 	var watching sync.WaitGroup
 	watching.Go(func() { cancel(p.lost(inner)) })
+	begin := time.Now()
 	err = fn(inner, p.rev)
-	done = inner.Err() == nil && s.Err() == nil
-	if done && err != nil {
+	t.led = time.Since(begin)
+	leads := inner.Err() == nil && s.Err() == nil
+	stop := errors.Is(err, ErrStopCampaign)
+	if leads && err != nil && !stop {
 		// A write that its guard refused may have told fn sooner than the watch tells here.
-		done = p.held(inner)
+		leads = p.held(inner)
 	}
 	cancel(nil)
 	watching.Wait()
-	if !done {
-		err = nil // fn's, which must not be taken for a reason to campaign no more
+	switch {
+	case stop, leads && err == nil:
+		t.outcome = finished
+	case leads:
+		t.outcome = failed
+	default:
+		t.outcome, err = lost, nil // fn's error came of the loss
 	}
-	return done, err
+	return t, err
 }

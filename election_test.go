@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -43,9 +45,7 @@ func TestElectionGuards(t *testing.T) {
 
 func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
-		failed := errors.New("failed")
-		body := func(context.Context, int64) error { return failed }
-		require.ErrorIs(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body), failed)
+		body := func(context.Context, int64) error { return coterie.ErrStopCampaign }
 		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", func(_ context.Context, token int64) error {
 			require.Positive(t, token)
 			return nil
@@ -85,6 +85,149 @@ func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 		}))
 		require.Equal(t, 2, terms)
 	})
+}
+
+// One error of each of three bodies, and one of them leads again, after a while of its own.
+func TestRunAsLeaderGoesOnAfterErrors(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx, cancel := context.WithCancel(t.Context())
+		leads, told := make(chan string, 3), make(chan error, 3)
+		var wg sync.WaitGroup
+		for i, n := range c.Nodes() {
+			wg.Go(func() {
+				runs := 0
+				err := coterie.RunAsLeader(ctx, n, "election", fmt.Sprint(i), func(ctx context.Context, _ int64) error {
+					if runs++; runs == 1 {
+						return coterie.ErrOverloaded
+					}
+					leads <- fmt.Sprint(i)
+					<-ctx.Done()
+					return nil
+				}, coterie.WithOnError(func(err error) { told <- err }))
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			})
+		}
+		for range 3 {
+			require.ErrorIs(t, <-told, coterie.ErrOverloaded)
+		}
+		name := <-leads
+		for info, err := range coterie.ObserveLeader(ctx, c.Leader(), "election") {
+			require.NoError(t, err)
+			require.Equal(t, name, info.Value)
+			break
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// Each further error doubles the pause, up to half a minute; a long time as the leader shortens it.
+func TestRunAsLeaderBacksOff(t *testing.T) {
+	h := &logged{}
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		failed := errors.New("failed")
+		var begins []time.Time
+		err := coterie.RunAsLeader(t.Context(), c.Node(0), "election", "a", func(context.Context, int64) error {
+			begins = append(begins, time.Now())
+			switch len(begins) {
+			case 12:
+				time.Sleep(30 * time.Second)
+			case 14:
+				return fmt.Errorf("%w: %w", coterie.ErrStopCampaign, failed)
+			}
+			return failed
+		})
+		require.ErrorIs(t, err, coterie.ErrStopCampaign)
+		require.ErrorIs(t, err, failed)
+		require.Len(t, begins, 14)
+		pause := 100 * time.Millisecond
+		for i := range 11 {
+			require.InDelta(t, pause, begins[i+1].Sub(begins[i]), float64(50*time.Millisecond), "%d", i)
+			pause = min(2*pause, 30*time.Second)
+		}
+		require.InDelta(t, 30100*time.Millisecond, begins[12].Sub(begins[11]), float64(50*time.Millisecond))
+		synctest.Wait()
+		require.Len(t, h.of("the leader's body failed, it campaigns again"), 13)
+		require.Empty(t, get(t, c.Node(0), "election", coterie.WithPrefix()).KVs, "it resigned")
+	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
+}
+
+// The sentinel counts whether the body leads or not.
+func TestABodyThatLostTheLeadCanStop(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		err := coterie.RunAsLeader(t.Context(), n, "election", "a", func(ctx context.Context, _ int64) error {
+			del(t, n, "election/", coterie.WithPrefix())
+			<-ctx.Done()
+			return coterie.ErrStopCampaign
+		})
+		require.ErrorIs(t, err, coterie.ErrStopCampaign)
+	})
+}
+
+func TestAPanicOfABodyFreesTheLead(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		require.PanicsWithValue(t, "body", func() {
+			_ = coterie.RunAsLeader(t.Context(), n, "election", "a", func(context.Context, int64) error { panic("body") })
+		})
+		begin := time.Now()
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "b", func(context.Context, int64) error { return nil }))
+		require.Less(t, time.Since(begin), time.Second)
+	})
+}
+
+// A body that a closing node fails has nothing to warn of.
+func TestAClosedNodeEndsTheCampaign(t *testing.T) {
+	h := &logged{}
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n, leads := c.Node(0), make(chan struct{})
+		ended := make(chan error, 1)
+		go func() {
+			ended <- coterie.RunAsLeader(t.Context(), n, "election", "a", func(ctx context.Context, _ int64) error {
+				close(leads)
+				for {
+					if _, err := n.Put(ctx, "k", "v"); err != nil {
+						return err
+					}
+				}
+			})
+		}()
+		<-leads
+		c.Stop(0)
+		require.ErrorIs(t, <-ended, coterie.ErrClosed)
+		synctest.Wait()
+		require.Empty(t, h.of("the leader's body failed, it campaigns again"))
+	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
+}
+
+// logged keeps the lines of a log.
+type logged struct {
+	slog.Handler
+	mu    sync.Mutex
+	lines []slog.Record
+}
+
+func (h *logged) Enabled(context.Context, slog.Level) bool { return true }
+func (h *logged) WithAttrs([]slog.Attr) slog.Handler       { return h }
+
+func (h *logged) Handle(_ context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, r)
+	return nil
+}
+
+// of returns the lines with a message.
+func (h *logged) of(message string) (lines []slog.Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.lines {
+		if r.Message == message {
+			lines = append(lines, r)
+		}
+	}
+	return lines
 }
 
 // Whoever has waited for longer than the history is kept notices all the same that its key is removed.

@@ -66,6 +66,9 @@ var (
 	// ErrSessionExpired: the session's lease has ended, or may have; its locks and leadership are
 	// lost. Open another session.
 	ErrSessionExpired = errors.New("coterie: session expired")
+	// ErrStopCampaign: the body of [RunAsLeader] returns it, alone or wrapped, to make this instance
+	// campaign no more. No other call returns it.
+	ErrStopCampaign = errors.New("coterie: the body stops the campaign")
 	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
 	// than the one meant. Check Config.Cluster, Config.Peers and the addresses.
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")

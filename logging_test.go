@@ -58,7 +58,11 @@ func logCalls(t *testing.T) map[string]string {
 			if !ok || !slices.Contains([]string{"Debug", "Info", "Warn", "Error", "Log"}, method.Sel.Name) {
 				return true
 			}
-			if of, ok := method.X.(*ast.SelectorExpr); !ok || of.Sel.Name != "Logger" {
+			of := method.X
+			if call, ok := of.(*ast.CallExpr); ok {
+				of = call.Fun // n.Logger(), as recipes have it
+			}
+			if sel, ok := of.(*ast.SelectorExpr); !ok || sel.Sel.Name != "Logger" {
 				return true
 			}
 			text := func(e ast.Expr) string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -251,6 +252,10 @@ func (n *Node) Close() error {
 // Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which
 // Err tells.
 func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Logger returns Config.Logger, whose lines name this node: for recipes, which tell by it what an
+// operator should know.
+func (n *Node) Logger() *slog.Logger { return n.cfg.Logger }
 
 // Err returns nil while the node runs, and then why it does not: ErrClosed, joined with the fault
 // if it stopped by itself.

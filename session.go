@@ -25,7 +25,7 @@ type Session struct {
 	deadline time.Time // until which the lease cannot have ended elsewhere
 }
 
-// A SessionOption fits [NewSession] and [RunAsLeader].
+// A SessionOption fits [NewSession] and, as a [LeaderOption], [RunAsLeader].
 type SessionOption func(*sessionOptions)
 
 type sessionOptions struct {

@@ -14,7 +14,8 @@
 //		-peers a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
 //
 // Each prints when it begins and ceases to lead, and whom it follows. Stop the leader, or kill it:
-// another leads, with a higher token. Start it again: it follows.
+// another leads, with a higher token. Start it again: it follows. A job that fails does not end the
+// campaign: another instance leads, and the one that failed is a candidate again after a pause.
 package main
 
 import (
@@ -42,7 +43,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	}
 	defer node.Close()
 	fmt.Printf("%s waits until a majority of the %d nodes is up\n", cfg.Name, len(cfg.Peers))
-	return lead(ctx, node, func(term) {})
+	return lead(ctx, node, func(term) error { return nil })
 }
 
 // A term is a node's time as the leader.
@@ -51,16 +52,21 @@ type term struct {
 	token int64
 }
 
-// lead does the job whenever it is this node's turn, until ctx ends.
-func lead(ctx context.Context, node *coterie.Node, began func(term)) error {
+// lead does the job whenever it is this node's turn, until ctx ends. An error of the job makes this node
+// resign and, after a pause, campaign again; coterie.ErrStopCampaign would end its campaign.
+func lead(ctx context.Context, node *coterie.Node, began func(term) error) error {
 	name := node.Status().Name
 	go follow(ctx, node)
 	return coterie.RunAsLeader(ctx, node, prefix, name, func(ctx context.Context, token int64) error {
 		fmt.Printf("%s leads, with fencing token %d\n", name, token)
 		defer fmt.Printf("%s leads no more\n", name)
-		began(term{node, token})
+		if err := began(term{node, token}); err != nil {
+			return err
+		}
 		return work(ctx, node)
-	}, coterie.WithTTL(5*time.Second))
+	}, coterie.WithTTL(5*time.Second), coterie.WithOnError(func(err error) {
+		fmt.Printf("%s campaigns again: %v\n", name, err)
+	}))
 }
 
 // follow tells who else leads.
@@ -78,8 +84,12 @@ func follow(ctx context.Context, node *coterie.Node) {
 // it still does.
 func work(ctx context.Context, node *coterie.Node) error {
 	for tick := time.Tick(100 * time.Millisecond); ; {
-		if _, err := node.Txn(ctx).If(coterie.GuardOf(ctx)).Then(coterie.OpPut(job, time.Now().String())).Commit(); err != nil {
+		r, err := node.Txn(ctx).If(coterie.GuardOf(ctx)).Then(coterie.OpPut(job, time.Now().String())).Commit()
+		if err != nil {
 			return err
+		}
+		if !r.Succeeded {
+			return coterie.ErrNotOwner // it leads no more, and its context is about to say so
 		}
 		select {
 		case <-tick:
@@ -89,7 +99,11 @@ func work(ctx context.Context, node *coterie.Node) error {
 	}
 }
 
-// demo has the leader of three nodes stop, and checks that another goes on with the job.
+// errFailed is the error of a job that fails once.
+var errFailed = errors.New("the job fails, this once")
+
+// demo makes the job of the first leader of three nodes fail and the next leader stop. It checks that
+// another node goes on with the job each time.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -99,11 +113,22 @@ func demo(ctx context.Context) error {
 	}
 	defer cluster.Close()
 	terms := make(chan term, 3)
+	fail := make(chan error, 1)
+	fail <- errFailed
+	began := func(t term) error {
+		select {
+		case err := <-fail:
+			return err
+		default:
+			terms <- t
+			return nil
+		}
+	}
 	stop := map[*coterie.Node]func() error{}
 	for _, node := range cluster.Nodes() {
 		ctx, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- lead(ctx, node, func(t term) { terms <- t }) }()
+		go func() { ended <- lead(ctx, node, began) }()
 		stop[node] = func() error {
 			cancel()
 			if err := <-ended; !errors.Is(err, context.Canceled) {
