@@ -11,6 +11,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -28,7 +29,8 @@ type Config struct {
 	// where they have directories. Defaults to Advertise, or "node" for a single node.
 	Name string
 	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
-	// not cost durability.
+	// not cost durability. Open makes it absolute and cleans it as [path/filepath.Abs] does, so that
+	// the process may change its working directory afterwards.
 	Dir string
 	// InMemory keeps everything in memory: nothing survives the node. One that comes back has forgotten
 	// what it promised, and counts again when a majority without it has taken it back, which takes
@@ -37,7 +39,8 @@ type Config struct {
 	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
 	// network.
 	Addr string
-	// Advertise is the address that other nodes dial. Defaults to the listener's address.
+	// Advertise is the address that other nodes dial; its port is not 0. Defaults to the listener's
+	// address.
 	Advertise string
 	// Network carries the node's connections. Defaults to TCP.
 	Network Network
@@ -165,8 +168,14 @@ func (c Config) withDefaults() (Config, error) {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")
 	}
 	c.Peers, c.Join = slices.Clone(c.Peers), slices.Clone(c.Join)
-	if err := c.validate(); err != nil {
+	err := c.validate()
+	if err != nil {
 		return c, err
+	}
+	if c.Dir != "" {
+		if c.Dir, err = filepath.Abs(c.Dir); err != nil {
+			return c, fmt.Errorf("%w: Config.Dir is relative, and the working directory is unknown: %w", ErrInvalidOption, err)
+		}
 	}
 	if c.TLS != nil {
 		c.Network = newTLSNetwork(c.Network, c.TLS)
@@ -186,7 +195,7 @@ func (c *Config) validate() error {
 		bad("Dir and InMemory exclude each other")
 	}
 	if c.Addr != "" {
-		if _, err := splitAddr(c.Addr); err != nil {
+		if _, _, err := splitAddr(c.Addr); err != nil {
 			bad("Addr: %v", err)
 		}
 	}
@@ -278,21 +287,26 @@ func (c *Config) resolve(l net.Listener) error {
 	return fmt.Errorf("%w: Config.Name %q is not among Peers", ErrInvalidOption, c.Name)
 }
 
-func splitAddr(addr string) (host string, err error) {
-	host, port, err := net.SplitHostPort(addr)
+func splitAddr(addr string) (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("address %s: port is not a number from 0 to 65535", addr)
+	number, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("address %s: port is not a number from 0 to 65535", addr)
 	}
-	return host, nil
+	return host, uint16(number), nil
 }
 
+// checkDialable returns why other nodes cannot dial an address, if so.
 func checkDialable(addr string) error {
-	host, err := splitAddr(addr)
+	host, port, err := splitAddr(addr)
 	if err != nil {
 		return err
+	}
+	if port == 0 {
+		return fmt.Errorf("address %s has port 0, which cannot be dialled: name the port that its node listens on", addr)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("address %s names no host that can be dialled", addr)

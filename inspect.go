@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
@@ -16,7 +17,7 @@ import (
 
 // An Inspection is what [Inspect] has found in a directory. It is the caller's.
 type Inspection struct {
-	Dir         string   `json:"directory"`
+	Dir         string   `json:"directory"` // absolute
 	ClusterID   uint64   `json:"cluster"`
 	Member      MemberID `json:"member"`      // 0: the directory is nobody's yet
 	Incarnation uint64   `json:"incarnation"` // drawn when the directory was made: another one has forgotten what this one knows
@@ -91,6 +92,10 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 	type outcome struct {
 		found Inspection
 		err   error
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Inspection{}, err
 	}
 	done := make(chan outcome, 1)
 	go func() {

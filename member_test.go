@@ -162,7 +162,7 @@ func TestAMemberIsAddedBeforeItIsStarted(t *testing.T) {
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
 		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "n1", Addr: "n1:1"}, true)
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
-		for _, bad := range []coterie.Peer{{}, {Name: "x"}, {Name: "x", Addr: "x"}, {Name: "x", Addr: ":1"}} {
+		for _, bad := range []coterie.Peer{{}, {Name: "x"}, {Name: "x", Addr: "x"}, {Name: "x", Addr: ":1"}, {Name: "x", Addr: "x:0"}} {
 			_, err = n.AddMember(t.Context(), bad, true)
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
@@ -526,6 +526,7 @@ func TestConfigurationOfANodeThatJoins(t *testing.T) {
 		"no network": {Join: []string{"b:1"}},
 		"no port":    {Addr: "a:1", Join: []string{"b"}},
 		"no host":    {Addr: "a:1", Join: []string{":1"}},
+		"port 0":     {Addr: "a:1", Join: []string{"b:0"}},
 		"no vote":    {Addr: "a:1", NonVoter: true},
 	} {
 		cfg.InMemory, cfg.Network = true, coterie.NewMemoryNetwork()

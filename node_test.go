@@ -38,7 +38,10 @@ func TestConfigReportsAllThatIsWrong(t *testing.T) {
 		"not a peer": {
 			InMemory: true, Name: "c", Addr: "h:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "h:1"}, {"b", "h:2"}},
 		},
-		"cannot be dialled": {InMemory: true, Addr: "0.0.0.0:0"},
+		"cannot be dialled":   {InMemory: true, Addr: "0.0.0.0:0"},
+		"Advertise of port 0": {InMemory: true, Addr: "127.0.0.1:0", Advertise: "h:0"},
+		"Peers of port 0":     {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Peers: []coterie.Peer{{Name: "a", Addr: "h:1"}, {Name: "b", Addr: "h:0"}}},
+		"Peers of port 00":    {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Peers: []coterie.Peer{{Name: "a", Addr: "h:00"}}},
 	} {
 		_, err := coterie.Open(t.Context(), cfg)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption, name)

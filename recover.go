@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
@@ -87,9 +88,13 @@ func Recover(ctx context.Context, dir string, survivors ...Inspection) (Recovery
 	if err := context.Cause(ctx); err != nil {
 		return Recovery{}, err
 	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Recovery{}, err
+	}
 	var done Recovery
 	var refused error
-	err := raftlog.Recover(disk(ctx), dir, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
+	err = raftlog.Recover(disk(ctx), dir, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
 		rec := &recovery{in: newInspector(ctx, dir, r), survivors: survivors}
 		next, refused = rec.decide()
 		done = rec.done

@@ -134,7 +134,7 @@ func (l tlsListener) Accept() (net.Conn, error) {
 }
 
 func (n *tlsNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
-	host, err := splitAddr(addr)
+	host, _, err := splitAddr(addr)
 	if err != nil {
 		return nil, err
 	}

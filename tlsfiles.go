@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -23,7 +24,8 @@ import (
 // be read as a whole, as with a file that is half written or a key that is another certificate's,
 // the last that could holds on, and the next handshake tries again; what was wrong is told with the
 // errors that come of it. Nothing runs between handshakes, and the configuration may be used by many
-// nodes. Connections that stand are not checked again.
+// nodes. Connections that stand are not checked again. Relative names are made absolute at once, so
+// that the process may change its working directory afterwards.
 //
 // To use it elsewhere, keep its callbacks: they check the other side. It reaches servers by host
 // name only, where a node also reaches those by IP address.
@@ -32,6 +34,15 @@ import (
 // damaged; a key that does not match. The text names the file.
 func LoadTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 	f := &tlsFiles{names: [...]string{caFile, certFile, keyFile}}
+	for i, name := range f.names {
+		if name == "" {
+			continue // reading it fails
+		}
+		var err error
+		if f.names[i], err = filepath.Abs(name); err != nil {
+			return nil, fmt.Errorf("coterie: TLS: %w", err)
+		}
+	}
 	first, err := f.read()
 	if err != nil {
 		return nil, err

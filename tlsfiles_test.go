@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -295,4 +296,21 @@ func refusedAt(t *testing.T, network *memnet.Network, addr string, cfg *tls.Conf
 	cfg.ServerName = host
 	_, err = tls.Client(nc, cfg).Read(make([]byte, 1))
 	return err
+}
+
+func TestLoadTLSOutlivesAChangeOfDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := newAuthority(t, "ca")
+		files := newKeyFiles(t)
+		write(t, files.ca, ca.pem)
+		files.issue(t, ca, "a")
+		t.Chdir(filepath.Dir(files.ca))
+		cfg, err := coterie.LoadTLS("ca.pem", "cert.pem", "key.pem")
+		require.NoError(t, err)
+		t.Chdir(t.TempDir())
+		files.issue(t, ca, "b")
+		time.Sleep(time.Second)
+		shown, _ := offered(t, cfg)
+		require.NoError(t, shown.VerifyHostname("b"))
+	})
 }

@@ -210,6 +210,11 @@ func (n *Node) callJoin(ctx context.Context, addr string, c *change) (admission,
 
 func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte, req []byte) (admission, error) {
 	c, err := readChange(req)
+	if err == nil && c.addr != "" {
+		if bad := checkDialable(c.addr); bad != nil {
+			err = fmt.Errorf("%w: the address of member %v: %w", ErrInvalidOption, c.id, bad)
+		}
+	}
 	switch {
 	case err != nil:
 		return admission{}, err
@@ -275,8 +280,11 @@ func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err 
 func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
 	r := wire.NewReader(req)
 	for r.Next() {
-		if r.Field() == 1 && from.Member != uint64(n.id) && n.judge(from, rpc.LaneRaft) == nil {
-			n.addresses.learn(MemberID(from.Member), r.Text())
+		if r.Field() != 1 || from.Member == uint64(n.id) || n.judge(from, rpc.LaneRaft) != nil {
+			continue
+		}
+		if addr := r.Text(); checkDialable(addr) == nil {
+			n.addresses.learn(MemberID(from.Member), addr)
 		}
 	}
 	return wire.Bool(wire.Uint(nil, 1, uint64(n.id)), 2, n.raft().founding())

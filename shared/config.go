@@ -28,7 +28,7 @@ type Config[T any] struct {
 	History int
 	// File keeps the last good value on this machine, for a start without a quorum. It is replaced
 	// whole or not at all, by way of a file of the same name and ".tmp"; one that is damaged is as
-	// none. It is for one Value at a time. Empty: none is kept.
+	// none. It is for one Value at a time. Open makes it absolute. Empty: none is kept.
 	File string
 }
 

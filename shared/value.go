@@ -5,7 +5,9 @@ package shared
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,6 +70,12 @@ func Open[T any](ctx context.Context, n *coterie.Node, cfg Config[T]) (*Value[T]
 	cfg.Keys = slices.Clone(cfg.Keys)
 	if err := cfg.check(); err != nil {
 		return nil, err
+	}
+	if cfg.File != "" {
+		var err error
+		if cfg.File, err = filepath.Abs(cfg.File); err != nil {
+			return nil, fmt.Errorf("%w: Config.File is relative, and the working directory is unknown: %w", coterie.ErrInvalidOption, err)
+		}
 	}
 	v := &Value[T]{n: n, cfg: cfg, codec: layers[T]{cfg.Default}}
 	if cfg.Decode != nil {

@@ -384,6 +384,21 @@ func TestTheFileHasWhatCameRightBeforeTheEnd(t *testing.T) {
 	})
 }
 
+func TestAFileOutlivesAChangeOfDirectory(t *testing.T) {
+	home := t.TempDir()
+	t.Chdir(home)
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		cfg := config("limits")
+		cfg.File = "limits.json"
+		v := open(t, c.Node(0), cfg)
+		t.Chdir(t.TempDir())
+		rate(t, v, 42)
+		v.Close()
+		require.NoError(t, v.SaveErr())
+		require.FileExists(t, filepath.Join(home, cfg.File))
+	})
+}
+
 func TestVersionsAreKeptAndRolledBackTo(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
