@@ -11,6 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // opResponse gives the result of an operation its public form. Nested headers tell the revision
@@ -101,6 +102,9 @@ func revisionError(v *state.View, rev int64) error {
 	return nil
 }
 
+// damaged is the public form of why what is on disk, or what came from another node, makes no sense.
+func damaged(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
+
 // logError is the public form of what package raftlog returns.
 func logError(err error) error {
 	var corrupt *raftlog.CorruptError
@@ -115,6 +119,8 @@ func logError(err error) error {
 		return fmt.Errorf("%w: %w", ErrRestoreUnfinished, err)
 	case errors.Is(err, raftlog.ErrNoNode):
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	case vfs.Short(err):
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	case errors.As(err, &corrupt):
 		return fmt.Errorf("%w: %w; remove the member and let it join anew with an empty directory", ErrCorrupt, err)
 	}

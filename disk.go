@@ -3,22 +3,25 @@
 package coterie
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
 
-// onDisk runs what may wait for the disk, as raft does rather than to see it fail, and ends that
-// when the disk has failed: fn then goes on with what is no entry, and nothing that comes of it is
-// of use. Once the node is open, followDisk does this.
+// onDisk runs fn while the node is opened. fn may wait for the disk, as raft does rather than see it
+// fail. When the disk fails or cannot be written, onDisk ends that wait: fn then goes on with what is
+// no entry, and its result is dropped. Once the node is open, followDisk does this.
 //
 // Errors: fn's, or what the disk failed with.
 func (n *Node) onDisk(fn func() error) error {
 	over, watched := make(chan struct{}), make(chan struct{})
+	var fault error
 	go func() {
 		defer close(watched)
-		for n.log.Condition().Err == nil {
+		for fault == nil {
 			select {
 			case <-n.log.Trouble():
+				fault = n.diskFault()
 			case <-over:
 				return
 			}
@@ -28,14 +31,28 @@ func (n *Node) onDisk(fn func() error) error {
 	err := fn()
 	close(over)
 	<-watched
-	if disk := n.log.Condition().Err; disk != nil {
-		return diskError(disk)
+	if fault == nil {
+		fault = diskError(n.log.Condition().Err)
 	}
-	return err
+	return cmp.Or(fault, err)
+}
+
+// diskFault returns why the log cannot be written, if so.
+func (n *Node) diskFault() error {
+	disk := n.log.Condition()
+	if disk.Lack != nil {
+		return logError(disk.Lack)
+	}
+	return diskError(disk.Err)
 }
 
 // diskError says that the disk has failed, and with what.
-func diskError(err error) error { return fmt.Errorf("the disk has failed: %w", logError(err)) }
+func diskError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the disk has failed: %w", logError(err))
+}
 
 // leave ends raft, if it was started, before the stores it uses are closed.
 func (n *Node) leave() error {

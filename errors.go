@@ -50,8 +50,9 @@ var (
 	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
 	// means 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
-	// ErrNoSpace: the disk of this node, or of the leader, is full, or the store holds
-	// Config.QuotaBytes, of which [LimitError] tells; nothing was changed. Reads go on, and writes do as
+	// ErrNoSpace: this node, or the leader, cannot write its log, since its disk is full or its process
+	// has no file descriptor or memory left, which the text tells; or the store holds
+	// Config.QuotaBytes, of which [LimitError] tells. Nothing was changed. Reads go on, and writes do as
 	// soon as there is room: at the quota, delete or compact.
 	ErrNoSpace = errors.New("coterie: no space")
 	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow;

@@ -12,6 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // An fsm gives the committed log to the state machine, in raft's FSM goroutine, the only one that
@@ -62,7 +63,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	for _, l := range logs {
 		if err := f.apply(l); err != nil {
 			f.fenced = true
-			f.applier.fence(err)
+			f.applier.fence(damaged(err))
 			break
 		}
 	}
@@ -118,11 +119,16 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // found whole. A damaged one stops the node: raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
-	s, err := state.Read(&breakableReader{Reader: r, broken: closed(f.closing)})
+	in := &breakableReader{Reader: r, broken: closed(f.closing)}
+	s, err := state.Read(in)
 	if err != nil {
 		f.fenced = true
-		if !errors.Is(err, ErrClosed) {
-			f.applier.fence(err)
+		switch {
+		case errors.Is(in.err, ErrClosed) || vfs.Short(in.err): // only a log that ends gives up on a shortage
+		case in.err != nil:
+			f.applier.fence(diskError(in.err))
+		default:
+			f.applier.fence(damaged(err))
 		}
 		return nil
 	}

@@ -21,9 +21,9 @@ const (
 //     a quorum, on a full disk, and after Close: to start the process again would mend none of them.
 //   - /readyz is 200 while the node can serve: it is open, knows a leader or has lost it less than three
 //     election timeouts ago, has heard a leader within three election timeouts, has applied what it
-//     knows to be committed, but for 1000 entries, and its disk takes writes: it has not been full for
-//     an election timeout, since when this node refuses what is to be written, and no write to it has
-//     hung for Config.DiskTimeout. At its quota a node is ready: it reads.
+//     knows to be committed, but for 1000 entries, and its disk takes writes: the system has not
+//     refused to write the log for an election timeout, since when this node refuses writes itself, and
+//     no write to it has hung for Config.DiskTimeout. At its quota a node is ready: it reads.
 //
 // The time without a leader is for elections: after a crash of the leader the other nodes stay ready
 // while they elect another, and calls wait for it. Without a quorum they are not ready once it is over.
@@ -94,8 +94,8 @@ func ready(s *Status, cfg *Config) []check {
 		applied.fault = fmt.Sprintf("%d committed entries are not applied", lag)
 	}
 	switch {
-	case s.DiskFull >= cfg.ElectionTimeout: // as room has it
-		disk.fault = fmt.Sprintf("it has been full for %v", s.DiskFull)
+	case s.DiskRefused >= cfg.ElectionTimeout: // as room has it
+		disk.fault = fmt.Sprintf("the log could not be written for %v: %v", s.DiskRefused, s.DiskError)
 	case s.DiskStalled >= cfg.DiskTimeout:
 		disk.fault = fmt.Sprintf("a write to it has hung for %v", s.DiskStalled)
 	}

@@ -114,7 +114,7 @@ func TestALostQuorumIsNotReadyAfterTheGrace(t *testing.T) {
 
 // Such a node hears its leader, and neither applies nor takes what is written.
 func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
-	for fault, reason := range map[string]string{"full": "disk: it has been full for", "stalled": "disk: a write to it has hung for"} {
+	for fault, reason := range map[string]string{"full": "disk: the log could not be written for", "stalled": "disk: a write to it has hung for"} {
 		t.Run(fault, func(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				leader, n := c.Leader(), c.Follower()
@@ -122,7 +122,7 @@ func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 				if fault == "full" {
 					patience = time.Second
 					c.FillDisk(i, true)
-					for n.Status().DiskFull == 0 { // until there is no room left that was made in advance
+					for n.Status().DiskRefused == 0 { // until there is no room left that was made in advance
 						put(t, leader, "k", string(make([]byte, 1<<20)))
 						time.Sleep(time.Millisecond)
 					}

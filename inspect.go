@@ -13,6 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // An Inspection is what [Inspect] has found in a directory. It is the caller's.
@@ -132,6 +133,7 @@ type inspector struct {
 	log    *raftlog.Reader
 	found  Inspection
 	damage []error
+	lack   error // the system was short of something, so damage says nothing
 }
 
 func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector {
@@ -155,6 +157,10 @@ func (in *inspector) verdict() error {
 		in.found = Inspection{}
 		return err
 	}
+	if in.lack != nil {
+		in.found = Inspection{}
+		return logError(in.lack)
+	}
 	if len(in.damage) > 0 {
 		return fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...))
 	}
@@ -162,6 +168,10 @@ func (in *inspector) verdict() error {
 }
 
 func (in *inspector) damaged(file string, err error) {
+	if vfs.Short(err) {
+		in.lack = err
+		return
+	}
 	var corrupt *raftlog.CorruptError
 	if !errors.As(err, &corrupt) {
 		corrupt = &raftlog.CorruptError{File: file, Err: err}

@@ -50,8 +50,8 @@ func (d *door) leave(size int64) {
 	d.bytes.Add(-size)
 }
 
-// space returns why a write cannot be taken for lack of space, if so: on this node's disk, or, for
-// one that may make the store grow, in its quota.
+// space returns why a write cannot be taken for lack of space, if so: in this node's log, or, for one
+// that may make the store grow, in its quota.
 func (n *Node) space(grows bool) error {
 	if err := n.room(); err != nil {
 		return err
@@ -62,11 +62,11 @@ func (n *Node) space(grows bool) error {
 	return nil
 }
 
-// room returns ErrNoSpace if the disk has been full for more than a moment, in which another node
-// would have begun to lead. This one would not even see its own writes applied.
+// room returns ErrNoSpace if the system has refused to write the log for more than a moment, in which
+// another node would have begun to lead. This one would not even see its own writes applied.
 func (n *Node) room() error {
-	if full := n.log.Condition().Full; full >= n.cfg.ElectionTimeout {
-		return fmt.Errorf("%w: the disk of %s is full", ErrNoSpace, n.cfg.Name)
+	if disk := n.log.Condition(); disk.Short >= n.cfg.ElectionTimeout {
+		return fmt.Errorf("%w: %s cannot write its log: %w", ErrNoSpace, n.cfg.Name, disk.Lack)
 	}
 	return nil
 }

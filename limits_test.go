@@ -163,7 +163,7 @@ func TestAFullDiskIsToldAtTheDoor(t *testing.T) {
 		begin := time.Now()
 		_, err := n.Put(t.Context(), "k", "w")
 		require.ErrorIs(t, err, coterie.ErrNoSpace)
-		require.ErrorContains(t, err, "the disk of "+n.Status().Name)
+		require.ErrorContains(t, err, n.Status().Name+" cannot write its log: ")
 		_, err = n.Delete(t.Context(), "k")
 		require.ErrorIs(t, err, coterie.ErrNoSpace, "nor would this be seen applied")
 		require.Zero(t, time.Since(begin), "at once")

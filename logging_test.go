@@ -168,7 +168,8 @@ func TestTheLogSaysWhatIsDocumented(t *testing.T) {
 		networks[i] = cfg.Network
 	}))
 	require.Empty(t, h.to.bad)
-	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, another node shall lead"} {
+	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, another node shall lead",
+		"the log cannot be written, and is tried again"} {
 		require.True(t, h.to.seen[message], message)
 	}
 }

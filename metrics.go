@@ -62,6 +62,8 @@ const (
 	MetricPendingBytes Metric = "coterie_pending_bytes"
 	MetricApplyLag     Metric = "coterie_apply_lag_entries"
 	MetricContact      Metric = "coterie_last_contact_seconds"
+	MetricDiskRefused  Metric = "coterie_disk_refused_seconds"
+	MetricDiskStalled  Metric = "coterie_disk_stalled_seconds"
 )
 
 func (n *Node) count(m Metric, delta int) {
@@ -134,6 +136,9 @@ func gauges(s *Status) map[Metric]float64 {
 		MetricWatchers:   float64(s.Watchers),
 		MetricStoreBytes: float64(s.Bytes),
 		MetricApplyLag:   float64(s.lag()),
+
+		MetricDiskRefused: s.DiskRefused.Seconds(),
+		MetricDiskStalled: s.DiskStalled.Seconds(),
 	}
 	if s.State == Leader {
 		values[MetricLeading] = 1

@@ -78,8 +78,10 @@ type Node struct {
 // Close, whatever becomes of ctx.
 //
 // Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt,
-// ErrClusterMismatch for a directory of another node, ErrRestoreUnfinished, or what the operating
-// system says of the directory or the address.
+// ErrClusterMismatch for a directory of another node, ErrRestoreUnfinished; ErrNoSpace while the
+// directory cannot be written for lack of room, file descriptors or memory; or what else the operating
+// system says of the directory or the address. After an error nothing of the node is left in the
+// process, and Open can be called again.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -449,9 +451,9 @@ func (n *Node) publish(v *state.View) {
 	n.published.Broadcast()
 }
 
-// fence is the applier: the log or a snapshot cannot be understood, so this replica must not go on.
+// fence is the applier: the log or a snapshot cannot be read or understood, so this replica must not
+// go on.
 func (n *Node) fence(err error) {
-	err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	n.cfg.Logger.Error("node stops", "err", err)
 	if n.raft() == nil { // still in Open
 		n.fault = err
@@ -578,20 +580,26 @@ func (n *Node) firstFounder() MemberID {
 	return first
 }
 
-// followDisk stops the node when its disk has failed. While the disk is full, or a write hangs, it has
-// another node lead.
+// followDisk stops the node when its disk has failed. While the log cannot be written, or a write
+// hangs, it has another node lead: it hands over or, if raft's main loop itself waits for the disk and
+// cannot, stops this node's heartbeats, so that the others elect a leader.
 func (n *Node) followDisk() {
 	look := time.NewTicker(n.cfg.DiskTimeout / 4)
 	defer look.Stop()
-	for {
+	for told := false; ; {
 		disk := n.log.Condition()
 		if disk.Err != nil {
 			n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
 			n.stop(diskError(disk.Err), true)
 			return
 		}
-		if (disk.Full > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().voters()) > 1 {
-			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "full", disk.Full, "stalled", disk.Stalled)
+		if disk.Short > 0 && !told {
+			n.cfg.Logger.Warn("the log cannot be written, and is tried again", "err", disk.Lack)
+		}
+		told = disk.Short > 0
+		n.raft().net.Mute(disk.Blocked >= n.cfg.DiskTimeout)
+		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().voters()) > 1 {
+			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "refused", disk.Short, "stalled", disk.Stalled)
 			n.raft().stepDown()
 		}
 		select {
@@ -615,6 +623,13 @@ func (n *Node) takeSnapshots() {
 		taken, err := n.raft().takeSnapshot(n.cfg.SnapshotEntries)
 		if err != nil {
 			n.cfg.Logger.Warn("snapshot failed", "err", err)
+			select { // each entry would begin another
+			case <-time.After(n.cfg.ElectionTimeout):
+				signal.Poke(n.snapshot)
+			case <-n.closing:
+				return
+			}
+			continue
 		}
 		if taken && n.cfg.Metrics != nil {
 			n.observe(MetricSnapshotSeconds, time.Since(begin).Seconds())

@@ -165,7 +165,7 @@ func (n *Node) startRaft() error {
 	conf.Logger = raftLogger(cfg.Logger)
 	var err error
 	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
-		return fmt.Errorf("%w: starting from what is in %s: %w", ErrCorrupt, cfg.Dir, err)
+		return fmt.Errorf("starting from what is in %s: %w", cfg.Dir, damaged(err))
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
 		switch state := o.Data.(type) {
@@ -565,7 +565,7 @@ func (c *consensus) stop() error { return c.raft.Shutdown().Error() }
 func (c *consensus) describe(s *Status) {
 	s.Durable = c.log.Durable()
 	disk := c.log.Condition()
-	s.DiskFull, s.DiskStalled = disk.Full, disk.Stalled
+	s.DiskRefused, s.DiskError, s.DiskStalled = disk.Short, disk.Lack, disk.Stalled
 	s.Committed = min(c.raft.CommitIndex(), s.Durable) // raft's own may run ahead of the disk
 	switch c.raft.State() {
 	case raft.Leader:

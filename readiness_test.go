@@ -3,6 +3,7 @@
 package coterie
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,8 +22,8 @@ func TestANodeThatIsBehindItsBoundsIsNotReady(t *testing.T) {
 		{Status{Leader: 1, Committed: 5, Applied: 1000}, true, "[+] applied"}, // it may apply before it is told
 		{Status{Leader: 1, LastContact: 3 * time.Second}, true, "[+] contact"},
 		{Status{Leader: 1, LastContact: 3*time.Second + 1}, false, "[-] contact: the leader was last heard 3.000000001s ago"},
-		{Status{Leader: 1, DiskFull: time.Second - 1, DiskStalled: 5*time.Second - 1}, true, "[+] disk"},
-		{Status{Leader: 1, DiskFull: time.Second}, false, "[-] disk: it has been full for 1s"},
+		{Status{Leader: 1, DiskRefused: time.Second - 1, DiskStalled: 5*time.Second - 1}, true, "[+] disk"},
+		{Status{Leader: 1, DiskRefused: time.Second, DiskError: syscall.EMFILE}, false, "[-] disk: the log could not be written for 1s: too many open files"},
 		{Status{Leader: 1, DiskStalled: 5 * time.Second}, false, "[-] disk: a write to it has hung for 5s"},
 	} {
 		text, ok := report("readyz", ready(&c.status, cfg), true)

@@ -51,9 +51,13 @@ type Status struct {
 	// VotersReachable are the voters, this one among them, that answered within the last election
 	// timeout; only a leader asks them all the time.
 	Voters, VotersReachable int
-	// DiskFull is how long the disk has had no room for the log, and DiskStalled how long the write to it
-	// has taken that is under way. 0 if there is room, and if none is.
-	DiskFull, DiskStalled  time.Duration
+	// DiskRefused is how long the system has refused to write the log, 0 if it does not: for lack of room
+	// on the disk, file descriptors, or memory. DiskError is what it says. The node tries again and
+	// again, and goes on by itself.
+	DiskRefused time.Duration
+	DiskError   error
+	// DiskStalled is how long the write to the log has taken that is under way, 0 if none is.
+	DiskStalled            time.Duration
 	Keys, Leases, Watchers int
 	// Bytes is what the store holds, superseded revisions included; QuotaBytes is how much it may
 	// before this node refuses what makes it grow, 0 if there is no such bound.

@@ -84,6 +84,7 @@ func (c *Cluster) Heal() {
 			m.disk.Stall(false)
 			m.disk.Fill(false)
 			m.disk.Delay(0)
+			m.disk.Shortage(0, nil)
 		}
 	}
 }
@@ -114,6 +115,13 @@ func (c *Cluster) SlowDisk(i int, d time.Duration) {
 func (c *Cluster) FillDisk(i int, on bool) {
 	c.t.Helper()
 	c.disk(i).Fill(on)
+}
+
+// RefuseDisk has the system refuse everything that a node asks of its disk, until it is called with
+// nil: err is what it says for lack of something, as [syscall.EMFILE]. Syncs alone succeed.
+func (c *Cluster) RefuseDisk(i int, err error) {
+	c.t.Helper()
+	c.disk(i).Shortage(0, err)
 }
 
 // Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing

@@ -22,7 +22,7 @@ func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
 		disk.Fill(true) // before there is a segment
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
 		time.Sleep(time.Minute)
-		require.GreaterOrEqual(t, l.Condition().Full, time.Minute-retryFull)
+		require.GreaterOrEqual(t, l.Condition().Short, time.Minute-retryShort)
 		require.NoError(t, l.Condition().Err)
 		require.Len(t, l.Trouble(), 1)
 		disk.Fill(false)
@@ -34,7 +34,7 @@ func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
 		settle(t, l)
 		require.NoError(t, l.Logs().StoreLog(sized(7, 2*allocateStep)))
 		time.Sleep(time.Second)
-		require.NotZero(t, l.Condition().Full)
+		require.NotZero(t, l.Condition().Short)
 		require.NoError(t, l.Logs().StoreLogs(entries(8, 9, 1)))
 		require.NoError(t, l.Logs().DeleteRange(9, 9))
 		require.EqualValues(t, 6, l.Durable())

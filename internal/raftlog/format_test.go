@@ -184,7 +184,7 @@ func FuzzVote(f *testing.F) {
 			binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
 			binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 		}
-		v, err := openVotes(withFile(t, voteFile, b), home, func(error) {}, nil)
+		v, err := openVotes(withFile(t, voteFile, b), home, func(write func() error) bool { return write() == nil })
 		if err != nil {
 			var corrupt *CorruptError
 			require.ErrorAs(t, err, &corrupt)

@@ -135,9 +135,11 @@ func (l *Log) vacate() error {
 // enterTerm makes durable that the node is in a term, with nothing running that could vote.
 func (l *Log) enterTerm(term uint64) (err error) {
 	var failed error
-	end := make(chan struct{})
-	close(end) // what cannot be saved is not waited for
-	if l.votes, err = openVotes(l.fs, l.dir, func(err error) { failed = err }, end); err != nil {
+	once := func(write func() error) bool {
+		failed = write()
+		return failed == nil
+	}
+	if l.votes, err = openVotes(l.fs, l.dir, once); err != nil {
 		return err
 	}
 	if err = l.votes.SetUint64(keyTerm, term); err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -56,10 +55,7 @@ func openSized(t testing.TB, files vfs.FS, segment int64) *Log {
 	require.NoError(t, err)
 	t.Cleanup(func() { // of a test that failed, so that its bubble can end
 		l.End()
-		l.store.mu.Lock()
-		l.store.closing = true
-		l.store.mu.Unlock()
-		signal.Poke(l.store.wake)
+		l.store.shut()
 	})
 	if l.votes.term == 0 {
 		require.NoError(t, l.Stable().SetUint64(keyTerm, 1))

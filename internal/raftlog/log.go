@@ -42,6 +42,15 @@ func (e *CorruptError) Error() string {
 // Unwrap returns the reason.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
+// damaged returns err as what is wrong with a file, unless it says that the file cannot be read.
+func damaged(file string, err error) error {
+	var unread *fs.PathError
+	if errors.As(err, &unread) {
+		return err
+	}
+	return &CorruptError{file, err}
+}
+
 const (
 	lockFile     = "lock"
 	segmentDir   = "log"
@@ -80,6 +89,9 @@ func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
 func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 	l := &Log{fs: fs, dir: dir}
 	if err := l.open(states, segment); err != nil {
+		if l.store != nil {
+			_ = l.store.disk.close() // its files were only read, or synced
+		}
 		return nil, errors.Join(wrap(err), l.release())
 	}
 	go l.store.write()
@@ -137,7 +149,7 @@ func (l *Log) open(states bool, segment int64) (err error) {
 		return err
 	}
 	l.store = newStore(disk, found)
-	if l.votes, err = openVotes(l.fs, l.dir, l.store.fail, l.store.end); err != nil {
+	if l.votes, err = openVotes(l.fs, l.dir, l.store.must); err != nil {
 		return err
 	}
 	if err := l.reconcile(); err != nil {
@@ -146,6 +158,7 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
 		return withoutVote(l.dir)
 	}
+	files.retry = func(fn func() error) error { return l.store.retry(l.store.end, fn) }
 	return nil
 }
 
@@ -189,6 +202,10 @@ func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 // Identity.
 func (l *Log) Identify(id Identity) error {
 	if err := writeIdentity(l.fs, l.dir, id); err != nil {
+		var sync *vfs.SyncError
+		if errors.As(err, &sync) {
+			l.store.fail(err)
+		}
 		return wrap(err)
 	}
 	l.identity, l.known = id, true
@@ -271,8 +288,10 @@ func (l *Log) Trouble() <-chan struct{} { return l.store.trouble }
 
 // A Condition is how the disk is.
 type Condition struct {
-	Full    time.Duration // how long it has had no room; the log tries again and again
+	Short   time.Duration // how long the system has lacked what the log needs; the log tries again and again
+	Lack    error         // what the system says while Short is not 0
 	Stalled time.Duration // how long the write has taken that is under way
+	Blocked time.Duration // how long raft's main loop has waited for the disk
 	Err     error         // it has failed, for good
 }
 
@@ -282,10 +301,13 @@ func (l *Log) Condition() Condition {
 	defer l.store.mu.Unlock()
 	c := Condition{Err: l.store.err}
 	switch {
-	case !l.store.full.IsZero():
-		c.Full = time.Since(l.store.full)
+	case l.store.waiting > 0:
+		c.Short, c.Lack = max(time.Since(l.store.short), 1), l.store.lack
 	case !l.store.since.IsZero():
 		c.Stalled = time.Since(l.store.since)
+	}
+	if !l.store.blocked.IsZero() {
+		c.Blocked = time.Since(l.store.blocked)
 	}
 	return c
 }
@@ -343,10 +365,7 @@ func (l *Log) End() { l.ended.Do(func() { close(l.store.end) }) }
 func (l *Log) Close(ctx context.Context) error {
 	l.End()
 	s := l.store
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
-	signal.Poke(s.wake)
+	s.shut()
 	select {
 	case <-s.stopped:
 	case <-ctx.Done():

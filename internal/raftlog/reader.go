@@ -40,6 +40,7 @@ type Reader struct {
 	lock    io.Closer
 	opened  []*segment
 	entries contents
+	lack    error // the system was short of something, so Damage says nothing
 }
 
 // A Snapshot is one that a Reader has found. Its body is not verified.
@@ -98,7 +99,7 @@ func (r *Reader) read(locks vfs.FS) error {
 	r.readEntries()
 	r.join(newest)
 	r.readVotes()
-	return nil
+	return r.lack
 }
 
 // recognize returns ErrNoNode if there is nothing of a node. Directories of the names of a node's are
@@ -128,6 +129,10 @@ func (r *Reader) recognize() error {
 
 // damaged notes what is wrong with a file, unless the error says of which it is.
 func (r *Reader) damaged(file string, err error) {
+	if vfs.Short(err) {
+		r.lack = err
+		return
+	}
 	var corrupt *CorruptError
 	if !errors.As(err, &corrupt) {
 		err = &CorruptError{file, err}

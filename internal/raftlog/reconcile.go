@@ -22,7 +22,7 @@ func (l *Log) reconcile() error {
 		newest = *metas[0]
 	}
 	s.snapshot, s.snapshotTerm = newest.Index, newest.Term
-	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.entry)
+	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.lookup)
 	if err != nil || !overtaken {
 		return err
 	}

@@ -149,6 +149,9 @@ func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, err
 	}
 	for i, g := range found {
 		if err := s.open(g, i == len(found)-1, c); err != nil {
+			for _, opened := range found[:i+1] {
+				opened.release()
+			}
 			return nil, nil, err
 		}
 	}
@@ -194,6 +197,13 @@ func (g *segment) load(fs vfs.FS) (b []byte, err error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// release closes the file of a segment that nothing refers to.
+func (g *segment) release() {
+	if g.file != nil {
+		_ = g.file.Close() // nothing was written to it since its last sync
+	}
 }
 
 // read takes in the segment that follows those of s, and changes nothing on the disk. It reports
@@ -310,10 +320,19 @@ func (s *segments) roll() error {
 		err = errors.Join(g.file.Sync(), s.fs.SyncDir(s.dir))
 	}
 	if err != nil {
-		return errors.Join(err, s.remove(g))
+		_ = g.file.Close() // there may be no descriptors left
+		return undone(err, s.remove(g))
 	}
 	s.files = append(s.files, g)
 	return nil
+}
+
+// undone returns why something was not done, or why it could not be undone.
+func undone(err, undo error) error {
+	if undo == nil {
+		return err
+	}
+	return fmt.Errorf("%w, after %v", undo, err)
 }
 
 func (s *segments) allocate(g *segment, size int64) error {
@@ -329,32 +348,33 @@ func (s *segments) allocate(g *segment, size int64) error {
 	return nil
 }
 
-// write makes a batch durable. After an error the segment is as it was before, if restored is true.
-func (s *segments) write(b *batch) (g *segment, offset int64, restored bool, err error) {
+// write makes a batch durable. If the system is short of what that takes, it can be called again with
+// the same batch, which then takes the same place.
+func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	if n := len(s.files); n == 0 || s.files[n-1].end+align(int64(len(b.b))) > s.limit && s.files[n-1].end > segmentHeader {
 		if err := s.roll(); err != nil {
-			return nil, 0, true, err
+			return nil, 0, err
 		}
 	}
 	g = s.files[len(s.files)-1]
 	bytes := b.seal(place{g.salt, g.end})
 	if err := s.allocate(g, g.end+int64(len(bytes))); err != nil {
-		return nil, 0, true, err
+		return nil, 0, err
 	}
 	if _, err := g.file.WriteAt(bytes, g.end); err != nil {
 		g.allocated = g.end
-		cut := g.file.Truncate(g.end)
-		return nil, 0, cut == nil, errors.Join(err, cut)
+		return nil, 0, undone(err, g.file.Truncate(g.end))
 	}
 	if err := g.file.Sync(); err != nil {
-		return nil, 0, false, err
+		return nil, 0, err
 	}
 	offset = g.end
 	g.end += int64(len(bytes))
-	return g, offset, false, nil
+	return g, offset, nil
 }
 
-// compact removes the segments that have nothing at or after an index, oldest first.
+// compact removes the segments that have nothing at or after an index, oldest first. After an error
+// it can be called again.
 func (s *segments) compact(index uint64) error {
 	for len(s.files) > 1 && s.files[0].newest < index {
 		if err := s.remove(s.files[0]); err != nil {
@@ -366,8 +386,12 @@ func (s *segments) compact(index uint64) error {
 	return nil
 }
 
+// remove removes a segment's file, unless that was done before.
 func (s *segments) remove(g *segment) error {
-	return errors.Join(s.fs.Remove(g.name), s.fs.SyncDir(s.dir))
+	if err := s.fs.Remove(g.name); err != nil && !isNotExist(err) {
+		return err
+	}
+	return s.fs.SyncDir(s.dir)
 }
 
 func (s *segments) close() error {

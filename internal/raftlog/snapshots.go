@@ -30,9 +30,20 @@ const (
 
 // snapshotFiles is a raft.SnapshotStore. A snapshot has its name only when it is whole and durable.
 type snapshotFiles struct {
-	fs   vfs.FS
-	dir  string
-	done func(index, term uint64) // is told of each new snapshot
+	fs    vfs.FS
+	dir   string
+	done  func(index, term uint64)    // is told of each new snapshot
+	retry func(fn func() error) error // tries again while the system is short; nil: once
+}
+
+// persist is retry. What raft reads, and what ends a snapshot that is whole, waits for descriptors,
+// since raft cannot go on without. What is written anew is not waited for, but removed: it would hold
+// the room that others lack.
+func (s *snapshotFiles) persist(fn func() error) error {
+	if s.retry == nil {
+		return fn()
+	}
+	return s.retry(fn)
 }
 
 // clean removes what a crash left of snapshots that were being written.
@@ -89,11 +100,11 @@ func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, er
 		file.Close()
 		return nil, nil, err
 	}
-	r := &snapshotReader{SectionReader: io.NewSectionReader(file, 0, size), file: file}
+	r := &snapshotReader{SectionReader: io.NewSectionReader(patientReader{file, s.persist}, 0, size), file: file}
 	meta, err := readSnapshotMeta(r)
 	if err != nil {
 		file.Close()
-		return nil, nil, &CorruptError{name, err}
+		return nil, nil, damaged(name, err)
 	}
 	meta.ID = id
 	at, _ := r.Seek(0, io.SeekCurrent) // of a SectionReader it cannot fail
@@ -156,12 +167,19 @@ func (s *snapshotFiles) ids() ([]string, error) {
 }
 
 // List is raft.SnapshotStore.
-func (s *snapshotFiles) List() ([]*raft.SnapshotMeta, error) {
+func (s *snapshotFiles) List() (metas []*raft.SnapshotMeta, err error) {
+	err = s.persist(func() error {
+		metas, err = s.list()
+		return err
+	})
+	return metas, err
+}
+
+func (s *snapshotFiles) list() (metas []*raft.SnapshotMeta, err error) {
 	ids, err := s.ids()
 	if err != nil {
 		return nil, err
 	}
-	var metas []*raft.SnapshotMeta
 	for _, id := range ids {
 		meta, r, err := s.open(id)
 		if err != nil {
@@ -175,7 +193,12 @@ func (s *snapshotFiles) List() ([]*raft.SnapshotMeta, error) {
 
 // Open is raft.SnapshotStore.
 func (s *snapshotFiles) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, r, err := s.open(id)
+	var meta *raft.SnapshotMeta
+	var r *snapshotReader
+	err := s.persist(func() (err error) {
+		meta, r, err = s.open(id)
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -203,6 +226,20 @@ type snapshotReader struct {
 
 // Close closes the file.
 func (r *snapshotReader) Close() error { return r.file.Close() }
+
+// A patientReader reads again what the system was short of something to read.
+type patientReader struct {
+	io.ReaderAt
+	persist func(fn func() error) error
+}
+
+func (r patientReader) ReadAt(b []byte, at int64) (n int, err error) {
+	err = r.persist(func() error {
+		n, err = r.ReaderAt.ReadAt(b, at)
+		return err
+	})
+	return n, err
+}
 
 // An offsetWriter writes a file from its beginning.
 type offsetWriter struct {
@@ -242,7 +279,8 @@ func (k *snapshotFile) Cancel() error {
 }
 
 // Close is raft.SnapshotSink. A snapshot that came damaged from another node, and one that cannot be
-// made durable, is as if it had never been.
+// made durable, is as if it had never been. One that has its name is there, whatever becomes of those
+// before it: the next one removes them.
 func (k *snapshotFile) Close() error {
 	if k.ended {
 		return nil
@@ -253,7 +291,8 @@ func (k *snapshotFile) Close() error {
 	}
 	k.ended = true
 	k.store.done(k.meta.Index, k.meta.Term)
-	return errors.Join(k.file.Close(), k.store.prune())
+	_, _ = k.file.Close(), k.store.prune()
+	return nil
 }
 
 func (k *snapshotFile) finish() error {
@@ -277,5 +316,5 @@ func (k *snapshotFile) finish() error {
 	if err := k.store.fs.Rename(k.name+partSuffix, k.name); err != nil {
 		return err
 	}
-	return k.store.fs.SyncDir(k.store.dir)
+	return k.store.persist(func() error { return k.store.fs.SyncDir(k.store.dir) })
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/signal"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 const (
@@ -28,11 +29,12 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // node when its position is done. An index will not do, for an older entry may have stood there.
 type store struct {
 	disk    *segments     // of the writer's goroutine
-	changed signal.Signal // done, durable, queued bytes, full or err have changed
+	changed signal.Signal // done, durable, queued bytes or err have changed
 	wake    chan struct{}
 	stopped chan struct{} // closed when the writer has ended
-	trouble chan struct{} // has a value when the disk is full or has failed
+	trouble chan struct{} // has a value when the system is short of something or the disk has failed
 	end     chan struct{} // closed when nothing leaves the node any more
+	closed  chan struct{} // closed with closing
 
 	mu           sync.Mutex
 	first        uint64 // of the log; 0 if it is empty
@@ -51,7 +53,8 @@ type store struct {
 	applied      uint64    // by the state machine
 	recorded     uint64    // of applied, on the disk
 	since        time.Time // when the write or compaction began that is under way; zero if none is
-	full         time.Time // since when the disk has no room, and the writer tries again; zero if it has
+	shortage               // what is tried again
+	blocked      time.Time // since when raft's main loop waits for the disk; zero if it does not
 	err          error     // the disk failed: nothing more becomes durable
 	closing      bool
 	lost         error // what was left could not be made durable when the store closed
@@ -85,7 +88,7 @@ const (
 func newStore(disk *segments, c *contents) *store {
 	s := &store{
 		disk: disk, written: *c, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
-		trouble: make(chan struct{}, 1), end: make(chan struct{}),
+		trouble: make(chan struct{}, 1), end: make(chan struct{}), closed: make(chan struct{}),
 		applied: disk.applied, recorded: disk.applied,
 	}
 	if len(c.refs) > 0 {
@@ -144,7 +147,19 @@ func (s *store) base() (index, term uint64) {
 	return 0, 0
 }
 
-func (s *store) entry(index uint64) (*raft.Log, error) {
+// entry returns an entry. While the system is short of what that takes, it waits.
+func (s *store) entry(index uint64) (l *raft.Log, err error) {
+	err = s.retry(s.end, func() error {
+		l, err = s.lookup(index)
+		return err
+	})
+	if err != nil && err != raft.ErrLogNotFound && !vfs.Short(err) {
+		s.fail(err)
+	}
+	return l, err
+}
+
+func (s *store) lookup(index uint64) (*raft.Log, error) {
 	s.mu.Lock()
 	if index < s.first || index > s.last || s.last == 0 {
 		s.mu.Unlock()
@@ -156,12 +171,7 @@ func (s *store) entry(index uint64) (*raft.Log, error) {
 	}
 	at := s.written.refs[index-s.written.first]
 	s.mu.Unlock()
-	found, err := at.read()
-	if err != nil {
-		s.fail(err)
-		return nil, err
-	}
-	return found, nil
+	return at.read()
 }
 
 // StoreLog is raft.LogStore.
@@ -204,6 +214,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	s.marks = append(s.marks, mark{s.last, position})
 	s.mu.Unlock()
 	if members {
+		s.block(true)
+		defer s.block(false)
 		return s.await(context.Background(), position)
 	}
 	return nil
@@ -320,7 +332,7 @@ func (s *store) completed(changes []change, refs []ref, applied uint64) {
 		s.marks = s.marks[1:]
 	}
 	s.recorded = applied
-	s.since, s.full = time.Time{}, time.Time{}
+	s.since = time.Time{}
 	if s.held > cacheBytes {
 		n, held := uint64(0), s.held
 		for _, l := range s.tail {
@@ -346,7 +358,7 @@ func (s *store) measured(bytes int, took time.Duration) {
 	}
 }
 
-// fail says that the disk has failed: for good, unlike one that is full.
+// fail says that the disk has failed: for good, unlike a shortage.
 func (s *store) fail(err error) {
 	s.mu.Lock()
 	switch {

@@ -27,9 +27,8 @@ type votes struct {
 	serial uint64     // of the record written last
 	mu     sync.Mutex // held while vote is replaced, and by who is not raft and reads it
 	vote
-	pending uint64        // a vote's term, whose candidate is to follow
-	failed  func(error)   // is told what went wrong
-	end     chan struct{} // closed when nothing leaves the node any more
+	pending uint64                        // a vote's term, whose candidate is to follow
+	must    func(write func() error) bool // runs a write; false if it could not be done
 }
 
 type vote struct {
@@ -54,9 +53,9 @@ var (
 // errNotFound is what raft expects, by its text.
 var errNotFound = errors.New("not found")
 
-func openVotes(fs vfs.FS, dir string, failed func(error), end chan struct{}) (*votes, error) {
+func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*votes, error) {
 	name := filepath.Join(dir, voteFile)
-	v := &votes{failed: failed, end: end}
+	v := &votes{must: must}
 	var err error
 	if v.file, err = fs.Open(name); isNotExist(err) {
 		return v, v.create(fs, dir, name)
@@ -154,20 +153,19 @@ func encodeVote(serial uint64, v vote) []byte {
 	return b
 }
 
-// save makes a record durable. Raft panics at an error in the goroutine that nobody can guard, so
-// there is none: what cannot be saved waits for the end of the node, which lets nothing out any more.
+// save makes a record durable. Raft panics at an error, so it gets none of the disk's: see store.must.
 func (v *votes) save(next vote) error {
 	b := encodeVote(v.serial+1, next)
 	if len(b) > slotSize {
 		return errors.New("raftlog: the candidate's name is too long")
 	}
-	_, err := v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize)
-	if err == nil {
-		err = v.file.Sync()
-	}
-	if err != nil {
-		v.failed(err)
-		<-v.end
+	saved := v.must(func() error {
+		if _, err := v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize); err != nil {
+			return err
+		}
+		return v.file.Sync()
+	})
+	if !saved {
 		return nil
 	}
 	v.serial++

@@ -3,11 +3,9 @@
 package raftlog
 
 import (
-	"errors"
-	"syscall"
 	"time"
 
-	"github.com/coterie-kv/coterie/internal/signal"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 const (
@@ -16,8 +14,6 @@ const (
 	// recordAfter is how long what was applied waits for a write that takes it along, before it gets
 	// one of its own.
 	recordAfter = 50 * time.Millisecond
-	// retryFull is how often a write is tried again for which the disk had no room.
-	retryFull = 200 * time.Millisecond
 )
 
 // write is the writer: it takes what has gathered, makes it durable with one write and one sync, and
@@ -80,40 +76,39 @@ func (s *store) gather() (changes []change, applied uint64, more bool) {
 	return changes, s.applied, true
 }
 
-// persist makes changes durable, and tries for as long as the disk is full; false when it failed.
+// persist makes changes durable, and tries for as long as the system is short of what that takes;
+// false when it failed.
 func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	refs, compacted := b.fill(changes)
 	if applied != s.disk.applied {
 		b.number(recordApplied, applied)
 	}
 	if !b.empty() {
-		for {
+		err := s.retry(s.closed, func() error {
 			begin := time.Now()
-			g, offset, restored, err := s.disk.write(b)
-			if err == nil {
-				s.measured(len(b.b), time.Since(begin))
-				for i := range refs {
-					refs[i].segment = g
-					refs[i].offset += offset
-				}
-				g.note(changes)
-				break
+			g, offset, err := s.disk.write(b)
+			if err != nil {
+				return err
 			}
-			if !restored || !errors.Is(err, syscall.ENOSPC) {
-				s.fail(err)
-				return false
+			s.measured(len(b.b), time.Since(begin))
+			for i := range refs {
+				refs[i].segment = g
+				refs[i].offset += offset
 			}
-			if !s.waitForRoom() {
-				s.fail(err)
-				return false
-			}
+			g.note(changes)
+			return nil
+		})
+		if err != nil {
+			s.fail(err)
+			return false
 		}
 	}
 	s.disk.applied = applied
 	s.completed(changes, refs, applied)
 	if compacted > 0 {
 		s.busy(time.Now()) // what comes meanwhile waits, as for a write
-		if err := s.disk.compact(compacted); err != nil {
+		err := s.retry(s.closed, func() error { return s.disk.compact(compacted) })
+		if err != nil && !vfs.Short(err) { // else the store closes, and the next compaction does the rest
 			s.fail(err)
 			return false
 		}
@@ -153,31 +148,6 @@ func (g *segment) note(changes []change) {
 	for _, c := range changes {
 		for _, l := range c.entries {
 			g.newest = max(g.newest, l.Index)
-		}
-	}
-}
-
-// waitForRoom waits a while before the next try; false when the store closes meanwhile.
-func (s *store) waitForRoom() bool {
-	s.mu.Lock()
-	if s.full.IsZero() {
-		s.full = time.Now()
-	}
-	s.mu.Unlock()
-	signal.Poke(s.trouble)
-	timer := time.NewTimer(retryFull)
-	defer timer.Stop()
-	for {
-		s.mu.Lock()
-		closing := s.closing
-		s.mu.Unlock()
-		if closing {
-			return false
-		}
-		select {
-		case <-timer.C:
-			return true
-		case <-s.wake:
 		}
 	}
 }

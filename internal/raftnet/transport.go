@@ -16,6 +16,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -114,6 +115,7 @@ type Transport struct {
 	end      context.CancelCauseFunc
 	running  sync.WaitGroup // Serve and nudges
 
+	muted     atomic.Bool
 	mu        sync.Mutex
 	term      uint64    // the newest in which this node sent appends, or was told of
 	entered   time.Time // when that term began here
@@ -195,6 +197,13 @@ func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 func (t *Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
+
+// errMuted: a leader that Mute keeps from being heard sends nothing.
+var errMuted = errors.New("raftnet: this leader waits for its disk")
+
+// Mute keeps this node from being heard as a leader, while on: it sends neither appends nor
+// snapshots. So its followers elect another, though its own raft cannot hand over.
+func (t *Transport) Mute(on bool) { t.muted.Store(on) }
 
 // Elect makes this node's own raft stand for election at once. It blocks until raft has taken the
 // request, or Close.
@@ -283,6 +292,9 @@ func fitting(entries []*raft.Log) (n, size int) {
 func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 	req *raft.AppendEntriesRequest, size int, resp *raft.AppendEntriesResponse,
 ) error {
+	if t.muted.Load() {
+		return errMuted
+	}
 	mark := t.sending(id, target, req)
 	limit := t.cfg.Timeout
 	if len(req.Entries) > 0 {
@@ -393,6 +405,9 @@ func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
 func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
 ) error {
+	if t.muted.Load() {
+		return errMuted
+	}
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	defer cancel(nil)
 	limit := patience*t.cfg.Timeout + rpc.Transfer(chunkBytes)

@@ -19,6 +19,8 @@ type faults struct {
 	failing error // what the next syncs return
 	broken  error // what everything returns, reads among it, after so much more
 	whole   int
+	short   error // what everything but a sync returns, reads among it, after so much more
+	spare   int
 	done    int // changes so far
 	delay   time.Duration
 }
@@ -30,6 +32,12 @@ func (f *faults) allow(op string) error {
 			return f.broken
 		}
 		f.whole--
+	}
+	if f.short != nil && op != "sync" {
+		if f.spare == 0 {
+			return f.short
+		}
+		f.spare--
 	}
 	if op == "read" {
 		return nil
@@ -43,7 +51,7 @@ func (f *faults) allow(op string) error {
 	case f.full && (op == "grow" || op == "create"):
 		return syscall.ENOSPC
 	case f.failing != nil && op == "sync":
-		return f.failing
+		return &SyncError{f.failing}
 	}
 	return nil
 }
@@ -81,6 +89,12 @@ func (m *Memory) FreezeAfter(n int) {
 // as a disk does that has gone; nil ends that.
 func (m *Memory) BreakAfter(n int, err error) {
 	m.set(func(f *faults) { f.broken, f.whole = err, n })
+}
+
+// Shortage lets n more operations happen, reads among them, and then fails everything but a Sync with
+// err, as a system does that is short of descriptors or memory; nil ends that.
+func (m *Memory) Shortage(n int, err error) {
+	m.set(func(f *faults) { f.short, f.spare = err, n })
 }
 
 // Changes returns how many changes were asked for so far.

@@ -102,7 +102,7 @@ func (f osFile) Size() (int64, error) {
 func (f osFile) Allocate(size int64) error { return allocate(f.File, size) }
 
 // Sync is File.
-func (f osFile) Sync() error { return syncFile(f.File) }
+func (f osFile) Sync() error { return syncError(syncFile(f.File)) }
 
 // lengthen makes a file at least so long, where the system cannot be asked for room.
 func lengthen(f *os.File, size int64) error {

@@ -29,5 +29,5 @@ func syncDir(dir string) error {
 		return err
 	}
 	defer f.Close()
-	return f.Sync()
+	return syncError(f.Sync())
 }

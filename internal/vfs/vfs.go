@@ -30,7 +30,7 @@ type FS interface {
 	Remove(name string) error
 	// ReadDir returns the names in a directory, sorted.
 	ReadDir(dir string) ([]string, error)
-	// SyncDir makes durable which names the directory has.
+	// SyncDir makes durable which names the directory has. A *SyncError says that it began to and failed.
 	SyncDir(dir string) error
 	// Lock takes a lock that ends with Close, or with the process. ErrLocked if it is taken.
 	Lock(name string) (io.Closer, error)
@@ -46,7 +46,7 @@ type File interface {
 	Allocate(size int64) error
 	// Truncate cuts the file, or lengthens it with zeros.
 	Truncate(size int64) error
-	// Sync makes what was written durable.
+	// Sync makes what was written durable, or returns a *SyncError.
 	Sync() error
 	// Close closes the file, without a Sync.
 	Close() error

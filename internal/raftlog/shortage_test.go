@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"io"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// shortages are what a system says that is short of something for a while.
+var shortages = []syscall.Errno{
+	syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR,
+}
+
+// work uses everything that a running log has: segments that begin and go, votes, snapshots that are
+// written, listed and read. What raft or the node tries again when it fails, it tries again.
+func work(t *testing.T, l *Log) {
+	for i := range uint64(3) {
+		keep(t, l, sized(i+1, smallSegment))
+	}
+	elect(t, l, 2, "a")
+	for {
+		sink, err := l.Snapshots().Create(1, 2, 1, configuration, 1, nil)
+		if err == nil {
+			_, err = sink.Write(body(t, "state 2"))
+			if err == nil {
+				err = sink.Close()
+			} else {
+				_ = sink.Cancel()
+			}
+		}
+		if err == nil {
+			break
+		}
+		require.True(t, vfs.Short(err), err)
+		time.Sleep(time.Second)
+	}
+	require.NoError(t, l.Logs().DeleteRange(1, 1))
+	member := entry(4, 2)
+	member.Type = raft.LogConfiguration
+	require.NoError(t, l.Logs().StoreLog(member))
+	for {
+		err := l.Identify(crashIdentity)
+		if err == nil {
+			break
+		}
+		require.True(t, vfs.Short(err), err)
+		time.Sleep(time.Second)
+	}
+	metas, err := l.Snapshots().List()
+	require.NoError(t, err)
+	_, r, err := l.Snapshots().Open(metas[0].ID)
+	require.NoError(t, err)
+	_, err = io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	settle(t, l)
+	l.store.mu.Lock()
+	l.store.evict(uint64(len(l.store.tail)))
+	l.store.mu.Unlock()
+	for i := uint64(2); i <= 4; i++ {
+		require.NoError(t, l.Logs().GetLog(i, &raft.Log{}))
+	}
+}
+
+// Whatever the system is short of, and wherever the log is then, it waits, says so, and goes on.
+func TestAShortageAtEveryStepIsWaitedFor(t *testing.T) {
+	for _, errno := range shortages {
+		t.Run(errno.Error(), func(t *testing.T) {
+			told, steps, finished := 0, 0, false
+			for ; !finished; steps++ {
+				synctest.Test(t, func(t *testing.T) {
+					disk := vfs.NewForgetful()
+					l := openSized(t, disk.Mount(), smallSegment)
+					disk.Shortage(steps, errno)
+					done := waiting(func() error { work(t, l); return nil })
+					time.Sleep(time.Minute)
+					require.NoError(t, l.Condition().Err)
+					if c := l.Condition(); c.Short > 0 {
+						told++
+						require.ErrorIs(t, c.Lack, errno)
+						require.Greater(t, c.Short, 50*time.Second)
+					}
+					finished = len(done) == 1 && l.Condition().Short == 0
+					disk.Shortage(0, nil)
+					require.NoError(t, <-done)
+					time.Sleep(time.Second)
+					require.Zero(t, l.Condition())
+					want := all(t, l)
+					finish(t, l)
+					disk.Crash(nil)
+					l = openSized(t, disk.Mount(), smallSegment)
+					require.Equal(t, span(want), span(all(t, l)))
+					requireBallot(t, l, 2, 2, "a")
+					id, _ := l.Identity()
+					require.Equal(t, crashIdentity, id)
+					finish(t, l)
+				})
+			}
+			t.Log(steps, "steps,", told, "of which wait and tell")
+			require.Greater(t, told, 20)
+			require.Greater(t, steps, told)
+		})
+	}
+}
+
+// A sync that fails may have lost what it was of, whatever the reason that it gives.
+func TestAFailedSyncIsNoShortage(t *testing.T) {
+	for _, errno := range shortages {
+		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+			keep(t, l, entries(1, 5, 1)...)
+			disk.FailSync(errno)
+			require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+			require.ErrorIs(t, l.Await(t.Context(), l.Position()), errno)
+			disk.FailSync(nil)
+			require.ErrorIs(t, l.Condition().Err, errno)
+			require.Zero(t, l.Condition().Short)
+			_ = l.Close(t.Context())
+		})
+	}
+}
+
+// A directory that cannot be opened for want of something is not damaged, and is left as it is.
+func TestAShortageEndsOpenAndChangesNothing(t *testing.T) {
+	for _, errno := range shortages {
+		t.Run(errno.Error(), func(t *testing.T) {
+			for steps, opened := 0, false; !opened; steps++ {
+				synctest.Test(t, func(t *testing.T) {
+					disk := vfs.NewForgetful()
+					l := openSized(t, disk.Mount(), smallSegment)
+					work(t, l)
+					want := all(t, l)
+					finish(t, l)
+					disk.Shortage(steps, errno)
+					l, err := openWith(disk.Mount(), home, false, smallSegment)
+					_, inspected := Read(disk.Mount(), home)
+					disk.Shortage(0, nil)
+					if opened = err == nil; !opened {
+						require.ErrorIs(t, err, errno)
+						require.ErrorIs(t, inspected, errno)
+						var corrupt *CorruptError
+						require.NotErrorAs(t, err, &corrupt)
+						l = openSized(t, disk.Mount(), smallSegment)
+					}
+					require.Equal(t, span(want), span(all(t, l)))
+					finish(t, l)
+				})
+			}
+		})
+	}
+}

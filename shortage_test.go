@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// hostDir tells a process of TestANodeOutlivesItsHostsDescriptors where its nodes are.
+const hostDir = "COTERIE_HOST_DIR"
+
+// TestHost is no test but the process of TestANodeOutlivesItsHostsDescriptors: three nodes and a host
+// that uses up all file descriptors for a while.
+func TestHost(t *testing.T) {
+	dir := os.Getenv(hostDir)
+	if dir == "" {
+		t.Skip("for TestANodeOutlivesItsHostsDescriptors")
+	}
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 200, Max: 200}))
+	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
+		Dir: dir, Addr: "127.0.0.1:0", ElectionTimeout: 500 * time.Millisecond, SnapshotEntries: 20,
+	})
+	require.NoError(t, err)
+	nodes := c.Nodes()
+	n := nodes[0]
+	big := string(make([]byte, 1<<20))
+	for round := range 2 {
+		var taken []*os.File
+		for err = nil; err == nil; {
+			var f *os.File
+			if f, err = os.Open(os.DevNull); err == nil {
+				taken = append(taken, f)
+			}
+		}
+		require.ErrorIs(t, err, syscall.EMFILE)
+		refused := 0
+		for refused < len(nodes) { // until each needs the next segment of its log
+			refused = 0
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			_, _ = n.Put(ctx, "k", big)
+			cancel()
+			for _, n := range nodes {
+				require.NoError(t, n.Err())
+				if s := n.Status(); s.DiskRefused > time.Second {
+					require.ErrorIs(t, s.DiskError, syscall.EMFILE)
+					refused++
+				}
+			}
+		}
+		_, err = n.Put(t.Context(), "k", "v")
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		require.ErrorIs(t, err, syscall.EMFILE)
+		for _, f := range taken {
+			require.NoError(t, f.Close())
+		}
+		for err != nil {
+			_, err = n.Put(t.Context(), "k", fmt.Sprint(round))
+		}
+		for _, n := range nodes {
+			require.NoError(t, n.Ready(t.Context()))
+			require.Equal(t, fmt.Sprint(round), get(t, n, "k").KVs[0].Value)
+			for n.Status().DiskRefused > 0 { // what is tried again, is so at intervals
+				put(t, n, "other", "v")
+			}
+		}
+		for range 30 { // through a segment and a snapshot
+			put(t, n, "k", big)
+		}
+	}
+	for _, n := range nodes {
+		require.NoError(t, n.Check(t.Context()))
+		require.NoError(t, n.Close())
+	}
+}
+
+// An embedded library outlives a host that has no file descriptor left for a while.
+func TestANodeOutlivesItsHostsDescriptors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes to real disks")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestHost$", "-test.v")
+	cmd.Env = append(os.Environ(), hostDir+"="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "--- PASS: TestHost")
+}
+
+// Whatever is missing, and wherever, Open says so at once, changes nothing and can be called again.
+func TestOpenTellsOfAShortage(t *testing.T) {
+	open := func(t *testing.T, disk *vfs.Memory) (*coterie.Node, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		return coterie.Open(vfs.With(ctx, disk.Mount()), coterie.Config{InMemory: true, SnapshotEntries: 20})
+	}
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EMFILE, syscall.ENOMEM} {
+		for _, again := range []bool{false, true} {
+			refused := 0
+			for opened := false; !opened; {
+				synctest.Test(t, func(t *testing.T) {
+					disk := vfs.NewForgetful()
+					if again {
+						n, err := open(t, disk)
+						require.NoError(t, err)
+						for i := range 30 {
+							put(t, n, "k", fmt.Sprint(i))
+						}
+						require.NoError(t, n.Close())
+					}
+					disk.Shortage(refused, errno)
+					n, err := open(t, disk)
+					disk.Shortage(0, nil)
+					if opened = err == nil; !opened {
+						refused++
+						require.ErrorIs(t, err, errno)
+						require.ErrorIs(t, err, coterie.ErrNoSpace)
+						require.NotErrorIs(t, err, coterie.ErrCorrupt)
+						n, err = open(t, disk)
+						require.NoError(t, err)
+					}
+					put(t, n, "k", "v")
+					require.NoError(t, n.Check(t.Context()))
+					require.NoError(t, n.Close())
+				})
+			}
+			require.Greater(t, refused, 15)
+		}
+	}
+}
+
+// Raft writes a change of the members itself, and its main loop waits for it: it cannot hand over.
+func TestALeaderStuckInAChangeIsReplaced(t *testing.T) {
+	for name, fault := range map[string]func(c *coterietest.Cluster, i int){
+		"refused": func(c *coterietest.Cluster, i int) { c.RefuseDisk(i, syscall.EMFILE) },
+		"hanging": func(c *coterietest.Cluster, i int) { c.StallDisk(i, true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				leader, other := c.Leader(), c.Follower()
+				put(t, leader, "k", "v")
+				fault(c, c.Index(leader))
+				changed := make(chan error, 1)
+				go func() {
+					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "d", Addr: "d:1"}, false)
+					changed <- err
+				}()
+				time.Sleep(20 * time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				_, err := other.Put(ctx, "k", "v")
+				require.NoError(t, err)
+				require.NotEqual(t, leader, c.Leader())
+				c.Heal()
+				require.NoError(t, <-changed)
+				sameState(t, c)
+			})
+		})
+	}
+}
