@@ -63,7 +63,10 @@ type Config struct {
 	// NonVoter is for a node that joins and shall never have a vote: it serves everything, and costs
 	// no majority.
 	NonVoter bool
-	// Logger receives what an operator should know. Defaults to silence.
+	// Logger receives what an operator should know: docs/metrics.md has every line. Defaults to
+	// slog.Default(), as it is at Open; slog.New(slog.DiscardHandler) silences the node. Its handler may
+	// block or panic: lines wait for it in a queue of 1024, MetricLogDropped counts those that are lost,
+	// and Close gives it half a second for what is left.
 	Logger *slog.Logger
 	// Metrics receives what the node measures of itself. nil: nothing is measured, and costs nothing.
 	Metrics Metrics
@@ -159,7 +162,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Retention.Revisions = cmp.Or(c.Retention.Revisions, 1_000_000)
 	c.Retention.Bytes = cmp.Or(c.Retention.Bytes, 256<<20)
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
+		c.Logger = slog.Default()
 	}
 	if c.Network == nil {
 		c.Network = tcpNetwork{}

@@ -8,16 +8,18 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 )
 
-// raftLogger gives raft's messages to l. What raft reports of its daily work is for debugging here:
-// an operator reads this package's own messages. What goes wrong with another node, which raft tells of
-// as an error and several times a second for as long as that is away, is a warning, and warnings are
-// told once in a while. Errors of this node are told each time.
+// raftLogger gives raft's messages to l. What raft reports of its daily work is for debugging here: an
+// operator reads this package's own messages. Raft warns of every election and every restart, and calls
+// it an error, several times a second, that another node does not answer. These are for debugging as
+// well, and become warnings once they have lasted for ten seconds, one in ten seconds on each subject.
+// Errors of this node are logged each time.
 func raftLogger(l *slog.Logger) hclog.Logger {
-	return slogger{l.With("part", "raft"), nil, &throttle{}}
+	return slogger{l.With("part", "raft"), nil, &throttle{}, &persistence{}}
 }
 
 // A slogger is a slog.Logger in the shape of an hclog.Logger.
@@ -25,6 +27,7 @@ type slogger struct {
 	to       *slog.Logger
 	args     []any
 	warnings *throttle
+	troubles *persistence
 }
 
 func slogLevel(level hclog.Level) slog.Level {
@@ -39,22 +42,38 @@ func slogLevel(level hclog.Level) slog.Level {
 
 func (s slogger) Log(level hclog.Level, msg string, args ...any) {
 	as := slogLevel(level)
-	if as == slog.LevelError && len(args) > 0 && (args[0] == "peer" || args[0] == "target") {
+	switch {
+	case as != slog.LevelError || len(args) == 0:
+	case args[0] == "peer" || args[0] == "target":
 		as = slog.LevelWarn
+	case msg == "failed to get log" && fmt.Sprint(args[len(args)-1]) == "log not found":
+		as = slog.LevelDebug // it was compacted, so the follower is sent a snapshot
 	}
 	if as == slog.LevelWarn {
-		unsaid, ok := s.warnings.due(msg + subject(args))
-		if !ok {
+		about := msg + subject(args)
+		if !s.troubles.lasts(about) {
+			as = slog.LevelDebug
+		} else if unsaid, ok := s.warnings.due(about); ok {
+			args = append(args[:len(args):len(args)], "unsaid", unsaid)
+		} else {
 			return
 		}
-		args = append(args[:len(args):len(args)], "unsaid", unsaid)
+	}
+	for i, arg := range args {
+		if f, ok := arg.(hclog.Format); ok {
+			args = slices.Clone(args)
+			args[i] = fmt.Sprintf(f[0].(string), f[1:]...)
+		}
 	}
 	s.to.Log(context.Background(), as, msg, args...)
 }
 
-// subject is whom a message of raft's is about: the first of its attributes.
+// subject returns the first attribute of a message of raft's: the node that it is about, mostly.
 func subject(args []any) string {
 	if len(args) < 2 {
+		return ""
+	}
+	if _, ok := args[1].(uint64); ok { // an index or a term
 		return ""
 	}
 	return fmt.Sprint(args[1])
@@ -79,7 +98,7 @@ func (s slogger) IsError() bool { return s.enabled(hclog.Error) }
 func (s slogger) ImpliedArgs() []any { return s.args }
 
 func (s slogger) With(args ...any) hclog.Logger {
-	return slogger{s.to.With(args...), append(s.args[:len(s.args):len(s.args)], args...), s.warnings}
+	return slogger{s.to.With(args...), append(s.args[:len(s.args):len(s.args)], args...), s.warnings, s.troubles}
 }
 
 func (s slogger) Name() string                   { return "" }

@@ -4,12 +4,14 @@ package coterie
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,6 +28,14 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			out.Reset()
 			return all
 		}
+		for range throttleInterval / time.Second {
+			l.Error("failed to heartbeat to", "peer", "b:1", "backoff time", time.Second)
+			l.Error("failed to heartbeat to", "peer", "c:1", "backoff time", time.Second)
+			l.With("k", "v").Error("failed to make requestVote RPC", "target", "b:1")
+			l.Warn("election timeout")
+			require.Empty(t, lines(), "it does not last")
+			time.Sleep(time.Second)
+		}
 		for range 100 {
 			l.Error("failed to heartbeat to", "peer", "b:1", "backoff time", time.Second)
 		}
@@ -37,19 +47,30 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s unsaid=99`,
 			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 unsaid=0`,
 		}, lines())
-		time.Sleep(throttleInterval)
+		time.Sleep(throttleInterval / 2)
+		l.Warn("election timeout")
+		time.Sleep(throttleInterval / 2)
 		l.Warn("election timeout")
 		l.Warn("election timeout")
 		l.Error("failed to heartbeat to", "peer", "b:1")
 		require.Equal(t, []string{
-			`level=WARN msg="election timeout" unsaid=1`, `level=WARN msg="failed to heartbeat to" peer=b:1 unsaid=1`,
+			`level=WARN msg="election timeout" unsaid=1`, `level=WARN msg="election timeout" unsaid=0`,
 		}, lines())
 		for range 3 {
 			l.Error("failed to get log", "index", 5)
+			l.Error("failed to get log", "index", 6, "error", errors.New("log not found"))
 			l.Error("failed")
 		}
 		require.Equal(t, strings.Repeat(`level=ERROR msg="failed to get log" index=5 level=ERROR msg=failed `, 3), strings.Join(lines(), " ")+" ")
-		l.Info("daily work", "peer", "b:1")
+		time.Sleep(throttleInterval)
+		l.Warn("election timeout")
+		require.Empty(t, lines(), "it was over meanwhile")
+		for i := range uint64(20) {
+			l.Warn("failed to get previous log", "previous-index", i)
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, []string{`level=WARN msg="failed to get previous log" previous-index=10 unsaid=1`}, lines())
+		l.Info("daily work", "peer", "b:1", "servers", hclog.Fmt("%d", 5))
 		require.Empty(t, lines())
 	})
 }

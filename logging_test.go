@@ -218,3 +218,48 @@ func TestANodeThatIsAwayIsLoggedNowAndThen(t *testing.T) {
 		})
 	}
 }
+
+// A transcript has the lines that a node's logger lets through.
+type transcript struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (tr *transcript) Write(b []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.lines = append(tr.lines, strings.TrimSpace(string(b)))
+	return len(b), nil
+}
+
+// A healthy start, run, restart of each node in turn and close is a few lines at Info, and none above.
+func TestAHealthyNodeLogsLittle(t *testing.T) {
+	logs := []*transcript{{}, {}, {}}
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		run := func() {
+			for range 30 {
+				for _, n := range c.Nodes() {
+					put(t, n, "k", "v")
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		run()
+		for i := range 3 {
+			c.Stop(i)
+			put(t, c.Leader(), "k", "v")
+			time.Sleep(5 * time.Second)
+			c.Restart(i)
+			require.NoError(t, c.Node(i).Ready(t.Context()))
+			run()
+		}
+	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) { cfg.Logger = slog.New(slog.NewTextHandler(logs[i], nil)) }))
+	for i, log := range logs {
+		text := strings.Join(log.lines, "\n")
+		require.NotContains(t, text, "level=WARN")
+		require.NotContains(t, text, "level=ERROR")
+		require.Less(t, len(log.lines), 2*10, "n%d runs twice:\n%s", i, text)
+		require.Contains(t, text, "node opened")
+		require.Contains(t, text, "node closed")
+	}
+}

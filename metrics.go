@@ -7,15 +7,18 @@ import (
 	"time"
 )
 
-// Metrics receives what a node measures of itself: [Config.Metrics]. Its methods are called
-// concurrently, from the goroutines that do the work: they must be quick, and must not block or call
-// the node. Every name is a constant of this package and always comes to the same method; there are no
-// labels, so what tells nodes apart is the caller's, who gives each node its own Metrics. See
-// docs/metrics.md for what each one means; [Readings] is a Metrics for package expvar.
+// Metrics receives what a node measures of itself: [Config.Metrics]. A goroutine of the node calls its
+// methods, one at a time, every second and a last time when the node has stopped. They may block or panic:
+// the node does not wait for them. Counters are then added up; of distributions 8192 values wait, and
+// MetricMetricsDropped counts those that are lost. Nodes that share a Metrics call it concurrently.
+//
+// Every name is a constant of this package and always comes to the same method; there are no labels, so
+// what tells nodes apart is the caller's, who gives each node its own Metrics. See docs/metrics.md for what
+// each one means; [Readings] is a Metrics for package expvar.
 type Metrics interface {
 	// Add adds to a counter, whose name ends in _total.
 	Add(m Metric, delta float64)
-	// Set says what a gauge is now. Gauges are set every second, and a last time when the node has stopped.
+	// Set says what a gauge is now.
 	Set(m Metric, value float64)
 	// Observe adds a value to a distribution, of seconds, bytes or numbers, as the name ends.
 	Observe(m Metric, value float64)
@@ -36,6 +39,8 @@ const (
 	MetricElections          Metric = "coterie_elections_total"
 	MetricConnectionsRefused Metric = "coterie_connections_refused_total"
 	MetricCallsFailed        Metric = "coterie_calls_failed_total"
+	MetricLogDropped         Metric = "coterie_log_dropped_total"
+	MetricMetricsDropped     Metric = "coterie_metrics_dropped_total"
 )
 
 // Distributions.
@@ -66,17 +71,8 @@ const (
 	MetricDiskStalled  Metric = "coterie_disk_stalled_seconds"
 )
 
-func (n *Node) count(m Metric, delta int) {
-	if to := n.cfg.Metrics; to != nil {
-		to.Add(m, float64(delta))
-	}
-}
-
-func (n *Node) observe(m Metric, value float64) {
-	if to := n.cfg.Metrics; to != nil {
-		to.Observe(m, value)
-	}
-}
+func (n *Node) count(m Metric, delta int)       { n.meter.add(m, delta) }
+func (n *Node) observe(m Metric, value float64) { n.meter.observe(m, value) }
 
 // proposed measures a proposal that began at a time and ended with an error, or with its result.
 func (n *Node) proposed(begin time.Time, err error) {
@@ -97,32 +93,6 @@ func (n *Node) proposed(begin time.Time, err error) {
 func (n *Node) logWritten(bytes int, took time.Duration) {
 	n.observe(MetricLogWriteSeconds, took.Seconds())
 	n.observe(MetricLogWriteBytes, float64(bytes))
-}
-
-// gaugeInterval is how often gauges are set.
-const gaugeInterval = time.Second
-
-// setGauges sets the gauges until the node stops, and a last time then: where the process goes on they
-// stay as they are, and a node that has stopped does not lead.
-func (n *Node) setGauges() {
-	tick := time.NewTicker(gaugeInterval)
-	defer tick.Stop()
-	for ended := false; ; {
-		s := n.Status()
-		for m, value := range gauges(&s) {
-			n.cfg.Metrics.Set(m, value)
-		}
-		n.cfg.Metrics.Set(MetricPendingCalls, float64(n.proposer.door.calls.Load()))
-		n.cfg.Metrics.Set(MetricPendingBytes, float64(n.proposer.door.bytes.Load()))
-		if ended {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-n.ctx.Done(): // after the hand-over
-			ended = true
-		}
-	}
 }
 
 // gauges returns what a Status measures.

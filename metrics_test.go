@@ -8,6 +8,7 @@ import (
 	"expvar"
 	"fmt"
 	"go/ast"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
@@ -28,9 +29,10 @@ import (
 // A ledger notes which method each metric came to, and that none came to two.
 type ledger struct {
 	coterie.Readings
-	mu    sync.Mutex
-	kinds map[coterie.Metric]string
-	bad   []string
+	mu     sync.Mutex
+	kinds  map[coterie.Metric]string
+	bad    []string
+	failed bool
 }
 
 func (l *ledger) note(m coterie.Metric, kind string, value float64) {
@@ -49,7 +51,18 @@ func (l *ledger) Add(m coterie.Metric, v float64) { l.note(m, "Add", v); l.Readi
 func (l *ledger) Set(m coterie.Metric, v float64) { l.note(m, "Set", v); l.Readings.Set(m, v) }
 func (l *ledger) Observe(m coterie.Metric, v float64) {
 	l.note(m, "Observe", v)
+	if l.failOnce() {
+		panic("a value that is lost")
+	}
 	l.Readings.Observe(m, v)
+}
+
+func (l *ledger) failOnce() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := !l.failed
+	l.failed = true
+	return first
 }
 
 // documented returns the metrics of docs/metrics.md, with the method that the heading above names.
@@ -85,11 +98,18 @@ func constants(t *testing.T) (names []coterie.Metric) {
 	return names
 }
 
+// A panicking handler loses every line.
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool { panic("no line") }
+func (h panicking) WithAttrs([]slog.Attr) slog.Handler     { return h }
+
 func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
 	var l ledger
 	networks := make([]coterie.Network, 3)
 	watched := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
 		cfg.Metrics, cfg.QuotaBytes, cfg.SnapshotEntries = &l, 100_000, 20
+		cfg.Logger = slog.New(panicking{slog.DiscardHandler})
 		networks[i] = cfg.Network
 	})
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/logqueue"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
@@ -33,6 +34,8 @@ type Node struct {
 	leaving   atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
+	lines  *logqueue.Queue // nil if the logger discards everything
+	meter  *meter          // nil without Config.Metrics
 	client *rpc.Client
 	server *rpc.Server // nil without a network
 	fsm    *fsm
@@ -136,7 +139,11 @@ func (n *Node) open(cfg Config) (err error) {
 		return err
 	}
 	n.cfg, n.id = cfg, cfg.memberID(cfg.Name)
-	n.cfg.Logger = cfg.Logger.With("node", cfg.Name)
+	if cfg.Metrics != nil {
+		n.meter = newMeter(n)
+	}
+	n.startLogger()
+	undo = append(undo, func() error { n.stopLogger(n.ctx); return nil })
 	if n.log, err = openLog(n.ctx, &n.cfg); err != nil {
 		return err
 	}
@@ -173,9 +180,9 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.enroll)
 	n.start(n.roster.run)
 	n.membersChanged(n.view())
-	if cfg.Metrics != nil {
+	if n.meter != nil {
 		n.log.Measure(n.logWritten)
-		n.start(n.setGauges)
+		go n.meter.run()
 	}
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
 	return nil
@@ -235,10 +242,11 @@ func (n *Node) Ready(ctx context.Context) error {
 }
 
 // Close takes at most handOverTime to hand over, and closeTime for the rest: what still runs then
-// hangs in the operating system.
+// hangs in the operating system. Of closeTime, Logger and Metrics get flushTime each.
 const (
 	handOverTime = 2 * time.Second
 	closeTime    = 3 * time.Second
+	flushTime    = 500 * time.Millisecond
 )
 
 // Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first
@@ -291,14 +299,17 @@ func (n *Node) shutdown(handOver bool) {
 	n.cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- n.takeDown() }()
-	limit := time.NewTimer(closeTime)
-	defer limit.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
 	var err error
 	select {
 	case err = <-stopped:
-	case <-limit.C:
+	case <-ctx.Done():
 		err = errors.New("coterie: the node hangs in the operating system")
 	}
+	n.cfg.Logger.Info("node closed")
+	n.stopLogger(ctx)
+	n.meter.close(ctx) // last, since what the log drops is counted
 	n.mu.Lock()
 	n.closeErr = err
 	n.mu.Unlock()
@@ -540,6 +551,9 @@ func (n *Node) setLeadership(lead Leadership) {
 		n.leases.demote()
 	}
 	n.leaders.Broadcast()
+	if lead.Leader == 0 && old.Leader == 0 {
+		return // another term without a leader
+	}
 	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
 }
 

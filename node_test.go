@@ -464,8 +464,10 @@ func TestHistoryOfLargeValuesIsBounded(t *testing.T) {
 
 func TestTheLoggerHearsOfWhatMatters(t *testing.T) {
 	var log bytes.Buffer
-	n := open(t, func(c *coterie.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
 	put(t, n, "k", "v")
+	require.NoError(t, n.Close()) // which waits for the log
 	require.Contains(t, log.String(), "node opened")
 	require.NotContains(t, log.String(), "level=ERROR")
 }

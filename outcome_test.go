@@ -23,7 +23,9 @@ func TestAWriteIsCountedByItsEnd(t *testing.T) {
 		for _, err := range errs {
 			var r Readings
 			n := &Node{cfg: Config{Metrics: &r}}
+			n.meter = newMeter(n)
 			n.proposed(time.Now(), err)
+			n.meter.deliver()
 			for _, m := range []Metric{MetricProposalsApplied, MetricProposalsRefused, MetricProposalsUncertain, MetricProposalsGivenUp} {
 				require.Equal(t, m == want, r.Value(m) == 1, "%v: %s", err, m)
 			}

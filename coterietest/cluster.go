@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"runtime/pprof"
 	"slices"
@@ -68,7 +69,7 @@ type Option func(*options)
 func WithSeed(seed uint64) Option { return func(o *options) { o.seed = seed } }
 
 // WithConfig changes the configuration of the node with index i before it is opened. With a Dir the
-// node has a real directory.
+// node has a real directory. Without a Logger it logs nothing.
 func WithConfig(change func(i int, cfg *coterie.Config)) Option {
 	return func(o *options) { o.config = append(o.config, change) }
 }
@@ -134,6 +135,9 @@ func (c *Cluster) add(i int, cfg coterie.Config) {
 	}
 	for _, change := range c.opts.config {
 		change(i, &m.cfg)
+	}
+	if m.cfg.Logger == nil {
+		m.cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	if m.cfg.Dir == "" && !m.cfg.InMemory {
 		m.cfg.Dir = "/" + cfg.Name

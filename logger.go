@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/coterie-kv/coterie/internal/logqueue"
+)
+
+// startLogger puts a queue of the node's own before the handler of Config.Logger, so that nothing of the
+// node waits for that, or fails with it.
+func (n *Node) startLogger() {
+	h := n.cfg.Logger.Handler()
+	if h == slog.DiscardHandler {
+		return
+	}
+	n.lines = logqueue.New(logqueue.Config{
+		To:      h,
+		Dropped: func() { n.count(MetricLogDropped, 1) },
+		Resumed: func(missed int) { n.cfg.Logger.Warn("lines of the log were dropped", "dropped", missed) },
+	})
+	n.cfg.Logger = slog.New(n.lines.Handler()).With("node", n.cfg.Name)
+}
+
+// stopLogger gives the handler a moment for the lines that are queued.
+func (n *Node) stopLogger(ctx context.Context) {
+	if n.lines == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	n.lines.Close(ctx)
+}
