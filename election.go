@@ -20,7 +20,10 @@ type Election struct {
 	busy bool   // a Campaign is under way
 }
 
-// NewElection returns an Election that does not lead.
+// NewElection returns an Election that does not lead; nothing is asked of the cluster. Different
+// prefixes are independent, also if one continues the other, as "a/b" continues "a": the keys of the
+// election are prefix + "/" + the lease of a session in hex + "-" + 8 hex digits. Campaign refuses an
+// empty prefix.
 func NewElection(s *Session, prefix string) *Election { return &Election{s: s, prefix: prefix} }
 
 // Campaign waits until this Election leads, with val for all to see. When it leads already, it
@@ -28,7 +31,7 @@ func NewElection(s *Session, prefix string) *Election { return &Election{s: s, p
 //
 // Errors: ctx's cause; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed
 // the candidacy: it never returns nil without leading; ErrLocked when another Campaign of this
-// Election is under way; ErrClosed.
+// Election is under way; ErrInvalidOption for an empty prefix; ErrClosed.
 func (e *Election) Campaign(ctx context.Context, val string) error {
 	e.mu.Lock()
 	won, busy := e.won, e.busy
@@ -54,12 +57,11 @@ func (e *Election) Campaign(ctx context.Context, val string) error {
 }
 
 func (e *Election) campaign(ctx context.Context, val string) (*place, error) {
-	p := newPlace(e.s, e.prefix)
-	if _, err := p.take(ctx, val); err != nil {
+	p, err := newPlace(e.s, e.prefix)
+	if err != nil {
 		return nil, err
 	}
-	if err := p.wait(ctx); err != nil {
-		p.abandon()
+	if err := p.enter(ctx, val, p.wait); err != nil {
 		return nil, err
 	}
 	return p, nil

@@ -9,58 +9,54 @@ import (
 	"sync"
 )
 
-// A Mutex is a lock among all who know its prefix, on any node: fair, in the order in which Lock
+// A Mutex is a lock among all that use its name, on any node: fair, in the order in which Lock
 // was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,
 // and wake when another holds the lock. Writes to this store are safe with Guard as a condition of
 // their transaction; others need the fencing token, which whatever is written to must compare.
 type Mutex struct {
-	s      *Session
-	prefix string
+	s    *Session
+	name string
 
 	mu   sync.Mutex
 	held *place // nil unless locked
 	busy bool   // a Lock is under way
 }
 
-// NewMutex returns an unlocked Mutex. Two of one prefix exclude each other, on one session too:
-// unlike etcd's, whose key is the session's. Keys below prefix + "/" are the lock's; so the prefixes
-// of two locks, or elections, must not lie within each other, as "a" and "a/b" do.
-func NewMutex(s *Session, prefix string) *Mutex { return &Mutex{s: s, prefix: prefix} }
+// NewMutex returns an unlocked Mutex; nothing is asked of the cluster. Two of one name exclude each
+// other, on one session too: unlike etcd's, whose key is the session's. Different names are
+// independent, also if one continues the other, as "a/b" continues "a". The lock's keys are name + "/"
+// + the lease of a session in hex + "-" + 8 hex digits. Lock refuses an empty name.
+func NewMutex(s *Session, name string) *Mutex { return &Mutex{s: s, name: name} }
 
 // Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given
 // up.
 //
 // Errors: ctx's cause; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is
 // locked, or being locked, already; ErrNotOwner when somebody removed the place from the queue;
-// ErrClosed.
+// ErrInvalidOption for an empty name; ErrClosed.
 func (m *Mutex) Lock(ctx context.Context) error {
 	_, err := m.enter(ctx)
 	return err
 }
 
 func (m *Mutex) enter(ctx context.Context) (*place, error) {
-	return m.lock(func(p *place) error {
-		if _, err := p.take(ctx, ""); err != nil {
-			return err
-		}
-		if err := p.wait(ctx); err != nil {
-			p.abandon()
-			return err
-		}
-		return nil
-	})
+	return m.lock(func(p *place) error { return p.enter(ctx, "", p.wait) })
 }
 
-// TryLock takes the lock if nobody has it or waits for it, at once.
+// TryLock takes the lock if nobody has it or waits for it, at once. It is a read, and a write and another
+// read if the lock is free. Of several that find it free at the same moment one gets it.
 //
 // Errors: ErrLocked, and those of Lock. The lock is not taken then, and nothing is left behind.
 func (m *Mutex) TryLock(ctx context.Context) error {
 	_, err := m.lock(func(p *place) error {
-		free, err := p.take(ctx, "", Compare(CreateRevision(p.prefix), "=", 0).WithPrefix())
-		if err == nil && !free {
-			err = ErrLocked
+		ahead, _, err := places(ctx, p.s.Node(), p.name, 1, WithKeysOnly())
+		if err != nil {
+			return err
 		}
-		return err
+		if len(ahead) > 0 {
+			return ErrLocked
+		}
+		return p.enter(ctx, "", p.try)
 	})
 	return err
 }
@@ -75,8 +71,10 @@ func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 	if refused {
 		return nil, fmt.Errorf("%w: this Mutex is locked already", ErrLocked)
 	}
-	p := newPlace(m.s, m.prefix)
-	err := enter(p)
+	p, err := newPlace(m.s, m.name)
+	if err == nil {
+		err = enter(p)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.busy = false
@@ -133,7 +131,7 @@ func (m *Mutex) Token() int64 {
 func (m *Mutex) Guard() Cmp {
 	p := m.place()
 	if p == nil {
-		p = &place{key: m.prefix + "/"}
+		p = &place{key: m.name + "/"}
 	}
 	return p.guard()
 }

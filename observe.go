@@ -18,7 +18,8 @@ type LeaderInfo struct {
 // ObserveLeader yields who leads among those who campaign under prefix, with an [Election] or
 // [RunAsLeader]: now, and whenever that or the leader's value changes; that nobody leads, too. A slow
 // loop sees the latest and may miss what was between. Whoever only looks on needs no session. The
-// sequence may be used once; it ends with ctx or the node, with a pair whose error says which.
+// sequence may be used once; it ends with ctx or the node, with a pair whose error says which, or
+// with ErrInvalidOption for an empty prefix.
 func ObserveLeader(ctx context.Context, n *Node, prefix string) iter.Seq2[LeaderInfo, error] {
 	return func(yield func(LeaderInfo, error) bool) {
 		err := observe(ctx, n, prefix, func(info LeaderInfo) bool { return yield(info, nil) })
@@ -41,16 +42,12 @@ func (e *Election) Leader(ctx context.Context) (LeaderInfo, error) {
 
 // leaderOf returns who leads, and at which revision.
 func leaderOf(ctx context.Context, n *Node, prefix string, opts ...GetOption) (LeaderInfo, int64, error) {
-	opts = append(opts, WithPrefix(), WithSort(SortByCreateRevision, SortAscend), WithLimit(1))
-	r, err := n.Get(ctx, prefix+"/", opts...)
-	if err != nil {
-		return LeaderInfo{}, 0, err
+	found, rev, err := places(ctx, n, prefix, 1, append(opts, WithSort(SortByCreateRevision, SortAscend))...)
+	if err != nil || len(found) == 0 {
+		return LeaderInfo{}, rev, err
 	}
-	if len(r.KVs) == 0 {
-		return LeaderInfo{}, r.Revision, nil
-	}
-	kv := r.KVs[0]
-	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, r.Revision, nil
+	kv := found[0]
+	return LeaderInfo{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, rev, nil
 }
 
 // observe returns nil when yield returned false.

@@ -7,61 +7,133 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// A place is a session's place in a queue: a key under a prefix, attached to its lease. The oldest
-// is at the head. It is the mechanism of Mutex and Election.
+// A place is a session's place in a queue: a key right under the queue's name, attached to the session's
+// lease. The oldest is at the head. It is the mechanism of Mutex and Election.
 type place struct {
-	s      *Session
-	prefix string
-	key    string
-	rev    int64 // that created the key, once the place is taken
+	s    *Session
+	name string // of the queue
+	key  string
+	rev  int64 // that created the key, once the place is taken
 }
 
-// newPlace chooses a key of its own under a prefix, so that two places of one session differ.
-func newPlace(s *Session, prefix string) *place {
-	prefix += "/"
-	return &place{s: s, prefix: prefix, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32())}
+// newPlace chooses a key of its own under a name, so that two places of one session differ.
+func newPlace(s *Session, name string) (*place, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return &place{s: s, name: name, key: fmt.Sprintf("%s/%v-%08x", name, s.Lease(), rand.Uint32())}, nil
 }
 
-// take takes the last place, if the condition holds. When it is given up, the key goes.
-func (p *place) take(ctx context.Context, val string, cond ...Cmp) (bool, error) {
-	free := append(cond, Compare(CreateRevision(p.key), "=", 0))
-	r, err := p.s.Commit(p.s.Node().Txn(ctx).If(free...).Then(OpPut(p.key, val, WithLease(p.s.Lease()))), OpDelete(p.key))
-	if err != nil || !r.Succeeded {
-		return false, err
+func checkName(name string) error {
+	if name == "" {
+		return fmt.Errorf("%w: the name of a lock or an election is empty", ErrInvalidOption)
+	}
+	return nil
+}
+
+// isPlace reports whether a key is a place under a name. Keys of a name that continues this one, as
+// "a/b" continues "a", are not.
+func isPlace(name, key string) bool {
+	lease, chance, _ := strings.Cut(strings.TrimPrefix(key, name+"/"), "-")
+	_, leaseErr := strconv.ParseUint(lease, 16, 64)
+	_, chanceErr := strconv.ParseUint(chance, 16, 32)
+	return leaseErr == nil && chanceErr == nil && len(chance) == 8
+}
+
+// places returns the first places under a name, at most so many, in the order of the options, and the
+// revision of that. It reads no more than it needs as long as no other name continues this one.
+func places(ctx context.Context, n *Node, name string, most int, opts ...GetOption) ([]KeyValue, int64, error) {
+	if err := checkName(name); err != nil {
+		return nil, 0, err
+	}
+	for limit := int64(most); ; limit *= 16 {
+		r, err := n.Get(ctx, name+"/", append(opts[:len(opts):len(opts)], WithPrefix(), WithLimit(limit))...)
+		if err != nil {
+			return nil, 0, err
+		}
+		found := slices.DeleteFunc(r.KVs, func(kv KeyValue) bool { return !isPlace(name, kv.Key) })
+		if len(found) >= most || !r.More {
+			return found[:min(most, len(found))], r.Revision, nil
+		}
+	}
+}
+
+// enter takes the last place and waits there. If that fails, the place is given up.
+func (p *place) enter(ctx context.Context, val string, wait func(context.Context) error) error {
+	if err := p.take(ctx, val); err != nil {
+		return err
+	}
+	ctx, cancel := p.s.Bind(ctx)
+	defer cancel()
+	err := wait(ctx)
+	if err == nil {
+		err = p.s.Err() // the session may have ended meanwhile
+	}
+	if err != nil {
+		p.abandon()
+	}
+	return err
+}
+
+// take takes the last place. When it is given up, the key goes.
+func (p *place) take(ctx context.Context, val string) error {
+	put := OpPut(p.key, val, WithLease(p.s.Lease()))
+	r, err := p.s.Commit(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), "=", 0)).Then(put), OpDelete(p.key))
+	if err != nil {
+		return err
+	}
+	if !r.Succeeded {
+		return fmt.Errorf("%w: %s was there already", ErrNotOwner, p.key)
 	}
 	p.rev = r.Revision
-	return true, nil
+	return nil
 }
 
 // wait returns when the place is at the head and, by a read of that moment, still there.
 func (p *place) wait(ctx context.Context) error {
-	ctx, cancel := p.s.Bind(ctx)
-	defer cancel()
 	for {
-		r, err := p.s.Node().Txn(ctx).Then(
-			OpGet(p.key),
-			OpGet(p.prefix, WithPrefix(), WithMaxCreateRev(p.rev-1), WithSort(SortByCreateRevision, SortDescend), WithLimit(1)),
-		).Commit()
-		if err != nil {
+		before, rev, err := p.before(ctx)
+		if before == "" || err != nil {
 			return err
 		}
-		if own := r.Responses[0].Get.KVs; len(own) == 0 || own[0].CreateRevision != p.rev {
-			return fmt.Errorf("%w: %s was removed", ErrNotOwner, p.key)
-		}
-		ahead := r.Responses[1].Get.KVs
-		if len(ahead) == 0 {
-			return p.s.Err()
-		}
-		for _, err := range p.s.Node().Watch(ctx, ahead[0].Key, WithRev(r.Revision+1), WithFilterPut()) {
+		for _, err := range p.s.Node().Watch(ctx, before, WithRev(rev+1), WithFilterPut()) {
 			if err != nil && !errors.Is(err, ErrCompacted) {
 				return err
 			}
 			break // it is gone, or it is time to look again
 		}
 	}
+}
+
+// try returns ErrLocked unless the place is at the head.
+func (p *place) try(ctx context.Context) error {
+	before, _, err := p.before(ctx)
+	if before != "" {
+		err = ErrLocked
+	}
+	return err
+}
+
+// before returns the key of the place before this one, if there is one, and the revision of that. This
+// place was still there at that moment.
+func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
+	found, rev, err := places(ctx, p.s.Node(), p.name, 2,
+		WithMaxCreateRev(p.rev), WithSort(SortByCreateRevision, SortDescend), WithKeysOnly())
+	switch {
+	case err != nil:
+		return "", 0, err
+	case len(found) == 0 || found[0].Key != p.key || found[0].CreateRevision != p.rev:
+		return "", 0, fmt.Errorf("%w: %s was removed", ErrNotOwner, p.key)
+	case len(found) == 2:
+		key = found[1].Key
+	}
+	return key, rev, nil
 }
 
 // guard holds while the place is there; for a place that was not taken, never.

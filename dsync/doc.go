@@ -13,8 +13,12 @@
 //
 // Every call that asks the cluster blocks until that answers: without a quorum, until its ctx ends.
 // Locks come in the order in which they were asked for, and whoever waits watches one key, that of
-// whom it waits for: what ends wakes only those it concerns. All values of one name are of one kind
-// and size, on every instance; names must not lie within each other, as "a" and "a/b" do.
+// whom it waits for: what ends wakes only those it concerns.
+//
+// All values of one name are of one kind and size, on every instance. Different names are independent,
+// also if one continues the other, as "a/b" continues "a". One exception is a name that continues
+// another with a word of its keys: a Mutex "a/write" is among the keys of an RWMutex "a". These words
+// are in the comments of the functions that begin with New.
 //
 // coterie.Mutex and coterie.Election, which are fair as well, are in package coterie.
 package dsync

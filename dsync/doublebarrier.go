@@ -19,21 +19,23 @@ import (
 // for that; if none has begun by then, another may come instead. Do not use it for a number of
 // participants that changes, nor where one that fails must stop the others.
 type DoubleBarrier struct {
-	s         *coterie.Session
-	in, begun string
-	size      int64
+	s     *coterie.Session
+	name  string
+	in    line
+	begun string
+	size  int64
 }
 
 // NewDoubleBarrier returns a DoubleBarrier of a name, for so many participants; nothing is asked of
-// the cluster. All must say the same number. Keys below name + "/" are its own.
+// the cluster. All must say the same number. Its keys are name + "/begun", and those below name + "/in/".
 func NewDoubleBarrier(s *coterie.Session, name string, participants int64) *DoubleBarrier {
-	return &DoubleBarrier{s: s, in: name + "/in/", begun: name + "/begun", size: participants}
+	return &DoubleBarrier{s: s, name: name, in: newLine(name + "/in/"), begun: name + "/begun", size: participants}
 }
 
 // A Round is one participant's part in a round of a [DoubleBarrier].
 type Round struct {
 	p    *place
-	in   string
+	in   line
 	last int64 // the place of the last to enter, which began it
 }
 
@@ -41,9 +43,12 @@ type Round struct {
 // not entered; if that was in the moment in which the round began, it has left.
 //
 // Errors: ErrFull when so many are inside, or have not all left; coterie.ErrInvalidOption for a
-// barrier of less than one; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when
+// barrier of less than one, or an empty name; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when
 // somebody deleted the key; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
+	if err := checkName(b.name); err != nil {
+		return nil, err
+	}
 	if b.size < 1 {
 		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
 	}
@@ -52,7 +57,7 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if err := b.clear(ctx); err != nil {
 		return nil, err
 	}
-	p, err := take(ctx, b.s, b.in, "", coterie.Compare(coterie.CreateRevision(b.begun), "=", 0))
+	p, err := take(ctx, b.s, b.in.all, "", coterie.Compare(coterie.CreateRevision(b.begun), "=", 0))
 	switch {
 	case err != nil:
 		return nil, err
@@ -74,8 +79,13 @@ func (b *DoubleBarrier) clear(ctx context.Context) error {
 	if err != nil || len(r.KVs) == 0 {
 		return err
 	}
+	// Nobody enters a round that has begun, so a line that is found empty stays so for as long.
+	left, err := b.in.empty(ctx, n)
+	if err != nil || !left {
+		return err
+	}
 	same := coterie.Compare(coterie.CreateRevision(b.begun), "=", r.KVs[0].CreateRevision)
-	_, err = n.Txn(ctx).If(vacant(b.in), same).Then(coterie.OpDelete(b.begun)).Commit()
+	_, err = n.Txn(ctx).If(same).Then(coterie.OpDelete(b.begun)).Commit()
 	return err
 }
 
@@ -84,11 +94,11 @@ func (b *DoubleBarrier) clear(ctx context.Context) error {
 func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	for {
 		rev, found, err := p.look(ctx, coterie.OpGet(b.begun),
-			coterie.OpGet(b.in, coterie.WithPrefix(), coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly()))
+			b.in.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly()))
 		if err != nil {
 			return 0, err
 		}
-		ahead := int64(len(found[1].Get.KVs))
+		ahead := int64(len(b.in.only(found[1].Get.KVs)))
 		switch begun := found[0].Get.KVs; {
 		case len(begun) > 0:
 			last, err := number(begun[0])
@@ -121,12 +131,16 @@ func (r *Round) Leave(ctx context.Context) error {
 		return err
 	}
 	for {
-		got, err := n.Get(ctx, r.in, coterie.WithPrefix(), coterie.WithMaxCreateRev(r.last),
-			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend), coterie.WithLimit(1))
-		if err != nil || len(got.KVs) == 0 {
+		got, err := n.Txn(ctx).Then(r.in.get(coterie.WithMaxCreateRev(r.last), coterie.WithKeysOnly(),
+			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend))).Commit()
+		if err != nil {
 			return err
 		}
-		if err := changed(ctx, n, got.KVs[0].Key, got.Revision, coterie.WithFilterPut()); err != nil {
+		inside := r.in.only(got.Responses[0].Get.KVs)
+		if len(inside) == 0 {
+			return nil
+		}
+		if err := changed(ctx, n, inside[0].Key, got.Revision, coterie.WithFilterPut()); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ package dsync
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/coterie-kv/coterie"
 )
@@ -14,17 +15,15 @@ import (
 type Hold struct{ p *place }
 
 // enter takes a place under a prefix and waits there. When that fails, the place is given up.
-func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait func(context.Context, *place) error,
-	cond ...coterie.Cmp,
-) (*Hold, error) {
+func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait func(context.Context, *place) error) (*Hold, error) {
 	ctx, cancel := s.Bind(ctx)
 	defer cancel()
-	p, err := take(ctx, s, prefix, val, cond...)
+	p, err := take(ctx, s, prefix, val)
 	if err != nil {
 		return nil, err
 	}
 	if p == nil {
-		return nil, coterie.ErrLocked
+		return nil, fmt.Errorf("%w: a place of %s was there already", coterie.ErrNotOwner, prefix)
 	}
 	if err = wait(ctx, p); err == nil {
 		err = context.Cause(ctx) // the session may have ended meanwhile

@@ -19,14 +19,14 @@ import (
 // two, and an answer that is known a read. Do not use it for what must never be done twice outside,
 // nor with an outcome that is large: it is kept for ever.
 type Once struct {
-	s          *coterie.Session
-	done, turn string
+	s                *coterie.Session
+	name, done, turn string
 }
 
-// NewOnce returns a Once of a name; nothing is asked of the cluster. Keys below name + "/" are its
-// own; without them it is as new.
+// NewOnce returns a Once of a name; nothing is asked of the cluster. Its keys are name + "/done", and
+// those of the lock name + "/turn"; without them it is as new.
 func NewOnce(s *coterie.Session, name string) *Once {
-	return &Once{s: s, done: name + "/done", turn: name + "/turn"}
+	return &Once{s: s, name: name, done: name + "/done", turn: name + "/turn"}
 }
 
 // errDone ends the wait for a turn that is needed no more.
@@ -39,8 +39,11 @@ var errDone = errors.New("dsync: done")
 //
 // Errors: fn's; ctx's cause; coterie.ErrSessionExpired, coterie.ErrNotOwner,
 // coterie.ErrMaybeApplied: fn may have run, and to call Do again tells whether its outcome was
-// recorded; ErrNoSpace, ErrOverloaded, ErrClosed.
+// recorded; coterie.ErrInvalidOption for an empty name; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
+	if err := checkName(o.name); err != nil {
+		return "", err
+	}
 	outcome, rev, err := o.look(ctx)
 	if rev == 0 || err != nil {
 		return outcome, err

@@ -7,9 +7,60 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/coterie-kv/coterie"
 )
+
+// A line is the places right under one or several prefixes. Keys of names that continue these are no
+// places of it.
+type line struct {
+	all      string // prefix of all of them
+	prefixes []string
+}
+
+func newLine(prefix string) line { return line{prefix, []string{prefix}} }
+
+// has reports whether a key is a place of the line: the lease of a session in hex, "-", and 8 hex digits
+// under a prefix.
+func (l line) has(key string) bool {
+	return slices.ContainsFunc(l.prefixes, func(prefix string) bool {
+		own, under := strings.CutPrefix(key, prefix)
+		lease, chance, _ := strings.Cut(own, "-")
+		_, leaseErr := strconv.ParseUint(lease, 16, 64)
+		_, chanceErr := strconv.ParseUint(chance, 16, 32)
+		return under && leaseErr == nil && chanceErr == nil && len(chance) == 8
+	})
+}
+
+// only returns the places of the line among some keys.
+func (l line) only(kvs []coterie.KeyValue) []coterie.KeyValue {
+	return slices.DeleteFunc(kvs, func(kv coterie.KeyValue) bool { return !l.has(kv.Key) })
+}
+
+// get reads the line, and keys of names that continue its prefixes.
+func (l line) get(opts ...coterie.GetOption) coterie.Op {
+	return coterie.OpGet(l.all, append(opts, coterie.WithPrefix())...)
+}
+
+// empty reports whether there is no place in the line.
+func (l line) empty(ctx context.Context, n *coterie.Node) (bool, error) {
+	r, err := n.Txn(ctx).Then(l.get(coterie.WithKeysOnly())).Commit()
+	if err != nil {
+		return false, err
+	}
+	return len(l.only(r.Responses[0].Get.KVs)) == 0, nil
+}
+
+// checkName refuses an empty name.
+func checkName(name string) error {
+	if name == "" {
+		return fmt.Errorf("%w: an empty name", coterie.ErrInvalidOption)
+	}
+	return nil
+}
 
 // A place is a key of its own under a prefix, attached to a session's lease. It says that somebody
 // is there, and, by the revision that created it, since when. Those who wait are in that order.
@@ -45,20 +96,34 @@ func (p *place) look(ctx context.Context, ops ...coterie.Op) (rev int64, found [
 	return r.Revision, r.Responses[1:], nil
 }
 
-// await returns when nobody under a prefix was there before this place, which is still there. It
-// waits for the last of those, so that one who leaves wakes only whoever comes next.
-func (p *place) await(ctx context.Context, prefix string) error {
-	for {
-		rev, found, err := p.look(ctx, coterie.OpGet(prefix, coterie.WithPrefix(), coterie.WithMaxCreateRev(p.rev-1),
-			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend), coterie.WithLimit(1)))
+// before returns the key of the last place in a line that was there before this one, if there is one, and
+// the revision of that. This place was still there at that moment. It reads no more than it needs as long
+// as no other name continues this one.
+func (p *place) before(ctx context.Context, l line) (key string, rev int64, err error) {
+	for limit := int64(1); ; limit *= 16 {
+		rev, found, err := p.look(ctx, l.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly(),
+			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend), coterie.WithLimit(limit)))
 		if err != nil {
+			return "", 0, err
+		}
+		if ahead := l.only(found[0].Get.KVs); len(ahead) > 0 {
+			return ahead[0].Key, rev, nil
+		}
+		if !found[0].Get.More {
+			return "", rev, nil
+		}
+	}
+}
+
+// await returns when nobody in a line was there before this place, which is still there. It waits for
+// the last of those, so that one that leaves wakes only the next.
+func (p *place) await(ctx context.Context, l line) error {
+	for {
+		before, rev, err := p.before(ctx, l)
+		if before == "" || err != nil {
 			return err
 		}
-		ahead := found[0].Get.KVs
-		if len(ahead) == 0 {
-			return nil
-		}
-		if err := changed(ctx, p.s.Node(), ahead[0].Key, rev, coterie.WithFilterPut()); err != nil {
+		if err := changed(ctx, p.s.Node(), before, rev, coterie.WithFilterPut()); err != nil {
 			return err
 		}
 	}

@@ -20,52 +20,68 @@ import (
 // this store alone: a transaction, or a read of many keys, is of one moment anyway.
 type RWMutex struct {
 	s            *coterie.Session
-	all, writers string // prefixes of the places
-	readers      string
+	name         string
+	all, writers line
+	read, write  string // prefixes of the places
 }
 
 // NewRWMutex returns an RWMutex of a name; nothing is asked of the cluster. What it holds goes with
-// the session. Keys below name + "/" are its own.
+// the session. Its keys are below name + "/read/" and name + "/write/". An empty name is refused by all
+// calls, with coterie.ErrInvalidOption.
 func NewRWMutex(s *coterie.Session, name string) *RWMutex {
-	return &RWMutex{s: s, all: name + "/", writers: name + "/write/", readers: name + "/read/"}
+	read, write := name+"/read/", name+"/write/"
+	return &RWMutex{s: s, name: name, all: line{name + "/", []string{read, write}}, writers: newLine(write), read: read, write: write}
 }
 
 // Lock waits until everybody who asked before has released the lock, and returns the writer's Hold,
 // which excludes everybody else's. When it fails, the place in the line is given up.
 //
 // Errors: ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the
-// place; ErrNoSpace, ErrOverloaded, ErrClosed.
-func (m *RWMutex) Lock(ctx context.Context) (*Hold, error) {
-	return enter(ctx, m.s, m.writers, "", m.after(m.all))
-}
+// place; coterie.ErrInvalidOption for an empty name; ErrNoSpace, ErrOverloaded, ErrClosed.
+func (m *RWMutex) Lock(ctx context.Context) (*Hold, error) { return m.wait(ctx, m.write, m.all) }
 
-// TryLock is Lock for when nobody holds the lock or waits for it.
+// TryLock is Lock for when nobody holds the lock or waits for it: a read, and Lock's calls if so. Of
+// several that find it free at the same moment one gets it.
 //
 // Errors: coterie.ErrLocked when somebody does, and those of Lock.
-func (m *RWMutex) TryLock(ctx context.Context) (*Hold, error) {
-	return enter(ctx, m.s, m.writers, "", m.after(m.all), vacant(m.all))
-}
+func (m *RWMutex) TryLock(ctx context.Context) (*Hold, error) { return m.try(ctx, m.write, m.all) }
 
 // RLock waits until every writer that asked before has released the lock, and returns a reader's
 // Hold, which excludes writers. When it fails, the place in the line is given up.
 //
 // Errors: those of Lock.
-func (m *RWMutex) RLock(ctx context.Context) (*Hold, error) {
-	return enter(ctx, m.s, m.readers, "", m.after(m.writers))
-}
+func (m *RWMutex) RLock(ctx context.Context) (*Hold, error) { return m.wait(ctx, m.read, m.writers) }
 
 // TryRLock is RLock for when no writer holds the lock or waits for it.
 //
 // Errors: coterie.ErrLocked when one does, and those of Lock.
-func (m *RWMutex) TryRLock(ctx context.Context) (*Hold, error) {
-	return enter(ctx, m.s, m.readers, "", m.after(m.writers), vacant(m.writers))
+func (m *RWMutex) TryRLock(ctx context.Context) (*Hold, error) { return m.try(ctx, m.read, m.writers) }
+
+// wait takes a place under a prefix and waits for those that were in a line before.
+func (m *RWMutex) wait(ctx context.Context, prefix string, l line) (*Hold, error) {
+	if err := checkName(m.name); err != nil {
+		return nil, err
+	}
+	return enter(ctx, m.s, prefix, "", func(ctx context.Context, p *place) error { return p.await(ctx, l) })
 }
 
-func (m *RWMutex) after(prefix string) func(context.Context, *place) error {
-	return func(ctx context.Context, p *place) error { return p.await(ctx, prefix) }
-}
-
-// vacant holds while there is no key under a prefix.
-func vacant(prefix string) coterie.Cmp {
-	return coterie.Compare(coterie.CreateRevision(prefix), "=", 0).WithPrefix()
+// try takes a place under a prefix if nobody is in a line.
+func (m *RWMutex) try(ctx context.Context, prefix string, l line) (*Hold, error) {
+	if err := checkName(m.name); err != nil {
+		return nil, err
+	}
+	free, err := l.empty(ctx, m.s.Node())
+	if err != nil {
+		return nil, err
+	}
+	if !free {
+		return nil, coterie.ErrLocked
+	}
+	return enter(ctx, m.s, prefix, "", func(ctx context.Context, p *place) error {
+		before, _, err := p.before(ctx, l)
+		if before != "" {
+			err = coterie.ErrLocked
+		}
+		return err
+	})
 }

@@ -22,22 +22,23 @@ import (
 // for what one process can bound by itself; each call reads as many keys as there are contenders
 // before it, so some thousands are many.
 type Semaphore struct {
-	s      *coterie.Session
-	prefix string
-	size   int64
+	s    *coterie.Session
+	name string
+	line line
+	size int64
 }
 
 // NewSemaphore returns a Semaphore of a name, with size permits; nothing is asked of the cluster.
-// All must say the same size: each keeps to its own. Keys below name + "/" are its own.
+// All must say the same size: each keeps to its own. Its keys are below name + "/".
 func NewSemaphore(s *coterie.Session, name string, size int64) *Semaphore {
-	return &Semaphore{s: s, prefix: name + "/", size: size}
+	return &Semaphore{s: s, name: name, line: newLine(name + "/"), size: size}
 }
 
 // Acquire waits until everybody who asked before has been served and n permits are free, and
 // returns the Hold of them. When it fails, the place in the line is given up.
 //
-// Errors: coterie.ErrInvalidOption when n is less than 1 or more than there are at all; ctx's
-// cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place;
+// Errors: coterie.ErrInvalidOption when n is less than 1 or more than there are at all, or the name is
+// empty; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place;
 // ErrForeignValue; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (m *Semaphore) Acquire(ctx context.Context, n int64) (*Hold, error) {
 	return m.acquire(ctx, n, m.wait)
@@ -63,10 +64,13 @@ func (m *Semaphore) TryAcquire(ctx context.Context, n int64) (*Hold, error) {
 func (m *Semaphore) acquire(ctx context.Context, n int64,
 	wait func(context.Context, *place, int64) error,
 ) (*Hold, error) {
+	if err := checkName(m.name); err != nil {
+		return nil, err
+	}
 	if n < 1 || n > m.size {
 		return nil, fmt.Errorf("%w: %d permits of %d", coterie.ErrInvalidOption, n, m.size)
 	}
-	return enter(ctx, m.s, m.prefix, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
+	return enter(ctx, m.s, m.line.all, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
 		return wait(ctx, p, n)
 	})
 }
@@ -81,14 +85,14 @@ type lineup struct {
 
 func (m *Semaphore) look(ctx context.Context, p *place) (v lineup, err error) {
 	rev, found, err := p.look(ctx,
-		coterie.OpGet(m.prefix, coterie.WithPrefix(), coterie.WithMaxCreateRev(p.rev-1),
-			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend)),
-		coterie.OpGet(m.prefix, coterie.WithPrefix(), coterie.WithMinCreateRev(p.rev+1), coterie.WithLimit(1)))
+		m.line.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend)),
+		// A key of a name that continues this one costs a needless sign, and no more.
+		m.line.get(coterie.WithMinCreateRev(p.rev+1), coterie.WithLimit(1)))
 	if err != nil {
 		return v, err
 	}
 	v.free = m.size
-	for _, kv := range found[0].Get.KVs {
+	for _, kv := range m.line.only(found[0].Get.KVs) {
 		n, err := number(kv)
 		if err != nil {
 			return v, err
@@ -112,7 +116,7 @@ func (m *Semaphore) wait(ctx context.Context, p *place, n int64) error {
 		case v.free >= n:
 			return v.served(ctx, p)
 		case v.free >= 0: // the place before is served, so this one is the first who waits
-			err = changed(ctx, p.s.Node(), m.prefix, v.rev, coterie.WithPrefix(), coterie.WithFilterPut())
+			err = changed(ctx, p.s.Node(), m.line.all, v.rev, coterie.WithPrefix(), coterie.WithFilterPut())
 		default:
 			err = changed(ctx, p.s.Node(), v.last, v.rev)
 		}

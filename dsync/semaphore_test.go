@@ -128,7 +128,7 @@ func TestSemaphoreCalls(t *testing.T) {
 		require.Equal(t, before+6, revision(t, n), "two writes each")
 		require.Zero(t, count(t, n, "semaphore"))
 
-		_, err = n.Put(t.Context(), "semaphore/x", "many")
+		_, err = n.Put(t.Context(), "semaphore/1-00000001", "many")
 		require.NoError(t, err)
 		_, err = m.Acquire(t.Context(), 1)
 		require.ErrorIs(t, err, dsync.ErrForeignValue)

@@ -62,7 +62,7 @@ func (q *Queue) release(id string) []coterie.Op {
 // mend puts items back into the line whose takers are gone, with their claims. Some may be left.
 func (q *Queue) mend(ctx context.Context) error {
 	keys := func(prefix string) coterie.Op {
-		return coterie.OpGet(prefix, coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithSerializable())
+		return byID(prefix, coterie.WithKeysOnly(), coterie.WithSerializable())
 	}
 	r, err := q.s.Node().Txn(ctx).Then(keys(q.keys.items), keys(q.keys.claims), keys(q.keys.line)).Commit()
 	if err != nil {
@@ -98,7 +98,11 @@ func (q *Queue) mend(ctx context.Context) error {
 func present(key string) coterie.Cmp { return coterie.Compare(coterie.CreateRevision(key), ">", 0) }
 func missing(key string) coterie.Cmp { return coterie.Compare(coterie.CreateRevision(key), "=", 0) }
 
-// count counts the keys under a prefix.
-func count(prefix string) coterie.Op {
-	return coterie.OpGet(prefix, coterie.WithPrefix(), coterie.WithCountOnly())
+// byID reads the keys that have IDs under a prefix. An ID begins with a digit: so keys of a queue whose
+// name is this prefix, as "jobs/item" beside "jobs", are not among them.
+func byID(prefix string, opts ...coterie.GetOption) coterie.Op {
+	return coterie.OpGet(prefix+"0", append(opts, coterie.WithRange(prefix+":"))...)
 }
+
+// count counts the keys that have IDs under a prefix.
+func count(prefix string) coterie.Op { return byID(prefix, coterie.WithCountOnly()) }

@@ -44,6 +44,9 @@ func NewGate(q *Queue, when Condition) *Gate { return &Gate{q: q, when: when} }
 //
 // Errors: those of a transaction; after coterie.ErrMaybeApplied it may be called again.
 func (g *Gate) Open(ctx context.Context) error {
+	if err := g.q.check(); err != nil {
+		return err
+	}
 	open := g.q.keys.open
 	_, err := g.q.s.Node().Txn(ctx).If(missing(open)).Then(coterie.OpPut(open, "")).Commit()
 	return err
@@ -54,6 +57,9 @@ func (g *Gate) Open(ctx context.Context) error {
 //
 // Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
 func (g *Gate) Shut(ctx context.Context) error {
+	if err := g.q.check(); err != nil {
+		return err
+	}
 	_, err := g.q.s.Node().Delete(ctx, g.q.keys.open)
 	return err
 }
@@ -63,6 +69,9 @@ func (g *Gate) Shut(ctx context.Context) error {
 //
 // Errors: those of a transaction.
 func (g *Gate) Wait(ctx context.Context) error {
+	if err := g.q.check(); err != nil {
+		return err
+	}
 	q := g.q
 	ops := []coterie.Op{
 		coterie.OpGet(q.keys.open, coterie.WithCountOnly()),

@@ -23,6 +23,7 @@ import (
 // every node; they outlive all processes and sessions.
 type Queue struct {
 	s     *coterie.Session
+	name  string
 	keys  keys
 	taker chan struct{} // has a value unless a taker looks or waits
 	most  atomic.Int64  // how many items a transaction may concern
@@ -40,16 +41,29 @@ type keys struct {
 }
 
 // New returns the Queue of a name; nothing is asked of the cluster. Items that are taken from it go
-// back with the end of the session. Keys below name + "/" are its own. Config.MaxTxnOps has to be 4 at
-// least.
+// back with the end of the session. All calls refuse an empty name, with coterie.ErrInvalidOption.
+// Config.MaxTxnOps has to be 4 at least.
+//
+// Its keys are name + "/open", and those below name + "/item/", "/line/", "/claim/" and "/name/". Queues of
+// different names are independent, also if one continues the other, as "a/b" continues "a". One exception
+// is a name that continues another with "/item/", "/line/" or "/claim/" and a digit: it is among the IDs
+// of the other's items.
 func New(s *coterie.Session, name string) *Queue {
-	q := &Queue{s: s, taker: make(chan struct{}, 1), keys: keys{
+	q := &Queue{s: s, name: name, taker: make(chan struct{}, 1), keys: keys{
 		all: name + "/", items: name + "/item/", line: name + "/line/", claims: name + "/claim/",
 		names: name + "/name/", open: name + "/open",
 	}}
 	q.taker <- struct{}{}
 	q.most.Store(alternatives)
 	return q
+}
+
+// check refuses an empty name.
+func (q *Queue) check() error {
+	if q.name == "" {
+		return fmt.Errorf("%w: the name of a queue is empty", coterie.ErrInvalidOption)
+	}
+	return nil
 }
 
 // An Option is a property of an item.
@@ -79,6 +93,9 @@ func WithName(name string) Option { return func(p *properties) { p.name = name }
 // coterie.ErrMaybeApplied the item may be in the queue: with a name, enqueue it again; if it was done
 // meanwhile, it is done again.
 func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
+	if err := q.check(); err != nil {
+		return err
+	}
 	var p properties
 	for _, opt := range opts {
 		opt(&p)
@@ -197,6 +214,9 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 //
 // Errors: those of Get.
 func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
+	if err := q.check(); err != nil {
+		return 0, 0, err
+	}
 	r, err := q.s.Node().Txn(ctx).Then(count(q.keys.items), count(q.keys.claims)).Commit()
 	if err != nil {
 		return 0, 0, err
@@ -207,9 +227,12 @@ func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
 
 // look returns the first items that nobody has, at most so many, and the revision of that.
 func (q *Queue) look(ctx context.Context, most int64) (ids []string, rev int64, err error) {
+	if err := q.check(); err != nil {
+		return nil, 0, err
+	}
 	for {
 		r, err := q.s.Node().Txn(ctx).Then(count(q.keys.items), count(q.keys.claims),
-			coterie.OpGet(q.keys.line, coterie.WithPrefix(), coterie.WithKeysOnly(), coterie.WithLimit(most))).Commit()
+			byID(q.keys.line, coterie.WithKeysOnly(), coterie.WithLimit(most))).Commit()
 		if err != nil {
 			return nil, 0, err
 		}

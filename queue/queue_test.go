@@ -567,3 +567,45 @@ func TestAGateOpensForAll(t *testing.T) {
 		})
 	}
 }
+
+// The name of one queue continues that of another, with a word that is in the other's keys.
+func TestQueuesOfNestedNamesAreIndependent(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		s := session(t, c.Node(0))
+		var queues []*queue.Queue
+		for _, name := range []string{"q/item", "q", "q/line", "q/claim", "q/name", "q/1", "q/item/line"} {
+			q := queue.New(s, name)
+			enqueue(t, q, name+" first")
+			enqueue(t, q, name+" second", queue.WithName("second"))
+			require.Equal(t, name+" first", dequeue(t, q).Value)
+			queues = append(queues, q)
+		}
+		for _, q := range queues {
+			require.Equal(t, [2]int64{1, 1}, size(t, q))
+			item := dequeue(t, q)
+			require.Contains(t, item.Value, " second")
+			require.NoError(t, item.Ack(t.Context()))
+			_, err := q.TryDequeue(t.Context())
+			require.ErrorIs(t, err, queue.ErrEmpty)
+		}
+	})
+}
+
+func TestAnEmptyNameIsRefused(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		ctx := t.Context()
+		q := queue.New(session(t, c.Node(0)), "")
+		g := queue.NewGate(q, queue.WhenSignalled())
+		_, dequeue := q.Dequeue(ctx)
+		_, try := q.TryDequeue(ctx)
+		_, peek := q.Peek(ctx)
+		_, _, size := q.Len(ctx)
+		_, gated := g.Dequeue(ctx)
+		for name, err := range map[string]error{
+			"enqueue": q.Enqueue(ctx, "v"), "dequeue": dequeue, "try": try, "peek": peek, "len": size, "gated": gated,
+			"open": g.Open(ctx), "shut": g.Shut(ctx), "wait": g.Wait(ctx),
+		} {
+			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
+		}
+	})
+}

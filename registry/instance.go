@@ -30,6 +30,9 @@ var ErrTaken = errors.New("registry: another instance has this ID")
 // ErrNoInstance: there is no instance of the service, or none that was not tried.
 var ErrNoInstance = errors.New("registry: no instance")
 
+// errNoName is of a service without a name.
+var errNoName = fmt.Errorf("%w: the name of a service is empty", coterie.ErrInvalidOption)
+
 // A TakenError says who has an ID. It matches [ErrTaken].
 type TakenError struct {
 	Holder Instance

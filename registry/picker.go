@@ -69,7 +69,7 @@ func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone
 // the quorum is lost it goes on with the last known list. It writes nothing; one goroutine serves
 // it.
 //
-// Errors: ErrInvalidOption for an unknown policy; ctx's cause; ErrClosed.
+// Errors: ErrInvalidOption for an unknown policy or a service without a name; ctx's cause; ErrClosed.
 func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
 	known, err := Resolve(ctx, n, service, coterie.WithSerializable())
 	if err != nil {

@@ -62,7 +62,7 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 // instance is listed for a TTL more; a node that is closed before the Registration is as one that
 // crashed.
 //
-// Errors: ErrInvalidOption for an instance without ID or address; a *TakenError; ErrTTLRange,
+// Errors: ErrInvalidOption for a service without a name, or an instance without ID or address; a *TakenError; ErrTTLRange,
 // ErrTooLarge; ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes
 // with it.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
@@ -71,7 +71,7 @@ func Register(ctx context.Context, n *coterie.Node, service string, instance Ins
 		return nil, err
 	}
 	if service == "" {
-		return nil, fmt.Errorf("%w: a service needs a name", coterie.ErrEmptyKey)
+		return nil, errNoName
 	}
 	r := &Registration{
 		n: n, key: service + "/" + instance.ID, self: instance, value: value,

@@ -319,7 +319,7 @@ func TestBadInstancesAreRefused(t *testing.T) {
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
 		_, err := registry.Register(t.Context(), c.Node(0), "", instance("a"))
-		require.ErrorIs(t, err, coterie.ErrEmptyKey)
+		require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		_, err = registry.Register(t.Context(), c.Node(0), service, instance("a"), registry.WithTTL(300))
 		require.ErrorIs(t, err, coterie.ErrTTLRange)
 		huge := instance("a")

@@ -17,8 +17,11 @@ import (
 // returns at once what this node knows. None is no error. What is stored under the service's prefix
 // and is no instance is left out.
 //
-// Errors: those of coterie's Get.
+// Errors: ErrInvalidOption for a service without a name; those of coterie's Get.
 func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coterie.ScanOption) ([]Instance, error) {
+	if service == "" {
+		return nil, errNoName
+	}
 	gets := []coterie.GetOption{coterie.WithPrefix()}
 	for _, opt := range opts {
 		gets = append(gets, opt)
@@ -32,10 +35,14 @@ func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coter
 
 // Follow yields the instances of a service, as Resolve returns them, and again after each change of
 // one of them. Without a quorum the first is waited for; later the list stays what it was. It ends
-// only with ctx or the node, with a pair whose error says which. It takes one watch, and a copy of
+// only with ctx or the node, or at once for a service without a name, with a pair whose error says which. It takes one watch, and a copy of
 // the list for each change.
 func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]Instance, error] {
 	return func(yield func([]Instance, error) bool) {
+		if service == "" {
+			yield(nil, errNoName)
+			return
+		}
 		for m, err := range coterie.Follow(ctx, n, service+"/") {
 			if err != nil {
 				yield(nil, err)

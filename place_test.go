@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// The name of one lock continues that of the other, and a lease in hex looks like a part of a name.
+func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		lock := func(name string) *coterie.Mutex {
+			m := coterie.NewMutex(s, name)
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			require.NoError(t, m.Lock(short), name)
+			return m
+		}
+		const name = "locks/order/1"
+		inner := []*coterie.Mutex{}
+		for i := range 40 { // more than are read at first
+			inner = append(inner, lock(fmt.Sprintf("%s/%d", name, i)))
+		}
+		put(t, n, name+"/note", "of somebody")
+		outer := lock(name)
+		inner = append(inner, lock(name+"/2a"), lock(name+"/1-00000000"), lock(name+"/"))
+		require.ErrorIs(t, coterie.NewMutex(s, name).TryLock(ctx), coterie.ErrLocked)
+
+		// Whoever waits waits for the one before, though others are between.
+		var order []int
+		for i := range 3 {
+			m := coterie.NewMutex(s, name)
+			go func() {
+				require.NoError(t, m.Lock(ctx))
+				order = append(order, i)
+				require.NoError(t, m.Unlock(ctx))
+			}()
+			synctest.Wait()
+			for k := range 20 {
+				inner = append(inner, lock(fmt.Sprintf("%s/%d/%d", name, i, k)))
+			}
+		}
+		require.Empty(t, order)
+		require.NoError(t, outer.Unlock(ctx))
+		time.Sleep(time.Second)
+		require.Equal(t, []int{0, 1, 2}, order)
+		require.NoError(t, outer.TryLock(ctx))
+		for _, m := range inner {
+			require.NoError(t, m.Unlock(ctx))
+		}
+	})
+}
+
+// TryLock is not fooled by contenders that come between its look and its write, nor by other names.
+func TestTryLockAmongOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		ctx, cancel := context.WithCancel(t.Context())
+		var others, tries sync.WaitGroup
+		for range 4 {
+			others.Go(func() {
+				for inner := coterie.NewMutex(s, "lock/inner"); ctx.Err() == nil; {
+					_ = inner.Do(ctx, func(context.Context, int64) error { return nil })
+					time.Sleep(time.Millisecond / 4) // the clock stands still while anything runs
+				}
+			})
+		}
+		var inside, got atomic.Int32
+		for range 8 {
+			tries.Go(func() {
+				for range 50 {
+					m := coterie.NewMutex(s, "lock")
+					err := m.TryLock(t.Context())
+					if err == nil {
+						require.EqualValues(t, 1, inside.Add(1))
+						got.Add(1)
+						time.Sleep(time.Millisecond)
+						inside.Add(-1)
+						err = m.Unlock(t.Context())
+					} else if errors.Is(err, coterie.ErrLocked) {
+						err = nil
+						time.Sleep(time.Millisecond / 2)
+					}
+					require.NoError(t, err)
+				}
+			})
+		}
+		tries.Wait()
+		require.Greater(t, got.Load(), int32(10))
+		require.NoError(t, coterie.NewMutex(s, "lock").TryLock(t.Context()))
+		cancel()
+		others.Wait()
+	})
+}
+
+func TestElectionsOfNestedNamesAreIndependent(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		for _, prefix := range []string{"job/1", "job", "job/1/2"} {
+			e := coterie.NewElection(s, prefix)
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			require.NoError(t, e.Campaign(short, prefix))
+			cancel()
+			info, err := e.Leader(ctx)
+			require.NoError(t, err)
+			require.Equal(t, prefix, info.Value)
+		}
+		for info, err := range coterie.ObserveLeader(ctx, n, "job") {
+			require.NoError(t, err)
+			require.Equal(t, "job", info.Value)
+			break
+		}
+	})
+}
+
+func TestAnEmptyNameIsRefused(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		m, e := coterie.NewMutex(s, ""), coterie.NewElection(s, "")
+		body := func(context.Context, int64) error { return nil }
+		_, leader := e.Leader(ctx)
+		for name, err := range map[string]error{
+			"lock": m.Lock(ctx), "try": m.TryLock(ctx), "do": m.Do(ctx, body), "campaign": e.Campaign(ctx, ""), "leader": leader,
+			"run": coterie.RunAsLeader(ctx, n, "", "", body),
+		} {
+			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
+		}
+		for _, err := range coterie.ObserveLeader(ctx, n, "") {
+			require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		}
+	})
+}
+
+// What an earlier version wrote excludes, whatever its value.
+func TestAPlaceOfAnEarlierVersionExcludes(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		key := fmt.Sprintf("lock/%v-%08x", s.Lease(), 7)
+		put(t, n, key, "", coterie.WithLease(s.Lease()))
+		require.ErrorIs(t, coterie.NewMutex(s, "lock").TryLock(t.Context()), coterie.ErrLocked)
+		ended := make(chan error, 1)
+		go func() { ended <- coterie.NewMutex(s, "lock").Lock(t.Context()) }()
+		time.Sleep(time.Second)
+		require.Empty(t, ended)
+		del(t, n, key)
+		require.NoError(t, <-ended)
+	})
+}
