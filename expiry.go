@@ -4,7 +4,6 @@ package coterie
 
 import (
 	"context"
-	"encoding/binary"
 	"sync"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
-	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // An expirer keeps the deadlines of leases on the leader's monotonic clock, and proposes their
@@ -104,97 +102,67 @@ func (e *expirer) run() {
 	}
 }
 
-// lead confirms that this node leads and that the deadlines hold for its term, and runs fn with
-// both.
-func (e *expirer) lead(ctx context.Context, fn func(now time.Time) (wait <-chan struct{}, err error)) (index uint64, err error) {
-	for {
-		p, err := e.n.reads.point(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := e.n.await(ctx, p.reached); err != nil {
-			return 0, err
-		}
-		e.mu.Lock()
-		if p.term == 0 || e.term != p.term {
-			e.mu.Unlock()
-			return 0, errNotLeader
-		}
-		wait, err := fn(time.Now())
-		e.mu.Unlock()
-		if wait == nil || err != nil {
-			return p.index, err
-		}
-		// Its expiry was proposed: the outcome answers.
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-e.n.closing:
-			return 0, e.n.closedError()
-		}
+// lead confirms that this node leads and that the deadlines hold for its term, and calls fn for each
+// lease, all at one moment. It returns the index of the log at which that was so.
+func (e *expirer) lead(ctx context.Context, ids []LeaseID, fn func(i int, id int64, now time.Time)) (index uint64, err error) {
+	p, err := e.n.reads.point(ctx)
+	if err != nil {
+		return 0, err
 	}
+	if _, err := e.n.await(ctx, p.reached); err != nil {
+		return 0, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p.term == 0 || e.term != p.term {
+		return 0, errNotLeader
+	}
+	now := time.Now()
+	for i, id := range ids {
+		fn(i, int64(id), now)
+	}
+	return p.index, nil
 }
 
-// renew gives a lease another TTL, if this node leads.
-func (e *expirer) renew(ctx context.Context, id LeaseID) (ttl time.Duration, err error) {
-	_, err = e.lead(ctx, func(now time.Time) (<-chan struct{}, error) {
-		var wait <-chan struct{}
-		var ok bool
-		if ttl, wait, ok = e.deadlines.Renew(int64(id), now); !ok {
-			return nil, ErrLeaseNotFound
+// A renewal is the answer to one: the TTL that the lease has again, or why it has none.
+type renewal time.Duration
+
+const (
+	leaseUnknown renewal = 0 // there is no such lease
+	leaseEnding  renewal = 1 // its expiry was proposed: ask again when the outcome is known
+)
+
+// renew gives leases another TTL, if this node leads. It waits for no outcome of an expiry: with a
+// slow disk that would hold up the renewals of all leases.
+func (e *expirer) renew(ctx context.Context, ids []LeaseID) ([]renewal, error) {
+	renewals := make([]renewal, len(ids))
+	_, err := e.lead(ctx, ids, func(i int, id int64, now time.Time) {
+		switch ttl, ending, ok := e.deadlines.Renew(id, now); {
+		case !ok:
+			renewals[i] = leaseUnknown
+		case ending:
+			renewals[i] = leaseEnding
+		default:
+			renewals[i] = renewal(ttl)
 		}
-		return wait, nil
 	})
-	return ttl, err
+	return renewals, err
 }
 
 // remaining is what the leader knows of a lease.
 type remaining struct {
-	ttl, left time.Duration
-	index     uint64 // of the log, at which it was so
+	ttl, left time.Duration // a TTL of 0: there is no such lease
+	index     uint64        // of the log, at which it was so
 }
 
-// timeToLive looks at a lease's deadline, if this node leads.
-func (e *expirer) timeToLive(ctx context.Context, id LeaseID) (r remaining, err error) {
-	r.index, err = e.lead(ctx, func(now time.Time) (<-chan struct{}, error) {
-		var ok bool
-		if r.ttl, r.left, ok = e.deadlines.Remaining(int64(id), now); !ok {
-			return nil, ErrLeaseNotFound
-		}
-		return nil, nil
+// timeToLive looks at the deadlines of leases, if this node leads.
+func (e *expirer) timeToLive(ctx context.Context, ids []LeaseID) ([]remaining, error) {
+	all := make([]remaining, len(ids))
+	index, err := e.lead(ctx, ids, func(i int, id int64, now time.Time) {
+		all[i].ttl, all[i].left, _ = e.deadlines.Remaining(id, now)
 	})
-	return r, err
-}
-
-func leaseRequest(id LeaseID) []byte { return binary.AppendUvarint(nil, uint64(id)) }
-
-// leaseFrom reads a lease request. What cannot be read is lease 0, which does not exist.
-func leaseFrom(b []byte) LeaseID {
-	id, err := uvarint(b, nil)
-	if err != nil {
-		return 0
+	for i := range all {
+		all[i].index = index
 	}
-	return LeaseID(id)
-}
-
-func (r remaining) append(b []byte) []byte {
-	b = wire.Int(b, 1, int64(r.ttl))
-	b = wire.Int(b, 2, int64(r.left))
-	return wire.Uint(b, 3, r.index)
-}
-
-func readRemaining(b []byte) (r remaining, err error) {
-	fields := wire.NewReader(b)
-	for fields.Next() {
-		switch fields.Field() {
-		case 1:
-			r.ttl = time.Duration(fields.Int())
-		case 2:
-			r.left = time.Duration(fields.Int())
-		case 3:
-			r.index = fields.Uint()
-		}
-	}
-	return r, fields.Err()
+	return all, err
 }

@@ -100,20 +100,31 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (Lease, error) {
 	if err := n.alive(ctx); err != nil {
 		return Lease{}, err
 	}
-	ttl, err := askLeader(n, ctx,
-		func(ctx context.Context) (time.Duration, error) { return n.leases.renew(ctx, id) },
-		func(ctx context.Context, leader MemberID) (time.Duration, error) {
-			ttl, err := uvarint(n.call(ctx, leader, methodRenew, leaseRequest(id)))
-			return time.Duration(ttl), err
-		})
-	if err != nil {
-		return Lease{}, err
+	for {
+		r, err := n.renewals.ask(ctx, id)
+		switch {
+		case err != nil:
+			return Lease{}, err
+		case r == leaseUnknown:
+			return Lease{}, ErrLeaseNotFound
+		case r != leaseEnding:
+			return Lease{ID: id, TTL: time.Duration(r), Remaining: time.Duration(r)}, nil
+		}
+		outcome := time.NewTimer(n.retryAfter())
+		select {
+		case <-outcome.C:
+		case <-ctx.Done():
+			outcome.Stop()
+			return Lease{}, n.contextError(ctx)
+		case <-n.closing:
+			outcome.Stop()
+			return Lease{}, n.closedError()
+		}
 	}
-	return Lease{ID: id, TTL: ttl, Remaining: ttl}, nil
 }
 
-// KeepAlive renews a lease, at once and then every third of its TTL, until ctx ends, the lease is
-// gone or the node closes. It blocks; a renewal that fails is tried again. See [Session] for a
+// KeepAlive renews a lease, at once and then about every third of its TTL, until ctx ends, the lease
+// is gone or the node closes. It blocks; a renewal that fails is tried again. See [Session] for a
 // lease whose holder must know in time that it has ended.
 //
 // Errors: ctx's cause, ErrLeaseNotFound, ErrClosed: never nil.
@@ -123,7 +134,7 @@ func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
 		if err != nil {
 			return err
 		}
-		timer := time.NewTimer(l.TTL / 3)
+		timer := time.NewTimer(renewIn(l.TTL))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -143,17 +154,12 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (Lease, error) {
 	if err := n.alive(ctx); err != nil {
 		return Lease{}, err
 	}
-	left, err := askLeader(n, ctx,
-		func(ctx context.Context) (remaining, error) { return n.leases.timeToLive(ctx, id) },
-		func(ctx context.Context, leader MemberID) (remaining, error) {
-			b, err := n.call(ctx, leader, methodTimeToLive, leaseRequest(id))
-			if err != nil {
-				return remaining{}, err
-			}
-			return readRemaining(b)
-		})
+	left, err := n.lifetimes.ask(ctx, id)
 	if err != nil {
 		return Lease{}, err
+	}
+	if left.ttl == 0 {
+		return Lease{}, ErrLeaseNotFound
 	}
 	v, err := n.await(ctx, func(v *state.View) bool { return v.Index >= left.index })
 	if err != nil {

@@ -68,12 +68,15 @@ type Node struct {
 	addresses addresses
 	roster    *roster
 
-	proposer *proposer
-	reads    *sharedReads
-	leases   *expirer
-	history  *retention
-	snapshot chan struct{} // has a value when a snapshot is due
-	turn     chan struct{} // has a value while somebody looks for room in the log, and appends
+	proposer  *proposer
+	reads     *sharedReads
+	leases    *expirer
+	keeper    *keeper
+	renewals  *rounds[LeaseID, renewal]
+	lifetimes *rounds[LeaseID, remaining]
+	history   *retention
+	snapshot  chan struct{} // has a value when a snapshot is due
+	turn      chan struct{} // has a value while somebody looks for room in the log, and appends
 }
 
 // Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local
@@ -154,8 +157,11 @@ func (n *Node) open(cfg Config) (err error) {
 	n.current.Store(state.New().View())
 	n.lead.Store(&Leadership{})
 	n.vacant.Store(1)
-	n.proposer, n.reads = newProposer(n), &sharedReads{n: n}
+	n.proposer, n.reads = newProposer(n), newSharedReads(n)
 	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
+	n.keeper = newKeeper(n)
+	n.renewals = &rounds[LeaseID, renewal]{n: n, here: n.leases.renew, there: n.callRenew}
+	n.lifetimes = &rounds[LeaseID, remaining]{n: n, here: n.leases.timeToLive, there: n.callTimeToLive}
 
 	n.connect()
 	undo = append(undo, n.client.Close)
@@ -174,6 +180,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.followDisk)
 	n.start(n.proposer.run)
 	n.start(n.leases.run)
+	n.start(n.keeper.run)
 	n.start(n.history.run)
 	n.start(n.takeSnapshots)
 	n.start(n.electFirst)
@@ -379,8 +386,10 @@ func (n *Node) alive(ctx context.Context) error {
 }
 
 // contextError is what a call returns whose ctx ended while it waited for the cluster.
-func (n *Node) contextError(ctx context.Context) error {
-	err := context.Cause(ctx)
+func (n *Node) contextError(ctx context.Context) error { return n.unanswered(context.Cause(ctx)) }
+
+// unanswered adds to err, with which a wait for the cluster ended, why the cluster may not have answered.
+func (n *Node) unanswered(err error) error {
 	if lead := n.leadership().Leader; lead != 0 {
 		return n.withRefusal(err, lead)
 	}

@@ -5,7 +5,6 @@ package coterie
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/state"
@@ -56,23 +55,6 @@ func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state
 	}
 }
 
-// sharedReads lets the reads of one moment share one question to the leader and its majority. A
-// read joins the round that has not begun yet, for a round that has may have asked before the read
-// was called.
-type sharedReads struct {
-	n *Node
-
-	mu      sync.Mutex
-	waiting *readRound // the next to begin
-	running bool
-}
-
-type readRound struct {
-	done  chan struct{}
-	point readPoint
-	err   error
-}
-
 // A readPoint is an index of the log at or after every write that was answered before it was asked
 // for.
 type readPoint struct {
@@ -82,48 +64,24 @@ type readPoint struct {
 
 func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
 
-// point asks the leader for a readPoint, together with all who ask at the moment.
-func (s *sharedReads) point(ctx context.Context) (readPoint, error) {
-	r := s.join()
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return readPoint{}, s.n.contextError(ctx)
-	case <-s.n.closing:
-		return readPoint{}, s.n.closedError()
-	}
-	return r.point, r.err
+// sharedReads lets the reads of one moment share one question to the leader and its majority.
+type sharedReads struct {
+	rounds[struct{}, readPoint]
 }
 
-func (s *sharedReads) join() *readRound {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.waiting == nil {
-		s.waiting = &readRound{done: make(chan struct{})}
-	}
-	r := s.waiting
-	if !s.running {
-		s.running = true
-		s.n.start(s.run)
-	}
-	return r
+func newSharedReads(n *Node) *sharedReads {
+	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }
+	return &sharedReads{rounds[struct{}, readPoint]{
+		n:    n,
+		here: func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
+		there: func(ctx context.Context, leader MemberID, _ []struct{}) ([]readPoint, error) {
+			return one(n.callReadIndex(ctx, leader))
+		},
+	}}
 }
 
-// run serves rounds until none is asked for.
-func (s *sharedReads) run() {
-	for {
-		s.mu.Lock()
-		r := s.waiting
-		s.waiting = nil
-		s.running = r != nil
-		s.mu.Unlock()
-		if r == nil {
-			return
-		}
-		r.point, r.err = askLeader(s.n, s.n.ctx, s.n.readIndex, s.n.callReadIndex)
-		close(r.done)
-	}
-}
+// point asks the leader for a readPoint, together with all callers that ask at the moment.
+func (s *sharedReads) point(ctx context.Context) (readPoint, error) { return s.ask(ctx, struct{}{}) }
 
 // readIndex confirms that this node still leads, and returns the index that a read must wait for.
 func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
@@ -145,26 +103,14 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
 	there func(context.Context, MemberID) (T, error),
 ) (T, error) {
-	var zero T
 	for {
 		changed := n.leaders.Wait()
-		lead := n.leadership()
-		var v T
-		err := errNotLeader
-		attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-		switch {
-		case lead.Self:
-			v, err = here(attempt)
-		case lead.Leader != 0:
-			v, err = there(attempt, lead.Leader)
-		}
-		late := attempt.Err() != nil // then err may tell why nobody answers, and that is no answer
-		cancel()
-		if err == nil || final(err) && !late {
+		v, err := askOnce(n, ctx, here, there)
+		if err == nil || final(err) {
 			return v, err
 		}
 		if err := n.alive(ctx); err != nil {
-			return zero, err
+			return v, err
 		}
 		retry := time.NewTimer(n.retryAfter())
 		select {
@@ -175,6 +121,25 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 		}
 		retry.Stop()
 	}
+}
+
+// askOnce asks the leader that is known now, and gives up after an election timeout.
+func askOnce[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
+	there func(context.Context, MemberID) (T, error),
+) (v T, err error) {
+	attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+	defer cancel()
+	err = errNotLeader
+	switch lead := n.leadership(); {
+	case lead.Self:
+		v, err = here(attempt)
+	case lead.Leader != 0:
+		v, err = there(attempt, lead.Leader)
+	}
+	if err != nil && attempt.Err() != nil {
+		err = context.Cause(attempt) // err may tell why nobody answers, and that is no answer
+	}
+	return v, err
 }
 
 // retryAfter is how long to wait before asking a leader again that did not answer, unless another

@@ -14,15 +14,14 @@ import (
 // A Session keeps a lease alive, for locks and leadership that must be free when their holder is
 // gone. Its methods may be called concurrently.
 type Session struct {
-	n      *Node
-	id     LeaseID
-	ctx    context.Context
-	end    context.CancelCauseFunc
-	ending sync.WaitGroup // renewal
+	n   *Node
+	id  LeaseID
+	ctx context.Context
+	end context.CancelCauseFunc
 
 	mu       sync.Mutex
-	ttl      time.Duration
-	deadline time.Time // until which the lease cannot have ended elsewhere
+	deadline time.Time   // until which the lease cannot have ended elsewhere
+	expiry   *time.Timer // runs expire then
 }
 
 // A SessionOption fits [NewSession] and, as a [LeaderOption], [RunAsLeader].
@@ -46,7 +45,7 @@ const defaultTTL = 15 * time.Second
 // errSessionOver is why the context of a session ends that was closed or orphaned.
 var errSessionOver = fmt.Errorf("%w: closed by its owner", ErrSessionExpired)
 
-// NewSession grants a lease and renews it, every third of its TTL, until Close, Orphan, or the
+// NewSession grants a lease and renews it, about every third of its TTL, until Close, Orphan, or the
 // node's Close. ctx bounds the grant alone; without a quorum it blocks until ctx ends.
 //
 // Errors: ErrTTLRange; with WithSessionLease ErrLeaseNotFound; those of Grant.
@@ -67,9 +66,9 @@ func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, 
 		return nil, err
 	}
 	s := &Session{n: n, id: l.ID}
-	s.renewed(sent, l.TTL)
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	s.ending.Go(s.renew)
+	s.renewed(sent, l.TTL)
+	n.keeper.add(s, l.TTL)
 	return s, nil
 }
 
@@ -78,43 +77,43 @@ func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, 
 func (s *Session) renewed(sent time.Time, ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ttl, s.deadline = ttl, sent.Add(ttl-ttl/20)
+	s.deadline = sent.Add(ttl - ttl/20)
+	switch left := time.Until(s.deadline); {
+	case s.expiry == nil:
+		s.expiry = time.AfterFunc(left, s.expire)
+	case s.ctx.Err() == nil:
+		s.expiry.Reset(left)
+	}
 }
 
-// renew keeps the lease until the session ends, or can no longer be sure of it.
-func (s *Session) renew() {
-	for {
-		s.mu.Lock()
-		wait, deadline := s.ttl/3, s.deadline
-		s.mu.Unlock()
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-s.ctx.Done():
-		case <-s.n.Done():
-		}
-		timer.Stop()
-		// It tries until it succeeds or is too late.
-		ctx, cancel := context.WithDeadline(s.ctx, deadline)
-		sent := time.Now()
-		l, err := s.n.KeepAliveOnce(ctx, s.id)
-		cancel()
-		if err != nil {
-			s.end(fmt.Errorf("%w: %w", ErrSessionExpired, err))
-			return
-		}
-		s.renewed(sent, l.TTL)
+// expire ends a session that was not renewed in time.
+func (s *Session) expire() {
+	if s.late() {
+		s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, s.n.unanswered(context.DeadlineExceeded)))
 	}
+}
+
+// late reports whether the lease may have ended elsewhere.
+func (s *Session) late() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !time.Now().Before(s.deadline)
+}
+
+// finish ends the session, once, and with it the renewals of its lease.
+func (s *Session) finish(cause error) {
+	s.end(cause)
+	s.mu.Lock()
+	s.expiry.Stop()
+	s.mu.Unlock()
+	s.n.keeper.drop(s)
 }
 
 // Err returns why the session is over, and nil while it lives: by the clock, for a process that was
 // stopped may ask before the timer of Context has run.
 func (s *Session) Err() error {
-	s.mu.Lock()
-	late := !time.Now().Before(s.deadline)
-	s.mu.Unlock()
-	if late {
-		s.end(ErrSessionExpired)
+	if s.late() {
+		s.finish(ErrSessionExpired)
 	}
 	return context.Cause(s.ctx)
 }
@@ -199,7 +198,7 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	case errors.Is(o.err, ErrLeaseNotFound):
 		// The transaction may name other leases.
 		if _, err := s.n.KeepAliveOnce(ctx, s.id); errors.Is(err, ErrLeaseNotFound) {
-			s.end(fmt.Errorf("%w: %w", ErrSessionExpired, err))
+			s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, err))
 			return nil, context.Cause(s.ctx)
 		}
 	case errors.Is(o.err, ErrMaybeApplied):
@@ -222,10 +221,7 @@ func (s *Session) Undo(ops ...Op) {
 
 // Orphan ends the session and lets the lease live on until it expires, or another session continues
 // it.
-func (s *Session) Orphan() {
-	s.end(errSessionOver)
-	s.ending.Wait()
-}
+func (s *Session) Orphan() { s.finish(errSessionOver) }
 
 // revokeTime is how long Close tries to revoke a lease that should have ended by itself: a new
 // leader may have given it another TTL.

@@ -139,11 +139,9 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 		p, err := n.reads.point(ctx)
 		return binary.AppendUvarint(nil, p.index), err
 	case methodRenew:
-		ttl, err := n.leases.renew(ctx, leaseFrom(req))
-		return binary.AppendUvarint(nil, uint64(ttl)), err
+		return n.answerRenew(ctx, req)
 	case methodTimeToLive:
-		l, err := n.leases.timeToLive(ctx, leaseFrom(req))
-		return l.append(nil), err
+		return n.answerTimeToLive(ctx, req)
 	}
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
 }

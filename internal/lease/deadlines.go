@@ -20,8 +20,8 @@ type Deadlines struct {
 type deadline struct {
 	Lease
 	at    time.Time
-	place int           // in the queue
-	held  chan struct{} // closed at the outcome; nil unless expiry was proposed
+	place int  // in the queue
+	held  bool // its expiry was proposed, and the outcome is not known
 }
 
 // NewDeadlines returns none.
@@ -35,11 +35,8 @@ func (d *Deadlines) Reset(leases iter.Seq[Lease], now time.Time) {
 	}
 }
 
-// Clear forgets every lease. Those who wait for an outcome go on.
+// Clear forgets every lease.
 func (d *Deadlines) Clear() {
-	for _, l := range d.leases {
-		l.release()
-	}
 	clear(d.leases)
 	d.queue = nil
 }
@@ -57,32 +54,24 @@ func (d *Deadlines) Grant(l Lease, now time.Time) {
 // Revoke forgets a lease that has ended.
 func (d *Deadlines) Revoke(id int64) {
 	if l, ok := d.leases[id]; ok {
-		l.release()
 		delete(d.leases, id)
 		heap.Remove(&d.queue, l.place)
 	}
 }
 
-func (l *deadline) release() {
-	if l.held != nil {
-		close(l.held)
-		l.held = nil
-	}
-}
-
-// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and returns a
-// channel that is closed at the outcome: ask again then. ok is false for an unknown lease.
-func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, wait <-chan struct{}, ok bool) {
+// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and ending says
+// so: ask again, until the outcome is known. ok is false for an unknown lease.
+func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, ending, ok bool) {
 	l, ok := d.leases[id]
 	if !ok {
-		return 0, nil, false
+		return 0, false, false
 	}
-	if l.held != nil {
-		return 0, l.held, true
+	if l.held {
+		return 0, true, true
 	}
 	l.at = now.Add(l.TTL)
 	heap.Fix(&d.queue, l.place)
-	return l.TTL, nil, true
+	return l.TTL, false, true
 }
 
 // Remaining returns a lease's TTL and what is left of it, not less than nothing.
@@ -91,7 +80,7 @@ func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration,
 	if !ok {
 		return 0, 0, false
 	}
-	if l.held == nil {
+	if !l.held {
 		left = max(l.at.Sub(now), 0)
 	}
 	return l.TTL, left, true
@@ -102,9 +91,7 @@ func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration,
 func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids []int64) {
 	for len(ids) < limit && len(d.queue) > 0 && !d.queue[0].at.After(now) {
 		l := d.queue[0]
-		if l.held == nil {
-			l.held = make(chan struct{})
-		}
+		l.held = true
 		// Not even with a retry of 0 may this loop find the lease again.
 		l.at = now.Add(max(retry, 1))
 		heap.Fix(&d.queue, 0)

@@ -16,15 +16,6 @@ const retry = 5 * time.Second
 
 func after(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 
-func closed(ch <-chan struct{}) bool {
-	select {
-	case <-ch:
-		return true
-	default:
-		return false
-	}
-}
-
 // verify makes sure that the map and the queue have the same leases, in the order of a heap.
 func verify(t testing.TB, d *Deadlines) {
 	t.Helper()
@@ -95,24 +86,24 @@ func TestNextIsTheEarliest(t *testing.T) {
 func TestRenewGivesTheFullTTL(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, 10 * time.Second}, start)
-	ttl, wait, ok := d.Renew(1, after(9))
+	ttl, ending, ok := d.Renew(1, after(9))
 	require.True(t, ok)
-	require.Nil(t, wait)
+	require.False(t, ending)
 	require.Equal(t, 10*time.Second, ttl)
 	require.Empty(t, d.Expire(after(18.9), 10, retry))
 	// It is late, but its expiry was not proposed: the renewal comes first.
-	_, wait, ok = d.Renew(1, after(25))
+	_, ending, ok = d.Renew(1, after(25))
 	require.True(t, ok)
-	require.Nil(t, wait)
+	require.False(t, ending)
 	require.Empty(t, d.Expire(after(34.9), 10, retry))
 	require.Equal(t, []int64{1}, d.Expire(after(35), 10, retry))
 }
 
 func TestT19_AMissingLeaseIsNotFound(t *testing.T) {
 	d := NewDeadlines()
-	_, wait, ok := d.Renew(1, start)
+	_, ending, ok := d.Renew(1, start)
 	require.False(t, ok)
-	require.Nil(t, wait)
+	require.False(t, ending)
 	_, _, ok = d.Remaining(1, start)
 	require.False(t, ok)
 	d.Revoke(1)
@@ -134,18 +125,16 @@ func TestT21_ARenewalWaitsForTheOutcomeOfAnExpiry(t *testing.T) {
 			d := NewDeadlines()
 			d.Grant(Lease{1, 10 * time.Second}, start)
 			require.Equal(t, []int64{1}, d.Expire(after(10), 10, retry))
-			_, first, ok := d.Renew(1, after(10.5))
-			require.True(t, ok)
-			require.NotNil(t, first)
-			require.Equal(t, []int64{1}, d.Expire(after(15), 10, retry))
-			_, second, _ := d.Renew(1, after(15))
-			require.Equal(t, first, second, "the retry is the same decision")
-			require.False(t, closed(first))
+			for _, at := range []float64{10.5, 15} {
+				d.Expire(after(at), 10, retry)
+				_, ending, ok := d.Renew(1, after(at))
+				require.True(t, ok)
+				require.True(t, ending)
+			}
 			c.outcome(d)
-			require.True(t, closed(first))
-			ttl, wait, ok := d.Renew(1, after(16))
+			ttl, ending, ok := d.Renew(1, after(16))
 			require.Equal(t, c.found, ok)
-			require.Nil(t, wait)
+			require.False(t, ending)
 			if c.found {
 				require.Equal(t, 10*time.Second, ttl)
 			}
@@ -159,11 +148,11 @@ func TestOneOutcomeIsNotAnothers(t *testing.T) {
 	d.Grant(Lease{1, 10 * time.Second}, start)
 	d.Grant(Lease{2, 10 * time.Second}, start)
 	d.Expire(after(10), 10, retry)
-	_, one, _ := d.Renew(1, after(10))
-	_, two, _ := d.Renew(2, after(10))
 	d.Revoke(1)
-	require.True(t, closed(one))
-	require.False(t, closed(two))
+	_, _, ok := d.Renew(1, after(10))
+	require.False(t, ok)
+	_, ending, _ := d.Renew(2, after(10))
+	require.True(t, ending)
 }
 
 func TestT20_ResetGivesEveryLeaseItsFullTTL(t *testing.T) {

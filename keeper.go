@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/signal"
+)
+
+// A keeper renews the leases of all sessions of a node, in one goroutine and many leases a call: a
+// goroutine for each session would cost far more than the renewal itself.
+type keeper struct {
+	n    *Node
+	wake chan struct{} // has a value when the next renewal may be due sooner
+
+	mu       sync.Mutex
+	due      *lease.Deadlines // by which each lease is to be renewed
+	sessions map[LeaseID][]*Session
+	closed   bool
+}
+
+func newKeeper(n *Node) *keeper {
+	return &keeper{n: n, wake: make(chan struct{}, 1), due: lease.NewDeadlines(), sessions: map[LeaseID][]*Session{}}
+}
+
+// renewIn returns when to renew a lease: after about a third of its TTL. The times are random, so that
+// leases granted at one moment are not all renewed at another. They lie on a grid, so that the
+// renewals of one step share a call to the leader.
+func renewIn(ttl time.Duration) time.Duration {
+	ttl = max(ttl, MinTTL)
+	wait, step := ttl/3-rand.N(ttl/15), ttl/60
+	return wait - time.Duration(time.Now().Add(wait).UnixNano())%step
+}
+
+// add begins to renew a session's lease.
+func (k *keeper) add(s *Session, ttl time.Duration) {
+	k.mu.Lock()
+	closed := k.closed
+	if !closed && s.ctx.Err() == nil { // else it has ended already
+		k.sessions[s.id] = append(k.sessions[s.id], s)
+		k.schedule(s.id, ttl)
+	}
+	k.mu.Unlock()
+	if closed {
+		k.end(s)
+	}
+	signal.Poke(k.wake)
+}
+
+// end ends a session with the node.
+func (k *keeper) end(s *Session) {
+	s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, k.n.closedError()))
+}
+
+// schedule sets when a lease is renewed next. It is called with k.mu held.
+func (k *keeper) schedule(id LeaseID, ttl time.Duration) {
+	k.due.Revoke(int64(id))
+	k.due.Grant(lease.Lease{ID: int64(id), TTL: renewIn(ttl)}, time.Now())
+}
+
+// drop stops renewing for a session that has ended.
+func (k *keeper) drop(s *Session) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rest := slices.DeleteFunc(k.sessions[s.id], func(other *Session) bool { return other == s })
+	if len(rest) > 0 {
+		k.sessions[s.id] = rest
+		return
+	}
+	delete(k.sessions, s.id)
+	k.due.Revoke(int64(s.id))
+}
+
+// run renews leases when they are due, and ends all sessions with the node.
+func (k *keeper) run() {
+	defer k.close()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		changed := k.n.leaders.Wait()
+		ids, next := k.next()
+		if len(ids) > 0 && k.renew(ids) {
+			continue
+		}
+		if len(ids) > 0 {
+			next = k.n.retryAfter()
+		}
+		timer.Reset(next)
+		select {
+		case <-timer.C:
+		case <-k.wake:
+		case <-changed:
+		case <-k.n.closing:
+			return
+		}
+	}
+}
+
+// next returns the leases that are due, or how long it takes until one is. What is not renewed soon is
+// due again.
+func (k *keeper) next() (ids []LeaseID, wait time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	for _, id := range k.due.Expire(now, maxQuestions, k.n.retryAfter()) {
+		ids = append(ids, LeaseID(id))
+	}
+	if at, some := k.due.Next(); some {
+		return ids, at.Sub(now)
+	}
+	return ids, time.Hour
+}
+
+// renew renews leases, and reports whether the leader answered: all at once, unless it is of an
+// earlier version.
+func (k *keeper) renew(ids []LeaseID) bool {
+	for len(ids) > 0 {
+		sent := time.Now()
+		renewals, err := askOnce(k.n, k.n.ctx,
+			func(ctx context.Context) ([]renewal, error) { return k.n.leases.renew(ctx, ids) },
+			func(ctx context.Context, leader MemberID) ([]renewal, error) { return k.n.callRenew(ctx, leader, ids) })
+		if err != nil {
+			return false
+		}
+		for i, r := range renewals {
+			k.renewed(ids[i], r, sent)
+		}
+		ids = ids[len(renewals):]
+	}
+	return true
+}
+
+// renewed notes the answer to a renewal.
+func (k *keeper) renewed(id LeaseID, r renewal, sent time.Time) {
+	k.mu.Lock()
+	sessions := k.sessions[id]
+	if r > leaseEnding && len(sessions) > 0 {
+		k.schedule(id, time.Duration(r))
+	}
+	k.mu.Unlock()
+	for _, s := range sessions {
+		switch r {
+		case leaseEnding: // it is due again soon
+		case leaseUnknown:
+			s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, ErrLeaseNotFound))
+		default:
+			s.renewed(sent, time.Duration(r))
+		}
+	}
+}
+
+// close ends all sessions, and those that are added later.
+func (k *keeper) close() {
+	k.mu.Lock()
+	k.closed = true
+	var all []*Session
+	for _, sessions := range k.sessions {
+		all = append(all, sessions...)
+	}
+	k.mu.Unlock()
+	for _, s := range all {
+		k.end(s)
+	}
+}

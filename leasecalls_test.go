@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"encoding/binary"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+// A node of an earlier version asks for one lease, and writes no 0 behind it.
+func TestASingleLeaseIsAnsweredInItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := Open(t.Context(), Config{InMemory: true})
+		require.NoError(t, err)
+		defer n.Close()
+		l, err := n.Grant(t.Context(), time.Minute)
+		require.NoError(t, err)
+		single := func(id LeaseID) []byte { return binary.AppendUvarint(nil, uint64(id)) }
+
+		ttl, err := uvarint(n.answerRenew(t.Context(), single(l.ID)))
+		require.NoError(t, err)
+		require.Equal(t, time.Minute, time.Duration(ttl))
+		b, err := n.answerTimeToLive(t.Context(), single(l.ID))
+		require.NoError(t, err)
+		r, _, err := readRemaining(b)
+		require.NoError(t, err)
+		require.Equal(t, time.Minute, r.ttl)
+		for _, req := range [][]byte{single(l.ID + 1), nil, {0xff}} {
+			_, err = n.answerRenew(t.Context(), req)
+			require.ErrorIs(t, err, ErrLeaseNotFound)
+			_, err = n.answerTimeToLive(t.Context(), req)
+			require.ErrorIs(t, err, ErrLeaseNotFound)
+		}
+		many := leaseRequest([]LeaseID{l.ID, l.ID + 1})
+		b, err = n.answerRenew(t.Context(), many)
+		require.NoError(t, err)
+		require.Equal(t, append(binary.AppendUvarint(nil, uint64(time.Minute)), 0), b, "the second does not exist")
+	})
+}
+
+// A leader of an earlier version reads the first ID of a request, and knows nothing of others.
+func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New()
+		n, err := Open(t.Context(), Config{InMemory: true, Network: network.Host("n")})
+		require.NoError(t, err)
+		defer n.Close()
+		require.NoError(t, n.Ready(t.Context())) // afterwards it pings nobody
+		l, err := network.Host("old").Listen("old:1")
+		require.NoError(t, err)
+		leases := map[LeaseID]time.Duration{3: 3 * time.Second, 5: 5 * time.Second}
+		var calls atomic.Int32
+		identity := n.self()
+		identity.Member = 42
+		old := rpc.Serve(l, rpc.ServerConfig{
+			Party: rpc.Always(identity),
+			Call: func(_ context.Context, _ rpc.Identity, method byte, req []byte) ([]byte, error) {
+				calls.Add(1)
+				id, _ := binary.Uvarint(req)
+				ttl := leases[LeaseID(id)]
+				switch {
+				case ttl == 0:
+					return nil, remoteError(ErrLeaseNotFound)
+				case method == methodRenew:
+					return binary.AppendUvarint(nil, uint64(ttl)), nil
+				}
+				return remaining{ttl, ttl / 2, 7}.append(nil), nil
+			},
+		})
+		defer old.Close()
+		n.addresses.learn(42, "old:1")
+
+		renew := func(ctx context.Context, ids []LeaseID) ([]renewal, error) { return n.callRenew(ctx, 42, ids) }
+		look := func(ctx context.Context, ids []LeaseID) ([]remaining, error) { return n.callTimeToLive(ctx, 42, ids) }
+		renewals := rounds[LeaseID, renewal]{n: n, here: renew}
+		lifetimes := rounds[LeaseID, remaining]{n: n, here: look}
+		for id := range LeaseID(6) {
+			go func() {
+				r, err := renewals.ask(t.Context(), id+1)
+				require.NoError(t, err)
+				require.Equal(t, leases[id+1], time.Duration(r))
+				left, err := lifetimes.ask(t.Context(), id+1)
+				require.NoError(t, err)
+				require.Equal(t, leases[id+1], left.ttl)
+				require.Equal(t, leases[id+1]/2, left.left)
+			}()
+		}
+		synctest.Wait()
+		require.EqualValues(t, 12, calls.Load())
+	})
+}
+
+// A renewal whose caller has given up is not asked for when a leader is there at last: the lease would
+// outlive its holder.
+func TestAQuestionWithoutCallersIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := Open(t.Context(), Config{InMemory: true})
+		require.NoError(t, err)
+		defer n.Close()
+		require.NoError(t, n.Ready(t.Context()))
+		away := true
+		var asked []int
+		r := rounds[int, int]{n: n, here: func(_ context.Context, questions []int) ([]int, error) {
+			if away {
+				return nil, errNotLeader
+			}
+			asked = append(asked, questions...)
+			return questions, nil
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for i := range 4 { // in the round that is asked, and in the one after it
+			go func() {
+				_, err := r.ask(ctx, i)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}()
+			synctest.Wait()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		away = false
+		answer, err := r.ask(t.Context(), 7)
+		require.NoError(t, err)
+		require.Equal(t, 7, answer)
+		require.Equal(t, []int{7}, asked)
+		require.Empty(t, r.waiting)
+	})
+}
