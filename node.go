@@ -59,11 +59,12 @@ type Node struct {
 	hub       *watch.Hub                 // the watches that wait
 	told      atomic.Int64               // every revision up to it was told to the hub
 
-	lead    atomic.Pointer[Leadership]
-	leaders signal.Signal // of lead
-	vacant  atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
-	started time.Time
-	refusal atomic.Pointer[error] // the last handshake that failed for another reason than the network
+	lead     atomic.Pointer[Leadership]
+	leaders  signal.Signal // of lead
+	vacant   atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
+	started  time.Time
+	refusal  atomic.Pointer[error] // the last handshake that failed for another reason than the network
+	messages throttle              // of the log's lines about messages of raft's that were refused
 
 	addresses addresses
 	roster    *roster

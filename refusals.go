@@ -29,6 +29,17 @@ func (n *Node) refusedHere(t *throttle) func(remote net.Addr, err error) {
 	}
 }
 
+// refusedMessage hears of each of raft's messages that this node refused.
+func (n *Node) refusedMessage(t *throttle) func(from rpc.Identity, remote net.Addr, err error) {
+	return func(from rpc.Identity, remote net.Addr, err error) {
+		n.count(MetricConnectionsRefused, 1)
+		member := MemberID(from.Member).String()
+		if unsaid, ok := t.due(member); ok {
+			n.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
+		}
+	}
+}
+
 // refusedAt hears of members that refused this node when it dialled them, or that it refused.
 //
 // The last such reason stands until a leader is known, or that member answers a call.

@@ -73,6 +73,22 @@ func Single(p *Proposal) []byte {
 //
 // Errors: *CorruptError, ErrVersion, ErrUnknown, or fn's. Nothing is told of a damaged entry.
 func DecodeEntry(b []byte, fn func(*Proposal) error) error {
+	var p Proposal
+	return proposals(b, func(at int, b []byte) error {
+		if err := p.Decode(b); err != nil {
+			return proposalError(at, err)
+		}
+		return fn(&p)
+	})
+}
+
+func proposalError(offset int, err error) error {
+	return fmt.Errorf("command: proposal at offset %d: %w", offset, err)
+}
+
+// proposals verifies an entry and calls fn with the offset and the bytes of each proposal, until it
+// returns an error.
+func proposals(b []byte, fn func(at int, proposal []byte) error) error {
 	if len(b) < entryHeader {
 		return &CorruptError{"log entry", 0}
 	}
@@ -82,16 +98,12 @@ func DecodeEntry(b []byte, fn func(*Proposal) error) error {
 	if crc32.Checksum(b[entryHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:]) {
 		return &CorruptError{"log entry", 1}
 	}
-	var p Proposal
 	for rest := b[entryHeader:]; len(rest) > 0; {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
 			return &CorruptError{"log entry", int64(len(b) - len(rest))}
 		}
-		if err := p.Decode(rest[n : n+int(size)]); err != nil {
-			return fmt.Errorf("command: proposal at offset %d: %w", len(b)-len(rest), err)
-		}
-		if err := fn(&p); err != nil {
+		if err := fn(len(b)-len(rest), rest[n:n+int(size)]); err != nil {
 			return err
 		}
 		rest = rest[n+int(size):]

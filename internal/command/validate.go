@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -71,46 +70,13 @@ func Validate(op *Op, maxOps int) error {
 	return err
 }
 
-// CheckForeign checks an entry that another node proposes, before it is in the log, where every node
-// would have to make sense of it. What only a leader says for the cluster is not accepted.
-//
-// Errors: those of DecodeEntry and Validate, or one that wraps ErrInvalid.
-func CheckForeign(entry []byte) error {
-	return DecodeEntry(entry, func(p *Proposal) error {
-		c := &p.Command
-		switch {
-		case p.Proposer == 0 || c.Term || c.Expire != nil || c.Enroll != nil:
-			return fmt.Errorf("%w: a command of the cluster itself", ErrInvalid)
-		case c.Grant != nil && c.Grant.TTL <= 0:
-			return fmt.Errorf("%w: a lease of no duration", ErrInvalid)
-		case c.Op != Op{}:
-			return Validate(&c.Op, math.MaxInt)
-		}
-		return nil
-	})
-}
-
 func (op *Op) check(maxOps, depth int) error {
 	switch {
 	case op.Put != nil:
 		p := op.Put
-		switch {
-		case p.Key == "":
-			return ErrEmptyKey
-		case p.IgnoreValue && p.Value != "":
-			return fmt.Errorf("%w: a value is given and to be ignored", ErrInvalid)
-		case p.IgnoreLease && p.Lease != 0:
-			return fmt.Errorf("%w: a lease is given and to be ignored", ErrInvalid)
-		}
+		return judgePut(p.Key != "", p.IgnoreValue && p.Value != "", p.IgnoreLease && p.Lease != 0)
 	case op.Get != nil:
-		switch {
-		case op.Get.Key == "":
-			return ErrEmptyKey
-		case op.Get.SortBy > SortByValue || op.Get.Order > SortDescend:
-			return fmt.Errorf("%w: unknown sort", ErrInvalid)
-		case op.Get.Limit < 0:
-			return fmt.Errorf("%w: negative limit", ErrInvalid)
-		}
+		return judgeGet(op.Get.Key != "", op.Get)
 	case op.Delete != nil:
 		if op.Delete.Key == "" {
 			return ErrEmptyKey
@@ -133,11 +99,8 @@ func (t *Txn) check(maxOps, depth int) error {
 	}
 	for i := range t.Compares {
 		c := &t.Compares[i]
-		if c.Key == "" {
-			return ErrEmptyKey
-		}
-		if c.Target > Lease || c.Op > NotEqual {
-			return fmt.Errorf("%w: unknown compare", ErrInvalid)
+		if err := judgeCompare(c.Key != "", c.Target, c.Op); err != nil {
+			return err
 		}
 	}
 	for _, ops := range [][]Op{t.Then, t.Else} {
@@ -146,6 +109,43 @@ func (t *Txn) check(maxOps, depth int) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// judgePut is what both Validate and Check say of a put.
+func judgePut(key, ignoredValue, ignoredLease bool) error {
+	switch {
+	case !key:
+		return ErrEmptyKey
+	case ignoredValue:
+		return fmt.Errorf("%w: a value is given and to be ignored", ErrInvalid)
+	case ignoredLease:
+		return fmt.Errorf("%w: a lease is given and to be ignored", ErrInvalid)
+	}
+	return nil
+}
+
+// judgeGet is judgePut for a get; it does not look at the strings of g.
+func judgeGet(key bool, g *Get) error {
+	switch {
+	case !key:
+		return ErrEmptyKey
+	case g.SortBy > SortByValue || g.Order > SortDescend:
+		return fmt.Errorf("%w: unknown sort", ErrInvalid)
+	case g.Limit < 0:
+		return fmt.Errorf("%w: negative limit", ErrInvalid)
+	}
+	return nil
+}
+
+// judgeCompare is judgePut for a compare.
+func judgeCompare(key bool, target Target, op CompareOp) error {
+	switch {
+	case !key:
+		return ErrEmptyKey
+	case target > Lease || op > NotEqual:
+		return fmt.Errorf("%w: unknown compare", ErrInvalid)
 	}
 	return nil
 }

@@ -226,6 +226,13 @@ func (l *Log) Stable() raft.StableStore { return l.votes }
 // concurrently.
 func (l *Log) Voted() (term uint64, candidate string) { return l.votes.last() }
 
+// Term returns the newest term that is durable. Any goroutine may call it.
+func (l *Log) Term() uint64 {
+	l.votes.mu.Lock()
+	defer l.votes.mu.Unlock()
+	return l.votes.term
+}
+
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
 

@@ -14,9 +14,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// errMalformed: a message that no node of this protocol sends.
-var errMalformed = errors.New("raftnet: malformed message")
-
 // maxEntries is how many entries raft itself puts in one append at most (Config.MaxAppendEntries).
 const maxEntries = 1024
 
@@ -60,8 +57,8 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 }
 
 // decodeAppend decodes an append, whose entries share b's memory. It refuses what raft would trust
-// and fall over: entries out of sequence, of types that are no longer written, and configurations
-// that cannot be read.
+// and fall over: entries out of sequence, of types that are no longer written, configurations that
+// cannot be read, and a commit index that the append does not cover.
 func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 	m := &raft.AppendEntriesRequest{}
 	var bad error
@@ -83,7 +80,7 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 			}
 			entry, err := decodeEntry(r.Bytes())
 			if err == nil && len(m.Entries) == maxEntries {
-				err = fmt.Errorf("%w: more than %d entries", errMalformed, maxEntries)
+				err = fmt.Errorf("%w: more than %d entries", ErrMalformed, maxEntries)
 			}
 			m.Entries = append(m.Entries, entry)
 			bad = err
@@ -92,12 +89,7 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 	if err = errors.Join(err, bad); err != nil {
 		return nil, err
 	}
-	for i, entry := range m.Entries {
-		if entry.Index != m.PrevLogEntry+uint64(i)+1 {
-			return nil, fmt.Errorf("%w: entry %d follows %d", errMalformed, entry.Index, m.PrevLogEntry+uint64(i))
-		}
-	}
-	return m, nil
+	return m, checkAppend(m)
 }
 
 func decodeEntry(b []byte) (*raft.Log, error) {
@@ -111,18 +103,7 @@ func decodeEntry(b []byte) (*raft.Log, error) {
 	case raft.LogConfiguration:
 		return m, checkConfiguration(m.Data)
 	}
-	return nil, fmt.Errorf("%w: entry of type %d", errMalformed, m.Type)
-}
-
-// checkConfiguration turns into an error what would be a panic of raft in its own goroutine.
-func checkConfiguration(b []byte) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: configuration: %v", errMalformed, p)
-		}
-	}()
-	raft.DecodeConfiguration(b)
-	return nil
+	return nil, fmt.Errorf("%w: entry of type %d", ErrMalformed, m.Type)
 }
 
 func encodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) []byte {
@@ -161,7 +142,7 @@ func encodeVote(b []byte, m *raft.RequestVoteRequest) []byte {
 
 func decodeVote(b []byte) (*raft.RequestVoteRequest, error) {
 	m := &raft.RequestVoteRequest{}
-	return m, decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
 		switch num {
 		case 4:
 			m.Term = r.Uint()
@@ -175,6 +156,7 @@ func decodeVote(b []byte) (*raft.RequestVoteRequest, error) {
 			m.LeadershipTransfer = r.Bool()
 		}
 	})
+	return m, errors.Join(err, checkLast(m.LastLogIndex, m.LastLogTerm, m.Term))
 }
 
 func encodeVoteResponse(b []byte, m *raft.RequestVoteResponse) []byte {
@@ -207,7 +189,7 @@ func encodePreVote(b []byte, m *raft.RequestPreVoteRequest) []byte {
 
 func decodePreVote(b []byte) (*raft.RequestPreVoteRequest, error) {
 	m := &raft.RequestPreVoteRequest{}
-	return m, decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
+	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
 		switch num {
 		case 4:
 			m.Term = r.Uint()
@@ -217,6 +199,7 @@ func decodePreVote(b []byte) (*raft.RequestPreVoteRequest, error) {
 			m.LastLogTerm = r.Uint()
 		}
 	})
+	return m, errors.Join(err, checkLast(m.LastLogIndex, m.LastLogTerm, m.Term))
 }
 
 func encodePreVoteResponse(b []byte, m *raft.RequestPreVoteResponse) []byte {
@@ -298,7 +281,10 @@ func decodeSnapshot(b []byte) (*raft.InstallSnapshotRequest, error) {
 		return nil, err
 	}
 	if m.SnapshotVersion != 1 || m.Size < 0 {
-		return nil, fmt.Errorf("%w: snapshot of version %d, %d bytes", errMalformed, m.SnapshotVersion, m.Size)
+		return nil, fmt.Errorf("%w: snapshot of version %d, %d bytes", ErrMalformed, m.SnapshotVersion, m.Size)
+	}
+	if err := checkLast(m.LastLogIndex, m.LastLogTerm, m.Term); err != nil {
+		return nil, err
 	}
 	return m, checkConfiguration(m.Configuration)
 }

@@ -5,12 +5,15 @@
 package raftnet
 
 import (
+	"errors"
 	"math"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 var (
@@ -19,7 +22,7 @@ var (
 )
 
 var fullAppend = &raft.AppendEntriesRequest{
-	RPCHeader: header, Term: 5, Leader: []byte("n1:1"), PrevLogEntry: 9, PrevLogTerm: 4, LeaderCommitIndex: math.MaxUint64,
+	RPCHeader: header, Term: 5, Leader: []byte("n1:1"), PrevLogEntry: 9, PrevLogTerm: 4, LeaderCommitIndex: 13,
 	Entries: []*raft.Log{
 		{Index: 10, Term: 4, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("ext"), AppendedAt: time.Unix(1700000000, 5)},
 		{Index: 11, Term: 5, Type: raft.LogNoop},
@@ -38,9 +41,9 @@ func messages() []any {
 	return []any{
 		&raft.AppendEntriesRequest{}, fullAppend,
 		&raft.RequestVoteRequest{},
-		&raft.RequestVoteRequest{RPCHeader: header, Term: 1, Candidate: []byte("c"), LastLogIndex: 2, LastLogTerm: 3, LeadershipTransfer: true},
+		&raft.RequestVoteRequest{RPCHeader: header, Term: 4, Candidate: []byte("c"), LastLogIndex: 2, LastLogTerm: 3, LeadershipTransfer: true},
 		&raft.RequestPreVoteRequest{},
-		&raft.RequestPreVoteRequest{RPCHeader: header, Term: 1, LastLogIndex: 2, LastLogTerm: 3},
+		&raft.RequestPreVoteRequest{RPCHeader: header, Term: 4, LastLogIndex: 2, LastLogTerm: 3},
 		&raft.TimeoutNowRequest{}, &raft.TimeoutNowRequest{RPCHeader: header},
 		fullSnapshot,
 		&raft.AppendEntriesResponse{},
@@ -145,11 +148,32 @@ func TestRefusedMessages(t *testing.T) {
 		"snapshot with peers":        {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.SnapshotVersion = 0 })},
 		"snapshot of negative size":  {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Size = -1 })},
 		"snapshot, no configuration": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Configuration = nil })},
-		"cut short":                  {methodVote, encodeVote(nil, &raft.RequestVoteRequest{RPCHeader: header})[:5]},
+		"snapshot, nobody votes": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) {
+			m.Configuration = raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Suffrage: raft.Nonvoter}}})
+		})},
+		"snapshot of a later term":    {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.LastLogTerm = m.Term + 1 })},
+		"snapshot of an absurd index": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.LastLogIndex = math.MaxUint64 })},
+		"a member twice": {methodAppend, appendOf(4, &raft.Log{Index: 5, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(
+			raft.Configuration{Servers: []raft.Server{{ID: "a"}, {ID: "a"}}})})},
+		"entries after the last index": {methodAppend, appendOf(math.MaxUint64, &raft.Log{Index: 0})},
+		"an absurd previous entry":     {methodAppend, appendOf(math.MaxUint64 - 1)},
+		"an entry of a later term":     {methodAppend, appendOf(4, &raft.Log{Index: 5, Term: 1})},
+		"terms that fall": {methodAppend, encodeAppend(nil, &raft.AppendEntriesRequest{
+			Term: 9, PrevLogEntry: 4, PrevLogTerm: 3, Entries: []*raft.Log{{Index: 5, Term: 2}},
+		})},
+		"a later previous term":  {methodAppend, encodeAppend(nil, &raft.AppendEntriesRequest{Term: 9, PrevLogEntry: 4, PrevLogTerm: 10})},
+		"a commit not covered":   {methodAppend, encodeAppend(nil, &raft.AppendEntriesRequest{Term: 9, PrevLogEntry: 4, LeaderCommitIndex: 5})},
+		"a vote for absurd logs": {methodVote, encodeVote(nil, &raft.RequestVoteRequest{Term: 9, LastLogIndex: math.MaxUint64})},
+		"a vote for later logs":  {methodVote, encodeVote(nil, &raft.RequestVoteRequest{Term: 9, LastLogTerm: 10})},
+		"a pre-vote for absurd logs": {methodPreVote, encodePreVote(nil, &raft.RequestPreVoteRequest{
+			Term: 9, LastLogIndex: math.MaxUint64,
+		})},
+		"a pre-vote for later logs": {methodPreVote, encodePreVote(nil, &raft.RequestPreVoteRequest{Term: 9, LastLogTerm: 10})},
+		"cut short":                 {methodVote, encodeVote(nil, &raft.RequestVoteRequest{RPCHeader: header})[:5]},
 	}
 	for name, test := range tests {
 		_, err := decodeRequest(test.method, test.b)
-		require.Error(t, err, name)
+		require.True(t, errors.Is(err, ErrMalformed) || errors.Is(err, wire.ErrMalformed), "%s: %v", name, err)
 	}
 }
 

@@ -41,10 +41,22 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 			return
 		}
 		req, err := decodeRequest(method, payload)
-		if err != nil || !bytes.Equal(req.header.ID, peer) {
+		if err == nil && !bytes.Equal(req.header.ID, peer) {
+			err = fmt.Errorf("%w: %s speaks for %q", ErrMalformed, peer, req.header.ID)
+		}
+		// A node that is new learns what the term is before it is to answer.
+		if err == nil && t.admit(ctx, c.Peer(), req) != nil {
 			return
 		}
-		if t.admit(ctx, c.Peer(), req) != nil || t.serve(ctx, c, req) != nil {
+		if err == nil {
+			err = t.check(req.command)
+		}
+		if err != nil {
+			t.refused(c, err)
+			_ = c.Send(replyError, func(b []byte) []byte { return append(b, err.Error()...) })
+			return
+		}
+		if t.serve(ctx, c, req) != nil {
 			return
 		}
 	}
@@ -85,7 +97,7 @@ func decodeRequest(method byte, b []byte) (*inbound, error) {
 		m, err := decodeSnapshot(b)
 		return request(m, err, encodeSnapshotResponse)
 	}
-	return nil, fmt.Errorf("%w: method %d", errMalformed, method)
+	return nil, fmt.Errorf("%w: method %d", ErrMalformed, method)
 }
 
 func describe(command any) Request {
@@ -310,7 +322,7 @@ func (i *installation) next() error {
 		return err
 	}
 	if method != methodChunk || len(chunk) == 0 || int64(len(chunk)) > i.rest {
-		return fmt.Errorf("%w: snapshot chunk", errMalformed)
+		return fmt.Errorf("%w: snapshot chunk", ErrMalformed)
 	}
 	i.rest -= int64(len(chunk))
 	i.chunk = chunk

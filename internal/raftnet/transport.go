@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,15 @@ type Config struct {
 	// Admit returns why a request is not to be answered, if so; before, it may wait until that
 	// changes, or ctx ends. nil: all are answered.
 	Admit func(ctx context.Context, from rpc.Identity, r Request) error
+	// Newest returns the newest term that this node knows of: a message of one that no elections since
+	// can have brought is refused. nil: every term is believed.
+	Newest func() uint64
+	// Check returns why the data of a command must not come into the log; an append with such an entry
+	// is refused. nil: all data is taken.
+	Check func(entry []byte) error
+	// Refused hears of each message that was refused: with ErrMalformed, ErrTerm or an error of Check.
+	// The connection is closed. It may be called concurrently. nil: nobody hears.
+	Refused func(from rpc.Identity, remote net.Addr, err error)
 	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
 	// is durable at once.
 	Log Log
@@ -302,7 +312,9 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 	}
 	err := t.call(id, target, limit, methodAppend,
 		func(b []byte) []byte { return encodeAppend(b, req) },
-		func(b []byte) error { return decodeAppendResponse(b, resp) })
+		func(b []byte) error {
+			return errors.Join(decodeAppendResponse(b, resp), t.checkTerm(resp.Term))
+		})
 	t.answered(id, req, resp, mark, err)
 	return err
 }
@@ -313,7 +325,7 @@ func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 ) error {
 	return t.quick(id, target, methodVote,
 		func(b []byte) []byte { return encodeVote(b, args) },
-		func(b []byte) error { return decodeVoteResponse(b, resp) })
+		func(b []byte) error { return errors.Join(decodeVoteResponse(b, resp), t.checkTerm(resp.Term)) })
 }
 
 // RequestPreVote asks a member whether it would vote.
@@ -322,7 +334,7 @@ func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 ) error {
 	return t.quick(id, target, methodPreVote,
 		func(b []byte) []byte { return encodePreVote(b, args) },
-		func(b []byte) error { return decodePreVoteResponse(b, resp) })
+		func(b []byte) error { return errors.Join(decodePreVoteResponse(b, resp), t.checkTerm(resp.Term)) })
 }
 
 // TimeoutNow makes a member stand for election at once.
@@ -366,7 +378,8 @@ func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time
 			return err
 		}
 		err = decodeReply(kind, payload, decode)
-		if errors.Is(err, errMalformed) {
+		if errors.Is(err, ErrMalformed) {
+			t.refused(conn, err)
 			conn.Close()
 		} else {
 			conn.Release()
@@ -391,13 +404,13 @@ func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
 	switch kind {
 	case replyDone:
 		if err := decode(payload); err != nil {
-			return fmt.Errorf("%w: reply: %w", errMalformed, err)
+			return fmt.Errorf("%w: reply: %w", ErrMalformed, err)
 		}
 		return nil
 	case replyError:
 		return errors.New(string(payload))
 	}
-	return fmt.Errorf("%w: reply of kind %d", errMalformed, kind)
+	return fmt.Errorf("%w: reply of kind %d", ErrMalformed, kind)
 }
 
 // InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as
@@ -430,7 +443,14 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 		return err
 	}
 	t.contact(id)
-	return decodeReply(kind, payload, func(b []byte) error { return decodeSnapshotResponse(b, resp) })
+	err = decodeReply(kind, payload, func(b []byte) error {
+		return errors.Join(decodeSnapshotResponse(b, resp), t.checkTerm(resp.Term))
+	})
+	if errors.Is(err, ErrMalformed) {
+		t.refused(conn, err)
+		conn.Close()
+	}
+	return err
 }
 
 // stream sends a snapshot and waits for the reply. It calls progress at each step.
