@@ -401,13 +401,16 @@ func TestRestoredFoundersDoNotMeetOthers(t *testing.T) {
 		require.NoError(t, all[1].restore(t, b))
 		n := all[0].open(t)
 		all[1].open(t)
-		require.NoError(t, n.Ready(t.Context()))
-		stranger := all[2].open(t) // it was forgotten
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		require.ErrorIs(t, stranger.Ready(ctx), coterie.ErrClusterMismatch)
-		require.NoError(t, n.Ready(t.Context()))
+		stranger, err := coterie.Open(on(t, all[2].disk), all[2].Config) // it was forgotten
+		require.NoError(t, err)
+		require.ErrorIs(t, notReady(t, stranger, time.Minute), coterie.ErrClusterMismatch)
+		require.ErrorIs(t, notReady(t, n, time.Minute), coterie.ErrClusterMismatch)
 		require.Empty(t, get(t, stranger, "k", coterie.WithSerializable()).KVs)
+		require.NoError(t, stranger.Close())
+		all[2].disk = vfs.NewForgetful()
+		require.NoError(t, all[2].restore(t, b))
+		ready(t, all[2].open(t))
+		ready(t, n)
 	})
 }
 

@@ -34,7 +34,9 @@ type Config struct {
 	Dir string
 	// InMemory keeps everything in memory: nothing survives the node. One that comes back has forgotten
 	// what it promised, and counts again when a majority without it has taken it back, which takes
-	// about an election timeout. Where a majority may be started again at once, give nodes directories.
+	// about an election timeout. If a majority stops at once, the cluster is lost: the nodes that come
+	// back found a new, empty one when all its founders have been started again. Where that may happen,
+	// give nodes directories.
 	InMemory bool
 	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
 	// network.
@@ -53,8 +55,9 @@ type Config struct {
 	// member.
 	TLS *tls.Config
 	// Peers are the founding nodes of the cluster, this one among them: the same list on each. On the
-	// first start it says who founds the cluster; on later ones, where the others are now. Empty,
-	// without Join: this node alone.
+	// first start it names the nodes that found the cluster, which they do when all of them are up and
+	// none has been in a cluster before. Later it says where they are now; a node that comes later needs
+	// Join. Empty, without Join: this node alone.
 	Peers []Peer
 	// Join are addresses of members of a running cluster, for a node that is no founder. On its first
 	// start it asks them to be let in, until it is, and is given a vote when it has caught up; on

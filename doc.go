@@ -15,6 +15,9 @@
 //	defer n.Close()
 //	err = n.Ready(ctx)
 //
+// The Peers found the cluster, once, when all of them are up. A node that comes later is given
+// [Config].Join, addresses of some members, instead.
+//
 // There are few types: a [Node] is a replica, opened from a [Config]. It puts, gets and deletes
 // [KeyValue]s, commits a [Txn], yields a watch of [Event]s, and grants a [Lease]. A [Session] keeps
 // a lease alive, and a [Mutex] and an [Election] stand on one. [RunAsLeader] and [Follow] are the

@@ -3,6 +3,8 @@
 package coterie_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
 	"github.com/coterie-kv/coterie/internal/memnet"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -91,4 +94,128 @@ func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 			require.NoError(t, n.Close())
 		}
 	})
+}
+
+func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
+	for _, forgetful := range []bool{false, true} {
+		t.Run(fmt.Sprint("in memory ", forgetful), func(t *testing.T) {
+			var log messages
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				put(t, c.Leader(), "k", "v")
+				for i := range 2 {
+					c.Stop(i)
+					if !forgetful {
+						c.Wipe(i)
+					}
+				}
+				for i := range 2 {
+					c.Restart(i)
+				}
+				waits := func(ends time.Duration) {
+					time.Sleep(ends)
+					for i := range 2 {
+						err := notReady(t, c.Node(i), time.Second)
+						require.ErrorIs(t, err, coterie.ErrNoLeader)
+						require.Empty(t, get(t, c.Node(i), "k", coterie.WithSerializable()).KVs)
+					}
+				}
+				waits(5 * time.Minute)
+				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)
+				c.Pause(2)
+				for i := range 2 {
+					c.Restart(i)
+				}
+				waits(5 * time.Minute)
+				c.Resume(2)
+				waits(time.Minute)
+				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)
+				require.Equal(t, 1, log.count(`msg="founded a new cluster"`))
+
+				c.Stop(2) // nothing is left that a founding could lose
+				if !forgetful {
+					c.Wipe(2)
+					for i := range 2 { // they have met a member
+						c.Restart(i)
+					}
+				}
+				c.Restart(2)
+				for _, n := range c.Nodes() {
+					ready(t, n)
+				}
+				require.Equal(t, 2, log.count(`msg="founded a new cluster"`))
+			}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) {
+				cfg.InMemory, cfg.Logger = forgetful, log.logger()
+			}))
+		})
+	}
+}
+
+func TestAFoundingWaitsForAllFounders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := sites(3)
+		first, second := all[0].open(t), all[1].open(t)
+		for _, n := range []*coterie.Node{first, second} {
+			err := notReady(t, n, time.Minute)
+			require.ErrorIs(t, err, coterie.ErrNoLeader)
+			require.ErrorContains(t, err, "r2 r2:1: connection refused")
+		}
+		begun := time.Now()
+		third := all[2].open(t)
+		for _, n := range []*coterie.Node{first, second, third} {
+			ready(t, n)
+		}
+		require.Less(t, time.Since(begun), time.Second, "nobody waits for a timeout")
+	})
+}
+
+// Whatever a crash of all founders interrupts, and whichever of them come back first, the founding is
+// finished when all are back.
+func TestAFoundingOutlivesCrashes(t *testing.T) {
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	late := func() time.Duration { return time.Duration(random.Int64N(int64(40 * time.Millisecond))) }
+	for range 60 {
+		synctest.Test(t, func(t *testing.T) {
+			network := memnet.New()
+			all := sites(3)
+			for i := range all {
+				all[i].Network = network.Host(all[i].Name)
+				for j := range all {
+					network.Delay(all[i].Name, all[j].Name, late()/4)
+				}
+			}
+			nodes := make([]*coterie.Node, len(all))
+			for range 3 {
+				for _, i := range random.Perm(len(all)) {
+					if nodes[i] == nil {
+						n, err := coterie.Open(on(t, all[i].disk), all[i].Config)
+						require.NoError(t, err)
+						nodes[i] = n
+					}
+					if random.IntN(3) == 0 {
+						time.Sleep(time.Duration(random.IntN(2)) * 5 * time.Second)
+					}
+				}
+				time.Sleep(late())
+				for _, i := range random.Perm(len(all))[:1+random.IntN(3)] {
+					network.Cut(all[i].Name)
+					all[i].disk.Crash(random)
+					nodes[i].Close()
+					nodes[i] = nil
+					network.Revive(all[i].Name)
+				}
+			}
+			for i := range all {
+				if nodes[i] == nil {
+					nodes[i] = all[i].open(t)
+				} else {
+					t.Cleanup(func() { nodes[i].Close() })
+				}
+			}
+			for _, n := range nodes {
+				ready(t, n)
+			}
+		})
+	}
 }

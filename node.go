@@ -26,12 +26,13 @@ import (
 // A Node is one replica of the store, inside this process. Its methods may be called concurrently,
 // from Open until after Close; they return when their context ends.
 type Node struct {
-	cfg       Config
-	id        MemberID
-	identity  atomic.Pointer[raftlog.Identity] // what the directory says
-	confirmed signal.Signal                    // of identity: the cluster has this node on record now
-	forgotten atomic.Bool                      // the cluster has other data on record, or is founded already
-	leaving   atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
+	cfg         Config
+	id          MemberID
+	identity    atomic.Pointer[raftlog.Identity] // what the directory says
+	identifying sync.Mutex                       // held while identity is replaced, on the disk too
+	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
+	forgotten   atomic.Bool                      // the cluster has other data on record, or is founded already
+	leaving     atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
 	lines  *logqueue.Queue // nil if the logger discards everything
@@ -67,6 +68,7 @@ type Node struct {
 	messages throttle              // of the log's lines about messages of raft's that were refused
 
 	addresses addresses
+	attempts  attempts
 	roster    *roster
 
 	proposer  *proposer
@@ -184,7 +186,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.keeper.run)
 	n.start(n.history.run)
 	n.start(n.takeSnapshots)
-	n.start(n.electFirst)
+	n.start(n.gather)
 	n.start(n.enroll)
 	n.start(n.roster.run)
 	n.membersChanged(n.view())
@@ -394,10 +396,7 @@ func (n *Node) unanswered(err error) error {
 	if lead := n.leadership().Leader; lead != 0 {
 		return n.withRefusal(err, lead)
 	}
-	if refusal := n.refusal.Load(); refusal != nil {
-		return fmt.Errorf("%w (%w, %w)", err, ErrNoLeader, *refusal)
-	}
-	return fmt.Errorf("%w (%w)", err, ErrNoLeader)
+	return fmt.Errorf("%w (%w)", err, n.noLeader())
 }
 
 func (n *Node) header(rev int64) Header {
@@ -554,6 +553,7 @@ func (n *Node) setLeadership(lead Leadership) {
 	case lead.Leader != 0:
 		n.vacant.Store(0)
 		n.refusal.Store(nil)
+		n.attempts.forget()
 	case old.Leader != 0:
 		n.vacant.Store(int64(time.Since(n.started)))
 	}
@@ -565,6 +565,9 @@ func (n *Node) setLeadership(lead Leadership) {
 		return // another term without a leader
 	}
 	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
+	if lead.Self && n.view().Epoch == 0 {
+		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.founders()))
+	}
 }
 
 // leaderGrace is how many election timeouts a node may know no leader before it is not ready and
@@ -578,30 +581,6 @@ func (n *Node) leaderless() time.Duration {
 		return 0
 	}
 	return max(time.Since(n.started)-time.Duration(since), 1)
-}
-
-// electFirst spares a founder of a new cluster, and a node alone, the wait for a timeout: the
-// founder with the least ID asks for an election once a majority answers that founds it, too. The
-// others ask around as well, so that all know of it before that timeout if the cluster is founded.
-func (n *Node) electFirst() {
-	voters := n.raft().voters()
-	if len(voters) > 1 && !n.raft().founding() || !slices.Contains(voters, serverID(n.id)) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
-	defer cancel()
-	if n.awaitPeers(ctx, len(voters)/2) && (len(voters) == 1 || n.id == n.firstFounder()) {
-		n.raft().net.Elect()
-	}
-}
-
-// firstFounder is the founder with the least ID.
-func (n *Node) firstFounder() MemberID {
-	first := n.id
-	for _, p := range n.cfg.Peers {
-		first = min(first, n.cfg.memberID(p.Name))
-	}
-	return first
 }
 
 // followDisk stops the node when its disk has failed. While the log cannot be written, or a write

@@ -336,6 +336,13 @@ func (c *consensus) founding() bool {
 	}
 }
 
+// elect makes this node stand for election now, unless it does already.
+func (c *consensus) elect() {
+	if c.raft.State() == raft.Follower {
+		c.net.Elect()
+	}
+}
+
 // votedFor reports whether this node's last vote was for a server, in a term.
 func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
 	in, candidate := c.log.Voted()

@@ -55,16 +55,43 @@ func (n *Node) refusedAt(t *throttle) func(*rpc.DialError) {
 
 // refused keeps the reason why another node and this one do not talk, for Ready to tell.
 func (n *Node) refused(err error) {
-	switch {
-	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrVersion):
-		err = fmt.Errorf("%w: %w", ErrClusterMismatch, err)
-	case errors.Is(err, rpc.ErrForgotten):
-		err = fmt.Errorf("%w: %w", ErrDataLost, err)
-	case !errors.Is(err, rpc.ErrTLS):
-		return
+	if err = n.refusalOf(err); err != nil {
+		n.refusal.Store(&err)
 	}
-	n.refusal.Store(&err)
 }
+
+// refusalOf returns why another node and this one do not talk: an exported error if there is one for it.
+// It returns nil if err has another reason, as when the other node cannot be reached.
+func (n *Node) refusalOf(err error) error {
+	var mismatch *rpc.MismatchError
+	switch {
+	case errors.Is(err, ErrClusterMismatch), errors.Is(err, ErrDataLost):
+		return err
+	case errors.As(err, &mismatch) && len(mismatch.Terms) > 0:
+		if theirs, malformed := readTerms(mismatch.Terms); malformed == nil {
+			if text := n.compare(mismatch.Other, theirs); text != "" {
+				return &mismatchError{text, err}
+			}
+		}
+		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
+	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrVersion):
+		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
+	case errors.Is(err, rpc.ErrForgotten):
+		return fmt.Errorf("%w: %w", ErrDataLost, err)
+	case errors.Is(err, rpc.ErrTLS):
+		return err
+	}
+	return nil
+}
+
+// A mismatchError is ErrClusterMismatch in words instead of IDs.
+type mismatchError struct {
+	text string
+	err  error // of the handshake
+}
+
+func (e *mismatchError) Error() string   { return ErrClusterMismatch.Error() + ": " + e.text }
+func (e *mismatchError) Unwrap() []error { return []error{ErrClusterMismatch, e.err} }
 
 // withRefusal adds to err, with which a call ended, that the leader and this node do not talk, if
 // that is so: one can be followed and not be called, as when its certificate has another name.

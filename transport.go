@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -85,6 +84,7 @@ func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 		Newest:  func() uint64 { return max(n.log.Term(), n.identity.Load().Floor) },
 		Check:   command.Check,
 		Refused: n.refusedMessage(&n.messages),
+		Stand:   n.mayStand,
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    term,
@@ -203,8 +203,10 @@ func (n *Node) callJoin(ctx context.Context, addr string, c *change) (admission,
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
 	resp, err := n.client.Call(ctx, rpc.Peer{Addr: addr}, methodJoin, c.append(nil))
+	err = localError(err)
+	n.tried(addr, err)
 	if err != nil {
-		return admission{}, localError(err)
+		return admission{}, err
 	}
 	return readAdmission(resp)
 }
@@ -254,12 +256,14 @@ func uvarint(b []byte, err error) (uint64, error) {
 // A pong is the answer to a ping.
 type pong struct {
 	member   uint64
-	founding bool // its log has nothing beyond the founding entries
+	founding bool // it is new: see isNew
+	gathered bool // see gathered
 }
 
 // ping tells a member, 0 for whoever it is, where this node is, and learns where it is itself.
 func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err error) {
 	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, n.cfg.Advertise))
+	n.tried(addr, err)
 	if err != nil {
 		return pong{}, err
 	}
@@ -270,6 +274,8 @@ func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err 
 			p.member = r.Uint()
 		case 2:
 			p.founding = r.Bool()
+		case 3:
+			p.gathered = r.Bool()
 		}
 	}
 	if r.Err() == nil && p.member != uint64(n.id) {
@@ -288,57 +294,7 @@ func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
 			n.addresses.learn(MemberID(from.Member), addr)
 		}
 	}
-	return wire.Bool(wire.Uint(nil, 1, uint64(n.id)), 2, n.raft().founding())
+	b := wire.Uint(nil, 1, uint64(n.id))
+	b = wire.Bool(b, 2, n.isNew())
+	return wire.Bool(b, 3, n.gathered())
 }
-
-// awaitPeers waits until that many of the other founders answer, who found the cluster as well, and all
-// were asked. One that founds it no more has it already, and this node may have forgotten that: false.
-func (n *Node) awaitPeers(ctx context.Context, enough int) bool {
-	if enough == 0 {
-		return true
-	}
-	founding, asked := make(chan bool, len(n.cfg.Peers)), make(chan struct{}, len(n.cfg.Peers))
-	others := 0
-	for _, p := range n.cfg.Peers {
-		id := n.cfg.memberID(p.Name)
-		if id == n.id {
-			continue
-		}
-		others++
-		n.start(func() {
-			for first := true; ctx.Err() == nil; first = false {
-				pong, err := n.ping(ctx, id, p.Addr)
-				if err == nil {
-					founding <- pong.founding
-				}
-				if first {
-					asked <- struct{}{}
-				}
-				if err == nil {
-					return
-				}
-				select {
-				case <-time.After(pingInterval):
-				case <-ctx.Done():
-				}
-			}
-		})
-	}
-	for others > 0 || enough > 0 {
-		select {
-		case <-asked:
-			others--
-		case yes := <-founding:
-			if !yes {
-				return false
-			}
-			enough--
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
-// pingInterval is how often a founder looks for the others before the first election.
-const pingInterval = 10 * time.Millisecond

@@ -16,7 +16,9 @@ import (
 var errUntrusted = errors.New("coterie: this node may have forgotten what it promised")
 
 // party is this node's side of its handshakes.
-func (n *Node) party() rpc.Party { return rpc.Party{Self: n.self, Met: n.met, Judge: n.judge} }
+func (n *Node) party() rpc.Party {
+	return rpc.Party{Self: n.self, Met: n.met, Terms: func() []byte { return n.terms().append(nil) }, Judge: n.judge}
+}
 
 // met notes that the cluster is founded: a founder that is on record nowhere is not to found it again.
 func (n *Node) met(other rpc.Identity) {
@@ -51,12 +53,13 @@ func (n *Node) judge(other rpc.Identity, lane byte) error {
 
 // A node with an empty directory may have had another one, in which it promised things: it may have
 // voted in a term that it does not know of, or acknowledged entries that it does not have. So until
-// the cluster has it on record, by a majority without it, it answers none of raft's requests but
-// those of the founding: votes for who has nothing beyond the founding entries either, and entries of
-// whom it has elected so. With these it is one of those who were there. That it hears of later terms,
-// or votes for who is not elected, does not make it one. Who has met somebody who is on record founds
-// nothing, for then the cluster is founded; but a node that keeps nothing goes by its own memory: a
-// majority of such nodes begins anew together. Once it is on record, at an index and in a term, it
+// the cluster has it on record, by a majority without it, it answers none of raft's requests, unless
+// it has gathered for the founding. Then it votes for founders that are on record nowhere either, and
+// takes entries of a leader that it has elected so. With these it is one of those who were there. That
+// it hears of later terms, or votes for a founder that is not elected, does not make it one. A founder
+// that has met a member on record founds nothing, for then the cluster is founded; a node that keeps
+// nothing does not remember that for longer than the member does. Once it is on record, at an index
+// and in a term, it
 //
 //   - follows leaders of that term or later: earlier ones it may have helped to depose;
 //   - votes only in later terms, and only when its log has that index, which covers whatever it may
@@ -116,10 +119,10 @@ func (t trust) mayAnswer(from rpc.Identity, r raftnet.Request) bool {
 // mayFound is mayAnswer of a node that may have forgotten what it promised.
 func (t trust) mayFound(from rpc.Identity, r raftnet.Request) bool {
 	switch {
-	case t.forgotten || r.Elect:
+	case !t.Gathered || t.forgotten || r.Elect:
 		return false
 	case r.Vote:
-		return r.LastLogTerm <= raftlog.FoundingTerm && from.Since == 0
+		return from.Since == 0
 	}
 	return t.elected
 }
@@ -133,15 +136,29 @@ func (n *Node) confirm(a admission) error {
 	if id.Cluster != 0 && id.Cluster != a.cluster {
 		return ErrClusterMismatch
 	}
-	next := raftlog.Identity{Cluster: a.cluster, Member: id.Member, Incarnation: id.Incarnation, Since: a.index}
-	if n.raft().founding() {
-		next.Floor = a.term
+	founding := n.raft().founding()
+	err := n.identify(func(id *raftlog.Identity) {
+		id.Cluster, id.Since = a.cluster, a.index
+		if founding {
+			id.Floor = a.term
+		}
+	})
+	if err == nil {
+		n.forgotten.Store(false)
 	}
-	if err := n.log.Identify(next); err != nil {
+	return err
+}
+
+// identify changes what this node's directory says of it, durably.
+func (n *Node) identify(change func(*raftlog.Identity)) error {
+	n.identifying.Lock()
+	defer n.identifying.Unlock()
+	id := *n.identity.Load()
+	change(&id)
+	if err := n.log.Identify(id); err != nil {
 		return err
 	}
-	n.identity.Store(&next)
-	n.forgotten.Store(false)
+	n.identity.Store(&id)
 	n.confirmed.Broadcast()
 	return nil
 }

@@ -13,17 +13,17 @@ import (
 )
 
 func TestWhatANodeAnswers(t *testing.T) {
-	vote := func(term, last uint64) raftnet.Request {
-		return raftnet.Request{Vote: true, Term: term, LastLogTerm: last}
-	}
+	vote := func(term uint64) raftnet.Request { return raftnet.Request{Vote: true, Term: term} }
 	entries := func(term uint64) raftnet.Request { return raftnet.Request{Term: term} }
 	elect := raftnet.Request{Elect: true}
 	founder, member := rpc.Identity{}, rpc.Identity{Since: 3}
 
-	fresh := trust{founding: true, last: raftlog.FoundingIndex}
-	told := trust{founding: true, last: raftlog.FoundingIndex, forgotten: true}
-	elector := trust{founding: true, elected: true, last: raftlog.FoundingIndex}
-	ousted := trust{founding: true, elected: true, forgotten: true, last: raftlog.FoundingIndex}
+	gathered := raftlog.Identity{Gathered: true}
+	alone := trust{founding: true, last: raftlog.FoundingIndex}
+	fresh := trust{Identity: gathered, founding: true, last: raftlog.FoundingIndex}
+	told := trust{Identity: gathered, founding: true, last: raftlog.FoundingIndex, forgotten: true}
+	elector := trust{Identity: gathered, founding: true, elected: true, last: raftlog.FoundingIndex}
+	ousted := trust{Identity: gathered, founding: true, elected: true, forgotten: true, last: raftlog.FoundingIndex}
 	participant := trust{last: 5}
 	onRecord := trust{Identity: raftlog.Identity{Since: 9}, last: 5} // it has forgotten nothing
 	behind := trust{Identity: raftlog.Identity{Since: 9, Floor: 4}, last: 8}
@@ -34,26 +34,26 @@ func TestWhatANodeAnswers(t *testing.T) {
 		raftnet.Request
 		want bool
 	}{
-		"a founding vote":                        {fresh, founder, vote(2, 1), true},
-		"a vote for who has more":                {fresh, founder, vote(3, 2), false},
-		"a vote for who has been let in":         {fresh, member, vote(2, 1), false},
-		"a founding vote of who has forgotten":   {told, founder, vote(2, 1), false},
+		"a vote before it has met all founders":  {alone, founder, vote(2), false},
+		"a founding vote":                        {fresh, founder, vote(2), true},
+		"a vote for who has been let in":         {fresh, member, vote(2), false},
+		"a founding vote of who has forgotten":   {told, founder, vote(2), false},
 		"entries for who may have forgotten":     {fresh, founder, entries(2), false},
 		"entries of later terms":                 {fresh, member, entries(100), false},
 		"to lead":                                {fresh, member, elect, false},
 		"entries of whom it elected":             {elector, founder, entries(2), true},
-		"a vote for who has more, still":         {elector, founder, vote(3, 2), false},
+		"another founding vote":                  {elector, founder, vote(3), true},
 		"to lead the founding":                   {elector, founder, elect, false},
 		"entries for who is known to forget":     {ousted, founder, entries(2), false},
 		"entries in the founding":                {participant, founder, entries(2), true},
-		"a vote in the founding":                 {participant, member, vote(3, 2), true},
-		"a vote of who was there all along":      {onRecord, member, vote(3, 2), true},
+		"a vote in the founding":                 {participant, member, vote(3), true},
+		"a vote of who was there all along":      {onRecord, member, vote(3), true},
 		"entries of a leader before":             {behind, member, entries(3), false},
 		"entries of the leader that put it on":   {behind, member, entries(4), true},
-		"a vote of who has not caught up":        {behind, member, vote(9, 8), false},
+		"a vote of who has not caught up":        {behind, member, vote(9), false},
 		"to lead without having caught up":       {behind, member, elect, false},
-		"a vote in the term in which it came in": {caughtUp, member, vote(4, 4), false},
-		"a vote later":                           {caughtUp, member, vote(5, 4), true},
+		"a vote in the term in which it came in": {caughtUp, member, vote(4), false},
+		"a vote later":                           {caughtUp, member, vote(5), true},
 		"to lead later":                          {caughtUp, member, elect, true},
 		"entries of a leader before, still":      {caughtUp, member, entries(3), false},
 	} {

@@ -27,6 +27,9 @@ type Identity struct {
 	// Floor is the term in which that was so, if the directory was new then. What its member promised
 	// up to that term, in another incarnation, is not known.
 	Floor uint64
+	// Gathered says that a founder has met all the others, and that each had nothing beyond the
+	// founding entries, as it had itself.
+	Gathered bool
 }
 
 const (
@@ -71,6 +74,8 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Since = r.Uint()
 		case 5:
 			id.Floor = r.Uint()
+		case 6:
+			id.Gathered = r.Bool()
 		}
 	}
 	if r.Err() != nil {
@@ -95,6 +100,7 @@ func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	b = wire.Uint(b, 3, id.Incarnation)
 	b = wire.Uint(b, 4, id.Since)
 	b = wire.Uint(b, 5, id.Floor)
+	b = wire.Bool(b, 6, id.Gathered)
 	head := len(identityMagic)
 	binary.LittleEndian.PutUint32(b[head:], crc32.Checksum(b[head+4:], castagnoli))
 	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)

@@ -107,9 +107,9 @@ func describe(command any) Request {
 	case *raft.InstallSnapshotRequest:
 		return Request{Term: m.Term}
 	case *raft.RequestVoteRequest:
-		return Request{Vote: true, Term: m.Term, LastLogTerm: m.LastLogTerm}
+		return Request{Vote: true, Term: m.Term}
 	case *raft.RequestPreVoteRequest:
-		return Request{Vote: true, Term: m.Term, LastLogTerm: m.LastLogTerm}
+		return Request{Vote: true, Term: m.Term}
 	}
 	return Request{Elect: true}
 }

@@ -73,6 +73,8 @@ type Config struct {
 	// Refused hears of each message that was refused: with ErrMalformed, ErrTerm or an error of Check.
 	// The connection is closed. It may be called concurrently. nil: nobody hears.
 	Refused func(from rpc.Identity, remote net.Addr, err error)
+	// Stand waits until this node may ask for votes, and returns why it may not. nil: it always may.
+	Stand func(ctx context.Context) error
 	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
 	// is durable at once.
 	Log Log
@@ -86,10 +88,9 @@ type Config struct {
 
 // A Request is what Admit is asked about: one of raft's.
 type Request struct {
-	Vote        bool // or a pre-vote
-	Elect       bool // to stand for election
-	Term        uint64
-	LastLogTerm uint64 // of the candidate, if it is for a vote
+	Vote  bool // or a pre-vote
+	Elect bool // to stand for election
+	Term  uint64
 }
 
 // A Log is a raft log that becomes durable behind raft's back.
@@ -323,6 +324,9 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse,
 ) error {
+	if err := t.stand(); err != nil {
+		return err
+	}
 	return t.quick(id, target, methodVote,
 		func(b []byte) []byte { return encodeVote(b, args) },
 		func(b []byte) error { return errors.Join(decodeVoteResponse(b, resp), t.checkTerm(resp.Term)) })
@@ -332,9 +336,22 @@ func (t *Transport) RequestVote(id raft.ServerID, target raft.ServerAddress,
 func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse,
 ) error {
+	if err := t.stand(); err != nil {
+		return err
+	}
 	return t.quick(id, target, methodPreVote,
 		func(b []byte) []byte { return encodePreVote(b, args) },
 		func(b []byte) error { return errors.Join(decodePreVoteResponse(b, resp), t.checkTerm(resp.Term)) })
+}
+
+// stand waits until this node may ask for votes, for as long as raft waits for a majority of them.
+func (t *Transport) stand() error {
+	if t.cfg.Stand == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(t.ctx, 2*t.cfg.Timeout)
+	defer cancel()
+	return t.cfg.Stand(ctx)
 }
 
 // TimeoutNow makes a member stand for election at once.

@@ -47,6 +47,23 @@ var (
 	ErrEarly = errors.New("rpc: not in a cluster yet")
 )
 
+// MaxTerms bounds what Party.Terms returns.
+const MaxTerms = 4 << 10
+
+// A MismatchError says that the other node belongs to another cluster. It matches ErrClusterMismatch.
+type MismatchError struct {
+	Self, Other Identity
+	Terms       []byte // of the other node, if it told them
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("%v: the node %016x is of cluster %016x/%x, this one of %016x/%x", ErrClusterMismatch,
+		e.Other.Member, e.Other.Cluster, e.Other.Epoch, e.Self.Cluster, e.Self.Epoch)
+}
+
+// Is reports whether target is ErrClusterMismatch.
+func (e *MismatchError) Is(target error) bool { return target == ErrClusterMismatch }
+
 // An Identity is who a node is.
 type Identity struct {
 	Cluster uint64 // 0: it is in none yet
@@ -64,6 +81,9 @@ type Party struct {
 	// Met hears of each node of the same cluster that introduces itself, whatever comes of that. nil:
 	// nobody does.
 	Met func(other Identity)
+	// Terms returns what a caller of another cluster is told, to find out how the two differ: at most
+	// MaxTerms bytes, which are its own affair. nil: nothing is told.
+	Terms func() []byte
 	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
 	// not to be talked to. nil: there is none.
 	Judge func(other Identity, lane byte) error
@@ -130,6 +150,7 @@ type hello struct {
 	id      Identity
 	to      uint64  // the member that the caller means, 0 for whoever it is; unused in an answer
 	verdict verdict // of an answer
+	terms   []byte  // of an answer that refuses a node of another cluster: they follow the hello
 }
 
 const (
@@ -149,8 +170,9 @@ func (h hello) append(b []byte) []byte {
 	b = wire.Uint(b, 5, h.id.Epoch)
 	b = wire.Uint(b, 6, h.id.Incarnation)
 	b = wire.Uint(b, 7, h.id.Since)
+	b = wire.Uint(b, 8, uint64(len(h.terms)))
 	b[start-1] = byte(len(b) - start)
-	return b
+	return append(b, h.terms...)
 }
 
 // readHello reads a hello. One of another version is read as far as its version, which is all that
@@ -171,6 +193,7 @@ func readHello(r io.Reader) (hello, error) {
 	if h.version != version {
 		return h, nil
 	}
+	var terms uint64
 	fields := wire.NewReader(body)
 	for fields.Next() {
 		switch fields.Field() {
@@ -188,12 +211,19 @@ func readHello(r io.Reader) (hello, error) {
 			h.id.Incarnation = fields.Uint()
 		case 7:
 			h.id.Since = fields.Uint()
+		case 8:
+			terms = fields.Uint()
 		}
 	}
-	if fields.Err() != nil {
+	if fields.Err() != nil || terms > MaxTerms {
 		return hello{}, fmt.Errorf("%w: hello", ErrMalformed)
 	}
-	return h, nil
+	if terms == 0 || h.verdict != refusedCluster {
+		return h, nil
+	}
+	h.terms = make([]byte, terms)
+	_, err := io.ReadFull(r, h.terms)
+	return h, err
 }
 
 // RefuseTLS appends to b what tells the other node, which has TLS or has none, that this one
@@ -222,8 +252,7 @@ func (p Party) judge(caller hello, lane byte) error {
 	case self.Cluster == 0:
 		return ErrEarly
 	case !self.meets(caller.id):
-		return fmt.Errorf("%w: the caller %016x is of cluster %016x/%x, this node of %016x/%x", ErrClusterMismatch,
-			caller.id.Member, caller.id.Cluster, caller.id.Epoch, self.Cluster, self.Epoch)
+		return &MismatchError{Self: self, Other: caller.id}
 	}
 	p.met(caller.id)
 	if caller.to != self.Member && (lane != LaneCall || caller.to != 0) {
@@ -260,8 +289,7 @@ func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	case answer.verdict == refusedEarly:
 		return ErrEarly
 	case self.Cluster != 0 && !self.meets(answer.id) || answer.verdict == refusedCluster:
-		return fmt.Errorf("%w: the node is of cluster %016x/%x, this one of %016x/%x", ErrClusterMismatch,
-			answer.id.Cluster, answer.id.Epoch, self.Cluster, self.Epoch)
+		return &MismatchError{self, answer.id, answer.terms}
 	}
 	p.met(answer.id)
 	switch {

@@ -202,6 +202,9 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 	}
 	refused := s.cfg.judge(caller, lane[0])
 	ours := hello{version: version, id: s.cfg.Self(), verdict: verdictOf(refused)}
+	if ours.verdict == refusedCluster && s.cfg.Terms != nil {
+		ours.terms = s.cfg.Terms()
+	}
 	if _, err := nc.Write(ours.append(nil)); refused == nil && err != nil {
 		return nil, 0, err
 	}

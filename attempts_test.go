@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+)
+
+func TestReadyNamesEachNodeThatItTried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := sites(3)
+		n := all[0].open(t)
+		err := notReady(t, n, 300*time.Millisecond)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, coterie.ErrNoLeader)
+		require.EqualError(t, err, "context deadline exceeded (coterie: no leader; r1 r1:1, r2 r2:1: connection refused)")
+		all[1].open(t)
+		require.EqualError(t, notReady(t, n, 3*time.Second),
+			"context deadline exceeded (coterie: no leader; r1 r1:1: knows no leader; r2 r2:1: connection refused)")
+	})
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		c.Crash(1)
+		c.Pause(2)
+		c.Restart(0)
+		err := notReady(t, c.Node(0), 5*time.Second)
+		require.ErrorContains(t, err, "n1 n1:1: ")
+		require.ErrorContains(t, err, "; n2 n2:1: no answer in time")
+		c.Crash(2)
+		i := c.Join(func(cfg *coterie.Config) { cfg.Join = []string{"n1:1", "n0:1"} })
+		require.EqualError(t, notReady(t, c.Node(i), 5*time.Second),
+			"context deadline exceeded (coterie: no leader; n0:1: knows no leader; n1:1: connection refused)")
+		c.Restart(1)
+		c.Restart(2)
+	})
+}
+
+// With one wrong entry in its Peers a founder meets no other; the error names the entry.
+func TestAWrongPeerIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := sites(3)
+		all[2].Peers = slices.Clone(all[2].Peers)
+		all[2].Peers[1].Addr = "r1:9"
+		var nodes []*coterie.Node
+		for _, s := range all {
+			nodes = append(nodes, s.open(t))
+		}
+		err := notReady(t, nodes[2], 10*time.Second)
+		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
+		require.ErrorContains(t, err, "r0 r0:1: coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:9 here and r1:1 there; r1 r1:9: connection refused")
+		err = notReady(t, nodes[0], 10*time.Second)
+		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
+		require.ErrorContains(t, err, "r2 r2:1: coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:1 here and r1:9 there")
+		require.ErrorContains(t, err, "r1 r1:1: knows no leader")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		all := sites(2)
+		all[1].Cluster = "other"
+		n := all[0].open(t)
+		all[1].open(t)
+		require.ErrorContains(t, notReady(t, n, 10*time.Second), `the node is of cluster "other", this one of "coterie" (Config.Cluster)`)
+	})
+}
+
+// A node that is added to Peers after the founding founds nothing, and is told what to do.
+func TestANewFounderIsToldToJoin(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		put(t, c.Leader(), "k", "v")
+		i := c.Join(func(cfg *coterie.Config) {
+			cfg.Join = nil
+			cfg.Peers = []coterie.Peer{{Name: "n0", Addr: "n0:1"}, {Name: "n1", Addr: "n1:1"}, {Name: "n2", Addr: "n2:1"}, {Name: "n3", Addr: "n3:1"}}
+		})
+		err := notReady(t, c.Node(i), 10*time.Second)
+		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
+		require.ErrorContains(t, err, `(coterie: no leader; n0 n0:1, n1 n1:1, n2 n2:1: coterie: cluster or member mismatch: `+
+			`cluster "coterie" exists already, and Config.Peers is for founding one: a new node, with an empty directory, needs Config.Join; `+
+			`Config.Peers differs from the founders: n3 n3:1 is here alone)`)
+		c.Stop(i)
+	})
+}
