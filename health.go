@@ -34,13 +34,14 @@ const (
 // handler may be used from when the node is open until after it is closed. Other paths are 404, methods
 // other than GET and HEAD 405; mount it below another path with [http.StripPrefix].
 func Health(n *Node) http.Handler {
+	cfg := &n.cfg
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var checks []check
 		switch s := n.Status(); r.URL.Path {
 		case "/livez":
 			checks = live(&s)
 		case "/readyz":
-			checks = ready(&s, &n.cfg)
+			checks = ready(&s, cfg)
 		default:
 			http.NotFound(w, r)
 			return

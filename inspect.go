@@ -94,6 +94,9 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 		found Inspection
 		err   error
 	}
+	if err := context.Cause(ctx); err != nil {
+		return Inspection{}, err
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return Inspection{}, err
@@ -112,9 +115,6 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 }
 
 func inspect(ctx context.Context, dir string) (Inspection, error) {
-	if err := context.Cause(ctx); err != nil {
-		return Inspection{}, err
-	}
 	r, err := raftlog.Read(disk(ctx), dir)
 	if err != nil {
 		return Inspection{}, logError(err)

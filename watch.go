@@ -101,14 +101,14 @@ func (n *Node) Watch(ctx context.Context, key string, opts ...WatchOption) iter.
 // not anybody receives.
 func (n *Node) WatchChan(ctx context.Context, key string, opts ...WatchOption) <-chan WatchResult {
 	results := make(chan WatchResult, 1)
-	seq := n.Watch(ctx, key, opts...)
+	seq, ended := n.Watch(ctx, key, opts...), ctx.Done()
 	go func() {
 		defer close(results)
 		for r, err := range seq {
 			select {
 			case results <- WatchResult{r, err}:
 				continue
-			case <-ctx.Done():
+			case <-ended:
 			case <-n.done:
 			}
 			if err != nil {

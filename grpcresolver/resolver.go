@@ -40,11 +40,14 @@ func (b builder) Scheme() string { return Scheme }
 
 // Build begins to resolve a target. It does not wait for the cluster.
 //
-// Errors: ErrTarget; ErrClosed of the node.
+// Errors: ErrTarget; ErrInvalidOption without a node; ErrClosed of the node.
 func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	service, err := serviceOf(target)
 	if err != nil {
 		return nil, err
+	}
+	if b.node == nil { // gRPC calls Build on goroutines of its own, too
+		return nil, fmt.Errorf("%w: grpcresolver.New was given no node", coterie.ErrInvalidOption)
 	}
 	known, err := registry.Resolve(context.Background(), b.node, service, coterie.WithSerializable())
 	if err != nil {

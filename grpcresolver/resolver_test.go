@@ -227,6 +227,15 @@ func TestTargetsThatNameNoServiceAreRefused(t *testing.T) {
 	})
 }
 
+// gRPC builds resolvers on goroutines of its own, where a panic would end the program.
+func TestAResolverWithoutANodeRefusesCalls(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		_, err := call(t, newTown().client(t, nil, "coterie:///services/orders", roundRobin))
+		require.Equal(t, codes.Unavailable, status.Code(err))
+		require.ErrorContains(t, err, "no node")
+	})
+}
+
 func TestServicesOfAnyNameAreFound(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()

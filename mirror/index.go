@@ -43,8 +43,9 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 // it current until ctx ends or the node closes. It begins with what the node has applied, without
 // asking the cluster, and does not block; after [coterie.Node.Ready] that is all that was written
 // before. A goroutine applies each revision in a time that does not depend on the size of the
-// prefix, after the time that decode takes. decode must not keep anybody waiting; what it refuses
-// is told by [Snapshot.Faults].
+// prefix, after the time that decode takes. That goroutine calls decode and the functions of the
+// secondary keys: while one of them blocks, the index stands still, and nothing else does. What decode
+// refuses, or panics at, is told by [Snapshot.Faults].
 //
 // Errors: ErrInvalidOption without a decoder, or for a secondary key that is nil; ctx's cause; ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,

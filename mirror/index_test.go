@@ -154,6 +154,41 @@ func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
 	})
 }
 
+// One bad value must not end every program that mirrors it.
+func TestAPanicOfADecoderIsAFault(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		put(t, n, "m/before", "decode")
+		picky := func(kv coterie.KeyValue) (string, error) {
+			if kv.Value == "decode" {
+				panic("no such kind")
+			}
+			return kv.Value, nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		x, err := mirror.New(ctx, n, "m/", picky, mirror.By(func(v string) []string {
+			if v == "key" {
+				panic("no such key")
+			}
+			return []string{v}
+		}))
+		require.NoError(t, err)
+		put(t, n, "m/decode", "decode")
+		put(t, n, "m/key", "key")
+		require.NoError(t, x.WaitRevision(t.Context(), put(t, n, "m/good", "good")))
+		faults := map[string]string{}
+		for fault := range x.Snapshot().Faults() {
+			faults[fault.Key] = fault.Err.Error()
+		}
+		require.Equal(t, map[string]string{
+			"m/before": "panic: no such kind", "m/decode": "panic: no such kind", "m/key": "panic: no such key",
+		}, faults)
+		require.Equal(t, 1, x.Snapshot().Len())
+		cancel()
+		<-x.Done()
+	})
+}
+
 func TestAnIndexNeedsItsFunctions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := mirror.New[int](t.Context(), c.Node(0), "m/", nil)

@@ -23,7 +23,7 @@ type Entry[T any] struct {
 }
 
 // A DecodeError says that what is stored under a key could not be decoded. It wraps the decoder's
-// error.
+// error, or names the value of a panic of the decoder or of a secondary key.
 type DecodeError struct {
 	Key      string
 	Revision int64 // that stored it
@@ -162,16 +162,12 @@ func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T,
 	if s.revision(kv.Key) == 0 {
 		s.keys++
 	}
-	v, err := decode(kv)
+	e, err := s.entry(kv, decode)
 	if err != nil {
 		s.faults = s.faults.with(kv.Key, &DecodeError{kv.Key, kv.ModRevision, err})
 		return
 	}
 	s.faults = s.faults.without(kv.Key)
-	e := &Entry[T]{Key: kv.Key, Value: v, Revision: kv.ModRevision}
-	for _, by := range s.by {
-		e.groups = append(e.groups, by.of(v))
-	}
 	s.ungroup(kv.Key)
 	s.entries = s.entries.with(kv.Key, e)
 	for i, values := range e.groups {
@@ -185,6 +181,25 @@ func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T,
 			s.groups[i] = s.groups[i].with(value, &g)
 		}
 	}
+}
+
+// entry makes the entry of a key with the decoder and the secondary keys. If one of them panics, the value
+// is bad, as if the decoder had refused it: it must not end every program that has a mirror of it.
+func (s *Snapshot[T]) entry(kv coterie.KeyValue, decode func(coterie.KeyValue) (T, error)) (e *Entry[T], err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	v, err := decode(kv)
+	if err != nil {
+		return nil, err
+	}
+	e = &Entry[T]{Key: kv.Key, Value: v, Revision: kv.ModRevision}
+	for _, by := range s.by {
+		e.groups = append(e.groups, by.of(v))
+	}
+	return e, nil
 }
 
 func (s *Snapshot[T]) remove(key string) {

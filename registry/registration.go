@@ -66,6 +66,9 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 // ErrTooLarge; ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes
 // with it.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
+	if err := n.Err(); err != nil { // before a goroutine meets a node that is nil
+		return nil, err
+	}
 	value, err := instance.encode()
 	if err != nil {
 		return nil, err

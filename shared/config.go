@@ -11,7 +11,8 @@ import (
 )
 
 // A Config says where a value is stored, and what is a good one. The functions may be called from
-// several goroutines, and must not keep anybody waiting.
+// several goroutines, those of the Value among them: while one of them blocks, the Value stands still, and
+// nothing else does. A document at which they panic is bad.
 type Config[T any] struct {
 	// Keys are where the value is stored: one key, or layers, from the general to the particular,
 	// as "config", "config/orders", "config/orders/a". Update, Rollback and History concern the
@@ -56,7 +57,8 @@ func (c *Config[T]) check() error {
 // ErrNoVersion: Rollback was asked for a version that is not kept, or never was.
 var ErrNoVersion = errors.New("shared: no such version")
 
-// A RejectedError says why a value is not used. It wraps the error of the decoder or of Validate.
+// A RejectedError says why a value is not used. It wraps the error of the decoder or of Validate,
+// or names the value of their panic.
 type RejectedError struct {
 	// Revision of the store in which it was found; 0: it was refused before it was stored.
 	Revision int64

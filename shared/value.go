@@ -184,9 +184,15 @@ func (v *Value[T]) read(ctx context.Context, opts ...coterie.GetOption) (stored,
 	return s, nil
 }
 
-// validate returns the value that documents make, if it is good.
-func (v *Value[T]) validate(documents []*string) (T, error) {
-	value, err := v.codec.decode(documents)
+// validate returns the value that documents make, if it is good. One at which the decoder or Validate
+// panics is bad: it must not end every program that follows it.
+func (v *Value[T]) validate(documents []*string) (value T, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	value, err = v.codec.decode(documents)
 	if err == nil && v.cfg.Validate != nil {
 		err = v.cfg.Validate(value)
 	}

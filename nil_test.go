@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"go/types"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/dsync"
+	"github.com/coterie-kv/coterie/mirror"
+	"github.com/coterie-kv/coterie/queue"
+	"github.com/coterie-kv/coterie/registry"
+	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/stm"
+)
+
+// A nilFixture has what calls with one nil argument need besides it.
+type nilFixture struct {
+	ctx context.Context // that is fine
+	n   *coterie.Node
+	s   *coterie.Session
+	dir string
+}
+
+func each[A any](seq iter.Seq[A]) {
+	for range seq {
+		return
+	}
+}
+
+func each2[A, B any](seq iter.Seq2[A, B]) {
+	for range seq {
+		return
+	}
+}
+
+func decodeText(kv coterie.KeyValue) (string, error) { return kv.Value, nil }
+
+// nilCalls has, for each exported function of nilTakers, calls with a nil argument.
+//
+//nolint:staticcheck // of contexts that are nil
+var nilCalls = map[string][]func(f nilFixture){
+	"coterie.Open":          {func(nilFixture) { coterie.Open(nil, coterie.Config{InMemory: true}) }},
+	"coterie.OpenCluster":   {func(nilFixture) { coterie.OpenCluster(nil, 1, coterie.Config{InMemory: true}) }},
+	"coterie.Health":        {func(nilFixture) { coterie.Health(nil) }},
+	"coterie.Inspect":       {func(f nilFixture) { coterie.Inspect(nil, f.dir) }},
+	"coterie.InspectBackup": {func(f nilFixture) { coterie.InspectBackup(nil, strings.NewReader("")) }, func(f nilFixture) { coterie.InspectBackup(f.ctx, nil) }},
+	"coterie.Recover":       {func(f nilFixture) { coterie.Recover(nil, f.dir) }},
+	"coterie.RestoreBackup": {
+		func(f nilFixture) { coterie.RestoreBackup(nil, strings.NewReader(""), coterie.Config{Dir: f.dir}) },
+		func(f nilFixture) { coterie.RestoreBackup(f.ctx, nil, coterie.Config{Dir: f.dir}) },
+	},
+	"coterie.NewSession": {
+		func(f nilFixture) { coterie.NewSession(nil, f.n) }, func(f nilFixture) { coterie.NewSession(f.ctx, nil) },
+		func(f nilFixture) { coterie.NewSession(f.ctx, f.n, nil) },
+	},
+	"coterie.NewMutex":    {func(f nilFixture) { coterie.NewMutex(nil, "nil").Lock(f.ctx) }},
+	"coterie.NewElection": {func(f nilFixture) { coterie.NewElection(nil, "nil").Campaign(f.ctx, "") }},
+	"coterie.RunAsLeader": {
+		func(f nilFixture) { coterie.RunAsLeader(nil, f.n, "nil", "", leadNothing) },
+		func(f nilFixture) { coterie.RunAsLeader(f.ctx, nil, "nil", "", leadNothing) },
+		func(f nilFixture) { coterie.RunAsLeader(f.ctx, f.n, "nil", "", nil) },
+		func(f nilFixture) { coterie.RunAsLeader(f.ctx, f.n, "nil", "", leadNothing, nil) },
+	},
+	"coterie.WithOnError": {func(f nilFixture) {
+		ctx, cancel := context.WithTimeout(f.ctx, time.Second)
+		defer cancel()
+		fail := func(context.Context, int64) error { return context.Canceled }
+		coterie.RunAsLeader(ctx, f.n, "nil", "", fail, coterie.WithOnError(nil))
+	}},
+	"coterie.Follow":        {func(f nilFixture) { each2(coterie.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.Follow(f.ctx, nil, "nil")) }},
+	"coterie.ObserveLeader": {func(f nilFixture) { each2(coterie.ObserveLeader(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.ObserveLeader(f.ctx, nil, "nil")) }},
+	"coterie.GuardOf":       {func(nilFixture) { coterie.GuardOf(nil) }},
+	"coterie.OpPut":         {func(nilFixture) { coterie.OpPut("k", "v", nil) }},
+	"coterie.OpGet":         {func(nilFixture) { coterie.OpGet("k", nil) }},
+	"coterie.OpDelete":      {func(nilFixture) { coterie.OpDelete("k", nil) }},
+
+	"coterie.Cluster.Leader": {func(f nilFixture) {
+		c, err := coterie.OpenCluster(f.ctx, 1, coterie.Config{InMemory: true})
+		if err == nil {
+			defer c.Close()
+			c.Leader(nil)
+		}
+	}},
+	"coterie.Node.Backup":             {func(f nilFixture) { f.n.Backup(nil, &strings.Builder{}) }, func(f nilFixture) { f.n.Backup(f.ctx, nil) }},
+	"coterie.Node.Put":                {func(f nilFixture) { f.n.Put(nil, "k", "v") }, func(f nilFixture) { f.n.Put(f.ctx, "k", "v", nil) }},
+	"coterie.Node.Delete":             {func(f nilFixture) { f.n.Delete(nil, "k") }, func(f nilFixture) { f.n.Delete(f.ctx, "k", nil) }},
+	"coterie.Node.Get":                {func(f nilFixture) { f.n.Get(nil, "k") }, func(f nilFixture) { f.n.Get(f.ctx, "k", nil) }, func(f nilFixture) { f.n.Get(nil, "k", coterie.WithPrefix()) }},
+	"coterie.Node.Range":              {func(f nilFixture) { each2(f.n.Range(nil, "k")) }, func(f nilFixture) { each2(f.n.Range(f.ctx, "k", nil)) }},
+	"coterie.Node.Compact":            {func(f nilFixture) { f.n.Compact(nil, 1) }},
+	"coterie.Node.Grant":              {func(f nilFixture) { f.n.Grant(nil, time.Hour) }, func(f nilFixture) { f.n.Grant(f.ctx, time.Hour, nil) }},
+	"coterie.Node.Revoke":             {func(f nilFixture) { f.n.Revoke(nil, 1) }},
+	"coterie.Node.KeepAliveOnce":      {func(f nilFixture) { f.n.KeepAliveOnce(nil, f.s.Lease()) }},
+	"coterie.Node.KeepAlive":          {func(f nilFixture) { f.n.KeepAlive(nil, f.s.Lease()) }},
+	"coterie.Node.TimeToLive":         {func(f nilFixture) { f.n.TimeToLive(nil, f.s.Lease()) }},
+	"coterie.Node.Leases":             {func(f nilFixture) { f.n.Leases(nil) }},
+	"coterie.Node.Members":            {func(f nilFixture) { f.n.Members(nil) }},
+	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, coterie.Peer{Name: "x", Addr: "x:1"}, true) }},
+	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},
+	"coterie.Node.PromoteMember":      {func(f nilFixture) { f.n.PromoteMember(nil, 1) }},
+	"coterie.Node.TransferLeadership": {func(f nilFixture) { f.n.TransferLeadership(nil, 1) }},
+	"coterie.Node.Leave":              {func(f nilFixture) { f.n.Leave(nil) }},
+	"coterie.Node.Ready":              {func(f nilFixture) { f.n.Ready(nil) }},
+	"coterie.Node.Leadership":         {func(f nilFixture) { each(f.n.Leadership(nil)) }},
+	"coterie.Node.Check":              {func(f nilFixture) { f.n.Check(nil) }},
+	"coterie.Node.Hash":               {func(f nilFixture) { f.n.Hash(nil, 0) }},
+	"coterie.Node.Txn":                {func(f nilFixture) { f.n.Txn(nil).Then(coterie.OpPut("k", "v")).Commit() }},
+	"coterie.Node.Watch":              {func(f nilFixture) { each2(f.n.Watch(nil, "k")) }, func(f nilFixture) { each2(f.n.Watch(f.ctx, "k", nil)) }},
+	"coterie.Node.WatchChan":          {func(f nilFixture) { <-f.n.WatchChan(nil, "k") }, func(f nilFixture) { <-f.n.WatchChan(f.ctx, "k", nil) }},
+	"coterie.Election.Campaign":       {func(f nilFixture) { coterie.NewElection(f.s, "nil").Campaign(nil, "") }},
+	"coterie.Election.Proclaim":       {func(f nilFixture) { coterie.NewElection(f.s, "nil").Proclaim(nil, "") }},
+	"coterie.Election.Resign":         {func(f nilFixture) { coterie.NewElection(f.s, "nil").Resign(nil) }},
+	"coterie.Election.Observe":        {func(f nilFixture) { each2(coterie.NewElection(f.s, "nil").Observe(nil)) }},
+	"coterie.Election.Leader":         {func(f nilFixture) { coterie.NewElection(f.s, "nil").Leader(nil) }},
+	"coterie.Mutex.Lock":              {func(f nilFixture) { coterie.NewMutex(f.s, "nil").Lock(nil) }},
+	"coterie.Mutex.TryLock":           {func(f nilFixture) { coterie.NewMutex(f.s, "nil").TryLock(nil) }},
+	"coterie.Mutex.Unlock":            {func(f nilFixture) { coterie.NewMutex(f.s, "nil").Unlock(nil) }},
+	"coterie.Mutex.Do": {
+		func(f nilFixture) { coterie.NewMutex(f.s, "nil").Do(nil, leadNothing) },
+		func(f nilFixture) { coterie.NewMutex(f.s, "nil-body").Do(f.ctx, nil) },
+	},
+	"coterie.Session.Bind":   {func(f nilFixture) { f.s.Bind(nil) }},
+	"coterie.Session.Commit": {func(f nilFixture) { f.s.Commit(nil) }, func(f nilFixture) { f.s.Commit(f.n.Txn(nil).Then(coterie.OpPut("k", "v"))) }},
+
+	"dsync.NewBarrier":          {func(f nilFixture) { dsync.NewBarrier(nil, "nil").Wait(f.ctx) }},
+	"dsync.NewCounter":          {func(f nilFixture) { dsync.NewCounter(nil, "nil").Get(f.ctx) }},
+	"dsync.NewDoubleBarrier":    {func(f nilFixture) { dsync.NewDoubleBarrier(nil, "nil", 1).Enter(f.ctx) }},
+	"dsync.NewOnce":             {func(f nilFixture) { dsync.NewOnce(nil, "nil").Do(f.ctx, outcome) }},
+	"dsync.NewRWMutex":          {func(f nilFixture) { dsync.NewRWMutex(nil, "nil").Lock(f.ctx) }},
+	"dsync.NewSemaphore":        {func(f nilFixture) { dsync.NewSemaphore(nil, "nil", 1).Acquire(f.ctx, 1) }},
+	"dsync.NewSequence":         {func(f nilFixture) { dsync.NewSequence(nil, "nil").Append(f.ctx, "") }},
+	"dsync.Barrier.Raise":       {func(f nilFixture) { dsync.NewBarrier(f.n, "nil").Raise(nil) }, func(f nilFixture) { dsync.NewBarrier(f.n, "nil").Raise(f.ctx, nil) }},
+	"dsync.Barrier.Lift":        {func(f nilFixture) { dsync.NewBarrier(f.n, "nil").Lift(nil) }},
+	"dsync.Barrier.Wait":        {func(f nilFixture) { dsync.NewBarrier(f.n, "nil").Wait(nil) }},
+	"dsync.Counter.Add":         {func(f nilFixture) { dsync.NewCounter(f.n, "nil").Add(nil, 1) }},
+	"dsync.Counter.Get":         {func(f nilFixture) { dsync.NewCounter(f.n, "nil").Get(nil) }},
+	"dsync.DoubleBarrier.Enter": {func(f nilFixture) { dsync.NewDoubleBarrier(f.s, "nil", 1).Enter(nil) }},
+	"dsync.Round.Leave": {func(f nilFixture) {
+		r, err := dsync.NewDoubleBarrier(f.s, "nil", 1).Enter(f.ctx)
+		if err == nil {
+			defer r.Leave(f.ctx)
+			r.Leave(nil)
+		}
+	}},
+	"dsync.Hold.Bind":    {func(f nilFixture) { hold(f).Bind(nil) }},
+	"dsync.Hold.Release": {func(f nilFixture) { hold(f).Release(nil) }},
+	"dsync.Once.Do": {
+		func(f nilFixture) { dsync.NewOnce(f.s, "nil").Do(nil, outcome) },
+		func(f nilFixture) { dsync.NewOnce(f.s, "nil-body").Do(f.ctx, nil) },
+	},
+	"dsync.RWMutex.Lock":         {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").Lock(nil) }},
+	"dsync.RWMutex.TryLock":      {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryLock(nil) }},
+	"dsync.RWMutex.RLock":        {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").RLock(nil) }},
+	"dsync.RWMutex.TryRLock":     {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryRLock(nil) }},
+	"dsync.Semaphore.Acquire":    {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).Acquire(nil, 1) }},
+	"dsync.Semaphore.TryAcquire": {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).TryAcquire(nil, 1) }},
+	"dsync.Sequence.Append":      {func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(nil, "") }, func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(f.ctx, "", nil) }},
+
+	"queue.New":              {func(f nilFixture) { queue.New(nil, "nil").TryDequeue(f.ctx) }},
+	"queue.NewGate":          {func(f nilFixture) { queue.NewGate(nil, queue.Condition{}) }},
+	"queue.Gate.Open":        {func(f nilFixture) { gate(f).Open(nil) }},
+	"queue.Gate.Shut":        {func(f nilFixture) { gate(f).Shut(nil) }},
+	"queue.Gate.Wait":        {func(f nilFixture) { gate(f).Wait(nil) }},
+	"queue.Gate.Dequeue":     {func(f nilFixture) { gate(f).Dequeue(nil) }},
+	"queue.Item.Bind":        {func(f nilFixture) { item(f).Bind(nil) }},
+	"queue.Item.Ack":         {func(f nilFixture) { item(f).Ack(nil) }},
+	"queue.Item.Nack":        {func(f nilFixture) { item(f).Nack(nil) }},
+	"queue.Queue.Enqueue":    {func(f nilFixture) { queue.New(f.s, "nil").Enqueue(nil, "") }, func(f nilFixture) { queue.New(f.s, "nil").Enqueue(f.ctx, "", nil) }},
+	"queue.Queue.Dequeue":    {func(f nilFixture) { queue.New(f.s, "nil").Dequeue(nil) }},
+	"queue.Queue.TryDequeue": {func(f nilFixture) { queue.New(f.s, "nil").TryDequeue(nil) }},
+	"queue.Queue.Peek":       {func(f nilFixture) { queue.New(f.s, "nil").Peek(nil) }},
+	"queue.Queue.Len":        {func(f nilFixture) { queue.New(f.s, "nil").Len(nil) }},
+
+	"stm.Run": {
+		func(f nilFixture) { stm.Run(nil, f.n, func(*stm.Tx) error { return nil }) },
+		func(f nilFixture) { stm.Run(f.ctx, nil, func(*stm.Tx) error { return nil }) },
+		func(f nilFixture) { stm.Run(f.ctx, f.n, nil) },
+	},
+
+	"mirror.New": {
+		func(f nilFixture) { mirror.New(nil, f.n, "nil", decodeText) },
+		func(f nilFixture) { mirror.New(f.ctx, nil, "nil", decodeText) },
+		func(f nilFixture) { mirror.New[string](f.ctx, f.n, "nil", nil) },
+		func(f nilFixture) { mirror.New(f.ctx, f.n, "nil", decodeText, nil) },
+	},
+	"mirror.By":                 {func(f nilFixture) { mirror.New(f.ctx, f.n, "nil", decodeText, mirror.By[string](nil)) }},
+	"mirror.Index.Follow":       {func(f nilFixture) { each2(index(f).Follow(nil)) }},
+	"mirror.Index.WaitRevision": {func(f nilFixture) { index(f).WaitRevision(nil, 1<<60) }},
+	"mirror.Snapshot.Where":     {func(f nilFixture) { each2(index(f).Snapshot().Where(nil, "")) }},
+
+	"registry.NewPicker": {
+		func(f nilFixture) { registry.NewPicker(nil, f.n, "nil") },
+		func(f nilFixture) { registry.NewPicker(f.ctx, nil, "nil") },
+		func(f nilFixture) { registry.NewPicker(f.ctx, f.n, "nil", nil) },
+	},
+	"registry.PickerOf": {func(nilFixture) { registry.PickerOf(nil, nil) }},
+	"registry.Picker.Wait": {func(f nilFixture) {
+		p, err := registry.NewPicker(f.ctx, f.n, "nil")
+		if err == nil {
+			p.Wait(nil)
+		}
+	}},
+	"registry.Register": {
+		func(f nilFixture) { registry.Register(nil, f.n, "nil", registry.Instance{ID: "a", Addr: "a:1"}) },
+		func(f nilFixture) { registry.Register(f.ctx, nil, "nil", registry.Instance{ID: "a", Addr: "a:1"}) },
+		func(f nilFixture) { registry.Register(f.ctx, f.n, "nil", registry.Instance{ID: "a", Addr: "a:1"}, nil) },
+	},
+	"registry.Resolve":             {func(f nilFixture) { registry.Resolve(nil, f.n, "nil") }, func(f nilFixture) { registry.Resolve(f.ctx, nil, "nil") }, func(f nilFixture) { registry.Resolve(f.ctx, f.n, "nil", nil) }},
+	"registry.Follow":              {func(f nilFixture) { each2(registry.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(registry.Follow(f.ctx, nil, "nil")) }},
+	"registry.Transport.RoundTrip": {func(nilFixture) { new(registry.Transport).RoundTrip(nil) }},
+
+	"shared.Open": {
+		func(f nilFixture) { shared.Open(nil, f.n, shared.Config[int]{Keys: []string{"nil"}}) },
+		func(f nilFixture) { shared.Open(f.ctx, nil, shared.Config[int]{Keys: []string{"nil"}}) },
+	},
+	"shared.Value.Update": {
+		func(f nilFixture) { value(f).Update(nil, func(int) (int, error) { return 1, nil }) },
+		func(f nilFixture) { value(f).Update(f.ctx, nil) },
+	},
+	"shared.Value.History":  {func(f nilFixture) { value(f).History(nil) }},
+	"shared.Value.Rollback": {func(f nilFixture) { value(f).Rollback(nil, 1) }},
+	"shared.Value.Follow":   {func(f nilFixture) { each2(value(f).Follow(nil)) }},
+}
+
+func leadNothing(context.Context, int64) error { return nil }
+
+func outcome(context.Context) (string, error) { return "", nil }
+
+func hold(f nilFixture) *dsync.Hold {
+	h, err := dsync.NewRWMutex(f.s, "nil-hold").RLock(f.ctx)
+	if err != nil {
+		panic(err)
+	}
+	return h
+}
+
+func gate(f nilFixture) *queue.Gate { return queue.NewGate(queue.New(f.s, "nil"), queue.Condition{}) }
+
+func item(f nilFixture) *queue.Item {
+	q := queue.New(f.s, "nil-items")
+	if err := q.Enqueue(f.ctx, "item"); err != nil {
+		panic(err)
+	}
+	i, err := q.Dequeue(f.ctx)
+	if err != nil {
+		panic(err)
+	}
+	return i
+}
+
+func index(f nilFixture) *mirror.Index[string] {
+	x, err := mirror.New(f.ctx, f.n, "nil", decodeText)
+	if err != nil {
+		panic(err)
+	}
+	return x
+}
+
+func value(f nilFixture) *shared.Value[int] {
+	v, err := shared.Open(f.ctx, f.n, shared.Config[int]{Keys: []string{"nil"}})
+	if err != nil {
+		panic(err)
+	}
+	context.AfterFunc(f.ctx, func() { v.Close() })
+	return v
+}
+
+// nilTakers are the exported functions that take a context, a pointer, an interface of package io, or
+// functions. A nil among variadic arguments counts where those are functions.
+func nilTakers(t *testing.T) (names []string) {
+	t.Helper()
+	packages := []string{".", "dsync", "queue", "stm", "mirror", "registry", "shared"}
+	for _, s := range sources(t) {
+		if s.test() || !slices.Contains(packages, path.Dir(s.path)) {
+			continue
+		}
+		for _, d := range s.ast.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || !fn.Name.IsExported() {
+				continue
+			}
+			name := s.ast.Name.Name + "."
+			if fn.Recv != nil {
+				recv, _, _ := strings.Cut(strings.TrimPrefix(types.ExprString(fn.Recv.List[0].Type), "*"), "[")
+				if !ast.IsExported(recv) {
+					continue
+				}
+				name += recv + "."
+			}
+			if slices.ContainsFunc(fn.Type.Params.List, func(p *ast.Field) bool {
+				text := types.ExprString(p.Type)
+				return strings.HasPrefix(text, "*") || strings.HasPrefix(text, "func") || text == "context.Context" ||
+					strings.HasPrefix(text, "io.") || strings.HasPrefix(text, "...") && strings.HasSuffix(text, "Option")
+			}) {
+				names = append(names, name+fn.Name.Name)
+			}
+		}
+	}
+	return names
+}
+
+func TestHealthOfNoNodePanicsAtOnce(t *testing.T) {
+	require.Panics(t, func() { coterie.Health(nil) })
+}
+
+// A nil argument is the caller's mistake: the call panics or returns an error, and nothing else of the
+// program ends or hangs. A panic on another goroutine would end the tests.
+func TestANilArgumentPanicsOnlyInTheCaller(t *testing.T) {
+	for _, name := range nilTakers(t) {
+		require.NotEmpty(t, nilCalls[name], "%s has no call with a nil argument here", name)
+	}
+	dir := t.TempDir()
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for name, calls := range nilCalls {
+			for i, call := range calls {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				s, err := coterie.NewSession(ctx, n)
+				require.NoError(t, err)
+				begin := time.Now()
+				func() {
+					defer func() { _ = recover() }()
+					call(nilFixture{ctx, n, s, fmt.Sprintf("%s/%s-%d", dir, name, i)})
+				}()
+				require.Less(t, time.Since(begin), time.Minute, "%s, call %d, waits for what never comes", name, i)
+				cancel()
+				synctest.Wait()
+				require.NoError(t, s.Close())
+				put(t, n, "k", "v")
+			}
+		}
+	})
+}
