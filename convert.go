@@ -121,6 +121,9 @@ func logError(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case vfs.Short(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, raftlog.ErrDiverged):
+		return fmt.Errorf("%w: %w; decide which history the cluster goes on with, and let the nodes of the other join anew with empty directories",
+			ErrCorrupt, err)
 	case errors.As(err, &corrupt):
 		return fmt.Errorf("%w: %w; remove the member and let it join anew with an empty directory", ErrCorrupt, err)
 	}

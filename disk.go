@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/raftlog"
 )
 
 // onDisk runs fn while the node is opened. fn may wait for the disk, as raft does rather than see it
@@ -46,10 +48,14 @@ func (n *Node) diskFault() error {
 	return diskError(disk.Err)
 }
 
-// diskError says that the disk has failed, and with what.
+// diskError says that the disk has failed, and with what; or that what it holds is not what the cluster
+// has.
 func diskError(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, raftlog.ErrDiverged) {
+		return logError(err)
 	}
 	return fmt.Errorf("the disk has failed: %w", logError(err))
 }

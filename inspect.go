@@ -120,6 +120,9 @@ func inspect(ctx context.Context, dir string) (Inspection, error) {
 		return Inspection{}, logError(err)
 	}
 	in := newInspector(ctx, dir, r)
+	if r.Diverged != nil { // Recover decides that the cluster goes on with it
+		in.damaged(dir, r.Diverged)
+	}
 	in.replay(in.snapshots(), r.Recorded)
 	if err := r.Close(); err != nil {
 		in.damaged(dir, err)

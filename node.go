@@ -409,9 +409,9 @@ func (n *Node) applied(v *state.View, e *effects) {
 	old := n.current.Load()
 	lead := n.leadership()
 	n.leases.applied(lead, v, e.leases)
+	n.log.Applied(v.Index)
 	n.publish(v)
 	n.count(MetricEntriesApplied, int(v.Index-old.Index))
-	n.log.Applied(v.Index)
 	if lead.Self {
 		n.raft().net.Committed(lead.Term, v.Index)
 	}
@@ -592,8 +592,13 @@ func (n *Node) followDisk() {
 	for told := false; ; {
 		disk := n.log.Condition()
 		if disk.Err != nil {
-			n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
-			n.stop(diskError(disk.Err), true)
+			fault := diskError(disk.Err)
+			if errors.Is(fault, raftlog.ErrDiverged) {
+				n.cfg.Logger.Error("node stops", "err", fault)
+			} else {
+				n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
+			}
+			n.stop(fault, true)
 			return
 		}
 		if disk.Short > 0 && !told {

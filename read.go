@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -58,8 +59,9 @@ func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state
 // A readPoint is an index of the log at or after every write that was answered before it was asked
 // for.
 type readPoint struct {
-	index uint64
-	term  uint64 // in which this node led all the while; 0 when another does
+	index  uint64
+	term   uint64 // in which this node led all the while; 0 when another does
+	leader uint64 // the term of the leader that answered, and of the entry at index; 0 if it did not tell
 }
 
 func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
@@ -75,13 +77,38 @@ func newSharedReads(n *Node) *sharedReads {
 		n:    n,
 		here: func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
 		there: func(ctx context.Context, leader MemberID, _ []struct{}) ([]readPoint, error) {
-			return one(n.callReadIndex(ctx, leader))
+			applied := n.view().Index
+			p, err := n.callReadIndex(ctx, leader)
+			if err == nil {
+				err = n.compare(applied, p)
+			}
+			return one(p, err)
 		},
 	}}
 }
 
 // point asks the leader for a readPoint, together with all callers that ask at the moment.
 func (s *sharedReads) point(ctx context.Context) (readPoint, error) { return s.ask(ctx, struct{}{}) }
+
+// compare stops this node, and returns why, if it had applied something, before it asked the leader,
+// that the leader has not committed: then the two have different logs, and no read may be answered. The
+// leader's answer is at or after the first command of its own term, which follows everything that was
+// committed before that term.
+func (n *Node) compare(applied uint64, p readPoint) error {
+	var err error
+	if p.index < applied {
+		err = n.log.Behind(applied, p.leader, p.index)
+	} else {
+		err = n.log.Contradiction(raftlog.Claim{Leader: p.leader, Committed: applied, Index: p.index, Term: p.leader})
+	}
+	if err == nil {
+		return nil
+	}
+	n.log.Diverge(err)
+	err = logError(err)
+	n.stop(err, false)
+	return err
+}
 
 // readIndex confirms that this node still leads, and returns the index that a read must wait for.
 func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
@@ -95,7 +122,7 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 		return readPoint{}, err
 	}
 	index, err := n.raft().confirm(ctx, lead.Term)
-	return readPoint{index, lead.Term}, err
+	return readPoint{index: index, term: lead.Term, leader: lead.Term}, err
 }
 
 // askLeader asks the leader, wherever it is, until it answers or ctx ends. Both functions may be

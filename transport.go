@@ -76,7 +76,7 @@ func (n *Node) connect() {
 
 // newTransport makes what carries raft's messages. Raft tells candidates apart by their addresses, but
 // those of members change hands: to raft, a member's own address is its ID.
-func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
+func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: func(id uint64) string { return n.addresses.find(MemberID(id)) },
@@ -88,6 +88,8 @@ func (n *Node) newTransport(term func() uint64) *raftnet.Transport {
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    term,
+
+		Committed: committed,
 	})
 }
 
@@ -140,7 +142,7 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 			return nil, errNotLeader
 		}
 		p, err := n.reads.point(ctx)
-		return binary.AppendUvarint(nil, p.index), err
+		return binary.AppendUvarint(binary.AppendUvarint(nil, p.index), p.leader), err
 	case methodRenew:
 		return n.answerRenew(ctx, req)
 	case methodTimeToLive:
@@ -237,8 +239,16 @@ func (n *Node) callPropose(ctx context.Context, leader MemberID, entry []byte) e
 }
 
 func (n *Node) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
-	index, err := uvarint(n.call(ctx, leader, methodReadIndex, nil))
-	return readPoint{index: index}, err
+	b, err := n.call(ctx, leader, methodReadIndex, nil)
+	if err != nil {
+		return readPoint{}, err
+	}
+	index, size := binary.Uvarint(b)
+	if size <= 0 {
+		return readPoint{}, wire.ErrMalformed
+	}
+	term, _ := binary.Uvarint(b[size:]) // an earlier version does not tell
+	return readPoint{index: index, leader: term}, nil
 }
 
 // uvarint reads a reply that is a number.

@@ -75,10 +75,10 @@ func (x *workload) truncate(low uint64) error {
 }
 
 func (x *workload) compact(high uint64) error {
-	low := x.log[0].Index
-	x.log = append([]*raft.Log(nil), x.log[high+1-low:]...)
+	x.log = append([]*raft.Log(nil), x.log[high+1-x.log[0].Index:]...)
 	x.changed()
-	return x.l.Logs().DeleteRange(low, high)
+	first, _ := x.l.Logs().FirstIndex() // it may have one more
+	return x.l.Logs().DeleteRange(first, high)
 }
 
 // vote saves the next vote. One that fails waits for the end.

@@ -133,6 +133,9 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	} else if begun {
 		return fmt.Errorf("%w: %s", ErrUnfinished, l.dir)
 	}
+	if err := readDivergence(l.fs, l.dir); err != nil {
+		return err
+	}
 	if l.identity, l.known, err = readIdentity(l.fs, l.dir); err != nil {
 		return err
 	}
@@ -149,6 +152,7 @@ func (l *Log) open(states bool, segment int64) (err error) {
 		return err
 	}
 	l.store = newStore(disk, found)
+	l.store.note = l.noteDivergence
 	if l.votes, err = openVotes(l.fs, l.dir, l.store.must); err != nil {
 		return err
 	}
@@ -269,8 +273,8 @@ func (l *Log) Durable() uint64 {
 // it can.
 func (l *Log) Base() (index, term uint64) { return l.store.base() }
 
-// Applied notes that the state machine has applied everything up to an index. It becomes durable
-// soon, but never says more than what is durable itself: the index of a snapshot's state may be
+// Applied notes that the state machine has applied everything up to an index, before that is seen: none
+// of it is discarded from then on. It becomes durable soon, but never says more than what is durable itself: the index of a snapshot's state may be
 // ahead of that.
 func (l *Log) Applied(index uint64) {
 	s := l.store

@@ -33,7 +33,8 @@ type Reader struct {
 	Torn       int64  // bytes at the end of the log that a crash tore, which Open cuts off
 	Members    []Member
 	Snapshots  []Snapshot // newest first
-	Damage     []error    // all that Open would refuse, or may find later: *CorruptError, which names the file
+	Diverged   error      // why the log is not the cluster's: *CorruptError; nil if nothing was noted
+	Damage     []error    // all else that Open would refuse, or may find later: *CorruptError, which names the file
 
 	fs      vfs.FS
 	dir     string
@@ -93,6 +94,11 @@ func (r *Reader) read(locks vfs.FS) error {
 	}
 	if r.Identity, r.Known, err = readIdentity(r.fs, r.dir); err != nil {
 		r.damaged(filepath.Join(r.dir, identityFile), err)
+	}
+	if err := readDivergence(r.fs, r.dir); errors.As(err, new(*CorruptError)) {
+		r.Diverged = err
+	} else if err != nil {
+		return err
 	}
 	newest := r.readSnapshots()
 	r.readSegments()

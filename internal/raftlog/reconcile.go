@@ -26,7 +26,18 @@ func (l *Log) reconcile() error {
 	if err != nil || !overtaken {
 		return err
 	}
-	return s.DeleteRange(s.first, s.last)
+	return s.drop()
+}
+
+// drop removes all entries. A snapshot has those that were applied.
+func (s *store) drop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.closing {
+		return s.ended()
+	}
+	s.truncate(s.first)
+	return nil
 }
 
 // joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
@@ -58,6 +69,13 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 		if at.Term == newest.Term {
 			return false, nil
 		}
+		if applied > newest.Index {
+			return false, &CorruptError{
+				filepath.Join(dir, segmentDir),
+				fmt.Errorf("it has applied the entries up to %d, entry %d of term %d among them, which is of term %d in the newest snapshot: %w",
+					applied, newest.Index, at.Term, newest.Term, ErrDiverged),
+			}
+		}
 	}
 	return true, nil
 }
@@ -74,19 +92,21 @@ func (l *Log) Astray() bool {
 // Realign drops a log that went astray. Raft must not be running: it keeps what it knows of the
 // log.
 //
-// Errors: what the disk says when the log cannot be read; that it has failed, or is closed.
+// Errors: *CorruptError if entries behind the snapshot were applied; what the disk says when the log
+// cannot be read; that it has failed, or is closed.
 func (l *Log) Realign() error {
 	s := l.store
 	astray, err := s.astray()
 	if err != nil || !astray {
 		return err
 	}
-	return s.DeleteRange(s.first, s.last)
+	return s.drop()
 }
 
 func (s *store) astray() (bool, error) {
 	s.mu.Lock()
 	index, term, has := s.snapshot, s.snapshotTerm, s.first <= s.snapshot && s.snapshot <= s.last && s.last > 0
+	applied := s.applied
 	s.mu.Unlock()
 	if !has || index == 0 {
 		return false, nil
@@ -94,6 +114,10 @@ func (s *store) astray() (bool, error) {
 	at, err := s.entry(index)
 	if err != nil {
 		return false, err
+	}
+	if at.Term != term && applied > index {
+		return false, s.orDiverge(s.diverged("it has applied the entries up to %d, entry %d of term %d among them, which is of term %d in a snapshot",
+			applied, index, at.Term, term))
 	}
 	return at.Term != term, nil
 }

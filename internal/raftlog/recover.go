@@ -51,5 +51,8 @@ func (l *Log) recover(next Continuation) error {
 	if err := l.enterTerm(next.Term); err != nil {
 		return err
 	}
-	return l.takeSnapshot(next.Index, next.Term, []Member{next.Member}, next.State)
+	if err := l.takeSnapshot(next.Index, next.Term, []Member{next.Member}, next.State); err != nil {
+		return err
+	}
+	return l.forgetDivergence()
 }

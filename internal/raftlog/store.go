@@ -63,6 +63,7 @@ type store struct {
 	bytes   int64
 
 	measure func(bytes int, took time.Duration) // see Log.Measure; nil: nobody asks
+	note    func(reason error) error            // leaves a divergence in the directory
 }
 
 // A mark says that the entries up to an index are durable when a position is done.
@@ -182,11 +183,15 @@ func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l})
 func (s *store) StoreLogs(logs []*raft.Log) error {
 	members := false
 	s.mu.Lock()
-	if s.err != nil || s.closing {
+	switch {
+	case s.err != nil || s.closing:
 		defer s.mu.Unlock()
 		return s.ended()
-	}
-	if s.last != 0 && logs[0].Index != s.last+1 {
+	case s.last != 0 && logs[0].Index != s.last+1 && logs[0].Index <= s.applied:
+		err := s.discards(logs[0].Index)
+		s.mu.Unlock()
+		return s.orDiverge(err)
+	case s.last != 0 && logs[0].Index != s.last+1:
 		// After a snapshot raft goes on behind it, whatever the log has.
 		s.forget(0)
 		s.marks, s.durable = nil, logs[0].Index-1
@@ -248,8 +253,13 @@ func (s *store) forget(index uint64) {
 }
 
 // DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict
-// with the leader's.
+// with the leader's. Entries that were applied are in no such conflict, unless a member has lost what
+// it had acknowledged: they stay, and the log ends.
 func (s *store) DeleteRange(low, high uint64) error {
+	return s.orDiverge(s.deleteRange(low, high))
+}
+
+func (s *store) deleteRange(low, high uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -257,29 +267,10 @@ func (s *store) DeleteRange(low, high uint64) error {
 		return s.ended()
 	case s.last == 0 || low > high || low > s.last || high < s.first:
 		return nil
+	case high >= s.last && low <= s.applied && !(low <= s.first && high <= s.snapshot): // a snapshot has them all
+		return s.discards(low)
 	case high >= s.last:
-		// The durable index falls: what is stored next at these indexes is something else.
-		s.durable = min(s.durable, low-1)
-		for len(s.marks) > 0 {
-			end := len(s.marks) - 1
-			before := s.durable
-			if end > 0 {
-				before = s.marks[end-1].last
-			}
-			if before < low-1 {
-				s.marks[end].last = min(s.marks[end].last, low-1)
-				break
-			}
-			s.marks = s.marks[:end]
-		}
-		all := low <= s.first
-		s.forget(low)
-		if all {
-			// The disk may still have what was compacted before, behind which the next entry need not be.
-			s.enqueue(change{kind: reset})
-		} else {
-			s.enqueue(change{kind: truncate, index: low})
-		}
+		s.truncate(low)
 	case low <= s.first:
 		if high == s.snapshot {
 			high-- // it stays: its term tells whether the log goes on from the snapshot, see Astray
@@ -296,6 +287,32 @@ func (s *store) DeleteRange(low, high uint64) error {
 		return errors.New("raftlog: the middle of the log cannot be removed")
 	}
 	return nil
+}
+
+// truncate removes the entries at an index and after. The durable index falls: what is stored next at
+// these indexes is something else.
+func (s *store) truncate(low uint64) {
+	s.durable = min(s.durable, low-1)
+	for len(s.marks) > 0 {
+		end := len(s.marks) - 1
+		before := s.durable
+		if end > 0 {
+			before = s.marks[end-1].last
+		}
+		if before < low-1 {
+			s.marks[end].last = min(s.marks[end].last, low-1)
+			break
+		}
+		s.marks = s.marks[:end]
+	}
+	all := low <= s.first
+	s.forget(low)
+	if all {
+		// The disk may still have what was compacted before, behind which the next entry need not be.
+		s.enqueue(change{kind: reset})
+	} else {
+		s.enqueue(change{kind: truncate, index: low})
+	}
 }
 
 // evict removes the oldest n entries of the tail from memory.
@@ -358,18 +375,20 @@ func (s *store) measured(bytes int, took time.Duration) {
 	}
 }
 
-// fail says that the disk has failed: for good, unlike a shortage.
-func (s *store) fail(err error) {
+// fail ends the store, for good: the disk has failed, unlike a shortage, or the log is not the
+// cluster's. It reports whether this was the first reason.
+func (s *store) fail(err error) (first bool) {
 	s.mu.Lock()
 	switch {
 	case s.closing:
 		s.lost = err
 	case s.err == nil:
-		s.err = err
+		s.err, first = err, true
 	}
 	s.mu.Unlock()
 	signal.Poke(s.trouble)
 	s.changed.Broadcast()
+	return first
 }
 
 // upTo returns the index up to which everything is durable.

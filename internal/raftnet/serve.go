@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
@@ -154,11 +155,18 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 				return err
 			}
 		}
+		err := t.compare(raftlog.Claim{Leader: m.Term, Index: m.PrevLogEntry, Term: m.PrevLogTerm, Entries: m.Entries})
+		if err != nil {
+			return err
+		}
 		rebase(m, t.cfg.Log.Base)
 		// So raft applies nothing that is not durable here, and its queue to the state machine is never
 		// held up by the disk.
 		m.LeaderCommitIndex = min(m.LeaderCommitIndex, t.cfg.Log.Durable())
 	case *raft.InstallSnapshotRequest:
+		if err := t.compare(raftlog.Claim{Leader: m.Term, Index: m.LastLogIndex, Term: m.LastLogTerm}); err != nil {
+			return err
+		}
 		limit *= patience
 		body = &installation{transport: t, conn: c, request: m, rest: m.Size, answer: answer}
 		req.Reader = body
@@ -206,8 +214,26 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 	}
 }
 
+// compare ends the log, and returns why, if what a leader says of its own contradicts it. Raft compares
+// no more than it needs to find where the two logs part, and drops what this node has behind that.
+func (t *Transport) compare(c raftlog.Claim) error {
+	if t.cfg.Term == nil {
+		return nil
+	}
+	if t.cfg.Committed != nil {
+		c.Committed = t.cfg.Committed()
+	}
+	err := t.cfg.Log.Contradiction(c)
+	// The term is looked at last: an earlier leader may lack what was committed since, and raft refuses it.
+	if err == nil || c.Leader < t.cfg.Term() {
+		return nil
+	}
+	t.cfg.Log.Diverge(err)
+	return err
+}
+
 // rebase has an append go on from a snapshot that covers what it goes on from. What a snapshot has is
-// committed, so a leader has the same, and raft compares terms before anything else. Raft itself looks
+// committed, so a leader has the same: compare has seen to that. Raft itself looks
 // for the entry in its log, refuses what it does not find there, and the leader tries the one before; at
 // the beginning it sends a snapshot, and begins again, for ever.
 func rebase(m *raft.AppendEntriesRequest, base func() (index, term uint64)) {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
@@ -82,8 +83,11 @@ type Config struct {
 	// back is refused. nil: none is.
 	Applied func() uint64
 	// Term returns raft's current term, without waiting for its main loop. With it the Transport
-	// answers the leader's heartbeats while that loop installs a snapshot. nil: they wait.
+	// answers the leader's heartbeats while that loop installs a snapshot, and compares the log of a
+	// leader with Log. nil: they wait, and it does not.
 	Term func() uint64
+	// Committed returns raft's commit index, without waiting for its main loop. nil: it is not known.
+	Committed func() uint64
 }
 
 // A Request is what Admit is asked about: one of raft's.
@@ -106,6 +110,10 @@ type Log interface {
 	// Base is the last entry of a snapshot that has taken the place of all entries up to it; 0 if
 	// none has.
 	Base() (index, term uint64)
+	// Contradiction returns how what a leader says of its log contradicts this one, or nil. Diverge
+	// ends this log for it.
+	Contradiction(c raftlog.Claim) error
+	Diverge(reason error)
 }
 
 // A durableLog has everything durable at once.
@@ -116,6 +124,8 @@ func (durableLog) Await(context.Context, uint64) error { return nil }
 func (durableLog) AwaitRoom(context.Context) error     { return nil }
 func (durableLog) Durable() uint64                     { return math.MaxUint64 }
 func (durableLog) Base() (index, term uint64)          { return 0, 0 }
+func (durableLog) Contradiction(raftlog.Claim) error   { return nil }
+func (durableLog) Diverge(error)                       {}
 
 // A Transport is a raft.Transport. All methods may be called concurrently.
 type Transport struct {

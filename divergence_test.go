@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// A trio is three founders, each with a directory on a disk of its own that outlives its node.
+type trio struct {
+	*testing.T
+	network *memnet.Network
+	peers   []Peer
+	disks   []*vfs.Memory
+	nodes   []*Node
+}
+
+const trioDir = "/data"
+
+// inTrio runs fn with three nodes of which the first leads.
+func inTrio(t *testing.T, fn func(t *trio)) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &trio{T: t, network: memnet.New(), nodes: make([]*Node, 3)}
+		for i := range 3 {
+			c.peers = append(c.peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+			c.disks = append(c.disks, vfs.NewForgetful())
+		}
+		for i := range 3 {
+			require.NoError(t, c.open(i))
+		}
+		i := leading(c.nodes)
+		for _, list := range []func(){
+			func() { c.nodes[0], c.nodes[i] = c.nodes[i], c.nodes[0] },
+			func() { c.disks[0], c.disks[i] = c.disks[i], c.disks[0] },
+			func() { c.peers[0], c.peers[i] = c.peers[i], c.peers[0] },
+		} {
+			list()
+		}
+		for _, n := range c.nodes {
+			require.NoError(t, n.Ready(t.Context()))
+		}
+		fn(c)
+		for i := range c.nodes {
+			c.kill(i)
+		}
+	})
+}
+
+func (c *trio) on(i int) context.Context { return vfs.With(c.Context(), c.disks[i].Mount()) }
+
+func (c *trio) open(i int) (err error) {
+	name := c.peers[i].Name
+	peers := slices.SortedFunc(slices.Values(c.peers), func(a, b Peer) int { return int(a.Name[1]) - int(b.Name[1]) })
+	c.nodes[i], err = Open(c.on(i), Config{
+		Dir: trioDir, Name: name, Addr: c.peers[i].Addr, Peers: peers, Network: c.network.Host(name),
+	})
+	return err
+}
+
+// kill ends a node without a hand-over.
+func (c *trio) kill(i int) {
+	if c.nodes[i] != nil {
+		c.nodes[i].stop(nil, false)
+		require.NoError(c, c.nodes[i].Close())
+		c.nodes[i] = nil
+	}
+}
+
+func (c *trio) put(i, times int, value string) {
+	for j := range times {
+		_, err := c.nodes[i].Put(c.Context(), fmt.Sprint("k", j), value)
+		require.NoError(c, err)
+	}
+}
+
+// copied returns a disk with what is in a node's directory now.
+func (c *trio) copied(i int) *vfs.Memory {
+	from, disk := c.disks[i].Mount(), vfs.NewForgetful()
+	to := disk.Mount()
+	for _, sub := range []string{"", "log", "snapshots"} {
+		dir := filepath.Join(trioDir, sub)
+		require.NoError(c, to.MkdirAll(dir))
+		names, err := from.ReadDir(dir)
+		require.NoError(c, err)
+		for _, name := range names {
+			if name == "log" || name == "snapshots" || name == "lock" {
+				continue
+			}
+			file, err := from.Open(filepath.Join(dir, name))
+			require.NoError(c, err)
+			size, err := file.Size()
+			require.NoError(c, err)
+			b := make([]byte, size)
+			_, err = file.ReadAt(b, 0)
+			require.NoError(c, err)
+			file, err = to.Create(filepath.Join(dir, name))
+			require.NoError(c, err)
+			_, err = file.WriteAt(b, 0)
+			require.NoError(c, err)
+			require.NoError(c, file.Sync())
+		}
+		require.NoError(c, to.SyncDir(dir))
+	}
+	return disk
+}
+
+// An older copy of n1's directory is put back, and what it had acknowledged since is acknowledged to
+// others once more. The leader of before has applied what the cluster has not: it stops, with the reason,
+// and serves nothing of it.
+func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
+	for name, test := range map[string]struct {
+		others              int  // writes of the other history
+		snapshot, compacted bool // the old leader has what it applied in a snapshot; the new one no log before it
+	}{
+		"a shorter history":                {others: 20},
+		"a longer history":                 {others: 200},
+		"a snapshot of this one":           {others: 20, snapshot: true},
+		"a snapshot of a longer one":       {others: 200, compacted: true},
+		"a snapshot of a shorter one":      {others: 20, compacted: true},
+		"snapshots of both":                {others: 20, compacted: true, snapshot: true},
+		"snapshots of both, it is shorter": {others: 200, compacted: true, snapshot: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTrio(t, func(c *trio) {
+				c.put(0, 10, "common")
+				time.Sleep(time.Second)
+				c.kill(2)
+				older := c.copied(1)
+				c.put(0, 100, "old")
+				time.Sleep(time.Second)
+				if test.snapshot {
+					keepTail(c.T, c.nodes[0].raft(), 0)
+					require.NoError(c, c.nodes[0].raft().raft.Snapshot().Error())
+				}
+				applied := c.nodes[0].view().Index
+				c.kill(1)
+				c.kill(0)
+
+				c.disks[1] = older
+				require.NoError(c, c.open(1))
+				require.NoError(c, c.open(2))
+				c.put(1, test.others, "new")
+				time.Sleep(time.Second)
+				if test.compacted {
+					for _, n := range c.nodes[1:] {
+						keepTail(c.T, n.raft(), 0)
+						require.NoError(c, n.raft().raft.Snapshot().Error())
+					}
+				}
+
+				require.NoError(c, c.open(0), "it cannot know yet")
+				old := c.nodes[0]
+				limit, cancel := context.WithTimeout(c.Context(), 10*time.Second)
+				defer cancel()
+				for ; ; time.Sleep(time.Millisecond) {
+					r, err := old.Get(limit, "k99")
+					if err != nil {
+						break
+					}
+					for _, kv := range r.KVs {
+						require.NotEqual(c, "old", kv.Value)
+					}
+				}
+				require.NoError(c, limit.Err())
+				<-old.Done()
+				require.ErrorIs(c, old.Err(), ErrCorrupt)
+				require.ErrorContains(c, old.Err(), fmt.Sprint("has applied the entries up to ", applied))
+				require.NotContains(c, old.Err().Error(), "the disk has failed")
+				c.kill(0)
+
+				require.ErrorIs(c, c.open(0), ErrCorrupt)
+				require.ErrorContains(c, c.open(0), fmt.Sprint("has applied the entries up to ", applied))
+				c.nodes[0] = nil
+				in, err := Inspect(c.on(0), trioDir)
+				require.ErrorIs(c, err, ErrCorrupt)
+				require.ErrorContains(c, err, fmt.Sprint("has applied the entries up to ", applied))
+				require.Equal(c, applied, in.Applied)
+				require.Len(c, in.Damage, 1)
+
+				c.put(2, 10, "after")
+				time.Sleep(time.Second)
+				require.Equal(c, c.nodes[1].view().Hash, c.nodes[2].view().Hash)
+
+				// Somebody may decide for the other history.
+				c.kill(1)
+				c.kill(2)
+				_, err = Recover(c.on(0), trioDir)
+				require.NoError(c, err)
+				require.NoError(c, c.open(0))
+				r, err := c.nodes[0].Get(c.Context(), "k99")
+				require.NoError(c, err)
+				require.Equal(c, "old", r.KVs[0].Value)
+			})
+		})
+	}
+}
+
+// What this node has applied and the leader has not committed shows when this node asks the leader for a
+// read, though it has heard nothing of the leader's log yet.
+func TestAReadThatShowsAnotherHistoryIsRefused(t *testing.T) {
+	for name, point := range map[string]func(v readPoint) readPoint{
+		"the leader has committed less":              func(p readPoint) readPoint { p.index--; return p },
+		"the leader has another entry at that index": func(p readPoint) readPoint { p.leader++; return p },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTrio(t, func(c *trio) {
+				n := c.nodes[1]
+				time.Sleep(time.Second)
+				p := readPoint{index: n.view().Index, leader: n.view().Term}
+				require.NoError(c, n.compare(p.index, p))
+				require.NoError(c, n.compare(p.index, readPoint{index: p.index + 1, leader: p.leader}))
+				require.NoError(c, n.compare(p.index, readPoint{index: p.index}), "an earlier version")
+				require.ErrorIs(c, n.compare(p.index, point(p)), ErrCorrupt)
+				_, err := n.Get(c.Context(), "k", WithSerializable())
+				require.ErrorIs(c, err, ErrCorrupt)
+				c.kill(1)
+				require.ErrorIs(c, c.open(1), ErrCorrupt)
+				c.nodes[1] = nil
+			})
+		})
+	}
+}
