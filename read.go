@@ -80,7 +80,7 @@ func newSharedReads(n *Node) *sharedReads {
 			applied := n.view().Index
 			p, err := n.callReadIndex(ctx, leader)
 			if err == nil {
-				err = n.compare(applied, p)
+				err = n.verify(applied, p)
 			}
 			return one(p, err)
 		},
@@ -90,11 +90,11 @@ func newSharedReads(n *Node) *sharedReads {
 // point asks the leader for a readPoint, together with all callers that ask at the moment.
 func (s *sharedReads) point(ctx context.Context) (readPoint, error) { return s.ask(ctx, struct{}{}) }
 
-// compare stops this node, and returns why, if it had applied something, before it asked the leader,
+// verify stops this node, and returns why, if it had applied something, before it asked the leader,
 // that the leader has not committed: then the two have different logs, and no read may be answered. The
 // leader's answer is at or after the first command of its own term, which follows everything that was
 // committed before that term.
-func (n *Node) compare(applied uint64, p readPoint) error {
+func (n *Node) verify(applied uint64, p readPoint) error {
 	var err error
 	if p.index < applied {
 		err = n.log.Behind(applied, p.leader, p.index)
