@@ -4,6 +4,7 @@ package coterie
 
 import (
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/hashicorp/raft"
@@ -26,6 +27,10 @@ type fsm struct {
 	fenced  bool                    // the log cannot be understood: nothing more is applied
 	closing <-chan struct{}         // snapshots in either direction are cut short
 	durable func(index uint64) bool // waits until an entry is on the disk; false if it never will be
+
+	// received is the state of the snapshot that came last, until Restore takes it. Raft's main loop sets
+	// it, and waits while Restore runs.
+	received *state.State
 }
 
 // An applier learns what the log did.
@@ -115,10 +120,41 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return &snapshot{s, f.closing}, nil
 }
 
+// receive reads a snapshot that comes from another node, and returns why it makes no state: then it must
+// not be kept, for Open would find it. It runs in raft's main loop.
+func (f *fsm) receive(index uint64, body io.Reader) error {
+	in := &breakableReader{Reader: body, broken: closed(f.closing)}
+	s, err := state.Read(in)
+	switch {
+	case in.err != nil:
+		return in.err
+	case err != nil:
+		return fmt.Errorf("%w: %w", raftlog.ErrSnapshot, err)
+	case s.View().Index > index:
+		return fmt.Errorf("%w: its state is of entry %d, and it says %d", raftlog.ErrSnapshot, s.View().Index, index)
+	}
+	f.received = s
+	return nil
+}
+
 // Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and
-// found whole. A damaged one stops the node: raft itself would panic.
+// found whole: by receive, if it has just come. A damaged one stops the node: raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
+	s := f.received
+	if f.received = nil; s == nil {
+		if s = f.read(r); s == nil {
+			return nil
+		}
+	}
+	v := s.View()
+	f.state, f.fed = s, v.Index
+	f.applier.restored(v, s.Result)
+	return nil
+}
+
+// read returns the state of a snapshot of this node's own. If there is none it stops the node.
+func (f *fsm) read(r io.Reader) *state.State {
 	in := &breakableReader{Reader: r, broken: closed(f.closing)}
 	s, err := state.Read(in)
 	if err != nil {
@@ -132,10 +168,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		}
 		return nil
 	}
-	v := s.View()
-	f.state, f.fed = s, v.Index
-	f.applier.restored(v, s.Result)
-	return nil
+	return s
 }
 
 // A snapshot is the state as it was, for raft to write out while the log goes on.
@@ -152,6 +185,9 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	}); ok {
 		keeper.Keep(s.WriteTo)
 		return sink.Close()
+	}
+	if file, ok := sink.(interface{ Own() }); ok {
+		file.Own()
 	}
 	if _, err := s.WriteTo(breakableWriter{sink, closed(s.closing)}); err != nil {
 		sink.Cancel()

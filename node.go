@@ -169,6 +169,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.connect()
 	undo = append(undo, n.client.Close)
 	n.fsm = newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
+	n.log.Vet(n.fsm.receive)
 	for _, p := range cfg.Peers {
 		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
 	}

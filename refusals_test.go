@@ -3,8 +3,10 @@
 package coterie_test
 
 import (
+	"bytes"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -82,6 +84,7 @@ func TestAPoisonEntryStopsNobody(t *testing.T) {
 				for i := range 3 {
 					if n := c.Node(i); n != c.Leader() {
 						require.ErrorContains(t, as.send(n, term+1, sound, entry), says)
+						synctest.Wait()
 						log.few(t, "message refused", says, "node="+n.Status().Name)
 					}
 				}
@@ -141,4 +144,30 @@ func TestANodeJoinsAClusterOfALateTerm(t *testing.T) {
 		c.Restart(i)
 		ready(t, c.Node(i))
 	})
+}
+
+// A snapshot that is undamaged and makes no state would be found at every start.
+func TestAPoisonSnapshotStopsNobody(t *testing.T) {
+	var body bytes.Buffer
+	w := command.NewBlockWriter(&body)
+	require.NoError(t, w.Record(func(b []byte) []byte { return append(b, "garbage"...) }))
+	_, err := w.Close()
+	require.NoError(t, err)
+	for name, inMemory := range map[string]bool{"files": false, "memory": true} {
+		t.Run(name, func(t *testing.T) {
+			var log record
+			withImpostor(t, func(t *testing.T, c *coterietest.Cluster, as impostor) {
+				to, term := c.Follower().Status(), c.Leader().Status().Term
+				id, at := raft.ServerID(to.ID.String()), raft.ServerAddress(to.Addr)
+				err := as.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{
+					RPCHeader: as.header, SnapshotVersion: 1, Term: term, LastLogIndex: to.Durable + 100, LastLogTerm: term,
+					Configuration: raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: id, Address: at}}}),
+					Size:          int64(body.Len()),
+				}, &raft.InstallSnapshotResponse{}, bytes.NewReader(body.Bytes()))
+				require.ErrorContains(t, err, "snapshot refused")
+				synctest.Wait()
+				log.few(t, "message refused", "snapshot refused", "node="+to.Name)
+			}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger, cfg.InMemory = log.logger(), inMemory }))
+		})
+	}
 }

@@ -74,6 +74,7 @@ type Log struct {
 	votes     *votes
 	store     *store
 	snapshots raft.SnapshotStore
+	vet       vet
 	ended     sync.Once
 }
 
@@ -143,9 +144,10 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if err := files.clean(); err != nil {
 		return err
 	}
+	files.vet = l.examine
 	l.snapshots = files
 	if states {
-		l.snapshots = &memorySnapshots{done: l.snapshotDone}
+		l.snapshots = &memorySnapshots{done: l.snapshotDone, vet: l.examine}
 	}
 	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir), segment)
 	if err != nil {
@@ -239,6 +241,13 @@ func (l *Log) Term() uint64 {
 
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
+
+// Vet has fn read each snapshot that comes from another node before it is kept, in raft's main loop, and
+// return why it must not be: see ErrSnapshot. It is called before raft starts. Without it a snapshot need
+// only be undamaged.
+func (l *Log) Vet(fn func(index uint64, body io.Reader) error) { l.vet = fn }
+
+func (l *Log) examine(index uint64, body io.Reader) error { return l.vet.read(index, body) }
 
 // Position returns the position of the newest change of the log.
 func (l *Log) Position() uint64 {

@@ -15,6 +15,7 @@ import (
 // memorySnapshots is a raft.SnapshotStore that keeps the newest.
 type memorySnapshots struct {
 	done   func(index, term uint64) // is told of each new snapshot
+	vet    vet
 	mu     sync.Mutex
 	newest *memorySnapshot
 }
@@ -88,6 +89,11 @@ func (sn *memorySnapshot) Cancel() error { return nil }
 
 // Close is raft.SnapshotSink. The snapshot takes the place of the one before.
 func (sn *memorySnapshot) Close() error {
+	if sn.writeTo == nil {
+		if err := sn.store.vet.read(sn.meta.Index, bytes.NewReader(sn.content.Bytes())); err != nil {
+			return err
+		}
+	}
 	sn.store.mu.Lock()
 	sn.store.newest = sn
 	sn.store.mu.Unlock()

@@ -34,6 +34,26 @@ type snapshotFiles struct {
 	dir   string
 	done  func(index, term uint64)    // is told of each new snapshot
 	retry func(fn func() error) error // tries again while the system is short; nil: once
+	vet   vet
+}
+
+// A vet reports why the body of a snapshot of an index, which came from another node, must not be kept,
+// by an error that wraps ErrSnapshot; or that it cannot be read. nil: it need only be undamaged.
+type vet func(index uint64, body io.Reader) error
+
+// ErrSnapshot: a snapshot that came from another node is refused, and is as if it had never been.
+var ErrSnapshot = errors.New("raftlog: snapshot refused")
+
+// read reads the body of a snapshot to its end.
+func (v vet) read(index uint64, body io.Reader) error {
+	if v != nil {
+		return v(index, body)
+	}
+	err := command.ReadBlocks(body, func([]byte) error { return nil })
+	if corrupt := new(command.CorruptError); errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion) {
+		err = fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return err
 }
 
 // persist is retry. What raft reads, and what ends a snapshot that is whole, waits for descriptors,
@@ -260,11 +280,16 @@ type snapshotFile struct {
 	name  string
 	file  vfs.File
 	out   *bufio.Writer
+	own   bool
 	ended bool
 }
 
 // ID is raft.SnapshotSink.
 func (k *snapshotFile) ID() string { return k.meta.ID }
+
+// Own says that the snapshot is of this node's own state: its body is verified to be what was written,
+// and not to make a state.
+func (k *snapshotFile) Own() { k.own = true }
 
 // Write is raft.SnapshotSink.
 func (k *snapshotFile) Write(b []byte) (int, error) { return k.out.Write(b) }
@@ -310,7 +335,11 @@ func (k *snapshotFile) finish() error {
 	if _, err := readSnapshotMeta(r); err != nil {
 		return err
 	}
-	if err := command.ReadBlocks(r, func([]byte) error { return nil }); err != nil {
+	v := k.store.vet
+	if k.own {
+		v = nil
+	}
+	if err := v.read(k.meta.Index, r); err != nil {
 		return err
 	}
 	if err := k.store.fs.Rename(k.name+partSuffix, k.name); err != nil {

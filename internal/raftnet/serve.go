@@ -201,7 +201,12 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 					return err
 				}
 			}
-			return send(c, in, resp, body)
+			err := send(c, in, resp, body)
+			if errors.Is(resp.Error, raftlog.ErrSnapshot) {
+				t.refused(c, resp.Error)
+				return resp.Error
+			}
+			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-timer.C:

@@ -71,7 +71,8 @@ type Config struct {
 	// Check returns why the data of a command must not come into the log; an append with such an entry
 	// is refused. nil: all data is taken.
 	Check func(entry []byte) error
-	// Refused hears of each message that was refused: with ErrMalformed, ErrTerm or an error of Check.
+	// Refused hears of each message that was refused: with ErrMalformed, ErrTerm, raftlog.ErrSnapshot or an
+	// error of Check.
 	// The connection is closed. It may be called concurrently. nil: nobody hears.
 	Refused func(from rpc.Identity, remote net.Addr, err error)
 	// Stand waits until this node may ask for votes, and returns why it may not. nil: it always may.
