@@ -29,7 +29,8 @@ func NewElection(s *Session, prefix string) *Election { return &Election{s: s, p
 // Campaign waits until this Election leads, with val for all to see. When it leads already, it
 // proclaims val. When it fails, no candidacy is left behind.
 //
-// Errors: ctx's cause; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed
+// Errors: ctx's cause, in a *HeldError if another leads as far as this node knows, and with ErrNoLeader when
+// no leader of the cluster was known; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed
 // the candidacy: it never returns nil without leading; ErrLocked when another Campaign of this
 // Election is under way; ErrInvalidOption for an empty prefix; ErrClosed.
 func (e *Election) Campaign(ctx context.Context, val string) error {

@@ -58,7 +58,7 @@ var (
 	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow;
 	// see [LimitError]. Nothing was changed. Try again later, or elsewhere.
 	ErrOverloaded = errors.New("coterie: overloaded")
-	// ErrLocked: TryLock found the lock held by another; or this Mutex is locked already, or another
+	// ErrLocked: TryLock found the lock held by another, which a [HeldError] names; or this Mutex is locked already, or another
 	// Campaign of this Election is under way.
 	ErrLocked = errors.New("coterie: locked by another holder")
 	// ErrNotOwner: the lock or the leadership is not, or no longer, this session's. Stop what it

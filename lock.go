@@ -31,7 +31,8 @@ func NewMutex(s *Session, name string) *Mutex { return &Mutex{s: s, name: name} 
 // Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given
 // up.
 //
-// Errors: ctx's cause; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is
+// Errors: ctx's cause, in a *HeldError if another has the lock as far as this node knows, and with
+// ErrNoLeader when no leader was known; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is
 // locked, or being locked, already; ErrNotOwner when somebody removed the place from the queue;
 // ErrInvalidOption for an empty name; ErrClosed.
 func (m *Mutex) Lock(ctx context.Context) error {
@@ -40,23 +41,23 @@ func (m *Mutex) Lock(ctx context.Context) error {
 }
 
 func (m *Mutex) enter(ctx context.Context) (*place, error) {
-	return m.lock(func(p *place) error { return p.enter(ctx, "", p.wait) })
+	return m.lock(func(p *place) error { return p.enter(ctx, NewHolder(p.s.Node()).Value(), p.wait) })
 }
 
 // TryLock takes the lock if nobody has it or waits for it, at once. It is a read, and a write and another
 // read if the lock is free. Of several that find it free at the same moment one gets it.
 //
-// Errors: ErrLocked, and those of Lock. The lock is not taken then, and nothing is left behind.
+// Errors: ErrLocked, in a *HeldError, and those of Lock. The lock is not taken then, and nothing is left behind.
 func (m *Mutex) TryLock(ctx context.Context) error {
 	_, err := m.lock(func(p *place) error {
-		ahead, _, err := places(ctx, p.s.Node(), p.name, 1, WithKeysOnly())
+		ahead, _, err := places(ctx, p.s.Node(), p.name, 1, WithSort(SortByCreateRevision, SortAscend))
 		if err != nil {
 			return err
 		}
 		if len(ahead) > 0 {
-			return ErrLocked
+			return NewHeldError(p.name, ahead[0], ErrLocked)
 		}
-		return p.enter(ctx, "", p.try)
+		return p.enter(ctx, NewHolder(p.s.Node()).Value(), p.try)
 	})
 	return err
 }

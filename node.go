@@ -389,6 +389,11 @@ func (n *Node) alive(ctx context.Context) error {
 	return nil
 }
 
+// ContextError is for recipes that wait on their own: it returns what a call of the node returns whose
+// ctx, which has ended, ended the wait for the cluster. That matches ctx's cause, and ErrNoLeader if no
+// leader is known.
+func (n *Node) ContextError(ctx context.Context) error { return n.contextError(ctx) }
+
 // contextError is what a call returns whose ctx ended while it waited for the cluster.
 func (n *Node) contextError(ctx context.Context) error { return n.unanswered(context.Cause(ctx)) }
 

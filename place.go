@@ -64,11 +64,30 @@ func places(ctx context.Context, n *Node, name string, most int, opts ...GetOpti
 	}
 }
 
-// enter takes the last place and waits there. If that fails, the place is given up.
+// enter takes the last place and waits there. If that fails, the place is given up, and the error tells
+// who has what was waited for.
 func (p *place) enter(ctx context.Context, val string, wait func(context.Context) error) error {
-	if err := p.take(ctx, val); err != nil {
+	err := p.take(ctx, val)
+	if err == nil {
+		err = p.stay(ctx, wait)
+	}
+	switch {
+	case errors.Is(err, ErrLocked):
+	case err != nil && ctx.Err() != nil && p.s.Err() == nil:
+		err = p.s.Node().ContextError(ctx)
+	default:
 		return err
 	}
+	// What this node knows is told without asking: nothing may be left to wait with.
+	first, _, readErr := places(context.WithoutCancel(ctx), p.s.Node(), p.name, 1, WithSort(SortByCreateRevision, SortAscend), WithSerializable())
+	if readErr != nil || len(first) == 0 || first[0].Key == p.key {
+		return err
+	}
+	return NewHeldError(p.name, first[0], err)
+}
+
+// stay waits at a place. If that fails, the place is given up.
+func (p *place) stay(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := p.s.Bind(ctx)
 	defer cancel()
 	err := wait(ctx)

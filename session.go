@@ -154,7 +154,8 @@ func (s *Session) Bind(ctx context.Context) (context.Context, context.CancelFunc
 //	key := fmt.Sprintf("jobs/%v-%08x", s.Lease(), rand.Uint32())
 //	s.Commit(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
 //
-// Errors: ctx's cause; ErrSessionExpired when the session has ended, or its lease is gone;
+// Errors: ctx's cause, with ErrNoLeader when none was known; ErrSessionExpired when the session has ended,
+// or its lease is gone;
 // ErrLeaseNotFound when another lease is; those of [Txn.Commit].
 func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	if err := s.Err(); err != nil {
@@ -167,7 +168,7 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	}
 	ctx := t.ctx
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, s.n.contextError(ctx)
 	}
 	t.ctx = context.WithoutCancel(ctx)
 	type outcome struct {
@@ -190,7 +191,7 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 	select {
 	case o = <-known:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, s.n.contextError(ctx)
 	case <-s.ctx.Done():
 		return nil, context.Cause(s.ctx)
 	}

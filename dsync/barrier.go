@@ -29,7 +29,7 @@ func NewBarrier(n *coterie.Node, key string) *Barrier { return &Barrier{n: n, ke
 // Errors: those of a transaction; after coterie.ErrMaybeApplied it may be called again.
 func (b *Barrier) Raise(ctx context.Context, opts ...coterie.PutOption) error {
 	_, err := b.n.Txn(ctx).If(coterie.Compare(coterie.CreateRevision(b.key), "=", 0)).
-		Then(coterie.OpPut(b.key, "", opts...)).Commit()
+		Then(coterie.OpPut(b.key, coterie.NewHolder(b.n).Value(), opts...)).Commit()
 	return err
 }
 
@@ -45,7 +45,7 @@ func (b *Barrier) Lift(ctx context.Context) error {
 // Wait returns when the barrier is not raised, or was not at some moment since the call: at once,
 // with one read, if it is lifted.
 //
-// Errors: those of Get.
+// Errors: those of Get; if ctx ends while the barrier is raised, a *coterie.HeldError for its key.
 func (b *Barrier) Wait(ctx context.Context) error {
 	for {
 		r, err := b.n.Get(ctx, b.key)
@@ -55,6 +55,9 @@ func (b *Barrier) Wait(ctx context.Context) error {
 		for _, err := range b.n.Watch(ctx, b.key, coterie.WithRev(r.Revision+1), coterie.WithFilterPut()) {
 			if errors.Is(err, coterie.ErrCompacted) {
 				break // it is time to look again
+			}
+			if err != nil && ctx.Err() != nil {
+				return coterie.NewHeldError(b.key, r.KVs[0], b.n.ContextError(ctx))
 			}
 			return err
 		}

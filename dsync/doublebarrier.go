@@ -57,7 +57,7 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if err := b.clear(ctx); err != nil {
 		return nil, err
 	}
-	p, err := take(ctx, b.s, b.in.all, "", coterie.Compare(coterie.CreateRevision(b.begun), "=", 0))
+	p, err := take(ctx, b.s, b.in.all, coterie.NewHolder(b.s.Node()).Value(), coterie.Compare(coterie.CreateRevision(b.begun), "=", 0))
 	switch {
 	case err != nil:
 		return nil, err
@@ -67,9 +67,23 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	last, err := b.begin(ctx, p)
 	if err != nil {
 		p.abandon()
+		if ctx.Err() != nil && b.s.Err() == nil {
+			err = b.incomplete(ctx)
+		}
 		return nil, err
 	}
 	return &Round{p: p, in: b.in, last: last}, nil
+}
+
+// incomplete says how many have entered when ctx has ended, as far as this node knows without asking.
+func (b *DoubleBarrier) incomplete(ctx context.Context) error {
+	n := b.s.Node()
+	err := n.ContextError(ctx)
+	r, readErr := n.Txn(context.WithoutCancel(ctx)).Then(b.in.get(coterie.WithKeysOnly(), coterie.WithSerializable())).Commit()
+	if readErr != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %d of %d had entered %q", err, len(b.in.only(r.Responses[0].Get.KVs)), b.size, b.name)
 }
 
 // clear removes what says that a round has begun which all have left.

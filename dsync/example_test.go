@@ -4,6 +4,7 @@ package dsync_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -41,7 +42,7 @@ func ExampleRWMutex() {
 		log.Fatal(err)
 	}
 	_, err = m.TryLock(ctx)
-	fmt.Println("with readers:", err)
+	fmt.Println("held by readers:", errors.Is(err, coterie.ErrLocked)) // err tells by which
 	for _, reader := range []*dsync.Hold{first, second} {
 		if err := reader.Release(ctx); err != nil {
 			log.Fatal(err)
@@ -60,7 +61,7 @@ func ExampleRWMutex() {
 		log.Fatal(err)
 	}
 	// Output:
-	// with readers: coterie: locked by another holder
+	// held by readers: true
 	// written: true
 }
 
@@ -77,14 +78,14 @@ func ExampleSemaphore() {
 		log.Fatal(err)
 	}
 	_, err = m.TryAcquire(ctx, 2)
-	fmt.Println(err)
+	fmt.Println(errors.Is(err, coterie.ErrLocked))
 	if err := h.Release(ctx); err != nil {
 		log.Fatal(err)
 	}
 	_, err = m.TryAcquire(ctx, 2)
 	fmt.Println(err)
 	// Output:
-	// coterie: locked by another holder
+	// true
 	// <nil>
 }
 

@@ -4,6 +4,7 @@ package dsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/coterie-kv/coterie"
@@ -14,25 +15,42 @@ import (
 // concurrently.
 type Hold struct{ p *place }
 
-// enter takes a place under a prefix and waits there. When that fails, the place is given up.
-func enter(ctx context.Context, s *coterie.Session, prefix, val string, wait func(context.Context, *place) error) (*Hold, error) {
-	ctx, cancel := s.Bind(ctx)
-	defer cancel()
+// enter takes a place under a prefix and waits there. When that fails, the place is given up, and the
+// error tells who holds a place of the line that was waited for.
+func enter(ctx context.Context, s *coterie.Session, name string, l line, prefix, val string,
+	wait func(context.Context, *place) error,
+) (*Hold, error) {
 	p, err := take(ctx, s, prefix, val)
-	if err != nil {
+	if err == nil && p == nil {
+		err = fmt.Errorf("%w: a place of %s was there already", coterie.ErrNotOwner, prefix)
+	}
+	if err == nil {
+		err = stay(ctx, p, wait)
+	}
+	switch {
+	case err == nil:
+		return &Hold{p}, nil
+	case errors.Is(err, coterie.ErrLocked):
+	case ctx.Err() != nil && s.Err() == nil:
+		err = s.Node().ContextError(ctx)
+	default:
 		return nil, err
 	}
-	if p == nil {
-		return nil, fmt.Errorf("%w: a place of %s was there already", coterie.ErrNotOwner, prefix)
-	}
-	if err = wait(ctx, p); err == nil {
+	return nil, l.held(ctx, s.Node(), name, p, err)
+}
+
+// stay waits at a place. When that fails, the place is given up.
+func stay(ctx context.Context, p *place, wait func(context.Context, *place) error) error {
+	ctx, cancel := p.s.Bind(ctx)
+	defer cancel()
+	err := wait(ctx, p)
+	if err == nil {
 		err = context.Cause(ctx) // the session may have ended meanwhile
 	}
 	if err != nil {
 		p.abandon()
-		return nil, err
 	}
-	return &Hold{p}, nil
+	return err
 }
 
 // Token returns the fencing token: the create revision of the Hold's key, higher than that of every

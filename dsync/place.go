@@ -45,6 +45,22 @@ func (l line) get(opts ...coterie.GetOption) coterie.Op {
 	return coterie.OpGet(l.all, append(opts, coterie.WithPrefix())...)
 }
 
+// held adds to err, with which a call at a place ended, who holds the oldest place of the line. What this
+// node knows is told without asking: nothing may be left to wait with. The place is nil if it was not
+// taken.
+func (l line) held(ctx context.Context, n *coterie.Node, name string, p *place, err error) error {
+	r, readErr := n.Txn(context.WithoutCancel(ctx)).Then(l.get(coterie.WithSerializable(),
+		coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend))).Commit()
+	if readErr != nil {
+		return err
+	}
+	kvs := l.only(r.Responses[0].Get.KVs)
+	if len(kvs) == 0 || p != nil && kvs[0].Key == p.key {
+		return err
+	}
+	return coterie.NewHeldError(name, kvs[0], err)
+}
+
 // empty reports whether there is no place in the line.
 func (l line) empty(ctx context.Context, n *coterie.Node) (bool, error) {
 	r, err := n.Txn(ctx).Then(l.get(coterie.WithKeysOnly())).Commit()

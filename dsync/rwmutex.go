@@ -36,14 +36,15 @@ func NewRWMutex(s *coterie.Session, name string) *RWMutex {
 // Lock waits until everybody who asked before has released the lock, and returns the writer's Hold,
 // which excludes everybody else's. When it fails, the place in the line is given up.
 //
-// Errors: ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the
+// Errors: ctx's cause, in a *coterie.HeldError if another stands before this call as far as this node
+// knows, and with coterie.ErrNoLeader when no leader was known; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the
 // place; coterie.ErrInvalidOption for an empty name; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (m *RWMutex) Lock(ctx context.Context) (*Hold, error) { return m.wait(ctx, m.write, m.all) }
 
 // TryLock is Lock for when nobody holds the lock or waits for it: a read, and Lock's calls if so. Of
 // several that find it free at the same moment one gets it.
 //
-// Errors: coterie.ErrLocked when somebody does, and those of Lock.
+// Errors: coterie.ErrLocked, in a *coterie.HeldError, when somebody does, and those of Lock.
 func (m *RWMutex) TryLock(ctx context.Context) (*Hold, error) { return m.try(ctx, m.write, m.all) }
 
 // RLock waits until every writer that asked before has released the lock, and returns a reader's
@@ -54,7 +55,7 @@ func (m *RWMutex) RLock(ctx context.Context) (*Hold, error) { return m.wait(ctx,
 
 // TryRLock is RLock for when no writer holds the lock or waits for it.
 //
-// Errors: coterie.ErrLocked when one does, and those of Lock.
+// Errors: coterie.ErrLocked, in a *coterie.HeldError, when one does, and those of Lock.
 func (m *RWMutex) TryRLock(ctx context.Context) (*Hold, error) { return m.try(ctx, m.read, m.writers) }
 
 // wait takes a place under a prefix and waits for those that were in a line before.
@@ -62,7 +63,8 @@ func (m *RWMutex) wait(ctx context.Context, prefix string, l line) (*Hold, error
 	if err := checkName(m.name); err != nil {
 		return nil, err
 	}
-	return enter(ctx, m.s, prefix, "", func(ctx context.Context, p *place) error { return p.await(ctx, l) })
+	return enter(ctx, m.s, m.name, l, prefix, coterie.NewHolder(m.s.Node()).Value(),
+		func(ctx context.Context, p *place) error { return p.await(ctx, l) })
 }
 
 // try takes a place under a prefix if nobody is in a line.
@@ -75,9 +77,9 @@ func (m *RWMutex) try(ctx context.Context, prefix string, l line) (*Hold, error)
 		return nil, err
 	}
 	if !free {
-		return nil, coterie.ErrLocked
+		return nil, l.held(ctx, m.s.Node(), m.name, nil, coterie.ErrLocked)
 	}
-	return enter(ctx, m.s, prefix, "", func(ctx context.Context, p *place) error {
+	return enter(ctx, m.s, m.name, l, prefix, coterie.NewHolder(m.s.Node()).Value(), func(ctx context.Context, p *place) error {
 		before, _, err := p.before(ctx, l)
 		if before != "" {
 			err = coterie.ErrLocked

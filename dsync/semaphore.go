@@ -38,7 +38,8 @@ func NewSemaphore(s *coterie.Session, name string, size int64) *Semaphore {
 // returns the Hold of them. When it fails, the place in the line is given up.
 //
 // Errors: coterie.ErrInvalidOption when n is less than 1 or more than there are at all, or the name is
-// empty; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place;
+// empty; ctx's cause, in a *coterie.HeldError for the oldest of those before this call, and with
+// coterie.ErrNoLeader when no leader was known; coterie.ErrSessionExpired; coterie.ErrNotOwner when somebody deleted the place;
 // ErrForeignValue; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (m *Semaphore) Acquire(ctx context.Context, n int64) (*Hold, error) {
 	return m.acquire(ctx, n, m.wait)
@@ -47,7 +48,7 @@ func (m *Semaphore) Acquire(ctx context.Context, n int64) (*Hold, error) {
 // TryAcquire is Acquire for when it need not wait. Permits that it does not get it may occupy for a
 // moment.
 //
-// Errors: coterie.ErrLocked when it would have to wait, and those of Acquire.
+// Errors: coterie.ErrLocked, in a *coterie.HeldError, when it would have to wait, and those of Acquire.
 func (m *Semaphore) TryAcquire(ctx context.Context, n int64) (*Hold, error) {
 	return m.acquire(ctx, n, func(ctx context.Context, p *place, n int64) error {
 		v, err := m.look(ctx, p)
@@ -70,7 +71,7 @@ func (m *Semaphore) acquire(ctx context.Context, n int64,
 	if n < 1 || n > m.size {
 		return nil, fmt.Errorf("%w: %d permits of %d", coterie.ErrInvalidOption, n, m.size)
 	}
-	return enter(ctx, m.s, m.line.all, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
+	return enter(ctx, m.s, m.name, m.line, m.line.all, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
 		return wait(ctx, p, n)
 	})
 }

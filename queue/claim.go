@@ -4,6 +4,7 @@ package queue
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,7 +21,7 @@ const alternatives = 8
 // claim claims the first of some items that waits, and returns nil if none does any more. When ctx
 // ends first, what was claimed is given back as soon as that is known.
 func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
-	mark := fmt.Sprintf("%016x", rand.Uint64())
+	mark := q.mark()
 	var undo []coterie.Op
 	for _, id := range ids {
 		ours := coterie.Compare(coterie.Value(q.keys.claims+id), "=", mark)
@@ -40,6 +41,18 @@ func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
 		}
 	}
 	return nil, nil
+}
+
+// mark returns the value of a claim, which no other claim has: it names the taker.
+func (q *Queue) mark() string {
+	b, err := json.Marshal(struct {
+		coterie.Holder
+		Mark string `json:"mark"`
+	}{coterie.NewHolder(q.s.Node()), fmt.Sprintf("%016x", rand.Uint64())})
+	if err != nil {
+		return fmt.Sprintf("%016x", rand.Uint64()) // of a year that JSON cannot have
+	}
+	return string(b)
 }
 
 // choice makes the branches of a transaction that claims the first of some items that waits.

@@ -4,6 +4,7 @@ package queue
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/coterie-kv/coterie"
@@ -92,6 +93,9 @@ func (g *Gate) Wait(ctx context.Context) error {
 			return g.Open(ctx)
 		}
 		if err := q.watch(ctx, r.Revision, g.concerned); err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w: the gate of %q is shut", q.s.Node().ContextError(ctx), q.name)
+			}
 			return err
 		}
 	}

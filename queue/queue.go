@@ -129,8 +129,38 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
 // item, whatever waits and whatever is taken, and seldom another write: when others took the same at
 // the same moment, or when takers are gone, whose items it puts back.
 //
-// Errors: ctx's cause; coterie.ErrSessionExpired; ErrNoSpace, ErrOverloaded, ErrClosed.
+// Errors: ctx's cause, whose text then has how many items wait and are taken, and with coterie.ErrNoLeader
+// when no leader was known; coterie.ErrSessionExpired; ErrNoSpace, ErrOverloaded, ErrClosed.
 func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
+	item, err := q.dequeue(ctx)
+	if err != nil && ctx.Err() != nil && q.s.Err() == nil {
+		err = q.nothing(ctx)
+	}
+	return item, err
+}
+
+// nothing says why a call whose ctx has ended has got no item, as far as this node knows without asking:
+// nothing may be left to wait with.
+func (q *Queue) nothing(ctx context.Context) error {
+	err := q.s.Node().ContextError(ctx)
+	r, readErr := q.s.Node().Txn(context.WithoutCancel(ctx)).Then(
+		byID(q.keys.line, coterie.WithCountOnly(), coterie.WithSerializable()),
+		byID(q.keys.claims, coterie.WithSerializable(), coterie.WithLimit(1),
+			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend))).Commit()
+	if readErr != nil {
+		return err
+	}
+	waiting, taken := r.Responses[0].Get.Count, r.Responses[1].Get
+	err = fmt.Errorf("%w: %d items wait in %q, and %d are taken", err, waiting, q.name, taken.Count)
+	if len(taken.KVs) > 0 {
+		if by, ok := coterie.ParseHolder(taken.KVs[0].Value); ok {
+			err = fmt.Errorf("%w, the first by %v", err, by)
+		}
+	}
+	return err
+}
+
+func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
 	ctx, cancel := q.s.Bind(ctx)
 	defer cancel()
 	select {

@@ -609,3 +609,39 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 		}
 	})
 }
+
+// Whoever gets nothing learns whether all is taken, and by which process; a claim is readable.
+func TestAWaitThatEndsTellsWhy(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		taker := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "q")
+		enqueue(t, taker, "v")
+		item := dequeue(t, taker)
+		r, err := n.Get(t.Context(), "q/claim/", coterie.WithPrefix())
+		require.NoError(t, err)
+		h, ok := coterie.ParseHolder(r.KVs[0].Value)
+		require.True(t, ok)
+		require.Equal(t, n.Status().Name, h.Node)
+
+		q := queue.New(session(t, c.Leader(), coterie.WithTTL(time.Hour)), "q")
+		gate := queue.NewGate(q, queue.WhenSignalled())
+		_, err = q.Dequeue(short(t))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `0 items wait in "q", and 1 are taken, the first by `+h.String())
+		_, err = gate.Dequeue(short(t))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `the gate of "q" is shut`)
+		require.NotErrorIs(t, err, coterie.ErrNoLeader)
+		require.NoError(t, item.Nack(t.Context()))
+		item = dequeue(t, q)
+
+		c.Partition() // each alone
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = q.Dequeue(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, coterie.ErrNoLeader)
+		c.Heal()
+		require.NoError(t, item.Ack(t.Context()))
+	})
+}

@@ -26,9 +26,10 @@ type Registration struct {
 	replaced bool          // it has come in, and replaces nobody any more
 	stored   string        // what the store took last
 
-	mu    sync.Mutex
-	value string // what the key is to have
-	err   error
+	mu      sync.Mutex
+	value   string // what the key is to have
+	err     error
+	failure error // the last, other than the end of ctx
 }
 
 // An Option fits [Register].
@@ -63,7 +64,7 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 // crashed.
 //
 // Errors: ErrInvalidOption for a service without a name, or an instance without ID or address; a *TakenError; ErrTTLRange,
-// ErrTooLarge; ctx's cause; ErrClosed. Nothing is left registered then, but what the lease takes
+// ErrTooLarge; ctx's cause, with the last failure before, or with ErrNoLeader when no leader was known; ErrClosed. Nothing is left registered then, but what the lease takes
 // with it.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
 	if err := n.Err(); err != nil { // before a goroutine meets a node that is nil
@@ -93,8 +94,14 @@ func Register(ctx context.Context, n *coterie.Node, service string, instance Ins
 		return r, nil
 	case <-r.done:
 		return nil, r.Err()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx) // what has to be given up, run gives up
+	case <-ctx.Done(): // what has to be given up, run gives up
+		err := fmt.Errorf("%w: %s is not registered", n.ContextError(ctx), r.key)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.failure != nil {
+			err = fmt.Errorf("%w: %w", err, r.failure)
+		}
+		return nil, err
 	}
 }
 
@@ -266,11 +273,13 @@ func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value s
 	}
 }
 
-// tell has Err return an error.
+// tell makes Err return an error.
 func (r *Registration) tell(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.err = err
+	if r.err = err; r.ctx.Err() == nil {
+		r.failure = err
+	}
 }
 
 // Update changes what the others see of the instance: its load, weight, metadata, or address, but

@@ -4,6 +4,8 @@ package registry_test
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -454,4 +456,30 @@ func TestWhatIsStoredOfAnInstance(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, `{"id":"a","addr":"a:80"}`, stored().Value)
 	})
+}
+
+// A Register that is given up says what was in its way.
+func TestARegisterThatEndsTellsWhy(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		c.Partition() // each alone
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := registry.Register(ctx, n, service, instance("a"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, coterie.ErrNoLeader)
+		require.ErrorContains(t, err, service+"/a is not registered")
+		c.Heal()
+	})
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for err := error(nil); !errors.Is(err, coterie.ErrNoSpace); {
+			_, err = n.Put(t.Context(), rand.Text(), strings.Repeat("v", 10_000))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := registry.Register(ctx, n, service, instance("a"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.QuotaBytes = 1 << 20 }))
 }

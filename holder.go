@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// A Holder is a process that has a lock, a permit or an item, or waits for it. It is the value of the
+// key by which the process does so, as JSON, for operators and for a [HeldError].
+type Holder struct {
+	Node string `json:"node"` // Config.Name
+	Host string `json:"host"`
+	PID  int    `json:"pid"`
+	// Asked is when the process asked, by its own clock. It may have waited after that.
+	Asked time.Time `json:"asked"`
+}
+
+// NewHolder returns this process, which asks now by a node. It does not block.
+func NewHolder(n *Node) Holder {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return Holder{Node: n.Status().Name, Host: host, PID: os.Getpid(), Asked: time.Now().UTC()}
+}
+
+// ParseHolder returns the Holder that a key's value names. It reports false for other values: earlier
+// versions wrote none, and the value of a candidate in an [Election] is the candidate's own.
+func ParseHolder(value string) (Holder, bool) {
+	var h Holder
+	err := json.Unmarshal([]byte(value), &h)
+	return h, err == nil && h.Node != "" && !h.Asked.IsZero()
+}
+
+// Value returns the Holder as the value of a key.
+func (h Holder) Value() string {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return "" // of a year that JSON cannot have
+	}
+	return string(b)
+}
+
+// String returns the Holder as a part of a message.
+func (h Holder) String() string {
+	return fmt.Sprintf("node %s (host %s, pid %d), which asked for it at %s", h.Node, h.Host, h.PID, h.Asked.Format(time.RFC3339))
+}
+
+// A HeldError says that a call did not get a lock, leadership or a permit since another has it. It
+// matches the reason why the call did not wait longer: ctx's cause, or ErrLocked.
+type HeldError struct {
+	Name  string  // of the lock, election or semaphore
+	Key   string  // of the oldest holder: deleted, it makes way
+	Value string  // of that key
+	Lease LeaseID // of the holder's session: revoked, all that the session has makes way
+	Err   error
+}
+
+// NewHeldError returns a HeldError for the key of a holder.
+func NewHeldError(name string, holder KeyValue, err error) *HeldError {
+	return &HeldError{Name: name, Key: holder.Key, Value: holder.Value, Lease: holder.Lease, Err: err}
+}
+
+// maxShown is how many bytes of a value a message has.
+const maxShown = 100
+
+func (e *HeldError) Error() string {
+	by := fmt.Sprintf("%.*q", maxShown, e.Value)
+	if h, ok := ParseHolder(e.Value); ok {
+		by = h.String()
+	}
+	return fmt.Sprintf("%v: %q is held by %s, with key %q and lease %v", e.Err, e.Name, by, e.Key, e.Lease)
+}
+
+// Unwrap returns the reason why the call did not wait longer.
+func (e *HeldError) Unwrap() error { return e.Err }
