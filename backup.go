@@ -62,7 +62,7 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 // returns after r's Read when ctx ends.
 //
 // Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged
-// or cut off, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause,
+// or cut off, ErrFormat for one of another version, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause,
 // or what the operating system says of the directory. After any but the last two nothing was
 // written.
 func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
@@ -100,7 +100,7 @@ func readBackup(ctx context.Context, r io.Reader) (*backup.Backup, error) {
 	case in.err != nil:
 		return nil, in.err
 	case err != nil:
-		return nil, fmt.Errorf("%w: the backup: %w", ErrCorrupt, err)
+		return nil, damaged(fmt.Errorf("the backup: %w", err))
 	}
 	return b, nil
 }

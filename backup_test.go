@@ -287,7 +287,10 @@ func TestADamagedBackupLeavesNothing(t *testing.T) {
 	refused := func(b []byte, what string, at int) {
 		t.Helper()
 		s := sites(1)[0]
-		require.ErrorIs(t, s.restore(t, b), coterie.ErrCorrupt, "%s at %d", what, at)
+		err := s.restore(t, b)
+		if !errors.Is(err, coterie.ErrFormat) { // the version has changed, of which there is no checksum
+			require.ErrorIs(t, err, coterie.ErrCorrupt, "%s at %d", what, at)
+		}
 		require.Zero(t, s.disk.Changes(), "%s at %d", what, at)
 	}
 	for i := range b {

@@ -12,6 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // opResponse gives the result of an operation its public form. Nested headers tell the revision
@@ -103,7 +104,22 @@ func revisionError(v *state.View, rev int64) error {
 }
 
 // damaged is the public form of why what is on disk, or what came from another node, makes no sense.
-func damaged(err error) error { return fmt.Errorf("%w: %w", ErrCorrupt, err) }
+func damaged(err error) error {
+	if format := formatError(err); format != nil {
+		return format
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// formatError returns the public form of an error that says that something is of another version's
+// format, or nil.
+func formatError(err error) error {
+	var format *wire.FormatError
+	if !errors.As(err, &format) {
+		return nil
+	}
+	return &FormatError{What: format.What, Version: format.Version, Reads: format.Reads, err: err}
+}
 
 // logError is the public form of what package raftlog returns.
 func logError(err error) error {
@@ -121,6 +137,8 @@ func logError(err error) error {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case vfs.Short(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, wire.ErrFormat):
+		return formatError(err)
 	case errors.Is(err, raftlog.ErrDiverged):
 		return fmt.Errorf("%w: %w; decide which history the cluster goes on with, and let the nodes of the other join anew with empty directories",
 			ErrCorrupt, err)

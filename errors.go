@@ -99,6 +99,11 @@ var (
 	// ErrBehind: another survivor has more than the directory that was to be recovered; see
 	// [BehindError] for which. Recover that one.
 	ErrBehind = errors.New("coterie: another survivor has more")
+	// ErrFormat: a file, a backup, or what another node sent is of a version of its format that this
+	// program does not read; [FormatError] has both versions. Nothing is damaged, and nothing was
+	// changed. Use a version of this package that reads it, the one that has run here last. Never remove
+	// the directory for this: the others of the cluster may be in the same position.
+	ErrFormat = errors.New("coterie: another version's format")
 	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Remove the
 	// member, and let it join anew with an empty directory. An older copy of a directory must not be
 	// put back: it has forgotten what its node promised since, and nobody could tell.
@@ -118,6 +123,28 @@ func (e *CompactedError) Error() string {
 
 // Is reports whether target is ErrCompacted.
 func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
+
+// A FormatError says which version something has that this program does not read. It matches
+// [ErrFormat].
+type FormatError struct {
+	What    string `json:"what"`    // has that version: a file, an entry of the log, a hello
+	Version uint64 `json:"version"` // which it has; 0 if it does not say
+	Reads   uint64 `json:"reads"`   // the newest version that this program reads
+	err     error
+}
+
+func (e *FormatError) Error() string {
+	if e.err == nil { // read from JSON
+		return fmt.Sprintf("%v: %s has version %d, this program reads version %d", ErrFormat, e.What, e.Version, e.Reads)
+	}
+	return fmt.Sprintf("%v: %v; nothing is damaged: use a version of coterie that reads it", ErrFormat, e.err)
+}
+
+// Is reports whether target is ErrFormat.
+func (e *FormatError) Is(target error) bool { return target == ErrFormat }
+
+// Unwrap returns where the version was found, if that is known.
+func (e *FormatError) Unwrap() error { return e.err }
 
 // A LimitError says which limit a request exceeds. It matches [ErrTooLarge], [ErrTooManyOps],
 // [ErrNoSpace] or [ErrOverloaded].

@@ -53,6 +53,9 @@ type Inspection struct {
 	// never acknowledged, and Open cuts them off.
 	Torn   int64    `json:"tornBytes"`
 	Damage []Damage `json:"damage"`
+	// OtherFormats are what another version of this package wrote and this one does not read. That is no
+	// damage, but what it has is not in here; Damage is then no more than what is certain without.
+	OtherFormats []FormatError `json:"otherFormats"`
 }
 
 // An InspectedMember is a member of the cluster as a node's directory has it.
@@ -86,8 +89,8 @@ type Damage struct {
 // directory. It returns when that is done, or ctx ends; then the rest goes on in the background for
 // a moment. It takes the time and the memory of Open, and no right to write.
 //
-// Errors: ErrCorrupt if anything is damaged, with all of that, and what could be read nevertheless;
-// ErrDirInUse; ctx's cause; fs.ErrNotExist if there is no node's directory, or what else the
+// Errors: ErrCorrupt if anything is damaged, with all of that, and ErrFormat if anything is of another
+// version, each with what could be read nevertheless; ErrDirInUse; ctx's cause; fs.ErrNotExist if there is no node's directory, or what else the
 // operating system says of it.
 func Inspect(ctx context.Context, dir string) (Inspection, error) {
 	type outcome struct {
@@ -145,7 +148,7 @@ func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector
 		Unfinished: r.Unfinished, Term: r.Term, VoteTerm: r.VotedIn, VotedFor: memberOf(r.Candidate),
 		FirstIndex: r.First, LastIndex: r.Last, LastTerm: r.LastTerm, Applied: r.Recorded, Torn: r.Torn,
 	}}
-	for _, err := range r.Damage {
+	for _, err := range append(r.Formats, r.Damage...) {
 		in.damaged(dir, err)
 	}
 	for _, m := range r.Members {
@@ -164,15 +167,26 @@ func (in *inspector) verdict() error {
 		in.found = Inspection{}
 		return logError(in.lack)
 	}
-	if len(in.damage) > 0 {
-		return fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...))
+	var errs []error
+	for i := range in.found.OtherFormats {
+		errs = append(errs, &in.found.OtherFormats[i])
 	}
-	return nil
+	if len(in.damage) > 0 {
+		errs = append(errs, fmt.Errorf("%w: %w", ErrCorrupt, errors.Join(in.damage...)))
+	}
+	return errors.Join(errs...)
 }
 
 func (in *inspector) damaged(file string, err error) {
 	if vfs.Short(err) {
 		in.lack = err
+		return
+	}
+	if other := (*FormatError)(nil); errors.As(formatError(err), &other) {
+		if file != in.found.Dir { // else the error names it
+			other.What += " in " + file
+		}
+		in.found.OtherFormats = append(in.found.OtherFormats, *other)
 		return
 	}
 	var corrupt *raftlog.CorruptError
@@ -277,7 +291,7 @@ type BackupInspection struct {
 // InspectBackup reads a backup to its end and verifies every byte of it, as [RestoreBackup] does.
 // It blocks on r, and returns after r's Read when ctx ends.
 //
-// Errors: ErrCorrupt, r's, ctx's cause.
+// Errors: ErrCorrupt, ErrFormat, r's, ctx's cause.
 func InspectBackup(ctx context.Context, r io.Reader) (BackupInspection, error) {
 	b, err := readBackup(ctx, r)
 	if err != nil {

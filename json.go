@@ -42,6 +42,7 @@ func (in Inspection) MarshalJSON() ([]byte, error) {
 	in.Members = append([]InspectedMember{}, in.Members...) // empty ones are no null
 	in.Snapshots = append([]InspectedSnapshot{}, in.Snapshots...)
 	in.Damage = append([]Damage{}, in.Damage...)
+	in.OtherFormats = append([]FormatError{}, in.OtherFormats...)
 	return json.Marshal(inspectionJSON{
 		inspectionFields(in), hexID(in.ClusterID), hexID(in.Incarnation), hexID(in.Epoch),
 	})

@@ -29,6 +29,7 @@ func TestAnInspectionGoesThroughJSON(t *testing.T) {
 		Applied: 9, Revision: 10, CompactRevision: -1, Keys: 11, Leases: 12, Members: []coterie.InspectedMember{member},
 		Snapshots: []coterie.InspectedSnapshot{{File: "f", Index: 13, Term: 14, Size: 15, Revision: 16}},
 		Torn:      17, Damage: []coterie.Damage{{File: "g", Reason: "h"}},
+		OtherFormats: []coterie.FormatError{{What: "i", Version: 2, Reads: 1}},
 	}
 	requireFilled(t, reflect.ValueOf(in))
 	requireFilled(t, reflect.ValueOf(member))

@@ -86,7 +86,7 @@ type Node struct {
 // state is loaded, or ctx ends; [Node.Ready] waits for the cluster. Once open, the node runs until
 // Close, whatever becomes of ctx.
 //
-// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt,
+// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt, ErrFormat,
 // ErrClusterMismatch for a directory of another node, ErrRestoreUnfinished; ErrNoSpace while the
 // directory cannot be written for lack of room, file descriptors or memory; or what else the operating
 // system says of the directory or the address. After an error nothing of the node is left in the

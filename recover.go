@@ -77,7 +77,7 @@ func (r Recovery) String() string {
 // Open and that of writing a snapshot, blocks on the disk, and returns after what that is doing when ctx
 // ends.
 //
-// Errors: ErrCorrupt with all that is damaged; ErrDirInUse; ErrRestoreUnfinished; ErrNothingToRecover
+// Errors: ErrCorrupt with all that is damaged; ErrFormat; ErrDirInUse; ErrRestoreUnfinished; ErrNothingToRecover
 // for the directory of a node that was never let in, or has taken part in nothing; ErrMemberNotFound if
 // its member had been removed; a [BehindError], which matches ErrBehind, if a survivor has more;
 // ErrClusterMismatch if one is of another cluster or epoch; fs.ErrNotExist if there is no node's
@@ -218,7 +218,7 @@ func (rec *recovery) knows(in *Inspection) bool {
 			return false // the member has had another one since
 		}
 	}
-	return !in.Forgetful && len(in.Damage) == 0
+	return !in.Forgetful && len(in.Damage)+len(in.OtherFormats) == 0
 }
 
 // nextTerm is later than any that is known. It is of no entry, and nobody has led or leads in it.

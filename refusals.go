@@ -74,7 +74,9 @@ func (n *Node) refusalOf(err error) error {
 			}
 		}
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
-	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrVersion):
+	case errors.Is(err, rpc.ErrVersion):
+		return formatError(err)
+	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch):
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrForgotten):
 		return fmt.Errorf("%w: %w", ErrDataLost, err)

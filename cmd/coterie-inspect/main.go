@@ -7,8 +7,9 @@
 //
 // With -json it prints of a directory what decodes into a coterie.Inspection.
 //
-// It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it could not
-// be inspected: a wrong call, no such path, a node that runs.
+// It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it, or a part of
+// it, could not be inspected: a wrong call, no such path, a node that runs, a file that another version
+// wrote in a format that this one does not read.
 package main
 
 import (
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 		return uninspected
 	}
 	found, err := inspect(ctx, flags.Arg(0))
-	if err != nil && !errors.Is(err, coterie.ErrCorrupt) {
+	if err != nil && !errors.Is(err, coterie.ErrCorrupt) && !errors.Is(err, coterie.ErrFormat) {
 		fmt.Fprintln(complaints, "coterie-inspect:", err)
 		return uninspected
 	}
@@ -68,8 +69,10 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 	case printed != nil:
 		fmt.Fprintln(complaints, "coterie-inspect:", printed)
 		return uninspected
-	case err != nil:
+	case errors.Is(err, coterie.ErrCorrupt):
 		return damaged
+	case err != nil:
+		return uninspected
 	}
 	return whole
 }

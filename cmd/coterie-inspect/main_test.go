@@ -96,7 +96,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &printed))
 	found, err := coterie.Inspect(ctx, dir)
 	require.NoError(t, err)
-	found.Damage = []coterie.Damage{}
+	found.Damage, found.OtherFormats = []coterie.Damage{}, []coterie.FormatError{}
 	found.Snapshots = []coterie.InspectedSnapshot{}
 	require.Equal(t, found, printed, "a program reads what Inspect had found")
 	require.Equal(t, []any{status.ClusterID, status.ID, status.Applied, 1}, []any{found.ClusterID, found.Member, found.Applied, found.Keys})
@@ -111,6 +111,22 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.Equal(t, whole, code)
 	require.Contains(t, out, `"clusterName": "coterie"`)
 	require.Error(t, json.Unmarshal([]byte(out), &printed), "a backup is no survivor")
+
+	for _, path := range []string{file, filepath.Join(dir, "identity")} {
+		whole, err := os.ReadFile(path)
+		require.NoError(t, err)
+		newer := append([]byte(nil), whole...)
+		newer[6] = 2
+		require.NoError(t, os.WriteFile(path, newer, 0o600))
+		out, _, code = p.run(t, strings.TrimSuffix(path, "/identity"))
+		require.Equal(t, uninspected, code, out)
+		require.Regexp(t, "(?m)^NOT READ .* is of format version 2, this program reads version 1", out)
+		require.NotContains(t, out, "DAMAGED")
+		out, _, code = p.run(t, "-json", strings.TrimSuffix(path, "/identity"))
+		require.Equal(t, uninspected, code)
+		require.Contains(t, out, `"version": 2`)
+		require.NoError(t, os.WriteFile(path, whole, 0o600))
+	}
 
 	flip(t, file, 40)
 	out, _, code = p.run(t, file)

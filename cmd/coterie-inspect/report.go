@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -58,7 +59,7 @@ func (d *directory) write(out io.Writer) error {
 	if d.Torn > 0 {
 		line(w, "torn", fmt.Sprintf("%d bytes at the end of the log, as a crash leaves them: no damage", d.Torn))
 	}
-	return verdict(w, d.Damage)
+	return verdict(w, d.Damage, d.OtherFormats)
 }
 
 type backup struct {
@@ -73,14 +74,21 @@ type backup struct {
 	Leases          int              `json:"leases"`
 	Bytes           int64            `json:"bytes"`
 	Damage          []coterie.Damage `json:"damage"`
+
+	OtherFormats []coterie.FormatError `json:"otherFormats"`
 }
 
 func ofBackup(file string, in *coterie.BackupInspection, err error) report {
 	b := &backup{
 		Backup: file, Name: in.Cluster, Cluster: id(in.ClusterID), Member: id(in.Member), Taken: in.Taken.UTC(), Revision: in.Revision,
 		CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases, Bytes: in.Bytes, Damage: []coterie.Damage{},
+		OtherFormats: []coterie.FormatError{},
 	}
-	if err != nil {
+	var other *coterie.FormatError
+	switch {
+	case errors.As(err, &other):
+		b.OtherFormats = append(b.OtherFormats, *other)
+	case err != nil:
 		b.Damage = append(b.Damage, coterie.Damage{File: file, Reason: err.Error()})
 	}
 	return b
@@ -89,14 +97,14 @@ func ofBackup(file string, in *coterie.BackupInspection, err error) report {
 func (b *backup) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line(w, "backup", b.Backup)
-	if len(b.Damage) == 0 { // else nothing is known
+	if len(b.Damage)+len(b.OtherFormats) == 0 { // else nothing is known
 		line(w, "cluster", b.Cluster, b.Name)
 		line(w, "member", b.Member)
 		line(w, "taken", b.Taken.Format(time.RFC3339))
 		contents(w, b.Revision, b.CompactRevision, b.Keys, b.Leases)
 		line(w, "bytes", b.Bytes)
 	}
-	return verdict(w, b.Damage)
+	return verdict(w, b.Damage, b.OtherFormats)
 }
 
 // line writes a name and what it is of. Errors are Flush's to tell.
@@ -122,11 +130,14 @@ func contents(w io.Writer, revision, compacted int64, keys, leases int) {
 	line(w, "leases", leases)
 }
 
-func verdict(w *tabwriter.Writer, all []coterie.Damage) error {
+func verdict(w *tabwriter.Writer, all []coterie.Damage, others []coterie.FormatError) error {
 	for _, d := range all {
 		line(w, "DAMAGED", d.File+":", d.Reason)
 	}
-	if len(all) == 0 {
+	for i := range others {
+		line(w, "NOT READ", others[i].Error())
+	}
+	if len(all)+len(others) == 0 {
 		line(w, "verified", "all is whole")
 	}
 	return w.Flush()

@@ -15,8 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// Magic is what a backup begins with; its last byte but one is the version.
-const Magic = "COTBAK\x01\x00"
+var format = wire.Format{What: "backup", Magic: "COTBAK", Version: 1}
 
 // A Head says of what a backup is.
 type Head struct {
@@ -60,7 +59,7 @@ func (h *Head) decode(b []byte) error {
 // Write writes a backup. Its revision is the snapshot's.
 func Write(w io.Writer, h Head, sn *state.Snapshot) error {
 	h.Revision = sn.Revision()
-	if _, err := w.Write(command.AppendHead(nil, Magic, h.append)); err != nil {
+	if _, err := w.Write(command.AppendHead(nil, format, h.append)); err != nil {
 		return err
 	}
 	_, err := sn.WriteTo(w)
@@ -82,7 +81,7 @@ func Read(r io.Reader) (*Backup, error) {
 	b, sum := &Backup{}, sha256.New()
 	counted := &counter{w: sum}
 	r = io.TeeReader(r, counted)
-	head, err := command.ReadHead(r, Magic)
+	head, err := command.ReadHead(r, format)
 	if err != nil {
 		return nil, err
 	}

@@ -95,8 +95,8 @@ func TestAHeadOfAnotherRevisionIsRefused(t *testing.T) {
 	whole := sampleBackup(t)
 	head := sampleHead
 	head.Revision++
-	rest := whole[len(command.AppendHead(nil, Magic, sampleHead.append)):]
-	_, err := Read(bytes.NewReader(append(command.AppendHead(nil, Magic, head.append), rest...)))
+	rest := whole[len(command.AppendHead(nil, format, sampleHead.append)):]
+	_, err := Read(bytes.NewReader(append(command.AppendHead(nil, format, head.append), rest...)))
 	require.ErrorContains(t, err, "revision 7")
 }
 

@@ -19,13 +19,16 @@ import (
 // length and its CRC-32C; and a closing block of length 0 with the number of records and the
 // CRC-32C of that.
 const (
-	blockMagic   = "COTERIE"
-	blockVersion = 1
-	blockTarget  = 64 << 10
+	blockTarget = 64 << 10
 	// maxBlock bounds what a reader believes: the largest record is a key with its value, or the
 	// result of a command.
 	maxBlock = 1 << 30
 )
+
+var blockFormat = wire.Format{What: "stream of records", Magic: "COTERIE", Version: 1}
+
+// blockMagic is how many bytes a stream begins with.
+const blockMagic = 8
 
 // A BlockWriter writes records. Close ends the stream; without it a reader takes it for cut off.
 type BlockWriter struct {
@@ -39,8 +42,7 @@ type BlockWriter struct {
 // NewBlockWriter begins a stream.
 func NewBlockWriter(w io.Writer) *BlockWriter {
 	bw := &BlockWriter{w: bufio.NewWriterSize(w, blockTarget)}
-	bw.write([]byte(blockMagic))
-	bw.write([]byte{blockVersion})
+	bw.write(blockFormat.Append(nil, blockMagic))
 	return bw
 }
 
@@ -92,18 +94,15 @@ func (w *BlockWriter) Close() (int64, error) {
 // ReadBlocks calls fn with each record of a stream, until it returns an error. A record is fn's
 // only until it returns. It returns nil only when the stream was whole to its last byte.
 //
-// Errors: *CorruptError, ErrVersion, fn's, or r's.
+// Errors: *CorruptError, *wire.FormatError, fn's, or r's.
 func ReadBlocks(r io.Reader, fn func(record []byte) error) error {
 	br := blockReader{r: bufio.NewReaderSize(r, blockTarget)}
-	var magic [len(blockMagic) + 1]byte
+	var magic [blockMagic]byte
 	if err := br.read(magic[:]); err != nil {
 		return err
 	}
-	if string(magic[:len(blockMagic)]) != blockMagic {
-		return br.corrupt("magic")
-	}
-	if v := magic[len(blockMagic)]; v != blockVersion {
-		return fmt.Errorf("%w: stream of version %d", ErrVersion, v)
+	if err := checkFormat(blockFormat, magic[:]); err != nil {
+		return err
 	}
 	for records := uint64(0); ; {
 		block, sum, err := br.block()

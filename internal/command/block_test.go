@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // sampleRecords are what a snapshot has in its records.
@@ -62,7 +63,7 @@ func TestGoldenBlocks(t *testing.T) {
 func found(t *testing.T, b []byte, what string, at int) {
 	t.Helper()
 	var corrupt *command.CorruptError
-	if _, err := records(b); !errors.As(err, &corrupt) && !errors.Is(err, command.ErrVersion) {
+	if _, err := records(b); !errors.As(err, &corrupt) && !errors.Is(err, wire.ErrFormat) {
 		require.Fail(t, "damage is not found", "%s at %d: %v", what, at, err)
 	}
 }
@@ -127,7 +128,7 @@ func TestAStreamOfAnUnknownVersionIsNamed(t *testing.T) {
 	b := stream(t, sampleRecords()...)
 	b[7] = 2
 	_, err := records(b)
-	require.ErrorIs(t, err, command.ErrVersion)
+	require.ErrorIs(t, err, wire.ErrFormat)
 	require.ErrorContains(t, err, "version 2")
 }
 

@@ -16,7 +16,7 @@ import (
 //
 // An entry that Check once accepted it must accept for ever: leaders send what is in old logs.
 //
-// Errors: *CorruptError, or one that wraps ErrVersion, ErrUnknown, wire.ErrMalformed or an error of
+// Errors: *CorruptError, or one that wraps *wire.FormatError, ErrUnknown, wire.ErrMalformed or an error of
 // Validate.
 func Check(entry []byte) error { return checkEntry(entry, false) }
 

@@ -18,9 +18,6 @@ const (
 	entryHeader  = 1 + 4
 )
 
-// ErrVersion: the data is of a format that this version does not know.
-var ErrVersion = errors.New("command: unknown format version")
-
 // A CorruptError says that data is damaged.
 type CorruptError struct {
 	What   string
@@ -71,7 +68,8 @@ func Single(p *Proposal) []byte {
 // DecodeEntry calls fn with each proposal of an entry, until it returns an error. The proposal is
 // fn's only until it returns, what it points to for good.
 //
-// Errors: *CorruptError, ErrVersion, ErrUnknown, or fn's. Nothing is told of a damaged entry.
+// Errors: *CorruptError, *wire.FormatError, also with ErrUnknown, or fn's. Nothing is told of a damaged
+// entry.
 func DecodeEntry(b []byte, fn func(*Proposal) error) error {
 	var p Proposal
 	return proposals(b, func(at int, b []byte) error {
@@ -83,7 +81,11 @@ func DecodeEntry(b []byte, fn func(*Proposal) error) error {
 }
 
 func proposalError(offset int, err error) error {
-	return fmt.Errorf("command: proposal at offset %d: %w", offset, err)
+	err = fmt.Errorf("command: proposal at offset %d: %w", offset, err)
+	if errors.Is(err, ErrUnknown) {
+		return fmt.Errorf("%w: %w", &wire.FormatError{What: "log entry", Reads: entryVersion}, err)
+	}
+	return err
 }
 
 // proposals verifies an entry and calls fn with the offset and the bytes of each proposal, until it
@@ -92,8 +94,8 @@ func proposals(b []byte, fn func(at int, proposal []byte) error) error {
 	if len(b) < entryHeader {
 		return &CorruptError{"log entry", 0}
 	}
-	if b[0] != entryVersion {
-		return fmt.Errorf("%w: log entry of version %d", ErrVersion, b[0])
+	if err := wire.CheckVersion("log entry", uint64(b[0]), entryVersion); err != nil {
+		return err
 	}
 	if crc32.Checksum(b[entryHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:]) {
 		return &CorruptError{"log entry", 1}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
@@ -64,7 +65,7 @@ func TestEveryDamageOfAnEntryIsFound(t *testing.T) {
 			damaged[i] ^= byte(mask)
 			all, err := decode(damaged)
 			if i == 0 {
-				require.ErrorIs(t, err, command.ErrVersion)
+				require.ErrorIs(t, err, wire.ErrFormat)
 			} else if !errors.As(err, &corrupt) {
 				require.Fail(t, "damage is not found", "%d flipped at %d: %v", mask, i, err)
 			}
@@ -82,7 +83,7 @@ func TestAnEntryOfAnUnknownVersionIsNamed(t *testing.T) {
 	b := entry(proposals()...)
 	b[0] = 2
 	_, err := decode(b)
-	require.ErrorIs(t, err, command.ErrVersion)
+	require.ErrorIs(t, err, wire.ErrFormat)
 	require.ErrorContains(t, err, "version 2")
 }
 

@@ -30,7 +30,7 @@ func FuzzEntry(f *testing.F) {
 			all, err := decode(e)
 			if err != nil {
 				var corrupt *command.CorruptError
-				require.True(t, errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion) || errors.Is(err, command.ErrUnknown) ||
+				require.True(t, errors.As(err, &corrupt) || errors.Is(err, wire.ErrFormat) || errors.Is(err, command.ErrUnknown) ||
 					errors.Is(err, wire.ErrMalformed), "%v", err)
 				continue
 			}
@@ -86,7 +86,7 @@ func FuzzBlocks(f *testing.F) {
 			all, err := records(s)
 			if err != nil {
 				var corrupt *command.CorruptError
-				require.True(t, errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion), "%v", err)
+				require.True(t, errors.As(err, &corrupt) || errors.Is(err, wire.ErrFormat), "%v", err)
 				continue
 			}
 			again, err := records(stream(t, all...))

@@ -7,21 +7,23 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A head stands in a file before a stream of records, and says of what it is: a magic, whose last
-// bytes are a version; the length and the CRC-32C of a message; and the message.
+// A head stands in a file before a stream of records, and says of what it is: a magic with a version,
+// and zeros; the length and the CRC-32C of a message; and the message.
 const (
-	// HeadMagic is how many bytes a magic has, and HeadSize how many stand before the message.
+	// HeadMagic is how many bytes the magic takes with its version, and HeadSize how many stand before the message.
 	HeadMagic = 8
 	HeadSize  = HeadMagic + 8
 	maxHead   = 1 << 20
 )
 
 // AppendHead appends a head whose message is what encode appends.
-func AppendHead(b []byte, magic string, encode func(b []byte) []byte) []byte {
+func AppendHead(b []byte, format wire.Format, encode func(b []byte) []byte) []byte {
 	start := len(b)
-	b = encode(append(append(b, magic...), make([]byte, HeadSize-HeadMagic)...))
+	b = encode(format.Append(b, HeadSize))
 	head := b[start:]
 	binary.LittleEndian.PutUint32(head[HeadMagic:], uint32(len(head)-HeadSize))
 	binary.LittleEndian.PutUint32(head[HeadMagic+4:], crc32.Checksum(head[HeadSize:], castagnoli))
@@ -30,14 +32,14 @@ func AppendHead(b []byte, magic string, encode func(b []byte) []byte) []byte {
 
 // ReadHead reads a head and returns its message. What follows is not touched.
 //
-// Errors: *CorruptError, or r's.
-func ReadHead(r io.Reader, magic string) ([]byte, error) {
+// Errors: *CorruptError, *wire.FormatError, or r's.
+func ReadHead(r io.Reader, format wire.Format) ([]byte, error) {
 	head := make([]byte, HeadSize)
 	if err := readFull(r, head, 0); err != nil {
 		return nil, err
 	}
-	if string(head[:HeadMagic]) != magic {
-		return nil, &CorruptError{"magic", 0}
+	if err := checkFormat(format, head[:HeadMagic]); err != nil {
+		return nil, err
 	}
 	size := binary.LittleEndian.Uint32(head[HeadMagic:])
 	if size > maxHead {
@@ -51,6 +53,17 @@ func ReadHead(r io.Reader, magic string) ([]byte, error) {
 		return nil, &CorruptError{"head", HeadSize}
 	}
 	return message, nil
+}
+
+// checkFormat checks what a file begins with, up to where the magic and its zeros end.
+//
+// Errors: *CorruptError, *wire.FormatError.
+func checkFormat(format wire.Format, b []byte) error {
+	err := format.Check(b)
+	if errors.Is(err, wire.ErrMalformed) || err == nil && string(b) != string(format.Append(nil, len(b))) {
+		return &CorruptError{"magic", 0}
+	}
+	return err
 }
 
 // readFull fills b with what stands at an offset of r.

@@ -19,13 +19,13 @@ import (
 // missing, all but the last cannot be the work of a crash. The header says where the segment before
 // ends: without its last batches it would else seem whole.
 const (
-	segmentMagic   = "COTLOG"
-	segmentVersion = 1
-	segmentHeader  = 32 // magic, version, 0, sequence, salt, end of the one before, CRC-32C of that
-	batchMagic     = 0xc07e91eb
-	batchHeader    = 12
-	batchAlign     = 8
+	segmentHeader = 32 // magic, version, 0, sequence, salt, end of the one before, CRC-32C of that
+	batchMagic    = 0xc07e91eb
+	batchHeader   = 12
+	batchAlign    = 8
 )
+
+var segmentFormat = wire.Format{What: "segment", Magic: "COTLOG", Version: 1}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

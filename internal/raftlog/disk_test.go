@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 var errBroken = errors.New("broken")
@@ -250,7 +251,7 @@ func TestADirectoryOfTheFormerFormatIsRefused(t *testing.T) {
 	require.NoError(t, files.MkdirAll(home))
 	save(t, files, home+"/"+earlierStore, nil)
 	_, err := Open(files, home, false)
-	require.ErrorIs(t, err, ErrFormat)
+	require.ErrorIs(t, err, wire.ErrFormat)
 }
 
 // The writer removes files, too, and all that comes meanwhile waits.

@@ -5,10 +5,12 @@ package raftlog
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -94,7 +96,7 @@ var sampleVote = vote{term: 300, votedIn: 299, candidate: []byte("0123456789abcd
 func TestTheFormatOfVotes(t *testing.T) {
 	want := golden(t, "vote.golden", encodeVote(7, sampleVote))
 	require.Equal(t, want, encodeVote(7, sampleVote))
-	serial, got, ok := decodeVote(append(want, make([]byte, slotSize-len(want))...))
+	serial, got, _, ok := decodeVote(append(want, make([]byte, slotSize-len(want))...))
 	require.True(t, ok)
 	require.EqualValues(t, 7, serial)
 	require.Equal(t, sampleVote, got)
@@ -138,10 +140,74 @@ func TestASnapshotOfUnknownMembersIsDamaged(t *testing.T) {
 
 // sealMeta makes a message one of a snapshot, with its checksum.
 func sealMeta(message []byte) []byte {
-	b := append([]byte(snapshotMagic), make([]byte, 8)...)
-	binary.LittleEndian.PutUint32(b[len(snapshotMagic):], uint32(len(message)))
-	binary.LittleEndian.PutUint32(b[len(snapshotMagic)+4:], crc32.Checksum(message, castagnoli))
-	return append(b, message...)
+	return command.AppendHead(nil, snapshotFormat, func(b []byte) []byte { return append(b, message...) })
+}
+
+// requireUnreadable checks that an error says that a file is damaged, or of another version.
+func requireUnreadable(t *testing.T, err error) {
+	t.Helper()
+	var corrupt *CorruptError
+	if !errors.Is(err, wire.ErrFormat) {
+		require.ErrorAs(t, err, &corrupt)
+	}
+}
+
+// What another version wrote is no damage: Open says which version and changes nothing, a Reader finds
+// the same, and neither takes what is missing for lost.
+func TestFilesOfAnotherVersionAreNotDamage(t *testing.T) {
+	seal := func(b []byte) { binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli)) }
+	for what, c := range map[string]struct {
+		file string
+		next func(b []byte) []byte
+	}{
+		"identity":      {identityFile, func(b []byte) []byte { b[6] = 2; return b }},
+		"snapshot":      {filepath.Join(snapshotDir, snapshotID(1, 2)+snapshotSuffix), func(b []byte) []byte { b[7] = 2; return b }},
+		"segment":       {filepath.Join(segmentDir, segmentName(1)), func(b []byte) []byte { b[6] = 2; seal(b); return b }},
+		"segment ":      {filepath.Join(segmentDir, segmentName(3)), func(b []byte) []byte { b[6] = 2; seal(b); return b[:segmentHeader] }},
+		"vote":          {voteFile, func(b []byte) []byte { return newerVote(b, 0) }},
+		"vote in place": {voteFile, func(b []byte) []byte { return newerVote(b, slotSize) }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			files := vfs.NewMemory().Mount()
+			l := openSized(t, files, smallSegment)
+			require.NoError(t, l.Identify(crashIdentity))
+			elect(t, l, 2, "a")
+			for i := range uint64(3) {
+				keep(t, l, sized(i+1, smallSegment))
+			}
+			snapshot(t, l, 2, 1)
+			finish(t, l)
+			name := filepath.Join(home, c.file)
+			before := c.next(load(t, files, name))
+			save(t, files, name, before)
+			check := func(err error) {
+				var format *wire.FormatError
+				require.ErrorAs(t, err, &format)
+				require.Equal(t, wire.FormatError{What: strings.Fields(what)[0] + " in " + name, Version: 2, Reads: 1}, *format)
+				var corrupt *CorruptError
+				require.False(t, errors.As(err, &corrupt), err)
+			}
+			_, err := openWith(files, home, false, smallSegment)
+			check(err)
+			require.Equal(t, before, load(t, files, name))
+			r, err := Read(files, home)
+			require.NoError(t, err)
+			check(r.Formats[0])
+			require.Len(t, r.Formats, 1)
+			require.Empty(t, r.Damage)
+			require.NoError(t, r.Close())
+		})
+	}
+}
+
+// newerVote makes the record in a slot one of version 2, with more in it.
+func newerVote(b []byte, at int) []byte {
+	size := binary.LittleEndian.Uint32(b[at+4:])
+	record := wire.Text(wire.Uint(b[at+8:at+8+int(size):at+8+int(size)], 15, 2), 16, "more")
+	binary.LittleEndian.PutUint32(b[at+4:], uint32(len(record)))
+	copy(b[at+8:], record)
+	binary.LittleEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:at+8+len(record)], castagnoli))
+	return b
 }
 
 func FuzzSegment(f *testing.F) {
@@ -162,8 +228,7 @@ func FuzzSegment(f *testing.F) {
 		}
 		_, c, err := openSample(t, b)
 		if err != nil {
-			var corrupt *CorruptError
-			require.ErrorAs(t, err, &corrupt)
+			requireUnreadable(t, err)
 			return
 		}
 		for _, r := range c.refs {
@@ -186,8 +251,7 @@ func FuzzVote(f *testing.F) {
 		}
 		v, err := openVotes(withFile(t, voteFile, b), home, func(write func() error) bool { return write() == nil })
 		if err != nil {
-			var corrupt *CorruptError
-			require.ErrorAs(t, err, &corrupt)
+			requireUnreadable(t, err)
 			return
 		}
 		require.NoError(t, v.SetUint64(keyTerm, v.term+1))
@@ -211,16 +275,15 @@ func FuzzIdentity(f *testing.F) {
 	require.NoError(f, writeIdentity(files, home, crashIdentity))
 	b := load(f, files, filepath.Join(home, identityFile))
 	f.Add(b, false)
-	f.Add(b[len(identityMagic)+4:], true)
+	f.Add(b[identityMagic+4:], true)
 	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
 		if sealed {
-			sum := binary.LittleEndian.AppendUint32([]byte(identityMagic), crc32.Checksum(b, castagnoli))
+			sum := binary.LittleEndian.AppendUint32(identityFormat.Append(nil, identityMagic), crc32.Checksum(b, castagnoli))
 			b = append(sum, b...)
 		}
 		_, known, err := readIdentity(withFile(t, identityFile, b), home)
 		if !known {
-			var corrupt *CorruptError
-			require.ErrorAs(t, err, &corrupt)
+			requireUnreadable(t, err)
 		}
 	})
 }

@@ -34,8 +34,10 @@ type Identity struct {
 
 const (
 	identityFile  = "identity"
-	identityMagic = "COTDIR\x01\x00"
+	identityMagic = 8 // bytes of the magic, the version and a zero
 )
+
+var identityFormat = wire.Format{What: "identity", Magic: "COTDIR", Version: 1}
 
 // readIdentity returns whose the directory is; false if it is nobody's yet.
 func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
@@ -56,9 +58,13 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 	if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return id, false, err
 	}
-	head := len(identityMagic) + 4
-	if len(b) < head || string(b[:len(identityMagic)]) != identityMagic ||
-		crc32.Checksum(b[head:], castagnoli) != binary.LittleEndian.Uint32(b[len(identityMagic):]) {
+	err = identityFormat.Check(b)
+	if errors.Is(err, wire.ErrFormat) {
+		return id, false, damaged(name, err)
+	}
+	const head = identityMagic + 4
+	if err != nil || len(b) < head || b[identityMagic-1] != 0 ||
+		crc32.Checksum(b[head:], castagnoli) != binary.LittleEndian.Uint32(b[identityMagic:]) {
 		return id, false, &CorruptError{name, errors.New("it is not whole")}
 	}
 	r := wire.NewReader(b[head:])
@@ -94,15 +100,14 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 
 // stageIdentity writes an identity to a file that has not its name yet.
 func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
-	b := append([]byte(identityMagic), 0, 0, 0, 0)
+	b := identityFormat.Append(nil, identityMagic+4)
 	b = wire.Uint(b, 1, id.Cluster)
 	b = wire.Uint(b, 2, id.Member)
 	b = wire.Uint(b, 3, id.Incarnation)
 	b = wire.Uint(b, 4, id.Since)
 	b = wire.Uint(b, 5, id.Floor)
 	b = wire.Bool(b, 6, id.Gathered)
-	head := len(identityMagic)
-	binary.LittleEndian.PutUint32(b[head:], crc32.Checksum(b[head+4:], castagnoli))
+	binary.LittleEndian.PutUint32(b[identityMagic:], crc32.Checksum(b[identityMagic+4:], castagnoli))
 	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)
 	if err != nil {
 		return err

@@ -19,14 +19,13 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // What a directory can be refused for.
 var (
 	// ErrInUse: another Log, in this process or another, has the directory.
 	ErrInUse = errors.New("raftlog: directory in use")
-	// ErrFormat: the directory was written in a format that this version does not read.
-	ErrFormat = errors.New("raftlog: directory of another format")
 )
 
 // A CorruptError says which file is damaged.
@@ -42,11 +41,16 @@ func (e *CorruptError) Error() string {
 // Unwrap returns the reason.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// damaged returns err as what is wrong with a file, unless it says that the file cannot be read.
+// damaged returns err as what is wrong with a file, unless it says that the file cannot be read, or that
+// it is of another version.
 func damaged(file string, err error) error {
 	var unread *fs.PathError
 	if errors.As(err, &unread) {
 		return err
+	}
+	var format *wire.FormatError
+	if errors.As(err, &format) {
+		return &wire.FormatError{What: fmt.Sprintf("%s in %s", format.What, file), Version: format.Version, Reads: format.Reads}
 	}
 	return &CorruptError{file, err}
 }
@@ -81,7 +85,7 @@ type Log struct {
 // Open opens the stores in a directory of fs, which is made if need be. What a crash left half done
 // is finished or undone. With states, snapshots are kept in memory, as the states themselves.
 //
-// Errors: ErrInUse, ErrFormat, ErrUnfinished, *CorruptError, or what the file system says.
+// Errors: ErrInUse, *wire.FormatError, ErrUnfinished, *CorruptError, or what the file system says.
 func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
 	return openWith(fs, dir, states, segmentSize)
 }
@@ -101,7 +105,7 @@ func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 
 func wrap(err error) error {
 	var corrupt *CorruptError
-	for _, known := range []error{ErrInUse, ErrFormat, ErrTaken, ErrUnfinished, ErrNoNode} {
+	for _, known := range []error{ErrInUse, wire.ErrFormat, ErrTaken, ErrUnfinished, ErrNoNode} {
 		if errors.Is(err, known) {
 			return err
 		}
@@ -419,7 +423,7 @@ func (l *Log) release() error {
 func refuseEarlier(fs vfs.FS, dir string) error {
 	earlier, err := exists(fs, filepath.Join(dir, earlierStore))
 	if err == nil && earlier {
-		err = fmt.Errorf("%w: %s has %s; remove it and let the node begin anew", ErrFormat, dir, earlierStore)
+		err = &wire.FormatError{What: filepath.Join(dir, earlierStore), Reads: voteVersion}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // ErrNoNode: there is nothing of a node in the directory.
@@ -35,6 +36,7 @@ type Reader struct {
 	Snapshots  []Snapshot // newest first
 	Diverged   error      // why the log is not the cluster's: *CorruptError; nil if nothing was noted
 	Damage     []error    // all else that Open would refuse, or may find later: *CorruptError, which names the file
+	Formats    []error    // what another version wrote: *wire.FormatError. Then Damage is no more than is certain
 
 	fs      vfs.FS
 	dir     string
@@ -64,7 +66,7 @@ type Entry struct {
 // Read reads the directory of a node that does not run. While the Reader is open, no node can open
 // it, unless the directory has no file to lock.
 //
-// Errors: ErrInUse, ErrFormat, ErrNoNode, or what the file system says of the directory.
+// Errors: ErrInUse, *wire.FormatError for a directory of the first format, ErrNoNode, or what the file system says of the directory.
 func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs), dir) }
 
 // read reads a directory that is locked through a file system which may refuse to make the file.
@@ -140,7 +142,11 @@ func (r *Reader) damaged(file string, err error) {
 		return
 	}
 	var corrupt *CorruptError
-	if !errors.As(err, &corrupt) {
+	switch {
+	case errors.Is(err, wire.ErrFormat):
+		r.Formats = append(r.Formats, err)
+		return
+	case !errors.As(err, &corrupt):
 		err = &CorruptError{file, err}
 	}
 	r.Damage = append(r.Damage, err)
@@ -261,6 +267,9 @@ func (r *Reader) entry(index uint64) (*raft.Log, error) {
 // join checks that log and newest snapshot agree. A log that the snapshot has overtaken is as if it
 // were not there: its members are forgotten, too.
 func (r *Reader) join(newest raft.SnapshotMeta) {
+	if len(r.Formats) > 0 {
+		return // what could not be read may be what is missing
+	}
 	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
 	if err != nil {
 		r.damaged(filepath.Join(r.dir, segmentDir), err)
@@ -304,7 +313,7 @@ func (r *Reader) Body(sn *Snapshot) (io.ReadCloser, error) {
 }
 
 // Entries calls fn with each entry of the log at an index or after, until it returns an error. It
-// returns fn's, or one of reading, as a *CorruptError.
+// returns fn's, or one of reading, as a *CorruptError or *wire.FormatError.
 func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 	for index := max(from, r.First); index > 0 && index <= r.Last; index++ {
 		l, err := r.entry(index)
@@ -321,7 +330,7 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 			}
 		}
 		if err != nil {
-			return &CorruptError{r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err)}
+			return damaged(r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err))
 		}
 	}
 	return nil

@@ -15,11 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // requireRead checks that a Reader has found what Open did, or the damage for which it refused.
 func requireRead(t testing.TB, r *Reader, l *Log, openErr error, what string) {
 	t.Helper()
+	if errors.Is(openErr, wire.ErrFormat) {
+		require.ErrorContains(t, openErr, r.Formats[0].Error(), what)
+		return
+	}
 	if openErr != nil {
 		var refused *CorruptError
 		require.ErrorAs(t, openErr, &refused, what)
@@ -166,7 +171,7 @@ func TestAReaderRefusesWhatItCannotRead(t *testing.T) {
 	_, err = Read(files, home)
 	require.ErrorIs(t, err, ErrNoNode)
 	_, err = Read(withFile(t, earlierStore, nil), home)
-	require.ErrorIs(t, err, ErrFormat)
+	require.ErrorIs(t, err, wire.ErrFormat)
 	files = vfs.NewMemory().Mount()
 	l := open(t, files)
 	_, err = Read(files, home)

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 const (
@@ -212,7 +213,11 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 	if n := len(s.files); n > 0 && g.sequence != s.files[n-1].sequence+1 {
 		return false, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
 	}
-	if !g.readHeader(b) {
+	whole, err := g.readHeader(b)
+	if err != nil {
+		return false, damaged(g.name, err)
+	}
+	if !whole {
 		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
 			return false, &CorruptError{g.name, errors.New("its header is damaged")}
 		}
@@ -283,9 +288,7 @@ func (s *segments) replay(g *segment, r record, message []byte, body int64, c *c
 }
 
 func (g *segment) header() []byte {
-	b := make([]byte, segmentHeader)
-	copy(b, segmentMagic)
-	b[6] = segmentVersion
+	b := segmentFormat.Append(nil, segmentHeader)
 	binary.LittleEndian.PutUint64(b[8:], g.sequence)
 	binary.LittleEndian.PutUint64(b[16:], g.salt)
 	binary.LittleEndian.PutUint32(b[24:], g.after)
@@ -293,13 +296,18 @@ func (g *segment) header() []byte {
 	return b
 }
 
-func (g *segment) readHeader(b []byte) bool {
-	if len(b) < segmentHeader {
-		return false
+// readHeader reports whether the header is whole. An error says that it is, and of another version: what
+// it has else may mean something else there, but its checksum.
+func (g *segment) readHeader(b []byte) (whole bool, err error) {
+	if len(b) < segmentHeader || crc32.Checksum(b[:28], castagnoli) != binary.LittleEndian.Uint32(b[28:]) {
+		return false, nil
+	}
+	if err := segmentFormat.Check(b); errors.Is(err, wire.ErrFormat) {
+		return true, err
 	}
 	g.salt = binary.LittleEndian.Uint64(b[16:])
 	g.after = binary.LittleEndian.Uint32(b[24:])
-	return bytes.Equal(b[:segmentHeader], g.header())
+	return bytes.Equal(b[:segmentHeader], g.header()), nil
 }
 
 // roll begins a new segment. It is durable, with its header, when roll returns.

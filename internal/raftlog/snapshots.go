@@ -21,12 +21,13 @@ import (
 // The format of a snapshot's file: a head that says of what the snapshot is, and the body: a stream
 // of blocks, which carries its own checksums and its end.
 const (
-	snapshotMagic  = "COTSNAP\x01"
 	snapshotSuffix = ".snap"
 	partSuffix     = ".part" // of one that is being written
 	// snapshotsKept leaves one to fall back on.
 	snapshotsKept = 2
 )
+
+var snapshotFormat = wire.Format{What: "snapshot", Magic: "COTSNAP", Version: 1}
 
 // snapshotFiles is a raft.SnapshotStore. A snapshot has its name only when it is whole and durable.
 type snapshotFiles struct {
@@ -50,7 +51,7 @@ func (v vet) read(index uint64, body io.Reader) error {
 		return v(index, body)
 	}
 	err := command.ReadBlocks(body, func([]byte) error { return nil })
-	if corrupt := new(command.CorruptError); errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion) {
+	if corrupt := new(command.CorruptError); errors.As(err, &corrupt) || errors.Is(err, wire.ErrFormat) {
 		err = fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
 	return err
@@ -99,7 +100,7 @@ func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raf
 func snapshotID(term, index uint64) string { return fmt.Sprintf("%016x-%016x", term, index) }
 
 func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
-	return command.AppendHead(nil, snapshotMagic, func(b []byte) []byte {
+	return command.AppendHead(nil, snapshotFormat, func(b []byte) []byte {
 		b = wire.Uint(b, 1, m.Index)
 		b = wire.Uint(b, 2, m.Term)
 		b = wire.Text(b, 3, raft.EncodeConfiguration(m.Configuration))
@@ -133,7 +134,7 @@ func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, er
 }
 
 func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
-	b, err := command.ReadHead(r, snapshotMagic)
+	b, err := command.ReadHead(r, snapshotFormat)
 	if err != nil {
 		return nil, err
 	}

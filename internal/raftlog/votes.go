@@ -41,6 +41,9 @@ const (
 	voteFile  = "vote"
 	slotSize  = 4 << 10 // a block of the disk: a torn write of one leaves the other
 	slotCount = 2
+	// voteVersion is the format's. A record says it in a field of a later version: its frame and that
+	// field stay as they are.
+	voteVersion = 1
 )
 
 // The keys are raft's.
@@ -78,8 +81,14 @@ func (v *votes) read(name string) (slots []byte, err error) {
 		return nil, err
 	}
 	for i := range slotCount {
-		serial, vote, ok := decodeVote(slots[i*slotSize : (i+1)*slotSize])
-		if ok && serial > v.serial {
+		serial, vote, version, ok := decodeVote(slots[i*slotSize : (i+1)*slotSize])
+		if !ok {
+			continue
+		}
+		if err := wire.CheckVersion("vote", version, voteVersion); err != nil {
+			return nil, damaged(name, err)
+		}
+		if serial > v.serial {
 			v.serial, v.vote = serial, vote
 		}
 	}
@@ -121,10 +130,11 @@ func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
 }
 
 // decodeVote reads a slot: the CRC-32C of the rest, the length of the record, and the record.
-func decodeVote(slot []byte) (serial uint64, v vote, ok bool) {
+func decodeVote(slot []byte) (serial uint64, v vote, version uint64, ok bool) {
+	version = voteVersion
 	size := int64(binary.LittleEndian.Uint32(slot[4:]))
 	if size > int64(len(slot)-8) || crc32.Checksum(slot[4:8+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
-		return 0, v, false
+		return 0, v, version, false
 	}
 	r := wire.NewReader(slot[8 : 8+size])
 	for r.Next() {
@@ -137,9 +147,11 @@ func decodeVote(slot []byte) (serial uint64, v vote, ok bool) {
 			v.votedIn = r.Uint()
 		case 4:
 			v.candidate = append([]byte(nil), r.Bytes()...)
+		case 15:
+			version = r.Uint()
 		}
 	}
-	return serial, v, r.Err() == nil && serial > 0
+	return serial, v, version, r.Err() == nil && serial > 0
 }
 
 func encodeVote(serial uint64, v vote) []byte {

@@ -30,7 +30,7 @@ var (
 	ErrClusterMismatch = errors.New("rpc: another cluster")
 	// ErrMemberMismatch: the node that was reached is another member than the one meant.
 	ErrMemberMismatch = errors.New("rpc: another member")
-	// ErrVersion: the other node speaks another version of the protocol.
+	// ErrVersion: the other node speaks another version of the protocol; a *wire.FormatError has both.
 	ErrVersion = errors.New("rpc: another protocol version")
 	// ErrMalformed: what came is not this protocol.
 	ErrMalformed = errors.New("rpc: malformed message")
@@ -247,7 +247,7 @@ func (p Party) judge(caller hello, lane byte) error {
 	self := p.Self()
 	switch {
 	case caller.version != version:
-		return fmt.Errorf("%w: the caller speaks %d, this node %d", ErrVersion, caller.version, version)
+		return fmt.Errorf("%w: %w", ErrVersion, &wire.FormatError{What: "the hello of the caller", Version: uint64(caller.version), Reads: version})
 	case lane == LaneCall && caller.id.Cluster == 0: // it wants to join, or asks where it is
 	case self.Cluster == 0:
 		return ErrEarly
@@ -285,7 +285,7 @@ func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	case answer.verdict == refusedTLS:
 		return fmt.Errorf("%w: the node has TLS, this one has none", ErrTLS)
 	case answer.version != version || answer.verdict == refusedVersion:
-		return fmt.Errorf("%w: the node speaks %d, this one %d", ErrVersion, answer.version, version)
+		return fmt.Errorf("%w: %w", ErrVersion, &wire.FormatError{What: "the hello of the node", Version: uint64(answer.version), Reads: version})
 	case answer.verdict == refusedEarly:
 		return ErrEarly
 	case self.Cluster != 0 && !self.meets(answer.id) || answer.verdict == refusedCluster:

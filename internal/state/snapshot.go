@@ -103,7 +103,7 @@ var errSnapshot = errors.New("state: corrupt snapshot")
 
 // Read reads a snapshot. It returns a State only if every byte was right.
 //
-// Errors: *command.CorruptError, command.ErrVersion, another that names what is wrong, or r's.
+// Errors: *command.CorruptError, *wire.FormatError, another that names what is wrong, or r's.
 func Read(r io.Reader) (*State, error) {
 	in := &restore{state: New()}
 	if err := command.ReadBlocks(r, in.record); err != nil {

@@ -171,7 +171,7 @@ func TestEveryDamageIsFound(t *testing.T) {
 			s, err = Read(bytes.NewReader(damaged))
 			require.Error(t, err, "flipped at %d", i)
 			require.Nil(t, s)
-			require.True(t, errors.As(err, &corrupt) || errors.Is(err, command.ErrVersion), "flipped at %d: %v", i, err)
+			require.True(t, errors.As(err, &corrupt) || errors.Is(err, wire.ErrFormat), "flipped at %d: %v", i, err)
 		}
 	}
 	_, err := Read(bytes.NewReader(append(bytes.Clone(b), 0)))
@@ -265,7 +265,7 @@ func TestAnUnknownVersionIsNamed(t *testing.T) {
 	b := bytesOf(t, New())
 	b[len("COTERIE")]++
 	_, err := Read(bytes.NewReader(b))
-	require.ErrorIs(t, err, command.ErrVersion)
+	require.ErrorIs(t, err, wire.ErrFormat)
 }
 
 func FuzzRead(f *testing.F) {

@@ -100,7 +100,7 @@ func (s *State) Configure(index uint64, servers []Server) {
 // Apply applies an entry; one that was applied already does nothing. An error says that the entry
 // cannot be understood: nothing of it was applied, and this replica must not go on.
 //
-// Errors: *command.CorruptError, command.ErrVersion, command.ErrUnknown, or one that wraps
+// Errors: *command.CorruptError, *wire.FormatError, or one that wraps
 // wire.ErrMalformed.
 func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	if index <= s.index {

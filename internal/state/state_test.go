@@ -12,6 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // A journal is a Sink that remembers.
@@ -190,7 +191,7 @@ func TestAnEntryThatCannotBeReadChangesNothing(t *testing.T) {
 	}{
 		"empty":                 {nil, nil},
 		"damaged":               {damaged, nil},
-		"newer format":          {newer, command.ErrVersion},
+		"newer format":          {newer, wire.ErrFormat},
 		"last command is newer": {entry(good, command.Proposal{Proposer: 1, Seq: 1}), command.ErrUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
