@@ -9,7 +9,9 @@
 //
 //	n, err := coterie.Open(ctx, coterie.Config{
 //		Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/service",
-//		Peers: []coterie.Peer{{"a", "10.0.0.1:7400"}, {"b", "10.0.0.2:7400"}, {"c", "10.0.0.3:7400"}},
+//		Peers: []coterie.Peer{
+//			{Name: "a", Addr: "10.0.0.1:7400"}, {Name: "b", Addr: "10.0.0.2:7400"}, {Name: "c", Addr: "10.0.0.3:7400"},
+//		},
 //	})
 //	if err != nil { … }
 //	defer n.Close()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -82,19 +83,31 @@ func Example_tour() {
 	// <nil>
 }
 
-// README shows the tour as it is run above.
+// Every Go sample of README and of the documents is compiled: README's here, where it is run too, and the
+// others' in docs/samples_test.go.
 func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+	documents, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
-	run, err := os.ReadFile("readme_test.go")
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(readme, -1)
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		code := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(string(block[1]), "\t$1")
-		require.Contains(t, string(run), code)
+	var compiled string
+	for _, file := range []string{"readme_test.go", "docs/samples_test.go"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		compiled += words(string(text))
 	}
+	found := 0
+	for _, document := range append(documents, "README.md") {
+		text, err := os.ReadFile(document)
+		require.NoError(t, err)
+		for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			require.Contains(t, compiled, words(block[1]), document)
+			found++
+		}
+	}
+	require.Greater(t, found, 5)
 }
+
+// words returns a text without its indentation and alignment.
+func words(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // Every link of a document leads somewhere, and every test that it names exists.
 func TestDocuments(t *testing.T) {
@@ -111,7 +124,8 @@ func TestDocuments(t *testing.T) {
 	for _, document := range append(documents, "README.md", "ARCHITECTURE.md", "CHANGELOG.md") {
 		text, err := os.ReadFile(document)
 		require.NoError(t, err)
-		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllSubmatch(text, -1) {
+		prose := regexp.MustCompile("(?s)```.*?```").ReplaceAll(text, nil)
+		for _, link := range regexp.MustCompile(`\]\(([^):#]+)[^):]*\)`).FindAllSubmatch(prose, -1) {
 			_, err := os.Stat(filepath.Join(filepath.Dir(document), string(link[1])))
 			require.NoError(t, err, document)
 		}

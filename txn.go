@@ -38,8 +38,13 @@ const (
 func (n *Node) Txn(ctx context.Context) *Txn { return &Txn{n: n, ctx: ctx} }
 
 func (t *Txn) next(step int, name string) {
-	if t.step >= step {
-		t.err = errors.Join(t.err, fmt.Errorf("%w: Txn.%s after itself or a later step", ErrInvalidOption, name))
+	switch {
+	case t.step == stepCommit:
+		t.err = errors.Join(t.err, fmt.Errorf("%w: Txn.%s after Commit: begin another transaction with Node.Txn", ErrInvalidOption, name))
+	case t.step == step:
+		t.err = errors.Join(t.err, fmt.Errorf("%w: Txn.%s called twice: pass all that belongs to it in one call", ErrInvalidOption, name))
+	case t.step > step:
+		t.err = errors.Join(t.err, fmt.Errorf("%w: Txn.%s called too late: the order is If, Then, Else, Commit", ErrInvalidOption, name))
 	}
 	t.step = step
 }

@@ -204,3 +204,24 @@ func eventKVs(events []coterie.Event) (kvs []coterie.KeyValue) {
 	}
 	return kvs
 }
+
+// Misuse of a transaction says which call was wrong, and what to do.
+func TestAMisusedTxnSaysHow(t *testing.T) {
+	n := open(t)
+	op, cmp := coterie.OpPut("k", "v"), coterie.Compare(coterie.Version("k"), "=", 0)
+	committed := n.Txn(t.Context()).Then(op)
+	commit(t, committed)
+	for text, txn := range map[string]*coterie.Txn{
+		"Txn.Commit after Commit: begin another": committed,
+		"Txn.If called twice":                    n.Txn(t.Context()).If(cmp).If(cmp),
+		"Txn.Then called twice":                  n.Txn(t.Context()).Then(op).Then(op),
+		"Txn.If called too late":                 n.Txn(t.Context()).Then(op).If(cmp),
+		"Txn.Then called too late":               n.Txn(t.Context()).Else(op).Then(op),
+	} {
+		_, err := txn.Commit()
+		require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		require.ErrorContains(t, err, text)
+	}
+	_, err := committed.If(cmp).Commit()
+	require.ErrorContains(t, err, "Txn.If after Commit")
+}

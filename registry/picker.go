@@ -32,6 +32,7 @@ const (
 type Picker struct {
 	policy Policy
 	zone   string
+	self   string // the ID of the instance that picks, if it is one
 	newest atomic.Pointer[list]
 	turn   atomic.Uint64
 	done   chan struct{} // nil: it follows nothing
@@ -63,6 +64,10 @@ func WithPolicy(p Policy) PickerOption { return func(k *Picker) { k.policy = p }
 // WithZone has instances of a zone be picked as long as there is one that was not tried, and others
 // only then: mind that they have to bear all of the zone's load.
 func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
+
+// WithSelf names the instance that picks, by its ID: it is never picked, and a service that has no other
+// instance has none. Without it, an instance that calls its own service may be given itself.
+func WithSelf(id string) PickerOption { return func(k *Picker) { k.self = id } }
 
 // NewPicker makes a Picker of a service, and keeps it current until ctx ends or the node closes. It
 // begins with what the node knows, without asking the cluster, and does not block; see Wait. When
@@ -106,7 +111,7 @@ func PickerOf(instances []Instance, opts ...PickerOption) (*Picker, error) {
 	if p.policy > LeastInFlight {
 		return nil, fmt.Errorf("%w: policy %d", coterie.ErrInvalidOption, p.policy)
 	}
-	p.newest.Store((&list{}).next(p.zone, byID(instances)))
+	p.newest.Store((&list{}).next(p, byID(instances)))
 	return p, nil
 }
 
@@ -114,9 +119,9 @@ func PickerOf(instances []Instance, opts ...PickerOption) (*Picker, error) {
 // goes on with what it has counted: an instance that is in both lists has in flight what either has
 // picked, and the turn begins where this one's is. It does not block.
 func (p *Picker) Among(instances []Instance) *Picker {
-	o := &Picker{policy: p.policy, zone: p.zone}
+	o := &Picker{policy: p.policy, zone: p.zone, self: p.self}
 	o.turn.Store(p.turn.Load())
-	o.newest.Store(p.newest.Load().next(p.zone, byID(instances)))
+	o.newest.Store(p.newest.Load().next(p, byID(instances)))
 	return o
 }
 
@@ -128,21 +133,24 @@ func byID(instances []Instance) []Instance {
 // publish makes a list of instances the newest.
 func (p *Picker) publish(instances []Instance) {
 	last := p.newest.Load()
-	p.newest.Store(last.next(p.zone, instances))
+	p.newest.Store(last.next(p, instances))
 	close(last.over)
 }
 
 // next returns a list of other instances, in the order of their IDs. What is in flight of those
 // that were there before is shared.
-func (last *list) next(zone string, instances []Instance) *list {
+func (last *list) next(p *Picker, instances []Instance) *list {
 	l := &list{over: make(chan struct{})}
 	for _, i := range instances {
+		if p.self != "" && i.ID == p.self {
+			continue
+		}
 		c := &candidate{i, &atomic.Int64{}}
 		if same, ok := slices.BinarySearchFunc(last.all.of, i.ID, (*candidate).compare); ok {
 			c.inFlight = last.all.of[same].inFlight
 		}
 		l.all.add(c)
-		if zone != "" && i.Zone == zone {
+		if p.zone != "" && i.Zone == p.zone {
 			l.near.add(c)
 		}
 	}

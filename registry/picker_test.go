@@ -235,3 +235,26 @@ func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
 	require.Equal(t, map[string]int{"a": 20}, pick(t, both, 20))
 	held.Done()
 }
+
+// An instance that calls its own service is not given itself, whatever the policy.
+func TestAPickerLeavesItsOwnInstanceOut(t *testing.T) {
+	all := []registry.Instance{{ID: "a", Zone: "z"}, {ID: "b"}, {ID: "c"}}
+	for _, policy := range []registry.Policy{registry.RoundRobin, registry.Weighted, registry.LeastLoaded, registry.LeastInFlight} {
+		p, err := registry.PickerOf(all, registry.WithPolicy(policy), registry.WithZone("z"), registry.WithSelf("a"))
+		require.NoError(t, err)
+		for _, p := range []*registry.Picker{p, p.Among(all)} {
+			for range 100 {
+				c, err := p.Pick()
+				require.NoError(t, err)
+				require.NotEqual(t, "a", c.ID)
+			}
+			require.Len(t, p.Instances(), 2)
+		}
+		_, err = p.Among(all[:1]).Pick()
+		require.ErrorIs(t, err, registry.ErrNoInstance)
+	}
+	p, err := registry.PickerOf([]registry.Instance{{Addr: "a:80"}})
+	require.NoError(t, err)
+	_, err = p.Pick()
+	require.NoError(t, err, "an instance without an ID is not oneself by default")
+}

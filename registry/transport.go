@@ -22,7 +22,8 @@ import (
 // failure is: what was sent may have been done. The header Host stays the service's name. For https
 // the certificates are checked against the instance's address, unless Base has another ServerName.
 type Transport struct {
-	// Pickers has a Picker for each host that is a service. Other hosts are left to Base.
+	// Pickers has a Picker for each host that is a service. Other hosts are left to Base. For the service
+	// that this process is an instance of, make the Picker with WithSelf, so that no request comes back.
 	Pickers map[string]*Picker
 	// Base sends the requests; nil: http.DefaultTransport.
 	Base http.RoundTripper

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package docs_test compiles the samples of the documents. TestReadme of the module's root compares them
+// with what the documents show.
+package docs_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/docs/testdata/prometheus"
+)
+
+// The samples that are statements are functions here, which nothing calls.
+var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery, backup, restore, loadTLS}
+
+// metrics.md
+
+func health(n *coterie.Node) {
+	http.Handle("/coterie/", http.StripPrefix("/coterie", coterie.Health(n)))
+}
+
+// A prom is for one node. Where several nodes share a process, give each a registerer that adds a
+// label: prometheus.WrapRegistererWith.
+type prom struct {
+	registerer prometheus.Registerer
+	made       map[coterie.Metric]prometheus.Collector
+}
+
+func (p *prom) Add(m coterie.Metric, delta float64) {
+	collector(p, m, func() prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: string(m)})
+	}).Add(delta)
+}
+
+func (p *prom) Set(m coterie.Metric, value float64) {
+	collector(p, m, func() prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: string(m)})
+	}).Set(value)
+}
+
+func (p *prom) Observe(m coterie.Metric, value float64) {
+	collector(p, m, func() prometheus.Histogram {
+		buckets := prometheus.ExponentialBuckets(1, 4, 16)
+		if strings.HasSuffix(string(m), "_seconds") {
+			buckets = prometheus.ExponentialBuckets(0.0001, 2, 18)
+		}
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: string(m), Buckets: buckets})
+	}).Observe(value)
+}
+
+// collector returns the collector of a metric. It makes and registers it at the first call.
+func collector[C prometheus.Collector](p *prom, m coterie.Metric, create func() C) C {
+	if p.made[m] == nil {
+		c := create()
+		p.registerer.MustRegister(c)
+		p.made[m] = c
+	}
+	return p.made[m].(C)
+}
+
+func measure(cfg coterie.Config, registerer prometheus.Registerer) {
+	cfg.Metrics = &prom{registerer, map[coterie.Metric]prometheus.Collector{}}
+}
+
+// operations.md
+
+func founder(tls *tls.Config, logger *slog.Logger, metrics coterie.Metrics) coterie.Config {
+	cfg := coterie.Config{
+		Cluster:   "orders",          // tells this cluster from others
+		Name:      "a",               // for ever: the member's ID follows from it
+		Dir:       "/var/lib/orders", // for ever, and for this node alone
+		Addr:      ":7400",
+		Advertise: "a.internal:7400", // a name is better than an IP address, which changes
+		Peers: []coterie.Peer{
+			{Name: "a", Addr: "a.internal:7400"},
+			{Name: "b", Addr: "b.internal:7400"},
+			{Name: "c", Addr: "c.internal:7400"},
+		},
+		TLS: tls, Logger: logger, Metrics: metrics,
+	}
+	return cfg
+}
+
+// config is for the pod of a name. The first three found the cluster, later ones join it. When the
+// cluster is founded, JOIN=true in the manifest has all of them join.
+func config(pod string) coterie.Config {
+	addr := func(pod string) string { return pod + ".orders-peers.shop.svc.cluster.local:7400" }
+	cfg := coterie.Config{
+		Cluster: "orders", Name: pod, Dir: "/var/lib/coterie", Addr: ":7400", Advertise: addr(pod),
+	}
+	founder := false
+	for _, name := range []string{"orders-0", "orders-1", "orders-2"} {
+		cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr(name)})
+		founder = founder || name == pod
+	}
+	if !founder || os.Getenv("JOIN") == "true" {
+		for _, p := range cfg.Peers {
+			cfg.Join = append(cfg.Join, p.Addr)
+		}
+		cfg.Peers = nil
+	}
+	return cfg
+}
+
+func joining(dir string, tls *tls.Config) coterie.Config {
+	cfg := coterie.Config{
+		Cluster: "orders", Name: "d", Dir: dir, Addr: ":7400", Advertise: "d.internal:7400",
+		Join: []string{"a.internal:7400", "b.internal:7400"}, TLS: tls,
+	}
+	return cfg
+}
+
+func recovery(ctx context.Context, best string, dirs []string) error {
+	var all []coterie.Inspection
+	for _, dir := range dirs {
+		in, err := coterie.Inspect(ctx, dir)
+		if err != nil {
+			return err
+		}
+		all = append(all, in)
+	}
+	r, err := coterie.Recover(ctx, best, all...)
+	if err != nil {
+		return err
+	}
+	fmt.Println(r)
+	return nil
+}
+
+func backup(ctx context.Context, n *coterie.Node, w io.Writer) error {
+	if err := n.Ready(ctx); err != nil { // so that it has everything that was answered until now
+		return err
+	}
+	header, err := n.Backup(ctx, w) // while writes go on; to a file, to an upload
+	fmt.Println(header.Revision)
+	return err
+}
+
+func restore(ctx context.Context, dir string, file io.Reader) (*coterie.Node, error) {
+	cfg := coterie.Config{Name: "trial", Dir: dir} // a directory that does not exist
+	if err := coterie.RestoreBackup(ctx, file, cfg); err != nil {
+		return nil, err
+	}
+	return coterie.Open(ctx, cfg)
+}
+
+// tls.md
+
+func loadTLS(cfg *coterie.Config) error {
+	tls, err := coterie.LoadTLS("ca.pem", "cert.pem", "key.pem") // read again when they change
+	if err != nil {
+		return err
+	}
+	cfg.TLS = tls // every node of the cluster, or none
+	return nil
+}
