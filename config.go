@@ -73,8 +73,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics receives what the node measures of itself. nil: nothing is measured, and costs nothing.
 	Metrics Metrics
-	// ElectionTimeout is how long a follower waits for its leader before it asks for an election; a
-	// heartbeat goes out every tenth of it. At least 20 ms. Defaults to 1 s.
+	// ElectionTimeout is how long a leader must be silent before a follower asks for an election, and how
+	// long a leader leads without an answer of a majority. Heartbeats are a tenth to a fifth of it apart.
+	// When a leader crashes, writes wait a little longer than one ElectionTimeout; each other voter that
+	// is down or cannot win may add a third of it. At least 20 ms, the same on each node. Defaults to 1 s.
 	ElectionTimeout time.Duration
 	// Retention bounds the history that is kept for reads and watches of past revisions.
 	Retention Retention

@@ -37,8 +37,8 @@ func (n *Node) isNew() bool { return n.identity.Load().Since == 0 && n.raft().fo
 // gathered reports whether this node may take part in elections: it has gathered, or is not new.
 func (n *Node) gathered() bool { return n.identity.Load().Gathered || !n.isNew() }
 
-// founders returns the voters that the log has.
-func (n *Node) founders() (ids []MemberID) {
+// voterIDs returns the members that have a vote, in the newest configuration of the log.
+func (n *Node) voterIDs() (ids []MemberID) {
 	for _, id := range n.raft().voters() {
 		ids = append(ids, memberOf(id))
 	}
@@ -49,7 +49,7 @@ func (n *Node) founders() (ids []MemberID) {
 // least ID stands for election as soon as all have gathered, so that a new cluster does not wait for a
 // timeout and each founder votes; a node alone stands at once.
 func (n *Node) gather() {
-	founders := n.founders()
+	founders := n.voterIDs()
 	if !slices.Contains(founders, n.id) {
 		return
 	}
@@ -174,7 +174,7 @@ func (n *Node) mayStand(ctx context.Context) error {
 			return n.closedError()
 		}
 	}
-	if n.id != slices.Min(n.founders()) {
+	if n.id != slices.Min(n.voterIDs()) {
 		return errNotFirst
 	}
 	return nil

@@ -67,6 +67,11 @@ func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
 
 func TestSurvivorsOfALeaderStayReady(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for i := range 3 {
+			for j := range 3 {
+				c.Delay(i, j, 30*time.Millisecond) // an election takes longer than Crash does
+			}
+		}
 		for range 20 {
 			lost := c.Index(c.Leader())
 			for _, n := range c.Nodes() {

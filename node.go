@@ -188,6 +188,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.history.run)
 	n.start(n.takeSnapshots)
 	n.start(n.gather)
+	n.start(n.campaign)
 	n.start(n.enroll)
 	n.start(n.roster.run)
 	n.membersChanged(n.view())
@@ -572,7 +573,7 @@ func (n *Node) setLeadership(lead Leadership) {
 	}
 	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
 	if lead.Self && n.view().Epoch == 0 {
-		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.founders()))
+		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.voterIDs()))
 	}
 }
 

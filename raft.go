@@ -31,6 +31,7 @@ type consensus struct {
 	net          *raftnet.Transport
 	self         raft.ServerID
 	timeout      time.Duration // of an election
+	started      time.Time
 	observations chan raft.Observation
 	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
 	wedgedSince  time.Time                 // of revive
@@ -146,14 +147,16 @@ func (n *Node) startRaft() error {
 	cfg := &n.cfg
 	c := &consensus{
 		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
-		handOvers: map[raft.ServerID]handOver{},
+		handOvers: map[raft.ServerID]handOver{}, started: time.Now(),
 	}
 	c.net = n.newTransport(func() uint64 { return c.raft.CurrentTerm() }, func() uint64 { return c.raft.CommitIndex() })
 	conf := raft.DefaultConfig()
 	conf.LocalID = c.self
 	conf.HeartbeatTimeout = cfg.ElectionTimeout
 	conf.ElectionTimeout = cfg.ElectionTimeout
-	conf.LeaderLeaseTimeout = cfg.ElectionTimeout / 2
+	// Followers wait as long: a leader that gave up earlier would cost an election for a pause that
+	// nobody else noticed.
+	conf.LeaderLeaseTimeout = cfg.ElectionTimeout
 	conf.BatchApplyCh = true
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
@@ -343,6 +346,38 @@ func (c *consensus) elect() {
 	}
 }
 
+// silence returns the leader that this node follows, or has followed last, and since when it has been
+// silent.
+func (c *consensus) silence() (leader MemberID, since time.Time) {
+	id, since := c.net.Heard()
+	for _, other := range []time.Time{c.started, c.raft.LastContact()} { // it may have voted since
+		if other.After(since) {
+			since = other
+		}
+	}
+	return memberOf(id), since
+}
+
+// look has a voter that follows look now whether its leader is silent, and stand for election if it is.
+// Raft does so whenever its timeout is made shorter.
+func (c *consensus) look() {
+	if c.raft.State() != raft.Follower || !slices.Contains(c.voters(), c.self) {
+		return
+	}
+	for _, timeout := range []time.Duration{c.timeout + 1, c.timeout} {
+		_ = c.reload(func(r *raft.ReloadableConfig) { r.HeartbeatTimeout, r.ElectionTimeout = timeout, timeout })
+	}
+}
+
+// reload changes a part of raft's configuration.
+func (c *consensus) reload(change func(*raft.ReloadableConfig)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.raft.ReloadableConfig()
+	change(&r)
+	return c.raft.ReloadConfig(r)
+}
+
 // votedFor reports whether this node's last vote was for a server, in a term.
 func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
 	in, candidate := c.log.Voted()
@@ -487,9 +522,8 @@ func (c *consensus) takeSnapshot(entries uint64) (taken bool, err error) {
 	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {
 		return false, nil
 	}
-	reload := c.raft.ReloadableConfig()
-	reload.TrailingLogs = min(c.log.Tail(keptTail), keptTailEntries)
-	if err := c.raft.ReloadConfig(reload); err != nil {
+	kept := min(c.log.Tail(keptTail), keptTailEntries)
+	if err := c.reload(func(r *raft.ReloadableConfig) { r.TrailingLogs = kept }); err != nil {
 		return false, err
 	}
 	err = c.raft.Snapshot().Error()

@@ -85,6 +85,7 @@ func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 		Check:   command.Check,
 		Refused: n.refusedMessage(&n.messages),
 		Stand:   n.mayStand,
+		Turn:    n.turnToStand,
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    term,

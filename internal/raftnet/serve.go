@@ -57,7 +57,10 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 			_ = c.Send(replyError, func(b []byte) []byte { return append(b, err.Error()...) })
 			return
 		}
-		if t.serve(ctx, c, req) != nil {
+		answered := t.hear(req.command)
+		err = t.serve(ctx, c, req)
+		answered()
+		if err != nil {
 			return
 		}
 	}
@@ -163,6 +166,8 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		// So raft applies nothing that is not durable here, and its queue to the state machine is never
 		// held up by the disk.
 		m.LeaderCommitIndex = min(m.LeaderCommitIndex, t.cfg.Log.Durable())
+	case *raft.RequestPreVoteRequest, *raft.RequestVoteRequest:
+		t.unbind(m)
 	case *raft.InstallSnapshotRequest:
 		if err := t.compare(raftlog.Claim{Leader: m.Term, Index: m.LastLogIndex, Term: m.LastLogTerm}); err != nil {
 			return err
@@ -187,6 +192,7 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		timer.Reset(t.cfg.Timeout)
 		select {
 		case resp := <-answer:
+			t.grant(resp)
 			if body != nil {
 				body.finish()
 				if errors.Is(resp.Error, errApplied) {

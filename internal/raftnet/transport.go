@@ -77,6 +77,9 @@ type Config struct {
 	Refused func(from rpc.Identity, remote net.Addr, err error)
 	// Stand waits until this node may ask for votes, and returns why it may not. nil: it always may.
 	Stand func(ctx context.Context) error
+	// Turn returns when this node may ask for an election since its leader is silent: what raft asks for
+	// before that waits. nil: at once.
+	Turn func() time.Time
 	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
 	// is durable at once.
 	Log Log
@@ -145,6 +148,8 @@ type Transport struct {
 	sent      uint64    // how many appends were sent: see Mark
 	followers map[raft.ServerID]*follower
 	confirmed chan struct{} // closed at the next confirmation; nil while nobody watches
+	leader    leader        // that this node follows
+	yields    time.Time     // see Yields
 	install   *installation // the snapshot that raft's main loop is copying, if any
 }
 
@@ -348,6 +353,9 @@ func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 	args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse,
 ) error {
 	if err := t.stand(); err != nil {
+		return err
+	}
+	if err := t.awaitTurn(); err != nil {
 		return err
 	}
 	return t.quick(id, target, methodPreVote,
