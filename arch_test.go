@@ -129,7 +129,7 @@ var importRules = []struct {
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "shared", "stm"}
 
 // What brings dependencies that not every user is to have: modules of their own.
-var modules = []string{"grpcresolver"}
+var modules = []string{"compat", "compat/node", "grpcresolver"}
 
 func in(s source, dir string) bool { return path.Dir(s.path) == dir }
 

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Node is a program that embeds a node, for the tests of its parent directory: they build it with this
+// version of coterie and with earlier ones, so it uses only what all of them have.
+//
+//	node NAME ADDR ADVERTISE DIR PEERS
+//
+// PEERS are NAME=ADDR, separated by commas. It reads commands, one a line, each with a number before it,
+// and answers them in any order, with that number: "put KEY VALUE", "get KEY", "ready", "backup FILE".
+// It ends when its input does, after it has closed the node.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+)
+
+func main() {
+	cfg := coterie.Config{
+		Name: os.Args[1], Addr: os.Args[2], Advertise: os.Args[3], Dir: os.Args[4], SnapshotEntries: 200,
+		ElectionTimeout: 500 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	for _, p := range strings.Split(os.Args[5], ",") {
+		name, addr, _ := strings.Cut(p, "=")
+		cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr})
+	}
+	n, err := coterie.Open(context.Background(), cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var running sync.WaitGroup
+	var printing sync.Mutex
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		running.Go(func() {
+			answer, err := run(n, fields[1:])
+			if err != nil {
+				answer = "error " + err.Error()
+			}
+			printing.Lock()
+			defer printing.Unlock()
+			fmt.Println(fields[0], answer)
+		})
+	}
+	running.Wait()
+	if err := n.Close(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(n *coterie.Node, command []string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	switch command[0] {
+	case "put":
+		_, err := n.Put(ctx, command[1], command[2])
+		return "done", err
+	case "get":
+		r, err := n.Get(ctx, command[1])
+		if err != nil || len(r.KVs) == 0 {
+			return "nothing", err
+		}
+		return "value " + r.KVs[0].Value, nil
+	case "ready":
+		return "done", n.Ready(ctx)
+	case "backup":
+		f, err := os.Create(command[1])
+		if err != nil {
+			return "", err
+		}
+		_, err = n.Backup(ctx, f)
+		if err == nil {
+			err = f.Close()
+		}
+		return "done", err
+	}
+	return "", fmt.Errorf("unknown command %q", command[0])
+}
