@@ -51,8 +51,8 @@ type Config struct {
 	// checked, too, unless it has ClientCAs. Whatever it says, ClientAuth is
 	// RequireAndVerifyClientCert and nothing is resumed; the least version is TLS 1.3, or TLS 1.2 if
 	// it says so; an empty ServerName is the host that is dialled. [LoadTLS] makes one from files. It
-	// is copied, never changed. nil: connections are plain, and whoever reaches the port can pose as a
-	// member.
+	// is copied, never changed. A function of it that blocks or panics fails its handshake. nil:
+	// connections are plain, and whoever reaches the port can pose as a member.
 	TLS *tls.Config
 	// Peers are the founding nodes of the cluster, this one among them: the same list on each. On the
 	// first start it names the nodes that found the cluster, which they do when all of them are up and
@@ -126,8 +126,11 @@ type MemberID uint64
 
 func (id MemberID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
 
-// A Network makes connections. Its methods may be called concurrently; the connections must honour
-// deadlines.
+// A Network makes connections. Its methods, and those of what it returns, may be called concurrently, and
+// are called on goroutines of the node. Connections must honour deadlines, and Close must end calls that
+// wait: a call to another node that waits in one that does not hangs, and [Node.Close] gives up waiting for
+// it. A Dial that ignores its context is left behind; once 64 are, further ones fail at once. A panic fails
+// the connection.
 type Network interface {
 	// Listen announces on addr, a host:port.
 	Listen(addr string) (net.Listener, error)
@@ -171,6 +174,8 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Network == nil {
 		c.Network = tcpNetwork{}
+	} else {
+		c.Network = newGuardedNetwork(c.Network)
 	}
 	if c.Addr == "" {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")

@@ -67,6 +67,7 @@ var nilCalls = map[string][]func(f nilFixture){
 		func(f nilFixture) { coterie.NewSession(nil, f.n) }, func(f nilFixture) { coterie.NewSession(f.ctx, nil) },
 		func(f nilFixture) { coterie.NewSession(f.ctx, f.n, nil) },
 	},
+	"coterie.NewHolder":   {func(nilFixture) { coterie.NewHolder(nil) }},
 	"coterie.NewMutex":    {func(f nilFixture) { coterie.NewMutex(nil, "nil").Lock(f.ctx) }},
 	"coterie.NewElection": {func(f nilFixture) { coterie.NewElection(nil, "nil").Campaign(f.ctx, "") }},
 	"coterie.RunAsLeader": {
@@ -320,7 +321,7 @@ func TestHealthOfNoNodePanicsAtOnce(t *testing.T) {
 // program ends or hangs. A panic on another goroutine would end the tests.
 func TestANilArgumentPanicsOnlyInTheCaller(t *testing.T) {
 	for _, name := range nilTakers(t) {
-		require.NotEmpty(t, nilCalls[name], "%s has no call with a nil argument here", name)
+		require.NotEmpty(t, nilCalls[name], "%s is new: add its calls with a nil argument to nilCalls", name)
 	}
 	dir := t.TempDir()
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {

@@ -254,7 +254,7 @@ func (n *Node) Ready(ctx context.Context) error {
 }
 
 // Close takes at most handOverTime to hand over, and closeTime for the rest: what still runs then
-// hangs in the operating system. Of closeTime, Logger and Metrics get flushTime each.
+// hangs in the operating system or in Config.Network. Of closeTime, Logger and Metrics get flushTime each.
 const (
 	handOverTime = 2 * time.Second
 	closeTime    = 3 * time.Second
@@ -317,7 +317,7 @@ func (n *Node) shutdown(handOver bool) {
 	select {
 	case err = <-stopped:
 	case <-ctx.Done():
-		err = errors.New("coterie: the node hangs in the operating system")
+		err = errors.New("coterie: the node hangs, in the operating system or in Config.Network")
 	}
 	n.cfg.Logger.Info("node closed")
 	n.stopLogger(ctx)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -51,6 +52,7 @@ func minTLSVersion(cfg *tls.Config) uint16 {
 type tlsNetwork struct {
 	inner          Network
 	server, client *tls.Config
+	callbacks      *guests // of handshakes, in which the functions of Config.TLS run
 }
 
 // newTLSNetwork makes a layer by cfg, which has passed checkTLS and is not changed.
@@ -63,7 +65,9 @@ func newTLSNetwork(inner Network, cfg *tls.Config) *tlsNetwork {
 	// Nothing is resumed: each connection has the certificates of its time, checked by what is
 	// trusted at its time.
 	base.SessionTicketsDisabled, base.ClientSessionCache = true, nil
-	return &tlsNetwork{inner: inner, server: acceptingTLS(base), client: diallingTLS(base)}
+	return &tlsNetwork{
+		inner: inner, server: acceptingTLS(base), client: diallingTLS(base), callbacks: &guests{name: "a function of Config.TLS"},
+	}
 }
 
 // acceptingTLS is the configuration of the accepting side, whoever makes it at each handshake.
@@ -117,12 +121,12 @@ func (n *tlsNetwork) Listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tlsListener{l, n.server}, nil
+	return tlsListener{l, n}, nil
 }
 
 type tlsListener struct {
 	net.Listener
-	cfg *tls.Config
+	network *tlsNetwork
 }
 
 func (l tlsListener) Accept() (net.Conn, error) {
@@ -130,7 +134,7 @@ func (l tlsListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tlsConn{Conn: tls.Server(raw, l.cfg), raw: raw, accepted: true}, nil
+	return l.network.conn(tls.Server(raw, l.network.server), raw, true), nil
 }
 
 func (n *tlsNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -153,19 +157,54 @@ func (n *tlsNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
 			return verify(cs)
 		}
 	}
-	return &tlsConn{Conn: tls.Client(raw, cfg), raw: raw}, nil
+	return n.conn(tls.Client(raw, cfg), raw, false), nil
 }
 
-// A tlsConn is a connection with TLS that tells why there is none.
+// A tlsConn is a connection with TLS that tells why there is none. Its handshake ends with its deadline, or
+// with Close, though a function of Config.TLS may block in it.
 type tlsConn struct {
 	*tls.Conn
-	raw      net.Conn
-	accepted bool
-	heard    atomic.Bool // something came through: the two agree
+	raw       net.Conn
+	accepted  bool
+	heard     atomic.Bool // something came through: the two agree
+	callbacks *guests
+
+	open     context.Context // ends with Close
+	end      context.CancelCauseFunc
+	deadline atomic.Pointer[time.Time] // of both directions
+	once     sync.Once
+	shaken   error // of the handshake
 }
 
-func (c *tlsConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+func (n *tlsNetwork) conn(c *tls.Conn, raw net.Conn, accepted bool) *tlsConn {
+	tc := &tlsConn{Conn: c, raw: raw, accepted: accepted, callbacks: n.callbacks}
+	tc.open, tc.end = context.WithCancelCause(context.Background())
+	return tc
+}
+
+func (c *tlsConn) SetDeadline(t time.Time) error {
+	c.deadline.Store(&t)
+	return c.Conn.SetDeadline(t)
+}
+
+// shake shakes hands, once, on a goroutine of its own.
+func (c *tlsConn) shake() error {
+	c.once.Do(func() {
+		ctx := c.open
+		if d := c.deadline.Load(); d != nil && !d.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadlineCause(ctx, *d, os.ErrDeadlineExceeded)
+			defer cancel()
+		}
+		c.shaken = c.callbacks.call(ctx, c.Conn.Handshake)
+	})
+	return c.shaken
+}
+
+func (c *tlsConn) Read(p []byte) (n int, err error) {
+	if err = c.shake(); err == nil {
+		n, err = c.Conn.Read(p)
+	}
 	if c.heard.Load() {
 		return n, err
 	}
@@ -179,8 +218,10 @@ func (c *tlsConn) Read(p []byte) (int, error) {
 
 // Write sends p. The dialling side of TLS 1.3 is done with the handshake before the other one has
 // seen its certificate: when that has hung up since, the reason is there to be read.
-func (c *tlsConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
+func (c *tlsConn) Write(p []byte) (n int, err error) {
+	if err = c.shake(); err == nil {
+		n, err = c.Conn.Write(p)
+	}
 	if err != nil && !c.accepted && !c.heard.Load() {
 		if _, reason := c.Read(make([]byte, 1)); errors.Is(reason, rpc.ErrTLS) {
 			err = reason
@@ -191,7 +232,10 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 
 // Close breaks the connection. TLS would say goodbye, and wait for a peer that does not read; nobody
 // misses it, since frames have lengths, and an end between two of them says nothing.
-func (c *tlsConn) Close() error { return c.raw.Close() }
+func (c *tlsConn) Close() error {
+	c.end(net.ErrClosed)
+	return c.raw.Close()
+}
 
 // explain returns why the two do not agree, and tells the other end if it could not know; what the
 // network is to blame for it returns as it is.
