@@ -64,6 +64,13 @@ func (a *addresses) find(id MemberID) string {
 	return ""
 }
 
+// of returns every address that is known of a member.
+func (a *addresses) of(id MemberID) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.known[id])
+}
+
 // all returns every address that is known.
 func (a *addresses) all() (all []string) {
 	a.mu.Lock()

@@ -49,11 +49,12 @@ func (n *Node) enroll() {
 // enrolled reports whether the cluster is known to have this node on record as it is. A node that
 // hears of no leader asks again: it may have been removed.
 func (n *Node) enrolled() bool {
-	if n.leadership().Leader == 0 || n.identity.Load().Since == 0 {
+	id := n.identity.Load()
+	if n.leadership().Leader == 0 || id.Since == 0 {
 		return false
 	}
 	m, ok := n.view().Members.Get(uint64(n.id))
-	return ok && m.Incarnation == n.identity.Load().Incarnation && m.Addr == n.cfg.Advertise && m.Name == n.cfg.Name
+	return ok && m.Incarnation == id.Incarnation && m.Run == id.Runs.Now() && m.Addr == n.cfg.Advertise && m.Name == n.cfg.Name
 }
 
 // askIn asks the leader, or whoever can be reached, to have this node put on record.
@@ -65,7 +66,7 @@ func (n *Node) askIn() error {
 	}
 	c := &change{
 		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,
-		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: since, forgetful: n.cfg.InMemory,
+		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: since, forgetful: n.cfg.InMemory, runs: id.Runs,
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, 2*n.cfg.ElectionTimeout)
 	defer cancel()
@@ -99,7 +100,7 @@ func (n *Node) belonged() bool { return n.identity.Load().Since > 0 || !n.raft()
 // heardNo reports whether err says that this node is not let in, and notes it. Where it was a member
 // and is none any more, it stops.
 func (n *Node) heardNo(err error) bool {
-	lost := errors.Is(err, ErrDataLost)
+	lost := errors.Is(err, ErrDataLost) || errors.Is(err, ErrDuplicateNode)
 	if !lost && !errors.Is(err, ErrMemberNotFound) && !errors.Is(err, ErrClusterMismatch) {
 		return false
 	}

@@ -73,10 +73,16 @@ var (
 	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
 	// than the one meant. Check Config.Cluster, Config.Peers and the addresses.
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
-	// ErrDataLost: the cluster knows a member of this name by other data. Either its directory was
-	// lost: then remove the member ([Node.RemoveMember]), and the node joins anew by itself. Or two
-	// nodes have one name.
+	// ErrDataLost: the cluster knows a member of this name by other data, or by data that goes on where
+	// this directory ends. Either the directory was lost: then remove the member ([Node.RemoveMember]),
+	// and the node joins anew by itself. Or the directory was put back from an older copy: remove the
+	// member, and let it join anew with an empty directory. Or two nodes have one name.
 	ErrDataLost = errors.New("coterie: data lost")
+	// ErrDuplicateNode: another node runs on a copy of this node's directory. This one has stopped, the
+	// other goes on. If the other is the copy, stop it, too, and remove the member: both may have
+	// acknowledged what the other does not have. A node that is to run beside it needs a name and an
+	// empty directory of its own.
+	ErrDuplicateNode = errors.New("coterie: another node runs on a copy of the directory")
 	// ErrMemberNotFound: there is no such member. As the reason why a node has stopped, or does not get
 	// in: it was removed, and its directory is of no more use.
 	ErrMemberNotFound = errors.New("coterie: member not found")
@@ -106,7 +112,7 @@ var (
 	ErrFormat = errors.New("coterie: another version's format")
 	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Remove the
 	// member, and let it join anew with an empty directory. An older copy of a directory must not be
-	// put back: it has forgotten what its node promised since, and nobody could tell.
+	// put back: it has forgotten what its node promised since, and that cannot always be noticed.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 

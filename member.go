@@ -170,13 +170,17 @@ func (n *Node) Leave(ctx context.Context) error {
 	return n.Close()
 }
 
-// gone stops this node, which hears that it is a member no more.
+// gone stops this node: it is a member no more, or the cluster goes on without its directory.
 func (n *Node) gone(err error) {
 	if n.leaving.Swap(false) {
 		n.stop(nil, false) // as it was asked to
 		return
 	}
-	n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
+	if errors.Is(err, ErrMemberNotFound) {
+		n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
+	} else {
+		n.cfg.Logger.Error("the directory is not to be used, the node stops", "err", err)
+	}
 	n.stop(err, false)
 }
 

@@ -32,7 +32,10 @@ type Node struct {
 	identifying sync.Mutex                       // held while identity is replaced, on the disk too
 	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
 	forgotten   atomic.Bool                      // the cluster has other data on record, or is founded already
-	leaving     atomic.Bool                      // Leave waits to hear that this node was removed, which is no fault then
+	introduced  atomic.Bool                      // the members that could be reached were asked about this run
+	disputed    atomic.Bool                      // a member knows of a later run than this directory has: no part in raft until a leader decides
+	losses      losses
+	leaving     atomic.Bool // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
 	lines  *logqueue.Queue // nil if the logger discards everything
@@ -150,7 +153,8 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	n.startLogger()
 	undo = append(undo, func() error { n.stopLogger(n.ctx); return nil })
-	if n.log, err = openLog(n.ctx, &n.cfg); err != nil {
+	fresh := false
+	if n.log, fresh, err = openLog(n.ctx, &n.cfg); err != nil {
 		return err
 	}
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
@@ -174,7 +178,7 @@ func (n *Node) open(cfg Config) (err error) {
 		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
 	}
 	undo = append(undo, n.leave)
-	if err = n.onDisk(n.resume); err != nil {
+	if err = n.onDisk(func() error { return n.resume(fresh) }); err != nil {
 		return err
 	}
 	if listener != nil {
@@ -187,7 +191,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.start(n.keeper.run)
 	n.start(n.history.run)
 	n.start(n.takeSnapshots)
-	n.start(n.gather)
+	n.start(func() { n.introduce(); n.gather() })
 	n.start(n.campaign)
 	n.start(n.enroll)
 	n.start(n.roster.run)
@@ -200,8 +204,9 @@ func (n *Node) open(cfg Config) (err error) {
 	return nil
 }
 
-// resume goes on where the node was when it last ran, or founds its cluster.
-func (n *Node) resume() error {
+// resume goes on where the node was when it last ran, or founds its cluster. The first run of a fresh
+// directory has begun already.
+func (n *Node) resume(fresh bool) error {
 	if err := found(n.log, &n.cfg); err != nil {
 		return err
 	}
@@ -210,6 +215,11 @@ func (n *Node) resume() error {
 	}
 	if n.fault != nil { // what is on disk cannot be understood
 		return n.fault
+	}
+	if !fresh {
+		if err := n.beginRun(); err != nil {
+			return err
+		}
 	}
 	return n.startRaft()
 }

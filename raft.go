@@ -20,6 +20,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftnet"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -59,8 +60,8 @@ const (
 )
 
 // openLog opens the log of a node, and makes its directory the node's: on the first start as the
-// configuration says, later as it was then.
-func openLog(ctx context.Context, cfg *Config) (*raftlog.Log, error) {
+// configuration says, later as it was then. fresh reports the first start.
+func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, fresh bool, err error) {
 	fs, given := vfs.From(ctx), true
 	if fs == nil {
 		given = false
@@ -73,31 +74,30 @@ func openLog(ctx context.Context, cfg *Config) (*raftlog.Log, error) {
 	if cfg.InMemory {
 		dir = "/" + cfg.Name
 	}
-	log, err := raftlog.Open(fs, dir, cfg.InMemory && !given)
-	if err != nil {
-		return nil, logError(err)
+	if log, err = raftlog.Open(fs, dir, cfg.InMemory && !given); err != nil {
+		return nil, false, logError(err)
 	}
-	if err := identify(log, cfg); err != nil {
-		return nil, errors.Join(err, log.Close(context.Background()))
+	if fresh, err = identify(log, cfg); err != nil {
+		return nil, false, errors.Join(err, log.Close(context.Background()))
 	}
-	return log, nil
+	return log, fresh, nil
 }
 
-func identify(log *raftlog.Log, cfg *Config) error {
+func identify(log *raftlog.Log, cfg *Config) (fresh bool, err error) {
 	member := uint64(cfg.memberID(cfg.Name))
 	kept, known := log.Identity()
 	if !known {
-		id := raftlog.Identity{Member: member, Incarnation: newIncarnation()}
+		id := raftlog.Identity{Member: member, Incarnation: newIncarnation(), Runs: run.Line{}.Next(run.Number{}, newDraw())}
 		if len(cfg.Join) == 0 {
 			id.Cluster = cfg.clusterID()
 		}
-		return logError(log.Identify(id))
+		return true, logError(log.Identify(id))
 	}
 	if kept.Member != member {
-		return fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
+		return false, fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
 			MemberID(kept.Member), cfg.Name, cfg.Cluster, MemberID(member))
 	}
-	return nil
+	return false, nil
 }
 
 // load brings the state machine to what it had applied when the node last ran, as far as the log

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -171,7 +172,7 @@ func (rec *recovery) member(v *state.View) (me state.Member, err error) {
 	if !ok {
 		return me, fmt.Errorf("%w: %v, to which %s belongs, had been removed", ErrMemberNotFound, in.Member, in.Dir)
 	}
-	me.Incarnation = in.Incarnation
+	me.Incarnation, me.Run = in.Incarnation, run.Number{}
 	return me, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -42,6 +43,7 @@ type change struct {
 	// The rest is of a node that wants to be on record.
 	cluster            string // Config.Cluster
 	incarnation, since uint64
+	runs               run.Line
 	forgetful          bool // its data may have been lost: it keeps nothing
 }
 
@@ -52,6 +54,9 @@ type admission struct{ cluster, index, term uint64 }
 func (r *roster) change(ctx context.Context, c *change) (admission, error) {
 	if !r.n.leadership().Self {
 		return admission{}, errNotLeader
+	}
+	if err := r.twin(ctx, c); err != nil { // before it is its turn: others need not wait for this
+		return admission{}, err
 	}
 	if err := r.take(ctx); err != nil {
 		return admission{}, err
@@ -91,6 +96,12 @@ func (r *roster) make(ctx context.Context, c *change, v *state.View, term uint64
 	m, ok := v.Members.Get(uint64(c.id))
 	switch c.kind {
 	case changeEnroll, changeAdd:
+		if ok && r.n.losses.has(c.id, c.incarnation) {
+			m.Run = run.Void // so that no other leader takes the node for a member that has everything
+			if _, err := r.record(ctx, m, v, term); err != nil {
+				return nil, err
+			}
+		}
 		if err := r.objection(c, m, ok); err != nil {
 			return nil, err
 		}
@@ -132,8 +143,12 @@ func (r *roster) objection(c *change, m state.Member, ok bool) error {
 		return nil
 	case added && (m.Incarnation != 0 || m.Addr != c.addr || m.Wanted != c.voter):
 		return fmt.Errorf("%w: %s", ErrMemberExists, c.name)
-	case added || m.Incarnation == 0 || m.Incarnation == c.incarnation:
+	case added || m.Incarnation == 0:
 		return nil
+	case m.Incarnation == c.incarnation && c.runs.Has(m.Run):
+		return nil
+	case m.Incarnation == c.incarnation:
+		return errCopied(c.name)
 	case c.forgetful && c.since == 0 && r.n.raft().net.Silent(serverID(c.id), r.n.cfg.ElectionTimeout):
 		return nil // nobody else answers under that name: see trust.go
 	}
@@ -157,6 +172,9 @@ func (r *roster) admit(ctx context.Context, c *change, m state.Member, ok bool, 
 			return nil, err
 		}
 	}
+	if c.runs != (run.Line{}) || m.Incarnation != c.incarnation {
+		m.Run = c.runs.Now()
+	}
 	m.ID, m.Name, m.Addr, m.Incarnation = uint64(c.id), c.name, c.addr, c.incarnation
 	return r.record(ctx, m, v, term)
 }
@@ -165,13 +183,13 @@ func (r *roster) admit(ctx context.Context, c *change, m state.Member, ok bool, 
 func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term uint64) (*state.View, error) {
 	recorded := func(v *state.View) bool {
 		now, ok := v.Members.Get(m.ID)
-		return ok && now.Name == m.Name && now.Addr == m.Addr && now.Incarnation == m.Incarnation && now.Wanted == m.Wanted
+		return ok && now.Name == m.Name && now.Addr == m.Addr && now.Incarnation == m.Incarnation && now.Run == m.Run && now.Wanted == m.Wanted
 	}
 	if recorded(v) {
 		return v, nil
 	}
 	r.n.apply(command.Single(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
-		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Voter: m.Wanted, Term: term,
+		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
 	}}}))
 	return r.n.await(ctx, recorded)
 }
@@ -321,17 +339,19 @@ func (n *Node) membersChanged(v *state.View) {
 			n.addresses.suggest(MemberID(m.ID), m.Addr)
 		}
 	}
-	if !v.Members.Has(uint64(n.id)) {
-		if since := n.identity.Load().Since; since > 0 && since <= v.Index {
-			n.gone(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
-		}
+	id := n.identity.Load()
+	switch m, ok := v.Members.Get(uint64(n.id)); {
+	case !ok && id.Since > 0 && id.Since <= v.Index:
+		n.gone(fmt.Errorf("%w: this one was removed", ErrMemberNotFound))
+	case ok && m.Incarnation == id.Incarnation && !id.Runs.Has(m.Run):
+		n.gone(errCopied(n.cfg.Name))
 	}
 }
 
 // final reports whether an error of a change will not be another when it is asked for again.
 func final(err error) bool {
 	for _, kind := range []error{
-		ErrLeaseNotFound, ErrClusterMismatch, ErrDataLost, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
+		ErrLeaseNotFound, ErrClusterMismatch, ErrDataLost, ErrDuplicateNode, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
 	} {
 		if errors.Is(err, kind) {
 			return true
@@ -349,7 +369,11 @@ func (c *change) append(b []byte) []byte {
 	b = wire.Text(b, 6, c.cluster)
 	b = wire.Uint(b, 7, c.incarnation)
 	b = wire.Uint(b, 8, c.since)
-	return wire.Bool(b, 9, c.forgetful)
+	b = wire.Bool(b, 9, c.forgetful)
+	if c.runs != (run.Line{}) {
+		b = wire.Message(b, 10, c.runs.Append)
+	}
+	return b
 }
 
 func readChange(b []byte) (*change, error) {
@@ -375,6 +399,11 @@ func readChange(b []byte) (*change, error) {
 			c.since = r.Uint()
 		case 9:
 			c.forgetful = r.Bool()
+		case 10:
+			var err error
+			if c.runs, err = run.ReadLine(r.Bytes()); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return c, r.Err()

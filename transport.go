@@ -15,6 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -41,6 +42,7 @@ const (
 	codeMemberExists
 	codeUnhealthy
 	codeInvalidOption
+	codeDuplicateNode
 )
 
 // sentinels are the errors that keep their identity between nodes, by their codes.
@@ -49,6 +51,7 @@ func sentinels() []error {
 		codeNotLeader: errNotLeader, codeLeaseNotFound: ErrLeaseNotFound, codeNoSpace: ErrNoSpace,
 		codeClusterMismatch: ErrClusterMismatch, codeDataLost: ErrDataLost, codeMemberNotFound: ErrMemberNotFound,
 		codeMemberExists: ErrMemberExists, codeUnhealthy: ErrUnhealthy, codeInvalidOption: ErrInvalidOption,
+		codeDuplicateNode: ErrDuplicateNode,
 	}
 }
 
@@ -86,6 +89,7 @@ func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 		Refused: n.refusedMessage(&n.messages),
 		Stand:   n.mayStand,
 		Turn:    n.turnToStand,
+		Lost:    n.lostData,
 		Log:     n.log,
 		Applied: func() uint64 { return n.view().Index },
 		Term:    term,
@@ -266,14 +270,27 @@ func uvarint(b []byte, err error) (uint64, error) {
 
 // A pong is the answer to a ping.
 type pong struct {
-	member   uint64
-	founding bool // it is new: see isNew
-	gathered bool // see gathered
+	member      uint64
+	founding    bool // it is new: see isNew
+	gathered    bool // see gathered
+	incarnation uint64
+	run         run.Number
+	forgotten   bool // the node that asked has lost data, as far as this one knows
 }
 
 // ping tells a member, 0 for whoever it is, where this node is, and learns where it is itself.
-func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, n.cfg.Advertise))
+func (n *Node) ping(ctx context.Context, to MemberID, addr string) (pong, error) {
+	p, err := n.ask(ctx, to, addr, n.cfg.Advertise)
+	if err == nil {
+		n.heed(p, addr)
+	}
+	return p, err
+}
+
+// ask asks a member, 0 for whoever it is, about itself and what it knows of this node. If own is not
+// empty, the member takes it for this node's address.
+func (n *Node) ask(ctx context.Context, to MemberID, addr, own string) (p pong, err error) {
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, own))
 	n.tried(addr, err)
 	if err != nil {
 		return pong{}, err
@@ -287,10 +304,15 @@ func (n *Node) ping(ctx context.Context, to MemberID, addr string) (p pong, err 
 			p.founding = r.Bool()
 		case 3:
 			p.gathered = r.Bool()
+		case 4:
+			p.incarnation = r.Uint()
+		case 5:
+			p.run.Count = r.Uint()
+		case 6:
+			p.run.Draw = r.Uint()
+		case 7:
+			p.forgotten = r.Bool()
 		}
-	}
-	if r.Err() == nil && p.member != uint64(n.id) {
-		n.addresses.learn(MemberID(p.member), addr)
 	}
 	return p, r.Err()
 }
@@ -307,5 +329,9 @@ func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
 	}
 	b := wire.Uint(nil, 1, uint64(n.id))
 	b = wire.Bool(b, 2, n.isNew())
-	return wire.Bool(b, 3, n.gathered())
+	b = wire.Bool(b, 3, n.gathered())
+	id := n.identity.Load()
+	now := id.Runs.Now()
+	b = wire.Uint(wire.Uint(wire.Uint(b, 4, id.Incarnation), 5, now.Count), 6, now.Draw)
+	return wire.Bool(b, 7, errors.Is(n.opinion(from), rpc.ErrForgotten))
 }

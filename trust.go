@@ -30,17 +30,29 @@ func (n *Node) met(other rpc.Identity) {
 func (n *Node) self() rpc.Identity {
 	id := n.identity.Load()
 	return rpc.Identity{
-		Cluster: id.Cluster, Epoch: n.view().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since,
+		Cluster: id.Cluster, Epoch: n.view().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
 	}
 }
 
-// judge refuses raft's messages from and to who is no member. Calls have a look at the caller for
-// themselves: who wants to join is no member yet, and who has forgotten is to be told.
+// judge rejects raft's messages from and to nodes that are no members, and all of them once this node
+// has heard that it lost data. Calls check for themselves: a node that joins is no member yet, and one
+// that lost its data must be told.
 func (n *Node) judge(other rpc.Identity, lane byte) error {
 	if lane == rpc.LaneCall {
 		return nil
 	}
-	switch n.view().Judge(other.Member, other.Incarnation, other.Since) {
+	if n.disputed.Load() {
+		return rpc.ErrEarly
+	}
+	return n.opinion(other)
+}
+
+// opinion is what this node knows of another: nil of a member.
+func (n *Node) opinion(other rpc.Identity) error {
+	if n.losses.has(MemberID(other.Member), other.Incarnation) {
+		return rpc.ErrForgotten
+	}
+	switch n.view().Judge(other.Member, other.Incarnation, other.Since, other.Runs) {
 	case state.Forgotten:
 		return rpc.ErrForgotten
 	case state.Removed:
@@ -80,7 +92,7 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 		if t.Since == 0 {
 			t.founding, t.elected = c.founding(), c.votedFor(serverID(MemberID(from.Member)), r.Term)
 		}
-		if t.mayAnswer(from, r) {
+		if t.mayAnswer(from, r) && (n.introduced.Load() || !r.Vote && !r.Elect) {
 			return nil
 		}
 		select {
@@ -131,6 +143,9 @@ func (t trust) mayFound(from rpc.Identity, r raftnet.Request) bool {
 func (n *Node) confirm(a admission) error {
 	id := *n.identity.Load()
 	if id.Since > 0 {
+		if n.disputed.Swap(false) {
+			n.confirmed.Broadcast()
+		}
 		return nil
 	}
 	if id.Cluster != 0 && id.Cluster != a.cluster {
@@ -145,6 +160,7 @@ func (n *Node) confirm(a admission) error {
 	})
 	if err == nil {
 		n.forgotten.Store(false)
+		n.disputed.Store(false)
 	}
 	return err
 }

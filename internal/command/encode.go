@@ -225,7 +225,8 @@ func (e *Enroll) append(b []byte) []byte {
 	b = wire.Text(b, 3, e.Addr)
 	b = wire.Uint(b, 4, e.Incarnation)
 	b = wire.Bool(b, 5, e.Voter)
-	return wire.Uint(b, 6, e.Term)
+	b = wire.Uint(b, 6, e.Term)
+	return wire.Uint(wire.Uint(b, 7, e.Run.Count), 8, e.Run.Draw)
 }
 
 func (e *Enroll) decode(b []byte) error {
@@ -243,6 +244,10 @@ func (e *Enroll) decode(b []byte) error {
 			e.Voter = r.Bool()
 		case 6:
 			e.Term = r.Uint()
+		case 7:
+			e.Run.Count = r.Uint()
+		case 8:
+			e.Run.Draw = r.Uint()
 		}
 		return nil
 	})

@@ -5,6 +5,8 @@
 // every node, and a reader skips fields that it does not know.
 package command
 
+import "github.com/coterie-kv/coterie/internal/run"
+
 // Put stores a value under a key.
 type Put struct {
 	Key, Value               string
@@ -134,8 +136,9 @@ type Expire struct {
 type Enroll struct {
 	ID          uint64
 	Name, Addr  string
-	Incarnation uint64 // of its data; 0: not known yet
-	Voter       bool   // it is to have a vote
+	Incarnation uint64     // of its data; 0: not known yet
+	Voter       bool       // it is to have a vote
+	Run         run.Number // the last of that data
 	Term        uint64
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/run"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -85,7 +86,7 @@ func proposals() (all []command.Proposal) {
 		command.Command{Expire: &command.Expire{IDs: []int64{3, 0, -3}, Term: 9}},
 		command.Command{Register: true, Applied: 8},
 		command.Command{Term: true, Epoch: 1 << 63},
-		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Term: 9}},
+		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Run: run.Number{Count: 4, Draw: 1 << 63}, Term: 9}},
 	)
 	for i, c := range commands {
 		all = append(all, command.Proposal{Proposer: math.MaxUint64 - uint64(i), Seq: uint64(i + 300), Lowest: uint64(i + 1), Command: c})

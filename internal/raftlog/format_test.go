@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -120,6 +121,7 @@ func TestTheFormatOfSnapshots(t *testing.T) {
 func TestTheFormatOfIdentities(t *testing.T) {
 	files := withFile(t, "other", nil)
 	id := Identity{Cluster: 1 << 63, Member: 300, Incarnation: 7, Since: 12, Floor: 3}
+	id.Runs = id.Runs.Next(run.Number{}, 5).Next(run.Number{}, 1<<63)
 	require.NoError(t, writeIdentity(files, home, id))
 	b := load(t, files, filepath.Join(home, identityFile))
 	want := golden(t, "identity.golden", b)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -30,6 +31,8 @@ type Identity struct {
 	// Gathered says that a founder has met all the others, and that each had nothing beyond the
 	// founding entries, as it had itself.
 	Gathered bool
+	// Runs are those of the directory. It is empty until a node of a version that numbers them opens it.
+	Runs run.Line
 }
 
 const (
@@ -82,6 +85,10 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Floor = r.Uint()
 		case 6:
 			id.Gathered = r.Bool()
+		case 7:
+			if id.Runs, err = run.ReadLine(r.Bytes()); err != nil {
+				return Identity{}, false, &CorruptError{name, err}
+			}
 		}
 	}
 	if r.Err() != nil {
@@ -107,6 +114,9 @@ func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	b = wire.Uint(b, 4, id.Since)
 	b = wire.Uint(b, 5, id.Floor)
 	b = wire.Bool(b, 6, id.Gathered)
+	if id.Runs != (run.Line{}) {
+		b = wire.Message(b, 7, id.Runs.Append)
+	}
 	binary.LittleEndian.PutUint32(b[identityMagic:], crc32.Checksum(b[identityMagic+4:], castagnoli))
 	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)
 	if err != nil {

@@ -5,21 +5,29 @@
 package raftnet
 
 import (
+	"errors"
 	"maps"
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A follower is what is known of a peer. All but target and contacted is of the transport's term,
-// and forgotten when that changes.
+// errLost: a follower's log ends before an entry that it has acknowledged in this term.
+var errLost = errors.New("raftnet: the follower has lost what it had acknowledged")
+
+// A follower is what is known of a peer. All but target, contacted and incarnation is of the
+// transport's term, and forgotten when that changes.
 type follower struct {
-	target    raft.ServerAddress // where raft last sent an append
-	contacted time.Time          // when it last answered anything
+	target      raft.ServerAddress // where raft last sent an append
+	contacted   time.Time          // when it last answered anything
+	incarnation uint64             // of the data of the node that last answered an append
 
 	// index and term are the highest entry that the peer has acknowledged: its log and ours are the
 	// same up to there for as long as this term lasts.
 	index, term uint64
+	asked       uint64 // the newest mark when index was noted
 	told        uint64 // the highest commit index that it was sent, had the entries of, and did not fail to take
 	nudging     bool   // a goroutine sends it nudges
 	mark        uint64 // of the newest append that it answered with success
@@ -44,7 +52,7 @@ func (t *Transport) enter(term uint64) {
 	t.term, t.commit, t.entered = term, 0, time.Now()
 	for _, f := range t.followers {
 		// A goroutine that sends nudges sees the new term and ends by itself.
-		*f = follower{target: f.target, contacted: f.contacted, nudging: f.nudging}
+		*f = follower{target: f.target, contacted: f.contacted, incarnation: f.incarnation, nudging: f.nudging}
 	}
 }
 
@@ -63,28 +71,40 @@ func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *ra
 	return t.sent
 }
 
-// answered notes how an append ended.
-func (t *Transport) answered(id raft.ServerID, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse, mark uint64, err error) {
+// answered notes how an append to peer ended. If the answer shows that the follower has lost what it
+// had acknowledged, answered returns up to where that was.
+func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.AppendEntriesRequest,
+	resp *raft.AppendEntriesResponse, mark uint64, err error,
+) (lost uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.follower(id)
 	if err == nil {
 		f.contacted = time.Now()
 		t.enter(resp.Term)
+		if f.incarnation != peer.Incarnation { // other data takes the place of the follower's
+			*f = follower{
+				target: f.target, contacted: f.contacted, incarnation: peer.Incarnation, nudging: f.nudging, replies: f.replies,
+			}
+		}
 	}
 	if req.Term != t.term {
-		return
+		return 0
 	}
 	if err != nil || !resp.Success {
 		f.told = 0
-		return
+		// An answer to an append that was sent before the acknowledgement came may be older than that.
+		if err == nil && resp.Term == t.term && resp.LastLog < f.index && mark > f.asked {
+			return f.index
+		}
+		return 0
 	}
 	index, term := req.PrevLogEntry, req.PrevLogTerm
 	if n := len(req.Entries); n > 0 {
 		index, term = req.Entries[n-1].Index, req.Entries[n-1].Term
 	}
 	if index > f.index {
-		f.index, f.term = index, term
+		f.index, f.term, f.asked = index, term, t.sent
 	}
 	if mark > f.mark {
 		f.mark = mark
@@ -94,6 +114,7 @@ func (t *Transport) answered(id raft.ServerID, req *raft.AppendEntriesRequest, r
 		}
 	}
 	t.nudge(id, f)
+	return 0
 }
 
 func (t *Transport) replicated(id raft.ServerID) {

@@ -107,6 +107,56 @@ func success(term uint64) raft.AppendEntriesResponse {
 	return raft.AppendEntriesResponse{Term: term, Success: true}
 }
 
+// A follower whose log ends before an entry that it acknowledged in this term has lost data.
+func TestALossOfAcknowledgedEntries(t *testing.T) {
+	scripted(t, func(s script) {
+		var lost []uint64
+		s.cfg.Lost = func(peer rpc.Identity, acknowledged, last uint64) {
+			lost = append(lost, peer.Member, acknowledged, last)
+		}
+		fails := func(term, last uint64) raft.AppendEntriesResponse {
+			return raft.AppendEntriesResponse{Term: term, LastLog: last}
+		}
+		upTo := func(term, to uint64) raft.AppendEntriesRequest {
+			return raft.AppendEntriesRequest{Term: term, Entries: entries(term, 1, to)}
+		}
+		after := func(term, prev uint64) raft.AppendEntriesRequest {
+			return raft.AppendEntriesRequest{Term: term, PrevLogEntry: prev, PrevLogTerm: term}
+		}
+		s.send(upTo(5, 4), success(5))
+		s.send(after(5, 9), fails(5, 4))
+		s.send(after(5, 9), fails(5, 8))
+		s.send(after(5, 9), fails(6, 3)) // it tells of a later term, and no more
+		require.Empty(t, lost)
+		s.send(upTo(6, 4), success(6))
+		s.send(after(6, 4), fails(6, 3))
+		require.Equal(t, []uint64{2, 4, 3}, lost)
+		s.send(after(7, 4), fails(7, 3)) // nothing was acknowledged in this term
+		require.Len(t, lost, 3)
+	})
+}
+
+// What a follower says of its log may be older than what it acknowledged since, and other data has
+// acknowledged nothing.
+func TestAnEarlierAnswerIsNoLoss(t *testing.T) {
+	tr := New(Config{Self: serverID(1)})
+	peer, id := rpc.Identity{Incarnation: 1}, serverID(2)
+	prev := func(index uint64) *raft.AppendEntriesRequest {
+		return &raft.AppendEntriesRequest{Term: 5, PrevLogEntry: index, PrevLogTerm: 5}
+	}
+	says := func(last uint64, ok bool) *raft.AppendEntriesResponse {
+		return &raft.AppendEntriesResponse{Term: 5, LastLog: last, Success: ok}
+	}
+	early := tr.sending(id, "", prev(9))
+	require.Zero(t, tr.answered(id, peer, prev(8), says(8, true), tr.sending(id, "", prev(8)), nil))
+	require.Zero(t, tr.answered(id, peer, prev(9), says(7, false), early, nil))
+	require.Zero(t, tr.answered(id, peer, prev(9), says(7, false), tr.sending(id, "", prev(9)), errors.New("broken")))
+	require.EqualValues(t, 8, tr.answered(id, peer, prev(9), says(7, false), tr.sending(id, "", prev(9)), nil))
+	peer.Incarnation = 2
+	require.Zero(t, tr.answered(id, peer, prev(9), says(7, false), tr.sending(id, "", prev(9)), nil))
+	require.Zero(t, tr.Acknowledged(id, time.Hour), "by other data")
+}
+
 // only is true of one member.
 func only(member raft.ServerID) func(raft.ServerID) bool {
 	return func(id raft.ServerID) bool { return id == member }
@@ -314,7 +364,7 @@ func TestNudgeIsNeverWrong(t *testing.T) {
 				tr.mu.Lock()
 				tr.follower(peer).nudging = true // the test sends them
 				tr.mu.Unlock()
-				tr.answered(peer, f.req, resp, f.mark, err)
+				tr.answered(peer, rpc.Identity{}, f.req, resp, f.mark, err)
 			case 3:
 				committed += rng.Uint64N(4)
 				tr.Committed(term, committed)

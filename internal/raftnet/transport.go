@@ -80,6 +80,10 @@ type Config struct {
 	// Turn returns when this node may ask for an election since its leader is silent: what raft asks for
 	// before that waits. nil: at once.
 	Turn func() time.Time
+	// Lost hears that a member's log ends at last, before an entry that the member has acknowledged in
+	// this term. It is called without locks, before raft hears of the answer, which it never does. nil:
+	// nobody hears.
+	Lost func(peer rpc.Identity, acknowledged, last uint64)
 	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
 	// is durable at once.
 	Log Log
@@ -327,12 +331,17 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 	if len(req.Entries) > 0 {
 		limit = patience*limit + rpc.Transfer(size)
 	}
-	err := t.call(id, target, limit, methodAppend,
+	peer, err := t.call(id, target, limit, methodAppend,
 		func(b []byte) []byte { return encodeAppend(b, req) },
 		func(b []byte) error {
 			return errors.Join(decodeAppendResponse(b, resp), t.checkTerm(resp.Term))
 		})
-	t.answered(id, req, resp, mark, err)
+	if lost := t.answered(id, peer, req, resp, mark, err); lost > 0 {
+		if t.cfg.Lost != nil {
+			t.cfg.Lost(peer, lost, resp.LastLog)
+		}
+		return errLost
+	}
 	return err
 }
 
@@ -385,23 +394,23 @@ func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
 ) error {
-	err := t.call(id, target, t.cfg.Timeout, method, encode, decode)
+	_, err := t.call(id, target, t.cfg.Timeout, method, encode, decode)
 	if err == nil {
 		t.contact(id)
 	}
 	return err
 }
 
-// call sends a request and decodes its reply, within limit.
+// call sends a request and decodes its reply, within limit. It returns the node that replied.
 func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time.Duration, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
-) error {
+) (rpc.Identity, error) {
 	ctx, cancel := context.WithTimeout(t.ctx, limit)
 	defer cancel()
 	for {
 		conn, err := t.open(ctx, id, target)
 		if err != nil {
-			return err
+			return rpc.Identity{}, err
 		}
 		kind, payload, err := conn.Exchange(ctx, method, encode)
 		if err != nil {
@@ -411,7 +420,7 @@ func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time
 				// may be repeated.
 				continue
 			}
-			return err
+			return rpc.Identity{}, err
 		}
 		err = decodeReply(kind, payload, decode)
 		if errors.Is(err, ErrMalformed) {
@@ -420,7 +429,7 @@ func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time
 		} else {
 			conn.Release()
 		}
-		return err
+		return conn.Peer(), err
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -37,13 +38,14 @@ var (
 	// ErrTLS: one of the two wants TLS and the other has none, or they do not trust each other. A
 	// Network that encrypts has its connections fail with it.
 	ErrTLS = errors.New("rpc: no agreement on TLS")
-	// ErrForgotten: the member is known by other data than it has: that was lost, or there are two.
+	// ErrForgotten: the member is known by other data than it has, or by a later run of the same: data
+	// was lost, or there are two.
 	ErrForgotten = errors.New("rpc: the member is known by other data")
 	// ErrRemoved: the node was a member, and was removed.
 	ErrRemoved = errors.New("rpc: no longer a member")
 	// ErrStranger: the node is no member.
 	ErrStranger = errors.New("rpc: not a member")
-	// ErrEarly: the node is in no cluster yet.
+	// ErrEarly: the node is in no cluster yet, or may not take part in it for now.
 	ErrEarly = errors.New("rpc: not in a cluster yet")
 )
 
@@ -72,6 +74,7 @@ type Identity struct {
 	// Incarnation is of its data: drawn with the directory. Since is the index of the log at or after
 	// which the cluster has it on record; 0: the node does not know that it has.
 	Incarnation, Since uint64
+	Runs               run.Line // of its directory; empty: the node does not number them
 }
 
 // A Party is a node's side of its handshakes.
@@ -85,7 +88,7 @@ type Party struct {
 	// MaxTerms bytes, which are its own affair. nil: nothing is told.
 	Terms func() []byte
 	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
-	// not to be talked to. nil: there is none.
+	// not to be talked to, and ErrEarly while this node may talk to none. nil: all may talk.
 	Judge func(other Identity, lane byte) error
 }
 
@@ -171,6 +174,9 @@ func (h hello) append(b []byte) []byte {
 	b = wire.Uint(b, 6, h.id.Incarnation)
 	b = wire.Uint(b, 7, h.id.Since)
 	b = wire.Uint(b, 8, uint64(len(h.terms)))
+	if h.id.Runs != (run.Line{}) {
+		b = wire.Message(b, 9, h.id.Runs.Append)
+	}
 	b[start-1] = byte(len(b) - start)
 	return append(b, h.terms...)
 }
@@ -213,6 +219,11 @@ func readHello(r io.Reader) (hello, error) {
 			h.id.Since = fields.Uint()
 		case 8:
 			terms = fields.Uint()
+		case 9:
+			var err error
+			if h.id.Runs, err = run.ReadLine(fields.Bytes()); err != nil {
+				return hello{}, fmt.Errorf("%w: hello: runs", ErrMalformed)
+			}
 		}
 	}
 	if fields.Err() != nil || terms > MaxTerms {

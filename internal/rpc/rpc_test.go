@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/run"
 )
 
 const addr = "server:1"
@@ -162,6 +164,19 @@ func TestRefusals(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The length of a hello is one byte, whatever it says.
+func TestTheLongestHelloComesBack(t *testing.T) {
+	id := Identity{math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, run.Line{}}
+	for range 20 {
+		id.Runs = id.Runs.Next(run.Number{}, math.MaxUint64)
+	}
+	id.Runs.Count = math.MaxUint64
+	want := hello{version: version, id: id, to: math.MaxUint64, verdict: refusedEarly}
+	got, err := readHello(bytes.NewReader(want.append(nil)))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
 }
 
 // judge is what a Party thinks of others.

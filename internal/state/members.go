@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -21,8 +22,9 @@ type Server struct {
 type Member struct {
 	Server
 	Name        string
-	Incarnation uint64 // of its data; 0: not known yet
-	Wanted      bool   // it is to have a vote as soon as it has caught up
+	Incarnation uint64     // of its data; 0: not known yet
+	Wanted      bool       // it is to have a vote as soon as it has caught up
+	Run         run.Number // the last of that data
 }
 
 // Members are the members of a cluster, in the order of their IDs. They never change: others take
@@ -78,6 +80,8 @@ func (s *State) configure(servers []Server) {
 	}
 }
 
+// noteMember hashes a member, without its run: nodes of versions that do not number runs have none on
+// record, and are to have the same hash.
 func (s *State) noteMember(m *Member) {
 	flag := func(b bool) uint64 {
 		if b {
@@ -95,7 +99,7 @@ func (s *State) enroll(e *command.Enroll) {
 	}
 	s.members = slices.Clone(s.members)
 	m := &s.members[i]
-	m.Name, m.Addr, m.Incarnation, m.Wanted = e.Name, e.Addr, e.Incarnation, e.Voter
+	m.Name, m.Addr, m.Incarnation, m.Wanted, m.Run = e.Name, e.Addr, e.Incarnation, e.Voter, e.Run
 	s.noteMember(m)
 }
 
@@ -106,16 +110,16 @@ type Standing uint8
 const (
 	Welcome   Standing = iota // a member; or the state is too old to know
 	Stranger                  // no member
-	Forgotten                 // a member, but known by other data
+	Forgotten                 // a member, but known by other data, or by a later run of the same
 	Removed                   // once a member, no more
 )
 
-// Judge says what is known of a node with an incarnation, which the log has on record at or before
-// the index since; 0: the node does not know that it has.
-func (v *View) Judge(id, incarnation, since uint64) Standing {
+// Judge says what is known of a node with an incarnation and the runs of its directory. The log has the
+// incarnation on record at or before the index since; 0: the node does not know that it has.
+func (v *View) Judge(id, incarnation, since uint64, runs run.Line) Standing {
 	m, ok := v.Members.Get(id)
 	switch {
-	case ok && (m.Incarnation == incarnation || m.Incarnation == 0), since > v.Index:
+	case since > v.Index, ok && m.Incarnation == 0, ok && m.Incarnation == incarnation && runs.Has(m.Run):
 		return Welcome
 	case ok:
 		return Forgotten
@@ -131,7 +135,8 @@ func (m *Member) append(b []byte) []byte {
 	b = wire.Text(b, 3, m.Addr)
 	b = wire.Uint(b, 4, m.Incarnation)
 	b = wire.Bool(b, 5, m.Wanted)
-	return wire.Bool(b, 6, m.Voter)
+	b = wire.Bool(b, 6, m.Voter)
+	return wire.Uint(wire.Uint(b, 7, m.Run.Count), 8, m.Run.Draw)
 }
 
 func (m *Member) decode(b []byte) error {
@@ -150,6 +155,10 @@ func (m *Member) decode(b []byte) error {
 			m.Wanted = r.Bool()
 		case 6:
 			m.Voter = r.Bool()
+		case 7:
+			m.Run.Count = r.Uint()
+		case 8:
+			m.Run.Draw = r.Uint()
 		}
 	}
 	return r.Err()

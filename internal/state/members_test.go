@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/run"
 )
 
 // enroll has the log put something on record, in an entry of term 1.
@@ -96,8 +97,22 @@ func TestJudge(t *testing.T) {
 		{3, 8, 21, Removed},
 		{3, 8, 22, Welcome},
 	} {
-		require.Equal(t, test.want, v.Judge(test.id, test.incarnation, test.since), "%+v", test)
+		require.Equal(t, test.want, v.Judge(test.id, test.incarnation, test.since, run.Line{}), "%+v", test)
 	}
+}
+
+func TestJudgeByTheRunOnRecord(t *testing.T) {
+	first := run.Line{}.Next(run.Number{}, 11)
+	second := first.Next(first.Now(), 12)
+	m := start(t)
+	m.Configure(20, []Server{{ID: 1}})
+	m.enroll(command.Enroll{ID: 1, Incarnation: 7, Run: second.Now(), Term: 1})
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, second))
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, second.Next(second.Now(), 13)))
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, run.Line{}), "a node that numbers no runs")
+	require.Equal(t, Forgotten, m.View().Judge(1, 7, 3, first))
+	require.Equal(t, Forgotten, m.View().Judge(1, 7, 3, first.Next(first.Now(), 13)))
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 22, first), "what is known here may be old")
 }
 
 func TestMembersOutOfOrderMakeNoState(t *testing.T) {

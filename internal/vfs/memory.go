@@ -112,6 +112,23 @@ func (m *Memory) Kill() {
 	}
 }
 
+// Copy returns a disk with the files that this one has at the moment, as a snapshot of a volume has them:
+// all of it is durable, and no file is locked. Of faults it has none.
+func (m *Memory) Copy() *Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	other := NewForgetful()
+	for name, d := range m.dirs {
+		names := map[string]*content{}
+		for file, c := range d.names {
+			names[file] = &content{data: c.data.share(), size: c.size}
+			names[file].sync()
+		}
+		other.dirs[name] = &directory{names: names, durable: maps.Clone(names)}
+	}
+	return other
+}
+
 func (c *content) crash(random *rand.Rand) {
 	c.data, c.size = c.durable, c.durableSize
 	for _, w := range c.pending {

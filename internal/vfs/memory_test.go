@@ -41,6 +41,23 @@ func put(t testing.TB, files FS, name, text string) File {
 	return f
 }
 
+func TestACopyOfADiskGoesOnByItself(t *testing.T) {
+	disk, files := forgetful(t)
+	f := put(t, files, "/d/file", "first")
+	_, err := files.Lock("/d/lock")
+	require.NoError(t, err)
+	other := disk.Copy()
+	_, err = f.WriteAt([]byte("other"), 0)
+	require.NoError(t, err)
+	other.Crash(nil)
+	copied := other.Mount()
+	require.Equal(t, map[string]string{"file": "first", "lock": ""}, state(t, copied))
+	_, err = copied.Lock("/d/lock")
+	require.NoError(t, err)
+	lasting(t, copied, "/d/file", "second")
+	require.Equal(t, "other", state(t, files)["file"])
+}
+
 // lasting makes a file that a crash leaves as it is.
 func lasting(t testing.TB, files FS, name, text string) File {
 	t.Helper()

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// A trio is three founders whose directories are copied and put back.
+type trio struct {
+	*testing.T
+	net   *memnet.Network
+	sites []*site
+	nodes []*coterie.Node // nil: it is down
+}
+
+// trios runs a test of three founders, each on a host of its own, that are ready.
+func trios(t *testing.T, fn func(c *trio)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		c := &trio{T: t, net: memnet.New(), sites: sites(3), nodes: make([]*coterie.Node, 3)}
+		for _, s := range c.sites {
+			s.Network = c.net.Host(s.Name)
+		}
+		t.Cleanup(func() {
+			for _, n := range c.nodes {
+				if n != nil {
+					require.NoError(t, n.Close())
+				}
+			}
+		})
+		c.up(0, 1, 2)
+		c.ready(0, 1, 2)
+		fn(c)
+	})
+}
+
+func (c *trio) up(indexes ...int) {
+	c.Helper()
+	for _, i := range indexes {
+		n, err := coterie.Open(on(c, c.sites[i].disk), c.sites[i].Config)
+		require.NoError(c, err)
+		c.nodes[i] = n
+	}
+}
+
+func (c *trio) down(indexes ...int) {
+	c.Helper()
+	for _, i := range indexes {
+		require.NoError(c, c.nodes[i].Close())
+		c.nodes[i] = nil
+	}
+}
+
+// ready waits until nodes are ready, and what they put on record has come to all that are up.
+func (c *trio) ready(indexes ...int) {
+	c.Helper()
+	for _, i := range indexes {
+		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+		require.NoError(c, c.nodes[i].Ready(ctx), "node %d", i)
+		cancel()
+	}
+	time.Sleep(10 * time.Second)
+}
+
+// lead has a node lead.
+func (c *trio) lead(i int) {
+	c.Helper()
+	require.NoError(c, c.nodes[i].TransferLeadership(c.Context(), c.nodes[i].ID()))
+}
+
+func (c *trio) put100(i int) {
+	c.Helper()
+	for k := range 100 {
+		put(c, c.nodes[i], fmt.Sprintf("k%02d", k), "v")
+	}
+}
+
+// stopped waits until a node has stopped by itself.
+func stopped(t testing.TB, n *coterie.Node, want error) {
+	t.Helper()
+	select {
+	case <-n.Done():
+	case <-time.After(time.Minute):
+		require.FailNow(t, "the node runs on")
+	}
+	require.ErrorIs(t, n.Err(), want)
+	require.ErrorIs(t, n.Err(), coterie.ErrClosed)
+	require.NoError(t, n.Close())
+}
+
+// has100 requires that what put100 wrote is there.
+func (c *trio) has100(i int) {
+	c.Helper()
+	r, err := c.nodes[i].Get(c.Context(), "k", coterie.WithPrefix(), coterie.WithCountOnly())
+	require.NoError(c, err)
+	require.EqualValues(c, 100, r.Count)
+}
+
+func TestARolledBackNodeElectsNobody(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.lead(0)
+		c.down(1)
+		old := c.sites[1].disk.Copy()
+		c.up(1)
+		c.ready(1)
+		c.down(2)
+		c.put100(0)
+		c.down(1, 0)
+
+		c.sites[1].disk = old
+		c.up(1, 2)
+		for range 12 { // however often it is started again
+			require.ErrorIs(c, notReady(c.T, c.nodes[1], 5*time.Second), coterie.ErrDataLost)
+			require.Zero(c, c.nodes[2].Status().Leader)
+			c.down(1)
+			c.up(1)
+		}
+		c.up(0)
+		c.ready(0, 2)
+		c.has100(2)
+		stopped(c, c.nodes[1], coterie.ErrDataLost)
+
+		// With an empty directory it joins anew.
+		require.NoError(c, c.nodes[0].RemoveMember(c.Context(), c.nodes[1].ID()))
+		c.sites[1].disk, c.sites[1].Join, c.sites[1].Peers = vfs.NewForgetful(), []string{c.sites[0].Addr}, nil
+		c.up(1)
+		c.ready(1)
+		c.has100(1)
+	})
+}
+
+// The candidate does not know of the run that the voter has forgotten. Another member does, which is
+// asked before the vote.
+func TestAnotherMemberTellsOfARollback(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.lead(0)
+		c.down(1)
+		old := c.sites[1].disk.Copy()
+		c.down(2)
+		c.up(1)
+		c.ready(1) // which node 2 does not hear of
+		c.put100(0)
+		c.down(1)
+		c.sites[1].disk = old
+		c.apart("r0", "r2")
+		c.up(1, 2)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		require.NotEqual(c, coterie.Leader, c.nodes[2].Status().State)
+		require.NotEqual(c, coterie.Leader, c.nodes[1].Status().State)
+		c.net.Heal()
+		c.ready(0, 2)
+		c.has100(2)
+		stopped(c, c.nodes[1], coterie.ErrDataLost)
+	})
+}
+
+// A copy of the same run knows the number on record. The leader knows what the node acknowledged.
+func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.lead(0)
+		old := c.sites[1].disk.Copy()
+		c.down(2)
+		c.put100(0)
+		c.down(1)
+		c.sites[1].disk = old
+		c.up(1)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		c.up(2) // with the others it could elect a leader that lacks the writes
+		c.ready(2)
+		c.has100(2)
+		stopped(c, c.nodes[1], coterie.ErrDataLost)
+
+		// All members know by now.
+		c.down(0)
+		c.up(0)
+		c.ready(0, 2)
+		c.up(1)
+		stopped(c, c.nodes[1], coterie.ErrDataLost)
+	})
+}
+
+// clone opens a node on a copy of a node's directory, on a host of its own.
+func (c *trio) clone(i int, copied *vfs.Memory) *coterie.Node {
+	c.Helper()
+	s := *c.sites[i]
+	s.disk, s.Addr, s.Advertise, s.Network = copied, "r9:1", "r9:1", c.net.Host("r9")
+	n, err := coterie.Open(on(c, s.disk), s.Config)
+	require.NoError(c, err)
+	c.Cleanup(func() { require.NoError(c, n.Close()) })
+	return n
+}
+
+// apart has two hosts not reach each other.
+func (c *trio) apart(a, b string) {
+	c.net.Block(a, b)
+	c.net.Block(b, a)
+}
+
+func TestACopyBesideTheOriginalStops(t *testing.T) {
+	for name, test := range map[string]struct {
+		leader int
+		apart  bool // the copy cannot reach the original
+	}{
+		"of a follower":                   {1, false},
+		"of the leader":                   {0, false},
+		"of a follower, which it is told": {1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trios(t, func(c *trio) {
+				c.lead(test.leader)
+				if test.apart {
+					c.apart("r9", "r0")
+				}
+				n := c.clone(0, c.sites[0].disk.Copy())
+				stopped(c, n, coterie.ErrDuplicateNode)
+				c.put100(test.leader)
+				c.ready(0, 1, 2)
+				c.has100(0)
+			})
+		})
+	}
+}
+
+func TestACopyElectsNobodyBesideTheOriginal(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.lead(1)
+		old := c.sites[0].disk.Copy()
+		c.down(2)
+		c.put100(1)
+		c.down(1)
+		c.apart("r0", "r2") // node 2 reaches the copy alone
+		n := c.clone(0, old)
+		c.up(2)
+		stopped(c, n, coterie.ErrDuplicateNode)
+		time.Sleep(time.Minute)
+		require.Zero(c, c.nodes[2].Status().Leader)
+		c.net.Heal()
+		c.ready(0, 2)
+		c.has100(2)
+	})
+}
+
+// A copy that is opened while the original is down takes its place.
+func TestAnOriginalIsRefusedOnceItsCopyRan(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.down(0)
+		n := c.clone(0, c.sites[0].disk.Copy())
+		require.NoError(c, n.Ready(c.Context()))
+		time.Sleep(10 * time.Second)
+		c.up(0)
+		stopped(c, c.nodes[0], coterie.ErrDuplicateNode)
+		require.NoError(c, n.Err())
+		require.NoError(c, n.Close())
+		c.up(0)
+		stopped(c, c.nodes[0], coterie.ErrDataLost)
+	})
+}
+
+func TestRestartsAreTakenForNoRollback(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.down(1, 2)
+		for range 12 { // without a leader that could put it on record
+			c.down(0)
+			c.up(0)
+		}
+		c.up(1, 2)
+		c.ready(0, 1, 2)
+		for range 12 { // all at once
+			c.down(2, 0, 1)
+			c.up(1, 2, 0)
+		}
+		c.ready(0, 1, 2)
+		for i := range 9 { // killed one after the other, at once and on a full disk, too
+			c.sites[i%3].disk.Kill()
+			c.nodes[i%3].Close() // it has something to say of its disk
+			c.sites[i%3].disk.Fill(i%2 > 0)
+			c.up(i % 3)
+			c.sites[i%3].disk.Fill(false)
+			put(c, c.nodes[i%3], "k", "v")
+		}
+		c.ready(0, 1, 2)
+		for i, n := range c.nodes {
+			require.NoError(c, n.Err(), "node %d", i)
+		}
+	})
+}
