@@ -23,6 +23,9 @@ import (
 // neither votes nor stands for election. Every other majority has such a founder, or one that has kept
 // its directory.
 
+// errGathering: this founder has yet to meet the others.
+var errGathering = errors.New("coterie: the founding waits for all founders")
+
 // errNotFirst: the founder with the least ID stands for election first. Raft asks again.
 var errNotFirst = errors.New("coterie: another founder stands for election first")
 
@@ -169,7 +172,7 @@ func (n *Node) mayStand(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return errUntrusted
+			return errGathering
 		case <-n.closing:
 			return n.closedError()
 		}

@@ -4,6 +4,7 @@ package coterie_test
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -180,7 +181,7 @@ func TestAFoundingOutlivesCrashes(t *testing.T) {
 			network := memnet.New()
 			all := sites(3)
 			for i := range all {
-				all[i].Network = network.Host(all[i].Name)
+				all[i].Network, all[i].Logger = network.Host(all[i].Name), slog.New(slog.DiscardHandler)
 				for j := range all {
 					network.Delay(all[i].Name, all[j].Name, late()/4)
 				}
