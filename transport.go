@@ -73,6 +73,7 @@ func listen(cfg *Config) (net.Listener, error) {
 // connect makes the node's own side of the network.
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, n.party())
+	n.client.SetPatience(n.cfg.ElectionTimeout / 4)
 	n.client.Refused = n.refusedAt(&throttle{})
 	n.client.Failed = func(err *rpc.DialError) { n.addresses.failed(MemberID(err.Peer.ID), err.Peer.Addr) }
 }

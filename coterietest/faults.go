@@ -124,6 +124,14 @@ func (c *Cluster) RefuseDisk(i int, err error) {
 	c.disk(i).Shortage(0, err)
 }
 
+// Silence makes all present connections between two nodes swallow what is written to them, for good and
+// in both directions: neither node hears of it. New connections work.
+func (c *Cluster) Silence(i, j int) {
+	c.t.Helper()
+	c.faulty()
+	c.net.Silence(c.host(i), c.host(j))
+}
+
 // Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing
 // reaches it, until Resume or Heal. Its own goroutines go on, so unlike a process it notices that
 // it hears nothing; a test of real pauses needs real processes.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,7 +19,8 @@ const window = 256 << 10
 type connection struct {
 	network *Network
 	streams [2]*stream
-	open    int // ends that are not closed; guarded by network.mu
+	open    int         // ends that are not closed; guarded by network.mu
+	silent  atomic.Bool // nothing arrives any more, at either end
 }
 
 // connect makes a connection and returns its ends. It is called with n.mu held.
@@ -227,7 +229,7 @@ func (s *stream) write(p []byte) (n int, err error) {
 			return n, net.ErrClosed
 		case s.broken:
 			return n, syscall.ECONNRESET
-		case s.abandoned && !s.back.blocked.Load():
+		case s.abandoned && !s.back.blocked.Load() && !s.connection.silent.Load():
 			return n, syscall.EPIPE
 		case s.writeBy.passed():
 			return n, os.ErrDeadlineExceeded
@@ -259,7 +261,7 @@ func (s *stream) read(p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		}
-		if len(s.segments) == 0 || s.link.blocked.Load() {
+		if len(s.segments) == 0 || s.link.blocked.Load() || s.connection.silent.Load() {
 			s.changed.Wait()
 			continue
 		}

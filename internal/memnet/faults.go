@@ -71,7 +71,19 @@ func (n *Network) Drop(from, to string, p float64) {
 	n.link(from, to).drop.Store(math.Float64bits(p))
 }
 
-// Heal removes every fault between hosts. A host that was cut stays so.
+// Silence makes all present connections between two hosts swallow what is written to them, for good
+// and in both directions, as a NAT does that has lost its table: neither end hears of it. New
+// connections work.
+func (n *Network) Silence(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for s := range n.link(a, b).streams {
+		s.connection.silent.Store(true)
+	}
+}
+
+// Heal removes every fault between hosts. A host that was cut stays so, and a connection that was
+// silenced.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

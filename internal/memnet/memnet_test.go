@@ -171,6 +171,31 @@ func TestBlockHoldsBack(t *testing.T) {
 	})
 }
 
+func TestSilenceIsOfPresentConnections(t *testing.T) {
+	bubble(t, func(t *testing.T, n *Network) {
+		a, b := pair(t, n)
+		_, err := a.Write([]byte("before"))
+		require.NoError(t, err)
+		require.Equal(t, "before", read(t, b, 6))
+		n.Silence("b", "a")
+		n.Heal()
+		for _, ends := range [][2]net.Conn{{a, b}, {b, a}} {
+			_, err := ends[0].Write([]byte("swallowed"))
+			require.NoError(t, err)
+			ends[1].SetReadDeadline(time.Now().Add(time.Hour))
+			_, err = ends[1].Read(make([]byte, 1))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		}
+		a.Close()
+		_, err = b.Write([]byte("unaware"))
+		require.NoError(t, err)
+		c, d := pair(t, n)
+		_, err = c.Write([]byte("new"))
+		require.NoError(t, err)
+		require.Equal(t, "new", read(t, d, 3))
+	})
+}
+
 func TestDialUnderBlock(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		l, err := n.Host("b").Listen("b:1")

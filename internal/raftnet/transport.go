@@ -262,7 +262,7 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 		// be entries of its own that nobody else has. And what a crash here could undo is not told.
 		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n), t.cfg.Log.Durable())
 		err := t.append(id, target, &part, size, resp)
-		for !heartbeat(args) && t.away(err, args.Term) {
+		for !heartbeat(args) && t.away(t.ctx, err, args.Term) {
 			err = t.append(id, target, &part, size, resp)
 		}
 		if err != nil {
@@ -287,7 +287,7 @@ func heartbeat(m *raft.AppendEntriesRequest) bool {
 // away reports whether a request is to be sent again, since its peer could not be reached, and waits
 // until then. Raft itself waits longer after each failure, for up to ten seconds: a peer that was away
 // for a while would be ignored for as long when it is back.
-func (t *Transport) away(err error, term uint64) bool {
+func (t *Transport) away(ctx context.Context, err error, term uint64) bool {
 	var dial *rpc.DialError
 	if !errors.As(err, &dial) {
 		return false
@@ -296,7 +296,7 @@ func (t *Transport) away(err error, term uint64) bool {
 	defer retry.Stop()
 	select {
 	case <-retry.C:
-	case <-t.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 	t.mu.Lock()
@@ -327,11 +327,14 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 		return errMuted
 	}
 	mark := t.sending(id, target, req)
-	limit := t.cfg.Timeout
-	if len(req.Entries) > 0 {
-		limit = patience*limit + rpc.Transfer(size)
+	limit, again := t.cfg.Timeout, t.cfg.Timeout/2
+	switch {
+	case heartbeat(req):
+		again = t.cfg.Timeout / 4
+	case len(req.Entries) > 0:
+		limit, again = patience*limit+rpc.Transfer(size), again+rpc.Transfer(size)
 	}
-	peer, err := t.call(id, target, limit, methodAppend,
+	peer, err := t.call(id, target, limit, again, methodAppend,
 		func(b []byte) []byte { return encodeAppend(b, req) },
 		func(b []byte) error {
 			return errors.Join(decodeAppendResponse(b, resp), t.checkTerm(resp.Term))
@@ -394,55 +397,127 @@ func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
 ) error {
-	_, err := t.call(id, target, t.cfg.Timeout, method, encode, decode)
+	again := t.cfg.Timeout / 4
+	if method == methodTimeoutNow {
+		again = t.cfg.Timeout // never: told a second time, a node might stand for election when it leads already
+	}
+	_, err := t.call(id, target, t.cfg.Timeout, again, method, encode, decode)
 	if err == nil {
 		t.contact(id)
 	}
 	return err
 }
 
-// call sends a request and decodes its reply, within limit. It returns the node that replied.
-func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit time.Duration, method byte,
+// call sends a request and decodes its reply, within limit. When there is none after a while, the
+// request is sent again. It returns the node that replied.
+func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit, again time.Duration, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
 ) (rpc.Identity, error) {
+	peer, err := t.peer(id, target)
+	if err != nil {
+		return rpc.Identity{}, err
+	}
 	ctx, cancel := context.WithTimeout(t.ctx, limit)
 	defer cancel()
+	r := t.ask(ctx, peer, again, method, encode)
+	if r.err != nil {
+		return rpc.Identity{}, r.err
+	}
+	err = decodeReply(r.kind, r.payload, decode)
+	if errors.Is(err, ErrMalformed) {
+		t.refused(r.conn, err)
+		r.conn.Close()
+	} else {
+		r.conn.Release()
+	}
+	return r.conn.Peer(), err
+}
+
+// A reply is what came of a request, and the connection that it came on.
+type reply struct {
+	conn    *rpc.Conn
+	kind    byte
+	payload []byte
+	err     error
+}
+
+// ask sends a request, and sends it a second time, on a new connection, when there is no reply after a
+// while. It returns the reply that comes first. A connection can die in silence, so that what is sent on
+// it is lost. Then the second one is answered. A peer that waits for its disk answers neither, and
+// loses nothing: both connections stay open.
+func (t *Transport) ask(ctx context.Context, peer rpc.Peer, again time.Duration, method byte, encode func([]byte) []byte) reply {
+	one, endOne := context.WithCancel(ctx)
+	defer endOne()
+	two, endTwo := context.WithCancel(ctx)
+	defer endTwo()
+	begin, second := time.Now(), make(chan reply, 1)
+	late := time.AfterFunc(again, func() {
+		t.cfg.Client.Distrust(peer, begin)
+		r := t.exchange(two, peer, method, encode)
+		for t.away(two, r.err, math.MaxUint64) {
+			r = t.exchange(two, peer, method, encode)
+		}
+		second <- r
+		if r.err == nil {
+			endOne()
+		}
+	})
+	first := t.exchange(one, peer, method, encode)
+	if late.Stop() {
+		return first
+	}
+	if first.err == nil {
+		endTwo()
+	}
+	r := <-second
+	switch {
+	case first.err != nil:
+		return r
+	case r.err == nil:
+		r.conn.Release()
+	}
+	return first
+}
+
+// exchange sends a request and receives its reply.
+func (t *Transport) exchange(ctx context.Context, peer rpc.Peer, method byte, encode func([]byte) []byte) reply {
 	for {
-		conn, err := t.open(ctx, id, target)
+		conn, err := t.cfg.Client.Open(ctx, peer, rpc.LaneRaft)
 		if err != nil {
-			return rpc.Identity{}, err
+			return reply{err: err}
 		}
 		kind, payload, err := conn.Exchange(ctx, method, encode)
-		if err != nil {
-			conn.Release()
-			if conn.Reused() && ctx.Err() == nil && !errors.Is(err, rpc.ErrTooLarge) {
-				// The peer has restarted since the connection was last used. All of raft's requests
-				// may be repeated.
-				continue
-			}
-			return rpc.Identity{}, err
+		if err == nil {
+			return reply{conn, kind, payload, nil}
 		}
-		err = decodeReply(kind, payload, decode)
-		if errors.Is(err, ErrMalformed) {
-			t.refused(conn, err)
-			conn.Close()
-		} else {
-			conn.Release()
+		conn.Release()
+		if !conn.Reused() || ctx.Err() != nil || errors.Is(err, rpc.ErrTooLarge) {
+			return reply{err: err}
 		}
-		return conn.Peer(), err
+		// The peer has restarted since the connection was last used. All of raft's requests may be
+		// repeated.
 	}
 }
 
-func (t *Transport) open(ctx context.Context, id raft.ServerID, target raft.ServerAddress) (*rpc.Conn, error) {
+// peer returns the peer to dial for a server of raft's.
+func (t *Transport) peer(id raft.ServerID, target raft.ServerAddress) (rpc.Peer, error) {
 	member, err := strconv.ParseUint(string(id), 16, 64)
 	if err != nil || t.cfg.Client == nil {
-		return nil, fmt.Errorf("raftnet: no way to reach %q at %q", id, target)
+		return rpc.Peer{}, fmt.Errorf("raftnet: no way to reach %q at %q", id, target)
 	}
 	addr := string(target)
 	if t.cfg.Resolve != nil {
 		addr = cmp.Or(t.cfg.Resolve(member), addr)
 	}
-	return t.cfg.Client.Open(ctx, rpc.Peer{ID: member, Addr: addr}, rpc.LaneRaft)
+	return rpc.Peer{ID: member, Addr: addr}, nil
+}
+
+func (t *Transport) open(ctx context.Context, id raft.ServerID, target raft.ServerAddress) (*rpc.Conn, error) {
+	peer, err := t.peer(id, target)
+	if err != nil {
+		return nil, err
+	}
+	return t.cfg.Client.Open(ctx, peer, rpc.LaneRaft)
 }
 
 func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
@@ -473,7 +548,7 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	defer stalled.Stop()
 
 	conn, err := t.open(ctx, id, target)
-	for t.away(err, args.Term) {
+	for t.away(t.ctx, err, args.Term) {
 		stalled.Reset(limit)
 		conn, err = t.open(ctx, id, target)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,9 @@ type Peer struct {
 	ID   uint64
 	Addr string
 }
+
+// is reports whether two are the same node: a member's address may change.
+func (p Peer) is(other Peer) bool { return p.ID == other.ID && (p.ID != 0 || p.Addr == other.Addr) }
 
 // A RemoteError is what the other node's Handler returned instead of a reply. A Handler that
 // returns one chooses the code; any other error travels with code 0.
@@ -55,6 +59,16 @@ type Client struct {
 func NewClient(nw Network, node Party) *Client {
 	return &Client{network: nw, party: node, limits: Limits{}.withDefaults(), pool: newPool()}
 }
+
+// SetPatience says how long a peer that is well takes at most to answer what needs no disk. A
+// connection can die in silence: what is sent is lost, and neither end hears of it. So after a request
+// that ended without an answer and took longer, the Client does what Distrust does. 0, the default: it
+// does not. SetPatience is not to be called once the Client is in use.
+func (c *Client) SetPatience(d time.Duration) { c.pool.patience = d }
+
+// Distrust closes the idle connections to a peer that have not been used since a time, so that Open
+// makes a new one.
+func (c *Client) Distrust(peer Peer, since time.Time) { c.pool.distrust(peer, since) }
 
 // Call sends a request to peer's Handler and returns its reply, which is the caller's. It blocks
 // until the reply is there or ctx ends. A *RemoteError comes from the Handler; after ErrTooLarge,
@@ -188,12 +202,13 @@ const (
 
 // A pool has the connections of a client.
 type pool struct {
-	ctx   context.Context // ends with close
-	end   context.CancelFunc
-	mu    sync.Mutex
-	open  map[*Conn]struct{}
-	idle  map[slot][]*Conn
-	swept time.Time
+	patience time.Duration
+	ctx      context.Context // ends with close
+	end      context.CancelFunc
+	mu       sync.Mutex
+	open     map[*Conn]struct{} // all, the idle ones included
+	idle     map[slot][]*Conn   // the last used last
+	swept    time.Time
 }
 
 func newPool() *pool {
@@ -275,6 +290,27 @@ func (p *pool) flush(s slot) {
 	delete(p.idle, s)
 	p.mu.Unlock()
 	for _, c := range idle {
+		c.Close()
+	}
+}
+
+// distrust closes the idle connections to a peer, on any lane, that have not been used since a time.
+func (p *pool) distrust(peer Peer, since time.Time) {
+	var old []*Conn
+	p.mu.Lock()
+	for s, idle := range p.idle {
+		if !s.peer.is(peer) {
+			continue
+		}
+		n := 0
+		for n < len(idle) && !idle[n].idle.After(since) {
+			n++
+		}
+		old = append(old, idle[:n]...)
+		p.idle[s] = slices.Clone(idle[n:])
+	}
+	p.mu.Unlock()
+	for _, c := range old {
 		c.Close()
 	}
 }

@@ -60,8 +60,9 @@ type Conn struct {
 	limit  int
 	within time.Duration
 	broken atomic.Bool
-	ended  bool  // by the ctx of Guard: that says nothing about the peer
-	home   *pool // of the client that opened it; nil on the accepting side
+	asked  time.Time // when Guard was last called
+	ended  bool      // by the ctx of Guard
+	home   *pool     // of the client that opened it; nil on the accepting side
 	slot   slot
 	reused bool
 	idle   time.Time // since when it has been in the pool
@@ -195,6 +196,7 @@ func (c *Conn) note(err error) error {
 // returns. The function returned unties it; it returns ctx's cause if that has broken the
 // connection, else the error it was given.
 func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
+	c.asked = time.Now()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	return func(err error) error {
 		if !stop() {
@@ -228,9 +230,14 @@ func (c *Conn) Release() {
 		return
 	}
 	c.Close()
-	if c.home != nil && !c.ended {
-		// The peer has gone, and with it the other connections: nobody shall meet them one by one.
+	switch {
+	case c.home == nil:
+	case !c.ended:
+		// The peer has gone, and with it the other connections: no caller is to meet them one by one.
 		c.home.flush(c.slot)
+	case c.home.patience > 0 && time.Since(c.asked) >= c.home.patience:
+		// Either the peer is slow, or the connection has died in silence, and others with it.
+		c.home.distrust(c.slot.peer, c.asked)
 	}
 }
 

@@ -104,6 +104,45 @@ func (c counting) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return c.Network.Dial(ctx, addr)
 }
 
+// After a request without an answer nobody waits for the idle connections of the same age, one by one.
+func TestSilentConnectionsAreDropped(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{Raft: func(_ context.Context, c *Conn) { c.Receive() }})
+		defer s.Close()
+		c := NewClient(n.Host("client"), Always(clientID))
+		defer c.Close()
+		c.SetPatience(time.Second)
+		peer := Peer{serverID.Member, addr}
+		var idle []*Conn
+		for range 3 {
+			for _, lane := range []byte{LaneCall, LaneRaft} {
+				conn, err := c.Open(t.Context(), peer, lane)
+				require.NoError(t, err)
+				idle = append(idle, conn)
+			}
+		}
+		for _, conn := range idle {
+			conn.Release()
+		}
+		time.Sleep(time.Second)
+		call := func(limit time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			_, err := c.Call(ctx, peer, 1, nil)
+			return err
+		}
+		require.NoError(t, call(time.Minute))
+		n.Silence("client", "server")
+		require.ErrorIs(t, call(time.Millisecond), context.DeadlineExceeded, "a caller in a hurry proves nothing")
+		require.ErrorIs(t, call(time.Second), context.DeadlineExceeded)
+		require.NoError(t, call(time.Millisecond))
+		conn, err := c.Open(t.Context(), peer, LaneRaft)
+		require.NoError(t, err)
+		require.False(t, conn.Reused())
+		conn.Release()
+	})
+}
+
 func TestReplyTooLarge(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{Limits: Limits{CallBytes: 100}, Call: func(context.Context, Identity, byte, []byte) ([]byte, error) {
