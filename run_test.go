@@ -5,6 +5,7 @@ package coterie_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,7 @@ func trios(t *testing.T, fn func(c *trio)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &trio{T: t, net: memnet.New(), sites: sites(3), nodes: make([]*coterie.Node, 3)}
 		for _, s := range c.sites {
-			s.Network = c.net.Host(s.Name)
+			s.Network, s.Logger = c.net.Host(s.Name), slog.New(slog.DiscardHandler)
 		}
 		t.Cleanup(func() {
 			for _, n := range c.nodes {
