@@ -87,8 +87,9 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*D
 
 // Get reads a key or, with options, many. It is linearizable on every node: it sees every write
 // that was answered before it began, which costs a question to the leader and its majority, shared
-// by all reads of that moment. See [WithSerializable] and [WithMinRevision] for reads that ask
-// nobody. A missing key is an empty result, not an error. The result is the caller's.
+// by all reads of that moment. On a node that cannot write its log, which so stays behind, the leader
+// answers, and the node itself may apply what it saw later. See [WithSerializable] and
+// [WithMinRevision] for reads that ask nobody. A missing key is an empty result, not an error. The result is the caller's.
 //
 // Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's
 // cause; joined with ErrNoLeader when none was known.
@@ -97,11 +98,16 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 	if err != nil {
 		return nil, err
 	}
+	op, quick := &command.Op{Get: &o.Get}, o.End == ""
+	if !o.serializable && !o.local {
+		resp, err := n.read(ctx, op, quick)
+		return resp.Get, err
+	}
 	v, err := n.readView(ctx, &o)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := n.executeRead(ctx, v, &command.Op{Get: &o.Get}, o.End == "")
+	resp, err := n.executeRead(ctx, v, op, quick)
 	return resp.Get, err
 }
 

@@ -28,6 +28,7 @@ const (
 	methodTimeToLive
 	methodChange
 	methodJoin // as methodChange, wherever the leader is
+	methodRead
 )
 
 // The codes of errors that a node answers another's call with.
@@ -149,6 +150,8 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 		}
 		p, err := n.reads.point(ctx)
 		return binary.AppendUvarint(binary.AppendUvarint(nil, p.index), p.leader), err
+	case methodRead:
+		return n.answerRead(ctx, req)
 	case methodRenew:
 		return n.answerRenew(ctx, req)
 	case methodTimeToLive:

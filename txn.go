@@ -119,7 +119,10 @@ func (t *Txn) check() error {
 }
 
 func (t *Txn) read(op *command.Op) (OpResponse, error) {
-	v, err := t.n.readView(t.ctx, &getOptions{serializable: t.ops > 0 && t.local == t.ops})
+	if t.ops == 0 || t.local < t.ops {
+		return t.n.read(t.ctx, op, quick(&t.txn))
+	}
+	v, err := t.n.readView(t.ctx, &getOptions{serializable: true})
 	if err != nil {
 		return OpResponse{}, err
 	}
