@@ -106,6 +106,7 @@ func (n *Node) serve(l net.Listener) {
 		Party:   n.party(),
 		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
 		Call:    n.answerCall,
+		Member:  func(id rpc.Identity) bool { return n.judge(id, rpc.LaneRaft) == nil },
 		Refused: n.refusedHere(&throttle{}),
 	})
 }

@@ -10,12 +10,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // ErrTooLarge: a frame exceeds the limit of its lane.
 var ErrTooLarge = errors.New("rpc: frame is too large")
+
+// ErrBusy: other frames are received, and have not made room in time.
+var ErrBusy = errors.New("rpc: too much is received")
 
 // Limits bound what others can make a node hold or wait for. A zero field means its default.
 type Limits struct {
@@ -29,6 +33,14 @@ type Limits struct {
 	Frame time.Duration
 	// CallBytes and RaftBytes bound a frame of either lane. Both default to 80 MiB.
 	CallBytes, RaftBytes int
+	// Receipt bounds, in bytes and for each lane, the frames that are being received and worked on;
+	// others wait. Those of at most 64 KiB are not counted. Defaults to 160 MiB, and is at least a frame.
+	Receipt int
+	// Guests is how many connections callers may have in all that are no known members; beyond it the
+	// one that has been idle longest is closed. Their frames are bounded by GuestBytes, and a connection
+	// of theirs that has been idle for GuestIdle is closed. Defaults to 128, 64 KiB and 30 s.
+	Guests, GuestBytes int
+	GuestIdle          time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -47,6 +59,19 @@ func (l Limits) withDefaults() Limits {
 	if l.RaftBytes <= 0 {
 		l.RaftBytes = 80 << 20
 	}
+	if l.Receipt <= 0 {
+		l.Receipt = 160 << 20
+	}
+	l.Receipt = max(l.Receipt, l.CallBytes, l.RaftBytes)
+	if l.Guests <= 0 {
+		l.Guests = 128
+	}
+	if l.GuestBytes <= 0 {
+		l.GuestBytes = 64 << 10
+	}
+	if l.GuestIdle <= 0 {
+		l.GuestIdle = 30 * time.Second
+	}
 	return l
 }
 
@@ -59,6 +84,10 @@ type Conn struct {
 	peer   Identity
 	limit  int
 	within time.Duration
+	host   *host // of the accepting side, else nil
+	held   int64 // of the host's receipt, for the frame received last
+	gone   chan struct{}
+	going  sync.Once
 	broken atomic.Bool
 	asked  time.Time // when Guard was last called
 	ended  bool      // by the ctx of Guard
@@ -79,7 +108,15 @@ func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
 	if lane == LaneRaft {
 		limit = limits.RaftBytes
 	}
-	return &Conn{net: nc, reader: bufio.NewReader(nc), limit: limit, within: limits.Frame}
+	return &Conn{net: nc, reader: bufio.NewReader(nc), limit: limit, within: limits.Frame, gone: make(chan struct{})}
+}
+
+// A host is what a Server asks of a connection that it accepted.
+type host struct {
+	receipt *receipt
+	done    <-chan struct{} // the server closes
+	guest   func() bool     // whether the caller is no known member, at the moment
+	limits  *Limits
 }
 
 // Peer returns who is at the other end, as it said when the connection was made.
@@ -114,15 +151,19 @@ func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	return c.note(err)
 }
 
-// Receive reads one frame; the payload is the caller's. It waits for a frame to begin for as long
+// Receive reads one frame; the payload is the caller's, who is done with it at the next Receive. It waits for a frame to begin for as long
 // as the connection stands, and for the rest of it for a bounded time. It returns io.EOF when the
 // other end closed between frames.
 func (c *Conn) Receive() (method byte, payload []byte, err error) {
+	c.settle()
+	// A frame that has arrived as a whole, as most have, needs no timer.
+	bounded := c.reader.Buffered() == 0 && c.host != nil && c.host.guest()
+	if bounded {
+		c.net.SetReadDeadline(time.Now().Add(c.host.limits.GuestIdle))
+	}
 	if _, err := c.reader.Peek(1); err != nil {
 		return 0, nil, c.note(err)
 	}
-	// A frame that has arrived as a whole, as most have, needs no timer.
-	bounded := false
 	if c.reader.Buffered() < frameHeader {
 		bounded = true
 		c.boundRead(0)
@@ -132,8 +173,15 @@ func (c *Conn) Receive() (method byte, payload []byte, err error) {
 		return 0, nil, c.note(unexpected(err))
 	}
 	size, method := binary.BigEndian.Uint32(head), head[4]
-	if uint64(size) > uint64(c.limit) {
-		return 0, nil, c.note(fmt.Errorf("%w: a frame of %d bytes, the limit is %d", ErrMalformed, size, c.limit))
+	limit := c.limit
+	if c.host != nil && int(size) > c.host.limits.GuestBytes && c.host.guest() {
+		limit = min(limit, c.host.limits.GuestBytes)
+	}
+	if uint64(size) > uint64(limit) {
+		return 0, nil, c.note(fmt.Errorf("%w: a frame of %d bytes, the limit is %d", ErrMalformed, size, limit))
+	}
+	if err := c.reserve(int64(size)); err != nil {
+		return 0, nil, c.note(err)
 	}
 	c.reader.Discard(frameHeader)
 	if c.reader.Buffered() < int(size) {
@@ -147,6 +195,26 @@ func (c *Conn) Receive() (method byte, payload []byte, err error) {
 		c.net.SetReadDeadline(time.Time{})
 	}
 	return method, payload, nil
+}
+
+// reserve waits until a frame of that size may be read.
+func (c *Conn) reserve(size int64) error {
+	if c.host == nil || size <= firstRead {
+		return nil
+	}
+	if !c.host.receipt.take(size, c.within+Transfer(int(size)), c.host.done, c.gone) {
+		return fmt.Errorf("%w: no room for a frame of %d bytes", ErrBusy, size)
+	}
+	c.held = size
+	return nil
+}
+
+// settle says that the frame received last is done with.
+func (c *Conn) settle() {
+	if c.held > 0 {
+		c.host.receipt.give(c.held)
+		c.held = 0
+	}
 }
 
 func (c *Conn) boundRead(size int) {
@@ -244,6 +312,7 @@ func (c *Conn) Release() {
 // Close breaks the connection. Whoever waits on it returns.
 func (c *Conn) Close() error {
 	c.broken.Store(true)
+	c.going.Do(func() { close(c.gone) })
 	if c.home != nil {
 		c.home.forget(c)
 	}

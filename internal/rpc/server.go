@@ -30,6 +30,9 @@ type ServerConfig struct {
 	// Refused hears of callers that were refused in the handshake, or refused this node there:
 	// with one of the errors of the handshake, or ErrMalformed for who is no node at all. It may be called concurrently. nil: nobody hears.
 	Refused func(remote net.Addr, err error)
+	// Member reports whether a caller is a known member of the cluster. Others may make calls, with small
+	// frames and on few connections. It may be called concurrently, for each frame. nil: all are members.
+	Member func(Identity) bool
 	// Limits bound what callers can make the server hold.
 	Limits Limits
 }
@@ -41,6 +44,8 @@ type Server struct {
 	ctx      context.Context
 	end      context.CancelFunc
 	running  sync.WaitGroup
+	guests   guests
+	receipts map[byte]*receipt // by lane
 
 	mu      sync.Mutex
 	open    map[net.Conn]*list.Element // with its place in pending, nil once it has shaken hands
@@ -52,6 +57,11 @@ func Serve(l net.Listener, cfg ServerConfig) *Server {
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{listener: l, cfg: cfg, open: map[net.Conn]*list.Element{}}
 	s.ctx, s.end = context.WithCancel(context.Background())
+	s.guests.most = cfg.Limits.Guests
+	s.receipts = map[byte]*receipt{}
+	for _, lane := range []byte{LaneRaft, LaneCall} {
+		s.receipts[lane] = &receipt{free: int64(cfg.Limits.Receipt)}
+	}
 	s.running.Go(s.accept)
 	return s
 }
@@ -158,11 +168,39 @@ func (s *Server) serve(nc net.Conn) {
 		return
 	}
 	s.welcome(nc)
-	if lane == LaneRaft {
+	c.host = &host{
+		receipt: s.receipts[lane], done: s.ctx.Done(), limits: &s.cfg.Limits,
+		guest: func() bool { return lane == LaneCall && s.cfg.Member != nil && !s.cfg.Member(c.peer) },
+	}
+	defer c.settle()
+	if lane == LaneRaft { // only members are let in
 		s.cfg.Raft(s.ctx, c)
 		return
 	}
-	for s.answer(c) == nil {
+	s.answerAll(c)
+}
+
+// answerAll serves requests until the connection ends.
+func (s *Server) answerAll(c *Conn) {
+	var place *list.Element // among the guests
+	if c.host.guest() {
+		place = s.guests.enter(c.net)
+	}
+	defer func() { s.guests.leave(place) }()
+	for {
+		method, req, err := c.Receive()
+		if err != nil {
+			return
+		}
+		s.guests.heard(place, true)
+		if s.answer(c, method, req) != nil {
+			return
+		}
+		s.guests.heard(place, false)
+		if place != nil && !c.host.guest() {
+			s.guests.leave(place)
+			place = nil
+		}
 	}
 }
 
@@ -220,12 +258,8 @@ const (
 	statusError
 )
 
-// answer serves one request. An error ends the connection.
-func (s *Server) answer(c *Conn) error {
-	method, req, err := c.Receive()
-	if err != nil {
-		return err
-	}
+// answer answers one request. An error ends the connection.
+func (s *Server) answer(c *Conn, method byte, req []byte) error {
 	resp, err := s.cfg.Call(s.ctx, c.peer, method, req)
 	if err == nil {
 		err = c.Send(statusOK, func(b []byte) []byte { return append(b, resp...) })
