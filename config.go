@@ -54,6 +54,12 @@ type Config struct {
 	// is copied, never changed. A function of it that blocks or panics fails its handshake. nil:
 	// connections are plain, and whoever reaches the port can pose as a member.
 	TLS *tls.Config
+	// VerifyMember is asked in each handshake between nodes, on both sides, whether the other node is the
+	// member that it says it is, by the certificate that TLS has verified. An error refuses the connection.
+	// Without it, each holder of a certificate can pose as any member; [VerifyMemberName] closes that. It
+	// needs TLS. It may be called concurrently, and must return when ctx ends, within 5 s: one that does not,
+	// or panics, refuses the connection, and holds up nothing else.
+	VerifyMember func(ctx context.Context, c Claim) error
 	// Peers are the founding nodes of the cluster, this one among them: the same list on each. On the
 	// first start it names the nodes that found the cluster, which they do when all of them are up and
 	// none has been in a cluster before. Later it says where they are now; a node that comes later needs
@@ -252,6 +258,8 @@ func (c *Config) validate() error {
 	}
 	if c.TLS != nil {
 		checkTLS(c.TLS, bad)
+	} else if c.VerifyMember != nil {
+		bad("VerifyMember needs TLS: there are no certificates without")
 	}
 	if c.ElectionTimeout < minElectionTimeout {
 		bad("ElectionTimeout %v is under %v", c.ElectionTimeout, minElectionTimeout)

@@ -63,12 +63,13 @@ type Node struct {
 	hub       *watch.Hub                 // the watches that wait
 	told      atomic.Int64               // every revision up to it was told to the hub
 
-	lead     atomic.Pointer[Leadership]
-	leaders  signal.Signal // of lead
-	vacant   atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
-	started  time.Time
-	refusal  atomic.Pointer[error] // the last handshake that failed for another reason than the network
-	messages throttle              // of the log's lines about messages of raft's that were refused
+	lead      atomic.Pointer[Leadership]
+	leaders   signal.Signal // of lead
+	vacant    atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
+	started   time.Time
+	refusal   atomic.Pointer[error] // the last handshake that failed for another reason than the network
+	messages  throttle              // of the log's lines about messages of raft's that were refused
+	verifiers guests                // calls of Config.VerifyMember
 
 	addresses addresses
 	attempts  attempts
@@ -104,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		closing: make(chan struct{}), done: make(chan struct{}), hub: watch.NewHub(), started: time.Now(),
-		snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		verifiers: guests{name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan error, 1)
@@ -200,6 +201,7 @@ func (n *Node) open(cfg Config) (err error) {
 		n.log.Measure(n.logWritten)
 		go n.meter.run()
 	}
+	n.warnOfPlainText(listener)
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
 	return nil
 }

@@ -76,7 +76,7 @@ func (n *Node) refusalOf(err error) error {
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrVersion):
 		return formatError(err)
-	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch):
+	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrCertificate):
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrForgotten):
 		return fmt.Errorf("%w: %w", ErrDataLost, err)

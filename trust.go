@@ -17,7 +17,11 @@ var errUntrusted = errors.New("coterie: this node may have forgotten what it pro
 
 // party is this node's side of its handshakes.
 func (n *Node) party() rpc.Party {
-	return rpc.Party{Self: n.self, Met: n.met, Terms: func() []byte { return n.terms().append(nil) }, Judge: n.judge}
+	p := rpc.Party{Self: n.self, Met: n.met, Terms: func() []byte { return n.terms().append(nil) }, Judge: n.judge}
+	if n.cfg.VerifyMember != nil {
+		p.Verify = n.verifyMember
+	}
+	return p
 }
 
 // met notes that the cluster is founded: a founder that is on record nowhere is not to found it again.

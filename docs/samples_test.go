@@ -19,7 +19,7 @@ import (
 )
 
 // The samples that are statements are functions here, which nothing calls.
-var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery, backup, restore, loadTLS}
+var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery, backup, restore, loadTLS, verifyMember}
 
 // metrics.md
 
@@ -161,4 +161,9 @@ func loadTLS(cfg *coterie.Config) error {
 	}
 	cfg.TLS = tls // every node of the cluster, or none
 	return nil
+}
+
+func verifyMember(cfg *coterie.Config) {
+	cfg.Name = "a" // subjectAltName=DNS:a,DNS:a.internal,IP:10.0.0.1
+	cfg.VerifyMember = coterie.VerifyMemberName
 }

@@ -145,7 +145,13 @@ func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {
 	conn := newConn(nc, s.lane, c.limits)
 	release := conn.Guard(ctx)
 	nc.SetDeadline(time.Now().Add(c.limits.Handshake))
-	err = release(c.introduce(conn, s))
+	err = c.introduce(conn, s)
+	if err == nil && c.party.Verify != nil {
+		verifying, cancel := context.WithTimeout(ctx, c.limits.Handshake)
+		err = c.party.verify(verifying, nc, conn.peer)
+		cancel()
+	}
+	err = release(err)
 	if err == nil && !c.pool.adopt(conn, s) {
 		err = ErrClosed
 	}

@@ -11,9 +11,11 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -45,6 +47,8 @@ var (
 	ErrRemoved = errors.New("rpc: no longer a member")
 	// ErrStranger: the node is no member.
 	ErrStranger = errors.New("rpc: not a member")
+	// ErrCertificate: the other node's certificate is not that of the member that it says it is.
+	ErrCertificate = errors.New("rpc: the certificate is of another member")
 	// ErrEarly: the node is in no cluster yet, or may not take part in it for now.
 	ErrEarly = errors.New("rpc: not in a cluster yet")
 )
@@ -90,6 +94,9 @@ type Party struct {
 	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
 	// not to be talked to, and ErrEarly while this node may talk to none. nil: all may talk.
 	Judge func(other Identity, lane byte) error
+	// Verify returns ErrCertificate for a node that is not, by its certificate, who it says it is. It is
+	// asked last, and returns when ctx ends. nil: who may talk at all may say what it likes.
+	Verify func(ctx context.Context, nc net.Conn, other Identity) error
 }
 
 // Always is the Party of a node that never changes and welcomes whoever is of its cluster.
@@ -99,6 +106,13 @@ func (p Party) met(other Identity) {
 	if p.Met != nil && other.Cluster != 0 && other.Cluster == p.Self().Cluster {
 		p.Met(other)
 	}
+}
+
+func (p Party) verify(ctx context.Context, nc net.Conn, other Identity) error {
+	if p.Verify == nil {
+		return nil
+	}
+	return p.Verify(ctx, nc, other)
 }
 
 func (p Party) opinion(other Identity, lane byte) error {
@@ -121,6 +135,7 @@ const (
 	refusedRemoved
 	refusedStranger
 	refusedEarly
+	refusedCertificate
 )
 
 // reason is the error that a verdict stands for, and the other way round.
@@ -128,6 +143,7 @@ func (v verdict) reason() error {
 	reasons := [...]error{
 		refusedCluster: ErrClusterMismatch, refusedMember: ErrMemberMismatch, refusedVersion: ErrVersion, refusedTLS: ErrTLS,
 		refusedForgotten: ErrForgotten, refusedRemoved: ErrRemoved, refusedStranger: ErrStranger, refusedEarly: ErrEarly,
+		refusedCertificate: ErrCertificate,
 	}
 	if v == accepted {
 		return nil
@@ -139,7 +155,7 @@ func (v verdict) reason() error {
 }
 
 func verdictOf(err error) verdict {
-	for v := accepted; v <= refusedEarly; v++ {
+	for v := accepted; v <= refusedCertificate; v++ {
 		if errors.Is(err, v.reason()) {
 			return v
 		}

@@ -79,6 +79,7 @@ func TestAGuestHasSmallFrames(t *testing.T) {
 		s := serve(t, n, ServerConfig{Member: known})
 		for size, passes := range map[int]bool{64 << 10: true, 64<<10 + 1: false, 80 << 20: false} {
 			nc := introduced(t, func() (net.Conn, error) { return n.Dial(t.Context(), addr) }, Identity{Member: 9}, LaneCall)
+			begin := time.Now()
 			_, err := nc.Write(announce(size))
 			require.NoError(t, err)
 			if passes {
@@ -87,6 +88,7 @@ func TestAGuestHasSmallFrames(t *testing.T) {
 			}
 			_, err = io.ReadFull(nc, make([]byte, 1))
 			require.Equal(t, passes, err == nil, "%d bytes: %v", size, err)
+			require.Zero(t, time.Since(begin), "no payload is waited for")
 			nc.Close()
 		}
 		c := NewClient(n, Always(clientID))
@@ -176,8 +178,10 @@ func TestFramesOfMembersAreBoundedTogether(t *testing.T) {
 		}
 		synctest.Wait()
 		calls := s.receipts[LaneCall]
+		calls.mu.Lock()
 		require.Zero(t, calls.free)
 		require.Equal(t, 38, calls.waiting.Len())
+		calls.mu.Unlock()
 
 		c := NewClient(n, Always(clientID))
 		_, err := c.Call(t.Context(), Peer{1, addr}, 1, make([]byte, 64<<10))

@@ -210,8 +210,8 @@ func refusal(err error) bool {
 	if errors.Is(err, ErrMalformed) {
 		return true
 	}
-	for v := refusedCluster; v < refusedEarly; v++ {
-		if errors.Is(err, v.reason()) {
+	for v := refusedCluster; v <= refusedCertificate; v++ {
+		if v != refusedEarly && errors.Is(err, v.reason()) {
 			return true
 		}
 	}
@@ -220,7 +220,10 @@ func refusal(err error) bool {
 
 // receive is the accepting side's half of the handshake.
 func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
-	nc.SetDeadline(time.Now().Add(s.cfg.Limits.Handshake))
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.Handshake)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	nc.SetDeadline(deadline)
 	var lane [1]byte
 	if _, err := nc.Read(lane[:]); err != nil {
 		return nil, 0, err
@@ -239,6 +242,10 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 		return nil, 0, err
 	}
 	refused := s.cfg.judge(caller, lane[0])
+	if refused == nil {
+		refused = s.cfg.verify(ctx, nc, caller.id)
+		nc.SetDeadline(time.Now().Add(s.cfg.Limits.Handshake)) // for the answer
+	}
 	ours := hello{version: version, id: s.cfg.Self(), verdict: verdictOf(refused)}
 	if ours.verdict == refusedCluster && s.cfg.Terms != nil {
 		ours.terms = s.cfg.Terms()

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/rpc"
+)
+
+// A Claim is what the node at the other end of a connection says that it is, with the TLS by which it
+// says so. See [Config.VerifyMember].
+type Claim struct {
+	// ID is the member that the node says it is: a member of the cluster, or a node that wants to join.
+	ID MemberID
+	// TLS is the state of the connection. Its certificates are verified by Config.TLS; the node's own is
+	// PeerCertificates[0].
+	TLS tls.ConnectionState
+
+	cluster string
+}
+
+// Is reports whether the claim is to be the member of a name, as Config.Name has it.
+func (c Claim) Is(name string) bool {
+	cfg := Config{Cluster: c.cluster}
+	return cfg.memberID(name) == c.ID
+}
+
+// VerifyMemberName is a [Config.VerifyMember] that accepts a certificate which has the member's name
+// among its DNS names (subjectAltName=DNS:name). The node needs a Config.Name for that.
+func VerifyMemberName(_ context.Context, c Claim) error {
+	if len(c.TLS.PeerCertificates) == 0 {
+		return errors.New("it has no certificate")
+	}
+	names := c.TLS.PeerCertificates[0].DNSNames
+	if slices.ContainsFunc(names, c.Is) {
+		return nil
+	}
+	return fmt.Errorf("its DNS names %q are of other members than %v", names, c.ID)
+}
+
+// verifyMember asks Config.VerifyMember of a node that has introduced itself. Neither the handshake nor
+// Close waits for a function that hangs.
+func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity) error {
+	conn, ok := nc.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return fmt.Errorf("%w: the connection has no TLS", rpc.ErrCertificate)
+	}
+	claim := Claim{MemberID(other.Member), conn.ConnectionState(), n.cfg.Cluster}
+	if err := n.verifiers.call(ctx, func() error { return n.cfg.VerifyMember(ctx, claim) }); err != nil {
+		return fmt.Errorf("%w: %w", rpc.ErrCertificate, err)
+	}
+	return nil
+}
+
+// warnOfPlainText tells an operator that strangers may reach the node. What another Network does is its own
+// affair.
+func (n *Node) warnOfPlainText(l net.Listener) {
+	if _, tcp := n.cfg.Network.(tcpNetwork); !tcp || l == nil {
+		return
+	}
+	if addr, ok := l.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
+		n.cfg.Logger.Warn("no Config.TLS: who reaches the address can pose as a member", "addr", addr.String())
+	}
+}
