@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
+	"github.com/stretchr/testify/assert"
 )
 
 // first is the commit whose formats are the oldest that stay readable: the beginning of format 1.
@@ -92,9 +92,15 @@ func TestAClusterRollsUpAndDown(t *testing.T) {
 	l.end()
 	l.wg.Wait()
 	t.Log(len(l.acked), "writes were acknowledged")
+	var reads sync.WaitGroup
 	for key := range l.acked {
-		require.Equal(t, "value "+key, nodes["b"].must(t, "get "+key))
+		reads.Go(func() {
+			value, err := nodes["b"].do(t.Context(), "get "+key)
+			assert.NoError(t, err)
+			assert.Equal(t, "value "+key, value)
+		})
 	}
+	reads.Wait()
 	for _, s := range all {
 		nodes[s.name].stop(t)
 	}
