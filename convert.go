@@ -143,7 +143,7 @@ func logError(err error) error {
 		return fmt.Errorf("%w: %w; decide which history the cluster goes on with, and let the nodes of the other join anew with empty directories",
 			ErrCorrupt, err)
 	case errors.As(err, &corrupt):
-		return fmt.Errorf("%w: %w; remove the member and let it join anew with an empty directory", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w; if other members have the data, remove this one and let it join anew with an empty directory; else restore a backup", ErrCorrupt, err)
 	}
 	return fmt.Errorf("coterie: %w", err)
 }

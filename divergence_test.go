@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -64,6 +65,7 @@ func (c *trio) open(i int) (err error) {
 	peers := slices.SortedFunc(slices.Values(c.peers), func(a, b Peer) int { return int(a.Name[1]) - int(b.Name[1]) })
 	c.nodes[i], err = Open(c.on(i), Config{
 		Dir: trioDir, Name: name, Addr: c.peers[i].Addr, Peers: peers, Network: c.network.Host(name),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	return err
 }

@@ -110,9 +110,11 @@ var (
 	// changed. Use a version of this package that reads it, the one that has run here last. Never remove
 	// the directory for this: the others of the cluster may be in the same position.
 	ErrFormat = errors.New("coterie: another version's format")
-	// ErrCorrupt: data on disk or from another node is damaged; the text names the place. Remove the
-	// member, and let it join anew with an empty directory. An older copy of a directory must not be
-	// put back: it has forgotten what its node promised since, and that cannot always be noticed.
+	// ErrCorrupt: data on disk or from another node is damaged, or a part of a directory is gone or older
+	// than the rest, or a node has applied what the cluster does not have; the text names the place. If
+	// other members have the data, remove the member, and let it join anew with an empty directory; else
+	// restore a backup. An older copy of a directory must not be put back: it has forgotten what its node
+	// promised since, and that cannot always be noticed.
 	ErrCorrupt = errors.New("coterie: corrupt data")
 )
 

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
@@ -38,6 +39,9 @@ func TestAnInspectionTellsWhatADirectoryMayHaveForgotten(t *testing.T) {
 			require.NoError(t, l.Identify(raftlog.Identity{Cluster: 1, Member: 2, Incarnation: 3, Since: c.since, Floor: c.floor}))
 			if c.term > 0 {
 				require.NoError(t, l.Stable().SetUint64([]byte("CurrentTerm"), c.term))
+			}
+			if c.since > 0 && c.floor == 0 {
+				require.NoError(t, l.Logs().StoreLogs([]*raft.Log{{Index: 1, Term: 1, Type: raft.LogNoop}}))
 			}
 			require.NoError(t, l.Close(t.Context()))
 			in, err := s.inspect(t)

@@ -72,7 +72,7 @@ func withFile(t testing.TB, name string, b []byte) vfs.FS {
 func openSample(t testing.TB, b []byte) (*segments, *contents, error) {
 	t.Helper()
 	files := withFile(t, filepath.Join(segmentDir, segmentName(1)), b)
-	return openSegments(files, filepath.Join(home, segmentDir), segmentSize)
+	return openSegments(files, filepath.Join(home, segmentDir), segmentSize, &extent{})
 }
 
 func TestTheFormatOfSegments(t *testing.T) {

@@ -35,6 +35,17 @@ type Identity struct {
 	Runs run.Line
 }
 
+// withoutLog returns an error for a directory that has neither entries nor a snapshot, if its member
+// must have had some: it took part in its cluster before the cluster had it on record.
+func (id *Identity) withoutLog(dir string) error {
+	if id.Since == 0 || id.Floor > 0 {
+		return nil
+	}
+	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("it has no entry, and there is no snapshot; the identity is of a member that had entry %d", id.Since)}
+}
+
+var errIdentityMissing = errors.New("it is missing, and the log is not")
+
 const (
 	identityFile  = "identity"
 	identityMagic = 8 // bytes of the magic, the version and a zero

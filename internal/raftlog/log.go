@@ -153,7 +153,14 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if states {
 		l.snapshots = &memorySnapshots{done: l.snapshotDone, vet: l.examine}
 	}
-	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir), segment)
+	if err := l.hasVote(); err != nil {
+		return err
+	}
+	reached, serial, err := readExtent(l.fs, l.dir)
+	if err != nil {
+		return err
+	}
+	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir), segment, &reached)
 	if err != nil {
 		return err
 	}
@@ -162,8 +169,14 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if l.votes, err = openVotes(l.fs, l.dir, l.store.must); err != nil {
 		return err
 	}
-	if err := l.reconcile(); err != nil {
+	l.store.extents = &extents{file: l.votes.file, serial: serial}
+	if err := l.reconcile(&reached); err != nil {
 		return err
+	}
+	if l.known && l.store.upTo() == 0 {
+		if err := l.identity.withoutLog(l.dir); err != nil {
+			return err
+		}
 	}
 	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
 		return withoutVote(l.dir)
@@ -177,6 +190,22 @@ func (l *Log) open(states bool, segment int64) (err error) {
 func withoutVote(dir string) error {
 	return &CorruptError{filepath.Join(dir, voteFile), errors.New("it is empty, and the log is not")}
 }
+
+// hasVote makes sure that the file of the vote is there, which is made before the directory is
+// somebody's.
+func (l *Log) hasVote() error {
+	if !l.known {
+		return nil
+	}
+	name := filepath.Join(l.dir, voteFile)
+	there, err := exists(l.fs, name)
+	if err == nil && !there {
+		err = &CorruptError{name, errVoteMissing}
+	}
+	return err
+}
+
+var errVoteMissing = errors.New("it is missing, and the identity is not")
 
 func (l *Log) dirs() []string {
 	return []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)}
@@ -210,7 +239,13 @@ func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 
 // Identify makes the directory somebody's, durably. It is not called concurrently with itself or
 // Identity.
+//
+// Errors: *CorruptError if there are entries or a snapshot, and nobody's: the identity is made before
+// them; what the file system says.
 func (l *Log) Identify(id Identity) error {
+	if !l.known && l.Durable() > 0 {
+		return &CorruptError{filepath.Join(l.dir, identityFile), errIdentityMissing}
+	}
 	if err := writeIdentity(l.fs, l.dir, id); err != nil {
 		var sync *vfs.SyncError
 		if errors.As(err, &sync) {

@@ -42,6 +42,7 @@ type Reader struct {
 	dir     string
 	lock    io.Closer
 	opened  []*segment
+	reached extent
 	entries contents
 	lack    error // the system was short of something, so Damage says nothing
 }
@@ -199,7 +200,7 @@ func (r *Reader) readSegments() {
 	if err != nil && !isNotExist(err) {
 		r.damaged(dir, err)
 	}
-	s, c := &segments{fs: r.fs, dir: dir}, &r.entries
+	s, c, whole := &segments{fs: r.fs, dir: dir}, &r.entries, true
 	for i, g := range found {
 		b, err := g.load(r.fs)
 		if g.file != nil {
@@ -211,7 +212,7 @@ func (r *Reader) readSegments() {
 		}
 		if err != nil {
 			r.damaged(g.name, err)
-			s.files, c = nil, &contents{}
+			s.files, c, whole = nil, &contents{}, false
 			continue
 		}
 		if torn {
@@ -220,6 +221,16 @@ func (r *Reader) readSegments() {
 		s.files = append(s.files, g)
 	}
 	r.Recorded = s.applied
+	reached, _, err := readExtent(r.fs, r.dir)
+	if err != nil {
+		r.damaged(filepath.Join(r.dir, voteFile), err)
+	}
+	r.reached = reached
+	if whole {
+		if err := reached.lost(dir, newestOf(s.files), c.last()); err != nil {
+			r.damaged(dir, err)
+		}
+	}
 }
 
 // readEntries reads each entry once. The last of them that names members has them.
@@ -271,6 +282,12 @@ func (r *Reader) join(newest raft.SnapshotMeta) {
 		return // what could not be read may be what is missing
 	}
 	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
+	if err == nil && len(r.Damage) == 0 {
+		err = r.reached.lostSnapshot(r.dir, r.Last, newest.Index)
+		if err == nil && r.Known && max(r.Last, newest.Index) == 0 {
+			err = r.Identity.withoutLog(r.dir)
+		}
+	}
 	if err != nil {
 		r.damaged(filepath.Join(r.dir, segmentDir), err)
 	}
@@ -279,7 +296,7 @@ func (r *Reader) join(newest raft.SnapshotMeta) {
 		r.Members = members(newest.Configuration)
 	}
 	if (r.Last > 0 || newest.Index > 0) && !r.Known && !r.Unfinished && len(r.Damage) == 0 {
-		r.damaged(filepath.Join(r.dir, identityFile), errors.New("it is missing, and the log is not"))
+		r.damaged(filepath.Join(r.dir, identityFile), errIdentityMissing)
 	}
 }
 
@@ -291,7 +308,9 @@ func (r *Reader) readVotes() {
 		_, err = v.read(name)
 		err = errors.Join(err, v.file.Close())
 	} else if isNotExist(err) {
-		err = nil
+		if err = nil; r.Known {
+			err = errVoteMissing
+		}
 	}
 	if err == nil && v.serial == 0 && (r.Last > 0 || len(r.Snapshots) > 0) && !r.Unfinished {
 		err = withoutVote(r.dir)

@@ -11,7 +11,7 @@ import (
 
 // reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever
 // the log has, so a crash may leave a log that is no part of it.
-func (l *Log) reconcile() error {
+func (l *Log) reconcile(reached *extent) error {
 	s := l.store
 	metas, err := l.snapshots.List()
 	if err != nil {
@@ -23,6 +23,9 @@ func (l *Log) reconcile() error {
 	}
 	s.snapshot, s.snapshotTerm = newest.Index, newest.Term
 	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.lookup)
+	if err == nil {
+		err = reached.lostSnapshot(l.dir, s.last, newest.Index)
+	}
 	if err != nil || !overtaken {
 		return err
 	}

@@ -73,6 +73,7 @@ func TestATornBatchFullOfWhatLooksLikeBatches(t *testing.T) {
 	require.Len(t, l.store.disk.files, 1)
 	g := l.store.disk.files[0]
 	require.True(t, disk.Damage(g.name, g.end-100))
+	save(t, files, voteName, load(t, files, voteName)[:extentsAt]) // it was never durable
 	l = open(t, files)
 	holds(t, l, entries(1, 3, 1)...)
 	finish(t, l)

@@ -141,15 +141,18 @@ func findSegments(fs vfs.FS, dir string) (found []*segment, err error) {
 }
 
 // openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
-// kind is a *CorruptError.
-func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, error) {
+// kind is a *CorruptError, and so is a log that ends before an extent that it had.
+func openSegments(fs vfs.FS, dir string, limit int64, reached *extent) (*segments, *contents, error) {
 	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
 	found, err := findSegments(fs, dir)
 	if err != nil {
 		return nil, nil, err
 	}
+	if len(found) == 0 {
+		return s, c, reached.lost(dir, nil, 0)
+	}
 	for i, g := range found {
-		if err := s.open(g, i == len(found)-1, c); err != nil {
+		if err := s.open(g, i == len(found)-1, c, reached); err != nil {
 			for _, opened := range found[:i+1] {
 				opened.release()
 			}
@@ -161,7 +164,7 @@ func openSegments(fs vfs.FS, dir string, limit int64) (*segments, *contents, err
 
 // open reads a segment, and removes what a crash tore: behind its last whole batch, or all of it if
 // it is without a header.
-func (s *segments) open(g *segment, last bool, c *contents) error {
+func (s *segments) open(g *segment, last bool, c *contents, reached *extent) error {
 	b, err := g.load(s.fs)
 	if err != nil {
 		return err
@@ -172,6 +175,9 @@ func (s *segments) open(g *segment, last bool, c *contents) error {
 		}
 	}
 	torn, err := s.read(g, b, last, c)
+	if err == nil && last {
+		err = reached.lost(s.dir, newestOf(append(s.files, g)), c.last())
+	}
 	switch {
 	case err != nil:
 		return err

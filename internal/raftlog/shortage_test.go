@@ -23,6 +23,14 @@ var shortages = []syscall.Errno{
 // work uses everything that a running log has: segments that begin and go, votes, snapshots that are
 // written, listed and read. What raft or the node tries again when it fails, it tries again.
 func work(t *testing.T, l *Log) {
+	for {
+		err := l.Identify(crashIdentity)
+		if err == nil {
+			break
+		}
+		require.True(t, vfs.Short(err), err)
+		time.Sleep(time.Second)
+	}
 	for i := range uint64(3) {
 		keep(t, l, sized(i+1, smallSegment))
 	}
@@ -47,14 +55,6 @@ func work(t *testing.T, l *Log) {
 	member := entry(4, 2)
 	member.Type = raft.LogConfiguration
 	require.NoError(t, l.Logs().StoreLog(member))
-	for {
-		err := l.Identify(crashIdentity)
-		if err == nil {
-			break
-		}
-		require.True(t, vfs.Short(err), err)
-		time.Sleep(time.Second)
-	}
 	metas, err := l.Snapshots().List()
 	require.NoError(t, err)
 	_, r, err := l.Snapshots().Open(metas[0].ID)

@@ -28,7 +28,8 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // was given, in order. Each change has a position in that order: what it acknowledges may leave the
 // node when its position is done. An index will not do, for an older entry may have stood there.
 type store struct {
-	disk    *segments     // of the writer's goroutine
+	disk    *segments // of the writer's goroutine, as is extents
+	extents *extents
 	changed signal.Signal // done, durable, queued bytes or err have changed
 	wake    chan struct{}
 	stopped chan struct{} // closed when the writer has ended

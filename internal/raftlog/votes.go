@@ -44,6 +44,9 @@ const (
 	// voteVersion is the format's. A record says it in a field of a later version: its frame and that
 	// field stay as they are.
 	voteVersion = 1
+	// slotHeader is of a record: the CRC-32C of the rest, and its length.
+	slotHeader   = 8
+	voteFileSize = 2 * slotCount * slotSize // with the slots of the extent
 )
 
 // The keys are raft's.
@@ -67,6 +70,9 @@ func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*vote
 		return nil, err
 	}
 	slots, err := v.read(name)
+	if err == nil {
+		err = v.file.Allocate(voteFileSize) // an earlier version knows of no extents
+	}
 	if err != nil || v.serial == 0 {
 		return v, err
 	}
@@ -118,25 +124,40 @@ func (v *votes) mend(slots []byte) error {
 	return nil
 }
 
-// create makes the file, with room for both slots.
+// create makes the file, with room for all slots.
 func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
 	if v.file, err = fs.Create(name); err != nil {
 		return err
 	}
-	if err = v.file.Allocate(slotCount * slotSize); err == nil {
+	if err = v.file.Allocate(voteFileSize); err == nil {
 		err = errors.Join(v.file.Sync(), fs.SyncDir(dir))
 	}
 	return err
 }
 
-// decodeVote reads a slot: the CRC-32C of the rest, the length of the record, and the record.
+// openSlot returns the record of a slot; false if none is whole there.
+func openSlot(slot []byte) (record []byte, ok bool) {
+	size := int64(binary.LittleEndian.Uint32(slot[4:]))
+	if size > int64(len(slot)-slotHeader) || crc32.Checksum(slot[4:slotHeader+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
+		return nil, false
+	}
+	return slot[slotHeader : slotHeader+size], true
+}
+
+// sealSlot fills in the header before a record.
+func sealSlot(b []byte) []byte {
+	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-slotHeader))
+	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+	return b
+}
+
 func decodeVote(slot []byte) (serial uint64, v vote, version uint64, ok bool) {
 	version = voteVersion
-	size := int64(binary.LittleEndian.Uint32(slot[4:]))
-	if size > int64(len(slot)-8) || crc32.Checksum(slot[4:8+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
+	record, ok := openSlot(slot)
+	if !ok {
 		return 0, v, version, false
 	}
-	r := wire.NewReader(slot[8 : 8+size])
+	r := wire.NewReader(record)
 	for r.Next() {
 		switch r.Field() {
 		case 1:
@@ -155,14 +176,12 @@ func decodeVote(slot []byte) (serial uint64, v vote, version uint64, ok bool) {
 }
 
 func encodeVote(serial uint64, v vote) []byte {
-	b := make([]byte, 8, 256)
+	b := make([]byte, slotHeader, 256)
 	b = wire.Uint(b, 1, serial)
 	b = wire.Uint(b, 2, v.term)
 	b = wire.Uint(b, 3, v.votedIn)
 	b = wire.Text(b, 4, v.candidate)
-	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-8))
-	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
-	return b
+	return sealSlot(b)
 }
 
 // save makes a record durable. Raft panics at an error, so it gets none of the disk's: see store.must.

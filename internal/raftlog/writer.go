@@ -24,6 +24,7 @@ func (s *store) write() {
 	for {
 		changes, applied, more := s.gather()
 		if !more {
+			s.extents.sync()
 			return
 		}
 		if len(changes) == 0 && applied == s.disk.applied {
@@ -105,6 +106,9 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	}
 	s.disk.applied = applied
 	s.completed(changes, refs, applied)
+	if !b.empty() {
+		s.extend()
+	}
 	if compacted > 0 {
 		s.busy(time.Now()) // what comes meanwhile waits, as for a write
 		err := s.retry(s.closed, func() error { return s.disk.compact(compacted) })

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package raftlog
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// requireLost checks that Open and a Reader miss the same of a directory, and that Open changes nothing.
+func requireLost(t *testing.T, files vfs.FS, what string, texts ...string) {
+	t.Helper()
+	for range 2 {
+		l, err := openWith(files, home, false, tinySegment)
+		if err == nil {
+			finish(t, l)
+		}
+		require.ErrorAs(t, err, new(*CorruptError), what)
+		r, readErr := Read(files, home)
+		require.NoError(t, readErr, what)
+		require.NoError(t, r.Close(), what)
+		require.Len(t, r.Damage, 1, what)
+		require.Equal(t, err.Error(), r.Damage[0].Error(), what)
+		for _, text := range texts {
+			require.ErrorContains(t, err, text, what)
+		}
+	}
+}
+
+// filled makes a log of several segments, and one of its newest segment as it was earlier. The process
+// is killed, or the log closed.
+func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byte, ends []int64) {
+	t.Helper()
+	disk = vfs.NewForgetful()
+	l, err := openWith(disk.Mount(), home, false, tinySegment)
+	require.NoError(t, err)
+	require.NoError(t, l.Identify(crashIdentity))
+	elect(t, l, 3, "a")
+	for i := uint64(1); i <= 40; i++ {
+		keep(t, l, entry(i, 2))
+	}
+	l.Applied(20)
+	if snapshots {
+		snapshot(t, l, 15, 2)
+		require.NoError(t, l.Logs().DeleteRange(1, 14))
+	}
+	segment := len(l.store.disk.files)
+	for i := uint64(41); len(ends) < 4 || segment != len(l.store.disk.files); i++ {
+		keep(t, l, entry(i, 2))
+		if n := len(l.store.disk.files); n != segment {
+			segment, ends = n, nil
+		}
+		g := l.store.disk.files[segment-1]
+		if ends = append(ends, g.end); len(ends) == 2 {
+			older = load(t, disk.Mount(), g.name)
+		}
+	}
+	if killed {
+		synctest.Wait()
+		disk.Kill()
+		_ = l.Close(t.Context())
+	} else {
+		finish(t, l)
+		disk.Crash(nil)
+	}
+	return disk, older, ends
+}
+
+func TestALogThatLacksItsEndIsRefused(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		for _, snapshots := range []bool{false, true} {
+			for name, lose := range map[string]func(files vfs.FS, segments []string, older []byte, ends []int64){
+				"gone": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
+					for _, name := range segments {
+						require.NoError(t, files.Remove(name))
+					}
+				},
+				"emptied": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
+					for _, name := range segments[1:] {
+						require.NoError(t, files.Remove(name))
+					}
+					save(t, files, segments[0], nil)
+				},
+				"without its newest segment": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
+					require.NoError(t, files.Remove(segments[len(segments)-1]))
+				},
+				"with an empty newest segment": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
+					save(t, files, segments[len(segments)-1], nil)
+				},
+				"with an older newest segment": func(files vfs.FS, segments []string, older []byte, _ []int64) {
+					save(t, files, segments[len(segments)-1], older)
+				},
+				"cut after its first batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
+					name := segments[len(segments)-1]
+					save(t, files, name, load(t, files, name)[:ends[0]])
+				},
+				"cut before its last batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
+					name := segments[len(segments)-1]
+					save(t, files, name, load(t, files, name)[:ends[len(ends)-2]])
+				},
+				"torn in its last batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
+					name := segments[len(segments)-1]
+					save(t, files, name, load(t, files, name)[:ends[len(ends)-1]-9])
+				},
+			} {
+				if killed && name == "gone" && !snapshots {
+					continue // it had no lock to wait for
+				}
+				synctest.Test(t, func(t *testing.T) {
+					disk, older, ends := filled(t, snapshots, killed)
+					files := disk.Mount()
+					lose(files, names(t, files, segmentDir, segmentSuffix), older, ends)
+					requireLost(t, files, name, "it had reached", "of term 2")
+				})
+			}
+		}
+	}
+}
+
+// Entries that a leader has truncated are no loss, wherever the process ends.
+func TestATruncatedLogIsWhole(t *testing.T) {
+	for name, shorten := range map[string]func(l *Log){
+		"truncated": func(l *Log) { require.NoError(t, l.Logs().DeleteRange(5, 40)) },
+		"reset":     func(l *Log) { require.NoError(t, l.Logs().DeleteRange(1, 40)) },
+	} {
+		for _, settled := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				disk := vfs.NewForgetful()
+				l := openSized(t, disk.Mount(), tinySegment)
+				require.NoError(t, l.Identify(crashIdentity))
+				keep(t, l, entries(1, 40, 2)...)
+				elect(t, l, 3, "a")
+				shorten(l)
+				if settled {
+					settle(t, l)
+				}
+				disk.Crash(nil)
+				_ = l.Close(t.Context())
+				l, err := openWith(disk.Mount(), home, false, tinySegment)
+				require.NoError(t, err, name)
+				finish(t, l)
+			})
+		}
+	}
+}
+
+// A segment of another log does not pass for the newest one.
+func TestASegmentOfAnotherLogIsNotTaken(t *testing.T) {
+	logs := []vfs.FS{}
+	for range 2 {
+		files := vfs.NewMemory().Mount()
+		l := openSized(t, files, segmentSize)
+		require.NoError(t, l.Identify(crashIdentity))
+		keep(t, l, entries(1, 5, 2)...)
+		finish(t, l)
+		logs = append(logs, files)
+	}
+	name := names(t, logs[0], segmentDir, segmentSuffix)[0]
+	save(t, logs[0], name, load(t, logs[1], name))
+	requireLost(t, logs[0], "", "it had reached")
+}
+
+func TestALostSnapshotIsNoticed(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := openSized(t, files, segmentSize)
+	require.NoError(t, l.Identify(crashIdentity))
+	keep(t, l, entries(1, 5, 2)...)
+	id := snapshot(t, l, 20, 2) // from the leader
+	require.NoError(t, l.Logs().DeleteRange(1, 5))
+	settle(t, l)
+	finish(t, l)
+	require.NoError(t, files.Remove(filepath.Join(home, snapshotDir, id+snapshotSuffix)))
+	requireLost(t, files, "", "there was a snapshot of entry 20")
+}
+
+// Without extents, as in directories of earlier versions, the identity tells that there was a log.
+func TestTheIdentityTellsThatThereWasALog(t *testing.T) {
+	for name, test := range map[string]struct {
+		id   Identity
+		lost bool
+	}{
+		"a founder on record":        {Identity{Cluster: 1, Member: 2, Incarnation: 3, Since: 7}, true},
+		"one that joins":             {Identity{Cluster: 1, Member: 2, Incarnation: 3, Since: 7, Floor: 2}, false},
+		"one that is not on record":  {Identity{Member: 2, Incarnation: 3}, false},
+		"a founder not on record":    {crashIdentity, false},
+		"one that was asked to vote": {Identity{Cluster: 1, Member: 2, Incarnation: 3, Since: 7, Floor: 9}, false},
+	} {
+		files := vfs.NewMemory().Mount()
+		l := open(t, files)
+		require.NoError(t, l.Identify(test.id))
+		finish(t, l)
+		if test.lost {
+			requireLost(t, files, name, "it has no entry")
+			continue
+		}
+		l = open(t, files)
+		finish(t, l)
+	}
+}
+
+// The file of the vote is made before the identity, and the identity before any entry.
+func TestFilesThatAreMadeFirstAreMissed(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	require.NoError(t, l.Identify(crashIdentity))
+	finish(t, l)
+	require.NoError(t, files.Remove(voteName))
+	requireLost(t, files, "the vote", "it is missing")
+
+	files = vfs.NewMemory().Mount()
+	l = open(t, files)
+	keep(t, l, entry(1, 1))
+	require.ErrorContains(t, l.Identify(crashIdentity), "it is missing, and the log is not")
+	finish(t, l)
+}
+
+// A vote of an earlier version has no room for extents.
+func TestAVoteOfAnEarlierVersionIsRead(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	require.NoError(t, l.Identify(crashIdentity))
+	keep(t, l, entries(1, 5, 1)...)
+	elect(t, l, 4, "b")
+	finish(t, l)
+	save(t, files, voteName, load(t, files, voteName)[:extentsAt])
+	l = open(t, files)
+	requireBallot(t, l, 4, 4, "b")
+	keep(t, l, entry(6, 4))
+	finish(t, l)
+	require.Len(t, load(t, files, voteName), voteFileSize)
+	e, _, err := readExtent(files, home)
+	require.NoError(t, err)
+	require.EqualValues(t, 6, e.index)
+	require.EqualValues(t, 4, e.term)
+}
+
+func TestTheFormatOfExtents(t *testing.T) {
+	want := extent{sequence: 3, salt: 1 << 40, end: 4096, index: 300, term: 7, snapshot: 200}
+	b := encodeExtent(9, want)
+	require.Equal(t, golden(t, "extent.golden", b), b)
+	serial, got, ok := decodeExtent(append(b, make([]byte, slotSize-len(b))...))
+	require.True(t, ok)
+	require.EqualValues(t, 9, serial)
+	require.Equal(t, want, got)
+	for at := range b {
+		b[at] ^= 1
+		_, _, ok := decodeExtent(b)
+		require.False(t, ok, "a flip at %d", at)
+		b[at] ^= 1
+	}
+}
