@@ -84,14 +84,14 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	if applied != s.disk.applied {
 		b.number(recordApplied, applied)
 	}
+	var begin time.Time
 	if !b.empty() {
 		err := s.retry(s.closed, func() error {
-			begin := time.Now()
+			begin = time.Now()
 			g, offset, err := s.disk.write(b)
 			if err != nil {
 				return err
 			}
-			s.measured(len(b.b), time.Since(begin))
 			for i := range refs {
 				refs[i].segment = g
 				refs[i].offset += offset
@@ -108,6 +108,7 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	s.completed(changes, refs, applied)
 	if !b.empty() {
 		s.extend()
+		s.measured(len(b.b), time.Since(begin))
 	}
 	if compacted > 0 {
 		s.busy(time.Now()) // what comes meanwhile waits, as for a write
