@@ -355,6 +355,7 @@ func (n *Node) takeDown() error {
 
 // handOver waits until another node leads, but not for long.
 func (n *Node) handOver() {
+	unheard := n.raft().net.Unheard()
 	if !n.raft().stepDown() {
 		return // nobody could take over
 	}
@@ -367,6 +368,8 @@ func (n *Node) handOver() {
 		}
 		select {
 		case <-changed:
+		case <-unheard:
+			return // the heir is gone, as when all nodes of a cluster are closed
 		case <-limit.C:
 			return
 		}

@@ -13,6 +13,8 @@
 //		})
 //	}
 //
+// The node with index i, from 0, is named "n" and i; coterie.OpenCluster has names of its own.
+//
 // At the end of a test every node is checked and closed, and the test fails if a goroutine of the
 // cluster is left.
 package coterietest
@@ -58,6 +60,7 @@ type member struct {
 
 type options struct {
 	seed   uint64
+	limit  time.Duration // of virtual time
 	tcp    bool
 	config []func(i int, cfg *coterie.Config)
 }
@@ -78,13 +81,41 @@ func WithConfig(change func(i int, cfg *coterie.Config)) Option {
 // most faults.
 func WithTCP() Option { return func(o *options) { o.tcp = true } }
 
+// WithTimeLimit sets how much virtual time a test of Run may take. Defaults to 12 hours. A test of
+// NewCluster alone has no limit.
+func WithTimeLimit(limit time.Duration) Option { return func(o *options) { o.limit = limit } }
+
+const defaultTimeLimit = 12 * time.Hour
+
 var clusters atomic.Uint64 // made so far, to tell their goroutines apart
 
 // Run runs a test of a cluster of n nodes in virtual time: fn and all of the cluster are in a
-// testing/synctest bubble.
+// testing/synctest bubble. There t.Run panics; make each subtest call Run instead.
+//
+// A test that waits for what cannot happen would let virtual time pass until go test kills it. When the
+// limit of [WithTimeLimit] is reached, the test fails with the stacks of what waits in it, and all nodes
+// are closed, so that calls return coterie.ErrClosed. A test that still waits an hour later panics.
 func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { fn(t, NewCluster(t, n, opts...)) })
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCluster(t, n, opts...)
+		limit := c.bound()
+		defer limit.Stop()
+		defer explainSubtest()
+		fn(t, c)
+	})
+}
+
+// explainSubtest says what to do in the panic of a t.Run that is called inside Run.
+func explainSubtest() {
+	r := recover()
+	if text, ok := r.(string); ok && strings.Contains(text, "t.Run called inside synctest bubble") {
+		r = "coterietest: t.Run called inside coterietest.Run, whose bubble has no subtests: " +
+			"call t.Run outside, and coterietest.Run in each subtest"
+	}
+	if r != nil {
+		panic(r)
+	}
 }
 
 // NewCluster opens a cluster of n nodes and returns when all of them are ready. The end of the test
@@ -230,8 +261,23 @@ func (c *Cluster) goroutines() string {
 	}
 }
 
-// Node returns the node with index i, from 0. It is nil while the node is down.
-func (c *Cluster) Node(i int) *coterie.Node { return c.nodes[i].node }
+// Node returns the node with index i, from 0, whose name is "n0" for index 0. The test fails if the node is
+// down: see [Cluster.Up].
+func (c *Cluster) Node(i int) *coterie.Node {
+	c.t.Helper()
+	if i < 0 || i >= len(c.nodes) {
+		c.t.Fatalf("coterietest: there is no node %d among %d", i, len(c.nodes))
+	}
+	m := c.nodes[i]
+	if m.node == nil {
+		c.t.Fatalf("coterietest: %s is down: call Restart(%d) before Node(%d)", m.cfg.Name, i, i)
+	}
+	return m.node
+}
+
+// Up reports whether the node with index i runs: it was not crashed, wiped or stopped since it was
+// opened last.
+func (c *Cluster) Up(i int) bool { return c.nodes[i].node != nil }
 
 // Nodes returns the nodes that are up, and have not stopped by themselves.
 func (c *Cluster) Nodes() []*coterie.Node {

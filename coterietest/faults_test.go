@@ -173,7 +173,7 @@ func TestPauseAndResume(t *testing.T) {
 		require.NotSame(t, leader, next)
 		put(t, next, "k", "2")
 		require.Equal(t, "1", value(t, leader, "k", coterie.WithSerializable()))
-		require.NotNil(t, c.Node(i), "it is up")
+		require.True(t, c.Up(i))
 
 		third := 3 - i - c.Index(next)
 		c.Pause(third)
@@ -208,7 +208,7 @@ func TestCrashAndRestartKeepTheData(t *testing.T) {
 				leader := c.Index(c.Leader())
 				begin := time.Now()
 				c.Crash(leader)
-				require.Nil(t, c.Node(leader))
+				require.False(t, c.Up(leader))
 				require.Len(t, c.Nodes(), 2)
 				c.Leader()
 				require.Greater(t, time.Since(begin), 500*time.Millisecond, "the others have to notice")

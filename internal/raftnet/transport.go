@@ -24,6 +24,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/signal"
 )
 
 // The methods of a request, and the kinds of a reply.
@@ -144,6 +145,7 @@ type Transport struct {
 	end      context.CancelCauseFunc
 	running  sync.WaitGroup // Serve and nudges
 
+	unheard   signal.Signal // of each TimeoutNow that failed
 	muted     atomic.Bool
 	mu        sync.Mutex
 	term      uint64    // the newest in which this node sent appends, or was told of
@@ -389,10 +391,17 @@ func (t *Transport) stand() error {
 func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 	args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse,
 ) error {
-	return t.quick(id, target, methodTimeoutNow,
+	err := t.quick(id, target, methodTimeoutNow,
 		func(b []byte) []byte { return encodeTimeoutNow(b, args) },
 		func(b []byte) error { return decodeTimeoutNowResponse(b, resp) })
+	if err != nil {
+		t.unheard.Broadcast()
+	}
+	return err
 }
+
+// Unheard returns a channel that is closed when the next TimeoutNow fails: that member takes no lead.
+func (t *Transport) Unheard() <-chan struct{} { return t.unheard.Wait() }
 
 func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
