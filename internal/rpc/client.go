@@ -53,6 +53,7 @@ type Client struct {
 	party   Party
 	limits  Limits
 	pool    *pool
+	turns   turns
 }
 
 // NewClient returns a Client that speaks for a node.
@@ -71,10 +72,15 @@ func (c *Client) SetPatience(d time.Duration) { c.pool.patience = d }
 func (c *Client) Distrust(peer Peer, since time.Time) { c.pool.distrust(peer, since) }
 
 // Call sends a request to peer's Handler and returns its reply, which is the caller's. It blocks
-// until the reply is there or ctx ends. A *RemoteError comes from the Handler; after ErrTooLarge,
+// until the reply is there or ctx ends, and before, while many other calls to peer are in flight. A *RemoteError comes from the Handler; after ErrTooLarge,
 // an error of the handshake or a *DialError the
 // request was not sent; after any other the Handler may have seen it.
 func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
+	leave, err := c.turns.take(ctx, peer)
+	if err != nil {
+		return nil, &DialError{peer, err}
+	}
+	defer leave()
 	conn, err := c.Open(ctx, peer, LaneCall)
 	if err != nil {
 		return nil, err

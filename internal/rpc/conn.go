@@ -25,8 +25,8 @@ var ErrBusy = errors.New("rpc: too much is received")
 type Limits struct {
 	// Handshake is how long a connection may take to say who it is. Defaults to 5 s.
 	Handshake time.Duration
-	// Pending is how many connections may be at that; beyond it the oldest is closed. Defaults to
-	// 128.
+	// Pending is how many connections may be at that; beyond it the oldest one of the host with the most
+	// is closed, of hosts without a member if there are any. Defaults to 128.
 	Pending int
 	// Frame is how long a frame that has begun may take to arrive, beside a second for each MiB.
 	// Defaults to 5 s.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -140,6 +141,81 @@ func TestSilentConnectionsAreDropped(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, conn.Reused())
 		conn.Release()
+	})
+}
+
+func TestManyCallsShareConnections(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		var connections, calls atomic.Int32
+		s := serve(t, n, ServerConfig{Call: func(context.Context, Identity, byte, []byte) ([]byte, error) {
+			calls.Add(1)
+			time.Sleep(time.Second)
+			return nil, nil
+		}})
+		defer s.Close()
+		c := NewClient(counting{n, &connections}, Always(clientID))
+		defer c.Close()
+		var all sync.WaitGroup
+		for range 10 * maxCalls {
+			all.Go(func() {
+				_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 1, nil)
+				require.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		require.EqualValues(t, maxCalls, connections.Load())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := c.Call(ctx, Peer{serverID.Member, addr}, 1, nil)
+		var dial *DialError
+		require.ErrorAs(t, err, &dial, "it was not sent")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		all.Wait()
+		require.EqualValues(t, 10*maxCalls, calls.Load())
+		require.Empty(t, c.turns.peers)
+	})
+}
+
+// However many strangers connect, the handshake of a member is not the one that is closed, and of
+// strangers it is that of the host with the most connections.
+func TestAFloodCostsItselfPlaces(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		s := serve(t, n, ServerConfig{Limits: Limits{Pending: 8}, Raft: func(_ context.Context, c *Conn) { c.Receive() }})
+		defer s.Close()
+		member := NewClient(n.Host("member"), Always(clientID))
+		defer member.Close()
+		conn, err := member.Open(t.Context(), Peer{serverID.Member, addr}, LaneRaft)
+		require.NoError(t, err)
+		defer conn.Close()
+
+		dial := func(host string) net.Conn {
+			nc, err := n.Host(host).Dial(t.Context(), addr)
+			require.NoError(t, err)
+			synctest.Wait()
+			return nc
+		}
+		open := func(nc net.Conn) bool {
+			nc.SetReadDeadline(time.Now().Add(time.Millisecond))
+			_, err := nc.Read(make([]byte, 1))
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		}
+		slow, stranger := dial("member"), dial("stranger")
+		defer slow.Close()
+		defer stranger.Close()
+		var flood []net.Conn
+		for range 100 {
+			flood = append(flood, dial("flood"))
+			defer flood[len(flood)-1].Close()
+		}
+		require.True(t, open(slow))
+		require.True(t, open(stranger))
+		left := 0
+		for _, nc := range flood {
+			if open(nc) {
+				left++
+			}
+		}
+		require.Equal(t, 6, left)
 	})
 }
 

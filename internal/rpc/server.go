@@ -50,6 +50,7 @@ type Server struct {
 	mu      sync.Mutex
 	open    map[net.Conn]*list.Element // with its place in pending, nil once it has shaken hands
 	pending list.List                  // of net.Conn, oldest first
+	known   map[string]bool            // the hosts from which members have come
 }
 
 // Serve accepts connections from l until Close.
@@ -119,8 +120,8 @@ func (s *Server) pause(d time.Duration) {
 	}
 }
 
-// admit makes the connection one that has yet to shake hands, at the cost of the one that has been
-// at that for longest when there are too many.
+// admit makes the connection one that has yet to shake hands, at the cost of another one when there
+// are too many.
 func (s *Server) admit(nc net.Conn) bool {
 	s.mu.Lock()
 	if s.ctx.Err() != nil {
@@ -129,14 +130,14 @@ func (s *Server) admit(nc net.Conn) bool {
 		return false
 	}
 	s.open[nc] = s.pending.PushBack(nc)
-	var oldest net.Conn
+	var displaced net.Conn
 	if s.pending.Len() > s.cfg.Limits.Pending {
-		oldest = s.pending.Remove(s.pending.Front()).(net.Conn)
-		s.open[oldest] = nil
+		displaced = s.pending.Remove(s.displaced()).(net.Conn)
+		s.open[displaced] = nil
 	}
 	s.mu.Unlock()
-	if oldest != nil {
-		oldest.Close()
+	if displaced != nil {
+		displaced.Close()
 	}
 	return true
 }
@@ -174,6 +175,7 @@ func (s *Server) serve(nc net.Conn) {
 	}
 	defer c.settle()
 	if lane == LaneRaft { // only members are let in
+		s.know(nc)
 		s.cfg.Raft(s.ctx, c)
 		return
 	}

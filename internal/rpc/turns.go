@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// maxCalls is how many calls a client has in flight with one peer, and so how many connections on
+// LaneCall. Others wait for their turn: a connection each would flood the peer with handshakes.
+const maxCalls = 16
+
+// A turns bounds the calls in flight with each peer. The zero value is ready.
+type turns struct {
+	mu    sync.Mutex
+	peers map[Peer]*turnstile
+}
+
+type turnstile struct {
+	places chan struct{}
+	users  int // that have a place or wait for one; guarded by turns.mu
+}
+
+// take waits for a place, in the order of the calls, until ctx ends. leave gives it back.
+func (t *turns) take(ctx context.Context, peer Peer) (leave func(), err error) {
+	t.mu.Lock()
+	s := t.peers[peer]
+	if s == nil {
+		if t.peers == nil {
+			t.peers = map[Peer]*turnstile{}
+		}
+		s = &turnstile{places: make(chan struct{}, maxCalls)}
+		t.peers[peer] = s
+	}
+	s.users++
+	t.mu.Unlock()
+	select {
+	case s.places <- struct{}{}:
+		return func() { <-s.places; t.leave(peer, s) }, nil
+	case <-ctx.Done():
+		t.leave(peer, s)
+		return nil, fmt.Errorf("%w (%d calls are in flight)", context.Cause(ctx), maxCalls)
+	}
+}
+
+// leave forgets a peer that nobody calls.
+func (t *turns) leave(peer Peer, s *turnstile) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.users--; s.users == 0 {
+		delete(t.peers, peer)
+	}
+}
