@@ -239,6 +239,27 @@ func TestAVoteOfAnEarlierVersionIsRead(t *testing.T) {
 	require.EqualValues(t, 4, e.term)
 }
 
+// A node of an earlier version whose disk is full is upgraded. It starts, as it did before.
+func TestAFullDiskTakesAnEarlierVote(t *testing.T) {
+	disk := vfs.NewMemory()
+	files := disk.Mount()
+	l := open(t, files)
+	require.NoError(t, l.Identify(crashIdentity))
+	keep(t, l, entries(1, 5, 1)...)
+	elect(t, l, 4, "b")
+	finish(t, l)
+	save(t, files, voteName, load(t, files, voteName)[:extentsAt])
+	disk.Fill(true)
+	l = open(t, files)
+	requireBallot(t, l, 4, 4, "b")
+	disk.Fill(false)
+	keep(t, l, entry(6, 4))
+	finish(t, l)
+	e, _, err := readExtent(files, home)
+	require.NoError(t, err)
+	require.EqualValues(t, 6, e.index)
+}
+
 func TestTheFormatOfExtents(t *testing.T) {
 	want := extent{sequence: 3, salt: 1 << 40, end: 4096, index: 300, term: 7, snapshot: 200}
 	b := encodeExtent(9, want)

@@ -71,7 +71,10 @@ func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*vote
 	}
 	slots, err := v.read(name)
 	if err == nil {
-		err = v.file.Allocate(voteFileSize) // an earlier version knows of no extents
+		// An earlier version knows of no extents. Without room for them the log is no less whole.
+		if err = v.file.Allocate(voteFileSize); vfs.Short(err) {
+			err = nil
+		}
 	}
 	if err != nil || v.serial == 0 {
 		return v, err
