@@ -25,6 +25,8 @@ var (
 	errUntried    = errors.New("no answer yet")
 	errSilent     = errors.New("no answer in time")
 	errLeaderless = errors.New("knows no leader")
+	// errFounded: a founder that has no data waits for one that has.
+	errFounded = errors.New("has data, and this node has none: it founds no cluster beside that one")
 )
 
 func (a *attempts) note(addr string, err error) {
@@ -59,6 +61,8 @@ func (n *Node) tried(addr string, err error) {
 	switch {
 	case refusal != nil:
 		err = refusal
+	case errors.Is(err, errNotLeader) && n.attempts.outcome(addr) == errFounded:
+		return // that says more
 	case err == nil, errors.Is(err, errNotLeader):
 		err = errLeaderless
 	case errors.Is(err, context.DeadlineExceeded):
@@ -84,6 +88,14 @@ func (e *noLeaderError) Error() string {
 
 func (e *noLeaderError) Unwrap() []error { return append(e.reasons, ErrNoLeader) }
 
+// tells reports whether a reason is that a node is of another cluster, as a refusal says of the same node.
+func (e *noLeaderError) tells(refusal error) bool {
+	var refused, tried *rpc.MismatchError
+	return errors.As(refusal, &refused) && slices.ContainsFunc(e.reasons, func(reason error) bool {
+		return errors.As(reason, &tried) && tried.Other.Member == refused.Other.Member
+	})
+}
+
 // noLeader returns ErrNoLeader with what came of the last try at each of the other nodes, and with the
 // last refusal if that is none of these.
 func (n *Node) noLeader() error {
@@ -106,7 +118,7 @@ func (n *Node) noLeader() error {
 		}
 		doors = rest
 	}
-	if refusal := n.refusal.Load(); refusal != nil && !errors.Is(e, *refusal) && !n.triedAt(*refusal) {
+	if refusal := n.refusal.Load(); refusal != nil && !errors.Is(e, *refusal) && !n.triedAt(*refusal) && !e.tells(*refusal) {
 		e.reasons = append(e.reasons, *refusal)
 	}
 	return e

@@ -5,6 +5,7 @@ package coterie_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,8 @@ func TestAWrongPeerIsNamed(t *testing.T) {
 			nodes = append(nodes, s.open(t))
 		}
 		err := notReady(t, nodes[2], 10*time.Second)
+		require.NotContains(t, err.Error(), "rpc:")
+		require.LessOrEqual(t, strings.Count(err.Error(), "coterie: cluster or member mismatch: r1 is of another cluster: it was given other Config.Peers"), 1)
 		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
 		require.ErrorContains(t, err, "r0 r0:1: coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:9 here and r1:1 there; r1 r1:9: connection refused")
 		err = notReady(t, nodes[0], 10*time.Second)

@@ -40,6 +40,9 @@ func (n *Node) isNew() bool { return n.identity.Load().Since == 0 && n.raft().fo
 // gathered reports whether this node may take part in elections: it has gathered, or is not new.
 func (n *Node) gathered() bool { return n.identity.Load().Gathered || !n.isNew() }
 
+// gathers reports whether this node is a founder that has yet to meet the others.
+func (n *Node) gathers() bool { return !n.gathered() && slices.Contains(n.voterIDs(), n.id) }
+
 // voterIDs returns the members that have a vote, in the newest configuration of the log.
 func (n *Node) voterIDs() (ids []MemberID) {
 	for _, id := range n.raft().voters() {

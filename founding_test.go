@@ -121,6 +121,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 					}
 				}
 				waits(5 * time.Minute)
+				require.ErrorContains(t, notReady(t, c.Node(0), time.Second), "n2 n2:1: has data, and this node has none")
 				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)
 				c.Pause(2)
 				for i := range 2 {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -258,8 +259,52 @@ func TestAHealthyNodeLogsLittle(t *testing.T) {
 		text := strings.Join(log.lines, "\n")
 		require.NotContains(t, text, "level=WARN")
 		require.NotContains(t, text, "level=ERROR")
-		require.Less(t, len(log.lines), 2*10, "n%d runs twice:\n%s", i, text)
+		require.Less(t, len(log.lines), 10, "n%d:\n%s", i, text)
 		require.Contains(t, text, "node opened")
 		require.Contains(t, text, "node closed")
 	}
+}
+
+// A lost majority is told once, with what came of the other nodes; an election is no warning.
+func TestALostMajorityIsAWarning(t *testing.T) {
+	const warning = `level=WARN msg="no leader for three election timeouts"`
+	logs := []*messages{{}, {}, {}}
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		first := c.Index(c.Leader())
+		c.Crash(first)
+		second := c.Index(c.Leader())
+		time.Sleep(time.Minute)
+		for _, log := range logs {
+			require.False(t, log.has(warning))
+		}
+		require.True(t, logs[second].has(fmt.Sprintf("level=INFO msg=leadership node=n%d leader=%v name=n%[1]d", second, c.Node(second).ID())))
+		c.Crash(second)
+		left := 3 - first - second
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, logs[left].count(warning))
+		require.True(t, logs[left].has(fmt.Sprintf("%s node=n%d err=\"coterie: no leader; n%d n%[3]d:1, n%[4]d n%[4]d:1: connection refused\"",
+			warning, left, min(first, second), max(first, second))))
+		c.Restart(first)
+		c.Restart(second)
+	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) { cfg.Logger = logs[i].logger() }))
+}
+
+// The log says in words why two nodes do not talk.
+func TestARefusalIsLoggedInWords(t *testing.T) {
+	var log messages
+	synctest.Test(t, func(t *testing.T) {
+		all := sites(3)
+		all[2].Peers = slices.Clone(all[2].Peers)
+		all[2].Peers[1].Addr = "r1:9"
+		for i, s := range all {
+			if i != 1 {
+				s.Logger = log.logger()
+			}
+			s.open(t)
+		}
+		time.Sleep(10 * time.Second)
+	})
+	require.True(t, log.has(`msg="connection failed" node=r2 remote=r0:1 err="coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:9 here and r1:1 there"`))
+	require.False(t, log.has("rpc: another cluster"))
+	require.True(t, log.has(`msg="connection failed" node=r0 remote=r2:1 err="coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:1 here and r1:9 there"`))
 }

@@ -542,9 +542,18 @@ func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
 // deadlines.
 func (n *Node) followLeadership() {
 	first := &firstCommand{n: n}
+	grace := leaderGrace * n.cfg.ElectionTimeout
+	vacant := time.NewTimer(grace)
+	defer vacant.Stop()
 	for {
-		if lead := n.raft().leadership(); lead != n.leadership() {
+		if old, lead := n.leadership(), n.raft().leadership(); lead != old {
 			n.setLeadership(lead)
+			switch {
+			case lead.Leader != 0:
+				vacant.Stop()
+			case old.Leader != 0:
+				vacant.Reset(grace)
+			}
 		}
 		var again <-chan time.Time
 		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
@@ -558,6 +567,10 @@ func (n *Node) followLeadership() {
 		case <-n.raft().observations:
 		case <-again:
 		case <-look:
+		case <-vacant.C:
+			if !n.gathers() { // which tells of it itself
+				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.noLeader())
+			}
 		case <-n.ctx.Done(): // after the hand-over
 			return
 		}
@@ -583,13 +596,27 @@ func (n *Node) setLeadership(lead Leadership) {
 		n.leases.demote()
 	}
 	n.leaders.Broadcast()
-	if lead.Leader == 0 && old.Leader == 0 {
-		return // another term without a leader
+	select {
+	case <-n.closing:
+		return // the others tell of the next leader
+	default:
 	}
-	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "term", lead.Term, "self", lead.Self)
+	if lead.Leader == 0 {
+		if old.Leader != 0 { // it is a warning if that lasts
+			n.cfg.Logger.Debug("the leader is lost", "leader", old.Leader.String(), "name", n.nameOf(old.Leader), "term", old.Term)
+		}
+		return
+	}
+	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", n.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
 	if lead.Self && n.view().Epoch == 0 {
 		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.voterIDs()))
 	}
+}
+
+// nameOf returns the name of a member, or nothing if this node does not know it yet.
+func (n *Node) nameOf(id MemberID) string {
+	m, _ := n.view().Members.Get(uint64(id))
+	return m.Name
 }
 
 // leaderGrace is how many election timeouts a node may know no leader before it is not ready and

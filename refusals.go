@@ -3,6 +3,7 @@
 package coterie
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -24,7 +25,7 @@ func (n *Node) refusedHere(t *throttle) func(remote net.Addr, err error) {
 			host = remote.String()
 		}
 		if unsaid, ok := t.due(host); ok {
-			n.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", err, "unsaid", unsaid)
+			n.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", n.inWords(err), "unsaid", unsaid)
 		}
 	}
 }
@@ -48,7 +49,7 @@ func (n *Node) refusedAt(t *throttle) func(*rpc.DialError) {
 		n.count(MetricConnectionsRefused, 1)
 		n.refused(err)
 		if unsaid, ok := t.due(err.Peer.Addr); ok {
-			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", err, "unsaid", unsaid)
+			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", n.inWords(err), "unsaid", unsaid)
 		}
 	}
 }
@@ -60,6 +61,14 @@ func (n *Node) refused(err error) {
 	}
 }
 
+// inWords returns err as refusalOf does if that knows it, for the log.
+func (n *Node) inWords(err error) error {
+	if refusal := n.refusalOf(err); refusal != nil {
+		return refusal
+	}
+	return err
+}
+
 // refusalOf returns why another node and this one do not talk: an exported error if there is one for it.
 // It returns nil if err has another reason, as when the other node cannot be reached.
 func (n *Node) refusalOf(err error) error {
@@ -67,11 +76,13 @@ func (n *Node) refusalOf(err error) error {
 	switch {
 	case errors.Is(err, ErrClusterMismatch), errors.Is(err, ErrDataLost):
 		return err
-	case errors.As(err, &mismatch) && len(mismatch.Terms) > 0:
-		if theirs, malformed := readTerms(mismatch.Terms); malformed == nil {
-			if text := n.compare(mismatch.Other, theirs); text != "" {
-				return &mismatchError{text, err}
-			}
+	case errors.As(err, &mismatch):
+		text := ""
+		if theirs, malformed := readTerms(mismatch.Terms); malformed == nil && len(mismatch.Terms) > 0 {
+			text = n.compare(mismatch.Other, theirs)
+		}
+		if text = cmp.Or(text, n.estranged(mismatch)); text != "" {
+			return &mismatchError{text, err}
 		}
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrVersion):

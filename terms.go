@@ -93,6 +93,21 @@ func (n *Node) compare(other rpc.Identity, theirs terms) string {
 	return ""
 }
 
+// estranged says how a founder, as Config.Peers has it, can be of another cluster, if it did not tell its
+// terms: a caller does not. It returns nothing for other nodes.
+func (n *Node) estranged(m *rpc.MismatchError) string {
+	for _, p := range n.cfg.Peers {
+		switch {
+		case uint64(n.cfg.memberID(p.Name)) != m.Other.Member:
+		case m.Other.Cluster != m.Self.Cluster:
+			return p.Name + " is of another cluster: it was given other Config.Peers, or another backup"
+		default:
+			return p.Name + " is of another cluster, that was founded with the same Config.Peers at another time"
+		}
+	}
+	return ""
+}
+
 // differ lists the entries in which two lists of founders differ.
 func differ(here, there []Peer) (all []string) {
 	find := func(in []Peer, name string) (string, bool) {

@@ -319,6 +319,9 @@ func (n *Node) ask(ctx context.Context, to MemberID, addr, own string) (p pong, 
 			p.forgotten = r.Bool()
 		}
 	}
+	if r.Err() == nil && !p.founding && n.gathers() {
+		n.attempts.note(addr, errFounded)
+	}
 	return p, r.Err()
 }
 

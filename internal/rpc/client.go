@@ -107,6 +107,9 @@ type DialError struct {
 }
 
 func (e *DialError) Error() string {
+	if e.Peer.ID == 0 { // to whatever node is there
+		return fmt.Sprintf("rpc: no connection to %s: %v", e.Peer.Addr, e.Err)
+	}
 	return fmt.Sprintf("rpc: no connection to %016x at %s: %v", e.Peer.ID, e.Peer.Addr, e.Err)
 }
 
