@@ -106,6 +106,9 @@ func (n *Node) heardNo(err error) bool {
 	}
 	n.refusal.Store(&err)
 	if n.belonged() {
+		if errors.Is(err, ErrDataLost) {
+			n.dispute()
+		}
 		n.gone(err)
 		return false
 	}

@@ -26,7 +26,7 @@ type Inspection struct {
 	// none had been applied here.
 	Epoch uint64 `json:"epoch"`
 	// Forgetful: the member may have had another directory before, and acknowledged in it what this one
-	// has not got again yet.
+	// has not got again yet; or another member has told it that it has lost data.
 	Forgetful bool `json:"forgetful"`
 	// Unfinished: a restore was broken off here. Open refuses with ErrRestoreUnfinished.
 	Unfinished bool     `json:"unfinishedRestore"`
@@ -219,7 +219,7 @@ func (in *inspector) snapshots() *state.State {
 	}
 	in.found.Durable = max(in.found.Durable, in.log.Last)
 	id := in.log.Identity
-	in.found.Forgetful = id.Since == 0 && in.log.Term <= raftlog.FoundingTerm || id.Floor > 0 && in.found.Durable < id.Since
+	in.found.Forgetful = id.Since == 0 && in.log.Term <= raftlog.FoundingTerm || id.Floor > 0 && in.found.Durable < id.Since || id.Disputed
 	if newest == nil {
 		return state.New()
 	}

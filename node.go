@@ -33,7 +33,7 @@ type Node struct {
 	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
 	forgotten   atomic.Bool                      // the cluster has other data on record, or is founded already
 	introduced  atomic.Bool                      // the members that could be reached were asked about this run
-	disputed    atomic.Bool                      // a member knows of a later run than this directory has: no part in raft until a leader decides
+	disputed    atomic.Bool                      // a member knows of data that this directory has lost: no part in raft until a leader decides
 	losses      losses
 	leaving     atomic.Bool // Leave waits to hear that this node was removed, which is no fault then
 
@@ -161,6 +161,7 @@ func (n *Node) open(cfg Config) (err error) {
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
 	identity, _ := n.log.Identity()
 	n.identity.Store(&identity)
+	n.disputed.Store(identity.Disputed)
 
 	n.current.Store(state.New().View())
 	n.lead.Store(&Leadership{})

@@ -83,7 +83,19 @@ func (n *Node) heed(p pong, addr string) {
 	if p.forgotten && n.belonged() {
 		err := errCopied(n.cfg.Name)
 		n.refusal.Store(&err)
-		n.disputed.Store(true)
+		n.dispute()
+	}
+}
+
+// dispute notes that this node has lost data, as far as another knows, durably: the node may be started
+// again when no member can be reached that knows. It takes no part in raft until a leader decides.
+func (n *Node) dispute() {
+	n.disputed.Store(true)
+	if n.identity.Load().Disputed {
+		return
+	}
+	if err := n.identify(func(id *raftlog.Identity) { id.Disputed = true }); err != nil {
+		n.cfg.Logger.Warn("that this node may have lost data is not noted in its directory", "err", err)
 	}
 }
 

@@ -191,6 +191,32 @@ func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
 	})
 }
 
+// A node that was told of its loss does not forget that when it is started again while no member that knows
+// can be reached.
+func TestALossThatWasToldIsRemembered(t *testing.T) {
+	trios(t, func(c *trio) {
+		c.lead(0)
+		old := c.sites[1].disk.Copy()
+		c.down(2)
+		c.put100(0)
+		c.down(1)
+		c.sites[1].disk = old
+		c.up(1)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		c.down(0, 1)
+		c.up(1, 2)
+		time.Sleep(time.Minute)
+		require.Zero(c, c.nodes[1].Status().Leader)
+		require.Zero(c, c.nodes[2].Status().Leader)
+		c.up(0) // it forgot when it was closed, and a majority without node 1 has all that was written
+		c.ready(0, 1, 2)
+		c.has100(1)
+		c.down(1)
+		c.up(1)
+		c.ready(1)
+	})
+}
+
 // clone opens a node on a copy of a node's directory, on a host of its own.
 func (c *trio) clone(i int, copied *vfs.Memory) *coterie.Node {
 	c.Helper()

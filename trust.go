@@ -146,10 +146,7 @@ func (t trust) mayFound(from rpc.Identity, r raftnet.Request) bool {
 // confirm notes that the cluster has this node on record.
 func (n *Node) confirm(a admission) error {
 	id := *n.identity.Load()
-	if id.Since > 0 {
-		if n.disputed.Swap(false) {
-			n.confirmed.Broadcast()
-		}
+	if id.Since > 0 && !n.disputed.Load() {
 		return nil
 	}
 	if id.Cluster != 0 && id.Cluster != a.cluster {
@@ -157,6 +154,10 @@ func (n *Node) confirm(a admission) error {
 	}
 	founding := n.raft().founding()
 	err := n.identify(func(id *raftlog.Identity) {
+		id.Disputed = false
+		if id.Since > 0 {
+			return
+		}
 		id.Cluster, id.Since = a.cluster, a.index
 		if founding {
 			id.Floor = a.term

@@ -33,6 +33,9 @@ type Identity struct {
 	Gathered bool
 	// Runs are those of the directory. It is empty until a node of a version that numbers them opens it.
 	Runs run.Line
+	// Disputed says that another member knew of data that the directory has lost. Only a leader's
+	// verdict ends that.
+	Disputed bool
 }
 
 // withoutLog returns an error for a directory that has neither entries nor a snapshot, if its member
@@ -100,6 +103,8 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			if id.Runs, err = run.ReadLine(r.Bytes()); err != nil {
 				return Identity{}, false, &CorruptError{name, err}
 			}
+		case 8:
+			id.Disputed = r.Bool()
 		}
 	}
 	if r.Err() != nil {
@@ -128,6 +133,7 @@ func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	if id.Runs != (run.Line{}) {
 		b = wire.Message(b, 7, id.Runs.Append)
 	}
+	b = wire.Bool(b, 8, id.Disputed)
 	binary.LittleEndian.PutUint32(b[identityMagic:], crc32.Checksum(b[identityMagic+4:], castagnoli))
 	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)
 	if err != nil {
