@@ -62,7 +62,8 @@ func TestAnotherVersionsDirectoryIsNoDamage(t *testing.T) {
 				for range 50 {
 					put(t, n, "k", "v")
 				}
-				time.Sleep(time.Second) // a snapshot is taken
+				time.Sleep(time.Second)
+				synctest.Wait() // a snapshot is taken
 				require.NoError(t, n.Close())
 				dir := "/" + n.Status().Name
 				file := dir + "/" + c.file

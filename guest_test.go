@@ -228,6 +228,7 @@ var guestTests = map[string]func(t *testing.T){
 			t.Run(method+" panics", func(t *testing.T) { surviveRogue(t, method, false) })
 		}
 	},
+	"Config.VerifyMember": TestAVerifierThatFailsRefuses,
 	"bodies of Mutex.Do, RunAsLeader, Once.Do": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)

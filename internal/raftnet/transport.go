@@ -480,11 +480,12 @@ func (t *Transport) ask(ctx context.Context, peer rpc.Peer, again time.Duration,
 	}
 	r := <-second
 	switch {
+	case r.err != nil: // the first error says more: raft reads again what it sends after a broken connection
+		return first
 	case first.err != nil:
 		return r
-	case r.err == nil:
-		r.conn.Release()
 	}
+	r.conn.Release()
 	return first
 }
 
