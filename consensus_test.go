@@ -110,6 +110,19 @@ func (m *messages) count(text string) int {
 	return strings.Count(m.text.String(), text)
 }
 
+// warnings returns the lines at the level Warn.
+func (m *messages) warnings() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(m.text.String()) {
+		if strings.Contains(line, "level=WARN") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
+}
+
 func (m *messages) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(m, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

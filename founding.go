@@ -33,6 +33,9 @@ var errNotFirst = errors.New("coterie: another founder stands for election first
 // four times within one.
 const gatherInterval = 10 * time.Millisecond
 
+// tellInterval is how long a founder that waits is silent at least before it tells of other reasons.
+const tellInterval = 10 * time.Second
+
 // isNew reports whether this node is on record nowhere, as far as it knows, and its log has nothing
 // beyond the founding entries.
 func (n *Node) isNew() bool { return n.identity.Load().Since == 0 && n.raft().founding() }
@@ -106,14 +109,15 @@ func (n *Node) askAll(ctx context.Context, founders []MemberID, wanted func(pong
 	defer close(done)
 	asked, satisfied := map[string]bool{}, map[MemberID]bool{n.id: true}
 	isMissing := func(id MemberID) bool { return !satisfied[id] }
-	begun, told := time.Now(), false
+	begun := time.Now()
+	told, toldAt := "", time.Time{}
 	for slices.ContainsFunc(founders, isMissing) {
 		interval := gatherInterval
 		if time.Since(begun) >= n.cfg.ElectionTimeout {
 			interval = max(interval, n.cfg.ElectionTimeout/4)
-			if !told {
-				told = true
-				n.cfg.Logger.Info("the founding waits for all founders", "err", n.noLeader())
+			if err := n.noLeader(); err.Error() != told && time.Since(toldAt) >= tellInterval {
+				told, toldAt = err.Error(), time.Now()
+				n.cfg.Logger.Info("the founding waits for all founders", "err", err)
 			}
 		}
 		for _, door := range n.doors() {

@@ -122,6 +122,11 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 				}
 				waits(5 * time.Minute)
 				require.ErrorContains(t, notReady(t, c.Node(0), time.Second), "n2 n2:1: has data, and this node has none")
+				require.True(t, log.has(`msg="the founding waits for all founders" node=n0 err="coterie: no leader; n1 n1:1: knows no leader; n2 n2:1: has data, and this node has none`))
+				if !forgetful {
+					require.Regexp(t, `coterie: data lost: n[01] n[01]:1: rpc: the cluster knows the member by other data than it has`, notReady(t, c.Node(2), time.Second))
+				}
+				require.NotContains(t, log.warnings(), "the founding waits")
 				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)
 				c.Pause(2)
 				for i := range 2 {

@@ -73,6 +73,7 @@ func (n *Node) inWords(err error) error {
 // It returns nil if err has another reason, as when the other node cannot be reached.
 func (n *Node) refusalOf(err error) error {
 	var mismatch *rpc.MismatchError
+	var dial *rpc.DialError
 	switch {
 	case errors.Is(err, ErrClusterMismatch), errors.Is(err, ErrDataLost):
 		return err
@@ -82,13 +83,15 @@ func (n *Node) refusalOf(err error) error {
 			text = n.compare(mismatch.Other, theirs)
 		}
 		if text = cmp.Or(text, n.estranged(mismatch)); text != "" {
-			return &mismatchError{text, err}
+			return &wordedError{ErrClusterMismatch, text, err}
 		}
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrVersion):
 		return formatError(err)
 	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrCertificate):
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
+	case errors.Is(err, rpc.ErrForgotten) && errors.As(err, &dial):
+		return &wordedError{ErrDataLost, fmt.Sprintf("%s: %v", n.named(dial.Peer.Addr), dial.Err), err}
 	case errors.Is(err, rpc.ErrForgotten):
 		return fmt.Errorf("%w: %w", ErrDataLost, err)
 	case errors.Is(err, rpc.ErrTLS):
@@ -97,14 +100,15 @@ func (n *Node) refusalOf(err error) error {
 	return nil
 }
 
-// A mismatchError is ErrClusterMismatch in words instead of IDs.
-type mismatchError struct {
+// A wordedError says in names what the handshake said in IDs.
+type wordedError struct {
+	kind error // the exported error
 	text string
 	err  error // of the handshake
 }
 
-func (e *mismatchError) Error() string   { return ErrClusterMismatch.Error() + ": " + e.text }
-func (e *mismatchError) Unwrap() []error { return []error{ErrClusterMismatch, e.err} }
+func (e *wordedError) Error() string   { return e.kind.Error() + ": " + e.text }
+func (e *wordedError) Unwrap() []error { return []error{e.kind, e.err} }
 
 // withRefusal adds to err, with which a call ended, that the leader and this node do not talk, if
 // that is so: one can be followed and not be called, as when its certificate has another name.

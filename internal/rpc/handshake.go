@@ -42,7 +42,7 @@ var (
 	ErrTLS = errors.New("rpc: no agreement on TLS")
 	// ErrForgotten: the member is known by other data than it has, or by a later run of the same: data
 	// was lost, or there are two.
-	ErrForgotten = errors.New("rpc: the member is known by other data")
+	ErrForgotten = errors.New("rpc: the cluster knows the member by other data than it has")
 	// ErrRemoved: the node was a member, and was removed.
 	ErrRemoved = errors.New("rpc: no longer a member")
 	// ErrStranger: the node is no member.
