@@ -103,6 +103,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 			var log messages
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				put(t, c.Leader(), "k", "v")
+				get(t, c.Node(2), "k") // which has it, too
 				for i := range 2 {
 					c.Stop(i)
 					if !forgetful {
@@ -149,6 +150,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 				for _, n := range c.Nodes() {
 					ready(t, n)
 				}
+				synctest.Wait() // for the log
 				require.Equal(t, 2, log.count(`msg="founded a new cluster"`))
 			}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) {
 				cfg.InMemory, cfg.Logger = forgetful, log.logger()
