@@ -128,6 +128,24 @@ func TestAFailedSyncIsNoShortage(t *testing.T) {
 	}
 }
 
+// A log that closes right after a shortage has ended does not wait for the next try, and loses nothing.
+func TestCloseTriesOnceMoreAfterAShortage(t *testing.T) {
+	for _, errno := range shortages {
+		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
+			keep(t, l, entries(1, 5, 1)...)
+			disk.Shortage(0, errno)
+			require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+			synctest.Wait()
+			require.ErrorIs(t, l.Condition().Lack, errno)
+			disk.Shortage(0, nil)
+			finish(t, l)
+			l = open(t, disk.Mount())
+			require.Equal(t, []uint64{1, 6}, span(all(t, l)))
+			finish(t, l)
+		})
+	}
+}
+
 // A directory that cannot be opened for want of something is not damaged, and is left as it is.
 func TestAShortageEndsOpenAndChangesNothing(t *testing.T) {
 	for _, errno := range shortages {

@@ -86,7 +86,7 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	}
 	var begin time.Time
 	if !b.empty() {
-		err := s.retry(s.closed, func() error {
+		write := func() error {
 			begin = time.Now()
 			g, offset, err := s.disk.write(b)
 			if err != nil {
@@ -98,7 +98,11 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 			}
 			g.note(changes)
 			return nil
-		})
+		}
+		err := s.retry(s.closed, write)
+		if vfs.Short(err) { // the store closes: the system may have what it takes again since the last try
+			err = write()
+		}
 		if err != nil {
 			s.fail(err)
 			return false
