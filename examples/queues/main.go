@@ -44,7 +44,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits until a majority of the %d nodes is up\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
 	typed := make(chan string)
 	go read(ctx, os.Stdin, typed)
 	for {

@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -50,6 +51,7 @@ func run() error {
 	}
 	defer os.RemoveAll(dir)
 
+	slog.SetLogLoggerLevel(slog.LevelWarn) // nodes log to slog.Default(): an instance of a service should not hide this
 	begin := time.Now()
 	cluster, err := coterie.OpenCluster(ctx, 3, coterie.Config{Dir: dir, Addr: "127.0.0.1:0"})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -53,6 +54,7 @@ func Main(demo func(context.Context) error, serve func(context.Context, coterie.
 	}
 	var err error
 	if flag.NFlag() == 0 {
+		slog.SetLogLoggerLevel(slog.LevelWarn) // the demo tells itself what its nodes do
 		err = demo(ctx)
 	} else if err = serve(ctx, cfg); errors.Is(err, context.Cause(ctx)) {
 		err = nil
