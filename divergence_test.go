@@ -166,6 +166,13 @@ func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
 				limit, cancel := context.WithTimeout(c.Context(), 10*time.Second)
 				defer cancel()
 				for ; ; time.Sleep(time.Millisecond) {
+					if test.others > 100 && test.compacted && old.view().Index > applied {
+						// The leader's log may begin behind all that the two logs have in common: then its snapshot
+						// takes the place of the other history before anything shows.
+						require.NoError(c, old.Ready(limit))
+						require.Equal(c, c.nodes[1].view().Hash, old.view().Hash)
+						return
+					}
 					r, err := old.Get(limit, "k99")
 					if err != nil {
 						break
