@@ -47,8 +47,12 @@ var termKey = []byte("CurrentTerm")
 
 // maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state
 // machine holds 128 batches; full, it stalls raft's main loop, and with it heartbeats and hand-over.
-// The 64 places of the queue to raft come on top.
-const maxUnapplied = 48
+// What raft has taken from its own queue, and what waits there, comes on top: each at most maxAppend
+// entries.
+const (
+	maxUnapplied = 48
+	maxAppend    = 32
+)
 
 // keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while
 // needs no snapshot.
@@ -158,6 +162,7 @@ func (n *Node) startRaft() error {
 	// nobody else noticed.
 	conf.LeaderLeaseTimeout = cfg.ElectionTimeout
 	conf.BatchApplyCh = true
+	conf.MaxAppendEntries = maxAppend // and so long is raft's queue
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.TrailingLogs = keptTailEntries
