@@ -33,12 +33,12 @@ func TestReadyNamesEachNodeThatItTried(t *testing.T) {
 		c.Pause(2)
 		c.Restart(0)
 		err := notReady(t, c.Node(0), 5*time.Second)
-		require.ErrorContains(t, err, "n1 n1:1: ")
-		require.ErrorContains(t, err, "; n2 n2:1: no answer in time")
+		require.ErrorContains(t, err, "node2 node2:1: ")
+		require.ErrorContains(t, err, "; node3 node3:1: no answer in time")
 		c.Crash(2)
-		i := c.Join(func(cfg *coterie.Config) { cfg.Join = []string{"n1:1", "n0:1"} })
+		i := c.Join(func(cfg *coterie.Config) { cfg.Join = []string{"node2:1", "node1:1"} })
 		require.EqualError(t, notReady(t, c.Node(i), 5*time.Second),
-			"context deadline exceeded (coterie: no leader; n0:1: knows no leader; n1:1: connection refused)")
+			"context deadline exceeded (coterie: no leader; node1:1: knows no leader; node2:1: connection refused)")
 		c.Restart(1)
 		c.Restart(2)
 	})
@@ -79,13 +79,13 @@ func TestANewFounderIsToldToJoin(t *testing.T) {
 		put(t, c.Leader(), "k", "v")
 		i := c.Join(func(cfg *coterie.Config) {
 			cfg.Join = nil
-			cfg.Peers = []coterie.Peer{{Name: "n0", Addr: "n0:1"}, {Name: "n1", Addr: "n1:1"}, {Name: "n2", Addr: "n2:1"}, {Name: "n3", Addr: "n3:1"}}
+			cfg.Peers = []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}, {Name: "node4", Addr: "node4:1"}}
 		})
 		err := notReady(t, c.Node(i), 10*time.Second)
 		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
-		require.ErrorContains(t, err, `(coterie: no leader; n0 n0:1, n1 n1:1, n2 n2:1: coterie: cluster or member mismatch: `+
+		require.ErrorContains(t, err, `(coterie: no leader; node1 node1:1, node2 node2:1, node3 node3:1: coterie: cluster or member mismatch: `+
 			`cluster "coterie" exists already, and Config.Peers is for founding one: a new node, with an empty directory, needs Config.Join; `+
-			`Config.Peers differs from the founders: n3 n3:1 is here alone)`)
+			`Config.Peers differs from the founders: node4 node4:1 is here alone)`)
 		c.Stop(i)
 	})
 }

@@ -51,7 +51,7 @@ func TestAnInspectionTellsWhatADirectoryMayHaveForgotten(t *testing.T) {
 	}
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		i := c.Join(nil)
-		awaitVote(t, c.Leader(), "n3")
+		awaitVote(t, c.Leader(), "node4")
 		c.Stop(i)
 		in, err := c.Inspect(i)
 		require.NoError(t, err)

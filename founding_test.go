@@ -23,7 +23,7 @@ import (
 // an election, and not of it. What it hears then of later terms does not make it one who was there.
 func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := []coterie.Peer{{Name: "n0", Addr: "n0:1"}, {Name: "n1", Addr: "n1:1"}, {Name: "n2", Addr: "n2:1"}}
+		peers := []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
 		network := memnet.New()
 		open := func(i int, disk *vfs.Memory) *coterie.Node {
 			n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{
@@ -122,10 +122,10 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 					}
 				}
 				waits(5 * time.Minute)
-				require.ErrorContains(t, notReady(t, c.Node(0), time.Second), "n2 n2:1: has data, and this node has none")
-				require.True(t, log.has(`msg="the founding waits for all founders" node=n0 err="coterie: no leader; n1 n1:1: knows no leader; n2 n2:1: has data, and this node has none`))
+				require.ErrorContains(t, notReady(t, c.Node(0), time.Second), "node3 node3:1: has data, and this node has none")
+				require.True(t, log.has(`msg="the founding waits for all founders" node=node1 err="coterie: no leader; node2 node2:1: knows no leader; node3 node3:1: has data, and this node has none`))
 				if !forgetful {
-					require.Regexp(t, `coterie: data lost: n[01] n[01]:1: rpc: the cluster knows the member by other data than it has`, notReady(t, c.Node(2), time.Second))
+					require.Regexp(t, `coterie: data lost: node[12] node[12]:1: rpc: the cluster knows the member by other data than it has`, notReady(t, c.Node(2), time.Second))
 				}
 				require.NotContains(t, log.warnings(), "the founding waits")
 				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)

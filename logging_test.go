@@ -146,7 +146,7 @@ func TestTheLogSaysWhatIsDocumented(t *testing.T) {
 	h := strict{lines: lines, to: &heard{seen: map[string]bool{}}}
 	networks := make([]coterie.Network, 3)
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		stranger, err := networks[0].Dial(t.Context(), "n1:1")
+		stranger, err := networks[0].Dial(t.Context(), "node2:1")
 		require.NoError(t, err)
 		_, err = stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		require.NoError(t, err)
@@ -277,13 +277,13 @@ func TestALostMajorityIsAWarning(t *testing.T) {
 		for _, log := range logs {
 			require.False(t, log.has(warning))
 		}
-		require.True(t, logs[second].has(fmt.Sprintf("level=INFO msg=leadership node=n%d leader=%v name=n%[1]d", second, c.Node(second).ID())))
+		require.True(t, logs[second].has(fmt.Sprintf("level=INFO msg=leadership node=node%d leader=%v name=node%[1]d", second+1, c.Node(second).ID())))
 		c.Crash(second)
 		left := 3 - first - second
 		time.Sleep(time.Minute)
 		require.Equal(t, 1, logs[left].count(warning))
-		require.True(t, logs[left].has(fmt.Sprintf("%s node=n%d err=\"coterie: no leader; n%d n%[3]d:1, n%[4]d n%[4]d:1: connection refused\"",
-			warning, left, min(first, second), max(first, second))))
+		require.True(t, logs[left].has(fmt.Sprintf("%s node=node%d err=\"coterie: no leader; node%d node%[3]d:1, node%[4]d node%[4]d:1: connection refused\"",
+			warning, left+1, min(first, second)+1, max(first, second)+1)))
 		c.Restart(first)
 		c.Restart(second)
 	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) { cfg.Logger = logs[i].logger() }))

@@ -35,8 +35,8 @@ func TestManyCallsShareConnections(t *testing.T) {
 	network := memnet.New()
 	var dials atomic.Int32
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		for _, from := range []string{"n0", "n1", "n2"} {
-			for _, to := range []string{"n0", "n1", "n2"} {
+		for _, from := range []string{"node1", "node2", "node3"} {
+			for _, to := range []string{"node1", "node2", "node3"} {
 				network.Delay(from, to, time.Millisecond)
 			}
 		}

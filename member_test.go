@@ -71,7 +71,7 @@ func TestFoundersAreMembersFromTheStart(t *testing.T) {
 			for i := range 3 {
 				other := c.Node(i)
 				want := coterie.Member{
-					ID: other.ID(), Name: fmt.Sprint("n", i), Addr: other.Status().Addr, Voter: true, Leader: other == c.Leader(),
+					ID: other.ID(), Name: fmt.Sprint("node", i+1), Addr: other.Status().Addr, Voter: true, Leader: other == c.Leader(),
 				}
 				require.Equal(t, want, all[want.Name])
 			}
@@ -90,7 +90,7 @@ func TestANodeThatJoinsIsGivenAVote(t *testing.T) {
 		require.Equal(t, id, n.ID())
 		require.Equal(t, c.Leader().Status().ClusterID, n.Status().ClusterID)
 		require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
-		awaitVote(t, n, "n3")
+		awaitVote(t, n, "node4")
 		require.Equal(t, 4, n.Status().Voters)
 
 		// It counts: with two of four away there is no majority, with one there is.
@@ -121,7 +121,7 @@ func TestANodeJoinsFromASnapshot(t *testing.T) {
 		c.Restart(0)
 		for i := range 3 {
 			ready(t, c.Node(c.Join(nil)))
-			awaitVote(t, c.Leader(), fmt.Sprint("n", i+1))
+			awaitVote(t, c.Leader(), fmt.Sprint("node", i+2))
 		}
 		sameState(t, c)
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 20 }))
@@ -134,14 +134,14 @@ func TestANodeWithoutAVoteServesEverything(t *testing.T) {
 		put(t, n, "k", "v")
 		require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
 		time.Sleep(time.Minute)
-		require.False(t, members(t, n)["n3"].Voter)
+		require.False(t, members(t, n)["node4"].Voter)
 		require.Equal(t, 3, n.Status().Voters)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, n.TransferLeadership(ctx, n.ID()), coterie.ErrInvalidOption)
 
 		require.NoError(t, n.PromoteMember(t.Context(), n.ID()))
-		require.True(t, members(t, n)["n3"].Voter)
+		require.True(t, members(t, n)["node4"].Voter)
 		require.NoError(t, n.PromoteMember(t.Context(), n.ID()), "again")
 		require.ErrorIs(t, n.PromoteMember(t.Context(), 42), coterie.ErrMemberNotFound)
 		require.NoError(t, n.TransferLeadership(t.Context(), n.ID()))
@@ -152,27 +152,27 @@ func TestANodeWithoutAVoteServesEverything(t *testing.T) {
 func TestAMemberIsAddedBeforeItIsStarted(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
-		m, err := n.AddMember(t.Context(), coterie.Peer{Name: "n3", Addr: "elsewhere:1"}, true)
+		m, err := n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "elsewhere:1"}, true)
 		require.NoError(t, err)
-		require.Equal(t, coterie.Member{ID: m.ID, Name: "n3", Addr: "elsewhere:1"}, m)
-		again, err := n.AddMember(t.Context(), coterie.Peer{Name: "n3", Addr: "elsewhere:1"}, true)
+		require.Equal(t, coterie.Member{ID: m.ID, Name: "node4", Addr: "elsewhere:1"}, m)
+		again, err := n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "elsewhere:1"}, true)
 		require.NoError(t, err)
 		require.Equal(t, m, again)
-		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "n3", Addr: "other:1"}, true)
+		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "other:1"}, true)
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
-		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "n1", Addr: "n1:1"}, true)
+		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "node2", Addr: "node2:1"}, true)
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
 		for _, bad := range []coterie.Peer{{}, {Name: "x"}, {Name: "x", Addr: "x"}, {Name: "x", Addr: ":1"}, {Name: "x", Addr: "x:0"}} {
 			_, err = n.AddMember(t.Context(), bad, true)
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
 		time.Sleep(time.Minute)
-		require.False(t, members(t, n)["n3"].Voter, "it costs no majority")
+		require.False(t, members(t, n)["node4"].Voter, "it costs no majority")
 		joined := c.Node(c.Join(nil))
 		require.Equal(t, m.ID, joined.ID())
 		ready(t, joined)
-		awaitVote(t, joined, "n3")
-		require.Equal(t, "n3:1", members(t, joined)["n3"].Addr)
+		awaitVote(t, joined, "node4")
+		require.Equal(t, "node4:1", members(t, joined)["node4"].Addr)
 	})
 }
 
@@ -393,7 +393,7 @@ func TestTwoNodesOfOneName(t *testing.T) {
 			first := c.Node(c.Join(nil))
 			ready(t, first)
 			second := c.Node(c.Join(func(cfg *coterie.Config) {
-				cfg.Name, cfg.Addr, cfg.Advertise, cfg.InMemory = "n3", "n3:9", "n3:9", forgetful
+				cfg.Name, cfg.Addr, cfg.Advertise, cfg.InMemory = "node4", "node4:9", "node4:9", forgetful
 			}))
 			require.Equal(t, first.ID(), second.ID())
 			require.ErrorIs(t, notReady(t, second, time.Minute), coterie.ErrDataLost)
@@ -416,7 +416,7 @@ func TestAllNodesMoveAtOnce(t *testing.T) {
 				for round := range 3 {
 					var peers []coterie.Peer
 					for i := range 3 {
-						peers = append(peers, coterie.Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprintf("n%d:%d", i, 10+round)})
+						peers = append(peers, coterie.Peer{Name: fmt.Sprint("node", i+1), Addr: fmt.Sprintf("node%d:%d", i+1, 10+round)})
 						c.Stop(i)
 					}
 					for i := range 3 {
@@ -446,14 +446,14 @@ func TestANodeMoves(t *testing.T) {
 		for round := range 6 {
 			i := round % 3
 			c.Stop(i)
-			addr := fmt.Sprintf("n%d:%d", i, 10+round)
+			addr := fmt.Sprintf("node%d:%d", i+1, 10+round)
 			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise, cfg.Peers[i].Addr = addr, addr, addr })
 			c.Restart(i)
 			ready(t, c.Node(i))
 			put(t, c.Node(i), "k", "v")
 			time.Sleep(10 * time.Second)
 			for _, n := range c.Nodes() {
-				require.Equal(t, addr, members(t, n)[fmt.Sprint("n", i)].Addr)
+				require.Equal(t, addr, members(t, n)[fmt.Sprint("node", i+1)].Addr)
 			}
 		}
 		sameState(t, c)
@@ -463,7 +463,7 @@ func TestANodeMoves(t *testing.T) {
 // Two clusters that were founded with the same words do not merge when they come to reach each other.
 func TestClustersOfTheSameWordsDoNotMerge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := []coterie.Peer{{Name: "n0", Addr: "n0:1"}, {Name: "n1", Addr: "n1:1"}, {Name: "n2", Addr: "n2:1"}}
+		peers := []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
 		var disks [2][3]*vfs.Memory
 		open := func(network *memnet.Network, cluster, i int) *coterie.Node {
 			n, err := coterie.Open(vfs.With(t.Context(), disks[cluster][i].Mount()), coterie.Config{
@@ -516,7 +516,7 @@ func TestANodeJoinsWhenItCan(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.Heal()
 		ready(t, c.Node(i))
-		awaitVote(t, c.Node(i), "n3")
+		awaitVote(t, c.Node(i), "node4")
 	})
 }
 
@@ -556,7 +556,7 @@ func TestAChangeIsAnsweredWhenItIsDurable(t *testing.T) {
 				stall(true)
 				answered := make(chan error, 1)
 				go func() {
-					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "n3", Addr: "n3:1"}, true)
+					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "node4:1"}, true)
 					answered <- err
 				}()
 				time.Sleep(300 * time.Millisecond)

@@ -98,10 +98,10 @@ func TestTwoNodesOfOneNameWhileLeadersChange(t *testing.T) {
 		i := c.Join(inMemory)
 		first := c.Node(i)
 		ready(t, first)
-		awaitVote(t, first, "n3")
+		awaitVote(t, first, "node4")
 		c.Join(func(cfg *coterie.Config) {
 			inMemory(cfg)
-			cfg.Name, cfg.Addr, cfg.Advertise = "n3", "n3:9", "n3:9"
+			cfg.Name, cfg.Addr, cfg.Advertise = "node4", "node4:9", "node4:9"
 		})
 		for j := range 3 {
 			c.Delay(i, j, 200*time.Millisecond)

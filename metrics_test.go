@@ -122,7 +122,7 @@ func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
 		next(t, watch)
 		grant(t, n, time.Hour)
 		fill(t, n)
-		stranger, err := networks[0].Dial(t.Context(), "n1:1")
+		stranger, err := networks[0].Dial(t.Context(), "node2:1")
 		require.NoError(t, err)
 		_, err = stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		require.NoError(t, err)

@@ -135,7 +135,7 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 	for _, in := range found {
 		require.NotZero(t, in.Epoch)
 		require.Len(t, in.Members, size)
-		require.Equal(t, "n0", names(in.Members)[0])
+		require.Equal(t, "node1", names(in.Members)[0])
 	}
 	whole := found[slices.Index(left, best)]
 	worst := newest[0]
@@ -181,13 +181,13 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 		}
 		c.Wipe(i)
 		if join {
-			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Peers, cfg.Join = nil, []string{fmt.Sprintf("n%d:1", best)} })
+			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Peers, cfg.Join = nil, []string{fmt.Sprintf("node%d:1", best+1)} })
 		}
 		c.Restart(i)
 	}
 	for _, i := range order {
 		ready(t, c.Node(i))
-		awaitVote(t, n, fmt.Sprint("n", i))
+		awaitVote(t, n, fmt.Sprint("node", i+1))
 		put(t, c.Node(i), "k", fmt.Sprint(i))
 		require.Equal(t, n.Status().ClusterID, c.Node(i).Status().ClusterID)
 	}
@@ -267,7 +267,7 @@ func TestWhatWasRecoveredMeetsNobodyFromBefore(t *testing.T) {
 			c.Wipe(old)
 			c.Restart(old)
 			ready(t, c.Node(old))
-			awaitVote(t, c.Node(now), fmt.Sprint("n", old))
+			awaitVote(t, c.Node(now), fmt.Sprint("node", old+1))
 			sameState(t, c)
 		})
 	}

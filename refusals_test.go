@@ -140,7 +140,7 @@ func TestANodeJoinsAClusterOfALateTerm(t *testing.T) {
 		require.Greater(t, c.Leader().Status().Term, uint64(1<<40))
 		i := c.Join(nil)
 		ready(t, c.Node(i))
-		awaitVote(t, c.Node(i), "n3")
+		awaitVote(t, c.Node(i), "node4")
 		c.Restart(i)
 		ready(t, c.Node(i))
 	})

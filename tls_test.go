@@ -558,7 +558,7 @@ func clientHello(t *testing.T) []byte {
 	t.Helper()
 	ours, theirs := net.Pipe()
 	defer ours.Close()
-	go tls.Client(theirs, &tls.Config{ServerName: "n0"}).Handshake()
+	go tls.Client(theirs, &tls.Config{ServerName: "node1"}).Handshake()
 	b := make([]byte, 16<<10)
 	n, err := ours.Read(b)
 	require.NoError(t, err)

@@ -13,7 +13,7 @@
 //		})
 //	}
 //
-// The node with index i, from 0, is named "n" and i; coterie.OpenCluster has names of its own.
+// The node with index 0 is named "node1", the next one "node2", as those of [coterie.OpenCluster] are.
 //
 // At the end of a test every node is checked and closed, and the test fails if a goroutine of the
 // cluster is left.
@@ -136,7 +136,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		c.net.Seed(c.opts.seed)
 	}
 	for i := range n {
-		name := fmt.Sprintf("n%d", i)
+		name := nodeName(i)
 		addr := name + ":1"
 		if c.opts.tcp {
 			addr = freeAddr(t)
@@ -183,7 +183,7 @@ func (c *Cluster) add(i int, cfg coterie.Config) {
 func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 	c.t.Helper()
 	i := len(c.nodes)
-	cfg := coterie.Config{Name: fmt.Sprintf("n%d", i)}
+	cfg := coterie.Config{Name: nodeName(i)}
 	cfg.Addr = cfg.Name + ":1"
 	if c.opts.tcp {
 		cfg.Addr = freeAddr(c.t)
@@ -234,8 +234,14 @@ func (c *Cluster) finish() {
 			c.t.Errorf("coterietest: %s: %v", m.cfg.Name, err)
 		}
 	}
-	for i := range c.nodes {
-		c.Stop(i)
+	// The leader last: it would hand over to a node that cannot win without those that are closed.
+	leads := func(m *member) bool { return m.node != nil && m.node.Status().State == coterie.Leader }
+	for _, last := range []bool{false, true} {
+		for i, m := range c.nodes {
+			if last || !leads(m) {
+				c.Stop(i)
+			}
+		}
 	}
 	if left := c.goroutines(); left != "" {
 		c.t.Errorf("coterietest: goroutines left:\n%s", left)
@@ -261,8 +267,10 @@ func (c *Cluster) goroutines() string {
 	}
 }
 
-// Node returns the node with index i, from 0, whose name is "n0" for index 0. The test fails if the node is
-// down: see [Cluster.Up].
+// nodeName returns the name of the node with index i.
+func nodeName(i int) string { return fmt.Sprint("node", i+1) }
+
+// Node returns the node with index i, from 0. The test fails if the node is down: see [Cluster.Up].
 func (c *Cluster) Node(i int) *coterie.Node {
 	c.t.Helper()
 	if i < 0 || i >= len(c.nodes) {

@@ -381,12 +381,12 @@ func struck(t *testing.T, writes int, opts ...coterietest.Option) (pattern strin
 	var network coterie.Network
 	opts = append(opts, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { network = cfg.Network }))
 	c := coterietest.NewCluster(t, 1, opts...)
-	l, err := network.Listen("n0:2")
+	l, err := network.Listen("node1:2")
 	require.NoError(t, err)
 	defer l.Close()
 	c.Drop(0, 0, 0.5)
 	for range writes {
-		conn, err := network.Dial(t.Context(), "n0:2")
+		conn, err := network.Dial(t.Context(), "node1:2")
 		require.NoError(t, err)
 		_, err = conn.Write([]byte("x"))
 		pattern += fmt.Sprint(err != nil, " ")
