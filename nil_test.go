@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//lint:file-ignore SA1012 nil contexts are what is tested
+
 package coterie_test
 
 import (

@@ -152,6 +152,9 @@ func (n *Node) confirm(a admission) error {
 	if id.Cluster != 0 && id.Cluster != a.cluster {
 		return ErrClusterMismatch
 	}
+	if err := raftnet.CheckJoin(a.index, a.term); err != nil {
+		return err
+	}
 	founding := n.raft().founding()
 	err := n.identify(func(id *raftlog.Identity) {
 		id.Disputed = false

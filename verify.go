@@ -65,6 +65,6 @@ func (n *Node) warnOfPlainText(l net.Listener) {
 		return
 	}
 	if addr, ok := l.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
-		n.cfg.Logger.Warn("no Config.TLS: who reaches the address can pose as a member", "addr", addr.String())
+		n.cfg.Logger.Warn("no Config.TLS: any program that reaches the address can pose as a member", "addr", addr.String())
 	}
 }

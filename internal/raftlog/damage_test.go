@@ -81,12 +81,6 @@ func newVictim(t testing.TB) *victim {
 	return v
 }
 
-// last returns where the last batch of the last segment begins, and where it ends.
-func (v *victim) last() (begin, end int64) {
-	ends := v.ends[v.segments[len(v.segments)-1]]
-	return ends[len(ends)-2], ends[len(ends)-1]
-}
-
 // open opens the log with another content of one of its files, or without it. It returns nil if the
 // damage was found.
 func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS, *Log) {

@@ -34,6 +34,15 @@ const (
 	maxIndex = 1 << 62
 )
 
+// CheckJoin refuses the index and the term that a leader names to a node that joins. The node knows of no
+// term itself, so it believes all that elections and writes can bring at all.
+func CheckJoin(index, term uint64) error {
+	if index > maxIndex || term > maxIndex {
+		return fmt.Errorf("%w: %d, at index %d", ErrTerm, term, index)
+	}
+	return nil
+}
+
 // checkTerm refuses a term that raft must not hear of: it would take it over, and terms only rise.
 func (t *Transport) checkTerm(term uint64) error {
 	if t.cfg.Newest == nil {
