@@ -39,13 +39,13 @@ func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
 		inner = append(inner, lock(name+"/2a"), lock(name+"/1-00000000"), lock(name+"/"))
 		require.ErrorIs(t, coterie.NewMutex(s, name).TryLock(ctx), coterie.ErrLocked)
 
-		// Whoever waits waits for the one before, though others are between.
-		var order []int
+		// A waiter waits for the one before it, though others are between.
+		order := make(chan int, 3)
 		for i := range 3 {
 			m := coterie.NewMutex(s, name)
 			go func() {
 				require.NoError(t, m.Lock(ctx))
-				order = append(order, i)
+				order <- i
 				require.NoError(t, m.Unlock(ctx))
 			}()
 			synctest.Wait()
@@ -55,8 +55,8 @@ func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
 		}
 		require.Empty(t, order)
 		require.NoError(t, outer.Unlock(ctx))
-		time.Sleep(time.Second)
-		require.Equal(t, []int{0, 1, 2}, order)
+		require.Equal(t, []int{0, 1, 2}, []int{<-order, <-order, <-order})
+		synctest.Wait()
 		require.NoError(t, outer.TryLock(ctx))
 		for _, m := range inner {
 			require.NoError(t, m.Unlock(ctx))
