@@ -121,7 +121,7 @@ func (m *Memory) Copy() *Memory {
 	for name, d := range m.dirs {
 		names := map[string]*content{}
 		for file, c := range d.names {
-			names[file] = &content{data: c.data.share(), size: c.size}
+			names[file] = &content{data: c.data.clone(), size: c.size}
 			names[file].sync()
 		}
 		other.dirs[name] = &directory{names: names, durable: maps.Clone(names)}

@@ -23,6 +23,17 @@ func (p pages) share() pages {
 	return append(pages(nil), p...)
 }
 
+// clone returns the same content with no page in common: for a disk with a lock of its own.
+func (p pages) clone() pages {
+	other := make(pages, len(p))
+	for i, old := range p {
+		if old != nil {
+			other[i] = &page{b: old.b}
+		}
+	}
+	return other
+}
+
 // own returns a page to change.
 func (p *pages) own(i int64) *page {
 	for int64(len(*p)) <= i {
