@@ -52,7 +52,7 @@ type Config struct {
 	// RequireAndVerifyClientCert and nothing is resumed; the least version is TLS 1.3, or TLS 1.2 if
 	// it says so; an empty ServerName is the host that is dialled. [LoadTLS] makes one from files. It
 	// is copied, never changed. A function of it that blocks or panics fails its handshake. nil:
-	// connections are plain, and whoever reaches the port can pose as a member.
+	// connections are plain, and any program that reaches the port can pose as a member.
 	TLS *tls.Config
 	// VerifyMember is asked in each handshake between nodes, on both sides, whether the other node is the
 	// member that it says it is, by the certificate that TLS has verified. An error refuses the connection.

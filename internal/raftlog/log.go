@@ -322,8 +322,8 @@ func (l *Log) Durable() uint64 {
 func (l *Log) Base() (index, term uint64) { return l.store.base() }
 
 // Applied notes that the state machine has applied everything up to an index, before that is seen: none
-// of it is discarded from then on. It becomes durable soon, but never says more than what is durable itself: the index of a snapshot's state may be
-// ahead of that.
+// of it is discarded from then on. It becomes durable soon, but never says more than what is durable
+// itself: the index of a snapshot's state may be ahead of that.
 func (l *Log) Applied(index uint64) {
 	s := l.store
 	s.mu.Lock()

@@ -151,9 +151,9 @@ func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	return c.note(err)
 }
 
-// Receive reads one frame; the payload is the caller's, who is done with it at the next Receive. It waits for a frame to begin for as long
-// as the connection stands, and for the rest of it for a bounded time. It returns io.EOF when the
-// other end closed between frames.
+// Receive reads one frame; the payload is the caller's. A large payload counts against the receipt
+// until the next Receive. Receive waits for a frame to begin for as long as the connection stands,
+// and for the rest of it for a bounded time. It returns io.EOF when the other end closed between frames.
 func (c *Conn) Receive() (method byte, payload []byte, err error) {
 	c.settle()
 	// A frame that has arrived as a whole, as most have, needs no timer.
