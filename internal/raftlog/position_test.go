@@ -186,6 +186,7 @@ func TestAConfigurationIsDurableWhenItIsStored(t *testing.T) {
 func TestWhatGathersTakesOneWriteAndOneSync(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 1, 1)...)
+		synctest.Wait() // the extent is written after the batch is durable
 		disk.Stall(true)
 		require.NoError(t, l.Logs().StoreLogs(entries(2, 2, 1)))
 		synctest.Wait()
