@@ -82,7 +82,7 @@ func TestALeaderOutlastsAShortSilence(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		put(t, n, "k", "v")
 		require.Equal(t, term, leader.Status().Term)
-		require.Equal(t, coterie.Leader, leader.Status().State)
+		require.Equal(t, coterie.RoleLeader, leader.Status().Role)
 	})
 }
 
@@ -95,6 +95,6 @@ func TestAFollowerThatIsCutOffFromItsLeaderDeposesNobody(t *testing.T) {
 		c.Block(c.Index(n), c.Index(leader))
 		time.Sleep(time.Minute)
 		require.Equal(t, term, leader.Status().Term)
-		require.Equal(t, coterie.Leader, leader.Status().State)
+		require.Equal(t, coterie.RoleLeader, leader.Status().Role)
 	})
 }

@@ -181,7 +181,7 @@ func TestNoQuorumIsNoLeader(t *testing.T) {
 		require.NotErrorIs(t, err, coterie.ErrMaybeApplied, "it never left the node")
 		require.Equal(t, "v", get(t, alone, "k", coterie.WithSerializable()).KVs[0].Value)
 		s := alone.Status()
-		require.NotEqual(t, coterie.Leader, s.State)
+		require.NotEqual(t, coterie.RoleLeader, s.Role)
 		require.Positive(t, s.LastContact)
 		begin = time.Now()
 		require.NoError(t, alone.Close())

@@ -143,7 +143,7 @@ func TestAFollowerThatReturnsDeposesNobody(t *testing.T) {
 				put(t, leader, "k", "meanwhile")
 			}
 			time.Sleep(time.Minute)
-			require.NotEqual(t, coterie.Leader, away.Status().State)
+			require.NotEqual(t, coterie.RoleLeader, away.Status().Role)
 			require.Zero(t, away.Status().Leader)
 			require.Equal(t, term, away.Status().Term, "however often it has asked")
 			c.Resume(c.Index(away))

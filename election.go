@@ -203,7 +203,7 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 		switch {
 		case term.outcome == finished:
 			return err
-		case term.outcome == failed && n.Status().State != Closed:
+		case term.outcome == failed && n.Status().Role != RoleClosed:
 			if term.led >= maxRetryPause {
 				backoff = retryPause
 			}

@@ -68,7 +68,7 @@ func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 		leader := -1
 		for leader < 0 {
 			time.Sleep(time.Millisecond)
-			leader = slices.IndexFunc(nodes, func(n *coterie.Node) bool { return n.Status().State == coterie.Leader })
+			leader = slices.IndexFunc(nodes, func(n *coterie.Node) bool { return n.Status().Role == coterie.RoleLeader })
 		}
 		wiped, behind := (leader+1)%3, (leader+2)%3
 		for nodes[behind].Status().Durable < 3 { // the leader's first entry
@@ -86,8 +86,8 @@ func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 		network.Unblock(peers[behind].Name, peers[wiped].Name)
 		for range 60 {
 			time.Sleep(time.Second)
-			require.NotEqual(t, coterie.Leader, nodes[wiped].Status().State)
-			require.NotEqual(t, coterie.Leader, nodes[behind].Status().State)
+			require.NotEqual(t, coterie.RoleLeader, nodes[wiped].Status().Role)
+			require.NotEqual(t, coterie.RoleLeader, nodes[behind].Status().Role)
 		}
 		network.Heal()
 		require.Equal(t, "acknowledged", get(t, nodes[behind], "k").KVs[0].Value)

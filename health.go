@@ -75,11 +75,11 @@ func live(s *Status) []check {
 func ready(s *Status, cfg *Config) []check {
 	open, leader := check{name: "open"}, check{name: "leader"}
 	contact, applied, disk := check{name: "contact"}, check{name: "applied"}, check{name: "disk"}
-	if s.State == Closed {
+	if s.Role == RoleClosed {
 		open.fault = "the node is closed"
 	}
 	switch grace := leaderGrace * cfg.ElectionTimeout; {
-	case s.Leader != 0 || s.State == Closed:
+	case s.Leader != 0 || s.Role == RoleClosed:
 	case s.LastContact < 0:
 		leader.fault = "no leader is known"
 	case s.Leaderless > grace:

@@ -355,8 +355,8 @@ func TestAWipedNodeDoesNotElectWhoLacksWhatItHad(t *testing.T) {
 				c.Resume(behind)
 				for range 20 {
 					time.Sleep(3 * time.Second)
-					require.NotEqual(t, coterie.Leader, c.Node(n).Status().State)
-					require.NotEqual(t, coterie.Leader, c.Node(behind).Status().State)
+					require.NotEqual(t, coterie.RoleLeader, c.Node(n).Status().Role)
+					require.NotEqual(t, coterie.RoleLeader, c.Node(behind).Status().Role)
 				}
 				c.Resume(leader)
 				require.Equal(t, "acknowledged", get(t, c.Node(behind), "k").KVs[0].Value)

@@ -39,7 +39,7 @@ func TestATransferOfLeadershipThatIsOvertaken(t *testing.T) {
 		c.Block(heir, asks)
 		transferred := make(chan error)
 		go func() { transferred <- c.Node(asks).TransferLeadership(ctx, c.Node(heir).ID()) }()
-		for c.Node(heir).Status().State != coterie.Leader {
+		for c.Node(heir).Status().Role != coterie.RoleLeader {
 			time.Sleep(time.Millisecond)
 		}
 		require.NoError(t, c.Node(next).TransferLeadership(ctx, c.Node(next).ID()))

@@ -110,7 +110,7 @@ func gauges(s *Status) map[Metric]float64 {
 		MetricDiskRefused: s.DiskRefused.Seconds(),
 		MetricDiskStalled: s.DiskStalled.Seconds(),
 	}
-	if s.State == Leader {
+	if s.Role == RoleLeader {
 		values[MetricLeading] = 1
 	}
 	if s.QuotaBytes > 0 {

@@ -156,7 +156,7 @@ func TestCloseTwice(t *testing.T) {
 		require.ErrorIs(t, err, coterie.ErrClosed, name)
 		require.NotErrorIs(t, err, coterie.ErrMaybeApplied, name)
 	}
-	require.Equal(t, coterie.Closed, n.Status().State)
+	require.Equal(t, coterie.RoleClosed, n.Status().Role)
 	for range n.Leadership(ctx) {
 		break
 	}
@@ -316,7 +316,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 }
 
 func TestMisuseDoesNotPanic(t *testing.T) {
-	require.Equal(t, "State(9)", coterie.State(9).String())
+	require.Equal(t, "Role(9)", coterie.Role(9).String())
 	_, err := (&coterie.Txn{}).Commit()
 	require.ErrorIs(t, err, coterie.ErrInvalidOption)
 	require.EqualValues(t, "PUT", coterie.EventType(0).String())
@@ -400,13 +400,13 @@ func TestStatus(t *testing.T) {
 			s := n.Status()
 			require.Equal(t, n.ID(), s.ID)
 			require.Equal(t, c.Leader().ID(), s.Leader)
-			require.Equal(t, n == c.Leader(), s.State == coterie.Leader)
+			require.Equal(t, n == c.Leader(), s.Role == coterie.RoleLeader)
 			require.EqualValues(t, 3, s.Revision)
 			require.Equal(t, 3, s.Voters)
 			require.Equal(t, 1, s.Keys)
 			require.Positive(t, s.Bytes)
 			require.GreaterOrEqual(t, s.Durable, s.Applied)
-			if s.State == coterie.Leader {
+			if s.Role == coterie.RoleLeader {
 				require.Equal(t, 3, s.VotersReachable)
 				require.Zero(t, s.LastContact)
 			} else {

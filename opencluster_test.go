@@ -216,7 +216,7 @@ func TestAClusterGoesOnWithoutOneNode(t *testing.T) {
 	require.NoError(t, err)
 	leader, err := c.Leader(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, coterie.Leader, leader.Status().State)
+	require.Equal(t, coterie.RoleLeader, leader.Status().Role)
 	require.NoError(t, leader.Close())
 	next, err := c.Leader(t.Context())
 	require.NoError(t, err)

@@ -615,11 +615,11 @@ func (c *consensus) describe(s *Status) {
 	s.Committed = min(c.raft.CommitIndex(), s.Durable) // raft's own may run ahead of the disk
 	switch c.raft.State() {
 	case raft.Leader:
-		s.State = Leader
+		s.Role = RoleLeader
 	case raft.Candidate:
-		s.State = Candidate
+		s.Role = RoleCandidate
 	}
-	if s.State == Leader {
+	if s.Role == RoleLeader {
 		return
 	}
 	s.LastContact = -1

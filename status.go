@@ -8,23 +8,50 @@ import (
 	"time"
 )
 
-// A State is a node's part in its cluster.
-type State uint8
+// A Role is the part that a node plays in its cluster.
+type Role uint8
 
-// What a node may be.
+// The roles of a node. A node that has stopped is closed, whatever it was before.
 const (
-	Follower State = iota
-	Candidate
-	Leader
-	Closed
+	RoleFollower Role = iota
+	RoleCandidate
+	RoleLeader
+	RoleClosed
 )
 
-func (s State) String() string {
-	names := [...]string{"follower", "candidate", "leader", "closed"}
-	if int(s) >= len(names) {
-		return fmt.Sprintf("State(%d)", uint8(s))
+func (r Role) String() string {
+	if name, ok := r.name(); ok {
+		return name
 	}
-	return names[s]
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+func (r Role) name() (string, bool) {
+	names := [...]string{"follower", "candidate", "leader", "closed"}
+	if int(r) >= len(names) {
+		return "", false
+	}
+	return names[r], true
+}
+
+// MarshalText returns the role as String does. It fails for a value that is no role.
+func (r Role) MarshalText() ([]byte, error) {
+	name, ok := r.name()
+	if !ok {
+		return nil, fmt.Errorf("coterie: %v is not a role", r)
+	}
+	return []byte(name), nil
+}
+
+// UnmarshalText reads what MarshalText returns.
+func (r *Role) UnmarshalText(text []byte) error {
+	for role := RoleFollower; role <= RoleClosed; role++ {
+		if role.String() == string(text) {
+			*r = role
+			return nil
+		}
+	}
+	return fmt.Errorf("coterie: %q is not a role", text)
 }
 
 // Status is what a node knows by itself.
@@ -33,7 +60,7 @@ type Status struct {
 	Name      string
 	Addr      string // what other nodes dial; empty without a network
 	ClusterID uint64 // 0: of a node that was not let in yet
-	State     State
+	Role      Role
 	Leader    MemberID // 0: none known
 	// Leaderless is how long this node has known no leader; 0 while it knows one. An election takes one
 	// to three election timeouts.
@@ -79,7 +106,7 @@ func (n *Node) Status() Status {
 	}
 	n.raft().describe(&s)
 	if err := n.alive(context.Background()); err != nil {
-		s.State, s.Leader = Closed, 0
+		s.Role, s.Leader = RoleClosed, 0
 		n.mu.Lock()
 		s.Err = n.fault
 		n.mu.Unlock()

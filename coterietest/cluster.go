@@ -235,7 +235,7 @@ func (c *Cluster) finish() {
 		}
 	}
 	// The leader last: it would hand over to a node that cannot win without those that are closed.
-	leads := func(m *member) bool { return m.node != nil && m.node.Status().State == coterie.Leader }
+	leads := func(m *member) bool { return m.node != nil && m.node.Status().Role == coterie.RoleLeader }
 	for _, last := range []bool{false, true} {
 		for i, m := range c.nodes {
 			if last || !leads(m) {
@@ -318,13 +318,13 @@ func (c *Cluster) Leader() *coterie.Node {
 	c.t.Helper()
 	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
 		for _, n := range c.Nodes() {
-			if n.Status().State != coterie.Leader {
+			if n.Status().Role != coterie.RoleLeader {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			err := n.Ready(ctx)
 			cancel()
-			if err == nil && n.Status().State == coterie.Leader {
+			if err == nil && n.Status().Role == coterie.RoleLeader {
 				return n
 			}
 		}

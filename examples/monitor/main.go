@@ -106,14 +106,14 @@ func report(ctx context.Context, node *coterie.Node) {
 
 func describe(s coterie.Status) string {
 	switch {
-	case s.State == coterie.Leader:
+	case s.Role == coterie.RoleLeader:
 		return fmt.Sprintf("%s leads, reaches %d of %d voters, and has revision %d",
 			s.Name, s.VotersReachable, s.Voters, s.Revision)
 	case s.Leader == 0:
 		return fmt.Sprintf("%s has no leader, and revision %d of old", s.Name, s.Revision)
 	}
 	return fmt.Sprintf("%s is a %v, has heard its leader %v ago, and has revision %d",
-		s.Name, s.State, s.LastContact.Round(time.Millisecond), s.Revision)
+		s.Name, s.Role, s.LastContact.Round(time.Millisecond), s.Revision)
 }
 
 // demo has one of three nodes vanish and come back, and checks what a monitor on another says.
@@ -151,7 +151,7 @@ func demo(ctx context.Context) error {
 	}
 
 	victim := 1 // neither the monitor's node nor the leader
-	if nodes[victim].Status().State == coterie.Leader {
+	if nodes[victim].Status().Role == coterie.RoleLeader {
 		victim = 2
 	}
 	name := peers[victim].Name
@@ -213,7 +213,7 @@ func expect(ctx context.Context, alerts <-chan []string, want ...string) error {
 func reach(ctx context.Context, nodes []*coterie.Node, voters int) error {
 	for {
 		for _, node := range nodes {
-			if s := node.Status(); s.State == coterie.Leader && s.VotersReachable == voters {
+			if s := node.Status(); s.Role == coterie.RoleLeader && s.VotersReachable == voters {
 				fmt.Println(describe(s))
 				return nil
 			}
