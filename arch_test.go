@@ -126,7 +126,7 @@ var importRules = []struct {
 }
 
 // The recipes that are packages of their own, beside the one they are made of.
-var recipePackages = []string{"dsync", "mirror", "queue", "registry", "shared", "stm"}
+var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
 // What brings dependencies that not every user is to have: modules of their own.
 var modules = []string{"compat", "compat/node", "grpcresolver"}
@@ -320,7 +320,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
-		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/shared\"", importFaults},
+		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/sharedconfig\"", importFaults},
 		"internal in a module":  {"grpcresolver/x.go", head + "grpcresolver\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},

@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 	"github.com/coterie-kv/coterie/dsync"
 	"github.com/coterie-kv/coterie/mirror"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 	"github.com/coterie-kv/coterie/stm"
 )
 
@@ -250,13 +250,13 @@ var guestTests = map[string]func(t *testing.T){
 			require.NoError(t, s.Close())
 		})
 	},
-	"bodies of stm.Run and shared.Value.Update": func(t *testing.T) {
+	"bodies of stm.Run and sharedconfig.Value.Update": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)
 			require.PanicsWithValue(t, "body", func() {
 				_, _ = stm.Run(t.Context(), n, func(tx *stm.Tx) error { panic("body") })
 			})
-			v, err := shared.Open(t.Context(), n, shared.Config[int]{Keys: []string{"k"}})
+			v, err := sharedconfig.Open(t.Context(), n, sharedconfig.Config[int]{Keys: []string{"k"}})
 			require.NoError(t, err)
 			require.PanicsWithValue(t, "body", func() { _, _ = v.Update(t.Context(), func(int) (int, error) { panic("body") }) })
 			_, err = v.Update(t.Context(), func(int) (int, error) { return 1, nil })
@@ -304,7 +304,7 @@ var guestTests = map[string]func(t *testing.T){
 			c.Restart(0)
 		})
 	},
-	"decoders and secondary keys of mirror; Decode and Validate of shared": func(t *testing.T) {
+	"decoders and secondary keys of mirror; Decode and Validate of sharedconfig": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n, gate := c.Node(0), make(chan struct{})
 			slow := func(text string) error {
@@ -318,7 +318,7 @@ var guestTests = map[string]func(t *testing.T){
 			}
 			x, err := mirror.New(t.Context(), n, "k", func(kv coterie.KeyValue) (string, error) { return kv.Value, slow(kv.Value) })
 			require.NoError(t, err)
-			v, err := shared.Open(t.Context(), n, shared.Config[string]{
+			v, err := sharedconfig.Open(t.Context(), n, sharedconfig.Config[string]{
 				Keys: []string{"k"}, Decode: func(s string) (string, error) { return s, slow(s) }, Encode: func(s string) (string, error) { return s, nil },
 			})
 			require.NoError(t, err)

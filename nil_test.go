@@ -25,7 +25,7 @@ import (
 	"github.com/coterie-kv/coterie/mirror"
 	"github.com/coterie-kv/coterie/queue"
 	"github.com/coterie-kv/coterie/registry"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 	"github.com/coterie-kv/coterie/stm"
 )
 
@@ -227,17 +227,17 @@ var nilCalls = map[string][]func(f nilFixture){
 	"registry.Follow":              {func(f nilFixture) { each2(registry.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(registry.Follow(f.ctx, nil, "nil")) }},
 	"registry.Transport.RoundTrip": {func(nilFixture) { new(registry.Transport).RoundTrip(nil) }},
 
-	"shared.Open": {
-		func(f nilFixture) { shared.Open(nil, f.n, shared.Config[int]{Keys: []string{"nil"}}) },
-		func(f nilFixture) { shared.Open(f.ctx, nil, shared.Config[int]{Keys: []string{"nil"}}) },
+	"sharedconfig.Open": {
+		func(f nilFixture) { sharedconfig.Open(nil, f.n, sharedconfig.Config[int]{Keys: []string{"nil"}}) },
+		func(f nilFixture) { sharedconfig.Open(f.ctx, nil, sharedconfig.Config[int]{Keys: []string{"nil"}}) },
 	},
-	"shared.Value.Update": {
+	"sharedconfig.Value.Update": {
 		func(f nilFixture) { value(f).Update(nil, func(int) (int, error) { return 1, nil }) },
 		func(f nilFixture) { value(f).Update(f.ctx, nil) },
 	},
-	"shared.Value.History":  {func(f nilFixture) { value(f).History(nil) }},
-	"shared.Value.Rollback": {func(f nilFixture) { value(f).Rollback(nil, 1) }},
-	"shared.Value.Follow":   {func(f nilFixture) { each2(value(f).Follow(nil)) }},
+	"sharedconfig.Value.History":  {func(f nilFixture) { value(f).History(nil) }},
+	"sharedconfig.Value.Rollback": {func(f nilFixture) { value(f).Rollback(nil, 1) }},
+	"sharedconfig.Value.Follow":   {func(f nilFixture) { each2(value(f).Follow(nil)) }},
 }
 
 func leadNothing(context.Context, int64) error { return nil }
@@ -274,8 +274,8 @@ func index(f nilFixture) *mirror.Index[string] {
 	return x
 }
 
-func value(f nilFixture) *shared.Value[int] {
-	v, err := shared.Open(f.ctx, f.n, shared.Config[int]{Keys: []string{"nil"}})
+func value(f nilFixture) *sharedconfig.Value[int] {
+	v, err := sharedconfig.Open(f.ctx, f.n, sharedconfig.Config[int]{Keys: []string{"nil"}})
 	if err != nil {
 		panic(err)
 	}
@@ -287,7 +287,7 @@ func value(f nilFixture) *shared.Value[int] {
 // functions. A nil among variadic arguments counts where those are functions.
 func nilTakers(t *testing.T) (names []string) {
 	t.Helper()
-	packages := []string{".", "dsync", "queue", "stm", "mirror", "registry", "shared"}
+	packages := []string{".", "dsync", "queue", "stm", "mirror", "registry", "sharedconfig"}
 	for _, s := range sources(t) {
 		if s.test() || !slices.Contains(packages, path.Dir(s.path)) {
 			continue

@@ -22,7 +22,7 @@ import (
 	"github.com/coterie-kv/coterie/mirror"
 	"github.com/coterie-kv/coterie/queue"
 	"github.com/coterie-kv/coterie/registry"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 	"github.com/coterie-kv/coterie/stm"
 )
 
@@ -148,7 +148,7 @@ func (b *books) balance(n *coterie.Node) {
 	}
 	count, err := dsync.NewCounter(n, "counter").Get(ctx)
 	require.NoError(t, err)
-	v, err := shared.Open(ctx, n, shared.Config[int]{Keys: []string{"config"}})
+	v, err := sharedconfig.Open(ctx, n, sharedconfig.Config[int]{Keys: []string{"config"}})
 	require.NoError(t, err)
 	defer v.Close()
 	left, err := strconv.ParseInt(get(t, n, "stm/left").KVs[0].Value, 10, 64)
@@ -355,7 +355,7 @@ func (w *worker) change() error {
 		return errors.Join(tx.Put("stm/left", next), tx.Put("stm/right", next))
 	})
 	w.b.note("stm", err)
-	v, err := shared.Open(w.ctx, w.n, shared.Config[int]{Keys: []string{"config"}})
+	v, err := sharedconfig.Open(w.ctx, w.n, sharedconfig.Config[int]{Keys: []string{"config"}})
 	if err == nil {
 		_, err = v.Update(w.ctx, func(is int) (int, error) { return is + 1, nil })
 		w.b.note("config", err)

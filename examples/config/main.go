@@ -33,7 +33,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/examples/internal/process"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
 // key is where the settings are in the store.
@@ -61,15 +61,15 @@ func main() { process.Main(demo, serve) }
 const patience = 3 * time.Second
 
 // open has the settings kept current in memory, and in a file if there is to be one.
-func open(ctx context.Context, node *coterie.Node, file string) (*shared.Value[settings], error) {
-	cfg := shared.Config[settings]{
+func open(ctx context.Context, node *coterie.Node, file string) (*sharedconfig.Value[settings], error) {
+	cfg := sharedconfig.Config[settings]{
 		Keys: []string{key}, Default: settings{Level: "info", Rate: 100}, Validate: settings.validate, File: file,
 	}
 	moment, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	v, err := shared.Open(moment, node, cfg)
+	v, err := sharedconfig.Open(moment, node, cfg)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return shared.Open(ctx, node, cfg) // this process has never had any
+		return sharedconfig.Open(ctx, node, cfg) // this process has never had any
 	}
 	return v, err
 }
@@ -101,7 +101,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 }
 
 // obey does what is read.
-func obey(ctx context.Context, v *shared.Value[settings], from io.Reader) {
+func obey(ctx context.Context, v *sharedconfig.Value[settings], from io.Reader) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
 		var err error
 		if line := lines.Text(); line == "undo" {
@@ -139,7 +139,7 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("open three nodes: %w", err)
 	}
 	defer cluster.Close()
-	var on [3]*shared.Value[settings] // on each node
+	var on [3]*sharedconfig.Value[settings] // on each node
 	for i, node := range cluster.Nodes() {
 		if on[i], err = open(ctx, node, ""); err != nil {
 			return err
@@ -150,7 +150,7 @@ func demo(ctx context.Context) error {
 	see, stop := iter.Pull2(on[2].Follow(ctx))
 	defer stop()
 
-	var rejected *shared.RejectedError
+	var rejected *sharedconfig.RejectedError
 	for _, step := range []struct {
 		name string
 		do   func() error

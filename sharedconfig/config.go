@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package shared
+package sharedconfig
 
 import (
 	"errors"
@@ -38,15 +38,15 @@ const defaultHistory = 10
 func (c *Config[T]) check() error {
 	switch {
 	case len(c.Keys) == 0:
-		return fmt.Errorf("%w: a shared value needs a key", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: a shared configuration value needs a key", coterie.ErrInvalidOption)
 	case slices.Contains(c.Keys, ""):
-		return fmt.Errorf("%w of a shared value", coterie.ErrEmptyKey)
+		return fmt.Errorf("%w of a shared configuration value", coterie.ErrEmptyKey)
 	case len(slices.Compact(slices.Sorted(slices.Values(c.Keys)))) < len(c.Keys):
-		return fmt.Errorf("%w: two layers of a shared value have one key", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: two layers of a shared configuration value have one key", coterie.ErrInvalidOption)
 	case (c.Decode == nil) != (c.Encode == nil):
-		return fmt.Errorf("%w: Decode and Encode of a shared value go together", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: Decode and Encode of a shared configuration value go together", coterie.ErrInvalidOption)
 	case c.Decode != nil && len(c.Keys) > 1:
-		return fmt.Errorf("%w: layers of a shared value are JSON documents", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: layers of a shared configuration value are JSON documents", coterie.ErrInvalidOption)
 	}
 	if c.History == 0 {
 		c.History = defaultHistory
@@ -55,7 +55,7 @@ func (c *Config[T]) check() error {
 }
 
 // ErrNoVersion: Rollback was asked for a version that is not kept, or never was.
-var ErrNoVersion = errors.New("shared: no such version")
+var ErrNoVersion = errors.New("sharedconfig: no such version")
 
 // A RejectedError says why a value is not used. It wraps the error of the decoder or of Validate,
 // or names the value of their panic.
@@ -67,9 +67,9 @@ type RejectedError struct {
 
 func (e *RejectedError) Error() string {
 	if e.Revision == 0 {
-		return fmt.Sprintf("shared: not stored: %v", e.Err)
+		return fmt.Sprintf("sharedconfig: not stored: %v", e.Err)
 	}
-	return fmt.Sprintf("shared: not used, of revision %d: %v", e.Revision, e.Err)
+	return fmt.Sprintf("sharedconfig: not used, of revision %d: %v", e.Revision, e.Err)
 }
 
 func (e *RejectedError) Unwrap() error { return e.Err }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package shared_test
+package sharedconfig_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"log"
 
 	"github.com/coterie-kv/coterie"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
 type Limits struct{ Rate, Burst int }
@@ -30,7 +30,7 @@ func Example() {
 	}
 	defer n.Close()
 
-	limits, err := shared.Open(ctx, n, shared.Config[Limits]{
+	limits, err := sharedconfig.Open(ctx, n, sharedconfig.Config[Limits]{
 		Keys:     []string{"config/limits", "config/limits/orders"},
 		Default:  Limits{Rate: 100, Burst: 10},
 		Validate: Limits.Validate,
@@ -60,6 +60,6 @@ func Example() {
 	// Output:
 	// default:  {100 10}
 	// updated:  {900 10}
-	// refused:  shared: not stored: Rate must be positive
+	// refused:  sharedconfig: not stored: Rate must be positive
 	// as before: {500 10}
 }

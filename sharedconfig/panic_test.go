@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package shared_test
+package sharedconfig_test
 
 import (
 	"testing"
@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/coterietest"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
 // One bad document must not end every program that follows it.
 func TestAPanicOfValidateMakesADocumentBad(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
-		v := open(t, n, shared.Config[int]{Keys: []string{"k"}, Validate: func(v int) error {
+		v := open(t, n, sharedconfig.Config[int]{Keys: []string{"k"}, Validate: func(v int) error {
 			if v == 13 {
 				panic("unlucky")
 			}
@@ -24,7 +24,7 @@ func TestAPanicOfValidateMakesADocumentBad(t *testing.T) {
 		}})
 		put(t, n, "k", "13")
 		synctest.Wait()
-		var rejected *shared.RejectedError
+		var rejected *sharedconfig.RejectedError
 		require.ErrorAs(t, v.Current().Err, &rejected)
 		require.ErrorContains(t, rejected, "panic: unlucky")
 		put(t, n, "k", "14")

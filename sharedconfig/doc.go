@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package shared has typed configuration that all instances of a service share: written anywhere,
+// Package sharedconfig has typed configuration that all instances of a service share: written anywhere,
 // checked before it is stored and again wherever it is received, and read from memory in a few
 // nanoseconds.
 //
-//	limits, err := shared.Open(ctx, node, shared.Config[Limits]{
+//	limits, err := sharedconfig.Open(ctx, node, sharedconfig.Config[Limits]{
 //		Keys:     []string{"config/limits", "config/limits/orders"}, // of all, and of this service
 //		Default:  Limits{Rate: 100},
 //		Validate: Limits.Validate,
@@ -29,4 +29,4 @@
 // so that compaction does not lose them. Rules that concern several values at once need a
 // transaction of your own. Do not use it for what changes many times a second: each change is a
 // write to the log, a decoding on every instance, and with a File a sync of each one's disk.
-package shared
+package sharedconfig

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package shared_test
+package sharedconfig_test
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
-	"github.com/coterie-kv/coterie/shared"
+	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
 type limits struct {
@@ -41,13 +41,13 @@ func (l limits) check() error {
 	return nil
 }
 
-func config(keys ...string) shared.Config[limits] {
-	return shared.Config[limits]{Keys: keys, Default: limits{Rate: 100}, Validate: limits.check}
+func config(keys ...string) sharedconfig.Config[limits] {
+	return sharedconfig.Config[limits]{Keys: keys, Default: limits{Rate: 100}, Validate: limits.check}
 }
 
-func open[T any](t testing.TB, n *coterie.Node, cfg shared.Config[T]) *shared.Value[T] {
+func open[T any](t testing.TB, n *coterie.Node, cfg sharedconfig.Config[T]) *sharedconfig.Value[T] {
 	t.Helper()
-	v, err := shared.Open(t.Context(), n, cfg)
+	v, err := sharedconfig.Open(t.Context(), n, cfg)
 	require.NoError(t, err)
 	t.Cleanup(v.Close)
 	return v
@@ -71,7 +71,7 @@ func stored(t testing.TB, n *coterie.Node, key string) string {
 	return r.KVs[0].Value
 }
 
-func rate(t testing.TB, v *shared.Value[limits], rate int) int64 {
+func rate(t testing.TB, v *sharedconfig.Value[limits], rate int) int64 {
 	t.Helper()
 	rev, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Rate = rate; return l, nil })
 	require.NoError(t, err)
@@ -81,7 +81,7 @@ func rate(t testing.TB, v *shared.Value[limits], rate int) int64 {
 
 func TestAValueIsSharedByAll(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		var values []*shared.Value[limits]
+		var values []*sharedconfig.Value[limits]
 		for i := range 3 {
 			values = append(values, open(t, c.Node(i), config("limits")))
 			require.Equal(t, limits{Rate: 100}, values[i].Load())
@@ -91,7 +91,7 @@ func TestAValueIsSharedByAll(t *testing.T) {
 			c.WaitRevision(rev)
 			synctest.Wait()
 			for _, v := range values {
-				require.Equal(t, shared.Current[limits]{Value: limits{Rate: 200 + round}, Revision: rev}, v.Current())
+				require.Equal(t, sharedconfig.Current[limits]{Value: limits{Rate: 200 + round}, Revision: rev}, v.Current())
 			}
 			if round == 1 {
 				require.NoError(t, c.Leader().TransferLeadership(t.Context(), c.Follower().ID()))
@@ -104,7 +104,7 @@ func TestAValueIsSharedByAll(t *testing.T) {
 func TestUpdatesAreNotLost(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const updaters = 100
-		var values []*shared.Value[limits]
+		var values []*sharedconfig.Value[limits]
 		for i := range 3 {
 			values = append(values, open(t, c.Node(i), config("limits")))
 		}
@@ -139,7 +139,7 @@ func TestABadValueReplacesNoGoodOne(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		next, stop := iter.Pull2(v.Follow(ctx))
 		defer stop()
-		see := func() shared.Current[limits] {
+		see := func() sharedconfig.Current[limits] {
 			t.Helper()
 			c, err, ok := next()
 			require.True(t, ok)
@@ -149,7 +149,7 @@ func TestABadValueReplacesNoGoodOne(t *testing.T) {
 		good := rate(t, v, 50)
 		require.Equal(t, 50, see().Value.Rate)
 
-		var rejected *shared.RejectedError
+		var rejected *sharedconfig.RejectedError
 		_, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Rate = 0; return l, nil })
 		require.ErrorIs(t, err, errRate)
 		require.ErrorAs(t, err, &rejected)
@@ -177,7 +177,7 @@ func TestABadValueReplacesNoGoodOne(t *testing.T) {
 		require.Error(t, late.Err())
 		noDefault := config("limits")
 		noDefault.Default.Rate = 0
-		_, err = shared.Open(t.Context(), n, noDefault)
+		_, err = sharedconfig.Open(t.Context(), n, noDefault)
 		require.ErrorAs(t, err, &rejected)
 
 		put(t, n, "limits", `{"Rate":60}`)
@@ -262,7 +262,7 @@ func TestAFieldThatIsSpeltInTwoWaysMakesTheValueBad(t *testing.T) {
 		require.NoError(t, v.Err(), "one spelling, keys of a map, and what is not known")
 		require.Equal(t, limits{Rate: 1, Burst: 2, Tags: map[string]string{"path": "1", "PATH": "2"}}, v.Load())
 		_, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Burst = 3; return l, nil })
-		var rejected *shared.RejectedError
+		var rejected *sharedconfig.RejectedError
 		require.ErrorAs(t, err, &rejected)
 		require.ErrorContains(t, err, `"Burst" and "burst"`)
 		put(t, n, "limits/own", `{"rate":5}`)
@@ -299,7 +299,7 @@ func TestRollbackGoesToWhatABadPutReplaced(t *testing.T) {
 		rev := put(t, n, "limits", "bad again")
 		require.NoError(t, n.Compact(t.Context(), rev))
 		_, err = v.Rollback(t.Context(), 0)
-		var rejected *shared.RejectedError
+		var rejected *sharedconfig.RejectedError
 		require.ErrorAs(t, err, &rejected, "what it replaced is no more, and the newest version is bad")
 	})
 }
@@ -309,7 +309,7 @@ func TestWhatAPutReplacedIsAVersionAfterTheNextUpdate(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		put := func(key string, rate int) int64 { return put(t, n, key, fmt.Sprintf(`{"Rate":%d}`, rate)) }
-		rates := func(v *shared.Value[limits]) (found []int) {
+		rates := func(v *sharedconfig.Value[limits]) (found []int) {
 			versions, err := v.History(t.Context())
 			require.NoError(t, err)
 			for _, version := range versions {
@@ -406,7 +406,7 @@ func TestVersionsAreKeptAndRolledBackTo(t *testing.T) {
 		cfg.History = 3
 		v := open(t, n, cfg)
 		_, err := v.Rollback(t.Context(), 0)
-		require.ErrorIs(t, err, shared.ErrNoVersion)
+		require.ErrorIs(t, err, sharedconfig.ErrNoVersion)
 		var revs []int64
 		for i := range 6 {
 			revs = append(revs, rate(t, v, i+1))
@@ -436,7 +436,7 @@ func TestVersionsAreKeptAndRolledBackTo(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, again, same, "it is that version already")
 		_, err = v.Rollback(t.Context(), revs[0])
-		require.ErrorIs(t, err, shared.ErrNoVersion, "it is kept no more")
+		require.ErrorIs(t, err, sharedconfig.ErrNoVersion, "it is kept no more")
 
 		// What is bad by now is refused.
 		cfg.Validate = func(l limits) error {
@@ -468,7 +468,7 @@ func TestAnUpdateThatIsTooLargeWithItsVersionChangesNothing(t *testing.T) {
 		large := func(letter string) func(string) (string, error) {
 			return func(string) (string, error) { return strings.Repeat(letter, 1<<20), nil }
 		}
-		v := open(t, n, shared.Config[string]{Keys: []string{"text"}})
+		v := open(t, n, sharedconfig.Config[string]{Keys: []string{"text"}})
 		rev, err := v.Update(t.Context(), large("a"))
 		require.NoError(t, err)
 		_, err = v.Update(t.Context(), large("b"))
@@ -488,7 +488,7 @@ func TestAnUpdateThatIsTooLargeWithItsVersionChangesNothing(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, versions, 3)
 
-		alone := open(t, n, shared.Config[string]{Keys: []string{"text"}, History: -1})
+		alone := open(t, n, sharedconfig.Config[string]{Keys: []string{"text"}, History: -1})
 		_, err = alone.Update(t.Context(), large("b"))
 		require.NoError(t, err)
 		require.Equal(t, "b", alone.Load()[:1])
@@ -520,13 +520,13 @@ func TestAStartWithoutAQuorumUsesWhatTheNodeHas(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		v, err := shared.Open(ctx, c.Node(1), config("limits"))
+		v, err := sharedconfig.Open(ctx, c.Node(1), config("limits"))
 		require.NoError(t, err)
 		defer v.Close()
 		require.Equal(t, 42, v.Load().Rate)
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = shared.Open(ctx, c.Node(1), config("never stored"))
+		_, err = sharedconfig.Open(ctx, c.Node(1), config("never stored"))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -572,14 +572,14 @@ func TestAStartWithNothingUsesTheFile(t *testing.T) {
 			defer n.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			v, err := shared.Open(ctx, n, cfg)
+			v, err := sharedconfig.Open(ctx, n, cfg)
 			require.NoError(t, err)
 			defer v.Close()
 			require.Equal(t, 50, v.Load().Rate)
 
 			other := cfg
 			other.Keys = []string{"others"}
-			_, err = shared.Open(ctx, n, other)
+			_, err = sharedconfig.Open(ctx, n, other)
 			require.ErrorIs(t, err, context.DeadlineExceeded, "the file is of other keys")
 		})
 	})
@@ -592,7 +592,7 @@ func TestAStartWithNothingUsesTheFile(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			v, err := shared.Open(ctx, c.Node(1), cfg)
+			v, err := sharedconfig.Open(ctx, c.Node(1), cfg)
 			require.NoError(t, err)
 			defer v.Close()
 			require.Equal(t, 50, v.Load().Rate)
@@ -632,7 +632,7 @@ func TestAStartWithoutAQuorumUsesTheFileThatIsNewer(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		v, err := shared.Open(ctx, c.Node(0), cfg)
+		v, err := sharedconfig.Open(ctx, c.Node(0), cfg)
 		require.NoError(t, err)
 		defer v.Close()
 		require.Equal(t, 77, v.Load().Rate)
@@ -658,7 +658,7 @@ func TestAFileThatIsDamagedOrCannotBeWrittenIsNoValue(t *testing.T) {
 
 func TestAValueInAFormOfItsOwn(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		cfg := shared.Config[int]{
+		cfg := sharedconfig.Config[int]{
 			Keys: []string{"n"}, Default: 3, Decode: strconv.Atoi,
 			Encode: func(n int) (string, error) { return strconv.Itoa(n), nil },
 		}
@@ -677,7 +677,7 @@ func TestAValueInAFormOfItsOwn(t *testing.T) {
 
 func TestConfigsThatMakeNoSenseAreRefused(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		for name, cfg := range map[string]shared.Config[int]{
+		for name, cfg := range map[string]sharedconfig.Config[int]{
 			"no key":             {},
 			"the same key twice": {Keys: []string{"a", "b", "a"}},
 			"half a codec":       {Keys: []string{"a"}, Decode: strconv.Atoi},
@@ -686,10 +686,10 @@ func TestConfigsThatMakeNoSenseAreRefused(t *testing.T) {
 				Encode: func(n int) (string, error) { return strconv.Itoa(n), nil },
 			},
 		} {
-			_, err := shared.Open(t.Context(), c.Node(0), cfg)
+			_, err := sharedconfig.Open(t.Context(), c.Node(0), cfg)
 			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
 		}
-		_, err := shared.Open(t.Context(), c.Node(0), shared.Config[int]{Keys: []string{""}})
+		_, err := sharedconfig.Open(t.Context(), c.Node(0), sharedconfig.Config[int]{Keys: []string{""}})
 		require.ErrorIs(t, err, coterie.ErrEmptyKey)
 	})
 }
@@ -702,7 +702,7 @@ func TestAValueEndsWithCloseAndWithItsNode(t *testing.T) {
 		rate(t, v, 9)
 		synctest.Wait()
 		c.Stop(0)
-		for _, v := range []*shared.Value[limits]{v, with} {
+		for _, v := range []*sharedconfig.Value[limits]{v, with} {
 			for _, err := range v.Follow(t.Context()) {
 				if err != nil {
 					require.ErrorIs(t, err, coterie.ErrClosed)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package shared
+package sharedconfig
 
 import (
 	"encoding/json"
