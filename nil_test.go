@@ -177,7 +177,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"queue.New":              {func(f nilFixture) { queue.New(nil, "nil").TryDequeue(f.ctx) }},
 	"queue.NewGate":          {func(f nilFixture) { queue.NewGate(nil, queue.Condition{}) }},
 	"queue.Gate.Open":        {func(f nilFixture) { gate(f).Open(nil) }},
-	"queue.Gate.Shut":        {func(f nilFixture) { gate(f).Shut(nil) }},
+	"queue.Gate.Close":       {func(f nilFixture) { gate(f).Close(nil) }},
 	"queue.Gate.Wait":        {func(f nilFixture) { gate(f).Wait(nil) }},
 	"queue.Gate.Dequeue":     {func(f nilFixture) { gate(f).Dequeue(nil) }},
 	"queue.Item.Bind":        {func(f nilFixture) { item(f).Bind(nil) }},

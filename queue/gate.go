@@ -10,7 +10,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Condition is when a [Gate] opens by itself. Every Gate opens on a signal.
+// A Condition says when a [Gate] opens by itself. Every Gate can also be opened with [Gate.Open].
 type Condition struct {
 	count int64
 	name  string
@@ -22,14 +22,14 @@ func WhenCount(n int64) Condition { return Condition{count: max(n, 1)} }
 // WhenNamed opens a gate when an item of a name is in the queue.
 func WhenNamed(name string) Condition { return Condition{name: name} }
 
-// WhenSignalled opens a gate by [Gate.Open] alone.
-func WhenSignalled() Condition { return Condition{} }
+// WhenOpened opens a gate only by [Gate.Open].
+func WhenOpened() Condition { return Condition{} }
 
 // A Gate holds up takers of a Queue until there is reason to begin. Once open it is open for all,
-// on any node, until it is shut, also if the reason is gone. Its methods may be called
+// on any node, until it is closed, also if the reason is gone. Its methods may be called
 // concurrently.
 //
-// To open and to shut it is one write each. Those who wait look again, with a read, when an item
+// To open and to close it is one write each. Those who wait look again, with a read, when an item
 // comes. It holds up only those who ask it: whoever calls Dequeue of the Queue does not. Do not use
 // it to keep a number of takers out for good; that is a [coterie.Mutex].
 type Gate struct {
@@ -53,11 +53,11 @@ func (g *Gate) Open(ctx context.Context) error {
 	return err
 }
 
-// Shut shuts the gate, for those who come later. If its condition holds, whoever waits opens it
-// again at once. It blocks until that is applied.
+// Close closes the gate for takers that call Wait or Dequeue later. If the condition holds, the next
+// such call opens the gate again. Close blocks until the write is applied.
 //
 // Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
-func (g *Gate) Shut(ctx context.Context) error {
+func (g *Gate) Close(ctx context.Context) error {
 	if err := g.q.check(); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (g *Gate) Wait(ctx context.Context) error {
 		}
 		if err := q.watch(ctx, r.Revision, g.concerned); err != nil {
 			if ctx.Err() != nil {
-				err = fmt.Errorf("%w: the gate of %q is shut", q.s.Node().ContextError(ctx), q.name)
+				err = fmt.Errorf("%w: the gate of %q is closed", q.s.Node().ContextError(ctx), q.name)
 			}
 			return err
 		}

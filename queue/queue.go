@@ -66,8 +66,8 @@ func (q *Queue) check() error {
 	return nil
 }
 
-// An Option is a property of an item.
-type Option func(*properties)
+// An EnqueueOption sets a property of an item that is enqueued.
+type EnqueueOption func(*properties)
 
 type properties struct {
 	priority int16
@@ -75,7 +75,7 @@ type properties struct {
 }
 
 // WithPriority has an item taken before all of lower priority. The default is 0.
-func WithPriority(priority int16) Option { return func(p *properties) { p.priority = priority } }
+func WithPriority(priority int16) EnqueueOption { return func(p *properties) { p.priority = priority } }
 
 // maxName bounds a name, which every key of its item has.
 const maxName = 1 << 10
@@ -83,7 +83,7 @@ const maxName = 1 << 10
 // WithName gives an item a name, of at most 1 KiB, of which there is one at a time in the queue: for
 // [WhenNamed], and to enqueue again after an error. The name is free again when the item is
 // acknowledged.
-func WithName(name string) Option { return func(p *properties) { p.name = name } }
+func WithName(name string) EnqueueOption { return func(p *properties) { p.name = name } }
 
 // Enqueue adds an item behind all of its priority whose Enqueue has returned, anywhere. Items whose
 // calls overlap come in either order. It blocks until this node has applied it: a read and one
@@ -92,7 +92,7 @@ func WithName(name string) Option { return func(p *properties) { p.name = name }
 // Errors: ErrExists; coterie.ErrInvalidOption for a name that is too long; those of a transaction. After
 // coterie.ErrMaybeApplied the item may be in the queue: with a name, enqueue it again; if it was done
 // meanwhile, it is done again.
-func (q *Queue) Enqueue(ctx context.Context, val string, opts ...Option) error {
+func (q *Queue) Enqueue(ctx context.Context, val string, opts ...EnqueueOption) error {
 	if err := q.check(); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func session(t testing.TB, n *coterie.Node, opts ...coterie.SessionOption) *cote
 	return s
 }
 
-func enqueue(t testing.TB, q *queue.Queue, val string, opts ...queue.Option) {
+func enqueue(t testing.TB, q *queue.Queue, val string, opts ...queue.EnqueueOption) {
 	t.Helper()
 	require.NoError(t, q.Enqueue(t.Context(), val, opts...))
 }
@@ -524,7 +524,7 @@ func TestAGateOpensForAll(t *testing.T) {
 		"named": {queue.WhenNamed("go"), func(ctx context.Context, q *queue.Queue, _ *queue.Gate) error {
 			return errors.Join(q.Enqueue(ctx, "11", queue.WithName("ready")), q.Enqueue(ctx, "12", queue.WithName("go")))
 		}},
-		"signal": {queue.WhenSignalled(), func(ctx context.Context, q *queue.Queue, g *queue.Gate) error {
+		"signal": {queue.WhenOpened(), func(ctx context.Context, q *queue.Queue, g *queue.Gate) error {
 			return errors.Join(q.Enqueue(ctx, "11"), q.Enqueue(ctx, "12"), g.Open(ctx))
 		}},
 	} {
@@ -557,7 +557,7 @@ func TestAGateOpensForAll(t *testing.T) {
 				}
 				g := queue.NewGate(q, way.when)
 				require.NoError(t, g.Wait(t.Context()), "it stays open")
-				require.NoError(t, g.Shut(t.Context()))
+				require.NoError(t, g.Close(t.Context()))
 				if name != "named" {
 					require.ErrorIs(t, g.Wait(short(t)), context.DeadlineExceeded)
 				}
@@ -595,7 +595,7 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		ctx := t.Context()
 		q := queue.New(session(t, c.Node(0)), "")
-		g := queue.NewGate(q, queue.WhenSignalled())
+		g := queue.NewGate(q, queue.WhenOpened())
 		_, dequeue := q.Dequeue(ctx)
 		_, try := q.TryDequeue(ctx)
 		_, peek := q.Peek(ctx)
@@ -603,7 +603,7 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 		_, gated := g.Dequeue(ctx)
 		for name, err := range map[string]error{
 			"enqueue": q.Enqueue(ctx, "v"), "dequeue": dequeue, "try": try, "peek": peek, "len": size, "gated": gated,
-			"open": g.Open(ctx), "shut": g.Shut(ctx), "wait": g.Wait(ctx),
+			"open": g.Open(ctx), "close": g.Close(ctx), "wait": g.Wait(ctx),
 		} {
 			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
 		}
@@ -624,13 +624,13 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 		require.Equal(t, n.Status().Name, h.Node)
 
 		q := queue.New(session(t, c.Leader(), coterie.WithTTL(time.Hour)), "q")
-		gate := queue.NewGate(q, queue.WhenSignalled())
+		gate := queue.NewGate(q, queue.WhenOpened())
 		_, err = q.Dequeue(short(t))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, `0 items wait in "q", and 1 are taken, the first by `+h.String())
 		_, err = gate.Dequeue(short(t))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, `the gate of "q" is shut`)
+		require.ErrorContains(t, err, `the gate of "q" is closed`)
 		require.NotErrorIs(t, err, coterie.ErrNoLeader)
 		require.NoError(t, item.Nack(t.Context()))
 		item = dequeue(t, q)

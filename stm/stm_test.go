@@ -352,12 +352,12 @@ func TestMisuseIsAnError(t *testing.T) {
 		})
 		require.ErrorIs(t, err, failed)
 		_, _, err = kept.Get("k")
-		require.ErrorIs(t, err, stm.ErrEnded)
+		require.ErrorIs(t, err, stm.ErrTxDone)
 		_, err = kept.Scan("k")
-		require.ErrorIs(t, err, stm.ErrEnded)
-		require.ErrorIs(t, kept.Put("k", "v"), stm.ErrEnded)
-		require.ErrorIs(t, kept.Delete("k"), stm.ErrEnded)
-		require.ErrorIs(t, kept.If(), stm.ErrEnded)
+		require.ErrorIs(t, err, stm.ErrTxDone)
+		require.ErrorIs(t, kept.Put("k", "v"), stm.ErrTxDone)
+		require.ErrorIs(t, kept.Delete("k"), stm.ErrTxDone)
+		require.ErrorIs(t, kept.If(), stm.ErrTxDone)
 
 		require.Panics(t, func() {
 			_, _ = stm.Run(ctx, n, func(tx *stm.Tx) error {

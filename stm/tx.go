@@ -44,10 +44,10 @@ func (tx *Tx) Context() context.Context { return tx.ctx }
 // Get returns the value of a key, and whether it exists: as the transaction wrote it, or else as it
 // was at the revision of the first read. The first read asks the cluster, all others this node.
 //
-// Errors: those of Node.Get, which end the transaction; ErrEnded.
+// Errors: those of Node.Get, which end the transaction; ErrTxDone.
 func (tx *Tx) Get(key string) (val string, exists bool, err error) {
 	if tx.ended {
-		return "", false, ErrEnded
+		return "", false, ErrTxDone
 	}
 	if w := tx.writes[key]; w != nil {
 		return w.kv.Value, !w.gone, nil
@@ -71,7 +71,7 @@ func (tx *Tx) Get(key string) (val string, exists bool, err error) {
 // Errors: those of Get.
 func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
 	if tx.ended {
-		return nil, ErrEnded
+		return nil, ErrTxDone
 	}
 	kvs, err := tx.read(prefix, coterie.WithPrefix())
 	if err != nil {
@@ -116,7 +116,7 @@ func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, e
 
 // Put writes a key, which is then attached to no lease.
 //
-// Errors: coterie.ErrEmptyKey, ErrEnded.
+// Errors: coterie.ErrEmptyKey, ErrTxDone.
 func (tx *Tx) Put(key, val string) error { return tx.PutWithLease(key, val, 0) }
 
 // PutWithLease writes a key, and attaches it to a lease; [Run] returns coterie.ErrLeaseNotFound if
@@ -140,7 +140,7 @@ func (tx *Tx) Delete(key string) error {
 func (tx *Tx) write(w *write) error {
 	switch {
 	case tx.ended:
-		return ErrEnded
+		return ErrTxDone
 	case w.kv.Key == "":
 		return coterie.ErrEmptyKey
 	}
@@ -151,10 +151,10 @@ func (tx *Tx) write(w *write) error {
 // If adds conditions that must hold when the transaction is committed, as the guard of a lock: else
 // nothing is changed, and Run returns coterie.ErrNotOwner.
 //
-// Errors: ErrEnded.
+// Errors: ErrTxDone.
 func (tx *Tx) If(guards ...coterie.Cmp) error {
 	if tx.ended {
-		return ErrEnded
+		return ErrTxDone
 	}
 	tx.guards = append(tx.guards, guards...)
 	return nil

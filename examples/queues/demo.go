@@ -99,13 +99,13 @@ func signalled(ctx context.Context, from, to *queue.Queue) error {
 	if err := put(ctx, from, []string{"runner 1", "runner 2"}); err != nil {
 		return err
 	}
-	starter := queue.NewGate(from, queue.WhenSignalled()) // the same gate, on another node
-	return gated(ctx, queue.NewGate(to, queue.WhenSignalled()), func() error {
+	starter := queue.NewGate(from, queue.WhenOpened()) // the same gate, on another node
+	return gated(ctx, queue.NewGate(to, queue.WhenOpened()), func() error {
 		return starter.Open(ctx)
 	}, "runner 1", "runner 2")
 }
 
-// gated checks that a gate is shut until open has opened it, and that whoever waits before it is given
+// gated checks that a gate is closed until open has opened it, and that whoever waits before it is given
 // certain items then.
 func gated(ctx context.Context, gate *queue.Gate, open func() error, values ...string) error {
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
@@ -113,7 +113,7 @@ func gated(ctx context.Context, gate *queue.Gate, open func() error, values ...s
 	if item, err := gate.Dequeue(short); !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("an item got through the gate: %v, %v", item, err)
 	}
-	fmt.Println("  items wait, and the gate is shut")
+	fmt.Println("  items wait, and the gate is closed")
 	given := make(chan error, 1)
 	go func() { given <- expect(ctx, gate.Dequeue, values...) }()
 	if err := open(); err != nil {
@@ -193,7 +193,7 @@ func expect(ctx context.Context, dequeue func(context.Context) (*queue.Item, err
 }
 
 // put enqueues values.
-func put(ctx context.Context, q *queue.Queue, values []string, opts ...queue.Option) error {
+func put(ctx context.Context, q *queue.Queue, values []string, opts ...queue.EnqueueOption) error {
 	for _, value := range values {
 		if err := q.Enqueue(ctx, value, opts...); err != nil {
 			return err

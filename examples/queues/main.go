@@ -82,7 +82,7 @@ func enqueue(ctx context.Context, items *queue.Queue, typed <-chan string) {
 	for {
 		select {
 		case line := <-typed:
-			var opts []queue.Option
+			var opts []queue.EnqueueOption
 			if urgent, is := strings.CutPrefix(line, "!"); is {
 				line, opts = urgent, append(opts, queue.WithPriority(1))
 			}
