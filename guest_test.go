@@ -161,7 +161,7 @@ func surviveRogue(t *testing.T, method string, block bool) {
 }
 
 // A picky Metrics panics at all but counters of what was dropped.
-type picky struct{ coterie.Readings }
+type picky struct{ coterie.ExpvarMetrics }
 
 func (p *picky) Set(coterie.Metric, float64)     { panic("no gauge") }
 func (p *picky) Observe(coterie.Metric, float64) { panic("no distribution") }

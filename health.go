@@ -8,32 +8,32 @@ import (
 	"strings"
 )
 
-// What a node may be behind by, and still be ready.
+// A node is ready as long as it is behind by no more than these.
 const (
-	readyLag     = 1000        // entries
-	readySilence = leaderGrace // election timeouts since the leader was heard
+	readyLag     = 1000        // entries that are committed and not applied
+	readySilence = leaderGrace // election timeouts since the node heard the leader
 )
 
-// Health returns a handler of two paths, for who decides whether a process is to be killed and whether
-// it is to be given work:
+// HealthHandler returns an HTTP handler with a liveness and a readiness endpoint. The first decides whether
+// to restart a process, the second whether to send it work:
 //
-//   - /livez is 200 unless the node has stopped by a fault, as when its disk failed. It is 200 without
-//     a quorum, on a full disk, and after Close: to start the process again would mend none of them.
-//   - /readyz is 200 while the node can serve: it is open, knows a leader or has lost it less than three
-//     election timeouts ago, has heard a leader within three election timeouts, has applied what it
-//     knows to be committed, but for 1000 entries, and its disk takes writes: the system has not
-//     refused to write the log for an election timeout, since when this node refuses writes itself, and
-//     no write to it has hung for Config.DiskTimeout. At its quota a node is ready: it reads.
+//   - /livez is 200 unless the node has stopped by a fault, for instance because its disk failed. It is 200
+//     without a quorum, on a full disk, and after Close: restarting the process would repair none of them.
+//   - /readyz is 200 while the node can serve. The node is open. It knows a leader, or has lost it less than
+//     three election timeouts ago. It has heard a leader within three election timeouts. It has applied all
+//     but 1000 of the entries that it knows to be committed. Its disk takes writes: the system has not
+//     refused to write the log for an election timeout, after which this node refuses writes itself, and no
+//     write to the log has hung for Config.DiskTimeout. A node at its quota is ready, because it serves reads.
 //
-// The time without a leader is for elections: after a crash of the leader the other nodes stay ready
-// while they elect another, and calls wait for it. Without a quorum they are not ready once it is over.
+// The time without a leader allows for elections. After a crash of the leader the other nodes stay ready
+// while they elect another, and calls wait for it. Without a quorum they are not ready once that time is over.
 // A node that has not heard a leader since it was opened is not ready.
 //
-// Otherwise they are 503, with the reasons in the body, a line for each check; "?verbose" has the lines
-// of those that pass, too. They answer from [Node.Status]: at once, without asking other nodes. The
-// handler may be used from when the node is open until after it is closed. Other paths are 404, methods
-// other than GET and HEAD 405; mount it below another path with [http.StripPrefix].
-func Health(n *Node) http.Handler {
+// Otherwise the endpoints answer 503, with the reasons in the body, one line for each check. With "?verbose"
+// the body also lists the checks that pass. The answers come from [Node.Status]: at once, without asking other
+// nodes. The handler may be used as soon as the node is open, and until after it is closed. Other paths are
+// 404, methods other than GET and HEAD 405. Use [http.StripPrefix] to mount the handler below another path.
+func HealthHandler(n *Node) http.Handler {
 	cfg := &n.cfg
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var checks []check
@@ -57,11 +57,11 @@ func Health(n *Node) http.Handler {
 		if !ok {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		_, _ = w.Write([]byte(text)) // a caller that has gone is not told
+		_, _ = w.Write([]byte(text)) // the error is of a client that has gone
 	})
 }
 
-// A check is one condition of a node's health, and why it fails, if it does.
+// A check is one condition of a node's health. fault is empty if the check passes.
 type check struct{ name, fault string }
 
 func live(s *Status) []check {
@@ -95,7 +95,7 @@ func ready(s *Status, cfg *Config) []check {
 		applied.fault = fmt.Sprintf("%d committed entries are not applied", lag)
 	}
 	switch {
-	case s.DiskRefused >= cfg.ElectionTimeout: // as room has it
+	case s.DiskRefused >= cfg.ElectionTimeout: // the same bound after which the node refuses writes: see room
 		disk.fault = fmt.Sprintf("the log could not be written for %v: %v", s.DiskRefused, s.DiskError)
 	case s.DiskStalled >= cfg.DiskTimeout:
 		disk.fault = fmt.Sprintf("a write to it has hung for %v", s.DiskStalled)
@@ -103,7 +103,7 @@ func ready(s *Status, cfg *Config) []check {
 	return append(live(s), open, leader, contact, applied, disk)
 }
 
-// report is the body of an answer, and whether all is well.
+// report returns the body of an answer, and whether all checks pass.
 func report(path string, checks []check, verbose bool) (text string, ok bool) {
 	var b strings.Builder
 	ok = true

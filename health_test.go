@@ -21,11 +21,11 @@ import (
 
 func ask(n *coterie.Node, method, target string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	coterie.Health(n).ServeHTTP(w, httptest.NewRequest(method, target, nil))
+	coterie.HealthHandler(n).ServeHTTP(w, httptest.NewRequest(method, target, nil))
 	return w
 }
 
-// requireHealth checks what both paths answer, and that they do at once.
+// requireHealth checks the status codes of both endpoints, and that they answer at once.
 func requireHealth(t *testing.T, n *coterie.Node, live, ready int, reasons ...string) {
 	t.Helper()
 	begin := time.Now()
@@ -38,7 +38,7 @@ func requireHealth(t *testing.T, n *coterie.Node, live, ready int, reasons ...st
 	}
 }
 
-func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
+func TestWithoutQuorumLiveButNotReady(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for _, n := range c.Nodes() {
 			require.NoError(t, n.Ready(t.Context()))
@@ -65,7 +65,7 @@ func TestANodeWithoutAQuorumIsAliveAndNotReady(t *testing.T) {
 	})
 }
 
-func TestSurvivorsOfALeaderStayReady(t *testing.T) {
+func TestSurvivorsOfALeaderCrashStayReady(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for i := range 3 {
 			for j := range 3 {
@@ -92,7 +92,7 @@ func TestSurvivorsOfALeaderStayReady(t *testing.T) {
 	})
 }
 
-func TestALostQuorumIsNotReadyAfterTheGrace(t *testing.T) {
+func TestLostQuorumIsNotReadyAfterGrace(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Leader()
 		for _, other := range c.Nodes() {
@@ -117,8 +117,8 @@ func TestALostQuorumIsNotReadyAfterTheGrace(t *testing.T) {
 	})
 }
 
-// Such a node hears its leader, and neither applies nor takes what is written.
-func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
+// Such a node still hears its leader, but neither applies entries nor accepts writes.
+func TestUnwritableDiskIsNotReady(t *testing.T) {
 	for fault, reason := range map[string]string{"full": "disk: the log could not be written for", "stalled": "disk: a write to it has hung for"} {
 		t.Run(fault, func(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
@@ -127,7 +127,7 @@ func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 				if fault == "full" {
 					patience = time.Second
 					c.FillDisk(i, true)
-					for n.Status().DiskRefused == 0 { // until there is no room left that was made in advance
+					for n.Status().DiskRefused == 0 { // until the space that the log has reserved is used up
 						put(t, leader, "k", string(make([]byte, 1<<20)))
 						time.Sleep(time.Millisecond)
 					}
@@ -146,7 +146,7 @@ func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 				require.ErrorIs(t, write(), context.DeadlineExceeded)
 				time.Sleep(time.Second)
 				requireHealth(t, n, 200, 503, reason)
-				require.Equal(t, fault == "full", errors.Is(write(), coterie.ErrNoSpace), "it is refused")
+				require.Equal(t, fault == "full", errors.Is(write(), coterie.ErrNoSpace), "a full disk refuses the write")
 				requireHealth(t, leader, 200, 200)
 				c.Heal()
 				time.Sleep(time.Second)
@@ -156,7 +156,7 @@ func TestANodeWhoseDiskTakesNoWritesIsNotReady(t *testing.T) {
 	}
 }
 
-func TestANodeThatWasNeverHeardIsNotReady(t *testing.T) {
+func TestNeverHeardALeaderIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := coterie.Open(t.Context(), coterie.Config{
 			InMemory: true, Name: "a", Addr: "a:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "a:1"}, {"b", "b:1"}},
@@ -168,7 +168,7 @@ func TestANodeThatWasNeverHeardIsNotReady(t *testing.T) {
 	})
 }
 
-func TestANodeWhoseDiskFailedIsDead(t *testing.T) {
+func TestFailedDiskFailsLiveness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{InMemory: true})
@@ -184,18 +184,18 @@ func TestANodeWhoseDiskFailedIsDead(t *testing.T) {
 	})
 }
 
-func TestHealthAnswersNothingElse(t *testing.T) {
+func TestHealthHandlerRejectsOtherRequests(t *testing.T) {
 	n := open(t)
 	require.Equal(t, http.StatusNotFound, ask(n, "GET", "/").Code)
 	require.Equal(t, http.StatusNotFound, ask(n, "GET", "/health/livez").Code)
 	require.Equal(t, http.StatusMethodNotAllowed, ask(n, "POST", "/livez").Code)
 	require.Equal(t, 200, ask(n, "HEAD", "/livez").Code)
 	w := httptest.NewRecorder()
-	http.StripPrefix("/health", coterie.Health(n)).ServeHTTP(w, httptest.NewRequest("GET", "/health/livez", nil))
+	http.StripPrefix("/health", coterie.HealthHandler(n)).ServeHTTP(w, httptest.NewRequest("GET", "/health/livez", nil))
 	require.Equal(t, 200, w.Code)
 }
 
-// A node is asked for its status as often as anybody likes, and may be large.
+// BenchmarkStatus shows that the cost of Status does not grow with the state: probes call it often.
 func BenchmarkStatus(b *testing.B) {
 	n := open(b, func(cfg *coterie.Config) { cfg.MaxTxnOps = 10_000 })
 	key := func(i int) string { return fmt.Sprintf("%07d", i) }

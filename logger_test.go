@@ -29,7 +29,7 @@ func (h gated) Handle(_ context.Context, r slog.Record) error {
 
 func TestLinesThatAreDroppedAreToldOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var r Readings
+		var r ExpvarMetrics
 		var lines []slog.Record
 		h := gated{gate: make(chan struct{}), lines: &lines}
 		n := &Node{cfg: Config{Metrics: &r, Logger: slog.New(h)}}

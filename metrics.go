@@ -3,78 +3,92 @@
 package coterie
 
 import (
+	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 )
 
-// Metrics receives what a node measures of itself: [Config.Metrics]. A goroutine of the node calls its
+// Metrics receives the measurements of a node: see [Config.Metrics]. A goroutine of the node calls its
 // methods, one at a time, every second and a last time when the node has stopped. They may block or panic:
-// the node does not wait for them. Counters are then added up; of distributions 8192 values wait, and
-// MetricMetricsDropped counts those that are lost. Nodes that share a Metrics call it concurrently.
+// the node does not wait for them. Meanwhile the node adds counters up and keeps up to 8192 values of
+// distributions; MetricMetricsDropped counts the values that are lost. Nodes that share a Metrics call it
+// concurrently.
 //
-// Every name is a constant of this package and always comes to the same method; there are no labels, so
-// what tells nodes apart is the caller's, who gives each node its own Metrics. See docs/metrics.md for what
-// each one means; [Readings] is a Metrics for package expvar.
+// Every name is a constant of this package and always comes to the same method. There are no labels: to tell
+// nodes apart, give each node its own Metrics. See docs/metrics.md for the meaning of each metric, and
+// [ExpvarMetrics] for an implementation for package expvar.
 type Metrics interface {
-	// Add adds to a counter, whose name ends in _total.
+	// Add adds to a counter. Its name ends in _total.
 	Add(m Metric, delta float64)
-	// Set says what a gauge is now.
+	// Set sets the current value of a gauge.
 	Set(m Metric, value float64)
-	// Observe adds a value to a distribution, of seconds, bytes or numbers, as the name ends.
+	// Observe adds a value to a distribution of seconds, bytes or numbers, as its name says.
 	Observe(m Metric, value float64)
 }
 
-// A Metric is the name of something measured, in the manner of Prometheus.
-type Metric string
+// ExpvarMetrics is a [Metrics] that keeps the measurements in memory and returns them as JSON. It is an
+// expvar.Var. Package coterie does not import package expvar, because that import serves /debug/vars:
+//
+//	var metrics coterie.ExpvarMetrics
+//	expvar.Publish("coterie", &metrics)
+//	n, err := coterie.Open(ctx, coterie.Config{Metrics: &metrics, …})
+//
+// The zero value is ready to use, and its methods may be called concurrently. For a distribution it keeps the
+// number of values, their sum and the largest one, under the metric's name with _count, _sum and _max.
+type ExpvarMetrics struct {
+	mu     sync.Mutex
+	values map[Metric]float64
+}
 
-// Counters.
-const (
-	MetricProposalsApplied   Metric = "coterie_proposals_applied_total"
-	MetricProposalsRefused   Metric = "coterie_proposals_refused_total"
-	MetricProposalsGivenUp   Metric = "coterie_proposals_given_up_total"
-	MetricProposalsUncertain Metric = "coterie_proposals_uncertain_total"
-	MetricEntriesApplied     Metric = "coterie_entries_applied_total"
-	MetricWatchEvents        Metric = "coterie_watch_events_total"
-	MetricLeaderChanges      Metric = "coterie_leader_changes_total"
-	MetricElections          Metric = "coterie_elections_total"
-	MetricConnectionsRefused Metric = "coterie_connections_refused_total"
-	MetricCallsFailed        Metric = "coterie_calls_failed_total"
-	MetricLogDropped         Metric = "coterie_log_dropped_total"
-	MetricMetricsDropped     Metric = "coterie_metrics_dropped_total"
-)
+// change calls fn with the values, under the lock.
+func (e *ExpvarMetrics) change(fn func(values map[Metric]float64)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.values == nil {
+		e.values = map[Metric]float64{}
+	}
+	fn(e.values)
+}
 
-// Distributions.
-const (
-	MetricProposalSeconds Metric = "coterie_proposal_seconds"
-	MetricBatchProposals  Metric = "coterie_batch_proposals"
-	MetricLogWriteSeconds Metric = "coterie_log_write_seconds"
-	MetricLogWriteBytes   Metric = "coterie_log_write_bytes"
-	MetricSnapshotSeconds Metric = "coterie_snapshot_seconds"
-	MetricSnapshotBytes   Metric = "coterie_snapshot_bytes"
-)
+// Add implements Metrics.
+func (e *ExpvarMetrics) Add(m Metric, delta float64) {
+	e.change(func(values map[Metric]float64) { values[m] += delta })
+}
 
-// Gauges.
-const (
-	MetricLeading      Metric = "coterie_leading"
-	MetricTerm         Metric = "coterie_term"
-	MetricRevision     Metric = "coterie_revision"
-	MetricKeys         Metric = "coterie_keys"
-	MetricLeases       Metric = "coterie_leases"
-	MetricWatchers     Metric = "coterie_watchers"
-	MetricStoreBytes   Metric = "coterie_store_bytes"
-	MetricQuotaRatio   Metric = "coterie_quota_ratio"
-	MetricPendingCalls Metric = "coterie_pending_calls"
-	MetricPendingBytes Metric = "coterie_pending_bytes"
-	MetricApplyLag     Metric = "coterie_apply_lag_entries"
-	MetricContact      Metric = "coterie_last_contact_seconds"
-	MetricDiskRefused  Metric = "coterie_disk_refused_seconds"
-	MetricDiskStalled  Metric = "coterie_disk_stalled_seconds"
-)
+// Set implements Metrics.
+func (e *ExpvarMetrics) Set(m Metric, value float64) {
+	e.change(func(values map[Metric]float64) { values[m] = value })
+}
+
+// Observe implements Metrics.
+func (e *ExpvarMetrics) Observe(m Metric, value float64) {
+	e.change(func(values map[Metric]float64) {
+		values[m+"_count"]++
+		values[m+"_sum"] += value
+		values[m+"_max"] = max(values[m+"_max"], value)
+	})
+}
+
+// Value returns the current value of a metric, or 0 if the node has not reported it.
+func (e *ExpvarMetrics) Value(m Metric) (value float64) {
+	e.change(func(values map[Metric]float64) { value = values[m] })
+	return value
+}
+
+// String returns all values as a JSON object, sorted by name. It implements expvar.Var.
+func (e *ExpvarMetrics) String() string {
+	var text []byte
+	e.change(func(values map[Metric]float64) {
+		text, _ = json.Marshal(values) // cannot fail: the numbers are finite
+	})
+	return string(text)
+}
 
 func (n *Node) count(m Metric, delta int)       { n.meter.add(m, delta) }
 func (n *Node) observe(m Metric, value float64) { n.meter.observe(m, value) }
 
-// proposed measures a proposal that began at a time and ended with an error, or with its result.
+// proposed measures a proposal that began at a time and ended with err, or with its result if err is nil.
 func (n *Node) proposed(begin time.Time, err error) {
 	switch {
 	case err == nil:
@@ -89,13 +103,13 @@ func (n *Node) proposed(begin time.Time, err error) {
 	}
 }
 
-// logWritten measures what the log made durable at once.
+// logWritten measures one write of the log with its sync.
 func (n *Node) logWritten(bytes int, took time.Duration) {
 	n.observe(MetricLogWriteSeconds, took.Seconds())
 	n.observe(MetricLogWriteBytes, float64(bytes))
 }
 
-// gauges returns what a Status measures.
+// gauges returns the gauges that follow from a Status.
 func gauges(s *Status) map[Metric]float64 {
 	values := map[Metric]float64{
 		MetricLeading:    0,
@@ -105,10 +119,10 @@ func gauges(s *Status) map[Metric]float64 {
 		MetricLeases:     float64(s.Leases),
 		MetricWatchers:   float64(s.Watchers),
 		MetricStoreBytes: float64(s.Bytes),
-		MetricApplyLag:   float64(s.lag()),
 
-		MetricDiskRefused: s.DiskRefused.Seconds(),
-		MetricDiskStalled: s.DiskStalled.Seconds(),
+		MetricApplyLagEntries:    float64(s.lag()),
+		MetricDiskRefusedSeconds: s.DiskRefused.Seconds(),
+		MetricDiskStalledSeconds: s.DiskStalled.Seconds(),
 	}
 	if s.Role == RoleLeader {
 		values[MetricLeading] = 1
@@ -117,10 +131,10 @@ func gauges(s *Status) map[Metric]float64 {
 		values[MetricQuotaRatio] = float64(s.Bytes) / float64(s.QuotaBytes)
 	}
 	if s.LastContact >= 0 {
-		values[MetricContact] = s.LastContact.Seconds()
+		values[MetricLastContactSeconds] = s.LastContact.Seconds()
 	}
 	return values
 }
 
-// lag is how many entries are known to be committed and not applied.
+// lag returns the number of entries that are known to be committed and not applied yet.
 func (s *Status) lag() uint64 { return max(s.Committed, s.Applied) - s.Applied }

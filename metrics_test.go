@@ -26,9 +26,9 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A ledger notes which method each metric came to, and that none came to two.
+// A ledger records the method that each metric came to, and reports metrics that came to two.
 type ledger struct {
-	coterie.Readings
+	coterie.ExpvarMetrics
 	mu     sync.Mutex
 	kinds  map[coterie.Metric]string
 	bad    []string
@@ -47,14 +47,14 @@ func (l *ledger) note(m coterie.Metric, kind string, value float64) {
 	l.kinds[m] = kind
 }
 
-func (l *ledger) Add(m coterie.Metric, v float64) { l.note(m, "Add", v); l.Readings.Add(m, v) }
-func (l *ledger) Set(m coterie.Metric, v float64) { l.note(m, "Set", v); l.Readings.Set(m, v) }
+func (l *ledger) Add(m coterie.Metric, v float64) { l.note(m, "Add", v); l.ExpvarMetrics.Add(m, v) }
+func (l *ledger) Set(m coterie.Metric, v float64) { l.note(m, "Set", v); l.ExpvarMetrics.Set(m, v) }
 func (l *ledger) Observe(m coterie.Metric, v float64) {
 	l.note(m, "Observe", v)
 	if l.failOnce() {
-		panic("a value that is lost")
+		panic("this value is lost")
 	}
-	l.Readings.Observe(m, v)
+	l.ExpvarMetrics.Observe(m, v)
 }
 
 func (l *ledger) failOnce() bool {
@@ -65,7 +65,7 @@ func (l *ledger) failOnce() bool {
 	return first
 }
 
-// documented returns the metrics of docs/metrics.md, with the method that the heading above names.
+// documented returns the metrics of docs/metrics.md, each with the method named in the heading above it.
 func documented(t *testing.T) map[coterie.Metric]string {
 	t.Helper()
 	text, err := os.ReadFile("docs/metrics.md")
@@ -80,31 +80,40 @@ func documented(t *testing.T) map[coterie.Metric]string {
 	return kinds
 }
 
-// constants returns the metrics that have a name in this package.
-func constants(t *testing.T) (names []coterie.Metric) {
+// constants returns the metrics of metric_names.go by the names of their constants.
+func constants(t *testing.T) map[string]coterie.Metric {
 	t.Helper()
+	metrics := map[string]coterie.Metric{}
 	for _, s := range sources(t) {
-		if s.path != "metrics.go" {
+		if s.path != "metric_names.go" {
 			continue
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {
-			if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, `"coterie_`) {
-				name, _ := strconv.Unquote(lit.Value)
-				names = append(names, coterie.Metric(name))
+			if spec, ok := n.(*ast.ValueSpec); ok {
+				name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				metrics[spec.Names[0].Name] = coterie.Metric(name)
 			}
 			return true
 		})
 	}
-	return names
+	return metrics
 }
 
-// A panicking handler loses every line.
+func TestMetricConstantsSpellTheirNames(t *testing.T) {
+	for constant, m := range constants(t) {
+		name := strings.TrimSuffix(strings.TrimPrefix(string(m), "coterie_"), "_total")
+		require.Equal(t, strings.ToLower(strings.TrimPrefix(constant, "Metric")), strings.ReplaceAll(name, "_", ""))
+	}
+}
+
+// A panicking handler panics at every line.
 type panicking struct{ slog.Handler }
 
-func (panicking) Enabled(context.Context, slog.Level) bool { panic("no line") }
+func (panicking) Enabled(context.Context, slog.Level) bool { panic("this handler takes no line") }
 func (h panicking) WithAttrs([]slog.Attr) slog.Handler     { return h }
 
-func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
+func TestDocumentedMetricsAreMeasured(t *testing.T) {
 	var l ledger
 	networks := make([]coterie.Network, 3)
 	watched := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
@@ -126,7 +135,7 @@ func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
 		require.NoError(t, err)
 		_, err = stranger.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		require.NoError(t, err)
-		time.Sleep(3 * time.Second) // metrics are delivered once a second, and what a delivery lost in the next
+		time.Sleep(3 * time.Second) // metrics are delivered once a second; values lost in one delivery are counted in the next
 
 		c.Crash(c.Index(c.Leader()))
 		c.Partition([]int{0}, []int{1}, []int{2})
@@ -143,14 +152,14 @@ func TestEveryMetricIsMeasuredAndNoOther(t *testing.T) {
 	kinds := documented(t)
 	require.Empty(t, l.bad)
 	require.Equal(t, kinds, l.kinds)
-	require.ElementsMatch(t, slices.Collect(maps.Keys(kinds)), constants(t))
+	require.ElementsMatch(t, slices.Collect(maps.Keys(kinds)), slices.Collect(maps.Values(constants(t))))
 	for m, kind := range kinds {
 		require.Equal(t, kind == "Add", strings.HasSuffix(string(m), "_total"), m)
 	}
 }
 
-func TestMetricsSayWhatHappened(t *testing.T) {
-	var r coterie.Readings
+func TestMetricsCountCalls(t *testing.T) {
+	var r coterie.ExpvarMetrics
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		applied := r.Value(coterie.MetricEntriesApplied)
@@ -175,7 +184,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 			_, err := n.Put(t.Context(), "k", "w")
 			require.NoError(t, err)
 		}
-		for range 3 { // one was written though nobody waited for it any more
+		for range 3 { // one write was applied after its call had ended
 			next(t, watch)
 		}
 		time.Sleep(2 * time.Second)
@@ -187,9 +196,9 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		require.Zero(t, r.Value(coterie.MetricPendingCalls))
 		require.Zero(t, r.Value(coterie.MetricPendingBytes))
 		require.EqualValues(t, 12, r.Value(coterie.MetricProposalSeconds+"_count"))
-		require.GreaterOrEqual(t, r.Value(coterie.MetricProposalSeconds+"_sum"), 1.0, "a tenth of a second each")
-		require.GreaterOrEqual(t, r.Value(coterie.MetricLogWriteSeconds+"_max"), 1.0, "it hung")
-		require.EqualValues(t, 14, r.Value(coterie.MetricBatchProposals+"_sum"), "with the registration")
+		require.GreaterOrEqual(t, r.Value(coterie.MetricProposalSeconds+"_sum"), 1.0, "each write takes a tenth of a second")
+		require.GreaterOrEqual(t, r.Value(coterie.MetricLogWriteSeconds+"_max"), 1.0, "one write of the log hung")
+		require.EqualValues(t, 14, r.Value(coterie.MetricBatchProposals+"_sum"), "12 writes answered, one uncertain, and the registration of the proposer")
 		require.GreaterOrEqual(t, r.Value(coterie.MetricEntriesApplied)-applied, 14.0)
 		require.EqualValues(t, 13, r.Value(coterie.MetricWatchEvents))
 		require.EqualValues(t, 1, r.Value(coterie.MetricLeaderChanges))
@@ -201,10 +210,10 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics, cfg.DiskTimeout = &r, time.Hour }))
 }
 
-func TestReadingsAreAnExpvar(t *testing.T) {
-	var r coterie.Readings
+func TestExpvarMetricsIsAnExpvar(t *testing.T) {
+	var r coterie.ExpvarMetrics
 	var v expvar.Var = &r
-	require.JSONEq(t, `{}`, (&coterie.Readings{}).String())
+	require.JSONEq(t, `{}`, (&coterie.ExpvarMetrics{}).String())
 	r.Add("a_total", 1)
 	r.Add("a_total", 2)
 	r.Set("b", 5)
@@ -216,8 +225,8 @@ func TestReadingsAreAnExpvar(t *testing.T) {
 	require.EqualValues(t, 4, r.Value("b"))
 }
 
-// Importing the package has no side effect: expvar serves /debug/vars as soon as it is imported.
-func TestNothingIsPublishedByItself(t *testing.T) {
+// Package expvar serves /debug/vars as soon as it is imported.
+func TestImportHasNoSideEffect(t *testing.T) {
 	for _, s := range sources(t) {
 		if !s.test() {
 			require.NotContains(t, s.imports(), "expvar", s.path)
@@ -225,9 +234,9 @@ func TestNothingIsPublishedByItself(t *testing.T) {
 	}
 }
 
-// What measuring costs, and that it costs nothing where nobody asks for it.
+// BenchmarkPut shows the cost of measuring, beside a node without Config.Metrics.
 func BenchmarkPut(b *testing.B) {
-	for name, metrics := range map[string]coterie.Metrics{"unmeasured": nil, "measured": &coterie.Readings{}} {
+	for name, metrics := range map[string]coterie.Metrics{"unmeasured": nil, "measured": &coterie.ExpvarMetrics{}} {
 		b.Run(name, func(b *testing.B) {
 			n := open(b, func(cfg *coterie.Config) { cfg.Metrics = metrics })
 			b.SetParallelism(500)

@@ -57,7 +57,7 @@ func decodeText(kv coterie.KeyValue) (string, error) { return kv.Value, nil }
 var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Open":          {func(nilFixture) { coterie.Open(nil, coterie.Config{InMemory: true}) }},
 	"coterie.OpenCluster":   {func(nilFixture) { coterie.OpenCluster(nil, 1, coterie.Config{InMemory: true}) }},
-	"coterie.Health":        {func(nilFixture) { coterie.Health(nil) }},
+	"coterie.HealthHandler": {func(nilFixture) { coterie.HealthHandler(nil) }},
 	"coterie.Inspect":       {func(f nilFixture) { coterie.Inspect(nil, f.dir) }},
 	"coterie.InspectBackup": {func(f nilFixture) { coterie.InspectBackup(nil, strings.NewReader("")) }, func(f nilFixture) { coterie.InspectBackup(f.ctx, nil) }},
 	"coterie.Recover":       {func(f nilFixture) { coterie.Recover(nil, f.dir) }},
@@ -318,7 +318,7 @@ func nilTakers(t *testing.T) (names []string) {
 }
 
 func TestHealthOfNoNodePanicsAtOnce(t *testing.T) {
-	require.Panics(t, func() { coterie.Health(nil) })
+	require.Panics(t, func() { coterie.HealthHandler(nil) })
 }
 
 // A nil argument is the caller's mistake: the call panics or returns an error, and nothing else of the

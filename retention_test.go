@@ -49,7 +49,7 @@ func TestACompactionThatWasDroppedIsProposedAgain(t *testing.T) {
 func TestCompactionsAreFewerThanWrites(t *testing.T) {
 	for name, bound := range map[string]Retention{"revisions": {Revisions: 100}, "bytes": {Bytes: 10_000}} {
 		synctest.Test(t, func(t *testing.T) {
-			var r Readings
+			var r ExpvarMetrics
 			n, err := Open(t.Context(), Config{InMemory: true, Retention: bound, Metrics: &r})
 			require.NoError(t, err)
 			defer n.Close()

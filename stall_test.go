@@ -17,7 +17,7 @@ import (
 
 // A stalled is a slog.Handler and a Metrics that blocks in every method while its gate is closed.
 type stalled struct {
-	coterie.Readings
+	coterie.ExpvarMetrics
 	gate  atomic.Pointer[chan struct{}]
 	calls atomic.Int64 // that have begun
 }
@@ -46,9 +46,9 @@ func (s *stalled) Handle(context.Context, slog.Record) error { s.wait(); return 
 func (s *stalled) WithAttrs([]slog.Attr) slog.Handler        { s.wait(); return s }
 func (s *stalled) WithGroup(string) slog.Handler             { s.wait(); return s }
 
-func (s *stalled) Add(m coterie.Metric, v float64)     { s.wait(); s.Readings.Add(m, v) }
-func (s *stalled) Set(m coterie.Metric, v float64)     { s.wait(); s.Readings.Set(m, v) }
-func (s *stalled) Observe(m coterie.Metric, v float64) { s.wait(); s.Readings.Observe(m, v) }
+func (s *stalled) Add(m coterie.Metric, v float64)     { s.wait(); s.ExpvarMetrics.Add(m, v) }
+func (s *stalled) Set(m coterie.Metric, v float64)     { s.wait(); s.ExpvarMetrics.Set(m, v) }
+func (s *stalled) Observe(m coterie.Metric, v float64) { s.wait(); s.ExpvarMetrics.Observe(m, v) }
 
 // handOver has a node lead, and returns when every node says so.
 func handOver(t *testing.T, c *coterietest.Cluster, to *coterie.Node) {

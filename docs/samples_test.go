@@ -24,7 +24,7 @@ var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery,
 // metrics.md
 
 func health(n *coterie.Node) {
-	http.Handle("/coterie/", http.StripPrefix("/coterie", coterie.Health(n)))
+	http.Handle("/coterie/", http.StripPrefix("/coterie", coterie.HealthHandler(n)))
 }
 
 // A prom is for one node. Where several nodes share a process, give each a registerer that adds a

@@ -107,8 +107,8 @@ func routes(node *coterie.Node) http.Handler {
 	})
 
 	// For an orchestrator.
-	mux.Handle("GET /livez", coterie.Health(node))
-	mux.Handle("GET /readyz", coterie.Health(node))
+	mux.Handle("GET /livez", coterie.HealthHandler(node))
+	mux.Handle("GET /readyz", coterie.HealthHandler(node))
 
 	// For operators.
 	handle("GET /ready", func(r *http.Request) (any, error) {

@@ -12,8 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each write is counted once, by how it ended.
-func TestAWriteIsCountedByItsEnd(t *testing.T) {
+func TestWritesAreCountedByOutcome(t *testing.T) {
 	for want, errs := range map[Metric][]error{
 		MetricProposalsApplied:   {nil},
 		MetricProposalsRefused:   {ErrNoSpace, ErrOverloaded, &LimitError{kind: ErrOverloaded}, &LimitError{kind: ErrNoSpace}},
@@ -21,7 +20,7 @@ func TestAWriteIsCountedByItsEnd(t *testing.T) {
 		MetricProposalsGivenUp:   {ErrClosed, context.DeadlineExceeded, ErrNoLeader},
 	} {
 		for _, err := range errs {
-			var r Readings
+			var r ExpvarMetrics
 			n := &Node{cfg: Config{Metrics: &r}}
 			n.meter = newMeter(n)
 			n.proposed(time.Now(), err)

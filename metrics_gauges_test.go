@@ -14,17 +14,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// Gauges outlive their node where a process does: who leads is a sum over nodes.
-func TestANodeThatHasStoppedIsNotMeasuredAsLeading(t *testing.T) {
+// A process may outlive its node, and keeps the last value of each gauge. The sum of coterie_leading over all
+// nodes must not count a stopped one.
+func TestStoppedNodeIsNotMeasuredAsLeading(t *testing.T) {
 	for name, stop := range map[string]func(t *testing.T, n *coterie.Node, disk *vfs.Memory){
 		"closed": func(t *testing.T, n *coterie.Node, _ *vfs.Memory) { require.NoError(t, n.Close()) },
 		"failed": func(t *testing.T, n *coterie.Node, disk *vfs.Memory) {
 			disk.FailSync(errors.New("broken"))
-			_, _ = n.Put(t.Context(), "k", "w") // by which it notices
+			_, _ = n.Put(t.Context(), "k", "w") // the node notices the fault
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var r coterie.Readings
+			var r coterie.ExpvarMetrics
 			disk := vfs.NewForgetful()
 			n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{Dir: "/data", Metrics: &r})
 			require.NoError(t, err)

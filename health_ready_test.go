@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestANodeThatIsBehindItsBoundsIsNotReady(t *testing.T) {
+func TestReadinessBounds(t *testing.T) {
 	cfg := &Config{ElectionTimeout: time.Second, DiskTimeout: 5 * time.Second}
 	for _, c := range []struct {
 		status Status
@@ -19,7 +19,7 @@ func TestANodeThatIsBehindItsBoundsIsNotReady(t *testing.T) {
 	}{
 		{Status{Leader: 1, Committed: 2000, Applied: 1000}, true, "[+] applied"},
 		{Status{Leader: 1, Committed: 2001, Applied: 1000}, false, "[-] applied: 1001 committed entries are not applied"},
-		{Status{Leader: 1, Committed: 5, Applied: 1000}, true, "[+] applied"}, // it may apply before it is told
+		{Status{Leader: 1, Committed: 5, Applied: 1000}, true, "[+] applied"}, // an entry may be applied before its commit is reported
 		{Status{Leader: 1, LastContact: 3 * time.Second}, true, "[+] contact"},
 		{Status{Leader: 1, LastContact: 3*time.Second + 1}, false, "[-] contact: the leader was last heard 3.000000001s ago"},
 		{Status{Leader: 1, DiskRefused: time.Second - 1, DiskStalled: 5*time.Second - 1}, true, "[+] disk"},
