@@ -12,14 +12,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of a segment: a header, and batches, each at a multiple of eight bytes. A batch is what
-// one write brings to the disk: a magic, its length and its CRC-32C, and records, each with its
-// length before it. The CRC covers where the batch stands, too: in which segment, at which offset. A
-// batch is written only when the one before it is durable; so of several that are damaged or
-// missing, all but the last cannot be the work of a crash. The header says where the segment before
-// ends: without its last batches it would else seem whole.
+// A segment has a header and batches, each at a multiple of eight bytes. One write to the disk is one
+// batch: a magic number, its length, its CRC-32C, and records, each preceded by its length. The CRC also
+// covers the segment and the offset of the batch. A batch is written only after the previous one is
+// durable, so if several are damaged or missing, a crash explains only the last. The header holds the end
+// of the previous segment; otherwise a segment without its last batches would look complete.
 const (
-	segmentHeader = 32 // magic, version, 0, sequence, salt, end of the one before, CRC-32C of that
+	segmentHeader = 32 // magic, version, 0, sequence, salt, end of the previous segment, CRC-32C of the header before it
 	batchMagic    = 0xc07e91eb
 	batchHeader   = 12
 	batchAlign    = 8
@@ -29,7 +28,7 @@ var segmentFormat = wire.Format{What: "segment", Magic: "COTLOG", Version: 1}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A batch is records on their way to a segment.
+// A batch collects records for a segment.
 type batch struct{ b []byte }
 
 func newBatch() *batch { return &batch{make([]byte, batchHeader, 4<<10)} }
@@ -37,22 +36,22 @@ func newBatch() *batch { return &batch{make([]byte, batchHeader, 4<<10)} }
 func (b *batch) empty() bool { return len(b.b) == batchHeader }
 
 func (b *batch) reset() {
-	const keep = 4 << 20 // more is not kept for the next
+	const keep = 4 << 20 // a larger buffer is not kept for the next batch
 	if cap(b.b) > keep {
 		*b = *newBatch()
 	}
 	b.b = b.b[:batchHeader]
 }
 
-// The kinds of record: each is a message with one of these fields.
+// The kinds of record. Each record is a message with one of these fields.
 const (
-	recordEntry    = 1 // an entry of the log: those at its index and after go
-	recordTruncate = 2 // the entries at an index and after go
-	recordReset    = 3 // all entries go
-	recordApplied  = 4 // the state machine has applied what comes up to an index
+	recordEntry    = 1 // adds an entry to the log and removes those at its index and after
+	recordTruncate = 2 // removes the entries at an index and after
+	recordReset    = 3 // removes all entries
+	recordApplied  = 4 // the state machine has applied everything up to an index
 )
 
-// entry appends an entry, and returns where in the batch its message is.
+// entry appends an entry, and returns the position of its message in the batch.
 func (b *batch) entry(l *raft.Log) ref {
 	var size int
 	b.b = wire.Prefixed(b.b, func(b []byte) []byte {
@@ -65,27 +64,27 @@ func (b *batch) entry(l *raft.Log) ref {
 	return ref{offset: int64(at), size: int32(size), sum: crc32.Checksum(b.b[at:], castagnoli)}
 }
 
-// number appends one of the records that have but an index.
+// number appends a record that holds only an index.
 func (b *batch) number(kind int, index uint64) {
 	b.b = wire.Prefixed(b.b, func(b []byte) []byte {
 		return wire.Message(b, kind, func(b []byte) []byte { return wire.Uint(b, 1, index) })
 	})
 }
 
-// seal finishes the batch for a place.
+// seal completes the batch for a place in a segment.
 func (b *batch) seal(at place) []byte {
 	body := b.b[batchHeader:]
 	binary.LittleEndian.PutUint32(b.b[0:], batchMagic)
 	binary.LittleEndian.PutUint32(b.b[4:], uint32(len(body)))
 	binary.LittleEndian.PutUint32(b.b[8:], at.sum(body))
-	sealed := b.b // a batch that is sealed once more, for another try, has no padding yet
+	sealed := b.b // a batch that is sealed again, for a retry, has no padding yet
 	for len(sealed)%batchAlign != 0 {
 		sealed = append(sealed, 0)
 	}
 	return sealed
 }
 
-// A place is where a batch stands.
+// A place is the position of a batch: its segment and its offset there.
 type place struct {
 	salt   uint64 // of the segment
 	offset int64
@@ -98,8 +97,8 @@ func (p place) sum(body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(where[:], castagnoli), castagnoli, body)
 }
 
-// open returns the body of the batch at a place of a segment's bytes, and where it ends; false if no
-// whole batch is there.
+// open returns the body of the batch at a place in the bytes of a segment, and the end of the batch. It
+// returns false if there is no whole batch.
 func (p place) open(segment []byte) (body []byte, end int64, ok bool) {
 	rest := segment[p.offset:]
 	if len(rest) < batchHeader || binary.LittleEndian.Uint32(rest) != batchMagic {
@@ -118,12 +117,12 @@ func (p place) open(segment []byte) (body []byte, end int64, ok bool) {
 
 func align(n int64) int64 { return (n + batchAlign - 1) / batchAlign * batchAlign }
 
-// A record is what decodeRecords finds.
+// A record is one record of a batch, as decodeRecords finds it.
 type record struct {
 	kind  int
 	index uint64
-	at    int // of an entry, where its message begins in the body
-	size  int // of it
+	at    int // where the message of an entry begins in the body
+	size  int // of the message
 }
 
 // decodeRecords calls fn with each record of a batch's body. Unknown kinds are skipped.
@@ -159,7 +158,7 @@ func decodeRecords(body []byte, fn func(r record, message []byte) error) error {
 	return nil
 }
 
-// readEntry reads the entry of a record's message, whose memory it shares.
+// readEntry decodes the entry in the message of a record. The entry shares the memory of the message.
 func readEntry(message []byte) (*raft.Log, error) {
 	l := &raft.Log{}
 	fields := wire.NewReader(message)

@@ -15,25 +15,25 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// ErrDiverged: the log has applied entries, and the cluster has others in their place.
+// ErrDiverged: the cluster has other entries in place of some that this log has applied.
 var ErrDiverged = errors.New("a member has lost entries that it had acknowledged")
 
-// divergedFile is a note for the next Open: the directory's log is not the cluster's. It has the
-// reason as text, for people.
+// divergedFile tells the next Open that the log differs from the cluster's. It holds the reason as text,
+// for people.
 const divergedFile = "diverged"
 
-// A Claim says which entries a leader's log has. Every such log has all entries that were committed
-// before its leader was elected, and terms in it never fall. So a claim can contradict what this node
-// has applied, or has in a snapshot; then one of the two logs has lost what was acknowledged.
+// A Claim lists entries of a leader's log. Every leader's log has all entries that were committed before
+// its election, and terms in it never decrease. So if a claim contradicts an entry that this node has
+// applied, or has in a snapshot, one of the two logs has lost an acknowledged entry.
 type Claim struct {
 	Leader      uint64      // the leader's term
-	Committed   uint64      // the entries of this log up to it are known to be committed
-	Index, Term uint64      // of an entry; 0 if none is named
-	Entries     []*raft.Log // those that follow
+	Committed   uint64      // the entries of the leader's log up to this index are committed
+	Index, Term uint64      // of an entry of its log; 0 if none is named
+	Entries     []*raft.Log // the entries after it
 }
 
-// Contradiction returns how a claim contradicts this log, or nil. The caller makes sure that the claim
-// is of a leader of the newest term: an earlier one may lack what was committed since.
+// Contradiction returns how a claim contradicts this log, or nil. The caller makes sure that the claim is
+// from a leader of the newest term: an earlier one may lack entries that were committed since.
 func (l *Log) Contradiction(c Claim) error {
 	s := l.store
 	s.mu.Lock()
@@ -52,7 +52,7 @@ func (l *Log) Contradiction(c Claim) error {
 			return l.contradicts(&c, own, e.Index, e.Term)
 		}
 		if e.Index > max(k.last, k.snapshot) {
-			break // terms never fall: the rest says no more
+			break // terms never decrease: the remaining entries prove nothing more
 		}
 	}
 	return nil
@@ -74,33 +74,32 @@ func (l *Log) contradicts(c *Claim, own *raft.Log, index, term uint64) error {
 		applied, own.Index, own.Term, c.Leader, first, last, index, term)
 }
 
-// Behind returns the contradiction of a leader whose newest committed entry comes before one that is
-// applied here.
+// Behind returns the contradiction with a leader whose newest committed entry comes before one that this
+// node has applied.
 func (l *Log) Behind(applied, leader, committed uint64) error {
 	return l.store.diverged("it has applied the entries up to %d; the leader of term %d has committed no more than those up to %d",
 		applied, leader, committed)
 }
 
-// discards is what is wrong when entries are to go of which some were applied. It is called with mu
-// held.
+// discards returns the error for a deletion that would include applied entries. The caller holds mu.
 func (s *store) discards(low uint64) error {
 	return s.diverged("it has applied the entries up to %d; the leader has others in the place of entries %d to %d", s.applied, low, s.last)
 }
 
-// diverged says of the log that it is not the cluster's.
+// diverged returns an error which says that the log differs from the cluster's.
 func (s *store) diverged(format string, args ...any) error {
 	return &CorruptError{s.disk.dir, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrDiverged)}
 }
 
-// known is the part of a log that cannot change any more.
+// known is the part of a log that can no longer change.
 type known struct {
 	store                  *store
-	first, last            uint64 // entries that are committed; 0 if there is none
+	first, last            uint64 // committed entries; 0 if there are none
 	snapshot, snapshotTerm uint64
 }
 
-// other returns an entry of this log, or the last one of the snapshot, that cannot be in one log with
-// the given entry; nil if there is none. Of l, which may be nil, the content is compared as well.
+// other returns an entry of this log, or the last one of the snapshot, that cannot be in the same log as
+// the given entry; nil if there is none. If l is not nil, its contents are compared as well.
 func (k *known) other(index, term uint64, l *raft.Log) *raft.Log {
 	conflicts := func(at, of uint64) bool {
 		return at == index && of != term || at < index && of > term || at > index && of < term
@@ -113,22 +112,21 @@ func (k *known) other(index, term uint64, l *raft.Log) *raft.Log {
 	}
 	own, err := k.store.entry(min(index, k.last))
 	switch {
-	case err != nil: // the disk has failed, or the entry has been compacted meanwhile
+	case err != nil: // the disk has failed, or the entry has been compacted in the meantime
 		return nil
 	case conflicts(own.Index, own.Term):
 		return own
 	case l != nil && own.Index == index && (own.Type != l.Type || !bytes.Equal(own.Data, l.Data)):
-		return own // there were two leaders in one term
+		return own // two leaders had the same term
 	}
 	return nil
 }
 
-// Diverge ends the log for a contradiction: nothing more becomes durable, and the directory is not
-// opened again as if nothing had been wrong with it.
+// Diverge ends the log because of a contradiction. Nothing more becomes durable, and the next Open
+// returns the reason.
 func (l *Log) Diverge(reason error) { l.store.diverge(reason) }
 
-// orDiverge ends the log for what it is given, if that is a contradiction, and returns it. It is called
-// without mu held.
+// orDiverge ends the log if err is a contradiction, and returns err. The caller does not hold mu.
 func (s *store) orDiverge(err error) error {
 	if errors.Is(err, ErrDiverged) {
 		s.diverge(err)
@@ -136,7 +134,7 @@ func (s *store) orDiverge(err error) error {
 	return err
 }
 
-// diverge is Log.Diverge. It is called without mu held.
+// diverge implements Log.Diverge. The caller does not hold mu.
 func (s *store) diverge(reason error) {
 	if s.fail(reason) && s.note != nil {
 		if err := s.note(reason); err != nil {
@@ -145,7 +143,7 @@ func (s *store) diverge(reason error) {
 	}
 }
 
-// noteDivergence leaves the reason in the directory, durably.
+// noteDivergence durably writes the reason to the directory.
 func (l *Log) noteDivergence(reason error) error {
 	var corrupt *CorruptError
 	if errors.As(reason, &corrupt) {
@@ -169,8 +167,8 @@ func (l *Log) noteDivergence(reason error) error {
 	return l.fs.SyncDir(l.dir)
 }
 
-// readDivergence returns the divergence that was noted in a directory, as a *CorruptError; nil if none
-// was; or what the file system says.
+// readDivergence returns the divergence that is noted in a directory as a *CorruptError, nil if there is
+// none, or an error of the file system.
 func readDivergence(fs vfs.FS, dir string) error {
 	name := filepath.Join(dir, divergedFile)
 	file, err := fs.Open(name)
@@ -190,7 +188,7 @@ func readDivergence(fs vfs.FS, dir string) error {
 	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("%s (noted in %s): %w", reason, name, ErrDiverged)}
 }
 
-// forgetDivergence removes the note: the directory's log is the cluster's from now on.
+// forgetDivergence removes the note. From then on the log of the directory is the cluster's.
 func (l *Log) forgetDivergence() error {
 	err := l.fs.Remove(filepath.Join(l.dir, divergedFile))
 	if isNotExist(err) {

@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// requireRefused checks that neither Open nor a Reader takes a directory for whole.
+// requireRefused checks that both Open and a Reader report the directory as damaged.
 func requireRefused(t *testing.T, files vfs.FS, texts ...string) {
 	t.Helper()
 	_, err := Open(files, home, false)
@@ -36,13 +36,13 @@ func TestAppliedEntriesAreNotDiscarded(t *testing.T) {
 			disk := vfs.NewForgetful()
 			l := open(t, disk.Mount())
 			keep(t, l, entries(1, 8, 1)...)
-			require.NoError(t, l.Logs().DeleteRange(7, 8), "that were not applied may go")
+			require.NoError(t, l.Logs().DeleteRange(7, 8), "entries that were not applied can be deleted")
 			keep(t, l, entries(7, 8, 2)...)
 			l.Applied(6)
 			require.ErrorContains(t, discard(l), "it has applied the entries up to 6")
 			require.ErrorAs(t, l.Condition().Err, new(*CorruptError))
 			holds(t, l, append(entries(1, 6, 1), entries(7, 8, 2)...)...)
-			require.Error(t, l.Logs().StoreLog(entry(9, 2)), "nothing comes after")
+			require.Error(t, l.Logs().StoreLog(entry(9, 2)), "the log accepts nothing more")
 			disk.Crash(nil)
 			_ = l.Close(t.Context())
 			requireRefused(t, disk.Mount(), "it has applied the entries up to 6", "to 8")
@@ -50,7 +50,7 @@ func TestAppliedEntriesAreNotDiscarded(t *testing.T) {
 	}
 }
 
-func TestWhatASnapshotHasMayLeaveTheLog(t *testing.T) {
+func TestEntriesInSnapshotMayBeDeleted(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	keep(t, l, entries(1, 8, 1)...)
 	l.Applied(8)
@@ -60,8 +60,8 @@ func TestWhatASnapshotHasMayLeaveTheLog(t *testing.T) {
 	finish(t, l)
 }
 
-// The log has entries 4 to 9, of terms 2 and 3, behind a snapshot of 5, and has applied 7.
-func TestWhatALeaderSaysIsCompared(t *testing.T) {
+// The log has entries 4 to 9, of terms 2 and 3, and a snapshot of 5, and has applied 7.
+func TestContradictions(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	keep(t, l, append(entries(1, 6, 2), entries(7, 9, 3)...)...)
 	snapshot(t, l, 5, 2)
@@ -77,14 +77,14 @@ func TestWhatALeaderSaysIsCompared(t *testing.T) {
 	}{
 		"nothing":                               {Claim{}, ""},
 		"the same entry":                        {Claim{Index: 7, Term: 3, Entries: entries(8, 9, 3)}, ""},
-		"its content":                           {Claim{Index: 6, Term: 2, Entries: []*raft.Log{same}}, ""},
+		"the same content":                      {Claim{Index: 6, Term: 2, Entries: []*raft.Log{same}}, ""},
 		"another content":                       {Claim{Index: 6, Term: 2, Entries: []*raft.Log{&other}}, "entry 7 of term 3"},
 		"another type":                          {Claim{Index: 6, Term: 2, Entries: []*raft.Log{typed}}, "entry 7 of term 3"},
 		"another that was not applied":          {Claim{Index: 7, Term: 3, Entries: entries(8, 9, 4)}, ""},
 		"another that was committed":            {Claim{Index: 7, Term: 3, Committed: 8, Entries: entries(8, 9, 4)}, "up to 8, among them entry 8 of term 3; the leader of term 9 has other entries from 7 to 9, among them entry 8 of term 4"},
 		"another that was applied":              {Claim{Index: 6, Term: 3}, "entry 6 of term 2"},
-		"another behind, of the same log":       {Claim{Index: 100, Term: 3}, ""},
-		"another behind, of an earlier term":    {Claim{Index: 100, Term: 2}, "entry 7 of term 3"},
+		"a later one, of the same term":         {Claim{Index: 100, Term: 3}, ""},
+		"a later one, of an earlier term":       {Claim{Index: 100, Term: 2}, "entry 7 of term 3"},
 		"an entry within, of another term":      {Claim{Index: 5, Term: 2, Entries: []*raft.Log{entry(6, 3)}}, "entry 6 of term 2"},
 		"the end of the snapshot":               {Claim{Index: 5, Term: 2}, ""},
 		"another at its end":                    {Claim{Index: 5, Term: 1}, "entry 5 of term 2"},
@@ -92,7 +92,7 @@ func TestWhatALeaderSaysIsCompared(t *testing.T) {
 		"an entry before it, of a later term":   {Claim{Index: 2, Term: 3}, "entry 5 of term 2"},
 		"entries before it":                     {Claim{Entries: entries(1, 3, 2)}, ""},
 		"entries before it, one of a later one": {Claim{Entries: append(entries(1, 2, 2), entry(3, 8))}, "from 1 to 3, among them entry 3 of term 8"},
-		"an entry that says nothing":            {Claim{Index: 7}, ""},
+		"an entry without a term":               {Claim{Index: 7}, ""},
 	} {
 		test.claim.Leader = 9
 		err := l.Contradiction(test.claim)
@@ -102,12 +102,12 @@ func TestWhatALeaderSaysIsCompared(t *testing.T) {
 			require.ErrorContains(t, err, test.contradict, name)
 		}
 	}
-	require.NoError(t, l.Condition().Err, "it was only asked")
+	require.NoError(t, l.Condition().Err, "a question changes nothing")
 	finish(t, l)
 }
 
-// A snapshot that is no part of what was applied does not take its place.
-func TestAnAppliedLogIsNotTakenForAstray(t *testing.T) {
+// A snapshot that contradicts applied entries does not replace them.
+func TestAppliedLogIsNotAstray(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	keep(t, l, entries(1, 8, 1)...)

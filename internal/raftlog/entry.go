@@ -10,7 +10,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// AppendEntry appends the encoding of an entry of raft's log to b: that of the disk and of the network.
+// AppendEntry appends the encoding of a raft log entry to b. The disk and the network use the same
+// encoding.
 func AppendEntry(b []byte, l *raft.Log) []byte {
 	b = wire.Uint(b, 1, l.Index)
 	b = wire.Uint(b, 2, l.Term)
@@ -23,7 +24,8 @@ func AppendEntry(b []byte, l *raft.Log) []byte {
 	return b
 }
 
-// DecodeEntry reads an entry, which shares b's memory. It does not look at what the entry says.
+// DecodeEntry decodes an entry, which shares the memory of b. It does not check the contents of the
+// entry.
 func DecodeEntry(b []byte) (*raft.Log, error) {
 	l := &raft.Log{}
 	r := wire.NewReader(b)

@@ -13,20 +13,21 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// An extent says how far the log reached on the disk. Segments only grow, and the newest one is never
-// removed. So a log that ends before an extent of itself has lost its end, though each of its batches is
-// whole: entries that were truncated, or that a snapshot has, stand there as well.
+// An extent records how far the log reached on the disk. Segments only grow, and the newest one is never
+// removed. So if a log ends before one of its own extents, it has lost its end, even if each remaining
+// batch is whole. This holds after a truncation or a snapshot as well, because neither removes bytes from
+// the end.
 type extent struct {
-	sequence uint64 // of the newest segment; 0 if nothing is known
-	salt     uint64 // of it
+	sequence uint64 // of the newest segment; 0 if unknown
+	salt     uint64 // of that segment
 	end      int64  // where its last batch ends
-	index    uint64 // the last entry that is durable, in the log or in a snapshot, and its term, if that is
-	term     uint64 // known
+	index    uint64 // the last durable entry, in the log or in a snapshot
+	term     uint64 // of that entry; 0 if unknown
 	snapshot uint64 // the last entry of the newest snapshot
 }
 
-// lost returns what is missing of a log whose newest segment with a header is given, and its last entry;
-// nil if nothing is.
+// lost returns an error if the log ends before e. newest is the newest segment of the log that has a
+// header, and last its last entry.
 func (e *extent) lost(dir string, newest *segment, last uint64) error {
 	if e.sequence == 0 {
 		return nil
@@ -43,7 +44,7 @@ func (e *extent) lost(dir string, newest *segment, last uint64) error {
 		found, e.end, name, e.index, e.term)}
 }
 
-// lostSnapshot returns an error if the log and the snapshots end before a snapshot that was there.
+// lostSnapshot returns an error if the log and the snapshots end before a snapshot that existed.
 func (e *extent) lostSnapshot(dir string, last, snapshot uint64) error {
 	if end := max(last, snapshot); end < e.snapshot {
 		return &CorruptError{filepath.Join(dir, snapshotDir), fmt.Errorf("log and snapshots end with entry %d, and there was a snapshot of entry %d", end, e.snapshot)}
@@ -51,7 +52,7 @@ func (e *extent) lostSnapshot(dir string, last, snapshot uint64) error {
 	return nil
 }
 
-// newestOf returns the newest of a log's segments that has a header, or nil.
+// newestOf returns the newest segment that has a header, or nil.
 func newestOf(files []*segment) *segment {
 	for i := len(files) - 1; i >= 0; i-- {
 		if files[i].end > 0 {
@@ -61,21 +62,21 @@ func newestOf(files []*segment) *segment {
 	return nil
 }
 
-// extents keeps the newest extent in two slots of the vote's file, behind those of the vote. A record is
-// written after each batch and not synced: it survives the process, and of a power failure what the
-// system had written until then. Each sync of the vote makes it durable, and so does Close. The writer's
-// goroutine has it.
+// extents keeps the newest extent in two slots of the vote file, behind those of the vote. It is written
+// after each batch but not synced: it survives a killed process, and a power failure as far as the system
+// has written it. Each sync of the vote makes it durable, and so does Close. extents belongs to the
+// writer's goroutine.
 type extents struct {
-	file   vfs.File // of the vote, whose slots raft's main loop writes
+	file   vfs.File // the vote file; raft's main loop writes the slots of the vote
 	serial uint64
-	dirty  bool // what was written last was not synced
+	dirty  bool // the last write was not synced
 }
 
 // extentsAt is where the slots begin.
 const extentsAt = slotCount * slotSize
 
-// readExtent returns the newest extent that a directory has, and its serial number. One that cannot be
-// read says nothing: a crash may have torn both slots.
+// readExtent returns the newest extent of a directory, and its serial number. It ignores slots that it
+// cannot read: a crash may have torn both.
 func readExtent(fs vfs.FS, dir string) (e extent, serial uint64, err error) {
 	file, err := fs.Open(filepath.Join(dir, voteFile))
 	if isNotExist(err) {
@@ -136,8 +137,8 @@ func encodeExtent(serial uint64, e extent) []byte {
 	return sealSlot(b)
 }
 
-// write writes an extent that is durable itself. If that fails, less is known of the log, and no more is
-// wrong: a disk that has failed shows when the log is written.
+// write writes an extent, whose data are durable. If the write fails, less is known about the log but
+// nothing is wrong: a failed disk shows when the log is written.
 func (x *extents) write(e extent) {
 	x.serial++
 	_, err := x.file.WriteAt(encodeExtent(x.serial, e), extentsAt+int64(x.serial%slotCount)*slotSize)
@@ -147,12 +148,12 @@ func (x *extents) write(e extent) {
 // sync makes the newest extent durable.
 func (x *extents) sync() {
 	if x.dirty {
-		_ = x.file.Sync() // as write
+		_ = x.file.Sync() // see write
 		x.dirty = false
 	}
 }
 
-// extend writes how far the log reaches now. It is called without mu held.
+// extend writes the current extent. The caller does not hold mu.
 func (s *store) extend() {
 	g := s.disk.files[len(s.disk.files)-1]
 	e := extent{sequence: g.sequence, salt: g.salt, end: g.end}

@@ -12,7 +12,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// requireLost checks that Open and a Reader miss the same of a directory, and that Open changes nothing.
+// requireLost checks that Open and a Reader find the same loss in a directory, and that Open changes
+// nothing.
 func requireLost(t *testing.T, files vfs.FS, what string, texts ...string) {
 	t.Helper()
 	for range 2 {
@@ -32,7 +33,7 @@ func requireLost(t *testing.T, files vfs.FS, what string, texts ...string) {
 	}
 }
 
-// filled makes a log of several segments, and one of its newest segment as it was earlier. The process
+// filled makes a log of several segments, and returns an earlier copy of the newest one. Then the process
 // is killed, or the log closed.
 func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byte, ends []int64) {
 	t.Helper()
@@ -71,7 +72,7 @@ func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byt
 	return disk, older, ends
 }
 
-func TestALogThatLacksItsEndIsRefused(t *testing.T) {
+func TestLogWithoutItsEndIsRejected(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		for _, snapshots := range []bool{false, true} {
 			for name, lose := range map[string]func(files vfs.FS, segments []string, older []byte, ends []int64){
@@ -122,8 +123,8 @@ func TestALogThatLacksItsEndIsRefused(t *testing.T) {
 	}
 }
 
-// Entries that a leader has truncated are no loss, wherever the process ends.
-func TestATruncatedLogIsWhole(t *testing.T) {
+// Truncated entries are no loss, wherever the process ends.
+func TestTruncatedLogIsWhole(t *testing.T) {
 	for name, shorten := range map[string]func(l *Log){
 		"truncated": func(l *Log) { require.NoError(t, l.Logs().DeleteRange(5, 40)) },
 		"reset":     func(l *Log) { require.NoError(t, l.Logs().DeleteRange(1, 40)) },
@@ -149,8 +150,8 @@ func TestATruncatedLogIsWhole(t *testing.T) {
 	}
 }
 
-// A segment of another log does not pass for the newest one.
-func TestASegmentOfAnotherLogIsNotTaken(t *testing.T) {
+// A segment of another log is not accepted as the newest one.
+func TestSegmentOfAnotherLogIsRejected(t *testing.T) {
 	logs := []vfs.FS{}
 	for range 2 {
 		files := vfs.NewMemory().Mount()
@@ -165,7 +166,7 @@ func TestASegmentOfAnotherLogIsNotTaken(t *testing.T) {
 	requireLost(t, logs[0], "", "it had reached")
 }
 
-func TestALostSnapshotIsNoticed(t *testing.T) {
+func TestLostSnapshotIsFound(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, segmentSize)
 	require.NoError(t, l.Identify(crashIdentity))
@@ -178,8 +179,8 @@ func TestALostSnapshotIsNoticed(t *testing.T) {
 	requireLost(t, files, "", "there was a snapshot of entry 20")
 }
 
-// Without extents, as in directories of earlier versions, the identity tells that there was a log.
-func TestTheIdentityTellsThatThereWasALog(t *testing.T) {
+// Directories of earlier versions have no extents. There the identity shows that a log existed.
+func TestIdentityShowsThatLogIsMissing(t *testing.T) {
 	for name, test := range map[string]struct {
 		id   Identity
 		lost bool
@@ -203,8 +204,8 @@ func TestTheIdentityTellsThatThereWasALog(t *testing.T) {
 	}
 }
 
-// The file of the vote is made before the identity, and the identity before any entry.
-func TestFilesThatAreMadeFirstAreMissed(t *testing.T) {
+// The vote file is made before the identity, and the identity before any entry.
+func TestMissingVoteOrIdentityIsFound(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
@@ -219,8 +220,8 @@ func TestFilesThatAreMadeFirstAreMissed(t *testing.T) {
 	finish(t, l)
 }
 
-// A vote of an earlier version has no room for extents.
-func TestAVoteOfAnEarlierVersionIsRead(t *testing.T) {
+// A vote file of an earlier version has no space for extents.
+func TestVoteOfEarlierVersionIsRead(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
@@ -240,7 +241,7 @@ func TestAVoteOfAnEarlierVersionIsRead(t *testing.T) {
 }
 
 // A node of an earlier version whose disk is full is upgraded. It starts, as it did before.
-func TestAFullDiskTakesAnEarlierVote(t *testing.T) {
+func TestFullDiskOpensVoteOfEarlierVersion(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()
 	l := open(t, files)
@@ -260,7 +261,7 @@ func TestAFullDiskTakesAnEarlierVote(t *testing.T) {
 	require.EqualValues(t, 6, e.index)
 }
 
-func TestTheFormatOfExtents(t *testing.T) {
+func TestExtentFormat(t *testing.T) {
 	want := extent{sequence: 3, salt: 1 << 40, end: 4096, index: 300, term: 7, snapshot: 200}
 	b := encodeExtent(9, want)
 	require.Equal(t, golden(t, "extent.golden", b), b)

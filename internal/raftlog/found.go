@@ -13,44 +13,44 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// What founding a directory, or opening one that was founded, can be refused for.
+// Errors of Found, and of Open for a directory that Found has made.
 var (
 	// ErrTaken: the directory has a node's data.
 	ErrTaken = errors.New("raftlog: directory has a node's data")
-	// ErrUnfinished: Found was broken off in the directory. It can be called again.
+	// ErrUnfinished: Found was interrupted in the directory. It can be called again.
 	ErrUnfinished = errors.New("raftlog: founding the directory was not finished")
 )
 
-// The last of the entries with which a cluster is founded: two of the log or, where it begins with a
-// state, what a snapshot has. Every founder has the same.
+// The last of the entries that found a cluster. There are two: in the log, or in a snapshot if the
+// cluster begins with a state. All founders have the same ones.
 const (
 	FoundingIndex = 2
 	FoundingTerm  = 1
 )
 
-// foundingSuffix is of an identity that gets its name when all else is durable. As long as it has
-// not, what is there is no node's.
+// foundingSuffix ends the name of an identity until everything else is durable. While the identity has
+// this name, the directory belongs to no node.
 const foundingSuffix = ".founding"
 
-// A Member is one of the servers that a configuration of raft's names.
+// A Member is one of the servers in a raft configuration.
 type Member struct {
 	ID    raft.ServerID
 	Addr  string
 	Voter bool
 }
 
-// A Founding is what a founder begins with whose cluster has a state from the first.
+// A Founding is the initial data of a founder whose cluster begins with a state.
 type Founding struct {
 	Identity Identity
-	Members  []Member                // the founders, each with a vote, in the same order for each
-	State    func(w io.Writer) error // writes the state as it is at the entry of the founding
+	Members  []Member                // the founders, all voters, in the same order on each of them
+	State    func(w io.Writer) error // writes the state after the founding entries
 }
 
-// Found fills a directory of fs, which is made if need be, for a founder. It does so wholly or not
-// at all: of what is broken off, by an error or the end of the process, Open says ErrUnfinished,
-// and Found begins anew.
+// Found fills a directory of fs for a founder, and makes the directory if needed. It does so completely
+// or not at all: if it is interrupted, by an error or by the end of the process, Open returns
+// ErrUnfinished, and Found can start again.
 //
-// Errors: ErrTaken, ErrInUse, f.State's, or what the file system says.
+// Errors: ErrTaken, ErrInUse, an error of f.State, or an error of the file system.
 func Found(fs vfs.FS, dir string, f Founding) error {
 	l := &Log{fs: fs, dir: dir}
 	err := l.found(&f)
@@ -70,7 +70,7 @@ func (l *Log) found(f *Founding) error {
 	if err := l.vacate(); err != nil {
 		return err
 	}
-	// From here on it is known that there is something to finish, before there is anything else.
+	// The staged identity comes first. It marks the directory as unfinished.
 	if err := stageIdentity(l.fs, l.dir, foundingSuffix, f.Identity); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (l *Log) found(f *Founding) error {
 	return settleIdentity(l.fs, l.dir, foundingSuffix)
 }
 
-// foundingBegun reports whether Found was broken off in a directory.
+// foundingBegun reports whether Found was interrupted in a directory.
 func foundingBegun(fs vfs.FS, dir string) (bool, error) {
 	identity := filepath.Join(dir, identityFile)
 	if settled, err := exists(fs, identity); err != nil || settled {
@@ -95,8 +95,8 @@ func foundingBegun(fs vfs.FS, dir string) (bool, error) {
 	return exists(fs, identity+foundingSuffix)
 }
 
-// vacate removes what a founding has left that was broken off. It refuses what else a node may have
-// there.
+// vacate removes the remains of an interrupted founding. It returns ErrTaken if a node has other data in
+// the directory.
 func (l *Log) vacate() error {
 	begun, err := foundingBegun(l.fs, l.dir)
 	if err != nil {
@@ -132,7 +132,7 @@ func (l *Log) vacate() error {
 	return nil
 }
 
-// enterTerm makes durable that the node is in a term, with nothing running that could vote.
+// enterTerm durably writes the term of the node. It may run only while the node cannot vote.
 func (l *Log) enterTerm(term uint64) (err error) {
 	var failed error
 	once := func(write func() error) bool {
@@ -148,8 +148,8 @@ func (l *Log) enterTerm(term uint64) (err error) {
 	return failed
 }
 
-// takeSnapshot takes a snapshot that comes from elsewhere than raft. It has its name when all of it is
-// durable.
+// takeSnapshot writes a snapshot whose state does not come from raft. The snapshot gets its name when all
+// of it is durable.
 func (l *Log) takeSnapshot(index, term uint64, members []Member, state func(io.Writer) error) error {
 	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64, uint64) {}}
 	var c raft.Configuration

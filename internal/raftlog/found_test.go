@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// founding is what the tests found; its state says which try it is of.
+// founding returns the founding of the tests; state tells attempts apart.
 func founding(t testing.TB, state string) Founding {
 	return Founding{
 		Identity: crashIdentity,
@@ -28,7 +28,7 @@ func founding(t testing.TB, state string) Founding {
 	}
 }
 
-// requireFounded checks that a directory has all of a founding, and is used on.
+// requireFounded checks that a directory has all of a founding, and that the log can be used.
 func requireFounded(t testing.TB, files vfs.FS, state string) {
 	t.Helper()
 	l, err := Open(files, home, false)
@@ -52,14 +52,14 @@ func requireFounded(t testing.TB, files vfs.FS, state string) {
 	finish(t, l)
 }
 
-func TestADirectoryIsFoundedOnce(t *testing.T) {
+func TestDirectoryIsFoundedOnce(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, Found(files, home, founding(t, "state")))
 	require.ErrorIs(t, Found(files, home, founding(t, "other")), ErrTaken)
 	requireFounded(t, files, "state")
 }
 
-func TestADirectoryThatHasANodesDataIsNotFounded(t *testing.T) {
+func TestFoundRejectsDirectoryWithData(t *testing.T) {
 	for _, name := range []string{
 		identityFile, voteFile, earlierStore, filepath.Join(segmentDir, segmentName(1)), filepath.Join(snapshotDir, "x.part"),
 	} {
@@ -67,18 +67,18 @@ func TestADirectoryThatHasANodesDataIsNotFounded(t *testing.T) {
 		require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrTaken, name)
 		require.Equal(t, "content", string(load(t, files, filepath.Join(home, name))))
 	}
-	files := withFile(t, "other", nil) // as a file system has of its own
+	files := withFile(t, "other", nil) // a file that the file system itself has put there
 	require.NoError(t, Found(files, home, founding(t, "state")))
 }
 
-func TestADirectoryThatIsOpenIsNotFounded(t *testing.T) {
+func TestFoundRejectsOpenDirectory(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrInUse)
 	finish(t, l)
 }
 
-func TestAFoundingThatFailsIsNoNodesDirectory(t *testing.T) {
+func TestFailedFoundingLeavesNoNode(t *testing.T) {
 	broken := errors.New("broken")
 	files := vfs.NewMemory().Mount()
 	f := founding(t, "state")
@@ -92,15 +92,15 @@ func TestAFoundingThatFailsIsNoNodesDirectory(t *testing.T) {
 	requireFounded(t, files, "state")
 }
 
-func TestAFailedSyncIsAFoundingThatFailed(t *testing.T) {
+func TestFailedSyncFailsFounding(t *testing.T) {
 	broken := errors.New("broken")
 	disk := vfs.NewForgetful()
 	disk.FailSync(broken)
 	require.ErrorIs(t, Found(disk.Mount(), home, founding(t, "state")), broken)
 }
 
-// eachEnd runs Found on a disk that stops after each of its changes, with each way to end there,
-// and has found look at what is left.
+// eachEnd runs Found on a disk that stops after each of its changes, ends it in each possible way, and
+// calls look with the remaining files.
 func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, done bool)) {
 	t.Helper()
 	r := random(t)
@@ -126,7 +126,7 @@ func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, 
 	}
 }
 
-func TestAFoundingIsWholeOrIsDoneAgain(t *testing.T) {
+func TestFoundingIsAtomic(t *testing.T) {
 	eachEnd(t, false, func(n int, end string, files vfs.FS, done bool) {
 		begun, err := foundingBegun(files, home)
 		require.NoError(t, err)
@@ -141,14 +141,14 @@ func TestAFoundingIsWholeOrIsDoneAgain(t *testing.T) {
 			state = "first"
 		} else {
 			require.NoError(t, err, "%s after %d", end, n)
-			require.False(t, done, "%s after %d: it was done, and is gone", end, n)
+			require.False(t, done, "%s after %d: a completed founding is gone", end, n)
 		}
 		requireFounded(t, files, state)
 	})
 }
 
-// Found is broken off, and then broken off again while it begins anew.
-func TestAFoundingThatIsBrokenOffTwiceIsDoneAgain(t *testing.T) {
+// Found is interrupted, and interrupted again on its second attempt.
+func TestFoundingInterruptedTwiceIsRepeated(t *testing.T) {
 	for n := range 40 {
 		for again := range 40 {
 			disk := vfs.NewForgetful()
@@ -176,8 +176,8 @@ func TestAFoundingThatIsBrokenOffTwiceIsDoneAgain(t *testing.T) {
 	}
 }
 
-// The control: a disk whose syncs do nothing is found out.
-func TestAFoundingOnADiskThatLiesIsFoundOut(t *testing.T) {
+// This is the control: a disk whose syncs do nothing is detected.
+func TestFoundingOnLyingDiskIsDetected(t *testing.T) {
 	lost := 0
 	eachEnd(t, true, func(_ int, end string, files vfs.FS, done bool) {
 		if known, err := exists(files, filepath.Join(home, identityFile)); end == "crashed" && done && (err != nil || !known) {
@@ -187,7 +187,7 @@ func TestAFoundingOnADiskThatLiesIsFoundOut(t *testing.T) {
 	require.NotZero(t, lost)
 }
 
-func TestTheFoundersOfOneStateHaveTheSameFiles(t *testing.T) {
+func TestFoundersOfOneStateHaveSameFiles(t *testing.T) {
 	var first []byte
 	for range 2 {
 		files := vfs.NewMemory().Mount()

@@ -26,7 +26,7 @@ const home = "/node"
 // smallSegment lets a test have many segments.
 const smallSegment = 4 << 10
 
-// random returns a source of random numbers whose seed is in the test's log.
+// random returns a source of random numbers and logs its seed.
 func random(t testing.TB) *rand.Rand {
 	t.Helper()
 	a, b := rand.Uint64(), rand.Uint64()
@@ -34,7 +34,7 @@ func random(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(a, b))
 }
 
-// often returns how often something is tried: less with -short.
+// often returns n, or less with -short.
 func often(n int) int {
 	if testing.Short() {
 		return (n + 3) / 4
@@ -42,18 +42,19 @@ func often(n int) int {
 	return n
 }
 
-// open opens a log whose segments are as usual, and closes it when the test ends.
+// open opens a log with the usual segment size, and closes it when the test ends.
 func open(t testing.TB, files vfs.FS) *Log {
 	t.Helper()
 	return openSized(t, files, segmentSize)
 }
 
-// openSized opens a log with segments of this size. Like raft it has a term before it has entries.
+// openSized opens a log with segments of this size. The log has a term before it has entries, as with
+// raft.
 func openSized(t testing.TB, files vfs.FS, segment int64) *Log {
 	t.Helper()
 	l, err := openWith(files, home, false, segment)
 	require.NoError(t, err)
-	t.Cleanup(func() { // of a test that failed, so that its bubble can end
+	t.Cleanup(func() { // so that the bubble of a failed test can end
 		l.End()
 		l.store.shut()
 	})
@@ -82,7 +83,7 @@ func keep(t testing.TB, l *Log, logs ...*raft.Log) {
 	settle(t, l)
 }
 
-// entry returns an entry whose data says which it is.
+// entry returns an entry whose data contain its index and term.
 func entry(index, term uint64) *raft.Log {
 	return &raft.Log{
 		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
@@ -90,7 +91,7 @@ func entry(index, term uint64) *raft.Log {
 	}
 }
 
-// entries returns those from first to last.
+// entries returns the entries from first to last.
 func entries(first, last, term uint64) (logs []*raft.Log) {
 	for i := first; i <= last; i++ {
 		logs = append(logs, entry(i, term))
@@ -107,7 +108,7 @@ func sized(index uint64, size int) *raft.Log {
 	return l
 }
 
-// holds checks that a log has these entries, and none before or behind them.
+// holds checks that a log has exactly these entries.
 func holds(t testing.TB, l *Log, want ...*raft.Log) {
 	t.Helper()
 	got := all(t, l)
@@ -130,7 +131,7 @@ func span(logs []*raft.Log) []uint64 {
 	return []uint64{logs[0].Index, logs[len(logs)-1].Index}
 }
 
-// all returns everything a log has.
+// all returns all entries of a log.
 func all(t testing.TB, l *Log) (logs []*raft.Log) {
 	t.Helper()
 	first, err := l.Logs().FirstIndex()
@@ -153,7 +154,7 @@ func get(t testing.TB, l *Log, index uint64) *raft.Log {
 	return &got
 }
 
-// inMemory returns how many entries need no disk to be read.
+// inMemory returns the number of entries that can be read without the disk.
 func inMemory(l *Log) int {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -162,7 +163,7 @@ func inMemory(l *Log) int {
 
 var configuration = raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "host:1"}}}
 
-// body returns a stream of blocks, which is what a snapshot holds.
+// body returns a stream of blocks, the body of a snapshot.
 func body(t testing.TB, records ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -209,7 +210,7 @@ func records(t testing.TB, l *Log, id string) (all []string, err error) {
 	return all, err
 }
 
-// names returns what a directory of the log has whose name ends so.
+// names returns the files in a directory of the log whose names end in suffix.
 func names(t testing.TB, files vfs.FS, dir, suffix string) (found []string) {
 	t.Helper()
 	all, err := files.ReadDir(filepath.Join(home, dir))
@@ -222,7 +223,7 @@ func names(t testing.TB, files vfs.FS, dir, suffix string) (found []string) {
 	return found
 }
 
-// load reads a file, and save writes one, durably.
+// load reads a file.
 func load(t testing.TB, files vfs.FS, name string) []byte {
 	t.Helper()
 	f, err := files.Open(name)
@@ -238,6 +239,7 @@ func load(t testing.TB, files vfs.FS, name string) []byte {
 	return b
 }
 
+// save writes a file and syncs it.
 func save(t testing.TB, files vfs.FS, name string, b []byte) {
 	t.Helper()
 	f, err := files.Create(name)

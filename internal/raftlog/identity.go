@@ -15,31 +15,32 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// An Identity says whose a directory is.
+// An Identity says which member a directory belongs to.
 type Identity struct {
-	Cluster uint64 // 0: of none yet
+	Cluster uint64 // 0 if it belongs to no cluster yet
 	Member  uint64
-	// Incarnation is drawn when the directory is made: who comes back under a known name with another
-	// one has forgotten what it promised.
+	// Incarnation is drawn when the directory is made. A node that returns under a known name with
+	// another incarnation has forgotten its promises.
 	Incarnation uint64
-	// Since is an index at which the cluster had the incarnation on record; 0: the node does not know
-	// that it has.
+	// Since is an index at which the cluster had the incarnation on record. It is 0 while the node does
+	// not know that the cluster has it.
 	Since uint64
-	// Floor is the term in which that was so, if the directory was new then. What its member promised
-	// up to that term, in another incarnation, is not known.
+	// Floor is the term at that time, if the directory was new then. The promises that its member made up
+	// to that term, in another incarnation, are not known.
 	Floor uint64
-	// Gathered says that a founder has met all the others, and that each had nothing beyond the
-	// founding entries, as it had itself.
+	// Gathered says that a founder has met all the others, and that neither they nor it had anything
+	// beyond the founding entries.
 	Gathered bool
-	// Runs are those of the directory. It is empty until a node of a version that numbers them opens it.
+	// Runs are the runs of the directory. It is empty until a node of a version that numbers runs opens
+	// it.
 	Runs run.Line
-	// Disputed says that another member knew of data that the directory has lost. Only a leader's
-	// verdict ends that.
+	// Disputed says that another member knew of data that the directory has lost. Only the leader can
+	// clear it.
 	Disputed bool
 }
 
-// withoutLog returns an error for a directory that has neither entries nor a snapshot, if its member
-// must have had some: it took part in its cluster before the cluster had it on record.
+// withoutLog returns an error for a directory that has neither entries nor a snapshot, if its member must
+// have had some because it took part in its cluster before the cluster had it on record.
 func (id *Identity) withoutLog(dir string) error {
 	if id.Since == 0 || id.Floor > 0 {
 		return nil
@@ -56,7 +57,7 @@ const (
 
 var identityFormat = wire.Format{What: "identity", Magic: "COTDIR", Version: 1}
 
-// readIdentity returns whose the directory is; false if it is nobody's yet.
+// readIdentity returns the identity of the directory, and false if it has none yet.
 func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 	name := filepath.Join(dir, identityFile)
 	file, err := fs.Open(name)
@@ -113,7 +114,7 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 	return id, true, nil
 }
 
-// writeIdentity makes the directory somebody's, durably.
+// writeIdentity durably writes the identity of the directory.
 func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	if err := stageIdentity(fs, dir, partSuffix, id); err != nil {
 		return err
@@ -121,7 +122,7 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	return settleIdentity(fs, dir, partSuffix)
 }
 
-// stageIdentity writes an identity to a file that has not its name yet.
+// stageIdentity writes an identity to a file whose name ends in suffix.
 func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	b := identityFormat.Append(nil, identityMagic+4)
 	b = wire.Uint(b, 1, id.Cluster)
@@ -146,7 +147,7 @@ func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	return errors.Join(err, file.Close())
 }
 
-// settleIdentity gives a staged identity its name, durably.
+// settleIdentity durably gives a staged identity its final name.
 func settleIdentity(fs vfs.FS, dir, suffix string) error {
 	name := filepath.Join(dir, identityFile)
 	if err := fs.Rename(name+suffix, name); err != nil {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package raftlog gives raft what it stores: the log, the term and vote, and snapshots. The log
-// answers from memory and becomes durable in the background; what it has promised is told by
-// positions, so that nothing leaves the node before it is durable.
+// Package raftlog implements the stores that raft needs: the log, the term and vote, and snapshots. The
+// log answers from memory and becomes durable in the background. Each change of it has a position;
+// callers wait for a position to be durable before anything that depends on it leaves the node.
 package raftlog
 
 import (
@@ -22,13 +22,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// What a directory can be refused for.
+// Errors of Open and Read.
 var (
-	// ErrInUse: another Log, in this process or another, has the directory.
+	// ErrInUse: the directory is locked by another Log, in this process or another one.
 	ErrInUse = errors.New("raftlog: directory in use")
 )
 
-// A CorruptError says which file is damaged.
+// A CorruptError names a damaged file.
 type CorruptError struct {
 	File string
 	Err  error
@@ -41,8 +41,8 @@ func (e *CorruptError) Error() string {
 // Unwrap returns the reason.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// damaged returns err as what is wrong with a file, unless it says that the file cannot be read, or that
-// it is of another version.
+// damaged wraps err in a *CorruptError that names the file. An error that says that the file cannot be
+// read, or that it has another version, stays as it is.
 func damaged(file string, err error) error {
 	var unread *fs.PathError
 	if errors.As(err, &unread) {
@@ -60,15 +60,15 @@ const (
 	segmentDir   = "log"
 	snapshotDir  = "snapshots"
 	earlierStore = "raft.db" // of the first format
-	// lockWait is how long the lock of a directory is asked for: a process that was just killed may
-	// still have it.
+	// lockWait is how long take tries to lock a directory: a process that was just killed may still hold
+	// the lock.
 	lockWait  = 200 * time.Millisecond
 	lockRetry = 10 * time.Millisecond
-	// maxQueued is how much may wait for the disk before more is kept out.
+	// maxQueued is the size of the queue to the disk from which AwaitRoom blocks.
 	maxQueued = 64 << 20
 )
 
-// A Log is the stores of one node.
+// A Log holds the stores of one node.
 type Log struct {
 	fs        vfs.FS
 	dir       string
@@ -82,10 +82,11 @@ type Log struct {
 	ended     sync.Once
 }
 
-// Open opens the stores in a directory of fs, which is made if need be. What a crash left half done
-// is finished or undone. With states, snapshots are kept in memory, as the states themselves.
+// Open opens the stores in a directory of fs, and makes the directory if needed. Open finishes or undoes
+// changes that a crash has interrupted. If states is set, snapshots stay in memory, as the states
+// themselves.
 //
-// Errors: ErrInUse, *wire.FormatError, ErrUnfinished, *CorruptError, or what the file system says.
+// Errors: ErrInUse, *wire.FormatError, ErrUnfinished, *CorruptError, or an error of the file system.
 func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
 	return openWith(fs, dir, states, segmentSize)
 }
@@ -126,8 +127,8 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if err := l.take(); err != nil {
 		return err
 	}
-	// What is found counts as durable from now on, and the process before may have been killed before
-	// it made it so: a snapshot, say, that has just got its name.
+	// From now on the contents of the directory count as durable. The previous process may have been
+	// killed before it synced them: just after it renamed a snapshot, for example.
 	for _, dir := range l.dirs() {
 		if err := l.fs.SyncDir(dir); err != nil {
 			return err
@@ -185,14 +186,14 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	return nil
 }
 
-// withoutVote is of a directory with entries or a snapshot, before which raft has a term. Without,
-// a node could vote twice in one.
+// withoutVote returns the error for a directory that has entries or a snapshot but no term. Raft has a
+// term before either, and without it a node could vote twice in the same term.
 func withoutVote(dir string) error {
 	return &CorruptError{filepath.Join(dir, voteFile), errors.New("it is empty, and the log is not")}
 }
 
-// hasVote makes sure that the file of the vote is there, which is made before the directory is
-// somebody's.
+// hasVote checks that the vote file exists if the directory has an identity: the vote file is created
+// first.
 func (l *Log) hasVote() error {
 	if !l.known {
 		return nil
@@ -234,14 +235,14 @@ func (l *Log) take() (err error) {
 	}
 }
 
-// Identity returns whose the directory is; false if it is nobody's yet.
+// Identity returns the identity of the directory, and false if it has none yet.
 func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 
-// Identify makes the directory somebody's, durably. It is not called concurrently with itself or
-// Identity.
+// Identify durably writes the identity of the directory. It must not be called concurrently with itself
+// or Identity.
 //
-// Errors: *CorruptError if there are entries or a snapshot, and nobody's: the identity is made before
-// them; what the file system says.
+// Errors: *CorruptError if there are entries or a snapshot but no identity, since the identity is written
+// before them; or an error of the file system.
 func (l *Log) Identify(id Identity) error {
 	if !l.known && l.Durable() > 0 {
 		return &CorruptError{filepath.Join(l.dir, identityFile), errIdentityMissing}
@@ -260,15 +261,14 @@ func (l *Log) Identify(id Identity) error {
 // Logs returns the store of entries.
 func (l *Log) Logs() raft.LogStore { return l.store }
 
-// Entry returns an entry of Logs. Unlike GetLog, which raft calls, it has an error to return when the
-// disk fails. The entry is not to be changed.
+// Entry returns an entry of Logs. Unlike GetLog, which raft calls, it returns an error if the disk fails.
+// The caller must not change the entry.
 func (l *Log) Entry(index uint64) (*raft.Log, error) { return l.store.entry(index) }
 
 // Stable returns the store of term and vote.
 func (l *Log) Stable() raft.StableStore { return l.votes }
 
-// Voted returns in which term the last vote was that is durable, and for whom. It may be called
-// concurrently.
+// Voted returns the term of the last durable vote, and its candidate. Any goroutine may call it.
 func (l *Log) Voted() (term uint64, candidate string) { return l.votes.last() }
 
 // Term returns the newest term that is durable. Any goroutine may call it.
@@ -281,9 +281,9 @@ func (l *Log) Term() uint64 {
 // Snapshots returns the store of snapshots.
 func (l *Log) Snapshots() raft.SnapshotStore { return l.snapshots }
 
-// Vet has fn read each snapshot that comes from another node before it is kept, in raft's main loop, and
-// return why it must not be: see ErrSnapshot. It is called before raft starts. Without it a snapshot need
-// only be undamaged.
+// Vet sets a check for snapshots from other nodes. Raft's main loop calls fn with each of them before it
+// is kept; fn reads the body and returns an error that wraps ErrSnapshot to reject it. Vet must be called
+// before raft starts. Without a check, a snapshot is accepted if it is undamaged.
 func (l *Log) Vet(fn func(index uint64, body io.Reader) error) { l.vet = fn }
 
 func (l *Log) examine(index uint64, body io.Reader) error { return l.vet.read(index, body) }
@@ -295,16 +295,16 @@ func (l *Log) Position() uint64 {
 	return l.store.position
 }
 
-// Await waits until all changes up to a position are durable. After an error they may never be, and
-// nothing that depends on them may leave the node.
+// Await waits until all changes up to a position are durable. After an error they may never become
+// durable, and nothing that depends on them may leave the node.
 func (l *Log) Await(ctx context.Context, position uint64) error { return l.store.await(ctx, position) }
 
-// AwaitIndex waits until all entries up to an index are durable, which the log has.
+// AwaitIndex waits until all entries up to an index are durable. The log must contain the index.
 func (l *Log) AwaitIndex(ctx context.Context, index uint64) error {
 	return l.store.until(ctx, func() bool { return l.store.upTo() >= index })
 }
 
-// AwaitRoom waits until there is room for more in the queue to the disk.
+// AwaitRoom waits until the queue to the disk accepts more.
 func (l *Log) AwaitRoom(ctx context.Context) error {
 	return l.store.until(ctx, func() bool { return l.store.queued < maxQueued })
 }
@@ -316,14 +316,14 @@ func (l *Log) Durable() uint64 {
 	return l.store.upTo()
 }
 
-// Base returns index and term of the last entry of the newest snapshot, if the log goes on behind it or
-// has no entry: then it cannot tell what an append names that goes on from there, or from before. 0 if
-// it can.
+// Base returns the index and term of the last entry of the newest snapshot, if the log begins right after
+// it or is empty. In that case the log cannot answer for an append whose previous entry is that one or an
+// earlier one. Otherwise Base returns 0.
 func (l *Log) Base() (index, term uint64) { return l.store.base() }
 
-// Applied notes that the state machine has applied everything up to an index, before that is seen: none
-// of it is discarded from then on. It becomes durable soon, but never says more than what is durable
-// itself: the index of a snapshot's state may be ahead of that.
+// Applied notes that the state machine has applied all entries up to an index. It is called before their
+// effects are visible, and from then on the log never discards them. The note becomes durable soon, but
+// never exceeds the durable index: the state of a snapshot may be ahead of that.
 func (l *Log) Applied(index uint64) {
 	s := l.store
 	s.mu.Lock()
@@ -335,26 +335,26 @@ func (l *Log) Applied(index uint64) {
 	}
 }
 
-// Recorded returns what Applied had been told when the log was last open, as far as it is known.
+// Recorded returns the durable part of what Applied was called with: after Open, a lower bound.
 func (l *Log) Recorded() uint64 {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
 	return l.store.recorded
 }
 
-// Trouble returns a channel that has a value when the Condition has become worse.
+// Trouble returns a channel that receives a value whenever the Condition gets worse.
 func (l *Log) Trouble() <-chan struct{} { return l.store.trouble }
 
-// A Condition is how the disk is.
+// A Condition describes the state of the disk.
 type Condition struct {
-	Short   time.Duration // how long the system has lacked what the log needs; the log tries again and again
-	Lack    error         // what the system says while Short is not 0
-	Stalled time.Duration // how long the write has taken that is under way
+	Short   time.Duration // how long the system has been short of a resource that the log needs; the log keeps retrying
+	Lack    error         // the system's error while Short is not 0
+	Stalled time.Duration // how long the current write has taken
 	Blocked time.Duration // how long raft's main loop has waited for the disk
-	Err     error         // it has failed, for good
+	Err     error         // the disk has failed for good
 }
 
-// Condition returns how the disk is.
+// Condition returns the state of the disk.
 func (l *Log) Condition() Condition {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -371,22 +371,22 @@ func (l *Log) Condition() Condition {
 	return c
 }
 
-// Measure has fn called after each write that was made durable, with its size and what it took, in the
-// writer's goroutine.
+// Measure sets a function that the writer's goroutine calls after each durable write, with the size and
+// duration of the write.
 func (l *Log) Measure(fn func(bytes int, took time.Duration)) {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
 	l.store.measure = fn
 }
 
-// Size returns how many entries, and bytes of them, were stored since the last snapshot.
+// Size returns the number of entries stored since the last snapshot, and their bytes.
 func (l *Log) Size() (entries uint64, bytes int64) {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
 	return l.store.entries, l.store.bytes
 }
 
-// Tail returns how many of the newest entries fit into so many bytes.
+// Tail returns how many of the newest entries fit into the given number of bytes.
 func (l *Log) Tail(bytes int64) (n uint64) {
 	s := l.store
 	s.mu.Lock()
@@ -400,7 +400,8 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 	if s.last == 0 {
 		return n
 	}
-	// The older ones are on the disk, with others that have gone: at either end, or all.
+	// The older entries are on the disk. written may also hold entries that the log has dropped, at
+	// either end or everywhere.
 	var older []ref
 	if begin := s.last + 1 - uint64(len(s.tail)); begin > s.first {
 		older = s.written.refs[s.first-s.written.first : begin-s.written.first]
@@ -414,13 +415,13 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 	return n
 }
 
-// End says that nothing leaves the node any more. Those of raft's calls that wait for a disk that does
-// not answer, or has failed, return, with no error that raft would panic at.
+// End declares that nothing leaves the node any more. Calls of raft that wait for a hanging or failed
+// disk return, without an error that would make raft panic.
 func (l *Log) End() { l.ended.Do(func() { close(l.store.end) }) }
 
-// Close makes durable what waits and closes the stores, also when it returns that it could not.
-// Nothing may use them any more. When ctx ends first, the disk hangs: the directory stays locked until
-// the process ends.
+// Close makes the queued changes durable and closes the stores, even if it returns an error. The Log must
+// not be used afterwards. If ctx ends first, the disk hangs, and the directory stays locked until the
+// process ends.
 func (l *Log) Close(ctx context.Context) error {
 	l.End()
 	s := l.store
@@ -437,12 +438,12 @@ func (l *Log) Close(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	if lost != nil {
-		lost = fmt.Errorf("raftlog: what was stored last is lost: %w", lost)
+		lost = fmt.Errorf("raftlog: the newest changes are lost: %w", lost)
 	}
 	return errors.Join(lost, s.disk.close(), l.release())
 }
 
-// release closes what Open opened beside the segments.
+// release closes everything that Open opened except the segments.
 func (l *Log) release() error {
 	var errs []error
 	if l.votes != nil && l.votes.file != nil {
@@ -463,7 +464,7 @@ func refuseEarlier(fs vfs.FS, dir string) error {
 	return err
 }
 
-// exists reports whether a file has a name.
+// exists reports whether a file of this name exists.
 func exists(fs vfs.FS, name string) (bool, error) {
 	f, err := fs.Open(name)
 	if isNotExist(err) {

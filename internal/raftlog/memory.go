@@ -12,17 +12,16 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// memorySnapshots is a raft.SnapshotStore that keeps the newest.
+// memorySnapshots is a raft.SnapshotStore that keeps the newest snapshot.
 type memorySnapshots struct {
-	done   func(index, term uint64) // is told of each new snapshot
+	done   func(index, term uint64) // called for each new snapshot
 	vet    vet
 	mu     sync.Mutex
 	newest *memorySnapshot
 }
 
-// A memorySnapshot is a snapshot, and the sink it came from. Its content is bytes that were
-// received, or an immutable state that is encoded whenever it is asked for, so that it need not be
-// there twice.
+// A memorySnapshot is a snapshot and the sink that received it. Its content is either bytes from another
+// node, or an immutable state that is encoded whenever it is read, so that it is not in memory twice.
 type memorySnapshot struct {
 	store   *memorySnapshots
 	meta    raft.SnapshotMeta
@@ -32,14 +31,14 @@ type memorySnapshot struct {
 	size    int64
 }
 
-// Create is raft.SnapshotStore.
+// Create implements raft.SnapshotStore.
 func (s *memorySnapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	return &memorySnapshot{store: s, meta: raft.SnapshotMeta{
 		Version: v, ID: fmt.Sprintf("%d-%d", term, index), Index: index, Term: term, Configuration: c, ConfigurationIndex: ci,
 	}}, nil
 }
 
-// List is raft.SnapshotStore.
+// List implements raft.SnapshotStore.
 func (s *memorySnapshots) List() ([]*raft.SnapshotMeta, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,7 +49,7 @@ func (s *memorySnapshots) List() ([]*raft.SnapshotMeta, error) {
 	return []*raft.SnapshotMeta{&meta}, nil
 }
 
-// Open is raft.SnapshotStore.
+// Open implements raft.SnapshotStore.
 func (s *memorySnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	sn := s.newest
@@ -63,7 +62,7 @@ func (s *memorySnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, er
 		meta.Size = int64(sn.content.Len())
 		return &meta, io.NopCloser(bytes.NewReader(sn.content.Bytes())), nil
 	}
-	// Raft tells the size before the content.
+	// Raft sends the size before the content.
 	meta := sn.meta
 	sn.sized.Do(func() { sn.size, _ = sn.writeTo(io.Discard) })
 	meta.Size = sn.size
@@ -75,19 +74,20 @@ func (s *memorySnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, er
 	return &meta, r, nil
 }
 
-// Keep makes what writeTo writes, the same at every call, the content of the snapshot.
+// Keep makes the output of writeTo the content of the snapshot. Every call of writeTo must write the same
+// bytes.
 func (sn *memorySnapshot) Keep(writeTo func(io.Writer) (int64, error)) { sn.writeTo = writeTo }
 
-// Write is raft.SnapshotSink.
+// Write implements raft.SnapshotSink.
 func (sn *memorySnapshot) Write(b []byte) (int, error) { return sn.content.Write(b) }
 
-// ID is raft.SnapshotSink.
+// ID implements raft.SnapshotSink.
 func (sn *memorySnapshot) ID() string { return sn.meta.ID }
 
-// Cancel is raft.SnapshotSink.
+// Cancel implements raft.SnapshotSink.
 func (sn *memorySnapshot) Cancel() error { return nil }
 
-// Close is raft.SnapshotSink. The snapshot takes the place of the one before.
+// Close implements raft.SnapshotSink. The snapshot replaces the previous one.
 func (sn *memorySnapshot) Close() error {
 	if sn.writeTo == nil {
 		if err := sn.store.vet.read(sn.meta.Index, bytes.NewReader(sn.content.Bytes())); err != nil {

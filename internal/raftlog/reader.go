@@ -15,28 +15,28 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// ErrNoNode: there is nothing of a node in the directory.
+// ErrNoNode: the directory has no data of a node.
 var ErrNoNode = errors.New("raftlog: no node's directory")
 
-// A Reader is what a directory has, read without changing anything of it: as Open would find it,
-// and as far as that can be read where Open would refuse.
+// A Reader holds the contents of a directory as Open would find them. If Open would reject the directory,
+// the Reader has everything that can be read. It changes nothing on the disk.
 type Reader struct {
 	Identity   Identity
-	Known      bool // the directory is somebody's
-	Unfinished bool // Found was broken off
+	Known      bool // the directory has an identity
+	Unfinished bool // Found was interrupted
 	Term       uint64
 	VotedIn    uint64        // the term of the last vote
-	Candidate  raft.ServerID // whom it was for
-	First      uint64        // of the log; 0 if it is empty, or overtaken by a snapshot
+	Candidate  raft.ServerID // of the last vote
+	First      uint64        // of the log; 0 if it is empty or overtaken by a snapshot
 	Last       uint64
 	LastTerm   uint64 // of the entry at Last, else of the newest snapshot
-	Recorded   uint64 // the state machine had applied everything up to it
-	Torn       int64  // bytes at the end of the log that a crash tore, which Open cuts off
+	Recorded   uint64 // the state machine had applied everything up to this index
+	Torn       int64  // bytes at the end of the log that a crash has torn and that Open cuts off
 	Members    []Member
 	Snapshots  []Snapshot // newest first
-	Diverged   error      // why the log is not the cluster's: *CorruptError; nil if nothing was noted
-	Damage     []error    // all else that Open would refuse, or may find later: *CorruptError, which names the file
-	Formats    []error    // what another version wrote: *wire.FormatError. Then Damage is no more than is certain
+	Diverged   error      // why the log differs from the cluster's: *CorruptError; nil if nothing is noted
+	Damage     []error    // everything else that Open rejects or may find later: each a *CorruptError, which names the file
+	Formats    []error    // files of another version: each a *wire.FormatError. If there are any, Damage lists only what is certain
 
 	fs      vfs.FS
 	dir     string
@@ -44,10 +44,10 @@ type Reader struct {
 	opened  []*segment
 	reached extent
 	entries contents
-	lack    error // the system was short of something, so Damage says nothing
+	lack    error // the system was short of a resource, so Damage proves nothing
 }
 
-// A Snapshot is one that a Reader has found. Its body is not verified.
+// A Snapshot describes one snapshot in the directory. Its body is not verified.
 type Snapshot struct {
 	File        string
 	Index, Term uint64
@@ -57,20 +57,21 @@ type Snapshot struct {
 	id string
 }
 
-// An Entry is one of the log: a command, or who the members are, or one of raft's own with neither.
+// An Entry is an entry of the log: a command, a list of members, or an entry of raft's own with neither.
 type Entry struct {
 	Index, Term uint64
-	Command     []byte   // nil if it is none
-	Members     []Member // nil if it does not say
+	Command     []byte   // nil if it is not a command
+	Members     []Member // nil if it lists no members
 }
 
-// Read reads the directory of a node that does not run. While the Reader is open, no node can open
-// it, unless the directory has no file to lock.
+// Read reads the directory of a node that is not running. While the Reader is open, no node can open the
+// directory, unless the directory has no lock file.
 //
-// Errors: ErrInUse, *wire.FormatError for a directory of the first format, ErrNoNode, or what the file system says of the directory.
+// Errors: ErrInUse, *wire.FormatError for a directory of the first format, ErrNoNode, or an error of the
+// file system about the directory.
 func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs), dir) }
 
-// read reads a directory that is locked through a file system which may refuse to make the file.
+// read reads a directory. It locks it through locks, which may refuse to create the lock file.
 func read(locks vfs.FS, dir string) (*Reader, error) {
 	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir}
 	if err := r.read(locks); err != nil {
@@ -111,8 +112,8 @@ func (r *Reader) read(locks vfs.FS) error {
 	return r.lack
 }
 
-// recognize returns ErrNoNode if there is nothing of a node. Directories of the names of a node's are
-// none by themselves: others have logs, too.
+// recognize returns ErrNoNode if the directory has no data of a node. Subdirectories with the right names
+// are not enough: other programs have logs, too.
 func (r *Reader) recognize() error {
 	names, err := r.fs.ReadDir(r.dir)
 	if err != nil {
@@ -136,7 +137,7 @@ func (r *Reader) recognize() error {
 	return nil
 }
 
-// damaged notes what is wrong with a file, unless the error says of which it is.
+// damaged notes that a file is damaged. If the error already names a file, that name stays.
 func (r *Reader) damaged(file string, err error) {
 	if vfs.Short(err) {
 		r.lack = err
@@ -153,7 +154,7 @@ func (r *Reader) damaged(file string, err error) {
 	r.Damage = append(r.Damage, err)
 }
 
-// readSnapshots reads the heads of all snapshots, and returns that of the newest one that has one.
+// readSnapshots reads the heads of all snapshots, and returns the newest one that is readable.
 func (r *Reader) readSnapshots() (newest raft.SnapshotMeta) {
 	files := &snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}
 	ids, err := files.ids()
@@ -178,7 +179,7 @@ func (r *Reader) readSnapshots() (newest raft.SnapshotMeta) {
 	return newest
 }
 
-// Members are those of the data of a configuration entry.
+// Members decodes the data of a configuration entry.
 func Members(data []byte) ([]Member, error) {
 	c, err := decodeConfiguration(data)
 	return members(c), err
@@ -192,8 +193,8 @@ func members(c raft.Configuration) []Member {
 	return all
 }
 
-// readSegments reads all segments. The entries are those up to the first damage; what comes behind
-// is verified by itself.
+// readSegments reads all segments. The entries are those up to the first damage; later segments are
+// verified on their own.
 func (r *Reader) readSegments() {
 	dir := filepath.Join(r.dir, segmentDir)
 	found, err := findSegments(r.fs, dir)
@@ -233,7 +234,7 @@ func (r *Reader) readSegments() {
 	}
 }
 
-// readEntries reads each entry once. The last of them that names members has them.
+// readEntries reads each entry once. Members comes from the last entry that lists members.
 func (r *Reader) readEntries() {
 	r.First, r.Last = r.entries.first, r.entries.last()
 	if r.Last == 0 {
@@ -275,11 +276,11 @@ func (r *Reader) entry(index uint64) (*raft.Log, error) {
 	return l, err
 }
 
-// join checks that log and newest snapshot agree. A log that the snapshot has overtaken is as if it
-// were not there: its members are forgotten, too.
+// join checks that the log and the newest snapshot agree. A log that the snapshot has overtaken is
+// ignored, including its members.
 func (r *Reader) join(newest raft.SnapshotMeta) {
 	if len(r.Formats) > 0 {
-		return // what could not be read may be what is missing
+		return // the files of another version may have the missing entries
 	}
 	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
 	if err == nil && len(r.Damage) == 0 {
@@ -321,7 +322,7 @@ func (r *Reader) readVotes() {
 	r.Term, r.VotedIn, r.Candidate = v.term, v.votedIn, raft.ServerID(v.candidate)
 }
 
-// Body returns the body of a snapshot, for the caller to close.
+// Body returns the body of a snapshot. The caller closes it.
 func (r *Reader) Body(sn *Snapshot) (io.ReadCloser, error) {
 	files := &snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}
 	_, body, err := files.open(sn.id)
@@ -331,8 +332,8 @@ func (r *Reader) Body(sn *Snapshot) (io.ReadCloser, error) {
 	return body, nil
 }
 
-// Entries calls fn with each entry of the log at an index or after, until it returns an error. It
-// returns fn's, or one of reading, as a *CorruptError or *wire.FormatError.
+// Entries calls fn with each entry of the log at an index or after, until fn returns an error. It returns
+// that error, or a *CorruptError or *wire.FormatError if an entry cannot be read.
 func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 	for index := max(from, r.First); index > 0 && index <= r.Last; index++ {
 		l, err := r.entry(index)
@@ -355,7 +356,7 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 	return nil
 }
 
-// Close lets the directory go.
+// Close unlocks the directory and closes its files.
 func (r *Reader) Close() error {
 	var errs []error
 	for _, g := range r.opened {

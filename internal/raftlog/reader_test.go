@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// requireRead checks that a Reader has found what Open did, or the damage for which it refused.
+// requireRead checks that a Reader has found the same data as Open, or the damage that Open reported.
 func requireRead(t testing.TB, r *Reader, l *Log, openErr error, what string) {
 	t.Helper()
 	if errors.Is(openErr, wire.ErrFormat) {
@@ -67,8 +67,8 @@ func requireRead(t testing.TB, r *Reader, l *Log, openErr error, what string) {
 	}
 }
 
-// Whatever a crash has left: who reads it finds what the next Open finds, and leaves it as it is.
-func TestAReaderFindsWhatOpenFinds(t *testing.T) {
+// A Reader finds the same data as the next Open whatever a crash has left, and changes nothing.
+func TestReaderAgreesWithOpen(t *testing.T) {
 	random := random(t)
 	torn := 0
 	steps(t, func(n int) (stopped bool) {
@@ -130,7 +130,7 @@ func TestAReaderFindsWhatOpenFinds(t *testing.T) {
 	require.NotZero(t, torn)
 }
 
-func TestTheMembersAreThoseOfTheNewestConfiguration(t *testing.T) {
+func TestMembersAreOfNewestConfiguration(t *testing.T) {
 	one := []Member{{ID: "a", Addr: "host:1", Voter: true}}
 	two := append(one, Member{ID: "b", Addr: "host:2"})
 	both := raft.Configuration{Servers: []raft.Server{
@@ -157,12 +157,12 @@ func TestTheMembersAreThoseOfTheNewestConfiguration(t *testing.T) {
 	finish(t, l)
 	require.Equal(t, two, read())
 	l = open(t, files)
-	snapshot(t, l, 3, 1) // whose configuration is newer, or the same
+	snapshot(t, l, 3, 1) // with a newer configuration, or the same
 	finish(t, l)
 	require.Equal(t, one, read())
 }
 
-func TestAReaderRefusesWhatItCannotRead(t *testing.T) {
+func TestReaderRejectsOtherDirectories(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	_, err := Read(files, home)
 	require.True(t, isNotExist(err), err)
@@ -179,7 +179,7 @@ func TestAReaderRefusesWhatItCannotRead(t *testing.T) {
 	finish(t, l)
 }
 
-func TestAReaderTellsOfAFoundingThatWasBrokenOff(t *testing.T) {
+func TestReaderReportsInterruptedFounding(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	f := founding(t, "state")
 	f.State = func(io.Writer) error { return errors.New("broken") }
@@ -191,8 +191,8 @@ func TestAReaderTellsOfAFoundingThatWasBrokenOff(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// Damage in one place keeps nobody from hearing of that in another.
-func TestAReaderFindsEveryDamage(t *testing.T) {
+// Damage in one place does not hide damage in another.
+func TestReaderFindsEveryDamage(t *testing.T) {
 	v := newVictim(t)
 	disk := vfs.NewMemory()
 	files := disk.Mount()
@@ -217,10 +217,10 @@ func TestAReaderFindsEveryDamage(t *testing.T) {
 		require.True(t, strings.Contains(all, name+" is damaged"), "%s in\n%s", name, all)
 	}
 	require.NotContains(t, all, v.segments[2])
-	require.Len(t, r.Snapshots, 1, "the other one")
+	require.Len(t, r.Snapshots, 1, "the undamaged one")
 }
 
-func TestTheEntriesThatAReaderHasEndAtTheDamage(t *testing.T) {
+func TestReaderEntriesEndAtDamage(t *testing.T) {
 	v := newVictim(t)
 	name := v.segments[1]
 	damaged := bytes.Clone(v.image[name])
@@ -241,11 +241,11 @@ func TestTheEntriesThatAReaderHasEndAtTheDamage(t *testing.T) {
 	require.EqualValues(t, 1, r.First)
 	require.Less(t, r.Last, span(v.want)[1])
 	require.Greater(t, r.Last, uint64(3))
-	require.Equal(t, v.applied, r.Recorded, "which stands behind")
+	require.Equal(t, v.applied, r.Recorded, "the record is after the damage")
 }
 
-// The identity is made before anything else.
-func TestALogWithoutAnIdentityIsDamage(t *testing.T) {
+// The identity is made before any entry.
+func TestLogWithoutIdentityIsDamage(t *testing.T) {
 	v := newVictim(t)
 	files := withFile(t, "other", nil)
 	for name, whole := range v.image {
@@ -259,7 +259,7 @@ func TestALogWithoutAnIdentityIsDamage(t *testing.T) {
 	require.ErrorContains(t, errors.Join(r.Damage...), "it is missing")
 }
 
-func TestAReaderNeedsNoLockFile(t *testing.T) {
+func TestReaderNeedsNoLockFile(t *testing.T) {
 	disk := vfs.NewForgetful()
 	files := disk.Mount()
 	require.NoError(t, Found(files, home, founding(t, "state")))
@@ -275,8 +275,8 @@ func TestAReaderNeedsNoLockFile(t *testing.T) {
 	require.NoError(t, body.Close())
 }
 
-// A log that a snapshot of a later term has overtaken says nothing of the members, however far it goes.
-func TestTheMembersOfAnOvertakenLogAreForgotten(t *testing.T) {
+// A log that a snapshot of a later term has overtaken does not name the members, however far it reaches.
+func TestMembersOfOvertakenLogAreIgnored(t *testing.T) {
 	disk := outlived(t)
 	files := disk.Mount()
 	one := []Member{{ID: "c", Addr: "host:3", Voter: true}}

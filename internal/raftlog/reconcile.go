@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// reconcile makes the log and the newest snapshot agree. Raft goes on behind a snapshot whatever
-// the log has, so a crash may leave a log that is no part of it.
+// reconcile makes the log and the newest snapshot agree. After a snapshot raft continues right behind it,
+// whatever entries the log has, so a crash may leave a log that does not belong to the snapshot.
 func (l *Log) reconcile(reached *extent) error {
 	s := l.store
 	metas, err := l.snapshots.List()
@@ -43,9 +43,9 @@ func (s *store) drop() error {
 	return nil
 }
 
-// joins checks that a log goes on where the newest snapshot ends, or before, and has all that was
-// applied. It reports whether the snapshot has overtaken the log, which is then no part of what is
-// known.
+// joins checks that the log continues the newest snapshot, or begins before its end, and that it has all
+// applied entries. It reports whether the snapshot has overtaken the log. The entries of such a log are
+// obsolete.
 func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
 	switch {
 	case applied > max(last, newest.Index):
@@ -83,20 +83,19 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 	return true, nil
 }
 
-// Astray reports whether the log has another entry where the newest snapshot has its last one. The
-// snapshot was committed, so what the log has from there on never was. A log that raft goes on to
-// use is then one that it refuses its leader's entries for, and asks for the same snapshot again,
-// for ever (hashicorp/raft#697). It may read from the disk.
+// Astray reports whether the log has another entry at the index of the newest snapshot's last entry. The
+// snapshot was committed, so the log's entries from there on never were. If raft kept using such a log,
+// it would reject its leader's entries and request the same snapshot again, for ever
+// (hashicorp/raft#697). Astray may read from the disk.
 func (l *Log) Astray() bool {
 	astray, err := l.store.astray()
 	return err == nil && astray
 }
 
-// Realign drops a log that went astray. Raft must not be running: it keeps what it knows of the
-// log.
+// Realign drops a log that went astray. Raft must not be running, since it caches facts about the log.
 //
-// Errors: *CorruptError if entries behind the snapshot were applied; what the disk says when the log
-// cannot be read; that it has failed, or is closed.
+// Errors: *CorruptError if entries behind the snapshot were applied; an error of the disk if the log
+// cannot be read; or the error of a log that has failed or is closed.
 func (l *Log) Realign() error {
 	s := l.store
 	astray, err := s.astray()

@@ -10,8 +10,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// Without the entry at the snapshot's end nobody could tell whether the log goes on from it.
-func TestTheLastEntryOfASnapshotStaysWithThoseBehindIt(t *testing.T) {
+// Without the entry at the snapshot's end nothing shows whether the log continues the snapshot.
+func TestLastEntryOfSnapshotStays(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	keep(t, l, entries(1, 9, 1)...)
 	snapshot(t, l, 5, 1)
@@ -28,7 +28,7 @@ func TestTheLastEntryOfASnapshotStaysWithThoseBehindIt(t *testing.T) {
 	finish(t, l)
 }
 
-func TestALogThatWentAstrayIsToldFromOneThatDidNot(t *testing.T) {
+func TestAstray(t *testing.T) {
 	for name, c := range map[string]struct {
 		index, term uint64 // of the snapshot
 		astray      bool
@@ -68,15 +68,15 @@ func TestALogThatWentAstrayIsToldFromOneThatDidNot(t *testing.T) {
 				keep(t, l, entry(next, 3))
 				finish(t, l)
 				l = openSized(t, files, tinySegment)
-				require.Equal(t, next, span(all(t, l))[1], "the disk has it so, too")
+				require.Equal(t, next, span(all(t, l))[1], "the same on the disk")
 				finish(t, l)
 			}
 		})
 	}
 }
 
-// A crash may come before raft is started again: then Open does it.
-func TestALogThatWentAstrayIsDroppedWhenItIsOpened(t *testing.T) {
+// A crash may come before raft is restarted. Then Open drops the log.
+func TestOpenDropsAstrayLog(t *testing.T) {
 	disk := vfs.NewForgetful()
 	l := openSized(t, disk.Mount(), tinySegment)
 	for i := uint64(1); i <= 9; i++ {

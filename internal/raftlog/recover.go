@@ -9,24 +9,24 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A Continuation is how a directory goes on whose cluster has lost its majority.
+// A Continuation says how a directory continues after its cluster has lost its majority.
 type Continuation struct {
-	Index  uint64                  // of the last entry that State has
-	Term   uint64                  // later than any that a node of the cluster has been in
-	Member Member                  // the only one from then on, with a vote
+	Index  uint64                  // of the last entry in State
+	Term   uint64                  // later than every term that a node of the cluster has been in
+	Member Member                  // the only member from then on, a voter
 	State  func(w io.Writer) error // writes the state
 }
 
-// Recover has decide read the directory of a node that does not run, and makes of it what that returns,
-// wholly or not at all; after an error of decide nothing was written. No node can open the directory
-// meanwhile.
+// Recover calls decide with the directory of a node that is not running, and changes the directory as the
+// returned Continuation says: completely or not at all. If decide returns an error, nothing is written.
+// No node can open the directory in the meantime.
 //
-// What makes it whole is that a snapshot gets its name at once. It is of a term that no entry of the
-// log is of. So it has overtaken that log, whose rest is dropped when it is opened: it ends in entries
-// that name other members, and a node that joins must be sent the snapshot in place of them. The term
-// is written first. Alone it changes nothing of what the node has.
+// The change is atomic because a snapshot gets its name in one step. No entry of the log has the term of
+// that snapshot. So the snapshot has overtaken the log, and Open drops the log's entries: the log ends in
+// entries that name other members, and a node that joins must receive the snapshot instead. The term is
+// written first. By itself it does not change the node's data.
 //
-// Errors: those of Read, decide's, or what the file system says.
+// Errors: those of Read, an error of decide, or an error of the file system.
 func Recover(fs vfs.FS, dir string, decide func(r *Reader) (Continuation, error)) error {
 	r, err := read(fs, dir)
 	if err != nil {
@@ -45,7 +45,7 @@ func Recover(fs vfs.FS, dir string, decide func(r *Reader) (Continuation, error)
 }
 
 func (l *Log) recover(next Continuation) error {
-	if err := l.makeDirs(); err != nil { // of a copy that has left out an empty one
+	if err := l.makeDirs(); err != nil { // a copy may lack an empty directory
 		return err
 	}
 	if err := l.enterTerm(next.Term); err != nil {

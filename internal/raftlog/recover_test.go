@@ -14,7 +14,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// outlived returns a disk with the directory of a node: its log names two members, from a snapshot on.
+// outlived returns a disk with the directory of a node. Its log names two members, and so does its
+// snapshot.
 func outlived(t *testing.T) *vfs.Memory {
 	t.Helper()
 	disk := vfs.NewForgetful()
@@ -39,7 +40,7 @@ func continuation(t *testing.T, state string) func(*Reader) (Continuation, error
 	}
 }
 
-func TestARecoveredDirectoryHasOneMemberAndNothingOfTheLog(t *testing.T) {
+func TestRecoverKeepsOneMemberAndDropsLog(t *testing.T) {
 	disk := outlived(t)
 	files := disk.Mount()
 	for round := range uint64(3) {
@@ -53,7 +54,7 @@ func TestARecoveredDirectoryHasOneMemberAndNothingOfTheLog(t *testing.T) {
 		require.Equal(t, []uint64{11, 5 + round}, []uint64{r.Snapshots[0].Index, r.Snapshots[0].Term})
 	}
 	l := open(t, files)
-	require.Empty(t, all(t, l), "a member that joins is sent the snapshot")
+	require.Empty(t, all(t, l), "a joining member receives the snapshot")
 	got, err := records(t, l, snapshotID(7, 11))
 	require.NoError(t, err)
 	require.Equal(t, []string{"state"}, got)
@@ -64,7 +65,7 @@ func TestARecoveredDirectoryHasOneMemberAndNothingOfTheLog(t *testing.T) {
 	finish(t, l)
 }
 
-func TestARecoveryThatIsRefusedWritesNothing(t *testing.T) {
+func TestRejectedRecoveryWritesNothing(t *testing.T) {
 	disk := outlived(t)
 	files := disk.Mount()
 	changes := disk.Changes()
@@ -82,9 +83,9 @@ func TestARecoveryThatIsRefusedWritesNothing(t *testing.T) {
 	require.True(t, isNotExist(Recover(files, "/nowhere", continuation(t, "state"))))
 }
 
-// Each way to end after each change leaves the old state or the new one; on a disk that lies about what
-// is synced, one that was done may be gone, and the test finds that out.
-func TestARecoveryThatIsBrokenOffLeavesTheOldStateOrTheNewOne(t *testing.T) {
+// Every way to end after every change leaves the old state or the new one. On a disk that lies about
+// syncs a completed recovery may be gone, and the test detects that.
+func TestInterruptedRecoveryIsAtomic(t *testing.T) {
 	lost := map[bool]int{}
 	for _, lie := range []bool{false, true} {
 		for end, stop := range map[string]func(*vfs.Memory){

@@ -7,10 +7,10 @@ import (
 	"hash/crc32"
 )
 
-// findBatch returns where the first whole batch of a segment stands at or after an offset. Its time
-// is in proportion to the segment, whatever that holds: values may be full of what looks like
-// batches, so the CRC of each that could be one is made of those of the segment's beginnings, and
-// not of its bytes.
+// findBatch returns the offset of the first whole batch of a segment at or after an offset. Its time is
+// proportional to the size of the segment, whatever the contents: values may be full of bytes that look
+// like batches. So the CRC of each candidate is computed from the CRCs of prefixes of the segment, and
+// not from its bytes.
 func findBatch(segment []byte, salt uint64, from int64) (at int64, ok bool) {
 	if from = align(from); from >= int64(len(segment)) {
 		return 0, false
@@ -32,12 +32,12 @@ func findBatch(segment []byte, salt uint64, from int64) (at int64, ok bool) {
 	return 0, false
 }
 
-// A scan is what is known of the CRCs of a segment from an offset on.
+// A scan holds the CRCs of prefixes of a segment from an offset on.
 type scan struct {
 	from   int64
 	b      []byte
-	sums   []uint32   // of b up to every scanStep bytes
-	powers [48]uint32 // what a CRC is multiplied by for 1, 2, 4, … more bytes
+	sums   []uint32   // of the prefixes of b, one every scanStep bytes
+	powers [48]uint32 // factors that extend a CRC by 1, 2, 4, … bytes
 }
 
 const scanStep = 64
@@ -54,8 +54,7 @@ func newScan(b []byte, from int64) *scan {
 	return s
 }
 
-// sum is place.sum of a body, by where it begins and ends: crc(a+b) is shift(crc(a), len(b)) ^
-// crc(b).
+// sum is place.sum of the body between begin and end: crc(a+b) is shift(crc(a), len(b)) ^ crc(b).
 func (s *scan) sum(p place, begin, end int64) uint32 {
 	return s.shift(p.sum(nil)^s.upTo(begin-s.from), end-begin) ^ s.upTo(end-s.from)
 }
@@ -66,9 +65,9 @@ func (s *scan) upTo(n int64) uint32 {
 	return crc32.Update(s.sums[whole], castagnoli, s.b[whole*scanStep:n])
 }
 
-// shift returns what the CRC of a text contributes to that of the text with n more bytes. A CRC is
-// a polynomial over GF(2), bit 31 its lowest coefficient, modulo Castagnoli's: it is multiplied by
-// x^8n.
+// shift returns the contribution of a text's CRC to the CRC of the text extended by n bytes. A CRC is a
+// polynomial over GF(2), with bit 31 as its lowest coefficient, modulo Castagnoli's. shift multiplies it
+// by x^8n.
 func (s *scan) shift(crc uint32, n int64) uint32 {
 	for i := 0; n > 0; i, n = i+1, n>>1 {
 		if n&1 == 1 {

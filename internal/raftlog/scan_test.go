@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-func TestAScanKnowsTheSumOfEveryBatch(t *testing.T) {
+func TestScanSums(t *testing.T) {
 	r := random(t)
 	for range often(300) {
 		segment := make([]byte, r.IntN(2000))
@@ -30,12 +30,12 @@ func TestAScanKnowsTheSumOfEveryBatch(t *testing.T) {
 	}
 }
 
-func TestAWholeBatchIsFoundWhereverItStands(t *testing.T) {
+func TestFindBatch(t *testing.T) {
 	r := random(t)
 	for range often(300) {
 		at := int64(r.IntN(300)) * batchAlign
 		segment := make([]byte, at, 4<<10)
-		for i := 0; i+batchHeader < len(segment); i += batchAlign { // what looks like batches before it
+		for i := 0; i+batchHeader < len(segment); i += batchAlign { // bytes that look like batches
 			binary.LittleEndian.PutUint32(segment[i:], batchMagic)
 			binary.LittleEndian.PutUint32(segment[i+4:], uint32(r.IntN(1000)))
 		}
@@ -49,19 +49,19 @@ func TestAWholeBatchIsFoundWhereverItStands(t *testing.T) {
 		_, ok = findBatch(segment, 7, at+1)
 		require.False(t, ok)
 		_, ok = findBatch(segment, 8, 0)
-		require.False(t, ok, "of another segment")
+		require.False(t, ok, "a batch of another segment")
 	}
 }
 
-// A value may be full of what looks like batches that reach to the end. To look at all of each
+// A value may be full of bytes that look like batches reaching to the end. To check the bytes of each
 // would take minutes.
-func TestATornBatchFullOfWhatLooksLikeBatches(t *testing.T) {
+func TestTornBatchOfLookalikesIsFast(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()
 	l := open(t, files)
 	keep(t, l, entries(1, 3, 1)...)
 	data := make([]byte, segmentSize-8<<10)
-	for shift := range batchAlign { // wherever in the file the data begins
+	for shift := range batchAlign { // wherever in the file the data begin
 		header := binary.LittleEndian.AppendUint32(nil, batchMagic)
 		header = binary.LittleEndian.AppendUint32(header, 3<<20)
 		copy(data[shift*len(data)/batchAlign+shift:], bytes.Repeat(header, len(data)/batchAlign/batchAlign-1))

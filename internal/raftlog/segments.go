@@ -20,11 +20,11 @@ import (
 
 const (
 	segmentSuffix = ".log"
-	// segmentSize is where a segment ends, unless a single batch is larger. What a snapshot makes
-	// superfluous is removed segment by segment.
+	// segmentSize is the size at which a segment ends, unless a single batch is larger. Entries that a
+	// snapshot covers are removed a whole segment at a time.
 	segmentSize = 8 << 20
-	// allocateStep is how much room is asked for at a time. A write into room that is there changes
-	// nothing but data, which is less for the disk to do.
+	// allocateStep is how much space is allocated at a time. A write into allocated space changes nothing
+	// but data, which costs the disk less.
 	allocateStep = 1 << 20
 )
 
@@ -33,24 +33,25 @@ type segment struct {
 	name      string
 	sequence  uint64
 	salt      uint64
-	file      vfs.File // of one that was removed until the last reader has gone: nobody closes it by hand
-	after     uint32   // where the one before it ends; 0 if there was none
-	end       int64    // where the next batch goes
+	file      vfs.File // a removed segment stays open until its last reader is collected: nothing closes it explicitly
+	after     uint32   // where the previous segment ends; 0 if there was none
+	end       int64    // where the next batch begins
 	allocated int64
 	newest    uint64 // the highest index of an entry in it
 }
 
-// A ref is where an entry is on the disk.
+// A ref is the position of an entry on the disk.
 type ref struct {
 	segment *segment
 	offset  int64
 	size    int32
-	sum     uint32 // CRC-32C: a batch's own is checked only when all of it is read
+	sum     uint32 // CRC-32C of the entry: the CRC of a batch is checked only if the whole batch is read
 }
 
 // read reads the entry.
 //
-// Errors: *CorruptError if it is not what was written or read there before; what the disk says.
+// Errors: *CorruptError if its bytes differ from those that were last written or read; or an error of the
+// disk.
 func (r ref) read() (*raft.Log, error) {
 	b := make([]byte, r.size)
 	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
@@ -62,16 +63,16 @@ func (r ref) read() (*raft.Log, error) {
 	return readEntry(b)
 }
 
-// segments is the log on the disk. The writer's goroutine has it.
+// segments is the log on the disk. It belongs to the writer's goroutine.
 type segments struct {
 	fs      vfs.FS
 	dir     string
-	limit   int64      // where a segment ends
-	files   []*segment // oldest first; the last is written to
-	applied uint64     // recorded last
+	limit   int64      // size at which a segment ends
+	files   []*segment // oldest first; the last one is written to
+	applied uint64     // the newest recorded index
 }
 
-// contents is what the segments have: the entries that were not truncated, in order.
+// contents lists the entries of the segments that were not truncated, in order.
 type contents struct {
 	first uint64 // the index of refs[0]
 	refs  []ref
@@ -84,7 +85,7 @@ func (c *contents) last() uint64 {
 	return c.first + uint64(len(c.refs)) - 1
 }
 
-// truncate forgets the entries at an index and after.
+// truncate removes the entries at an index and after.
 func (c *contents) truncate(index uint64) {
 	n := len(c.refs)
 	switch {
@@ -93,11 +94,11 @@ func (c *contents) truncate(index uint64) {
 	case index <= c.last():
 		n = int(index - c.first)
 	}
-	clear(c.refs[n:]) // a segment is let go when nothing refers to it
+	clear(c.refs[n:]) // so that a segment without references can be collected
 	c.refs = c.refs[:n]
 }
 
-// drop forgets the entries before an index.
+// drop removes the entries before an index.
 func (c *contents) drop(index uint64) {
 	if index <= c.first {
 		return
@@ -107,7 +108,7 @@ func (c *contents) drop(index uint64) {
 	c.first += n
 }
 
-// add adds an entry, in the place of those at its index and after; false if that would leave a hole.
+// add adds an entry and removes those at its index and after. It returns false if that would leave a gap.
 func (c *contents) add(index uint64, r ref) bool {
 	if len(c.refs) == 0 {
 		c.first = index
@@ -125,7 +126,7 @@ func (c *contents) add(index uint64, r ref) bool {
 
 func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }
 
-// findSegments returns the segments that a directory has, in their order, none of them opened.
+// findSegments returns the segments in a directory, in order. It does not open them.
 func findSegments(fs vfs.FS, dir string) (found []*segment, err error) {
 	names, err := fs.ReadDir(dir)
 	if err != nil {
@@ -133,15 +134,15 @@ func findSegments(fs vfs.FS, dir string) (found []*segment, err error) {
 	}
 	for _, name := range names {
 		var sequence uint64
-		if _, err := fmt.Sscanf(name, "%x", &sequence); err == nil && name == segmentName(sequence) { // else not ours
+		if _, err := fmt.Sscanf(name, "%x", &sequence); err == nil && name == segmentName(sequence) { // else it is not a segment
 			found = append(found, &segment{name: filepath.Join(dir, name), sequence: sequence})
 		}
 	}
 	return found, nil
 }
 
-// openSegments reads all of the log once. The tail that a crash tore is cut off; damage of another
-// kind is a *CorruptError, and so is a log that ends before an extent that it had.
+// openSegments reads the whole log once. It cuts off a tail that a crash has torn. It returns a
+// *CorruptError for any other damage, and for a log that ends before the extent that it had reached.
 func openSegments(fs vfs.FS, dir string, limit int64, reached *extent) (*segments, *contents, error) {
 	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
 	found, err := findSegments(fs, dir)
@@ -162,14 +163,14 @@ func openSegments(fs vfs.FS, dir string, limit int64, reached *extent) (*segment
 	return s, c, nil
 }
 
-// open reads a segment, and removes what a crash tore: behind its last whole batch, or all of it if
-// it is without a header.
+// open reads a segment and removes the part that a crash has torn: the bytes after the last whole batch,
+// or the whole file if it has no header.
 func (s *segments) open(g *segment, last bool, c *contents, reached *extent) error {
 	b, err := g.load(s.fs)
 	if err != nil {
 		return err
 	}
-	if last { // a process that was killed may have written what it did not sync
+	if last { // a killed process may have written data that it did not sync
 		if err := g.file.Sync(); err != nil {
 			return err
 		}
@@ -191,7 +192,7 @@ func (s *segments) open(g *segment, last bool, c *contents, reached *extent) err
 	return err
 }
 
-// load opens a segment's file and returns what it holds.
+// load opens the file of a segment and returns its contents.
 func (g *segment) load(fs vfs.FS) (b []byte, err error) {
 	if g.file, err = fs.Open(g.name); err != nil {
 		return nil, err
@@ -206,15 +207,15 @@ func (g *segment) load(fs vfs.FS) (b []byte, err error) {
 	return b, nil
 }
 
-// release closes the file of a segment that nothing refers to.
+// release closes the file of a segment that has no references.
 func (g *segment) release() {
 	if g.file != nil {
 		_ = g.file.Close() // nothing was written to it since its last sync
 	}
 }
 
-// read takes in the segment that follows those of s, and changes nothing on the disk. It reports
-// whether a crash has torn what stands at the segment's end, which is 0 if it has no header.
+// read adds the segment that follows those of s, and changes nothing on the disk. It reports whether a
+// crash has torn the bytes after the segment's end. The end is 0 if the segment has no header.
 func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool, err error) {
 	if n := len(s.files); n > 0 && g.sequence != s.files[n-1].sequence+1 {
 		return false, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
@@ -244,27 +245,27 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 		if err != nil {
 			return false, &CorruptError{g.name, fmt.Errorf("batch at %d: %w", g.end, err)}
 		}
-		g.end = end // the padding may be cut off; what comes next is aligned all the same
+		g.end = end // the padding may be missing; the next batch is aligned all the same
 	}
 	return g.torn(b, last)
 }
 
-// torn reports whether a crash has left something behind the last whole batch of a segment. What a
-// crash cannot have left there is an error.
+// torn reports whether a crash has left bytes behind the last whole batch of a segment. It returns an
+// error if a crash cannot be the cause.
 func (g *segment) torn(b []byte, last bool) (bool, error) {
 	if blank(b[min(g.end, int64(len(b))):]) {
 		return false, nil
 	}
 	if !last {
-		return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and there is a later segment", g.end)}
+		return false, &CorruptError{g.name, fmt.Errorf("the data at %d is damaged, and there is a later segment", g.end)}
 	}
 	if at, ok := findBatch(b, g.salt, g.end+1); ok {
-		return false, &CorruptError{g.name, fmt.Errorf("what stands at %d is damaged, and a whole batch follows at %d", g.end, at)}
+		return false, &CorruptError{g.name, fmt.Errorf("the data at %d is damaged, and a whole batch follows at %d", g.end, at)}
 	}
 	return true, nil
 }
 
-// blank reports whether there are but zeros.
+// blank reports whether b consists of zeros.
 func blank(b []byte) bool {
 	var zeros [4 << 10]byte
 	for ; len(b) > len(zeros); b = b[len(zeros):] {
@@ -302,8 +303,8 @@ func (g *segment) header() []byte {
 	return b
 }
 
-// readHeader reports whether the header is whole. An error says that it is, and of another version: what
-// it has else may mean something else there, but its checksum.
+// readHeader reports whether the header is whole. It returns an error if the header is whole but has
+// another version: only its checksum is sure to mean the same there.
 func (g *segment) readHeader(b []byte) (whole bool, err error) {
 	if len(b) < segmentHeader || crc32.Checksum(b[:28], castagnoli) != binary.LittleEndian.Uint32(b[28:]) {
 		return false, nil
@@ -316,7 +317,7 @@ func (g *segment) readHeader(b []byte) (whole bool, err error) {
 	return bytes.Equal(b[:segmentHeader], g.header()), nil
 }
 
-// roll begins a new segment. It is durable, with its header, when roll returns.
+// roll begins a new segment. When roll returns, the segment and its header are durable.
 func (s *segments) roll() error {
 	g := &segment{sequence: 1, salt: rand.Uint64(), end: segmentHeader}
 	if n := len(s.files); n > 0 {
@@ -341,7 +342,7 @@ func (s *segments) roll() error {
 	return nil
 }
 
-// undone returns why something was not done, or why it could not be undone.
+// undone returns err, combined with undo if undoing the operation failed as well.
 func undone(err, undo error) error {
 	if undo == nil {
 		return err
@@ -362,8 +363,8 @@ func (s *segments) allocate(g *segment, size int64) error {
 	return nil
 }
 
-// write makes a batch durable. If the system is short of what that takes, it can be called again with
-// the same batch, which then takes the same place.
+// write makes a batch durable. If the system is short of a resource, write can be called again with the
+// same batch, which then goes to the same place.
 func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	if n := len(s.files); n == 0 || s.files[n-1].end+align(int64(len(b.b))) > s.limit && s.files[n-1].end > segmentHeader {
 		if err := s.roll(); err != nil {
@@ -387,20 +388,20 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	return g, offset, nil
 }
 
-// compact removes the segments that have nothing at or after an index, oldest first. After an error
-// it can be called again.
+// compact removes the oldest segments that have no entry at or after an index. After an error it can be
+// called again.
 func (s *segments) compact(index uint64) error {
 	for len(s.files) > 1 && s.files[0].newest < index {
 		if err := s.remove(s.files[0]); err != nil {
 			return err
 		}
-		s.files[0] = nil // else the slice holds it, and with it the room on the disk
+		s.files[0] = nil // else the slice keeps the segment open, and its space allocated
 		s.files = s.files[1:]
 	}
 	return nil
 }
 
-// remove removes a segment's file, unless that was done before.
+// remove removes the file of a segment, if it still exists.
 func (s *segments) remove(g *segment) error {
 	if err := s.fs.Remove(g.name); err != nil && !isNotExist(err) {
 		return err

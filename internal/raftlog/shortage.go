@@ -9,19 +9,19 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// retryShort is how often something is tried again that failed because the system was short of
-// room, descriptors or memory.
+// retryShort is the interval between retries of an operation that failed because the system was short of
+// disk space, descriptors or memory.
 const retryShort = 200 * time.Millisecond
 
-// A shortage is what a store knows of operations that are tried again. The store's mu guards it.
+// A shortage describes the operations that are being retried. The store's mu guards it.
 type shortage struct {
-	waiting int       // how many operations are tried again
+	waiting int       // number of operations that are being retried
 	short   time.Time // since when there are any
 	lack    error     // why the last of them failed
 }
 
-// retry calls fn, again and again while it fails because the system is short of something, until
-// over is closed. It returns fn's last error. Condition tells meanwhile. It is called without mu held.
+// retry calls fn until it no longer fails for lack of a resource, or until over is closed. It returns
+// fn's last error. Condition reports the shortage in the meantime. The caller does not hold mu.
 func (s *store) retry(over <-chan struct{}, fn func() error) error {
 	err := fn()
 	if !vfs.Short(err) {
@@ -45,7 +45,7 @@ func (s *store) retry(over <-chan struct{}, fn func() error) error {
 	}
 }
 
-// lacks notes that so many more operations are tried again, and why.
+// lacks adds more to the number of retried operations, and notes why.
 func (s *store) lacks(more int, err error) {
 	s.mu.Lock()
 	if s.waiting == 0 {
@@ -63,8 +63,7 @@ func (s *store) lacks(more int, err error) {
 	}
 }
 
-// block notes that raft's main loop waits for the disk, or does no longer. It is called without mu
-// held.
+// block notes whether raft's main loop waits for the disk. The caller does not hold mu.
 func (s *store) block(on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +73,8 @@ func (s *store) block(on bool) {
 	}
 }
 
-// must runs a write that raft's main loop waits for, and reports whether it succeeded. Raft panics at
-// an error, so after one must returns only when the node has ended.
+// must runs a write that raft's main loop waits for, and reports whether it succeeded. Raft panics on an
+// error, so after a failure must returns only when the node has ended.
 func (s *store) must(write func() error) bool {
 	s.block(true)
 	defer s.block(false)
@@ -90,7 +89,7 @@ func (s *store) must(write func() error) bool {
 	return false
 }
 
-// shut says that the store closes: what is queued is made durable, and nothing else is taken.
+// shut begins to close the store: queued changes are made durable, and new ones are rejected.
 func (s *store) shut() {
 	s.mu.Lock()
 	if !s.closing {

@@ -15,13 +15,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// shortages are what a system says that is short of something for a while.
+// shortages are the errors of a system that is short of a resource.
 var shortages = []syscall.Errno{
 	syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR,
 }
 
-// work uses everything that a running log has: segments that begin and go, votes, snapshots that are
-// written, listed and read. What raft or the node tries again when it fails, it tries again.
+// work uses everything in a running log: segments that begin and go, votes, and snapshots that are
+// written, listed and read. It repeats the operations that raft or the node would repeat.
 func work(t *testing.T, l *Log) {
 	for {
 		err := l.Identify(crashIdentity)
@@ -71,8 +71,8 @@ func work(t *testing.T, l *Log) {
 	}
 }
 
-// Whatever the system is short of, and wherever the log is then, it waits, says so, and goes on.
-func TestAShortageAtEveryStepIsWaitedFor(t *testing.T) {
+// During any shortage, in any operation, the log waits, reports the shortage, and continues.
+func TestShortageAtEveryStepIsRetried(t *testing.T) {
 	for _, errno := range shortages {
 		t.Run(errno.Error(), func(t *testing.T) {
 			told, steps, finished := 0, 0, false
@@ -105,15 +105,15 @@ func TestAShortageAtEveryStepIsWaitedFor(t *testing.T) {
 					finish(t, l)
 				})
 			}
-			t.Log(steps, "steps,", told, "of which wait and tell")
+			t.Log(steps, "steps,", told, "of which wait and report")
 			require.Greater(t, told, 20)
 			require.Greater(t, steps, told)
 		})
 	}
 }
 
-// A sync that fails may have lost what it was of, whatever the reason that it gives.
-func TestAFailedSyncIsNoShortage(t *testing.T) {
+// A failed sync may have lost its data, whatever the reason.
+func TestFailedSyncIsNoShortage(t *testing.T) {
 	for _, errno := range shortages {
 		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 			keep(t, l, entries(1, 5, 1)...)
@@ -128,8 +128,8 @@ func TestAFailedSyncIsNoShortage(t *testing.T) {
 	}
 }
 
-// A log that closes right after a shortage has ended does not wait for the next try, and loses nothing.
-func TestCloseTriesOnceMoreAfterAShortage(t *testing.T) {
+// A log that closes right after a shortage does not wait for the next retry, and loses nothing.
+func TestCloseRetriesAfterShortage(t *testing.T) {
 	for _, errno := range shortages {
 		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 			keep(t, l, entries(1, 5, 1)...)
@@ -146,8 +146,8 @@ func TestCloseTriesOnceMoreAfterAShortage(t *testing.T) {
 	}
 }
 
-// A directory that cannot be opened for want of something is not damaged, and is left as it is.
-func TestAShortageEndsOpenAndChangesNothing(t *testing.T) {
+// A shortage during Open is not damage, and changes nothing in the directory.
+func TestShortageFailsOpenAndChangesNothing(t *testing.T) {
 	for _, errno := range shortages {
 		t.Run(errno.Error(), func(t *testing.T) {
 			for steps, opened := 0, false; !opened; steps++ {

@@ -18,34 +18,35 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of a snapshot's file: a head that says of what the snapshot is, and the body: a stream
-// of blocks, which carries its own checksums and its end.
+// A snapshot file has a head, which describes the snapshot, and a body: a stream of blocks that carries
+// its own checksums and its end.
 const (
 	snapshotSuffix = ".snap"
-	partSuffix     = ".part" // of one that is being written
-	// snapshotsKept leaves one to fall back on.
+	partSuffix     = ".part" // of a snapshot that is being written
+	// snapshotsKept includes one older snapshot as a fallback.
 	snapshotsKept = 2
 )
 
 var snapshotFormat = wire.Format{What: "snapshot", Magic: "COTSNAP", Version: 1}
 
-// snapshotFiles is a raft.SnapshotStore. A snapshot has its name only when it is whole and durable.
+// snapshotFiles is a raft.SnapshotStore. A snapshot gets its name only when it is whole and durable.
 type snapshotFiles struct {
 	fs    vfs.FS
 	dir   string
-	done  func(index, term uint64)    // is told of each new snapshot
-	retry func(fn func() error) error // tries again while the system is short; nil: once
+	done  func(index, term uint64)    // called for each new snapshot
+	retry func(fn func() error) error // retries while the system is short of a resource; nil: no retries
 	vet   vet
 }
 
-// A vet reports why the body of a snapshot of an index, which came from another node, must not be kept,
-// by an error that wraps ErrSnapshot; or that it cannot be read. nil: it need only be undamaged.
+// A vet checks the body of a snapshot from another node. It returns an error that wraps ErrSnapshot if
+// the snapshot must not be kept, or another error if the body cannot be read. A nil vet accepts every
+// undamaged body.
 type vet func(index uint64, body io.Reader) error
 
-// ErrSnapshot: a snapshot that came from another node is refused, and is as if it had never been.
+// ErrSnapshot: a snapshot from another node was rejected and removed.
 var ErrSnapshot = errors.New("raftlog: snapshot refused")
 
-// read reads the body of a snapshot to its end.
+// read reads the body of a snapshot to its end and checks it.
 func (v vet) read(index uint64, body io.Reader) error {
 	if v != nil {
 		return v(index, body)
@@ -57,9 +58,9 @@ func (v vet) read(index uint64, body io.Reader) error {
 	return err
 }
 
-// persist is retry. What raft reads, and what ends a snapshot that is whole, waits for descriptors,
-// since raft cannot go on without. What is written anew is not waited for, but removed: it would hold
-// the room that others lack.
+// persist calls fn through retry. Reads by raft, and the last step of a whole snapshot, wait for
+// descriptors, since raft cannot continue without them. A snapshot that is being written does not wait
+// but is removed: it would occupy the space that others lack.
 func (s *snapshotFiles) persist(fn func() error) error {
 	if s.retry == nil {
 		return fn()
@@ -67,7 +68,7 @@ func (s *snapshotFiles) persist(fn func() error) error {
 	return s.retry(fn)
 }
 
-// clean removes what a crash left of snapshots that were being written.
+// clean removes incomplete snapshots after a crash.
 func (s *snapshotFiles) clean() error {
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *snapshotFiles) clean() error {
 	return errors.Join(errs...)
 }
 
-// Create is raft.SnapshotStore.
+// Create implements raft.SnapshotStore.
 func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: ci}
 	meta.ID = snapshotID(term, index)
@@ -96,7 +97,7 @@ func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raf
 	return k, err
 }
 
-// snapshotID returns a name; the order of names is that of age.
+// snapshotID returns a name. Names sort by age.
 func snapshotID(term, index uint64) string { return fmt.Sprintf("%016x-%016x", term, index) }
 
 func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
@@ -109,7 +110,7 @@ func encodeSnapshotMeta(m *raft.SnapshotMeta) []byte {
 	})
 }
 
-// open opens a snapshot's file and reads what it is of. The reader is at the body.
+// open opens a snapshot file and reads its head. The returned reader is at the body.
 func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, error) {
 	name := filepath.Join(s.dir, id+snapshotSuffix)
 	file, err := s.fs.Open(name)
@@ -128,7 +129,7 @@ func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, er
 		return nil, nil, damaged(name, err)
 	}
 	meta.ID = id
-	at, _ := r.Seek(0, io.SeekCurrent) // of a SectionReader it cannot fail
+	at, _ := r.Seek(0, io.SeekCurrent) // a SectionReader cannot fail here
 	meta.Size = size - at
 	return meta, r, nil
 }
@@ -159,7 +160,7 @@ func readSnapshotMeta(r io.Reader) (meta *raft.SnapshotMeta, err error) {
 	return meta, fields.Err()
 }
 
-// decodeConfiguration turns into an error what raft does with members that it cannot decode.
+// decodeConfiguration is raft.DecodeConfiguration, but returns an error instead of panicking.
 func decodeConfiguration(b []byte) (c raft.Configuration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -169,7 +170,7 @@ func decodeConfiguration(b []byte) (c raft.Configuration, err error) {
 	return raft.DecodeConfiguration(b), nil
 }
 
-// ids returns the snapshots, newest first.
+// ids returns the IDs of the snapshots, newest first.
 func (s *snapshotFiles) ids() ([]string, error) {
 	names, err := s.fs.ReadDir(s.dir)
 	if err != nil {
@@ -179,7 +180,7 @@ func (s *snapshotFiles) ids() ([]string, error) {
 	for _, name := range names {
 		var term, index uint64
 		id, ok := strings.CutSuffix(name, snapshotSuffix)
-		if _, err := fmt.Sscanf(id, "%x-%x", &term, &index); ok && err == nil && id == snapshotID(term, index) { // else not ours
+		if _, err := fmt.Sscanf(id, "%x-%x", &term, &index); ok && err == nil && id == snapshotID(term, index) { // else it is not a snapshot
 			ids = append(ids, id)
 		}
 	}
@@ -187,7 +188,7 @@ func (s *snapshotFiles) ids() ([]string, error) {
 	return ids, nil
 }
 
-// List is raft.SnapshotStore.
+// List implements raft.SnapshotStore.
 func (s *snapshotFiles) List() (metas []*raft.SnapshotMeta, err error) {
 	err = s.persist(func() error {
 		metas, err = s.list()
@@ -212,7 +213,7 @@ func (s *snapshotFiles) list() (metas []*raft.SnapshotMeta, err error) {
 	return metas, nil
 }
 
-// Open is raft.SnapshotStore.
+// Open implements raft.SnapshotStore.
 func (s *snapshotFiles) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	var meta *raft.SnapshotMeta
 	var r *snapshotReader
@@ -226,7 +227,7 @@ func (s *snapshotFiles) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	return meta, r, nil
 }
 
-// prune removes the snapshots that are too many.
+// prune removes all but the newest snapshotsKept snapshots.
 func (s *snapshotFiles) prune() error {
 	ids, err := s.ids()
 	if err != nil || len(ids) <= snapshotsKept {
@@ -248,7 +249,7 @@ type snapshotReader struct {
 // Close closes the file.
 func (r *snapshotReader) Close() error { return r.file.Close() }
 
-// A patientReader reads again what the system was short of something to read.
+// A patientReader retries reads that fail because the system is short of a resource.
 type patientReader struct {
 	io.ReaderAt
 	persist func(fn func() error) error
@@ -285,17 +286,17 @@ type snapshotFile struct {
 	ended bool
 }
 
-// ID is raft.SnapshotSink.
+// ID implements raft.SnapshotSink.
 func (k *snapshotFile) ID() string { return k.meta.ID }
 
-// Own says that the snapshot is of this node's own state: its body is verified to be what was written,
-// and not to make a state.
+// Own marks the snapshot as one of this node's own state: Close verifies that its body is intact, but not
+// that it makes a state.
 func (k *snapshotFile) Own() { k.own = true }
 
-// Write is raft.SnapshotSink.
+// Write implements raft.SnapshotSink.
 func (k *snapshotFile) Write(b []byte) (int, error) { return k.out.Write(b) }
 
-// Cancel is raft.SnapshotSink.
+// Cancel implements raft.SnapshotSink.
 func (k *snapshotFile) Cancel() error {
 	if k.ended {
 		return nil
@@ -304,9 +305,9 @@ func (k *snapshotFile) Cancel() error {
 	return errors.Join(k.file.Close(), k.store.fs.Remove(k.name+partSuffix))
 }
 
-// Close is raft.SnapshotSink. A snapshot that came damaged from another node, and one that cannot be
-// made durable, is as if it had never been. One that has its name is there, whatever becomes of those
-// before it: the next one removes them.
+// Close implements raft.SnapshotSink. It removes a snapshot that arrived damaged from another node, or
+// that cannot be made durable. A snapshot that has its name is kept even if older ones cannot be removed:
+// the next Close removes them.
 func (k *snapshotFile) Close() error {
 	if k.ended {
 		return nil

@@ -26,10 +26,10 @@ func TestSnapshotsAreWrittenAndRead(t *testing.T) {
 	sink := create(t, l, 7, 3, body(t, "a", "b"))
 	list, err = l.Snapshots().List()
 	require.NoError(t, err)
-	require.Empty(t, list, "it is not finished")
+	require.Empty(t, list, "the snapshot is not finished")
 	require.Zero(t, l.Durable())
 	require.NoError(t, sink.Close())
-	require.NoError(t, sink.Close(), "raft closes it once more")
+	require.NoError(t, sink.Close(), "raft closes it again")
 	require.NoError(t, sink.Cancel(), "or cancels it")
 	require.EqualValues(t, 7, l.Durable())
 
@@ -53,7 +53,7 @@ func TestSnapshotsAreWrittenAndRead(t *testing.T) {
 	finish(t, l)
 }
 
-func TestTheNewestSnapshotsAreKept(t *testing.T) {
+func TestNewestSnapshotsAreKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	var ids []string
@@ -61,7 +61,7 @@ func TestTheNewestSnapshotsAreKept(t *testing.T) {
 		ids = append(ids, snapshot(t, l, at[0], at[1]))
 		list, err := l.Snapshots().List()
 		require.NoError(t, err)
-		require.Equal(t, ids[i], list[0].ID, "the newest comes first")
+		require.Equal(t, ids[i], list[0].ID, "the newest first")
 		require.Len(t, list, min(i+1, snapshotsKept))
 		require.Equal(t, ids[max(0, i-1)], list[len(list)-1].ID)
 	}
@@ -69,7 +69,7 @@ func TestTheNewestSnapshotsAreKept(t *testing.T) {
 	finish(t, l)
 }
 
-func TestACancelledSnapshotLeavesNothing(t *testing.T) {
+func TestCancelledSnapshotLeavesNothing(t *testing.T) {
 	disk := vfs.NewForgetful()
 	files := disk.Mount()
 	l := open(t, files)
@@ -84,11 +84,11 @@ func TestACancelledSnapshotLeavesNothing(t *testing.T) {
 	finish(t, l)
 	require.Len(t, names(t, files, snapshotDir, partSuffix), 1)
 	l = open(t, files)
-	require.Empty(t, names(t, files, snapshotDir, ""), "what a crash left is removed")
+	require.Empty(t, names(t, files, snapshotDir, ""), "Open removes the remains of a crash")
 	finish(t, l)
 }
 
-func TestASnapshotThatComesDamagedIsRefused(t *testing.T) {
+func TestDamagedIncomingSnapshotIsRejected(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	kept := snapshot(t, l, 5, 1)
@@ -113,7 +113,7 @@ func TestASnapshotThatComesDamagedIsRefused(t *testing.T) {
 	finish(t, l)
 }
 
-func TestASnapshotThatTheDiskRefusesLeavesNothing(t *testing.T) {
+func TestSnapshotThatDiskRejectsLeavesNothing(t *testing.T) {
 	disk := vfs.NewForgetful()
 	files := disk.Mount()
 	l := open(t, files)
@@ -135,22 +135,22 @@ func TestASnapshotThatTheDiskRefusesLeavesNothing(t *testing.T) {
 	finish(t, l)
 }
 
-func TestALogAndASnapshotAreBroughtTogether(t *testing.T) {
+func TestReconcile(t *testing.T) {
 	for name, c := range map[string]struct {
 		log      []uint64 // first, last, term
 		snapshot []uint64 // index, term
 		want     []uint64 // first, last
 		corrupt  string
 	}{
-		"no snapshot":                  {[]uint64{1, 9, 1}, nil, []uint64{1, 9}, ""},
-		"no log":                       {nil, []uint64{7, 2}, []uint64{0, 0}, ""},
-		"a log that covers it":         {[]uint64{1, 9, 1}, []uint64{7, 1}, []uint64{1, 9}, ""},
-		"a log that ends with it":      {[]uint64{1, 9, 1}, []uint64{9, 1}, []uint64{1, 9}, ""},
-		"a log that goes on behind it": {[]uint64{8, 9, 1}, []uint64{7, 1}, []uint64{8, 9}, ""},
-		"a log that ends before it":    {[]uint64{1, 6, 1}, []uint64{7, 1}, []uint64{0, 0}, ""},
-		"a log of another term":        {[]uint64{1, 9, 1}, []uint64{7, 2}, []uint64{0, 0}, ""},
-		"a hole":                       {[]uint64{9, 10, 1}, []uint64{7, 1}, nil, snapshotDir},
-		"a log without its beginning":  {[]uint64{2, 10, 1}, nil, nil, snapshotDir},
+		"no snapshot":                 {[]uint64{1, 9, 1}, nil, []uint64{1, 9}, ""},
+		"no log":                      {nil, []uint64{7, 2}, []uint64{0, 0}, ""},
+		"a log that covers it":        {[]uint64{1, 9, 1}, []uint64{7, 1}, []uint64{1, 9}, ""},
+		"a log that ends with it":     {[]uint64{1, 9, 1}, []uint64{9, 1}, []uint64{1, 9}, ""},
+		"a log right after it":        {[]uint64{8, 9, 1}, []uint64{7, 1}, []uint64{8, 9}, ""},
+		"a log that ends before it":   {[]uint64{1, 6, 1}, []uint64{7, 1}, []uint64{0, 0}, ""},
+		"a log of another term":       {[]uint64{1, 9, 1}, []uint64{7, 2}, []uint64{0, 0}, ""},
+		"a hole":                      {[]uint64{9, 10, 1}, []uint64{7, 1}, nil, snapshotDir},
+		"a log without its beginning": {[]uint64{2, 10, 1}, nil, nil, snapshotDir},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := vfs.NewMemory().Mount()
@@ -185,12 +185,12 @@ func TestALogAndASnapshotAreBroughtTogether(t *testing.T) {
 	}
 }
 
-func TestMoreThanTheLogHasCannotHaveBeenApplied(t *testing.T) {
+func TestAppliedBeyondLogIsDamage(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	keep(t, l, entries(1, 5, 1)...)
 	l.store.mu.Lock()
-	l.store.applied = 6 // Applied would not say so
+	l.store.applied = 6 // Applied would not allow it
 	l.store.mu.Unlock()
 	finish(t, l)
 	_, err := Open(files, home, false)
@@ -199,7 +199,7 @@ func TestMoreThanTheLogHasCannotHaveBeenApplied(t *testing.T) {
 	require.Equal(t, filepath.Join(home, segmentDir), corrupt.File)
 }
 
-func TestFilesOfOthersAreLeftAlone(t *testing.T) {
+func TestUnknownFilesAreKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	keep(t, l, entries(1, 5, 1)...)
@@ -236,8 +236,8 @@ func TestFilesOfOthersAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A kept state is one in memory, encoded whenever it is read.
-func TestASnapshotInMemoryIsEncodedWheneverItIsRead(t *testing.T) {
+// A kept state stays in memory and is encoded whenever it is read.
+func TestMemorySnapshotIsEncodedWhenRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := Open(vfs.NewMemory().Mount(), home, true)
 		require.NoError(t, err)
@@ -262,7 +262,7 @@ func TestASnapshotInMemoryIsEncodedWheneverItIsRead(t *testing.T) {
 		}
 		_, r, err := l.Snapshots().Open(id)
 		require.NoError(t, err)
-		require.NoError(t, r.Close(), "one that is not read to its end leaves no goroutine")
+		require.NoError(t, r.Close(), "closing a partly read snapshot leaves no goroutine")
 
 		id = sink(8, func(w io.Writer) (int64, error) { return 0, errBroken })
 		_, r, err = l.Snapshots().Open(id)

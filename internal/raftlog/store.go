@@ -15,62 +15,63 @@ import (
 )
 
 const (
-	// cacheBytes bounds the durable entries that are kept in memory, for followers that are up to
+	// cacheBytes bounds the durable entries that stay in memory, for followers that are nearly up to
 	// date.
 	cacheBytes = 16 << 20
-	// entryOverhead is about what an entry takes beside its data.
+	// entryOverhead is roughly the memory that an entry needs in addition to its data.
 	entryOverhead = 64
 )
 
 func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + entryOverhead) }
 
-// A store is a raft.LogStore that answers from memory and makes durable in the background what it
-// was given, in order. Each change has a position in that order: what it acknowledges may leave the
-// node when its position is done. An index will not do, for an older entry may have stood there.
+// A store is a raft.LogStore that answers from memory and makes its changes durable in the background, in
+// order. Each change has a position in that order. A reply that acknowledges a change may leave the node
+// once its position is durable. An index would not do, because an older entry may have had the same
+// index.
 type store struct {
-	disk    *segments // of the writer's goroutine, as is extents
+	disk    *segments // disk and extents belong to the writer's goroutine
 	extents *extents
-	changed signal.Signal // done, durable, queued bytes or err have changed
+	changed signal.Signal // done, durable, queued or err has changed
 	wake    chan struct{}
-	stopped chan struct{} // closed when the writer has ended
-	trouble chan struct{} // has a value when the system is short of something or the disk has failed
+	stopped chan struct{} // closed when the writer has returned
+	trouble chan struct{} // receives a value when the system is short of a resource or the disk has failed
 	end     chan struct{} // closed when nothing leaves the node any more
-	closed  chan struct{} // closed with closing
+	closed  chan struct{} // closed when closing is set
 
 	mu           sync.Mutex
 	first        uint64 // of the log; 0 if it is empty
 	last         uint64
-	tail         []*raft.Log // the newest entries: at least those that are not durable
+	tail         []*raft.Log // the newest entries, including all that are not durable
 	held         int64       // bytes of tail
 	written      contents    // the entries on the disk
-	marks        []mark      // ranges that are not durable
-	durable      uint64      // up to where the entries are
-	snapshot     uint64      // the index of the newest
-	snapshotTerm uint64      // of its last entry
+	marks        []mark      // ranges that are not durable yet
+	durable      uint64      // the entries up to this index are durable
+	snapshot     uint64      // index of the newest snapshot
+	snapshotTerm uint64      // of the last entry of that snapshot
 	queue        []change
-	queued       int64     // bytes of queue and of what is being written
+	queued       int64     // bytes of queue and of the current write
 	position     uint64    // of the newest change
-	done         uint64    // of the newest that is durable
+	done         uint64    // of the newest durable change
 	applied      uint64    // by the state machine
-	recorded     uint64    // of applied, on the disk
-	since        time.Time // when the write or compaction began that is under way; zero if none is
-	shortage               // what is tried again
+	recorded     uint64    // the durable part of applied
+	since        time.Time // begin of the current write or compaction; zero if there is none
+	shortage               // operations that are retried
 	blocked      time.Time // since when raft's main loop waits for the disk; zero if it does not
-	err          error     // the disk failed: nothing more becomes durable
+	err          error     // the disk has failed, and nothing more becomes durable
 	closing      bool
-	lost         error // what was left could not be made durable when the store closed
+	lost         error // why the last changes could not be made durable when the store closed
 
 	entries uint64 // stored since the last snapshot
 	bytes   int64
 
-	measure func(bytes int, took time.Duration) // see Log.Measure; nil: nobody asks
-	note    func(reason error) error            // leaves a divergence in the directory
+	measure func(bytes int, took time.Duration) // see Log.Measure; nil if not set
+	note    func(reason error) error            // writes a divergence to the directory
 }
 
-// A mark says that the entries up to an index are durable when a position is done.
+// A mark says that the entries up to an index are durable when a position is.
 type mark struct{ last, position uint64 }
 
-// A change is what the writer has to do: store entries; or else to truncate, reset or compact.
+// A change is a task of the writer: store entries, truncate, reset or compact.
 type change struct {
 	position uint64
 	kind     changeKind
@@ -101,27 +102,27 @@ func newStore(disk *segments, c *contents) *store {
 	return s
 }
 
-// FirstIndex is raft.LogStore.
+// FirstIndex implements raft.LogStore.
 func (s *store) FirstIndex() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.first, nil
 }
 
-// LastIndex is raft.LogStore.
+// LastIndex implements raft.LogStore.
 func (s *store) LastIndex() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last, nil
 }
 
-// GetLog is raft.LogStore. What is on the disk was verified when it was opened; if it cannot be read
-// now, the disk has failed. Raft panics at an error, and whatever else it got it would send as the
-// entry: so it waits for the end of the node, which lets nothing out any more.
+// GetLog implements raft.LogStore. Open has verified the entries on the disk, so if one cannot be read
+// now, the disk has failed. Raft panics on an error and would send a wrong entry, so in that case GetLog
+// blocks until the node shuts down and nothing leaves it any more.
 //
-// Of the last entry of the newest snapshot, where the log goes on behind it, it has the term and no
-// more: see Log.Base. As an entry to be sent raft never asks for that one, since it asks for the entry
-// before it first; but for the first.
+// For the last entry of the newest snapshot, if the log begins right after it, GetLog returns only the
+// term: see Log.Base. Raft never asks for that entry in order to send it, since it asks for the previous
+// entry first. The very first entry is the exception.
 func (s *store) GetLog(index uint64, l *raft.Log) error {
 	found, err := s.entry(index)
 	if err == raft.ErrLogNotFound {
@@ -139,7 +140,7 @@ func (s *store) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// base is Log.Base.
+// base implements Log.Base.
 func (s *store) base() (index, term uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +150,7 @@ func (s *store) base() (index, term uint64) {
 	return 0, 0
 }
 
-// entry returns an entry. While the system is short of what that takes, it waits.
+// entry returns an entry. It waits while the system is short of a resource that the read needs.
 func (s *store) entry(index uint64) (l *raft.Log, err error) {
 	err = s.retry(s.end, func() error {
 		l, err = s.lookup(index)
@@ -176,11 +177,11 @@ func (s *store) lookup(index uint64) (*raft.Log, error) {
 	return at.read()
 }
 
-// StoreLog is raft.LogStore.
+// StoreLog implements raft.LogStore.
 func (s *store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs is raft.LogStore. It returns when the entries are in memory; if the members change with
-// one of them, when all is durable, for raft acts on those at once.
+// StoreLogs implements raft.LogStore. It returns when the entries are in memory. If one of them changes
+// the members, it returns when all are durable, because raft acts on such an entry at once.
 func (s *store) StoreLogs(logs []*raft.Log) error {
 	members := false
 	s.mu.Lock()
@@ -193,7 +194,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		s.mu.Unlock()
 		return s.orDiverge(err)
 	case s.last != 0 && logs[0].Index != s.last+1:
-		// After a snapshot raft goes on behind it, whatever the log has.
+		// After it installs a snapshot raft continues right behind it, whatever entries the log has.
 		s.forget(0)
 		s.marks, s.durable = nil, logs[0].Index-1
 		s.enqueue(change{kind: reset})
@@ -227,8 +228,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// enqueue gives a change to the writer. It is called with mu held, as are all without a word on it
-// below.
+// enqueue passes a change to the writer. The caller holds mu, as for all functions below whose comments
+// do not say otherwise.
 func (s *store) enqueue(c change) uint64 {
 	s.position++
 	c.position = s.position
@@ -237,7 +238,7 @@ func (s *store) enqueue(c change) uint64 {
 	return c.position
 }
 
-// forget removes from memory the entries at an index and after.
+// forget removes the entries at an index and after from memory.
 func (s *store) forget(index uint64) {
 	begin := s.last + 1 - uint64(len(s.tail))
 	for len(s.tail) > 0 && begin+uint64(len(s.tail)) > index {
@@ -253,9 +254,9 @@ func (s *store) forget(index uint64) {
 	}
 }
 
-// DeleteRange is raft.LogStore: the oldest entries, after a snapshot, or the newest, in a conflict
-// with the leader's. Entries that were applied are in no such conflict, unless a member has lost what
-// it had acknowledged: they stay, and the log ends.
+// DeleteRange implements raft.LogStore. Raft deletes the oldest entries after a snapshot, or the newest
+// ones if they conflict with the leader's. Applied entries cannot conflict unless a member has lost
+// entries that it had acknowledged. In that case the entries stay, and the log fails.
 func (s *store) DeleteRange(low, high uint64) error {
 	return s.orDiverge(s.deleteRange(low, high))
 }
@@ -268,13 +269,13 @@ func (s *store) deleteRange(low, high uint64) error {
 		return s.ended()
 	case s.last == 0 || low > high || low > s.last || high < s.first:
 		return nil
-	case high >= s.last && low <= s.applied && !(low <= s.first && high <= s.snapshot): // a snapshot has them all
+	case high >= s.last && low <= s.applied && !(low <= s.first && high <= s.snapshot): // unless a snapshot has them all
 		return s.discards(low)
 	case high >= s.last:
 		s.truncate(low)
 	case low <= s.first:
 		if high == s.snapshot {
-			high-- // it stays: its term tells whether the log goes on from the snapshot, see Astray
+			high-- // keep it: its term shows whether the log continues the snapshot, see Astray
 		}
 		if high < s.first {
 			return nil
@@ -290,8 +291,8 @@ func (s *store) deleteRange(low, high uint64) error {
 	return nil
 }
 
-// truncate removes the entries at an index and after. The durable index falls: what is stored next at
-// these indexes is something else.
+// truncate removes the entries at an index and after. It lowers the durable index, because the next
+// entries stored at these indexes are different ones.
 func (s *store) truncate(low uint64) {
 	s.durable = min(s.durable, low-1)
 	for len(s.marks) > 0 {
@@ -309,7 +310,7 @@ func (s *store) truncate(low uint64) {
 	all := low <= s.first
 	s.forget(low)
 	if all {
-		// The disk may still have what was compacted before, behind which the next entry need not be.
+		// The disk may still have compacted entries, and the next entry need not follow them.
 		s.enqueue(change{kind: reset})
 	} else {
 		s.enqueue(change{kind: truncate, index: low})
@@ -325,7 +326,7 @@ func (s *store) evict(n uint64) {
 	s.tail = s.tail[n:]
 }
 
-// completed notes what has become durable: changes, with where their entries are.
+// completed records that changes have become durable. refs are the positions of their entries.
 func (s *store) completed(changes []change, refs []ref, applied uint64) {
 	s.mu.Lock()
 	for _, c := range changes {
@@ -366,7 +367,7 @@ func (s *store) completed(changes []change, refs []ref, applied uint64) {
 	s.changed.Broadcast()
 }
 
-// measured tells whoever asks of a write. It is called without mu held.
+// measured calls the function that Log.Measure has set. The caller does not hold mu.
 func (s *store) measured(bytes int, took time.Duration) {
 	s.mu.Lock()
 	measure := s.measure
@@ -376,8 +377,8 @@ func (s *store) measured(bytes int, took time.Duration) {
 	}
 }
 
-// fail ends the store, for good: the disk has failed, unlike a shortage, or the log is not the
-// cluster's. It reports whether this was the first reason.
+// fail ends the store for good: the disk has failed, or the log differs from the cluster's. A shortage is
+// no reason. It reports whether err is the first reason.
 func (s *store) fail(err error) (first bool) {
 	s.mu.Lock()
 	switch {
@@ -404,12 +405,13 @@ func (s *store) ended() error {
 
 var errClosed = errors.New("raftlog: closed")
 
-// await waits until a position is durable. It is called without mu held.
+// await waits until a position is durable. The caller does not hold mu.
 func (s *store) await(ctx context.Context, position uint64) error {
 	return s.until(ctx, func() bool { return s.done >= position })
 }
 
-// until waits for something that the writer does, which is looked at with mu held.
+// until waits until enough returns true. enough is called with mu held, whenever the writer has made
+// progress.
 func (s *store) until(ctx context.Context, enough func() bool) error {
 	for {
 		changed := s.changed.Wait()

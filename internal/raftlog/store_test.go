@@ -13,7 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// reopened runs a check of a log as it is, and once more when it was closed and opened.
+// reopened runs a check of a log, and runs it again after closing and opening the log.
 func reopened(t *testing.T, files vfs.FS, l *Log, check func(l *Log)) *Log {
 	t.Helper()
 	check(l)
@@ -38,12 +38,12 @@ func TestEntriesAreAppendedAndRead(t *testing.T) {
 	finish(t, l)
 }
 
-func TestEntriesAreTheStoresOwn(t *testing.T) {
+func TestStoreCopiesEntries(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	logs := entries(1, 3, 1)
 	require.NoError(t, l.Logs().StoreLogs(logs))
 	for _, log := range logs {
-		log.Index, log.Term = 77, 77 // raft has its own use for them
+		log.Index, log.Term = 77, 77 // raft reuses its entries
 	}
 	holds(t, l, entries(1, 3, 1)...)
 	got := get(t, l, 2)
@@ -52,7 +52,7 @@ func TestEntriesAreTheStoresOwn(t *testing.T) {
 	finish(t, l)
 }
 
-func TestEveryFieldOfAnEntryIsKept(t *testing.T) {
+func TestEveryFieldOfEntryIsKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	full := entry(2, 1<<60)
@@ -79,17 +79,17 @@ func TestEntriesAreDeletedFromEitherEnd(t *testing.T) {
 	holds(t, l, entries(7, 13, 1)...)
 	settle(t, l)
 	holds(t, l, entries(7, 13, 1)...)
-	require.NoError(t, l.Logs().DeleteRange(0, 8), "what is below the log is gone already")
+	require.NoError(t, l.Logs().DeleteRange(0, 8), "lower indexes are gone already")
 	holds(t, l, entries(9, 13, 1)...)
 	finish(t, l)
 
-	// What was compacted comes back as far as its segment is still there.
+	// Compacted entries come back if their segment is still there.
 	l = openSized(t, files, smallSegment)
 	holds(t, l, entries(1, 13, 1)...)
 	finish(t, l)
 }
 
-func TestWhatTookThePlaceOfTruncatedEntriesIsKept(t *testing.T) {
+func TestReplacedEntriesAreKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
@@ -107,8 +107,8 @@ func TestWhatTookThePlaceOfTruncatedEntriesIsKept(t *testing.T) {
 	finish(t, l)
 }
 
-// Raft goes on behind a snapshot that it was sent, whatever the log has.
-func TestAHoleAfterASnapshotDropsEverythingBefore(t *testing.T) {
+// After an installed snapshot raft continues right behind it, whatever the log has.
+func TestGapAfterSnapshotDropsLog(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
@@ -120,9 +120,9 @@ func TestAHoleAfterASnapshotDropsEverythingBefore(t *testing.T) {
 	finish(t, l)
 }
 
-// With no trailing entries a compaction takes all that the log has. Of the segment that stays, what
-// was compacted before must not come back below the hole.
-func TestALogThatWasCompactedWhollyGoesOnBehindTheSnapshot(t *testing.T) {
+// Without trailing entries a compaction removes the whole log. Entries in the remaining segment that were
+// compacted earlier must not come back below the gap.
+func TestWhollyCompactedLogContinues(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	keep(t, l, entries(1, 10, 1)...)
@@ -135,7 +135,7 @@ func TestALogThatWasCompactedWhollyGoesOnBehindTheSnapshot(t *testing.T) {
 	finish(t, l)
 }
 
-func TestALogThatWasCompactedInTwoStepsGoesOnBehindTheSnapshot(t *testing.T) {
+func TestLogCompactedInTwoStepsContinues(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	keep(t, l, entries(1, 10, 1)...)
@@ -147,7 +147,7 @@ func TestALogThatWasCompactedInTwoStepsGoesOnBehindTheSnapshot(t *testing.T) {
 	finish(t, l)
 }
 
-func TestTheMemoryOfDurableEntriesIsBounded(t *testing.T) {
+func TestMemoryOfDurableEntriesIsBounded(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	const size = 1 << 20
 	var want []*raft.Log
@@ -166,7 +166,7 @@ func TestTheMemoryOfDurableEntriesIsBounded(t *testing.T) {
 	finish(t, l)
 }
 
-func TestEntriesSmallerAndLargerThanASegmentRollIt(t *testing.T) {
+func TestSegmentsRoll(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	var want []*raft.Log
@@ -212,8 +212,8 @@ func TestCompactionRemovesTheOldestSegments(t *testing.T) {
 	finish(t, l)
 }
 
-// The log does at random what raft does to one, and is compared with a slice.
-func TestALogAgreesWithAModel(t *testing.T) {
+// The test applies raft's operations to the log in random order, and compares the log with a slice.
+func TestLogAgreesWithModel(t *testing.T) {
 	r := random(t)
 	disk := vfs.NewMemory()
 	files := disk.Mount()
@@ -225,7 +225,7 @@ func TestALogAgreesWithAModel(t *testing.T) {
 		case r.IntN(200) == 0:
 			finish(t, l)
 			l = openSized(t, files, smallSegment)
-			// What was compacted may be there again.
+			// Compacted entries may be back.
 			got := all(t, l)
 			if len(m.logs) > 0 {
 				require.NotEmpty(t, got)
@@ -268,7 +268,7 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 	t.Helper()
 	r := m.r
 	switch r.IntN(8) {
-	case 0: // a snapshot of what is durable, and compaction
+	case 0: // a snapshot of durable entries, and compaction
 		if len(m.logs) == 0 {
 			break
 		}
@@ -283,12 +283,12 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 		if n := int(at.Index-m.logs[0].Index) + 1 - kept; n > 0 {
 			require.NoError(t, l.Logs().DeleteRange(m.logs[0].Index, m.logs[n-1].Index))
 			if kept == 0 && n < len(m.logs) {
-				n-- // the snapshot's last entry stays while there are others behind it
+				n-- // the snapshot's last entry stays while others follow it
 			}
 			m.logs = m.logs[n:]
 		}
 		return
-	case 1: // in conflict with the leader's
+	case 1: // in conflict with the leader's entries
 		n := 0
 		for n < len(m.logs) && m.logs[n].Index <= m.snapshot {
 			n++
@@ -298,7 +298,7 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 			require.NoError(t, l.Logs().DeleteRange(m.logs[n].Index, m.last()))
 			m.logs = slices.Clone(m.logs[:n])
 		}
-	case 2: // a snapshot came
+	case 2: // a snapshot from the leader
 		if r.IntN(5) == 0 {
 			m.snapshot = m.last() + 1 + uint64(r.IntN(20))
 			snapshot(t, l, m.snapshot, term)
@@ -313,16 +313,16 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 	batch := entries(next, next+uint64(r.IntN(8)), term)
 	if r.IntN(30) == 0 {
 		large := sized(batch[len(batch)-1].Index+1, r.IntN(2*smallSegment))
-		large.Term = term // terms never fall
+		large.Term = term // terms never decrease
 		batch = append(batch, large)
 	}
 	require.NoError(t, l.Logs().StoreLogs(batch))
 	m.logs = append(m.logs, batch...)
 }
 
-// Raft is asked for the term of the entry that an append goes on from. Where a snapshot ends with it, the
-// log has that, and nothing else of it.
-func TestTheEndOfASnapshotHasATerm(t *testing.T) {
+// Raft needs the term of the entry before an append. If that is the last entry of a snapshot, the log has
+// its term and nothing else of it.
+func TestEndOfSnapshotHasTerm(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
 	snapshot(t, l, 5, 3)
@@ -340,6 +340,6 @@ func TestTheEndOfASnapshotHasATerm(t *testing.T) {
 	settle(t, l)
 	snapshot(t, l, 6, 3)
 	base, _ := l.Base()
-	require.Zero(t, base, "the log tells")
+	require.Zero(t, base, "the log has the entry")
 	finish(t, l)
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A votes is a raft.StableStore: the term, and for whom this node voted in which. All are one record,
-// written at once; raft by itself writes a vote in two steps, between which a crash would leave the
-// new term with the old candidate. There are two slots, written in turn, so that one is always whole.
-// When one is durable the other gets the same, in its own time: if a slot is damaged later, the record
-// is still there, and not the one before it. Raft's main loop is the only one that uses it.
+// A votes is a raft.StableStore: the term, the last vote's term, and its candidate. All three are one
+// record and written at once. Raft itself writes a vote in two steps, and a crash between them would
+// leave the new term with the old candidate. There are two slots, written in turn, so that one is always
+// whole. When one is durable the other gets a copy in the background: if a slot is damaged later, the
+// newest record is still there. Only raft's main loop may write.
 type votes struct {
 	file   vfs.File
-	serial uint64     // of the record written last
-	mu     sync.Mutex // held while vote is replaced, and by who is not raft and reads it
+	serial uint64     // of the last record
+	mu     sync.Mutex // held while vote is replaced, and while other goroutines read it
 	vote
-	pending uint64                        // a vote's term, whose candidate is to follow
-	must    func(write func() error) bool // runs a write; false if it could not be done
+	pending uint64                        // the term of a vote whose candidate follows
+	must    func(write func() error) bool // runs a write; false if it failed
 }
 
 type vote struct {
@@ -39,24 +39,24 @@ type vote struct {
 
 const (
 	voteFile  = "vote"
-	slotSize  = 4 << 10 // a block of the disk: a torn write of one leaves the other
+	slotSize  = 4 << 10 // a block of the disk: a torn write of one slot leaves the other intact
 	slotCount = 2
-	// voteVersion is the format's. A record says it in a field of a later version: its frame and that
-	// field stay as they are.
+	// voteVersion is the version of the format. Records of later versions name theirs in a field; the
+	// frame of the record and that field never change.
 	voteVersion = 1
-	// slotHeader is of a record: the CRC-32C of the rest, and its length.
+	// slotHeader is the size of a record's header: the CRC-32C of the rest, and its length.
 	slotHeader   = 8
-	voteFileSize = 2 * slotCount * slotSize // with the slots of the extent
+	voteFileSize = 2 * slotCount * slotSize // includes the slots of the extent
 )
 
-// The keys are raft's.
+// The keys that raft uses.
 var (
 	keyTerm      = []byte("CurrentTerm")
 	keyVotedIn   = []byte("LastVoteTerm")
 	keyCandidate = []byte("LastVoteCand")
 )
 
-// errNotFound is what raft expects, by its text.
+// errNotFound is the error that raft recognizes, by its text.
 var errNotFound = errors.New("not found")
 
 func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*votes, error) {
@@ -71,7 +71,7 @@ func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*vote
 	}
 	slots, err := v.read(name)
 	if err == nil {
-		// An earlier version knows of no extents. Without room for them the log is no less whole.
+		// A file of an earlier version has no extents. The log is whole even without space for them.
 		if err = v.file.Allocate(voteFileSize); vfs.Short(err) {
 			err = nil
 		}
@@ -82,8 +82,8 @@ func openVotes(fs vfs.FS, dir string, must func(write func() error) bool) (*vote
 	return v, v.mend(slots)
 }
 
-// read reads the newest record, and changes nothing. It returns both slots; the serial number stays
-// 0 if there is no record yet.
+// read reads the newest record and changes nothing. It returns both slots. The serial number stays 0 if
+// there is no record yet.
 func (v *votes) read(name string) (slots []byte, err error) {
 	slots = make([]byte, slotCount*slotSize)
 	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -101,15 +101,15 @@ func (v *votes) read(name string) (slots []byte, err error) {
 			v.serial, v.vote = serial, vote
 		}
 	}
-	// The first record stands in the second slot: a crash may have torn it.
+	// The first record goes to the second slot, where a crash may have torn it.
 	if v.serial == 0 && !blank(slots[:slotSize]) {
 		return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
 	}
 	return slots, nil
 }
 
-// mend makes both slots hold the newest record. What was read may not be durable yet, if the process
-// before was killed: one slot has to be before the other is written.
+// mend writes the newest record to both slots. If the previous process was killed, the record may not be
+// durable yet, so it is synced before the other slot is written.
 func (v *votes) mend(slots []byte) error {
 	if err := v.file.Sync(); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (v *votes) mend(slots []byte) error {
 	return nil
 }
 
-// create makes the file, with room for all slots.
+// create makes the file, with space for all slots.
 func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
 	if v.file, err = fs.Create(name); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (v *votes) create(fs vfs.FS, dir, name string) (err error) {
 	return err
 }
 
-// openSlot returns the record of a slot; false if none is whole there.
+// openSlot returns the record in a slot, and false if there is no whole one.
 func openSlot(slot []byte) (record []byte, ok bool) {
 	size := int64(binary.LittleEndian.Uint32(slot[4:]))
 	if size > int64(len(slot)-slotHeader) || crc32.Checksum(slot[4:slotHeader+size], castagnoli) != binary.LittleEndian.Uint32(slot) {
@@ -147,7 +147,7 @@ func openSlot(slot []byte) (record []byte, ok bool) {
 	return slot[slotHeader : slotHeader+size], true
 }
 
-// sealSlot fills in the header before a record.
+// sealSlot fills in the header of a record.
 func sealSlot(b []byte) []byte {
 	binary.LittleEndian.PutUint32(b[4:], uint32(len(b)-slotHeader))
 	binary.LittleEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
@@ -187,7 +187,8 @@ func encodeVote(serial uint64, v vote) []byte {
 	return sealSlot(b)
 }
 
-// save makes a record durable. Raft panics at an error, so it gets none of the disk's: see store.must.
+// save makes a record durable. Raft panics on an error, so save does not return errors of the disk: see
+// store.must.
 func (v *votes) save(next vote) error {
 	b := encodeVote(v.serial+1, next)
 	if len(b) > slotSize {
@@ -210,21 +211,21 @@ func (v *votes) save(next vote) error {
 	return nil
 }
 
-// copy brings the newest record to the slot that is written next. It need not be durable: the next
-// record takes its place, and only then is the other slot written again. If it fails there is one
-// record, which is as good until it is damaged.
+// copy writes the newest record to the slot that is written next. The copy need not be durable: the next
+// record overwrites it, and only then is the other slot written again. If it fails, only one record
+// exists, which suffices until it is damaged.
 func (v *votes) copy(b []byte) {
 	_, _ = v.file.WriteAt(b, int64((v.serial+1)%slotCount)*slotSize)
 }
 
-// last returns the last vote that is durable. Unlike raft's methods it may be called by anyone.
+// last returns the last durable vote. Unlike raft's methods, any goroutine may call it.
 func (v *votes) last() (term uint64, candidate string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.votedIn, string(v.candidate)
 }
 
-// SetUint64 is raft.StableStore.
+// SetUint64 implements raft.StableStore.
 func (v *votes) SetUint64(key []byte, n uint64) error {
 	switch string(key) {
 	case string(keyTerm):
@@ -238,13 +239,13 @@ func (v *votes) SetUint64(key []byte, n uint64) error {
 		v.pending = n
 		return nil
 	}
-	return errors.New("raftlog: a number of raft's that is not known")
+	return errors.New("raftlog: unknown number key")
 }
 
-// Set is raft.StableStore.
+// Set implements raft.StableStore.
 func (v *votes) Set(key, candidate []byte) error {
 	if string(key) != string(keyCandidate) {
-		return errors.New("raftlog: a value of raft's that is not known")
+		return errors.New("raftlog: unknown value key")
 	}
 	next := v.vote
 	next.votedIn, next.candidate = v.pending, append([]byte(nil), candidate...)
@@ -252,7 +253,7 @@ func (v *votes) Set(key, candidate []byte) error {
 	return v.save(next)
 }
 
-// GetUint64 is raft.StableStore.
+// GetUint64 implements raft.StableStore.
 func (v *votes) GetUint64(key []byte) (uint64, error) {
 	switch string(key) {
 	case string(keyTerm):
@@ -263,7 +264,7 @@ func (v *votes) GetUint64(key []byte) (uint64, error) {
 	return 0, errNotFound
 }
 
-// Get is raft.StableStore.
+// Get implements raft.StableStore.
 func (v *votes) Get(key []byte) ([]byte, error) {
 	if string(key) != string(keyCandidate) || v.candidate == nil {
 		return nil, errNotFound

@@ -13,7 +13,7 @@ import (
 
 const voteName = home + "/" + voteFile
 
-// ballot returns what raft reads when it starts.
+// ballot returns the values that raft reads when it starts.
 func ballot(t testing.TB, l *Log) (term, votedIn uint64, candidate string) {
 	t.Helper()
 	term, err := l.Stable().GetUint64(keyTerm)
@@ -27,7 +27,7 @@ func ballot(t testing.TB, l *Log) (term, votedIn uint64, candidate string) {
 	return term, votedIn, string(b)
 }
 
-// elect votes as raft does: the term in which, and then for whom.
+// elect votes as raft does: first the term, then the candidate.
 func elect(t testing.TB, l *Log, term uint64, candidate string) {
 	t.Helper()
 	require.NoError(t, l.Stable().SetUint64(keyVotedIn, term))
@@ -60,11 +60,11 @@ func TestTermAndVoteAreKept(t *testing.T) {
 	}
 	before := disk.Changes()
 	require.NoError(t, l.Stable().SetUint64(keyTerm, 7))
-	require.Equal(t, before, disk.Changes(), "what is known already is not written")
+	require.Equal(t, before, disk.Changes(), "an unchanged term is not written")
 	finish(t, l)
 }
 
-func TestAVoteAndItsTermAreOneRecord(t *testing.T) {
+func TestVoteAndTermAreOneRecord(t *testing.T) {
 	disk := vfs.NewForgetful()
 	l := open(t, disk.Mount())
 	elect(t, l, 3, "a")
@@ -78,7 +78,7 @@ func TestAVoteAndItsTermAreOneRecord(t *testing.T) {
 	finish(t, l)
 }
 
-func TestWhatRaftDoesNotStoreIsRefused(t *testing.T) {
+func TestUnknownKeysAreRejected(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	require.Error(t, l.Stable().Set([]byte("key"), nil))
 	require.Error(t, l.Stable().SetUint64([]byte("key"), 1))
@@ -90,8 +90,8 @@ func TestWhatRaftDoesNotStoreIsRefused(t *testing.T) {
 	finish(t, l)
 }
 
-// A vote that a crash interrupts may be there or not, but never half, and what was before it remains.
-func TestATornVoteLeavesTheOneBefore(t *testing.T) {
+// A vote that a crash interrupts is there completely or not at all, and the vote before it remains.
+func TestTornVoteLeavesPreviousOne(t *testing.T) {
 	r := random(t)
 	for range 200 {
 		disk := vfs.NewForgetful()
@@ -117,7 +117,7 @@ func TestATornVoteLeavesTheOneBefore(t *testing.T) {
 	}
 }
 
-func TestATornFirstVoteWasNeverGiven(t *testing.T) {
+func TestTornFirstVoteWasNeverGiven(t *testing.T) {
 	r := random(t)
 	for range 50 {
 		disk := vfs.NewForgetful()
@@ -135,8 +135,8 @@ func TestATornFirstVoteWasNeverGiven(t *testing.T) {
 	}
 }
 
-// Were it taken for a torn one, a node could vote twice in a term.
-func TestADamagedVoteIsNotForgotten(t *testing.T) {
+// If the record were taken for a torn one, a node could vote twice in a term.
+func TestDamagedVoteIsNotForgotten(t *testing.T) {
 	for votes := range uint64(4) {
 		files := vfs.NewMemory().Mount()
 		l := open(t, files)
@@ -172,7 +172,7 @@ func TestADamagedVoteIsNotForgotten(t *testing.T) {
 	}
 }
 
-func TestALogWithoutAVoteIsDamaged(t *testing.T) {
+func TestLogWithoutVoteIsDamaged(t *testing.T) {
 	for name, fill := range map[string]func(l *Log){
 		"entries":    func(l *Log) { keep(t, l, entries(1, 1, 1)...) },
 		"a snapshot": func(l *Log) { snapshot(t, l, 7, 1) },
@@ -194,8 +194,8 @@ func TestALogWithoutAVoteIsDamaged(t *testing.T) {
 	}
 }
 
-// A slot that was damaged is mended before the other, whole one is written.
-func TestATornVoteAfterDamageLeavesTheOneBefore(t *testing.T) {
+// A damaged slot is repaired before the other slot is written.
+func TestTornVoteAfterDamageLeavesPrevious(t *testing.T) {
 	r := random(t)
 	for range 100 {
 		disk := vfs.NewForgetful()

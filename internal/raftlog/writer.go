@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	// batchBytes bounds what goes to the disk in one write, unless a single change is larger.
+	// batchBytes bounds the size of one write to the disk, unless a single change is larger.
 	batchBytes = 8 << 20
-	// recordAfter is how long what was applied waits for a write that takes it along, before it gets
-	// one of its own.
+	// recordAfter is how long the applied index waits for a write that can include it, before it gets a
+	// write of its own.
 	recordAfter = 50 * time.Millisecond
 )
 
-// write is the writer: it takes what has gathered, makes it durable with one write and one sync, and
-// says so, until the store closes or the disk fails.
+// write is the writer. It takes the queued changes, makes them durable with one write and one sync, and
+// reports that, until the store closes or the disk fails.
 func (s *store) write() {
 	defer close(s.stopped)
 	b := newBatch()
@@ -37,8 +37,8 @@ func (s *store) write() {
 	}
 }
 
-// gather waits for changes, and takes as many as one write shall have. What was applied comes along;
-// without changes it waits for a while.
+// gather waits for changes and takes as many as one write may hold. The applied index goes with them;
+// without changes it waits for recordAfter.
 func (s *store) gather() (changes []change, applied uint64, more bool) {
 	var timer *time.Timer
 	var late <-chan time.Time
@@ -77,8 +77,8 @@ func (s *store) gather() (changes []change, applied uint64, more bool) {
 	return changes, s.applied, true
 }
 
-// persist makes changes durable, and tries for as long as the system is short of what that takes;
-// false when it failed.
+// persist makes changes durable, and retries while the system is short of a resource. It returns false if
+// it failed.
 func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	refs, compacted := b.fill(changes)
 	if applied != s.disk.applied {
@@ -100,7 +100,7 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 			return nil
 		}
 		err := s.retry(s.closed, write)
-		if vfs.Short(err) { // the store closes: the system may have what it takes again since the last try
+		if vfs.Short(err) { // the store closes: the resource may have become available since the last attempt
 			err = write()
 		}
 		if err != nil {
@@ -115,9 +115,9 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 		s.measured(len(b.b), time.Since(begin))
 	}
 	if compacted > 0 {
-		s.busy(time.Now()) // what comes meanwhile waits, as for a write
+		s.busy(time.Now()) // new changes wait during a compaction as during a write
 		err := s.retry(s.closed, func() error { return s.disk.compact(compacted) })
-		if err != nil && !vfs.Short(err) { // else the store closes, and the next compaction does the rest
+		if err != nil && !vfs.Short(err) { // if short, the store closes, and the next compaction does the rest
 			s.fail(err)
 			return false
 		}
@@ -126,15 +126,15 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	return true
 }
 
-// busy notes since when the disk has been at work. It is called without mu held.
+// busy sets the begin of the current disk operation. The caller does not hold mu.
 func (s *store) busy(since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.since = since
 }
 
-// fill puts changes into the batch. It returns where in the batch the entries are, and the index up
-// to which the log was compacted.
+// fill puts changes into the batch. It returns the positions of the entries in the batch, and the index
+// up to which the log was compacted.
 func (b *batch) fill(changes []change) (refs []ref, compacted uint64) {
 	for _, c := range changes {
 		switch c.kind {

@@ -18,14 +18,14 @@ import (
 
 const tinySegment = 1 << 10
 
-// A victim is a closed log of which everything was acknowledged.
+// A victim is a closed log whose changes were all acknowledged.
 type victim struct {
 	image    map[string][]byte // the files
 	segments []string
 	want     []*raft.Log
-	before   []*raft.Log // what the log was without the last batch
+	before   []*raft.Log // the log without its last batch
 	applied  uint64
-	snapshot string             // the newest
+	snapshot string             // the newest one
 	ends     map[string][]int64 // of the batches of a segment
 }
 
@@ -51,7 +51,7 @@ func newVictim(t testing.TB) *victim {
 	}
 	add(entries(1, 5, 1)...)
 	add(sized(6, 500), entry(7, 2))
-	// A segment that lost its last batch would leave no hole, but the entries of before.
+	// A segment that loses its last batch leaves no gap here but older entries.
 	truncate(4)
 	add(entries(4, 6, 3)...)
 	add(sized(7, 800))
@@ -81,8 +81,8 @@ func newVictim(t testing.TB) *victim {
 	return v
 }
 
-// open opens the log with another content of one of its files, or without it. It returns nil if the
-// damage was found.
+// open opens the log with one file replaced by b, or removed if b is nil. It returns a nil Log if Open
+// found the damage.
 func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS, *Log) {
 	t.Helper()
 	files := vfs.NewMemory().Mount()
@@ -105,12 +105,12 @@ func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS,
 		return files, l
 	}
 	var corrupt *CorruptError
-	if errors.Is(err, wire.ErrFormat) { // the version has changed, where no checksum is of it
+	if errors.Is(err, wire.ErrFormat) { // the version changed in a place that no checksum covers
 		require.ErrorContains(t, err, name, what)
 		return nil, nil
 	}
 	require.ErrorAs(t, err, &corrupt, what)
-	if corrupt.File == filepath.Join(home, snapshotDir) { // to it, a log is damaged that has no beginning
+	if corrupt.File == filepath.Join(home, snapshotDir) { // Open takes a log without its beginning for damage of the snapshots
 		require.Equal(t, v.segments[0], name, what)
 		require.Nil(t, b, what)
 	} else {
@@ -119,8 +119,8 @@ func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS,
 	return nil, nil
 }
 
-// requireAll checks that nothing is missing, but what follows these entries, and that the log can be
-// used.
+// requireAll checks that the log has the entries of want, and that it can be used. Entries after them may
+// be missing.
 func (v *victim) requireAll(t testing.TB, files vfs.FS, l *Log, want []*raft.Log, what string) {
 	t.Helper()
 	requireSame(t, want, all(t, l), what)
@@ -140,7 +140,7 @@ func (v *victim) requireAll(t testing.TB, files vfs.FS, l *Log, want []*raft.Log
 	finish(t, l)
 }
 
-// requireSame is require.Equal, but fast.
+// requireSame is a fast require.Equal.
 func requireSame(t testing.TB, want, got []*raft.Log, what string) {
 	t.Helper()
 	same := len(want) == len(got)
@@ -153,7 +153,7 @@ func requireSame(t testing.TB, want, got []*raft.Log, what string) {
 	}
 }
 
-func TestAFlippedBitIsFoundOrHarmless(t *testing.T) {
+func TestFlippedBitIsFoundOrHarmless(t *testing.T) {
 	v := newVictim(t)
 	for _, name := range append(v.segments, filepath.Join(home, identityFile), voteName) {
 		found, size := 0, len(v.image[name])
@@ -175,7 +175,7 @@ func TestAFlippedBitIsFoundOrHarmless(t *testing.T) {
 	}
 }
 
-func TestAFileThatWasCutIsFoundOrLacksNothing(t *testing.T) {
+func TestCutFileIsFoundOrLacksNothing(t *testing.T) {
 	v := newVictim(t)
 	for _, name := range append(v.segments, filepath.Join(home, identityFile)) {
 		for at := range v.image[name] {
@@ -191,7 +191,7 @@ func TestAFileThatWasCutIsFoundOrLacksNothing(t *testing.T) {
 	}
 }
 
-func TestAMissingFileIsFound(t *testing.T) {
+func TestMissingFileIsFound(t *testing.T) {
 	v := newVictim(t)
 	_, l := v.open(t, v.segments[0], nil, "the first segment")
 	require.Nil(t, l)
@@ -199,7 +199,7 @@ func TestAMissingFileIsFound(t *testing.T) {
 	require.Nil(t, l)
 }
 
-func TestAMissingSegmentInTheMiddleIsFound(t *testing.T) {
+func TestMissingMiddleSegmentIsFound(t *testing.T) {
 	v := newVictim(t)
 	files := vfs.NewMemory().Mount()
 	for _, dir := range []string{segmentDir, snapshotDir} {
@@ -213,11 +213,11 @@ func TestAMissingSegmentInTheMiddleIsFound(t *testing.T) {
 	_, err := Open(files, home, false)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
-	require.Equal(t, v.segments[2], corrupt.File, "the one that does not follow")
+	require.Equal(t, v.segments[2], corrupt.File, "the segment after the gap")
 }
 
-// A snapshot's body is checked when it is read, which is before it is used.
-func TestADamagedSnapshotIsFound(t *testing.T) {
+// The body of a snapshot is checked when it is read, which is before it is used.
+func TestDamagedSnapshotIsFound(t *testing.T) {
 	v := newVictim(t)
 	name := filepath.Join(home, snapshotDir, v.snapshot+snapshotSuffix)
 	whole := v.image[name]
@@ -243,7 +243,7 @@ func TestADamagedSnapshotIsFound(t *testing.T) {
 	}
 }
 
-// A newer version may write records that this one does not know.
+// A newer version may write records of kinds that this one does not know.
 func TestUnknownRecordsAreSkipped(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
@@ -267,8 +267,8 @@ func TestUnknownRecordsAreSkipped(t *testing.T) {
 	finish(t, l)
 }
 
-// Where a batch belongs is part of its checksum: one of an earlier life of the blocks is none.
-func TestABatchThatStandsElsewhereIsDamage(t *testing.T) {
+// The checksum covers the place of a batch, so a batch from earlier contents of the blocks is rejected.
+func TestMisplacedBatchIsDamage(t *testing.T) {
 	b := newBatch()
 	b.entry(entry(1, 1))
 	sealed := b.seal(place{7, 24})

@@ -24,7 +24,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden returns what the golden file of this name holds, which with -update is got.
+// golden returns the contents of a golden file. With -update it writes got there first.
 func golden(t *testing.T, name string, got []byte) []byte {
 	t.Helper()
 	name = filepath.Join("testdata", name)
@@ -58,7 +58,7 @@ func sampleSegment() []byte {
 	return b
 }
 
-// withFile returns a file system in which a file of the log has this content.
+// withFile returns a file system in which one file of the log has the contents b.
 func withFile(t testing.TB, name string, b []byte) vfs.FS {
 	t.Helper()
 	files := vfs.NewMemory().Mount()
@@ -75,7 +75,7 @@ func openSample(t testing.TB, b []byte) (*segments, *contents, error) {
 	return openSegments(files, filepath.Join(home, segmentDir), segmentSize, &extent{})
 }
 
-func TestTheFormatOfSegments(t *testing.T) {
+func TestSegmentFormat(t *testing.T) {
 	want := golden(t, "segment.golden", sampleSegment())
 	require.Equal(t, want, sampleSegment())
 	s, c, err := openSample(t, want)
@@ -94,7 +94,7 @@ func TestTheFormatOfSegments(t *testing.T) {
 
 var sampleVote = vote{term: 300, votedIn: 299, candidate: []byte("0123456789abcdef")}
 
-func TestTheFormatOfVotes(t *testing.T) {
+func TestVoteFormat(t *testing.T) {
 	want := golden(t, "vote.golden", encodeVote(7, sampleVote))
 	require.Equal(t, want, encodeVote(7, sampleVote))
 	serial, got, _, ok := decodeVote(append(want, make([]byte, slotSize-len(want))...))
@@ -103,7 +103,7 @@ func TestTheFormatOfVotes(t *testing.T) {
 	require.Equal(t, sampleVote, got)
 }
 
-func TestTheFormatOfSnapshots(t *testing.T) {
+func TestSnapshotFileFormat(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	id := snapshot(t, l, 300, 7)
@@ -118,7 +118,7 @@ func TestTheFormatOfSnapshots(t *testing.T) {
 	require.Equal(t, &raft.SnapshotMeta{Version: 1, Index: 300, Term: 7, Configuration: configuration, ConfigurationIndex: 2}, meta)
 }
 
-func TestTheFormatOfIdentities(t *testing.T) {
+func TestIdentityFormat(t *testing.T) {
 	files := withFile(t, "other", nil)
 	id := Identity{Cluster: 1 << 63, Member: 300, Incarnation: 7, Since: 12, Floor: 3}
 	id.Runs = id.Runs.Next(run.Number{}, 5).Next(run.Number{}, 1<<63)
@@ -132,20 +132,20 @@ func TestTheFormatOfIdentities(t *testing.T) {
 	require.Equal(t, id, got)
 }
 
-// A member list that raft cannot decode makes it panic.
-func TestASnapshotOfUnknownMembersIsDamaged(t *testing.T) {
+// Raft panics if it cannot decode a member list.
+func TestSnapshotWithBadMembersIsDamaged(t *testing.T) {
 	files := withFile(t, filepath.Join(snapshotDir, snapshotID(1, 1)+snapshotSuffix), sealMeta(wire.Text(nil, 3, "members")))
 	_, err := Open(files, home, false)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 }
 
-// sealMeta makes a message one of a snapshot, with its checksum.
+// sealMeta returns message as the head of a snapshot, with its checksum.
 func sealMeta(message []byte) []byte {
 	return command.AppendHead(nil, snapshotFormat, func(b []byte) []byte { return append(b, message...) })
 }
 
-// requireUnreadable checks that an error says that a file is damaged, or of another version.
+// requireUnreadable checks that an error reports a damaged file or another version.
 func requireUnreadable(t *testing.T, err error) {
 	t.Helper()
 	var corrupt *CorruptError
@@ -154,9 +154,9 @@ func requireUnreadable(t *testing.T, err error) {
 	}
 }
 
-// What another version wrote is no damage: Open says which version and changes nothing, a Reader finds
-// the same, and neither takes what is missing for lost.
-func TestFilesOfAnotherVersionAreNotDamage(t *testing.T) {
+// Files of another version are not damage: Open names the version and changes nothing, a Reader finds the
+// same, and neither reports missing data as lost.
+func TestFilesOfOtherVersionsAreNotDamage(t *testing.T) {
 	seal := func(b []byte) { binary.LittleEndian.PutUint32(b[28:], crc32.Checksum(b[:28], castagnoli)) }
 	for what, c := range map[string]struct {
 		file string
@@ -202,7 +202,7 @@ func TestFilesOfAnotherVersionAreNotDamage(t *testing.T) {
 	}
 }
 
-// newerVote makes the record in a slot one of version 2, with more in it.
+// newerVote turns the record in a slot into one of version 2 with additional fields.
 func newerVote(b []byte, at int) []byte {
 	size := binary.LittleEndian.Uint32(b[at+4:])
 	record := wire.Text(wire.Uint(b[at+8:at+8+int(size):at+8+int(size)], 15, 2), 16, "more")
@@ -222,7 +222,7 @@ func FuzzSegment(f *testing.F) {
 		at = end
 	}
 	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
-		if sealed { // no fuzzer finds a checksum by itself
+		if sealed { // the fuzzer cannot find a checksum by itself
 			g := &segment{sequence: 1, salt: 7}
 			one := newBatch()
 			one.b = append(one.b, b...)
@@ -235,7 +235,7 @@ func FuzzSegment(f *testing.F) {
 		}
 		for _, r := range c.refs {
 			require.LessOrEqual(t, r.offset+int64(r.size), int64(len(b)))
-			_, _ = r.read() // what a checksum belies may not decode
+			_, _ = r.read() // an entry with a wrong checksum need not decode
 		}
 	})
 }
@@ -268,7 +268,7 @@ func FuzzSnapshotMeta(f *testing.F) {
 		if sealed {
 			b = sealMeta(b)
 		}
-		_, _ = readSnapshotMeta(bytes.NewReader(b)) // it does not panic
+		_, _ = readSnapshotMeta(bytes.NewReader(b)) // it must not panic
 	})
 }
 

@@ -14,26 +14,26 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// inBubble runs a test of a log on a disk of its own, in virtual time. The log is closed in the end,
-// and a bubble does not end before its goroutines: none is left.
+// inBubble runs a test of a log on a disk of its own, in virtual time. It closes the log at the end. A
+// bubble ends only after its goroutines, so none may be left.
 func inBubble(t *testing.T, test func(t *testing.T, disk *vfs.Memory, l *Log)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		l := open(t, disk.Mount())
 		test(t, disk, l)
-		_ = l.Close(t.Context()) // some tests break the disk, or have closed it
+		_ = l.Close(t.Context()) // some tests break the disk, or have closed the log
 	})
 }
 
-// waiting calls fn in the background and returns what it returns, once it does.
+// waiting calls fn in the background. The channel receives its result.
 func waiting(fn func() error) chan error {
 	done := make(chan error, 1)
 	go func() { done <- fn() }()
 	return done
 }
 
-func TestAPositionIsWaitedForAndNotAnIndex(t *testing.T) {
+func TestAwaitIsByPositionNotIndex(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
 		require.EqualValues(t, 5, l.Durable())
@@ -42,7 +42,7 @@ func TestAPositionIsWaitedForAndNotAnIndex(t *testing.T) {
 		first := l.Position()
 		synctest.Wait()
 		require.NoError(t, l.Logs().DeleteRange(4, 10))
-		require.EqualValues(t, 3, l.Durable(), "what comes to these indexes is something else")
+		require.EqualValues(t, 3, l.Durable(), "the next entries at these indexes are different ones")
 		require.NoError(t, l.Logs().StoreLogs(entries(4, 10, 2)))
 		second := l.Position()
 		require.Greater(t, second, first)
@@ -50,12 +50,12 @@ func TestAPositionIsWaitedForAndNotAnIndex(t *testing.T) {
 		begin := time.Now()
 		require.NoError(t, l.Await(t.Context(), first))
 		require.Equal(t, 2*time.Second, time.Since(begin))
-		require.EqualValues(t, 3, l.Durable(), "the entry 10 that is durable is not the one of now")
+		require.EqualValues(t, 3, l.Durable(), "the durable entry 10 is the old one")
 		index := waiting(func() error { return l.AwaitIndex(t.Context(), 4) })
 		synctest.Wait()
 		require.Empty(t, index)
 		require.NoError(t, l.Await(t.Context(), second))
-		require.Equal(t, 5*time.Second, time.Since(begin), "and the extent between them")
+		require.Equal(t, 5*time.Second, time.Since(begin), "including the extent between them")
 		require.NoError(t, <-index)
 		require.EqualValues(t, 10, l.Durable())
 		holds(t, l, append(entries(1, 3, 1), entries(4, 10, 2)...)...)
@@ -63,7 +63,7 @@ func TestAPositionIsWaitedForAndNotAnIndex(t *testing.T) {
 	})
 }
 
-func TestDurableFallsByATruncationAlone(t *testing.T) {
+func TestOnlyTruncationLowersDurable(t *testing.T) {
 	r := random(t)
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		last, durable := uint64(0), uint64(0)
@@ -97,7 +97,7 @@ func TestDurableFallsByATruncationAlone(t *testing.T) {
 	})
 }
 
-func TestASnapshotMakesItsIndexDurable(t *testing.T) {
+func TestSnapshotMakesItsIndexDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
 		index := waiting(func() error { return l.AwaitIndex(t.Context(), 50) })
@@ -115,7 +115,7 @@ func TestASnapshotMakesItsIndexDurable(t *testing.T) {
 	})
 }
 
-func TestAnAwaitEndsWithItsContext(t *testing.T) {
+func TestAwaitEndsWithContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
@@ -129,7 +129,7 @@ func TestAnAwaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAFullQueueKeepsOutMore(t *testing.T) {
+func TestFullQueueBlocksAwaitRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
 		for i := range uint64(8) {
@@ -139,7 +139,7 @@ func TestAFullQueueKeepsOutMore(t *testing.T) {
 		room := waiting(func() error { return l.AwaitRoom(t.Context()) })
 		synctest.Wait()
 		require.Empty(t, room)
-		require.NoError(t, l.Logs().StoreLog(sized(9, 10)), "raft itself is never held up")
+		require.NoError(t, l.Logs().StoreLog(sized(9, 10)), "raft itself never waits")
 		disk.Stall(false)
 		require.NoError(t, <-room)
 		settle(t, l)
@@ -151,7 +151,7 @@ func TestTruncatedEntriesLeaveTheQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
-		synctest.Wait() // the write is under way
+		synctest.Wait() // the write is in progress
 		require.NoError(t, l.Logs().StoreLogs(entries(11, 20, 1)))
 		require.NoError(t, l.Logs().DeleteRange(6, 20))
 		require.NoError(t, l.Logs().StoreLogs(entries(6, 8, 2)))
@@ -164,12 +164,12 @@ func TestTruncatedEntriesLeaveTheQueue(t *testing.T) {
 	})
 }
 
-func TestAConfigurationIsDurableWhenItIsStored(t *testing.T) {
+func TestStoredConfigurationIsDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Delay(time.Second)
 		begin := time.Now()
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 3, 1)))
-		require.Zero(t, time.Since(begin), "commands are not waited for")
+		require.Zero(t, time.Since(begin), "commands do not wait")
 		members := entry(4, 1)
 		members.Type = raft.LogConfiguration
 		require.NoError(t, l.Logs().StoreLogs([]*raft.Log{members, entry(5, 1)}))
@@ -183,7 +183,7 @@ func TestAConfigurationIsDurableWhenItIsStored(t *testing.T) {
 	})
 }
 
-func TestWhatGathersTakesOneWriteAndOneSync(t *testing.T) {
+func TestQueueTakesOneWriteAndOneSync(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 1, 1)...)
 		synctest.Wait() // the extent is written after the batch is durable
@@ -196,19 +196,19 @@ func TestWhatGathersTakesOneWriteAndOneSync(t *testing.T) {
 		require.NoError(t, l.Logs().DeleteRange(400, 502))
 		require.NoError(t, l.Logs().StoreLogs(entries(400, 410, 2)))
 		l.Applied(1)
-		// Those that wait for a stalled disk are counted when they are let in.
+		// Changes that wait for a stalled disk are counted when the disk continues.
 		before := disk.Changes()
 		disk.Stall(false)
 		settle(t, l)
 		synctest.Wait()
-		require.Equal(t, 3+3, disk.Changes()-before, "the write that was under way, and one more, each with its extent")
+		require.Equal(t, 3+3, disk.Changes()-before, "the write in progress, and one more, each with its extent")
 		holds(t, l, append(entries(1, 399, 1), entries(400, 410, 2)...)...)
 		require.EqualValues(t, 1, l.Recorded())
 	})
 }
 
-// A state that came in a snapshot may be ahead of the snapshot's index, and of what the log has.
-func TestNoMoreIsRecordedAsAppliedThanIsDurable(t *testing.T) {
+// The state in a snapshot may be ahead of the snapshot's index, and of the log.
+func TestRecordedIsAtMostDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
 		disk.Stall(true)
@@ -229,7 +229,7 @@ func TestNoMoreIsRecordedAsAppliedThanIsDurable(t *testing.T) {
 	})
 }
 
-func TestWhatWasAppliedIsRecordedSoon(t *testing.T) {
+func TestAppliedIsRecordedSoon(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 100, 1)...)
 		before := disk.Changes()
@@ -247,13 +247,13 @@ func TestWhatWasAppliedIsRecordedSoon(t *testing.T) {
 		require.Equal(t, 3, disk.Changes()-before, "an idle log writes nothing")
 		l.Applied(7)
 		time.Sleep(time.Hour)
-		require.EqualValues(t, 100, l.Recorded(), "it never falls")
+		require.EqualValues(t, 100, l.Recorded(), "it never decreases")
 
 		keep(t, l, entries(101, 110, 1)...)
 		l.Applied(110)
 		finish(t, l)
 		l = open(t, disk.Mount())
-		require.EqualValues(t, 110, l.Recorded(), "Close takes it along")
+		require.EqualValues(t, 110, l.Recorded(), "Close records it")
 		finish(t, l)
 	})
 }

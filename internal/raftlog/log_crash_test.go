@@ -18,21 +18,21 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A witness knows what a node has promised to others, and what it might have had.
+// A witness knows the promises that a node has made, and the data that it may have.
 type witness struct {
 	identified bool
-	voted      int           // of votes, how many were acknowledged
-	tried      int           // of votes, how many were begun
-	logs       [][]*raft.Log // what the log was after each change of it, from the empty one
-	acked      int           // of logs, the newest that is known to be durable
+	voted      int           // number of acknowledged votes
+	tried      int           // number of votes begun
+	logs       [][]*raft.Log // the log after each change, beginning with the empty one
+	acked      int           // the newest of logs that is known to be durable
 	snapshots  []uint64      // begun
-	snapshot   uint64        // the newest that was acknowledged
-	applied    uint64        // the newest that was told
+	snapshot   uint64        // the newest acknowledged snapshot
+	applied    uint64        // the newest index passed to Applied
 }
 
 var crashIdentity = Identity{Cluster: 1, Member: 2, Incarnation: 3}
 
-// votesCast are what the workload saves, one after the other: term, and for whom in it.
+// votesCast are the votes that the workload saves in turn, each a term and a candidate.
 var votesCast = []vote{
 	{term: 1}, {term: 2}, {2, 2, []byte("a")}, {term: 3, votedIn: 2, candidate: []byte("a")}, {3, 3, []byte("b")},
 	{term: 5, votedIn: 3, candidate: []byte("b")}, {5, 5, []byte("a")},
@@ -40,8 +40,7 @@ var votesCast = []vote{
 
 var errStopped = errors.New("the disk stopped")
 
-// A workload is the life of a node's log, from its first start to its end. It stops at the first
-// error.
+// A workload drives a node's log from its first start to its end. It stops at the first error.
 type workload struct {
 	w   *witness
 	l   *Log
@@ -77,11 +76,11 @@ func (x *workload) truncate(low uint64) error {
 func (x *workload) compact(high uint64) error {
 	x.log = append([]*raft.Log(nil), x.log[high+1-x.log[0].Index:]...)
 	x.changed()
-	first, _ := x.l.Logs().FirstIndex() // it may have one more
+	first, _ := x.l.Logs().FirstIndex() // the log may keep one more entry
 	return x.l.Logs().DeleteRange(first, high)
 }
 
-// vote saves the next vote. One that fails waits for the end.
+// vote saves the next vote. After a failure it waits for the end.
 func (x *workload) vote() error {
 	next := votesCast[x.w.tried]
 	x.w.tried++
@@ -131,7 +130,7 @@ func (x *workload) applied(index uint64) error {
 	return x.l.Condition().Err
 }
 
-// run runs a node for the first time, and then for a second. It returns how far it came.
+// run runs a node twice. It returns the first error.
 func (x *workload) run(t *testing.T, files vfs.FS) (err error) {
 	x.w.logs = [][]*raft.Log{nil}
 	for _, life := range [][]func() error{x.first(t), x.second(t)} {
@@ -169,7 +168,7 @@ func (x *workload) first(t *testing.T) []func() error {
 		x.settle,
 		func() error { return x.append(entries(13, 20, 2)...) },
 		x.vote, x.vote,
-		func() error { return x.truncate(11) }, // before they are durable, perhaps
+		func() error { return x.truncate(11) }, // possibly before they are durable
 		func() error { return x.append(entries(11, 15, 3)...) },
 		x.settle,
 		func() error { return x.truncate(14) },
@@ -192,7 +191,7 @@ func (x *workload) first(t *testing.T) []func() error {
 func (x *workload) second(t *testing.T) []func() error {
 	return []func() error{
 		func() error {
-			// What was compacted may have come back, as far as its segment is there.
+			// Compacted entries may be back if their segment is still there.
 			got, err := tail(x.l)
 			if err == nil {
 				older := got[:x.log[0].Index-got[0].Index]
@@ -203,7 +202,7 @@ func (x *workload) second(t *testing.T) []func() error {
 		x.vote, x.vote,
 		func() error { return x.append(entries(25, 30, 5)...) },
 		x.settle,
-		func() error { return x.snapshot(t, 60, 5) }, // one that came from the leader
+		func() error { return x.snapshot(t, 60, 5) }, // a snapshot from the leader
 		func() error {
 			x.w.applied = 60
 			x.l.Applied(60)
@@ -221,7 +220,7 @@ func (x *workload) second(t *testing.T) []func() error {
 	}
 }
 
-// check opens what is left and compares it with what was promised.
+// check opens the remaining files and compares them with the promises.
 func (w *witness) check(files vfs.FS) error {
 	l, err := openWith(files, home, false, smallSegment)
 	if err != nil {
@@ -240,11 +239,11 @@ func (w *witness) check(files vfs.FS) error {
 		return err
 	}
 	if l, err = openWith(files, home, false, smallSegment); err != nil {
-		return fmt.Errorf("opening once more: %w", err)
+		return fmt.Errorf("opening again: %w", err)
 	}
 	got, err := tail(l)
 	if err == nil && !reflect.DeepEqual(want, got) {
-		err = fmt.Errorf("it had %v, and has %v when opened once more", span(want), span(got))
+		err = fmt.Errorf("it had %v, and has %v when opened again", span(want), span(got))
 	}
 	return errors.Join(err, l.Close(context.Background()))
 }
@@ -319,8 +318,8 @@ func (w *witness) entries(l *Log) error {
 		span(got), newest, w.acked, len(w.logs), span(w.logs[w.acked]))
 }
 
-// holdsAs reports whether what was found is a log as it was: perhaps with more of its beginning, and
-// without all that a snapshot which it lacks makes superfluous.
+// holdsAs reports whether got is the log want. It may have more entries at its beginning, and it may lack
+// entries that the snapshot covers.
 func holdsAs(got, want []*raft.Log, snapshot uint64) bool {
 	if len(got) == 0 {
 		return span(want)[1] <= snapshot
@@ -355,8 +354,8 @@ func (w *witness) usable(l *Log) error {
 	return nil
 }
 
-// trial runs the workload on a disk that stops after n changes, and returns what was wrong with what
-// was left after the end that comes then.
+// trial runs the workload on a disk that stops after n changes, ends it by calling end, and checks the
+// remaining files.
 func trial(t *testing.T, n int, lie bool, end func(disk *vfs.Memory)) (stopped bool, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
@@ -371,7 +370,7 @@ func trial(t *testing.T, n int, lie bool, end func(disk *vfs.Memory)) (stopped b
 	return stopped, err
 }
 
-// steps runs fn for each number of changes of the workload, the last one being all of them.
+// steps runs fn for each number of changes of the workload, up to all of them.
 func steps(t *testing.T, fn func(n int) (stopped bool)) {
 	t.Helper()
 	for n := 0; ; n++ {
@@ -384,7 +383,7 @@ func steps(t *testing.T, fn func(n int) (stopped bool)) {
 	}
 }
 
-func TestACrashAtEveryStepLosesNothingThatWasPromised(t *testing.T) {
+func TestCrashAtEveryStepKeepsPromises(t *testing.T) {
 	steps(t, func(n int) bool {
 		stopped, err := trial(t, n, false, func(disk *vfs.Memory) { disk.Crash(nil) })
 		require.NoError(t, err, "after %d changes", n)
@@ -392,7 +391,7 @@ func TestACrashAtEveryStepLosesNothingThatWasPromised(t *testing.T) {
 	})
 }
 
-func TestACrashThatLeavesSomeOfTheRestLosesNothingThatWasPromised(t *testing.T) {
+func TestPartialCrashAtEveryStepKeepsPromises(t *testing.T) {
 	r := random(t)
 	steps(t, func(n int) (stopped bool) {
 		for range often(3) {
@@ -405,7 +404,7 @@ func TestACrashThatLeavesSomeOfTheRestLosesNothingThatWasPromised(t *testing.T) 
 	})
 }
 
-func TestAProcessThatIsKilledAtEveryStepLosesNothingThatWasPromised(t *testing.T) {
+func TestKillAtEveryStepKeepsPromises(t *testing.T) {
 	steps(t, func(n int) bool {
 		stopped, err := trial(t, n, false, func(disk *vfs.Memory) { disk.Kill() })
 		require.NoError(t, err, "after %d changes", n)
@@ -413,8 +412,8 @@ func TestAProcessThatIsKilledAtEveryStepLosesNothingThatWasPromised(t *testing.T
 	})
 }
 
-// What the next process finds may have been written but never synced. It promises it at once.
-func TestWhatAKilledProcessLeftIsDurableWhenItIsOpened(t *testing.T) {
+// The next process may find data that were written but never synced. It relies on them at once.
+func TestOpenSyncsDataOfKilledProcess(t *testing.T) {
 	r := random(t)
 	steps(t, func(n int) (stopped bool) {
 		for i := range 2 {
@@ -453,8 +452,8 @@ func TestWhatAKilledProcessLeftIsDurableWhenItIsOpened(t *testing.T) {
 	})
 }
 
-// The control: of a disk whose syncs do nothing, the same tests must find what is lost.
-func TestADiskThatLiesIsFoundOut(t *testing.T) {
+// This is the control: on a disk whose syncs do nothing, the same tests must find losses.
+func TestLyingDiskIsDetected(t *testing.T) {
 	found := 0
 	steps(t, func(n int) bool {
 		stopped, err := trial(t, n, true, func(disk *vfs.Memory) { disk.Crash(nil) })
@@ -467,10 +466,10 @@ func TestADiskThatLiesIsFoundOut(t *testing.T) {
 	require.Greater(t, found, 30)
 }
 
-// random returns steps that raft may take in any order, of which the last closes the log.
+// random returns steps that raft may take in any order. The last one closes the log.
 func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func() error) {
 	last := func() uint64 { return max(x.w.snapshot, span(x.log)[1]) }
-	settled := func() uint64 { return max(x.w.snapshot, x.w.applied) } // what is never truncated
+	settled := func() uint64 { return max(x.w.snapshot, x.w.applied) } // never truncated
 	for range 10 + r.IntN(20) {
 		n := 1 + r.Uint64N(5)
 		switch r.IntN(8) {
@@ -519,7 +518,7 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 				})
 			}
 		case 6:
-			if r.IntN(4) == 0 { // a snapshot came from the leader
+			if r.IntN(4) == 0 { // a snapshot from the leader
 				life = append(life, func() error { return x.snapshot(t, last()+n, term) }, func() error {
 					x.w.applied = x.w.snapshot
 					x.l.Applied(x.w.snapshot)
@@ -534,7 +533,7 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 	return life
 }
 
-func TestACrashOfAnyLifeLosesNothingThatWasPromised(t *testing.T) {
+func TestCrashInRandomWorkloadKeepsPromises(t *testing.T) {
 	r := random(t)
 	for range often(300) {
 		a, b := r.Uint64(), r.Uint64()
@@ -562,7 +561,7 @@ func TestACrashOfAnyLifeLosesNothingThatWasPromised(t *testing.T) {
 	}
 }
 
-// live opens the log, which has had lives before, lives another, and closes it.
+// live opens a log that earlier calls have used, runs random steps, and closes it.
 func (x *workload) live(t *testing.T, r *rand.Rand, files vfs.FS, term uint64) (err error) {
 	if x.l, err = openWith(files, home, false, smallSegment); err != nil {
 		return err
@@ -571,7 +570,7 @@ func (x *workload) live(t *testing.T, r *rand.Rand, files vfs.FS, term uint64) (
 		func() error {
 			got, err := tail(x.l)
 			if err == nil && len(x.w.logs) > 1 {
-				x.log = got // with what was compacted
+				x.log = got // including compacted entries
 				x.changed()
 			}
 			return err

@@ -17,15 +17,15 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// Raft's main loop stores and truncates, its goroutine for snapshots compacts, those for followers
-// read, and the transport waits: all at once, on a file system as it is.
-func TestAllThatRaftDoesGoesTogether(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "made", "if need be")
+// Raft's main loop stores and truncates, its snapshot goroutine compacts, its follower goroutines read,
+// and the transport waits: all at once, on the real file system.
+func TestConcurrentUseByRaft(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "made", "if needed")
 	l, err := openWith(vfs.OS{}, dir, false, smallSegment)
 	require.NoError(t, err)
 	require.NoError(t, l.Stable().SetUint64(keyTerm, 1))
 	r := random(t)
-	var last, compacted atomic.Uint64 // of what is never truncated; what may be gone
+	var last, compacted atomic.Uint64 // never truncated; possibly compacted
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	loop := func(fn func()) {
@@ -93,7 +93,7 @@ func TestAllThatRaftDoesGoesTogether(t *testing.T) {
 		require.NoError(t, l.Logs().StoreLogs(entries(next, next+n-1, 1)))
 		last.Store(next + n - 1)
 		next += n
-		if r.IntN(10) == 0 { // a tail that is in conflict
+		if r.IntN(10) == 0 { // a conflicting tail
 			require.NoError(t, l.Logs().StoreLogs(entries(next, next+5, 2)))
 			require.NoError(t, l.Logs().DeleteRange(next, next+5))
 		}
@@ -121,11 +121,11 @@ func TestAllThatRaftDoesGoesTogether(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%d entries, %d segments are left", next-1, len(left))
 	_, monotonic := l.Logs().(raft.MonotonicLogStore)
-	require.False(t, monotonic, "after a snapshot there may be a hole, which the store closes by itself")
+	require.False(t, monotonic, "the store itself handles the gap after a snapshot")
 }
 
-// The room of a file on the disk is free when nobody has it open any more.
-func TestARemovedSegmentIsLetGo(t *testing.T) {
+// The space of a removed file is free when nothing has the file open any more.
+func TestRemovedSegmentIsClosed(t *testing.T) {
 	l := openSized(t, vfs.NewMemory().Mount(), smallSegment)
 	var segments []weak.Pointer[segment]
 	for i := range uint64(20) {

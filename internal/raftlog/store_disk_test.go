@@ -18,7 +18,7 @@ import (
 
 var errBroken = errors.New("broken")
 
-func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
+func TestFullDiskIsRetriedUntilThereIsSpace(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Fill(true) // before there is a segment
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
@@ -30,7 +30,7 @@ func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
 		settle(t, l)
 		require.Zero(t, l.Condition())
 
-		disk.Fill(true) // there is a segment, but what comes is larger than the room that it has
+		disk.Fill(true) // there is a segment, but the next batch is larger than the space left in it
 		require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
 		settle(t, l)
 		require.NoError(t, l.Logs().StoreLog(sized(7, 2*allocateStep)))
@@ -51,7 +51,7 @@ func TestAFullDiskIsTriedUntilThereIsRoom(t *testing.T) {
 	})
 }
 
-func TestACrashOfAFullDiskLosesNothingThatWasAcknowledged(t *testing.T) {
+func TestCrashOfFullDiskKeepsAcknowledgedEntries(t *testing.T) {
 	r := random(t)
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
@@ -66,7 +66,7 @@ func TestACrashOfAFullDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 	})
 }
 
-func TestAFailedSyncPoisons(t *testing.T) {
+func TestFailedSyncEndsLog(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
 		disk.FailSync(errBroken)
@@ -82,11 +82,11 @@ func TestAFailedSyncPoisons(t *testing.T) {
 		require.NoError(t, l.AwaitIndex(t.Context(), 5))
 		require.EqualValues(t, 5, l.Durable())
 		holds(t, l, entries(1, 10, 1)...)
-		require.ErrorIs(t, l.Close(t.Context()), errBroken, "what waits is lost")
+		require.ErrorIs(t, l.Close(t.Context()), errBroken, "the queued changes are lost")
 	})
 }
 
-func TestAVoteThatCannotBeSavedWaitsForTheEnd(t *testing.T) {
+func TestFailedVoteBlocksUntilEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.FailSync(errBroken)
 		require.NoError(t, l.Stable().SetUint64(keyVotedIn, 7))
@@ -102,28 +102,28 @@ func TestAVoteThatCannotBeSavedWaitsForTheEnd(t *testing.T) {
 	})
 }
 
-// Raft panics at an error, and takes what it is given for an entry: it may even send it.
-func TestAnEntryThatCannotBeReadWaitsForTheEnd(t *testing.T) {
+// Raft panics on an error, and uses any entry that it gets; it may even send it.
+func TestUnreadableEntryBlocksUntilEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 5, 1)...)
 		finish(t, l)
 		l = open(t, disk.Mount())
-		disk.Crash(nil) // what is open now cannot be read
+		disk.Crash(nil) // open files can no longer be read
 		read := waiting(func() error { return l.Logs().GetLog(3, &raft.Log{}) })
 		time.Sleep(time.Hour)
 		require.Empty(t, read)
 		require.Error(t, l.Condition().Err)
 		_, err := l.Entry(3)
-		require.Error(t, err, "who can make use of an error gets it")
+		require.Error(t, err, "Entry returns the error")
 		l.End()
 		require.NoError(t, <-read)
 		_ = l.Close(t.Context())
 	})
 }
 
-// What was whole when it was opened, or written, may be damaged when it is read again. No byte of
-// such an entry is used.
-func TestAnEntryThatHasChangedOnTheDiskIsADiskThatHasFailed(t *testing.T) {
+// An entry that was whole when the log was opened, or written, may be damaged when it is read again. The
+// log returns no byte of such an entry.
+func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 	for name, step := range map[string]int64{"since it was written": 10, "since it was opened": 1} {
 		t.Run(name, func(t *testing.T) {
 			size := int64(1)
@@ -141,7 +141,7 @@ func TestAnEntryThatHasChangedOnTheDiskIsADiskThatHasFailed(t *testing.T) {
 					size = int64(place.size)
 					require.True(t, disk.Damage(place.segment.name, place.offset+at))
 					_, err := l.Entry(2)
-					require.NoError(t, err, "it stands beside it")
+					require.NoError(t, err, "another entry is damaged")
 					read := waiting(func() error { return l.Logs().GetLog(3, &raft.Log{}) })
 					synctest.Wait()
 					require.Empty(t, read)
@@ -159,7 +159,7 @@ func TestAnEntryThatHasChangedOnTheDiskIsADiskThatHasFailed(t *testing.T) {
 	}
 }
 
-func TestAStalledDiskIsReported(t *testing.T) {
+func TestStalledDiskIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, entries(1, 1, 1)...)
 		require.Zero(t, l.Condition())
@@ -178,7 +178,7 @@ func TestAStalledDiskIsReported(t *testing.T) {
 
 func TestWritesAreMeasured(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entry(1, 1)) // nobody asks yet
+		keep(t, l, entry(1, 1)) // there is no measure function yet
 		var sizes []int
 		var longest time.Duration
 		l.Measure(func(bytes int, took time.Duration) {
@@ -198,7 +198,7 @@ func TestWritesAreMeasured(t *testing.T) {
 	})
 }
 
-func TestCloseMakesDurableWhatWaits(t *testing.T) {
+func TestCloseMakesQueueDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Delay(time.Second)
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
@@ -214,7 +214,7 @@ func TestCloseMakesDurableWhatWaits(t *testing.T) {
 	})
 }
 
-func TestACloseThatHangsSaysSo(t *testing.T) {
+func TestHangingCloseReturnsError(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
 		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
@@ -227,7 +227,7 @@ func TestACloseThatHangsSaysSo(t *testing.T) {
 	})
 }
 
-func TestADirectoryIsOpenedOnce(t *testing.T) {
+func TestDirectoryIsLocked(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		files := disk.Mount()
 		_, err := Open(files, home, false)
@@ -242,11 +242,11 @@ func TestADirectoryIsOpenedOnce(t *testing.T) {
 		})
 		time.Sleep(lockWait / 2)
 		finish(t, l)
-		require.NoError(t, <-opened, "one that is closing is waited for")
+		require.NoError(t, <-opened, "Open waits for a Log that is closing")
 	})
 }
 
-func TestADirectoryOfTheFormerFormatIsRefused(t *testing.T) {
+func TestFirstFormatIsRejected(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, files.MkdirAll(home))
 	save(t, files, home+"/"+earlierStore, nil)
@@ -254,8 +254,8 @@ func TestADirectoryOfTheFormerFormatIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrFormat)
 }
 
-// The writer removes files, too, and all that comes meanwhile waits.
-func TestACompactionThatHangsIsReported(t *testing.T) {
+// The writer removes files, too, and all changes wait in the meantime.
+func TestHangingCompactionIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		l := openSized(t, disk.Mount(), smallSegment)
@@ -274,7 +274,7 @@ func TestACompactionThatHangsIsReported(t *testing.T) {
 	})
 }
 
-func TestCloseTellsThatItCouldNot(t *testing.T) {
+func TestCloseReportsLostChanges(t *testing.T) {
 	for name, fault := range map[string]func(disk *vfs.Memory){
 		"full":    func(disk *vfs.Memory) { disk.Fill(true) },
 		"failing": func(disk *vfs.Memory) { disk.FailSync(errBroken) },

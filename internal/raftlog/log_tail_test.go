@@ -10,7 +10,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-func TestTailCountsWhatFits(t *testing.T) {
+func TestTailCountsEntriesThatFit(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	const each = 1000 + entryOverhead
 	require.Zero(t, l.Tail(1<<40))
@@ -27,7 +27,7 @@ func TestTailCountsWhatFits(t *testing.T) {
 	settle(t, l)
 	check()
 	keep(t, l, sized(11, 10_000))
-	require.Zero(t, l.Tail(each), "the newest does not fit")
+	require.Zero(t, l.Tail(each), "the newest entry does not fit")
 	require.EqualValues(t, 3, l.Tail(10_000+entryOverhead+2*each))
 	require.NoError(t, l.Logs().DeleteRange(11, 11))
 	require.EqualValues(t, 2, l.Tail(2*each))
@@ -35,13 +35,13 @@ func TestTailCountsWhatFits(t *testing.T) {
 	require.EqualValues(t, 4, l.Tail(1<<40))
 	snapshot(t, l, 49, 1)
 	require.NoError(t, l.Logs().StoreLog(sized(50, 100)))
-	require.EqualValues(t, 1, l.Tail(1<<40), "there is a gap before the newest")
+	require.EqualValues(t, 1, l.Tail(1<<40), "there is a gap before the newest entry")
 	require.NoError(t, l.Logs().DeleteRange(50, 50))
 	require.Zero(t, l.Tail(1<<40))
 	finish(t, l)
 }
 
-func TestTailCountsWhatIsOnTheDiskAlone(t *testing.T) {
+func TestTailCountsEntriesOnDisk(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	keep(t, l, entries(1, 10, 1)...)
@@ -57,7 +57,7 @@ func TestTailCountsWhatIsOnTheDiskAlone(t *testing.T) {
 	finish(t, l)
 }
 
-func TestSizeIsOfWhatWasStoredSinceTheLastSnapshot(t *testing.T) {
+func TestSizeCountsSinceLastSnapshot(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
 	size := func(entries uint64, bytes int64) {
 		t.Helper()
