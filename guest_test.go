@@ -304,7 +304,7 @@ var guestTests = map[string]func(t *testing.T){
 			c.Restart(0)
 		})
 	},
-	"decoders and secondary keys of mirror; Decode and Validate of sharedconfig": func(t *testing.T) {
+	"decoders and groupings of mirror; Decode and Validate of sharedconfig": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n, gate := c.Node(0), make(chan struct{})
 			slow := func(text string) error {

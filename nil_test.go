@@ -201,17 +201,17 @@ var nilCalls = map[string][]func(f nilFixture){
 		func(f nilFixture) { mirror.New[string](f.ctx, f.n, "nil", nil) },
 		func(f nilFixture) { mirror.New(f.ctx, f.n, "nil", decodeText, nil) },
 	},
-	"mirror.By":                 {func(f nilFixture) { mirror.New(f.ctx, f.n, "nil", decodeText, mirror.By[string](nil)) }},
+	"mirror.GroupBy":            {func(f nilFixture) { mirror.New(f.ctx, f.n, "nil", decodeText, mirror.GroupBy[string](nil)) }},
 	"mirror.Index.Follow":       {func(f nilFixture) { each2(index(f).Follow(nil)) }},
 	"mirror.Index.WaitRevision": {func(f nilFixture) { index(f).WaitRevision(nil, 1<<60) }},
-	"mirror.Snapshot.Where":     {func(f nilFixture) { each2(index(f).Snapshot().Where(nil, "")) }},
+	"mirror.Snapshot.Group":     {func(f nilFixture) { each2(index(f).Snapshot().Group(nil, "")) }},
 
 	"registry.NewPicker": {
 		func(f nilFixture) { registry.NewPicker(nil, f.n, "nil") },
 		func(f nilFixture) { registry.NewPicker(f.ctx, nil, "nil") },
 		func(f nilFixture) { registry.NewPicker(f.ctx, f.n, "nil", nil) },
 	},
-	"registry.PickerOf": {func(nilFixture) { registry.PickerOf(nil, nil) }},
+	"registry.NewStaticPicker": {func(nilFixture) { registry.NewStaticPicker(nil, nil) }},
 	"registry.Picker.Wait": {func(f nilFixture) {
 		p, err := registry.NewPicker(f.ctx, f.n, "nil")
 		if err == nil {

@@ -32,7 +32,7 @@ const BalancerName = "coterie"
 //	{"loadBalancingConfig": [{"coterie": {"policy": "least_in_flight", "zone": "eu-1"}}]}
 //
 // The policies are round_robin (the default), weighted, least_loaded and least_in_flight. zone is
-// for registry.WithZone: while a connection to an instance of the zone is ready, no other is asked.
+// for registry.WithPreferredZone: while a connection to an instance of the zone is ready, no other is asked.
 // What is in flight is counted for each client alone, and forgotten of an instance whose connection
 // is lost. Of instances that have the same address one counts. Endpoints of other resolvers are
 // instances without zone, weight and load.
@@ -65,7 +65,7 @@ func (policy) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConf
 	if !ok {
 		return nil, fmt.Errorf("grpcresolver: config of the balancer: no policy %q", said.Policy)
 	}
-	none, err := registry.PickerOf(nil, registry.WithPolicy(by), registry.WithZone(said.Zone))
+	none, err := registry.NewStaticPicker(nil, registry.WithPolicy(by), registry.WithPreferredZone(said.Zone))
 	return &config{none: none}, err
 }
 
@@ -134,7 +134,7 @@ func (b *balancing) UpdateState(s balancer.State) {
 		}
 	}
 	if len(instances) > 0 {
-		b.last = b.last.Among(instances)
+		b.last = b.last.WithInstances(instances)
 		s.Picker = picker{b.last, ready}
 	}
 	b.ClientConn.UpdateState(s)
@@ -142,7 +142,7 @@ func (b *balancing) UpdateState(s balancer.State) {
 
 // instanceOr returns the instance that an endpoint is, or one made of its address.
 func instanceOr(e resolver.Endpoint) registry.Instance {
-	i, ok := InstanceOf(e)
+	i, ok := InstanceFromEndpoint(e)
 	if !ok {
 		i.Addr = e.Addresses[0].Addr
 		i.ID = i.Addr

@@ -12,9 +12,9 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// InstanceOf returns the instance that an endpoint is: for balancers of your own. It is false for
+// InstanceFromEndpoint returns the instance that an endpoint is: for balancers of your own. It is false for
 // endpoints of other resolvers. The instance is shared: its Metadata must not be changed.
-func InstanceOf(e resolver.Endpoint) (registry.Instance, bool) {
+func InstanceFromEndpoint(e resolver.Endpoint) (registry.Instance, bool) {
 	d, ok := e.Attributes.Value(key{}).(described)
 	return d.Instance, ok
 }

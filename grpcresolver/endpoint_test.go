@@ -58,13 +58,13 @@ func TestAnEndpointTellsItsInstance(t *testing.T) {
 		for i, want := range []registry.Instance{full, instance("b")} {
 			e := first.Endpoints[i]
 			require.Equal(t, []resolver.Address{{Addr: want.Addr}}, e.Addresses)
-			got, ok := grpcresolver.InstanceOf(e)
+			got, ok := grpcresolver.InstanceFromEndpoint(e)
 			require.True(t, ok)
 			require.Equal(t, want, got)
 			require.EqualValues(t, max(want.Weight, 1), weight.FromEndpoint(e).Weight)
 			require.Contains(t, e.Attributes.String(), want.ID+" at "+want.Addr)
 		}
-		_, ok := grpcresolver.InstanceOf(resolver.Endpoint{})
+		_, ok := grpcresolver.InstanceFromEndpoint(resolver.Endpoint{})
 		require.False(t, ok)
 
 		full.Metadata = map[string]string{"k": "w"}

@@ -17,9 +17,9 @@ import (
 // Scheme begins the targets that are resolved here, as "coterie:///services/orders".
 const Scheme = "coterie"
 
-// ErrTarget: a target does not name a service. Calls of such a client fail with codes.Unavailable
+// ErrInvalidTarget: a target does not name a service. Calls of such a client fail with codes.Unavailable
 // and the reason.
-var ErrTarget = errors.New("grpcresolver: no target of a service")
+var ErrInvalidTarget = errors.New("grpcresolver: no target of a service")
 
 // New returns a builder for grpc.WithResolvers, which resolves services by what a node knows. It
 // may be used for any number of clients, concurrently; nothing is registered for other clients of
@@ -40,7 +40,7 @@ func (b builder) Scheme() string { return Scheme }
 
 // Build begins to resolve a target. It does not wait for the cluster.
 //
-// Errors: ErrTarget; ErrInvalidOption without a node; ErrClosed of the node.
+// Errors: ErrInvalidTarget; ErrInvalidOption without a node; ErrClosed of the node.
 func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	service, err := serviceOf(target)
 	if err != nil {
@@ -67,11 +67,11 @@ func serviceOf(target resolver.Target) (string, error) {
 	u, service := target.URL, target.Endpoint()
 	switch {
 	case u.Host != "" || u.User != nil:
-		return "", fmt.Errorf("%w: %q has a host; three slashes come before the service", ErrTarget, u.String())
+		return "", fmt.Errorf("%w: %q has a host; three slashes come before the service", ErrInvalidTarget, u.String())
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("%w: %q has a query or a fragment; in a service, write %%3F and %%23", ErrTarget, u.String())
+		return "", fmt.Errorf("%w: %q has a query or a fragment; in a service, write %%3F and %%23", ErrInvalidTarget, u.String())
 	case service == "":
-		return "", fmt.Errorf("%w: %q names none", ErrTarget, u.String())
+		return "", fmt.Errorf("%w: %q names none", ErrInvalidTarget, u.String())
 	}
 	return service, nil
 }

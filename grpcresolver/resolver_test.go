@@ -221,7 +221,7 @@ func TestTargetsThatNameNoServiceAreRefused(t *testing.T) {
 		} {
 			_, err := call(t, w.client(t, c.Node(0), target, roundRobin))
 			require.Equal(t, codes.Unavailable, status.Code(err), target)
-			require.ErrorContains(t, err, grpcresolver.ErrTarget.Error())
+			require.ErrorContains(t, err, grpcresolver.ErrInvalidTarget.Error())
 			require.ErrorContains(t, err, reason)
 		}
 	})

@@ -118,7 +118,7 @@ func (w *town) client(t *testing.T, n *coterie.Node, target, config string, opts
 
 func instance(id string) registry.Instance { return registry.Instance{ID: id, Addr: id + ":80"} }
 
-func register(t *testing.T, n *coterie.Node, i registry.Instance, opts ...registry.Option) *registry.Registration {
+func register(t *testing.T, n *coterie.Node, i registry.Instance, opts ...registry.RegisterOption) *registry.Registration {
 	t.Helper()
 	r, err := registry.Register(t.Context(), n, service, i, opts...)
 	require.NoError(t, err)

@@ -3,11 +3,11 @@
 // Package mirror keeps a typed index of a prefix in memory, for programs that look things up rather
 // than loop over changes: lookups wait for nobody, and nobody waits for them.
 //
-//	byTeam := mirror.By(func(u User) []string { return u.Teams })
+//	byTeam := mirror.GroupBy(func(u User) []string { return u.Teams })
 //	users, err := mirror.New(ctx, node, "users/", mirror.JSON[User], byTeam)
 //	…
 //	u, ok := users.Get("users/ann")
-//	for key, u := range users.Snapshot().Where(byTeam, "storage") { … }
+//	for key, u := range users.Snapshot().Group(byTeam, "storage") { … }
 //
 // An [Index] is a sequence of immutable [Snapshot]s, one for each revision that touches the prefix,
 // of which the newest is an atomic pointer away. They share what they have in common: a write costs

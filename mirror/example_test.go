@@ -26,7 +26,7 @@ func Example() {
 	}
 	defer n.Close()
 
-	byTeam := mirror.By(func(u User) []string { return u.Teams })
+	byTeam := mirror.GroupBy(func(u User) []string { return u.Teams })
 	users, err := mirror.New(ctx, n, "users/", mirror.JSON[User], byTeam)
 	if err != nil {
 		log.Fatal(err)
@@ -40,7 +40,7 @@ func Example() {
 	}
 	ann, ok := users.Get("users/ann")
 	fmt.Println(ann.Name, ok)
-	for key := range users.Snapshot().Where(byTeam, "network") {
+	for key := range users.Snapshot().Group(byTeam, "network") {
 		fmt.Println("in network:", key)
 	}
 	// Output:

@@ -39,20 +39,20 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 	return v, err
 }
 
-// New makes an index of the keys that begin with prefix, with the secondary keys given, and keeps
+// New makes an index of the keys that begin with prefix, with the Groupings given, and keeps
 // it current until ctx ends or the node closes. It begins with what the node has applied, without
 // asking the cluster, and does not block; after [coterie.Node.Ready] that is all that was written
 // before. A goroutine applies each revision in a time that does not depend on the size of the
 // prefix, after the time that decode takes. That goroutine calls decode and the functions of the
-// secondary keys: while one of them blocks, the index stands still, and nothing else does. What decode
-// refuses, or panics at, is told by [Snapshot.Faults].
+// Groupings: while one of them blocks, the index stands still, and nothing else does. What decode
+// refuses, or panics at, is told by [Snapshot.DecodeErrors].
 //
-// Errors: ErrInvalidOption without a decoder, or for a secondary key that is nil; ctx's cause; ErrClosed.
+// Errors: ErrInvalidOption without a decoder, or for a Grouping that is nil; ctx's cause; ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,
-	decode func(coterie.KeyValue) (T, error), by ...*Key[T],
+	decode func(coterie.KeyValue) (T, error), by ...*Grouping[T],
 ) (*Index[T], error) {
-	if decode == nil || slices.ContainsFunc(by, func(key *Key[T]) bool { return key == nil || key.of == nil }) {
-		return nil, fmt.Errorf("%w: a mirror needs a decoder, and secondary keys that By made of a function", coterie.ErrInvalidOption)
+	if decode == nil || slices.ContainsFunc(by, func(key *Grouping[T]) bool { return key == nil || key.of == nil }) {
+		return nil, fmt.Errorf("%w: a mirror needs a decoder, and Groupings that GroupBy made of a function", coterie.ErrInvalidOption)
 	}
 	seed := maphash.MakeSeed()
 	first := Snapshot[T]{
@@ -128,7 +128,7 @@ func (x *Index[T]) read(ctx context.Context) error {
 			s.remove(key)
 		}
 	}
-	for fault := range known.Faults() {
+	for fault := range known.DecodeErrors() {
 		if !there[fault.Key] {
 			s.remove(fault.Key)
 		}
@@ -150,7 +150,7 @@ func (x *Index[T]) Snapshot() Snapshot[T] { return x.newest.Load().Snapshot }
 func (x *Index[T]) Get(key string) (T, bool) { return x.newest.Load().Get(key) }
 
 // Follow yields the newest snapshot, and then again whenever there is another. A slow loop misses
-// snapshots that were between, delays nobody and queues nothing; [Snapshot.Since] tells what has
+// snapshots that were between, delays nobody and queues nothing; [Snapshot.ChangesSince] tells what has
 // changed. It ends only with ctx or the index, with a pair whose error says which.
 func (x *Index[T]) Follow(ctx context.Context) iter.Seq2[Snapshot[T], error] {
 	return func(yield func(Snapshot[T], error) bool) {

@@ -36,7 +36,7 @@ func put(t testing.TB, n *coterie.Node, key, val string) int64 {
 }
 
 // index makes an index, and ends it with the test.
-func index(t *testing.T, n *coterie.Node, by ...*mirror.Key[int]) *mirror.Index[int] {
+func index(t *testing.T, n *coterie.Node, by ...*mirror.Grouping[int]) *mirror.Index[int] {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	x, err := mirror.New(ctx, n, "m/", number, by...)
@@ -56,9 +56,9 @@ func wait(t testing.TB, x *mirror.Index[int], rev int64) mirror.Snapshot[int] {
 	return x.Snapshot()
 }
 
-// check compares a snapshot with the prefix as it was at its revision, and each secondary key with
+// check compares a snapshot with the prefix as it was at its revision, and each Grouping with
 // a walk.
-func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Key[int]) {
+func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Grouping[int]) {
 	t.Helper()
 	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRev(s.Revision()))
 	if errors.Is(err, coterie.ErrCompacted) {
@@ -81,7 +81,7 @@ func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Key
 	require.Equal(t, want, maps.Collect(s.All()), "at revision %d", s.Revision())
 	require.Equal(t, len(want), s.Len())
 	for d := range 10 {
-		found := maps.Collect(s.Where(by, strconv.Itoa(d)))
+		found := maps.Collect(s.Group(by, strconv.Itoa(d)))
 		if len(found) == 0 {
 			found = nil
 		}
@@ -94,7 +94,7 @@ func TestAnIndexHasWhatThereIs(t *testing.T) {
 		n := c.Node(0)
 		put(t, n, "m/a", "12")
 		put(t, n, "other", "x")
-		by := mirror.By(digits)
+		by := mirror.GroupBy(digits)
 		x := index(t, n, by)
 		v, ok := x.Get("m/a")
 		require.True(t, ok)
@@ -103,23 +103,23 @@ func TestAnIndexHasWhatThereIs(t *testing.T) {
 		require.False(t, ok)
 		before := x.Snapshot()
 		s := wait(t, x, put(t, n, "m/b", "22"))
-		require.Equal(t, map[string]int{"m/a": 12, "m/b": 22}, maps.Collect(s.Where(by, "2")))
-		require.Equal(t, map[string]int{"m/a": 12}, maps.Collect(s.Where(by, "1")))
-		require.Empty(t, maps.Collect(s.Where(by, "3")))
-		require.Empty(t, maps.Collect(s.Where(mirror.By(digits), "2")), "a key that the index does not have")
+		require.Equal(t, map[string]int{"m/a": 12, "m/b": 22}, maps.Collect(s.Group(by, "2")))
+		require.Equal(t, map[string]int{"m/a": 12}, maps.Collect(s.Group(by, "1")))
+		require.Empty(t, maps.Collect(s.Group(by, "3")))
+		require.Empty(t, maps.Collect(s.Group(mirror.GroupBy(digits), "2")), "a key that the index does not have")
 		r, err := n.Txn(t.Context()).Then(coterie.OpDelete("m/a"), coterie.OpPut("m/b", "31")).Commit()
 		require.NoError(t, err)
 		s = wait(t, x, r.Revision)
 		require.Equal(t, r.Revision, s.Revision())
-		require.Equal(t, map[string]int{"m/b": 31}, maps.Collect(s.Where(by, "3")))
-		require.Empty(t, maps.Collect(s.Where(by, "2")))
+		require.Equal(t, map[string]int{"m/b": 31}, maps.Collect(s.Group(by, "3")))
+		require.Empty(t, maps.Collect(s.Group(by, "2")))
 		require.Equal(t, 1, before.Len(), "a snapshot does not change")
 		changes := map[string]string{}
-		for c := range s.Since(before) {
+		for c := range s.ChangesSince(before) {
 			changes[c.Key] = fmt.Sprint(c.Old != nil, c.New != nil)
 		}
 		require.Equal(t, map[string]string{"m/a": "true false", "m/b": "false true"}, changes)
-		require.Len(t, slices.Collect(s.Since(mirror.Snapshot[int]{})), 1)
+		require.Len(t, slices.Collect(s.ChangesSince(mirror.Snapshot[int]{})), 1)
 		_, ok = mirror.Snapshot[int]{}.Get("m/a")
 		require.False(t, ok)
 	})
@@ -136,7 +136,7 @@ func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
 		require.Equal(t, map[string]int{"m/a": 1}, maps.Collect(s.All()))
 		require.Equal(t, good, s.Entry("m/a").Revision)
 		faults := map[string]int64{}
-		for f := range s.Faults() {
+		for f := range s.DecodeErrors() {
 			require.ErrorIs(t, f, strconv.ErrSyntax)
 			require.ErrorContains(t, f, f.Key)
 			faults[f.Key] = f.Revision
@@ -146,11 +146,11 @@ func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
 
 		s = wait(t, x, put(t, n, "m/a", "2"))
 		require.Equal(t, map[string]int{"m/a": 2}, maps.Collect(s.All()))
-		require.Len(t, slices.Collect(s.Faults()), 1)
+		require.Len(t, slices.Collect(s.DecodeErrors()), 1)
 		d, err := n.Delete(t.Context(), "m/never")
 		require.NoError(t, err)
 		s = wait(t, x, d.Revision)
-		require.Empty(t, slices.Collect(s.Faults()))
+		require.Empty(t, slices.Collect(s.DecodeErrors()))
 	})
 }
 
@@ -166,7 +166,7 @@ func TestAPanicOfADecoderIsAFault(t *testing.T) {
 			return kv.Value, nil
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		x, err := mirror.New(ctx, n, "m/", picky, mirror.By(func(v string) []string {
+		x, err := mirror.New(ctx, n, "m/", picky, mirror.GroupBy(func(v string) []string {
 			if v == "key" {
 				panic("no such key")
 			}
@@ -177,7 +177,7 @@ func TestAPanicOfADecoderIsAFault(t *testing.T) {
 		put(t, n, "m/key", "key")
 		require.NoError(t, x.WaitRevision(t.Context(), put(t, n, "m/good", "good")))
 		faults := map[string]string{}
-		for fault := range x.Snapshot().Faults() {
+		for fault := range x.Snapshot().DecodeErrors() {
 			faults[fault.Key] = fault.Err.Error()
 		}
 		require.Equal(t, map[string]string{
@@ -193,7 +193,7 @@ func TestAnIndexNeedsItsFunctions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := mirror.New[int](t.Context(), c.Node(0), "m/", nil)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption)
-		for _, by := range []*mirror.Key[int]{nil, {}, mirror.By[int](nil)} {
+		for _, by := range []*mirror.Grouping[int]{nil, {}, mirror.GroupBy[int](nil)} {
 			_, err := mirror.New(t.Context(), c.Node(0), "m/", number, by)
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
@@ -293,7 +293,7 @@ func TestAnIndexIsThePrefixAtItsRevision(t *testing.T) {
 		seed := rand.Uint64()
 		t.Log("seed", seed)
 		random := rand.New(rand.NewPCG(seed, 0))
-		by := mirror.By(digits)
+		by := mirror.GroupBy(digits)
 		indexes := make([]*mirror.Index[int], 3)
 		for i := range indexes {
 			indexes[i] = index(t, c.Node(i), by)
@@ -385,7 +385,7 @@ func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
 		close(gate)
 		s := wait(t, x, last)
 		require.Equal(t, map[string]int{"m/stays": 5, "m/breaks": 7, "m/a": 0, "m/b": 8}, maps.Collect(s.All()))
-		faults := slices.Collect(s.Faults())
+		faults := slices.Collect(s.DecodeErrors())
 		require.Len(t, faults, 1)
 		require.Equal(t, "m/breaks", faults[0].Key)
 		require.Same(t, stays, s.Entry("m/stays"), "what has not changed is not decoded again")

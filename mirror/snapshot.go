@@ -19,11 +19,11 @@ type Entry[T any] struct {
 	// that is based on it. When a newer value could not be decoded, it is older than the key's.
 	Revision int64
 
-	groups [][]string // what each secondary key made of the value
+	groups [][]string // the names that each Grouping returned for the value
 }
 
 // A DecodeError says that what is stored under a key could not be decoded. It wraps the decoder's
-// error, or names the value of a panic of the decoder or of a secondary key.
+// error, or names the value of a panic of the decoder or of a Grouping.
 type DecodeError struct {
 	Key      string
 	Revision int64 // that stored it
@@ -36,15 +36,14 @@ func (e *DecodeError) Error() string {
 
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// A Key is a secondary key: a property of values to look them up by. See [By].
-type Key[T any] struct{ of func(T) []string }
+// A Grouping is a secondary index: it sorts values into named groups. See [GroupBy].
+type Grouping[T any] struct{ of func(T) []string }
 
-// By makes a secondary key, to give to [New] and to [Snapshot.Where]. A value is found by each of
-// the strings that of returns for it, which may be none. It is called once for each value that is
-// decoded.
-func By[T any](of func(T) []string) *Key[T] { return &Key[T]{of} }
+// GroupBy makes a Grouping for [New] and [Snapshot.Group]. A value belongs to each group that of
+// returns a name for; there may be none. The index calls of once for each value that it decodes.
+func GroupBy[T any](of func(T) []string) *Grouping[T] { return &Grouping[T]{of} }
 
-// A group is what a secondary key finds by one string.
+// A group holds the entries of one group of a Grouping.
 type group[T any] = trie[*Entry[T]]
 
 // A Snapshot is what an index had at a revision, all at once. It is immutable, may be used by any
@@ -55,7 +54,7 @@ type Snapshot[T any] struct {
 	keys    int // under the prefix, those included that never had a value which could be decoded
 	entries trie[*Entry[T]]
 	faults  trie[*DecodeError]
-	by      []*Key[T]
+	by      []*Grouping[T]
 	groups  []trie[*group[T]] // of each of by
 }
 
@@ -87,26 +86,25 @@ func (s Snapshot[T]) All() iter.Seq2[string, T] {
 	}
 }
 
-// Where yields the keys, with their values, that a secondary key finds by a string, in no order: at
-// a cost in proportion to them, not to the prefix. A secondary key that New was not given finds
-// nothing.
-func (s Snapshot[T]) Where(by *Key[T], is string) iter.Seq2[string, T] {
+// Group yields the keys and values of one group, in no particular order. Its cost is in proportion to
+// the group, not to the prefix. A Grouping that [New] did not get has no groups.
+func (s Snapshot[T]) Group(by *Grouping[T], name string) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
 		i := slices.Index(s.by, by)
 		if i < 0 {
 			return
 		}
-		if g, ok := s.groups[i].get(is); ok {
+		if g, ok := s.groups[i].get(name); ok {
 			g.all(func(l *leaf[*Entry[T]]) bool { return yield(l.key, l.value.Value) })
 		}
 	}
 }
 
-// Faults yields, for every key whose latest value could not be decoded, why. Such a key keeps the
+// DecodeErrors yields, for every key whose latest value could not be decoded, why. Such a key keeps the
 // value it had, in this and all later snapshots of this index, until a good one is stored or the
 // key is deleted. An index that is made after the bad value has none for it: it misses what the
 // older one keeps.
-func (s Snapshot[T]) Faults() iter.Seq[*DecodeError] {
+func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {
 	return func(yield func(*DecodeError) bool) {
 		s.faults.all(func(l *leaf[*DecodeError]) bool { return yield(l.value) })
 	}
@@ -118,10 +116,10 @@ type Change[T any] struct {
 	Old, New *Entry[T] // nil for a key that there was, or is, not
 }
 
-// Since yields what differs from an older snapshot of the same index, in no order, at a cost in
+// ChangesSince yields what differs from an older snapshot of the same index, in no order, at a cost in
 // proportion to the differences. Changes between the two that were undone do not show. Since the
 // zero Snapshot, everything is new.
-func (s Snapshot[T]) Since(old Snapshot[T]) iter.Seq[Change[T]] {
+func (s Snapshot[T]) ChangesSince(old Snapshot[T]) iter.Seq[Change[T]] {
 	return func(yield func(Change[T]) bool) {
 		s.entries.since(old.entries, func(was, is *leaf[*Entry[T]]) bool {
 			c := Change[T]{}
@@ -183,7 +181,7 @@ func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T,
 	}
 }
 
-// entry makes the entry of a key with the decoder and the secondary keys. If one of them panics, the value
+// entry makes the entry of a key with the decoder and the Groupings. If one of them panics, the value
 // is bad, as if the decoder had refused it: it must not end every program that has a mirror of it.
 func (s *Snapshot[T]) entry(kv coterie.KeyValue, decode func(coterie.KeyValue) (T, error)) (e *Entry[T], err error) {
 	defer func() {
@@ -212,7 +210,7 @@ func (s *Snapshot[T]) remove(key string) {
 	s.faults = s.faults.without(key)
 }
 
-// ungroup takes a key out of what the secondary keys find.
+// ungroup takes a key out of its groups.
 func (s *Snapshot[T]) ungroup(key string) {
 	e, ok := s.entries.get(key)
 	if !ok {

@@ -5,7 +5,7 @@
 //
 //	r, err := registry.Register(ctx, node, "services/orders", registry.Instance{ID: "a", Addr: "10.0.0.7:80"})
 //	…
-//	orders, err := registry.NewPicker(ctx, node, "services/orders", registry.WithZone("eu-1"))
+//	orders, err := registry.NewPicker(ctx, node, "services/orders", registry.WithPreferredZone("eu-1"))
 //	err = orders.Wait(ctx) // a node that has just begun knows of none
 //	…
 //	c, err := orders.Pick()

@@ -24,8 +24,8 @@ type Instance struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// ErrTaken: another instance has the ID. See [TakenError] for which.
-var ErrTaken = errors.New("registry: another instance has this ID")
+// ErrIDTaken: another instance has the ID. See [IDTakenError] for which.
+var ErrIDTaken = errors.New("registry: another instance has this ID")
 
 // ErrNoInstance: there is no instance of the service, or none that was not tried.
 var ErrNoInstance = errors.New("registry: no instance")
@@ -33,18 +33,18 @@ var ErrNoInstance = errors.New("registry: no instance")
 // errNoName is of a service without a name.
 var errNoName = fmt.Errorf("%w: the name of a service is empty", coterie.ErrInvalidOption)
 
-// A TakenError says who has an ID. It matches [ErrTaken].
-type TakenError struct {
+// An IDTakenError says who has an ID. It matches [ErrIDTaken].
+type IDTakenError struct {
 	Holder Instance
 	Lease  coterie.LeaseID // of the holder: revoked, it makes way
 }
 
-func (e *TakenError) Error() string {
+func (e *IDTakenError) Error() string {
 	return fmt.Sprintf("registry: %s at %s has this ID", e.Holder.ID, e.Holder.Addr)
 }
 
-// Is reports whether target is ErrTaken.
-func (e *TakenError) Is(target error) bool { return target == ErrTaken }
+// Is reports whether target is ErrIDTaken.
+func (e *IDTakenError) Is(target error) bool { return target == ErrIDTaken }
 
 // encode checks an instance and returns what is stored of it.
 func (i Instance) encode() (string, error) {

@@ -55,19 +55,19 @@ type candidate struct {
 	inFlight *atomic.Int64 // shared by all lists that have this ID
 }
 
-// A PickerOption fits [NewPicker].
+// A PickerOption is an option of [NewPicker] and [NewStaticPicker].
 type PickerOption func(*Picker)
 
 // WithPolicy sets how instances are picked. Defaults to RoundRobin.
 func WithPolicy(p Policy) PickerOption { return func(k *Picker) { k.policy = p } }
 
-// WithZone has instances of a zone be picked as long as there is one that was not tried, and others
+// WithPreferredZone has instances of a zone be picked as long as there is one that was not tried, and others
 // only then: mind that they have to bear all of the zone's load.
-func WithZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
+func WithPreferredZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
 
-// WithSelf names the instance that picks, by its ID: it is never picked, and a service that has no other
+// WithoutSelf names the instance that picks, by its ID: it is never picked, and a service that has no other
 // instance has none. Without it, an instance that calls its own service may be given itself.
-func WithSelf(id string) PickerOption { return func(k *Picker) { k.self = id } }
+func WithoutSelf(id string) PickerOption { return func(k *Picker) { k.self = id } }
 
 // NewPicker makes a Picker of a service, and keeps it current until ctx ends or the node closes. It
 // begins with what the node knows, without asking the cluster, and does not block; see Wait. When
@@ -80,7 +80,7 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 	if err != nil {
 		return nil, err
 	}
-	p, err := PickerOf(known, opts...)
+	p, err := NewStaticPicker(known, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +98,12 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 	return p, nil
 }
 
-// PickerOf makes a Picker of instances that are given, each with an ID of its own: for those who
+// NewStaticPicker makes a Picker of instances that are given, each with an ID of its own: for those who
 // know by themselves whom to ask, as who holds connections does. It follows nothing and never ends;
-// see Among. It does not block, and takes a copy of the list.
+// see WithInstances. It does not block, and takes a copy of the list.
 //
 // Errors: ErrInvalidOption for an unknown policy.
-func PickerOf(instances []Instance, opts ...PickerOption) (*Picker, error) {
+func NewStaticPicker(instances []Instance, opts ...PickerOption) (*Picker, error) {
 	p := &Picker{}
 	for _, opt := range opts {
 		opt(p)
@@ -115,10 +115,10 @@ func PickerOf(instances []Instance, opts ...PickerOption) (*Picker, error) {
 	return p, nil
 }
 
-// Among returns a Picker, as of PickerOf, that picks from other instances as this one does, and
+// WithInstances returns a Picker, as of NewStaticPicker, that picks from other instances as this one does, and
 // goes on with what it has counted: an instance that is in both lists has in flight what either has
 // picked, and the turn begins where this one's is. It does not block.
-func (p *Picker) Among(instances []Instance) *Picker {
+func (p *Picker) WithInstances(instances []Instance) *Picker {
 	o := &Picker{policy: p.policy, zone: p.zone, self: p.self}
 	o.turn.Store(p.turn.Load())
 	o.newest.Store(p.newest.Load().next(p, byID(instances)))
@@ -176,28 +176,32 @@ const maxWeight = math.MaxInt32
 
 func (c *candidate) weight() int64 { return int64(min(max(c.Weight, 1), maxWeight)) }
 
-// A Choice is an instance that was picked. The instance is shared: its Metadata must not be
-// changed.
-type Choice struct{ *candidate }
+// A PickedInstance is an instance that [Picker.Pick] returned. Call Done when the work for which it
+// was picked has ended.
+type PickedInstance struct {
+	// Instance is a copy, but its Metadata is shared and must not be changed.
+	Instance
+	inFlight *atomic.Int64
+}
 
-// Done says that what the instance was picked for is over. It has to be called once: a second call
-// counts for another choice, and has LeastInFlight take the instance for less busy than it is.
-func (c Choice) Done() { c.inFlight.Add(-1) }
+// Done ends the use of the instance: [LeastInFlight] counts it no more. Call it exactly once. A second
+// call is counted for another pick of the same instance, so the instance seems less busy than it is.
+func (p PickedInstance) Done() { p.inFlight.Add(-1) }
 
 // Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens
 // of nanoseconds. It is a guess: the instance may have gone since.
 //
 // Errors: ErrNoInstance.
-func (p *Picker) Pick(tried ...string) (Choice, error) {
+func (p *Picker) Pick(tried ...string) (PickedInstance, error) {
 	l := p.newest.Load()
 	c := p.pick(l.near, tried)
 	if c == nil {
 		if c = p.pick(l.all, tried); c == nil {
-			return Choice{}, ErrNoInstance
+			return PickedInstance{}, ErrNoInstance
 		}
 	}
 	c.inFlight.Add(1)
-	return Choice{c}, nil
+	return PickedInstance{c.Instance, c.inFlight}, nil
 }
 
 // pick returns nil if there is none that was not tried.

@@ -86,10 +86,10 @@ func TestPolicies(t *testing.T) {
 		require.InDelta(t, 3000, loaded["b"], 500)
 		require.Zero(t, loaded["a"])
 
-		zone := picker(t, n, registry.WithZone("near"))
+		zone := picker(t, n, registry.WithPreferredZone("near"))
 		require.Equal(t, map[string]int{"a": 10, "b": 10}, pick(t, zone, 20))
 		require.Equal(t, map[string]int{"c": 1}, pick(t, zone, 1, "a", "b"), "only then another zone")
-		require.Equal(t, map[string]int{"a": 3, "b": 3, "c": 3}, pick(t, picker(t, n, registry.WithZone("none")), 9))
+		require.Equal(t, map[string]int{"a": 3, "b": 3, "c": 3}, pick(t, picker(t, n, registry.WithPreferredZone("none")), 9))
 
 		busy := picker(t, n, registry.WithPolicy(registry.LeastInFlight))
 		held := map[string]int{}
@@ -200,34 +200,34 @@ func BenchmarkPick(b *testing.B) {
 func TestAPickerOfAGivenListPicksFromThat(t *testing.T) {
 	a, b, c := instance("a"), instance("b"), instance("c")
 	given := []registry.Instance{c, a, b}
-	p, err := registry.PickerOf(given)
+	p, err := registry.NewStaticPicker(given)
 	require.NoError(t, err)
 	require.NoError(t, p.Wait(t.Context()))
 	require.Nil(t, p.Done())
 	require.Equal(t, []registry.Instance{c, a, b}, given, "the list is the caller's")
 	require.Equal(t, []registry.Instance{a, b, c}, p.Instances())
 	require.Equal(t, map[string]int{"a": 2, "b": 1, "c": 1}, pick(t, p, 4))
-	require.Equal(t, map[string]int{"b": 1}, pick(t, p.Among(given), 1), "the turn goes on")
+	require.Equal(t, map[string]int{"b": 1}, pick(t, p.WithInstances(given), 1), "the turn goes on")
 
-	none := p.Among(nil)
+	none := p.WithInstances(nil)
 	_, err = none.Pick()
 	require.ErrorIs(t, err, registry.ErrNoInstance)
-	_, err = registry.PickerOf(nil, registry.WithPolicy(9))
+	_, err = registry.NewStaticPicker(nil, registry.WithPolicy(9))
 	require.ErrorIs(t, err, coterie.ErrInvalidOption)
 
-	zoned, err := registry.PickerOf(nil, registry.WithZone("near"))
+	zoned, err := registry.NewStaticPicker(nil, registry.WithPreferredZone("near"))
 	require.NoError(t, err)
 	near := registry.Instance{ID: "d", Addr: "d:80", Zone: "near"}
-	require.Equal(t, map[string]int{"d": 3}, pick(t, zoned.Among(append(given, near)), 3))
+	require.Equal(t, map[string]int{"d": 3}, pick(t, zoned.WithInstances(append(given, near)), 3))
 }
 
 func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
 	a, b := instance("a"), instance("b")
-	p, err := registry.PickerOf([]registry.Instance{a}, registry.WithPolicy(registry.LeastInFlight))
+	p, err := registry.NewStaticPicker([]registry.Instance{a}, registry.WithPolicy(registry.LeastInFlight))
 	require.NoError(t, err)
 	busy, err := p.Pick()
 	require.NoError(t, err)
-	both := p.Among([]registry.Instance{b, a})
+	both := p.WithInstances([]registry.Instance{b, a})
 	require.Equal(t, map[string]int{"b": 20}, pick(t, both, 20))
 	busy.Done()
 	held, err := both.Pick("a")
@@ -240,9 +240,9 @@ func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
 func TestAPickerLeavesItsOwnInstanceOut(t *testing.T) {
 	all := []registry.Instance{{ID: "a", Zone: "z"}, {ID: "b"}, {ID: "c"}}
 	for _, policy := range []registry.Policy{registry.RoundRobin, registry.Weighted, registry.LeastLoaded, registry.LeastInFlight} {
-		p, err := registry.PickerOf(all, registry.WithPolicy(policy), registry.WithZone("z"), registry.WithSelf("a"))
+		p, err := registry.NewStaticPicker(all, registry.WithPolicy(policy), registry.WithPreferredZone("z"), registry.WithoutSelf("a"))
 		require.NoError(t, err)
-		for _, p := range []*registry.Picker{p, p.Among(all)} {
+		for _, p := range []*registry.Picker{p, p.WithInstances(all)} {
 			for range 100 {
 				c, err := p.Pick()
 				require.NoError(t, err)
@@ -250,10 +250,10 @@ func TestAPickerLeavesItsOwnInstanceOut(t *testing.T) {
 			}
 			require.Len(t, p.Instances(), 2)
 		}
-		_, err = p.Among(all[:1]).Pick()
+		_, err = p.WithInstances(all[:1]).Pick()
 		require.ErrorIs(t, err, registry.ErrNoInstance)
 	}
-	p, err := registry.PickerOf([]registry.Instance{{Addr: "a:80"}})
+	p, err := registry.NewStaticPicker([]registry.Instance{{Addr: "a:80"}})
 	require.NoError(t, err)
 	_, err = p.Pick()
 	require.NoError(t, err, "an instance without an ID is not oneself by default")

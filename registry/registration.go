@@ -32,8 +32,8 @@ type Registration struct {
 	failure error // the last, other than the end of ctx
 }
 
-// An Option fits [Register].
-type Option func(*options)
+// A RegisterOption is an option of [Register].
+type RegisterOption func(*options)
 
 type options struct {
 	ttl      time.Duration
@@ -42,13 +42,13 @@ type options struct {
 
 // WithTTL sets how long an instance is listed after its process has ended without saying so, or was
 // cut off. Defaults to 15 s; see coterie.WithTTL.
-func WithTTL(ttl time.Duration) Option { return func(o *options) { o.ttl = ttl } }
+func WithTTL(ttl time.Duration) RegisterOption { return func(o *options) { o.ttl = ttl } }
 
 const defaultTTL = 15 * time.Second
 
 // WithTakeover has Register replace whoever has the ID. Who was replaced does not fight back: it
 // waits until the ID is free again.
-func WithTakeover() Option { return func(o *options) { o.takeover = true } }
+func WithTakeover() RegisterOption { return func(o *options) { o.takeover = true } }
 
 // Register registers an instance under service, a prefix of keys as "services/orders", and keeps it
 // registered until ctx ends, Close or the node's: whatever happens to its lease or to its key, it
@@ -63,10 +63,10 @@ func WithTakeover() Option { return func(o *options) { o.takeover = true } }
 // instance is listed for a TTL more; a node that is closed before the Registration is as one that
 // crashed.
 //
-// Errors: ErrInvalidOption for a service without a name, or an instance without ID or address; a *TakenError; ErrTTLRange,
+// Errors: ErrInvalidOption for a service without a name, or an instance without ID or address; an *IDTakenError; ErrTTLRange,
 // ErrTooLarge; ctx's cause, with the last failure before, or with ErrNoLeader when no leader was known; ErrClosed. Nothing is left registered then, but what the lease takes
 // with it.
-func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...Option) (*Registration, error) {
+func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...RegisterOption) (*Registration, error) {
 	if err := n.Err(); err != nil { // before a goroutine meets a node that is nil
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (r *Registration) revoke(lease coterie.LeaseID) {
 
 // permanent reports whether an error comes again however often it is tried.
 func permanent(err error) bool {
-	for _, e := range []error{ErrTaken, coterie.ErrTTLRange, coterie.ErrTooLarge, coterie.ErrInvalidOption} {
+	for _, e := range []error{ErrIDTaken, coterie.ErrTTLRange, coterie.ErrTooLarge, coterie.ErrInvalidOption} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -190,7 +190,7 @@ func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
 		if err == nil {
 			r.came()
 		}
-		if errors.Is(err, ErrTaken) {
+		if errors.Is(err, ErrIDTaken) {
 			opts = append(opts, coterie.WithFilterPut()) // whatever the other does, it has to go
 		}
 		if rev > 0 {
@@ -267,7 +267,7 @@ func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value s
 		other := found[0]
 		holder, _ := decode(other)
 		if r.replaced || !r.opts.takeover && holder.Addr != r.self.Addr {
-			return t.Revision, &TakenError{holder, other.Lease}
+			return t.Revision, &IDTakenError{holder, other.Lease}
 		}
 		replaces = other.ModRevision
 	}
@@ -308,7 +308,7 @@ func (r *Registration) Update(instance Instance) error {
 	return nil
 }
 
-// Err returns why the instance is not registered as it should be: a *TakenError while another has
+// Err returns why the instance is not registered as it should be: an *IDTakenError while another has
 // the ID, ErrTooLarge after an Update that was, ErrSessionExpired or others while it is trying;
 // ctx's cause or ErrClosed when it has ended; nil when all is well, as far as this node knows.
 func (r *Registration) Err() error {

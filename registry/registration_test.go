@@ -26,7 +26,7 @@ const service = "services/orders"
 func instance(id string) registry.Instance { return registry.Instance{ID: id, Addr: id + ":80"} }
 
 // register registers an instance until the end of the test.
-func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...registry.Option) *registry.Registration {
+func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...registry.RegisterOption) *registry.Registration {
 	t.Helper()
 	r, err := registry.Register(t.Context(), n, service, i, opts...)
 	require.NoError(t, err)
@@ -217,8 +217,8 @@ func TestAnIDHasOneHolder(t *testing.T) {
 		first := register(t, c.Node(0), instance("a"))
 		other := registry.Instance{ID: "a", Addr: "elsewhere:80"}
 		_, err := registry.Register(t.Context(), c.Node(1), service, other)
-		require.ErrorIs(t, err, registry.ErrTaken)
-		var taken *registry.TakenError
+		require.ErrorIs(t, err, registry.ErrIDTaken)
+		var taken *registry.IDTakenError
 		require.ErrorAs(t, err, &taken)
 		require.Equal(t, instance("a"), taken.Holder)
 		require.Equal(t, 1, c.Leader().Status().Leases, "nothing is left behind")
@@ -230,7 +230,7 @@ func TestAnIDHasOneHolder(t *testing.T) {
 			found, err := registry.Resolve(t.Context(), c.Node(0), service)
 			require.NoError(t, err)
 			require.Equal(t, []registry.Instance{other}, found)
-			require.ErrorIs(t, first.Err(), registry.ErrTaken)
+			require.ErrorIs(t, first.Err(), registry.ErrIDTaken)
 			require.NoError(t, second.Err())
 			other.Load++
 			require.NoError(t, second.Update(other))
@@ -281,7 +281,7 @@ func TestTwoOfOneAddressDoNotFight(t *testing.T) {
 		writes := c.Node(0).Status().Revision
 		time.Sleep(time.Hour)
 		require.Equal(t, writes, c.Node(0).Status().Revision)
-		require.ErrorIs(t, first.Err(), registry.ErrTaken)
+		require.ErrorIs(t, first.Err(), registry.ErrIDTaken)
 		require.NoError(t, second.Err())
 	})
 }

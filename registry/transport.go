@@ -23,7 +23,7 @@ import (
 // the certificates are checked against the instance's address, unless Base has another ServerName.
 type Transport struct {
 	// Pickers has a Picker for each host that is a service. Other hosts are left to Base. For the service
-	// that this process is an instance of, make the Picker with WithSelf, so that no request comes back.
+	// that this process is an instance of, make the Picker with WithoutSelf, so that no request comes back.
 	Pickers map[string]*Picker
 	// Base sends the requests; nil: http.DefaultTransport.
 	Base http.RoundTripper

@@ -181,7 +181,7 @@ func TestARequestIsInFlightUntilItsBodyIsClosed(t *testing.T) {
 
 // A RoundTripper closes the body of a request whatever becomes of it.
 func TestTheBodyOfARequestThatNobodyTakesIsClosed(t *testing.T) {
-	none, err := registry.PickerOf(nil)
+	none, err := registry.NewStaticPicker(nil)
 	require.NoError(t, err)
 	var closed atomic.Bool
 	body := closer{strings.NewReader("order"), func() { closed.Store(true) }}

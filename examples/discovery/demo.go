@@ -60,7 +60,7 @@ func demo(ctx context.Context) error {
 	if err := c.expect(ctx, "a b c d", "a a b b c c d d"); err != nil {
 		return fmt.Errorf("in turn: %w", err)
 	}
-	if err := c.use(ctx, registry.WithZone("east")); err != nil {
+	if err := c.use(ctx, registry.WithPreferredZone("east")); err != nil {
 		return fmt.Errorf("the own zone first: %w", err)
 	}
 	if err := c.expect(ctx, "a b c d", "a a b b"); err != nil {
