@@ -132,7 +132,7 @@ func (n *Node) triedAt(refusal error) bool {
 
 // named returns an address, with the name of the node that should be there if that is known.
 func (n *Node) named(addr string) string {
-	for _, p := range n.cfg.Peers {
+	for _, p := range n.cfg.Founders {
 		if p.Addr == addr {
 			return p.Name + " " + addr
 		}

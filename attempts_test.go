@@ -44,24 +44,24 @@ func TestReadyNamesEachNodeThatItTried(t *testing.T) {
 	})
 }
 
-// With one wrong entry in its Peers a founder meets no other; the error names the entry.
+// With one wrong entry in its Founders a founder meets no other; the error names the entry.
 func TestAWrongPeerIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
-		all[2].Peers = slices.Clone(all[2].Peers)
-		all[2].Peers[1].Addr = "r1:9"
+		all[2].Founders = slices.Clone(all[2].Founders)
+		all[2].Founders[1].Addr = "r1:9"
 		var nodes []*coterie.Node
 		for _, s := range all {
 			nodes = append(nodes, s.open(t))
 		}
 		err := notReady(t, nodes[2], 10*time.Second)
 		require.NotContains(t, err.Error(), "rpc:")
-		require.LessOrEqual(t, strings.Count(err.Error(), "coterie: cluster or member mismatch: r1 is of another cluster: it was given other Config.Peers"), 1)
+		require.LessOrEqual(t, strings.Count(err.Error(), "coterie: cluster or member mismatch: r1 is of another cluster: it was given other Config.Founders"), 1)
 		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
-		require.ErrorContains(t, err, "r0 r0:1: coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:9 here and r1:1 there; r1 r1:9: connection refused")
+		require.ErrorContains(t, err, "r0 r0:1: coterie: cluster or member mismatch: Config.Founders differs: r1 is r1:9 here and r1:1 there; r1 r1:9: connection refused")
 		err = notReady(t, nodes[0], 10*time.Second)
 		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
-		require.ErrorContains(t, err, "r2 r2:1: coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:1 here and r1:9 there")
+		require.ErrorContains(t, err, "r2 r2:1: coterie: cluster or member mismatch: Config.Founders differs: r1 is r1:1 here and r1:9 there")
 		require.ErrorContains(t, err, "r1 r1:1: knows no leader")
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -73,19 +73,19 @@ func TestAWrongPeerIsNamed(t *testing.T) {
 	})
 }
 
-// A node that is added to Peers after the founding founds nothing, and is told what to do.
+// A node that is added to Founders after the founding founds nothing, and is told what to do.
 func TestANewFounderIsToldToJoin(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")
 		i := c.Join(func(cfg *coterie.Config) {
 			cfg.Join = nil
-			cfg.Peers = []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}, {Name: "node4", Addr: "node4:1"}}
+			cfg.Founders = []coterie.Founder{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}, {Name: "node4", Addr: "node4:1"}}
 		})
 		err := notReady(t, c.Node(i), 10*time.Second)
 		require.ErrorIs(t, err, coterie.ErrClusterMismatch)
 		require.ErrorContains(t, err, `(coterie: no leader; node1 node1:1, node2 node2:1, node3 node3:1: coterie: cluster or member mismatch: `+
-			`cluster "coterie" exists already, and Config.Peers is for founding one: a new node, with an empty directory, needs Config.Join; `+
-			`Config.Peers differs from the founders: node4 node4:1 is here alone)`)
+			`cluster "coterie" exists already, and Config.Founders is for founding one: a new node, with an empty directory, needs Config.Join; `+
+			`Config.Founders differs from the founders: node4 node4:1 is here alone)`)
 		c.Stop(i)
 	})
 }

@@ -47,12 +47,12 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 
 // RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a
 // backup has. Call it once for each founder, with the Config that Open is given afterwards: each
-// with the same backup and the same Peers, which need not be those of the old cluster. Without
-// Peers it is a cluster of one.
+// with the same backup and the same Founders, which need not be those of the old cluster. Without
+// Founders it is a cluster of one.
 //
 // Revisions go on from the backup's, leases begin their TTL anew. The new cluster has an ID of its
 // own: its nodes talk neither to those of the old one nor to one that began with an empty
-// directory. The ID follows from the backup, cfg.Cluster and Peers: who restores the same once more
+// directory. The ID follows from the backup, cfg.Cluster and Founders: who restores the same once more
 // must see to it that no node of the first time still runs.
 //
 // The backup is read to its end, and held in memory, before anything is written. It is restored
@@ -120,7 +120,7 @@ func (c Config) forRestore() (Config, error) {
 	}
 	switch {
 	case c.Addr == "" || c.Advertise != "":
-	case len(c.Peers) == 0:
+	case len(c.Founders) == 0:
 		bad("Advertise is needed to restore a backup, since there is no listener to ask")
 	case c.Name == "":
 		bad("Name is needed to restore a backup, since there is no listener to ask")
@@ -138,7 +138,7 @@ func (c *Config) restoredID(sum []byte) uint64 {
 
 // founders returns the members that a cluster begins with.
 func (c *Config) founders() (all state.Members) {
-	for _, p := range c.Peers {
+	for _, p := range c.Founders {
 		server := state.Server{ID: uint64(c.memberID(p.Name)), Addr: p.Addr, Voter: true}
 		all = append(all, state.Member{Server: server, Name: p.Name, Wanted: true})
 	}

@@ -32,12 +32,12 @@ type site struct {
 // sites returns those of n founders that have a network of their own.
 func sites(n int) (all []*site) {
 	network := coterie.NewMemoryNetwork()
-	var peers []coterie.Peer
+	var founders []coterie.Founder
 	for i := range n {
-		peers = append(peers, coterie.Peer{Name: fmt.Sprint("r", i), Addr: fmt.Sprintf("r%d:1", i)})
+		founders = append(founders, coterie.Founder{Name: fmt.Sprint("r", i), Addr: fmt.Sprintf("r%d:1", i)})
 	}
-	for _, p := range peers {
-		cfg := coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: peers, Network: network, Dir: "/data"}
+	for _, p := range founders {
+		cfg := coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Founders: founders, Network: network, Dir: "/data"}
 		all = append(all, &site{cfg, vfs.NewForgetful()})
 	}
 	return all
@@ -441,7 +441,7 @@ func TestARestoredClusterHasAnIDOfItsOwn(t *testing.T) {
 
 func TestRestoreBackupReportsAllThatIsWrong(t *testing.T) {
 	b := smallBackup(t)
-	peers := []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}}
+	founders := []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}}
 	for name, c := range map[string]struct {
 		cfg  coterie.Config
 		text string
@@ -449,8 +449,8 @@ func TestRestoreBackupReportsAllThatIsWrong(t *testing.T) {
 		"in memory":      {coterie.Config{InMemory: true}, "Config.InMemory"},
 		"no directory":   {coterie.Config{}, "Config.Dir"},
 		"no address":     {coterie.Config{Dir: "/data", Name: "a", Addr: "host:0"}, "Config.Advertise"},
-		"no name":        {coterie.Config{Dir: "/data", Addr: "a:1", Peers: peers}, "Config.Name"},
-		"another's name": {coterie.Config{Dir: "/data", Addr: "a:1", Name: "c", Peers: peers}, "not among Peers"},
+		"no name":        {coterie.Config{Dir: "/data", Addr: "a:1", Founders: founders}, "Config.Name"},
+		"another's name": {coterie.Config{Dir: "/data", Addr: "a:1", Name: "c", Founders: founders}, "not among Founders"},
 		"two faults":     {coterie.Config{Dir: "/data", Addr: "a:1", ElectionTimeout: 1}, "Config.ElectionTimeout"},
 	} {
 		disk := vfs.NewForgetful()

@@ -24,20 +24,20 @@ type Cluster struct {
 //
 // Errors: those of Open and Ready; nothing is left open.
 func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
-	if n < 1 || cfg.Name != "" || cfg.Advertise != "" || len(cfg.Peers) > 0 {
-		return nil, fmt.Errorf("%w: OpenCluster wants at least one node, and neither Name, Advertise nor Peers", ErrInvalidOption)
+	if n < 1 || cfg.Name != "" || cfg.Advertise != "" || len(cfg.Founders) > 0 {
+		return nil, fmt.Errorf("%w: OpenCluster wants at least one node, and neither Name, Advertise nor Founders", ErrInvalidOption)
 	}
 	listeners, cfg, err := clusterListeners(n, cfg)
 	if err != nil {
 		return nil, err
 	}
 	for i, l := range listeners {
-		cfg.Peers = append(cfg.Peers, Peer{Name: "node" + strconv.Itoa(i+1), Addr: l.Addr().String()})
+		cfg.Founders = append(cfg.Founders, Founder{Name: "node" + strconv.Itoa(i+1), Addr: l.Addr().String()})
 	}
 	c := &Cluster{}
 	for i, l := range listeners {
 		own := cfg
-		own.Name, own.Addr, own.Advertise = cfg.Peers[i].Name, cfg.Peers[i].Addr, cfg.Peers[i].Addr
+		own.Name, own.Addr, own.Advertise = cfg.Founders[i].Name, cfg.Founders[i].Addr, cfg.Founders[i].Addr
 		own.Network = listening{cfg.Network, l}
 		if cfg.Dir != "" {
 			own.Dir = filepath.Join(cfg.Dir, own.Name)

@@ -60,17 +60,17 @@ type Config struct {
 	// needs TLS. It may be called concurrently, and must return when ctx ends, within 5 s: one that does not,
 	// or panics, refuses the connection, and holds up nothing else.
 	VerifyMember func(ctx context.Context, c Claim) error
-	// Peers are the founding nodes of the cluster, this one among them: the same list on each. On the
-	// first start it names the nodes that found the cluster, which they do when all of them are up and
-	// none has been in a cluster before. Later it says where they are now; a node that comes later needs
-	// Join. Empty, without Join: this node alone.
-	Peers []Peer
-	// Join are addresses of members of a running cluster, for a node that is no founder. On its first
-	// start it asks them to be let in, until it is, and is given a vote when it has caught up; on
-	// later ones they are where it looks for the others. It excludes Peers.
+	// Founders are the nodes that found the cluster, this one among them: the same list on each. They
+	// found it on their first start, when all of them are up and none has been in a cluster before. On
+	// later starts the list only says where these nodes are now. A node that comes later needs Join
+	// instead. If both are empty, this node founds a cluster of its own.
+	Founders []Founder
+	// Join are addresses of members of a running cluster, for a node that is not a founder. On its
+	// first start the node asks them to be let in until it is a member, and gets a vote when it has
+	// caught up. On later starts it looks for the other members there. It excludes Founders.
 	Join []string
-	// NonVoter is for a node that joins and shall never have a vote: it serves everything, and costs
-	// no majority.
+	// NonVoter is for a node that joins and never gets a vote by itself. It serves all calls, and does
+	// not count for the majority.
 	NonVoter bool
 	// Logger receives what an operator should know: docs/metrics.md has every line. Defaults to
 	// slog.Default(), as it is at Open; slog.New(slog.DiscardHandler) silences the node. Its handler may
@@ -124,8 +124,8 @@ type Retention struct {
 	Bytes int64
 }
 
-// A Peer is a founding member: its name and the address that the others dial.
-type Peer struct{ Name, Addr string }
+// A Founder is a node that founds a cluster: its name, and the address that the others dial.
+type Founder struct{ Name, Addr string }
 
 // A MemberID identifies a member of a cluster. It is printed in hex.
 type MemberID uint64
@@ -186,7 +186,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Addr == "" {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")
 	}
-	c.Peers, c.Join = slices.Clone(c.Peers), slices.Clone(c.Join)
+	c.Founders, c.Join = slices.Clone(c.Founders), slices.Clone(c.Join)
 	err := c.validate()
 	if err != nil {
 		return c, err
@@ -223,11 +223,11 @@ func (c *Config) validate() error {
 			bad("Advertise: %v", err)
 		}
 	}
-	if len(c.Peers) > 1 && c.Addr == "" {
-		bad("Addr is empty, but Peers names other nodes")
+	if len(c.Founders) > 1 && c.Addr == "" {
+		bad("Addr is empty, but Founders names other nodes")
 	}
-	if len(c.Join) > 0 && len(c.Peers) > 0 {
-		bad("Join and Peers exclude each other: a node joins a cluster, or founds one")
+	if len(c.Join) > 0 && len(c.Founders) > 0 {
+		bad("Join and Founders exclude each other: a node joins a cluster, or founds one")
 	}
 	if len(c.Join) > 0 && c.Addr == "" {
 		bad("Addr is empty, but Join names other nodes")
@@ -241,18 +241,18 @@ func (c *Config) validate() error {
 		}
 	}
 	names, addrs := map[string]bool{}, map[string]bool{}
-	for _, p := range c.Peers {
+	for _, p := range c.Founders {
 		if p.Name == "" || names[p.Name] {
-			bad("Peers: name %q is empty or given twice", p.Name)
+			bad("Founders: name %q is empty or given twice", p.Name)
 		}
 		names[p.Name] = true
-		if len(c.Peers) == 1 && p.Addr == "" {
+		if len(c.Founders) == 1 && p.Addr == "" {
 			continue
 		}
 		if err := checkDialable(p.Addr); err != nil {
-			bad("Peers: %s: %v", p.Name, err)
+			bad("Founders: %s: %v", p.Name, err)
 		} else if addrs[p.Addr] {
-			bad("Peers: address %s is given twice", p.Addr)
+			bad("Founders: address %s is given twice", p.Addr)
 		}
 		addrs[p.Addr] = true
 	}
@@ -285,7 +285,7 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// resolve fills in what depends on the listener, and checks the node's place among its peers.
+// resolve fills in what depends on the listener, and checks the node's place among the founders.
 func (c *Config) resolve(l net.Listener) error {
 	if l != nil && c.Advertise == "" {
 		c.Advertise = l.Addr().String()
@@ -297,15 +297,15 @@ func (c *Config) resolve(l net.Listener) error {
 	if len(c.Join) > 0 {
 		return nil
 	}
-	if len(c.Peers) == 0 {
-		c.Peers = []Peer{{Name: c.Name, Addr: c.Advertise}}
+	if len(c.Founders) == 0 {
+		c.Founders = []Founder{{Name: c.Name, Addr: c.Advertise}}
 	}
-	for _, p := range c.Peers {
+	for _, p := range c.Founders {
 		if p.Name == c.Name {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: Config.Name %q is not among Peers", ErrInvalidOption, c.Name)
+	return fmt.Errorf("%w: Config.Name %q is not among Founders", ErrInvalidOption, c.Name)
 }
 
 func splitAddr(addr string) (host string, port uint16, err error) {
@@ -340,11 +340,11 @@ func (c *Config) memberID(name string) MemberID {
 	return MemberID(identity("member", c.Cluster, name))
 }
 
-// clusterID is the identity of the cluster: founders that were given different peers do not meet.
+// clusterID is the identity of the cluster: founders that were given different lists refuse each other.
 func (c *Config) clusterID() uint64 {
 	parts := []string{"cluster", c.Cluster}
-	peers := slices.SortedFunc(slices.Values(c.Peers), func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
-	for _, p := range peers {
+	founders := slices.SortedFunc(slices.Values(c.Founders), func(a, b Founder) int { return cmp.Compare(a.Name, b.Name) })
+	for _, p := range founders {
 		parts = append(parts, p.Name, p.Addr)
 	}
 	return identity(parts...)

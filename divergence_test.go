@@ -21,10 +21,10 @@ import (
 // A trio is three founders, each with a directory on a disk of its own that outlives its node.
 type trio struct {
 	*testing.T
-	network *memnet.Network
-	peers   []Peer
-	disks   []*vfs.Memory
-	nodes   []*Node
+	network  *memnet.Network
+	founders []Founder
+	disks    []*vfs.Memory
+	nodes    []*Node
 }
 
 const trioDir = "/data"
@@ -34,7 +34,7 @@ func inTrio(t *testing.T, fn func(t *trio)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &trio{T: t, network: memnet.New(), nodes: make([]*Node, 3)}
 		for i := range 3 {
-			c.peers = append(c.peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+			c.founders = append(c.founders, Founder{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
 			c.disks = append(c.disks, vfs.NewForgetful())
 		}
 		for i := range 3 {
@@ -44,7 +44,7 @@ func inTrio(t *testing.T, fn func(t *trio)) {
 		for _, list := range []func(){
 			func() { c.nodes[0], c.nodes[i] = c.nodes[i], c.nodes[0] },
 			func() { c.disks[0], c.disks[i] = c.disks[i], c.disks[0] },
-			func() { c.peers[0], c.peers[i] = c.peers[i], c.peers[0] },
+			func() { c.founders[0], c.founders[i] = c.founders[i], c.founders[0] },
 		} {
 			list()
 		}
@@ -61,10 +61,10 @@ func inTrio(t *testing.T, fn func(t *trio)) {
 func (c *trio) on(i int) context.Context { return vfs.With(c.Context(), c.disks[i].Mount()) }
 
 func (c *trio) open(i int) (err error) {
-	name := c.peers[i].Name
-	peers := slices.SortedFunc(slices.Values(c.peers), func(a, b Peer) int { return int(a.Name[1]) - int(b.Name[1]) })
+	name := c.founders[i].Name
+	founders := slices.SortedFunc(slices.Values(c.founders), func(a, b Founder) int { return int(a.Name[1]) - int(b.Name[1]) })
 	c.nodes[i], err = Open(c.on(i), Config{
-		Dir: trioDir, Name: name, Addr: c.peers[i].Addr, Peers: peers, Network: c.network.Host(name),
+		Dir: trioDir, Name: name, Addr: c.founders[i].Addr, Founders: founders, Network: c.network.Host(name),
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	return err

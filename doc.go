@@ -9,7 +9,7 @@
 //
 //	n, err := coterie.Open(ctx, coterie.Config{
 //		Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/service",
-//		Peers: []coterie.Peer{
+//		Founders: []coterie.Founder{
 //			{Name: "a", Addr: "10.0.0.1:7400"}, {Name: "b", Addr: "10.0.0.2:7400"}, {Name: "c", Addr: "10.0.0.3:7400"},
 //		},
 //	})
@@ -17,7 +17,7 @@
 //	defer n.Close()
 //	err = n.Ready(ctx)
 //
-// The Peers found the cluster, once, when all of them are up. A node that comes later is given
+// The founders found the cluster once, when all of them are up. A node that comes later is given
 // [Config].Join, addresses of some members, instead.
 //
 // There are few types: a [Node] is a replica, opened from a [Config]. It puts, gets and deletes

@@ -100,13 +100,13 @@ func (n *Node) belonged() bool { return n.identity.Load().Since > 0 || !n.raft()
 // heardNo reports whether err says that this node is not let in, and notes it. Where it was a member
 // and is none any more, it stops.
 func (n *Node) heardNo(err error) bool {
-	lost := errors.Is(err, ErrDataLost) || errors.Is(err, ErrDuplicateNode)
+	lost := errors.Is(err, ErrDirMismatch) || errors.Is(err, ErrDuplicateNode)
 	if !lost && !errors.Is(err, ErrMemberNotFound) && !errors.Is(err, ErrClusterMismatch) {
 		return false
 	}
 	n.refusal.Store(&err)
 	if n.belonged() {
-		if errors.Is(err, ErrDataLost) {
+		if errors.Is(err, ErrDirMismatch) {
 			n.dispute()
 		}
 		n.gone(err)
@@ -122,7 +122,7 @@ func (n *Node) heardNo(err error) bool {
 // may be kept waiting in vain.
 func (n *Node) doors() []string {
 	doors := slices.Clone(n.cfg.Join)
-	for _, p := range n.cfg.Peers {
+	for _, p := range n.cfg.Founders {
 		doors = append(doors, p.Addr)
 	}
 	seen := map[string]bool{"": true, n.cfg.Advertise: true}

@@ -23,7 +23,7 @@ func TestARefusalIsLoggedOnce(t *testing.T) {
 		for range 2 {
 			c.Wipe(i)
 			c.Restart(i)
-			require.ErrorIs(t, notReady(t, c.Node(i), 5*time.Minute), coterie.ErrDataLost)
+			require.ErrorIs(t, notReady(t, c.Node(i), 5*time.Minute), coterie.ErrDirMismatch)
 		}
 		require.Equal(t, 2, log.count(`msg="not let in"`))
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) {

@@ -71,13 +71,17 @@ var (
 	// campaign no more. No other call returns it.
 	ErrStopCampaign = errors.New("coterie: the body stops the campaign")
 	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
-	// than the one meant. Check Config.Cluster, Config.Peers and the addresses.
+	// than the one meant. Check Config.Cluster, Config.Founders and the addresses.
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
-	// ErrDataLost: the cluster knows a member of this name by other data, or by data that goes on where
-	// this directory ends. Either the directory was lost: then remove the member ([Node.RemoveMember]),
-	// and the node joins anew by itself. Or the directory was put back from an older copy: remove the
-	// member, and let it join anew with an empty directory. Or two nodes have one name.
-	ErrDataLost = errors.New("coterie: data lost")
+	// ErrDirMismatch: the data directory is not the one that the cluster has on record for this member.
+	// There are three causes:
+	//
+	//   - The directory is lost, and this one is empty. Remove the member ([Node.RemoveMember]); the node
+	//     then joins again by itself.
+	//   - The directory was put back from an older copy, or a copy of it has been in use since. Remove the
+	//     member, and start its node with an empty directory.
+	//   - Two nodes have one name. Give one of them another.
+	ErrDirMismatch = errors.New("coterie: the data directory is not the one on record for this member")
 	// ErrDuplicateNode: another node runs on a copy of this node's directory. This one has stopped, the
 	// other goes on. If the other is the copy, stop it, too, and remove the member: both may have
 	// acknowledged what the other does not have. A node that is to run beside it needs a name and an

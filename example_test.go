@@ -297,7 +297,7 @@ func ExampleRestoreBackup() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	cfg := coterie.Config{Dir: dir} // with Peers, each founder restores the same
+	cfg := coterie.Config{Dir: dir} // with Founders, each founder restores the same
 	if err := coterie.RestoreBackup(ctx, &backup, cfg); err != nil {
 		log.Fatal(err)
 	}

@@ -228,16 +228,16 @@ func TestKilledNode(t *testing.T) {
 	if err != nil {
 		t.Skip("for TestKilledLeaders")
 	}
-	var peers []Peer
+	var founders []Founder
 	for j, addr := range strings.Split(os.Getenv(killedAddrs), ",") {
-		peers = append(peers, Peer{Name: fmt.Sprint("n", j), Addr: addr})
+		founders = append(founders, Founder{Name: fmt.Sprint("n", j), Addr: addr})
 	}
 	cfg := Config{
-		Dir: os.Getenv(killedDir), Name: peers[i].Name, Addr: peers[i].Addr, Peers: peers,
+		Dir: os.Getenv(killedDir), Name: founders[i].Name, Addr: founders[i].Addr, Founders: founders,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 	if dir := os.Getenv(killedLogs); dir != "" {
-		file, err := os.OpenFile(filepath.Join(dir, peers[i].Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+		file, err := os.OpenFile(filepath.Join(dir, founders[i].Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 		require.NoError(t, err)
 		cfg.Logger = slog.New(slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -260,7 +260,7 @@ func TestKilledNode(t *testing.T) {
 		reports <- "ready"
 		for {
 			begin := time.Now()
-			if _, err := n.Put(context.Background(), peers[i].Name, ""); err != nil {
+			if _, err := n.Put(context.Background(), founders[i].Name, ""); err != nil {
 				panic(err)
 			}
 			reports <- fmt.Sprint("wrote ", begin.UnixNano(), " ", time.Now().UnixNano())

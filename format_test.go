@@ -168,7 +168,7 @@ func TestAnotherVersionsHelloIsNamed(t *testing.T) {
 		}()
 		n, err := coterie.Open(t.Context(), coterie.Config{
 			InMemory: true, Name: "a", Addr: "a:1", Network: network,
-			Peers: []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}},
+			Founders: []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}},
 		})
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

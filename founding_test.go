@@ -23,46 +23,46 @@ import (
 // an election, and not of it. What it hears then of later terms does not make it one who was there.
 func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
+		founders := []coterie.Founder{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
 		network := memnet.New()
 		open := func(i int, disk *vfs.Memory) *coterie.Node {
 			n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{
-				Dir: "d", Name: peers[i].Name, Addr: peers[i].Addr, Peers: peers, Network: network.Host(peers[i].Name),
+				Dir: "d", Name: founders[i].Name, Addr: founders[i].Addr, Founders: founders, Network: network.Host(founders[i].Name),
 			})
 			require.NoError(t, err)
 			return n
 		}
-		for i := range peers {
-			for j := range peers {
-				network.Delay(peers[i].Name, peers[j].Name, 50*time.Millisecond)
+		for i := range founders {
+			for j := range founders {
+				network.Delay(founders[i].Name, founders[j].Name, 50*time.Millisecond)
 			}
 		}
-		nodes := make([]*coterie.Node, len(peers))
+		nodes := make([]*coterie.Node, len(founders))
 		for i := range nodes {
 			nodes[i] = open(i, vfs.NewMemory())
 		}
 		cut := func(i int, set func(from, to string)) {
-			for j := range peers {
+			for j := range founders {
 				if i != j {
-					set(peers[i].Name, peers[j].Name)
-					set(peers[j].Name, peers[i].Name)
+					set(founders[i].Name, founders[j].Name)
+					set(founders[j].Name, founders[i].Name)
 				}
 			}
 		}
 		// The first election comes to nothing, since all are cut off: later the term is so high that raft
 		// takes it over from who refuses its pre-vote.
-		for voted := 0; voted < len(peers); {
+		for voted := 0; voted < len(founders); {
 			time.Sleep(time.Millisecond)
 			voted = 0
 			for _, n := range nodes {
 				voted += int(n.Status().Term) - 1
 			}
 		}
-		for i := range peers {
+		for i := range founders {
 			cut(i, network.Block)
 		}
 		time.Sleep(5 * time.Second)
-		for i := range peers {
+		for i := range founders {
 			cut(i, network.Unblock)
 		}
 		leader := -1
@@ -82,8 +82,8 @@ func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 		cut(leader, network.Block)
 		require.NoError(t, nodes[wiped].Close())
 		nodes[wiped] = open(wiped, vfs.NewMemory())
-		network.Unblock(peers[wiped].Name, peers[behind].Name)
-		network.Unblock(peers[behind].Name, peers[wiped].Name)
+		network.Unblock(founders[wiped].Name, founders[behind].Name)
+		network.Unblock(founders[behind].Name, founders[wiped].Name)
 		for range 60 {
 			time.Sleep(time.Second)
 			require.NotEqual(t, coterie.RoleLeader, nodes[wiped].Status().Role)
@@ -125,7 +125,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 				require.ErrorContains(t, notReady(t, c.Node(0), time.Second), "node3 node3:1: has data, and this node has none")
 				require.True(t, log.has(`msg="the founding waits for all founders" node=node1 err="coterie: no leader; node2 node2:1: knows no leader; node3 node3:1: has data, and this node has none`))
 				if !forgetful {
-					require.Regexp(t, `coterie: data lost: node[12] node[12]:1: rpc: the cluster knows the member by other data than it has`, notReady(t, c.Node(2), time.Second))
+					require.Regexp(t, `coterie: the data directory is not the one on record for this member: node[12] node[12]:1: rpc: the cluster knows the member by other data than it has`, notReady(t, c.Node(2), time.Second))
 				}
 				require.NotContains(t, log.warnings(), "the founding waits")
 				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)

@@ -378,7 +378,7 @@ func TestDialsThatHangAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rogue{Network: coterie.NewMemoryNetwork()}
 		n, err := coterie.Open(t.Context(), coterie.Config{
-			InMemory: true, Name: "a", Addr: "a:1", Network: r, Peers: []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}},
+			InMemory: true, Name: "a", Addr: "a:1", Network: r, Founders: []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}},
 		})
 		require.NoError(t, err)
 		r.misbehave("Dial", true)

@@ -159,7 +159,7 @@ func TestUnwritableDiskIsNotReady(t *testing.T) {
 func TestNeverHeardALeaderIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := coterie.Open(t.Context(), coterie.Config{
-			InMemory: true, Name: "a", Addr: "a:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "a:1"}, {"b", "b:1"}},
+			InMemory: true, Name: "a", Addr: "a:1", Network: coterie.NewMemoryNetwork(), Founders: []coterie.Founder{{"a", "a:1"}, {"b", "b:1"}},
 		})
 		require.NoError(t, err)
 		requireHealth(t, n, 200, 503, "leader: no leader is known", "contact: no leader was ever heard")

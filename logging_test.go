@@ -294,8 +294,8 @@ func TestARefusalIsLoggedInWords(t *testing.T) {
 	var log messages
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
-		all[2].Peers = slices.Clone(all[2].Peers)
-		all[2].Peers[1].Addr = "r1:9"
+		all[2].Founders = slices.Clone(all[2].Founders)
+		all[2].Founders[1].Addr = "r1:9"
 		for i, s := range all {
 			if i != 1 {
 				s.Logger = log.logger()
@@ -304,7 +304,7 @@ func TestARefusalIsLoggedInWords(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 	})
-	require.True(t, log.has(`msg="connection failed" node=r2 remote=r0:1 err="coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:9 here and r1:1 there"`))
+	require.True(t, log.has(`msg="connection failed" node=r2 remote=r0:1 err="coterie: cluster or member mismatch: Config.Founders differs: r1 is r1:9 here and r1:1 there"`))
 	require.False(t, log.has("rpc: another cluster"))
-	require.True(t, log.has(`msg="connection failed" node=r0 remote=r2:1 err="coterie: cluster or member mismatch: Config.Peers differs: r1 is r1:1 here and r1:9 there"`))
+	require.True(t, log.has(`msg="connection failed" node=r0 remote=r2:1 err="coterie: cluster or member mismatch: Config.Founders differs: r1 is r1:1 here and r1:9 there"`))
 }

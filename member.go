@@ -45,21 +45,39 @@ func publicMember(m state.Member, leader MemberID) Member {
 	return Member{ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader}
 }
 
-// AddMember makes a node a member before it is started: with Config.Join and that name it is let in,
-// at whichever address. Nodes that join need not be added before. It has no vote at first, and costs
-// no majority; with voter it is given one when it has caught up. A member's ID follows from its
-// name and that of the cluster.
+// A MemberOption fits [Node.AddMember].
+type MemberOption interface{ member(*memberOptions) }
+
+type memberOptions struct{ nonVoter bool }
+
+type nonVoter struct{}
+
+func (nonVoter) member(o *memberOptions) { o.nonVoter = true }
+
+// WithNonVoter makes AddMember add a member that never gets a vote by itself. [Node.PromoteMember]
+// can give it one later.
+func WithNonVoter() MemberOption { return nonVoter{} }
+
+// AddMember adds a member before its node is started. A node with that name and Config.Join is then
+// let in, at any address. It is optional: a node that joins becomes a member by itself. The member has
+// no vote at first, so it does not count for the majority. It gets one when it has caught up, unless
+// the call has [WithNonVoter]. The ID of a member follows from its name and the name of the cluster.
 //
-// Errors: ErrInvalidOption for a peer without a name, or an address that cannot be dialled,
-// ErrMemberExists, those of [Node.Ready]. After an error of ctx it may have been added, or will be.
-func (n *Node) AddMember(ctx context.Context, p Peer, voter bool) (Member, error) {
-	if p.Name == "" {
+// Errors: ErrInvalidOption for an empty name, or an address that other nodes cannot dial;
+// ErrMemberExists; those of [Node.Ready]. After an error of ctx the member may have been added, or may
+// be added later.
+func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberOption) (Member, error) {
+	var o memberOptions
+	for _, opt := range opts {
+		opt.member(&o)
+	}
+	if name == "" {
 		return Member{}, fmt.Errorf("%w: a member needs a name", ErrInvalidOption)
 	}
-	if err := checkDialable(p.Addr); err != nil {
+	if err := checkDialable(addr); err != nil {
 		return Member{}, fmt.Errorf("%w: %v", ErrInvalidOption, err)
 	}
-	c := &change{kind: changeAdd, id: n.cfg.memberID(p.Name), name: p.Name, addr: p.Addr, voter: voter}
+	c := &change{kind: changeAdd, id: n.cfg.memberID(name), name: name, addr: addr, voter: !o.nonVoter}
 	v, err := n.changed(ctx, c)
 	if err != nil {
 		return Member{}, err

@@ -107,7 +107,7 @@ func (ch *churn) replace(n *coterie.Node) {
 	i := ch.c.Index(n)
 	ch.c.Wipe(i)
 	ch.c.Reconfigure(i, func(cfg *coterie.Config) { // those it was told of may have gone
-		cfg.Peers, cfg.Join = nil, nil
+		cfg.Founders, cfg.Join = nil, nil
 		for _, other := range ch.c.Nodes() {
 			cfg.Join = append(cfg.Join, other.Status().Addr)
 		}
@@ -121,7 +121,7 @@ func (ch *churn) replace(n *coterie.Node) {
 			return
 		}
 		require.Less(ch.t, time.Since(begin), time.Minute, "%v", err)
-		if errors.Is(err, coterie.ErrDataLost) { // and not: it had just joined, and had no data yet
+		if errors.Is(err, coterie.ErrDirMismatch) { // and not: it had just joined, and had no data yet
 			ctx, cancel := context.WithTimeout(ch.t.Context(), 3*time.Second)
 			_ = ch.c.Leader().RemoveMember(ctx, n.ID()) // it is asked for again
 			cancel()

@@ -152,18 +152,18 @@ func TestANodeWithoutAVoteServesEverything(t *testing.T) {
 func TestAMemberIsAddedBeforeItIsStarted(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
-		m, err := n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "elsewhere:1"}, true)
+		m, err := n.AddMember(t.Context(), "node4", "elsewhere:1")
 		require.NoError(t, err)
 		require.Equal(t, coterie.Member{ID: m.ID, Name: "node4", Addr: "elsewhere:1"}, m)
-		again, err := n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "elsewhere:1"}, true)
+		again, err := n.AddMember(t.Context(), "node4", "elsewhere:1")
 		require.NoError(t, err)
 		require.Equal(t, m, again)
-		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "other:1"}, true)
+		_, err = n.AddMember(t.Context(), "node4", "other:1")
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
-		_, err = n.AddMember(t.Context(), coterie.Peer{Name: "node2", Addr: "node2:1"}, true)
+		_, err = n.AddMember(t.Context(), "node2", "node2:1")
 		require.ErrorIs(t, err, coterie.ErrMemberExists)
-		for _, bad := range []coterie.Peer{{}, {Name: "x"}, {Name: "x", Addr: "x"}, {Name: "x", Addr: ":1"}, {Name: "x", Addr: "x:0"}} {
-			_, err = n.AddMember(t.Context(), bad, true)
+		for _, bad := range []struct{ name, addr string }{{}, {name: "x"}, {name: "x", addr: "x"}, {name: "x", addr: ":1"}, {name: "x", addr: "x:0"}} {
+			_, err = n.AddMember(t.Context(), bad.name, bad.addr)
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
 		time.Sleep(time.Minute)
@@ -285,7 +285,7 @@ func TestMembershipNeedsALeader(t *testing.T) {
 		defer cancel()
 		calls := map[string]func() error{
 			"Members":            func() error { _, err := n.Members(ctx); return err },
-			"AddMember":          func() error { _, err := n.AddMember(ctx, coterie.Peer{Name: "x", Addr: "x:1"}, true); return err },
+			"AddMember":          func() error { _, err := n.AddMember(ctx, "x", "x:1"); return err },
 			"RemoveMember":       func() error { return n.RemoveMember(ctx, n.ID()) },
 			"PromoteMember":      func() error { return n.PromoteMember(ctx, n.ID()) },
 			"TransferLeadership": func() error { return n.TransferLeadership(ctx, n.ID()) },
@@ -313,7 +313,7 @@ func TestAWipedFounderIsRefused(t *testing.T) {
 		c.Wipe(i)
 		c.Restart(i)
 		wiped := c.Node(i)
-		require.ErrorIs(t, notReady(t, wiped, 10*time.Second), coterie.ErrDataLost)
+		require.ErrorIs(t, notReady(t, wiped, 10*time.Second), coterie.ErrDirMismatch)
 		put(t, c.Leader(), "k", "w")
 
 		// One of the others is away, and it would take the wiped one to make a majority.
@@ -321,7 +321,7 @@ func TestAWipedFounderIsRefused(t *testing.T) {
 		c.Crash(away)
 		other := 3 - i - away
 		require.ErrorIs(t, notReady(t, c.Node(other), time.Minute), coterie.ErrNoLeader)
-		require.ErrorIs(t, notReady(t, wiped, time.Minute), coterie.ErrDataLost)
+		require.ErrorIs(t, notReady(t, wiped, time.Minute), coterie.ErrDirMismatch)
 		c.Restart(away)
 
 		// When it is removed, it is let in anew.
@@ -396,7 +396,7 @@ func TestTwoNodesOfOneName(t *testing.T) {
 				cfg.Name, cfg.Addr, cfg.Advertise, cfg.InMemory = "node4", "node4:9", "node4:9", forgetful
 			}))
 			require.Equal(t, first.ID(), second.ID())
-			require.ErrorIs(t, notReady(t, second, time.Minute), coterie.ErrDataLost)
+			require.ErrorIs(t, notReady(t, second, time.Minute), coterie.ErrDirMismatch)
 			require.NoError(t, first.Err())
 			put(t, first, "k", "v")
 		})
@@ -404,25 +404,25 @@ func TestTwoNodesOfOneName(t *testing.T) {
 }
 
 func TestAllNodesMoveAtOnce(t *testing.T) {
-	for name, again := range map[string]func(peers []coterie.Peer, cfg *coterie.Config){
-		"peers": func(peers []coterie.Peer, cfg *coterie.Config) { cfg.Peers = peers },
-		"join": func(peers []coterie.Peer, cfg *coterie.Config) {
-			cfg.Peers, cfg.Join = nil, []string{peers[0].Addr}
+	for name, again := range map[string]func(founders []coterie.Founder, cfg *coterie.Config){
+		"founders": func(founders []coterie.Founder, cfg *coterie.Config) { cfg.Founders = founders },
+		"join": func(founders []coterie.Founder, cfg *coterie.Config) {
+			cfg.Founders, cfg.Join = nil, []string{founders[0].Addr}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				put(t, c.Leader(), "k", "v")
 				for round := range 3 {
-					var peers []coterie.Peer
+					var founders []coterie.Founder
 					for i := range 3 {
-						peers = append(peers, coterie.Peer{Name: fmt.Sprint("node", i+1), Addr: fmt.Sprintf("node%d:%d", i+1, 10+round)})
+						founders = append(founders, coterie.Founder{Name: fmt.Sprint("node", i+1), Addr: fmt.Sprintf("node%d:%d", i+1, 10+round)})
 						c.Stop(i)
 					}
 					for i := range 3 {
 						c.Reconfigure(i, func(cfg *coterie.Config) {
-							cfg.Addr, cfg.Advertise = peers[i].Addr, peers[i].Addr
-							again(peers, cfg)
+							cfg.Addr, cfg.Advertise = founders[i].Addr, founders[i].Addr
+							again(founders, cfg)
 						})
 						c.Restart(i)
 					}
@@ -430,7 +430,7 @@ func TestAllNodesMoveAtOnce(t *testing.T) {
 					put(t, c.Leader(), "k", "v")
 					require.Less(t, time.Since(begin), 10*time.Second)
 					time.Sleep(time.Minute)
-					for _, p := range peers {
+					for _, p := range founders {
 						require.Equal(t, p.Addr, members(t, c.Leader())[p.Name].Addr)
 					}
 				}
@@ -447,7 +447,7 @@ func TestANodeMoves(t *testing.T) {
 			i := round % 3
 			c.Stop(i)
 			addr := fmt.Sprintf("node%d:%d", i+1, 10+round)
-			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise, cfg.Peers[i].Addr = addr, addr, addr })
+			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise, cfg.Founders[i].Addr = addr, addr, addr })
 			c.Restart(i)
 			ready(t, c.Node(i))
 			put(t, c.Node(i), "k", "v")
@@ -463,11 +463,11 @@ func TestANodeMoves(t *testing.T) {
 // Two clusters that were founded with the same words do not merge when they come to reach each other.
 func TestClustersOfTheSameWordsDoNotMerge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peers := []coterie.Peer{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
+		founders := []coterie.Founder{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
 		var disks [2][3]*vfs.Memory
 		open := func(network *memnet.Network, cluster, i int) *coterie.Node {
 			n, err := coterie.Open(vfs.With(t.Context(), disks[cluster][i].Mount()), coterie.Config{
-				Dir: "d", Name: peers[i].Name, Addr: peers[i].Addr, Advertise: peers[i].Addr, Peers: peers, Network: network.Host(peers[i].Name),
+				Dir: "d", Name: founders[i].Name, Addr: founders[i].Addr, Advertise: founders[i].Addr, Founders: founders, Network: network.Host(founders[i].Name),
 			})
 			require.NoError(t, err)
 			return n
@@ -476,7 +476,7 @@ func TestClustersOfTheSameWordsDoNotMerge(t *testing.T) {
 		var networks [2]*memnet.Network
 		for cluster := range nodes {
 			networks[cluster] = memnet.New()
-			for i := range peers {
+			for i := range founders {
 				disks[cluster][i] = vfs.NewMemory()
 				nodes[cluster][i] = open(networks[cluster], cluster, i)
 			}
@@ -522,18 +522,18 @@ func TestANodeJoinsWhenItCan(t *testing.T) {
 
 func TestConfigurationOfANodeThatJoins(t *testing.T) {
 	for name, cfg := range map[string]coterie.Config{
-		"with peers": {Addr: "a:1", Join: []string{"b:1"}, Peers: []coterie.Peer{{Name: "a", Addr: "a:1"}}},
-		"no network": {Join: []string{"b:1"}},
-		"no port":    {Addr: "a:1", Join: []string{"b"}},
-		"no host":    {Addr: "a:1", Join: []string{":1"}},
-		"port 0":     {Addr: "a:1", Join: []string{"b:0"}},
-		"no vote":    {Addr: "a:1", NonVoter: true},
+		"with founders": {Addr: "a:1", Join: []string{"b:1"}, Founders: []coterie.Founder{{Name: "a", Addr: "a:1"}}},
+		"no network":    {Join: []string{"b:1"}},
+		"no port":       {Addr: "a:1", Join: []string{"b"}},
+		"no host":       {Addr: "a:1", Join: []string{":1"}},
+		"port 0":        {Addr: "a:1", Join: []string{"b:0"}},
+		"no vote":       {Addr: "a:1", NonVoter: true},
 	} {
 		cfg.InMemory, cfg.Network = true, coterie.NewMemoryNetwork()
 		_, err := coterie.Open(t.Context(), cfg)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
 	}
-	require.False(t, errors.Is(coterie.ErrDataLost, coterie.ErrCorrupt))
+	require.False(t, errors.Is(coterie.ErrDirMismatch, coterie.ErrCorrupt))
 }
 
 // Raft acts on a change of the members as soon as it has it. Whoever asked for it hears when neither a
@@ -556,7 +556,7 @@ func TestAChangeIsAnsweredWhenItIsDurable(t *testing.T) {
 				stall(true)
 				answered := make(chan error, 1)
 				go func() {
-					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "node4", Addr: "node4:1"}, true)
+					_, err := leader.AddMember(t.Context(), "node4", "node4:1")
 					answered <- err
 				}()
 				time.Sleep(300 * time.Millisecond)

@@ -113,7 +113,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.TimeToLive":         {func(f nilFixture) { f.n.TimeToLive(nil, f.s.Lease()) }},
 	"coterie.Node.Leases":             {func(f nilFixture) { f.n.Leases(nil) }},
 	"coterie.Node.Members":            {func(f nilFixture) { f.n.Members(nil) }},
-	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, coterie.Peer{Name: "x", Addr: "x:1"}, true) }},
+	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},
 	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},
 	"coterie.Node.PromoteMember":      {func(f nilFixture) { f.n.PromoteMember(nil, 1) }},
 	"coterie.Node.TransferLeadership": {func(f nilFixture) { f.n.TransferLeadership(nil, 1) }},

@@ -176,7 +176,7 @@ func (n *Node) open(cfg Config) (err error) {
 	undo = append(undo, n.client.Close)
 	n.fsm = newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
 	n.log.Vet(n.fsm.receive)
-	for _, p := range cfg.Peers {
+	for _, p := range cfg.Founders {
 		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
 	}
 	undo = append(undo, n.leave)

@@ -26,22 +26,22 @@ import (
 func TestConfigReportsAllThatIsWrong(t *testing.T) {
 	_, err := coterie.Open(t.Context(), coterie.Config{
 		Addr: "nowhere", Advertise: "0.0.0.0:1", ElectionTimeout: time.Millisecond, MaxRequestBytes: -1, MaxTxnOps: -1,
-		Peers: []coterie.Peer{{"a", "h:1"}, {"a", "h:1"}, {"", "h:x"}},
+		Founders: []coterie.Founder{{"a", "h:1"}, {"a", "h:1"}, {"", "h:x"}},
 	})
 	require.ErrorIs(t, err, coterie.ErrInvalidOption)
-	for _, field := range []string{"Dir", "Addr", "Advertise", "ElectionTimeout", "MaxRequestBytes", "MaxTxnOps", "Peers"} {
+	for _, field := range []string{"Dir", "Addr", "Advertise", "ElectionTimeout", "MaxRequestBytes", "MaxTxnOps", "Founders"} {
 		require.ErrorContains(t, err, "Config."+field)
 	}
 	for name, cfg := range map[string]coterie.Config{
-		"both":              {Dir: "d", InMemory: true},
-		"peers, no address": {InMemory: true, Name: "a", Peers: []coterie.Peer{{"a", "h:1"}, {"b", "h:2"}}},
-		"not a peer": {
-			InMemory: true, Name: "c", Addr: "h:1", Network: coterie.NewMemoryNetwork(), Peers: []coterie.Peer{{"a", "h:1"}, {"b", "h:2"}},
+		"both":                 {Dir: "d", InMemory: true},
+		"founders, no address": {InMemory: true, Name: "a", Founders: []coterie.Founder{{"a", "h:1"}, {"b", "h:2"}}},
+		"not a founder": {
+			InMemory: true, Name: "c", Addr: "h:1", Network: coterie.NewMemoryNetwork(), Founders: []coterie.Founder{{"a", "h:1"}, {"b", "h:2"}},
 		},
 		"cannot be dialled":   {InMemory: true, Addr: "0.0.0.0:0"},
 		"Advertise of port 0": {InMemory: true, Addr: "127.0.0.1:0", Advertise: "h:0"},
-		"Peers of port 0":     {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Peers: []coterie.Peer{{Name: "a", Addr: "h:1"}, {Name: "b", Addr: "h:0"}}},
-		"Peers of port 00":    {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Peers: []coterie.Peer{{Name: "a", Addr: "h:00"}}},
+		"Founders of port 0":  {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:1"}, {Name: "b", Addr: "h:0"}}},
+		"Founders of port 00": {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:00"}}},
 	} {
 		_, err := coterie.Open(t.Context(), cfg)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
@@ -165,10 +165,10 @@ func TestCloseTwice(t *testing.T) {
 func TestCloseFromAnyState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := coterie.NewMemoryNetwork()
-		peers := []coterie.Peer{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
+		founders := []coterie.Founder{{"a", "a:1"}, {"b", "b:1"}, {"c", "c:1"}}
 		for _, wait := range []time.Duration{0, time.Second, 1500 * time.Millisecond, time.Minute} {
 			n, err := coterie.Open(t.Context(), coterie.Config{
-				InMemory: true, Name: "a", Addr: "a:1", Network: network, Peers: peers,
+				InMemory: true, Name: "a", Addr: "a:1", Network: network, Founders: founders,
 			})
 			require.NoError(t, err)
 			waiting := make(chan error)
@@ -229,7 +229,7 @@ func TestCloseCutsASnapshotShort(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// The log knows the members, whatever Config.Peers says at a later start.
+// The log knows the members, whatever Config.Founders says at a later start.
 func TestARestartedFounderNeedsNoPeers(t *testing.T) {
 	var cfgs [3]coterie.Config
 	onDisk := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
@@ -240,7 +240,7 @@ func TestARestartedFounderNeedsNoPeers(t *testing.T) {
 		i := c.Index(c.Follower())
 		c.Stop(i)
 		cfg := cfgs[i]
-		cfg.Peers = nil
+		cfg.Founders = nil
 		n, err := coterie.Open(t.Context(), cfg)
 		require.NoError(t, err)
 		require.NoError(t, n.Ready(t.Context()))
@@ -346,16 +346,16 @@ func TestHundredNodesInOneProcess(t *testing.T) {
 func TestClustersDoNotMeet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := coterie.NewMemoryNetwork()
-		open := func(cluster, name, addr string, peers ...coterie.Peer) *coterie.Node {
+		open := func(cluster, name, addr string, founders ...coterie.Founder) *coterie.Node {
 			n, err := coterie.Open(t.Context(), coterie.Config{
-				InMemory: true, Cluster: cluster, Name: name, Addr: addr, Network: network, Peers: peers,
+				InMemory: true, Cluster: cluster, Name: name, Addr: addr, Network: network, Founders: founders,
 			})
 			require.NoError(t, err)
 			t.Cleanup(func() { n.Close() })
 			return n
 		}
-		a := open("one", "a", "a:1", coterie.Peer{"a", "a:1"}, coterie.Peer{"b", "b:1"})
-		b := open("two", "b", "b:1", coterie.Peer{"a", "a:1"}, coterie.Peer{"b", "b:1"})
+		a := open("one", "a", "a:1", coterie.Founder{"a", "a:1"}, coterie.Founder{"b", "b:1"})
+		b := open("two", "b", "b:1", coterie.Founder{"a", "a:1"}, coterie.Founder{"b", "b:1"})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		for _, n := range []*coterie.Node{a, b} {

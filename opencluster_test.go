@@ -165,7 +165,7 @@ func TestOpenClusterRefusesWhatItCannotUse(t *testing.T) {
 		"fewer":            {-1, func(*coterie.Config) {}},
 		"a name":           {3, func(c *coterie.Config) { c.Name = "a" }},
 		"an advertisement": {3, func(c *coterie.Config) { c.Advertise = "a:1" }},
-		"peers":            {3, func(c *coterie.Config) { c.Peers = []coterie.Peer{{Name: "a", Addr: "a:1"}} }},
+		"founders":         {3, func(c *coterie.Config) { c.Founders = []coterie.Founder{{Name: "a", Addr: "a:1"}} }},
 		"no port":          {3, func(c *coterie.Config) { c.Addr = "host" }},
 		"no number":        {3, func(c *coterie.Config) { c.Addr = "host:http" }},
 		"nowhere to write": {3, func(c *coterie.Config) { c.InMemory = false }},

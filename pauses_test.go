@@ -239,12 +239,12 @@ func TestPausedNode(t *testing.T) {
 	}
 	timeout, err := time.ParseDuration(os.Getenv(pausedTimeout))
 	require.NoError(t, err)
-	var peers []Peer
+	var founders []Founder
 	for j, addr := range strings.Split(os.Getenv(pausedAddrs), ",") {
-		peers = append(peers, Peer{Name: fmt.Sprint("n", j), Addr: addr})
+		founders = append(founders, Founder{Name: fmt.Sprint("n", j), Addr: addr})
 	}
 	n, err := Open(t.Context(), Config{
-		Dir: os.Getenv(pausedDir), Name: peers[i].Name, Addr: peers[i].Addr, Peers: peers, ElectionTimeout: timeout,
+		Dir: os.Getenv(pausedDir), Name: founders[i].Name, Addr: founders[i].Addr, Founders: founders, ElectionTimeout: timeout,
 		SnapshotEntries: 1000,
 	})
 	require.NoError(t, err)

@@ -21,9 +21,9 @@ import (
 func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.KeyValue) bool,
 	work func(context.Context, int64) error,
 ) error {
-	// A node is this process's replica. Every founder is given the same Peers; they found the cluster when
+	// A node is this process's replica. Every founder is given the same list of Founders; they found the cluster when
 	// all are up. A node that comes later has Join, addresses of some members, instead.
-	n, err := coterie.Open(ctx, cfg) // Config{Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/x", Peers: …}
+	n, err := coterie.Open(ctx, cfg) // Config{Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/x", Founders: …}
 	if err != nil {
 		return err
 	}

@@ -69,14 +69,14 @@ func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
 // onDisks opens three nodes on disks and a network that can be made to fail, and returns when one leads.
 func onDisks(t *testing.T) (nodes []*Node, disks []*vfs.Memory, network *memnet.Network) {
 	network = memnet.New()
-	var peers []Peer
+	var founders []Founder
 	for i := range 3 {
-		peers = append(peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+		founders = append(founders, Founder{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
 	}
-	for _, p := range peers {
+	for _, p := range founders {
 		disk := vfs.NewForgetful()
 		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{
-			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: peers, Network: network.Host(p.Name),
+			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Founders: founders, Network: network.Host(p.Name),
 		})
 		require.NoError(t, err)
 		nodes, disks = append(nodes, n), append(disks, disk)

@@ -70,7 +70,7 @@ func (r Recovery) String() string {
 // Afterwards open the node as before. It leads at once, and revisions, leases and history go on. The
 // cluster has another epoch, so that no node comes back with what it knew before: what is left of the
 // others is refused with ErrClusterMismatch. Remove their directories, when the recovered node runs, and
-// they come in anew, by Config.Join or with the Peers that they had. See to it that none of them runs
+// they come in anew, by Config.Join or with the Founders that they had. See to it that none of them runs
 // meanwhile: those that could still make a majority would go on by themselves.
 //
 // It is done wholly or not at all. If the process ends meanwhile, the node has its old state or the

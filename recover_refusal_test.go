@@ -69,7 +69,7 @@ func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
 		fresh.refused(t, coterie.ErrNothingToRecover)
 
 		joiner := sites(1)[0]
-		joiner.Peers, joiner.Join = nil, []string{"nowhere:1"}
+		joiner.Founders, joiner.Join = nil, []string{"nowhere:1"}
 		opened(t, []*site{joiner}, func([]*coterie.Node) { time.Sleep(time.Minute) })
 		joiner.refused(t, coterie.ErrNothingToRecover)
 

@@ -90,7 +90,7 @@ func down(c *coterietest.Cluster, nodes ...int) {
 }
 
 // The whole procedure: disks are lost under load, what is left is inspected, the best is recovered, and
-// the others come in anew, some by Join and some with the Peers that they had.
+// the others come in anew, some by Join and some with the Founders that they had.
 func TestAClusterGoesOnWithASurvivor(t *testing.T) {
 	for _, size := range []int{3, 5} {
 		for lost := size / 2; lost < size; lost++ {
@@ -181,7 +181,7 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 		}
 		c.Wipe(i)
 		if join {
-			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Peers, cfg.Join = nil, []string{fmt.Sprintf("node%d:1", best+1)} })
+			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Founders, cfg.Join = nil, []string{fmt.Sprintf("node%d:1", best+1)} })
 		}
 		c.Restart(i)
 	}
@@ -262,7 +262,7 @@ func TestWhatWasRecoveredMeetsNobodyFromBefore(t *testing.T) {
 			require.ErrorIs(t, notReady(t, c.Node(old), time.Minute), coterie.ErrClusterMismatch)
 			put(t, c.Node(now), "k", "w")
 			require.Len(t, members(t, c.Node(now)), 1)
-			c.Restart(2) // with the Peers it had
+			c.Restart(2) // with the Founders it had
 			ready(t, c.Node(2))
 			c.Wipe(old)
 			c.Restart(old)

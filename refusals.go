@@ -75,7 +75,7 @@ func (n *Node) refusalOf(err error) error {
 	var mismatch *rpc.MismatchError
 	var dial *rpc.DialError
 	switch {
-	case errors.Is(err, ErrClusterMismatch), errors.Is(err, ErrDataLost):
+	case errors.Is(err, ErrClusterMismatch), errors.Is(err, ErrDirMismatch):
 		return err
 	case errors.As(err, &mismatch):
 		text := ""
@@ -91,9 +91,9 @@ func (n *Node) refusalOf(err error) error {
 	case errors.Is(err, rpc.ErrClusterMismatch), errors.Is(err, rpc.ErrMemberMismatch), errors.Is(err, rpc.ErrCertificate):
 		return fmt.Errorf("%w: %w", ErrClusterMismatch, err)
 	case errors.Is(err, rpc.ErrForgotten) && errors.As(err, &dial):
-		return &wordedError{ErrDataLost, fmt.Sprintf("%s: %v", n.named(dial.Peer.Addr), dial.Err), err}
+		return &wordedError{ErrDirMismatch, fmt.Sprintf("%s: %v", n.named(dial.Peer.Addr), dial.Err), err}
 	case errors.Is(err, rpc.ErrForgotten):
-		return fmt.Errorf("%w: %w", ErrDataLost, err)
+		return fmt.Errorf("%w: %w", ErrDirMismatch, err)
 	case errors.Is(err, rpc.ErrTLS):
 		return err
 	}

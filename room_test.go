@@ -27,14 +27,14 @@ const fsmBatches = 128
 // minute.
 func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	network := memnet.New()
-	var peers []Peer
+	var founders []Founder
 	for i := range size {
-		peers = append(peers, Peer{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
+		founders = append(founders, Founder{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
 	}
-	for _, p := range peers {
+	for _, p := range founders {
 		disk := vfs.NewForgetful()
 		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{
-			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: peers, Network: network.Host(p.Name),
+			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Founders: founders, Network: network.Host(p.Name),
 			DiskTimeout: time.Minute,
 		})
 		require.NoError(t, err)

@@ -152,7 +152,7 @@ func (r *roster) objection(c *change, m state.Member, ok bool) error {
 	case c.forgetful && c.since == 0 && r.n.raft().net.Silent(serverID(c.id), r.n.cfg.ElectionTimeout):
 		return nil // nobody else answers under that name: see trust.go
 	}
-	return fmt.Errorf("%w: %s is known by other data; if it is lost, remove the member, and it can join anew", ErrDataLost, c.name)
+	return fmt.Errorf("%w: %s is on record with another directory; if that is lost, remove the member, and it can join again", ErrDirMismatch, c.name)
 }
 
 // admit makes a node a member without a vote, if it is none, and puts it on record.
@@ -351,7 +351,7 @@ func (n *Node) membersChanged(v *state.View) {
 // final reports whether an error of a change will not be another when it is asked for again.
 func final(err error) bool {
 	for _, kind := range []error{
-		ErrLeaseNotFound, ErrClusterMismatch, ErrDataLost, ErrDuplicateNode, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
+		ErrLeaseNotFound, ErrClusterMismatch, ErrDirMismatch, ErrDuplicateNode, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
 	} {
 		if errors.Is(err, kind) {
 			return true

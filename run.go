@@ -105,7 +105,7 @@ func errTwin(name string) error {
 
 func errCopied(name string) error {
 	return fmt.Errorf("%w: the directory of %s was put back from an older copy, or a copy of it has been in use since; "+
-		"remove the member, and with an empty directory it can join anew", ErrDataLost, name)
+		"remove the member, and with an empty directory it can join anew", ErrDirMismatch, name)
 }
 
 // twin returns ErrDuplicateNode if a node that wants a run of its on record is not the only one with

@@ -122,7 +122,7 @@ func TestARolledBackNodeElectsNobody(t *testing.T) {
 		c.sites[1].disk = old
 		c.up(1, 2)
 		for range 12 { // however often it is started again
-			require.ErrorIs(c, notReady(c.T, c.nodes[1], 5*time.Second), coterie.ErrDataLost)
+			require.ErrorIs(c, notReady(c.T, c.nodes[1], 5*time.Second), coterie.ErrDirMismatch)
 			require.Zero(c, c.nodes[2].Status().Leader)
 			c.down(1)
 			c.up(1)
@@ -130,11 +130,11 @@ func TestARolledBackNodeElectsNobody(t *testing.T) {
 		c.up(0)
 		c.ready(0, 2)
 		c.has100(2)
-		stopped(c, c.nodes[1], coterie.ErrDataLost)
+		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 
 		// With an empty directory it joins anew.
 		require.NoError(c, c.nodes[0].RemoveMember(c.Context(), c.nodes[1].ID()))
-		c.sites[1].disk, c.sites[1].Join, c.sites[1].Peers = vfs.NewForgetful(), []string{c.sites[0].Addr}, nil
+		c.sites[1].disk, c.sites[1].Join, c.sites[1].Founders = vfs.NewForgetful(), []string{c.sites[0].Addr}, nil
 		c.up(1)
 		c.ready(1)
 		c.has100(1)
@@ -156,13 +156,13 @@ func TestAnotherMemberTellsOfARollback(t *testing.T) {
 		c.sites[1].disk = old
 		c.apart("r0", "r2")
 		c.up(1, 2)
-		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
 		require.NotEqual(c, coterie.RoleLeader, c.nodes[2].Status().Role)
 		require.NotEqual(c, coterie.RoleLeader, c.nodes[1].Status().Role)
 		c.net.Heal()
 		c.ready(0, 2)
 		c.has100(2)
-		stopped(c, c.nodes[1], coterie.ErrDataLost)
+		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 	})
 }
 
@@ -176,18 +176,18 @@ func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
 		c.down(1)
 		c.sites[1].disk = old
 		c.up(1)
-		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
 		c.up(2) // with the others it could elect a leader that lacks the writes
 		c.ready(2)
 		c.has100(2)
-		stopped(c, c.nodes[1], coterie.ErrDataLost)
+		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 
 		// All members know by now.
 		c.down(0)
 		c.up(0)
 		c.ready(0, 2)
 		c.up(1)
-		stopped(c, c.nodes[1], coterie.ErrDataLost)
+		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 	})
 }
 
@@ -202,7 +202,7 @@ func TestALossThatWasToldIsRemembered(t *testing.T) {
 		c.down(1)
 		c.sites[1].disk = old
 		c.up(1)
-		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDataLost)
+		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
 		c.down(0, 1)
 		c.up(1, 2)
 		time.Sleep(time.Minute)
@@ -214,7 +214,7 @@ func TestALossThatWasToldIsRemembered(t *testing.T) {
 		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
 		defer cancel()
 		if err := c.nodes[1].Ready(ctx); err != nil {
-			require.ErrorIs(c, err, coterie.ErrDataLost)
+			require.ErrorIs(c, err, coterie.ErrDirMismatch)
 			return // node 0 had put it in its log that the run is over
 		}
 		c.has100(1) // node 0 forgot when it was closed
@@ -297,7 +297,7 @@ func TestAnOriginalIsRefusedOnceItsCopyRan(t *testing.T) {
 		require.NoError(c, n.Err())
 		require.NoError(c, n.Close())
 		c.up(0)
-		stopped(c, c.nodes[0], coterie.ErrDataLost)
+		stopped(c, c.nodes[0], coterie.ErrDirMismatch)
 	})
 }
 

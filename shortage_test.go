@@ -155,7 +155,7 @@ func TestALeaderStuckInAChangeIsReplaced(t *testing.T) {
 				fault(c, c.Index(leader))
 				changed := make(chan error, 1)
 				go func() {
-					_, err := leader.AddMember(t.Context(), coterie.Peer{Name: "d", Addr: "d:1"}, false)
+					_, err := leader.AddMember(t.Context(), "d", "d:1", coterie.WithNonVoter())
 					changed <- err
 				}()
 				time.Sleep(20 * time.Second)

@@ -14,17 +14,17 @@ import (
 // terms are the words that a cluster was founded with. A node tells them to a node of another cluster,
 // which compares them with its own and reports the difference.
 type terms struct {
-	cluster  string // Config.Cluster
-	founders []Peer // empty: the node does not know them
+	cluster  string    // Config.Cluster
+	founders []Founder // empty: the node does not know them
 }
 
 // terms returns those of this node's cluster.
 func (n *Node) terms() terms {
 	t := terms{cluster: n.cfg.Cluster}
-	// On later starts Peers may say only where the founders are now; a node that joined has none, and
+	// On later starts Founders may say only where the founders are now; a node that joined has none, and
 	// the ID of a cluster that was restored depends on the backup, too.
 	if n.cfg.clusterID() == n.identity.Load().Cluster {
-		t.founders = n.cfg.Peers
+		t.founders = n.cfg.Founders
 	}
 	return t
 }
@@ -50,7 +50,7 @@ func readTerms(b []byte) (t terms, err error) {
 		case 1:
 			t.cluster = r.Text()
 		case 2:
-			var p Peer
+			var p Founder
 			peer := wire.NewReader(r.Bytes())
 			for peer.Next() {
 				switch peer.Field() {
@@ -82,36 +82,36 @@ func (n *Node) compare(other rpc.Identity, theirs terms) string {
 	}
 	switch founded := other.Since > 0; {
 	case founded && n.isNew():
-		text := fmt.Sprintf("cluster %q exists already, and Config.Peers is for founding one: a new node, with an empty directory, needs Config.Join", own.cluster)
+		text := fmt.Sprintf("cluster %q exists already, and Config.Founders is for founding one: a new node, with an empty directory, needs Config.Join", own.cluster)
 		if differences != "" {
-			text += "; Config.Peers differs from the founders: " + differences
+			text += "; Config.Founders differs from the founders: " + differences
 		}
 		return text
 	case differences != "":
-		return "Config.Peers differs: " + differences
+		return "Config.Founders differs: " + differences
 	}
 	return ""
 }
 
-// estranged says how a founder, as Config.Peers has it, can be of another cluster, if it did not tell its
+// estranged says how a founder, as Config.Founders has it, can be of another cluster, if it did not tell its
 // terms: a caller does not. It returns nothing for other nodes.
 func (n *Node) estranged(m *rpc.MismatchError) string {
-	for _, p := range n.cfg.Peers {
+	for _, p := range n.cfg.Founders {
 		switch {
 		case uint64(n.cfg.memberID(p.Name)) != m.Other.Member:
 		case m.Other.Cluster != m.Self.Cluster:
-			return p.Name + " is of another cluster: it was given other Config.Peers, or another backup"
+			return p.Name + " is of another cluster: it was given other Config.Founders, or another backup"
 		default:
-			return p.Name + " is of another cluster, that was founded with the same Config.Peers at another time"
+			return p.Name + " is of another cluster, that was founded with the same Config.Founders at another time"
 		}
 	}
 	return ""
 }
 
 // differ lists the entries in which two lists of founders differ.
-func differ(here, there []Peer) (all []string) {
-	find := func(in []Peer, name string) (string, bool) {
-		i := slices.IndexFunc(in, func(p Peer) bool { return p.Name == name })
+func differ(here, there []Founder) (all []string) {
+	find := func(in []Founder, name string) (string, bool) {
+		i := slices.IndexFunc(in, func(p Founder) bool { return p.Name == name })
 		if i < 0 {
 			return "", false
 		}

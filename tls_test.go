@@ -343,14 +343,14 @@ type pair struct {
 func openPair(t *testing.T, network func(host string) coterie.Network, addrA, addrB string, a, b *tls.Config) *pair {
 	t.Helper()
 	p := &pair{}
-	peers := []coterie.Peer{{Name: "a", Addr: addrA}, {Name: "b", Addr: addrB}}
+	founders := []coterie.Founder{{Name: "a", Addr: addrA}, {Name: "b", Addr: addrB}}
 	for i, of := range []struct {
 		node **coterie.Node
 		cfg  *tls.Config
 		log  *record
 	}{{&p.a, a, &p.logA}, {&p.b, b, &p.logB}} {
 		n, err := coterie.Open(t.Context(), coterie.Config{
-			InMemory: true, Name: peers[i].Name, Addr: peers[i].Addr, Peers: peers, Network: network(peers[i].Name), TLS: of.cfg,
+			InMemory: true, Name: founders[i].Name, Addr: founders[i].Addr, Founders: founders, Network: network(founders[i].Name), TLS: of.cfg,
 			Logger: of.log.logger(), ElectionTimeout: 200 * time.Millisecond,
 		})
 		require.NoError(t, err)

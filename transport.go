@@ -38,7 +38,7 @@ const (
 	codeLeaseNotFound
 	codeNoSpace
 	codeClusterMismatch
-	codeDataLost
+	codeDirMismatch
 	codeMemberNotFound
 	codeMemberExists
 	codeUnhealthy
@@ -50,7 +50,7 @@ const (
 func sentinels() []error {
 	return []error{
 		codeNotLeader: errNotLeader, codeLeaseNotFound: ErrLeaseNotFound, codeNoSpace: ErrNoSpace,
-		codeClusterMismatch: ErrClusterMismatch, codeDataLost: ErrDataLost, codeMemberNotFound: ErrMemberNotFound,
+		codeClusterMismatch: ErrClusterMismatch, codeDirMismatch: ErrDirMismatch, codeMemberNotFound: ErrMemberNotFound,
 		codeMemberExists: ErrMemberExists, codeUnhealthy: ErrUnhealthy, codeInvalidOption: ErrInvalidOption,
 		codeDuplicateNode: ErrDuplicateNode,
 	}

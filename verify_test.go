@@ -45,14 +45,14 @@ func TestACertificateIsOfOneMember(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ca := newAuthority(t, "ca")
-			var peers []coterie.Peer
+			var founders []coterie.Founder
 			for _, name := range []string{"a", "b", "c"} {
-				peers = append(peers, coterie.Peer{Name: name, Addr: freeAddr(t)})
+				founders = append(founders, coterie.Founder{Name: name, Addr: freeAddr(t)})
 			}
 			nodes := map[string]*coterie.Node{}
-			for _, p := range peers {
+			for _, p := range founders {
 				n, err := coterie.Open(t.Context(), coterie.Config{
-					InMemory: true, Name: p.Name, Addr: p.Addr, Peers: peers, TLS: ca.member(t, p.Name), VerifyMember: verify,
+					InMemory: true, Name: p.Name, Addr: p.Addr, Founders: founders, TLS: ca.member(t, p.Name), VerifyMember: verify,
 				})
 				require.NoError(t, err)
 				t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -63,7 +63,7 @@ func TestACertificateIsOfOneMember(t *testing.T) {
 				put(t, n, "k", "v")
 			}
 			joined, err := coterie.Open(t.Context(), coterie.Config{
-				InMemory: true, Name: "d", Addr: "127.0.0.1:0", Join: []string{peers[0].Addr}, TLS: ca.member(t, "d"), VerifyMember: verify,
+				InMemory: true, Name: "d", Addr: "127.0.0.1:0", Join: []string{founders[0].Addr}, TLS: ca.member(t, "d"), VerifyMember: verify,
 			})
 			require.NoError(t, err)
 			ready(t, joined)
@@ -75,7 +75,7 @@ func TestACertificateIsOfOneMember(t *testing.T) {
 				defer client.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				conn, err := client.Open(ctx, rpc.Peer{ID: uint64(nodes["c"].ID()), Addr: peers[2].Addr}, rpc.LaneRaft)
+				conn, err := client.Open(ctx, rpc.Peer{ID: uint64(nodes["c"].ID()), Addr: founders[2].Addr}, rpc.LaneRaft)
 				if err == nil {
 					conn.Close()
 				}
@@ -109,12 +109,12 @@ func TestAVerifierThatFailsRefuses(t *testing.T) {
 					wait = 10 * time.Second
 				}
 				network, ca := memnet.New(), newAuthority(t, "ca")
-				peers := []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}}
+				founders := []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}}
 				var nodes []*coterie.Node
 				var log record
-				for _, p := range peers {
+				for _, p := range founders {
 					n, err := coterie.Open(t.Context(), coterie.Config{
-						InMemory: true, Name: p.Name, Addr: p.Addr, Peers: peers, Network: network.Host(p.Name), TLS: ca.static(t, p.Name),
+						InMemory: true, Name: p.Name, Addr: p.Addr, Founders: founders, Network: network.Host(p.Name), TLS: ca.static(t, p.Name),
 						VerifyMember: verify, Logger: log.logger(),
 					})
 					require.NoError(t, err)

@@ -163,7 +163,7 @@ func open(t *testing.T, network coterie.Network, dir, name string) *coterie.Node
 	t.Helper()
 	n, err := coterie.Open(t.Context(), coterie.Config{
 		Name: name, Addr: name + ":1", Dir: filepath.Join(dir, name), Network: network, ElectionTimeout: 500 * time.Millisecond,
-		Peers: []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}, {Name: "c", Addr: "c:1"}},
+		Founders: []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}, {Name: "c", Addr: "c:1"}},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })

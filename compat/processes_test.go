@@ -35,10 +35,18 @@ func earlier(t *testing.T, commit string) program {
 	archive := filepath.Join(source, "archive.tar")
 	output(t, exec.CommandContext(t.Context(), "git", "-C", top, "archive", "-o", archive, commit))
 	output(t, exec.CommandContext(t.Context(), "tar", "-xf", archive, "-C", source))
-	main, err := os.ReadFile("node/main.go")
+	config, err := os.ReadFile(filepath.Join(source, "config.go"))
 	require.NoError(t, err)
+	founders := "node/founders.go"
+	if strings.Contains(string(config), "Peers []Peer") {
+		founders = "node/testdata/peers.go"
+	}
 	require.NoError(t, os.MkdirAll(filepath.Join(source, "cmd/compat"), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(source, "cmd/compat/main.go"), main, 0o644))
+	for _, name := range []string{"node/main.go", founders} {
+		file, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(source, "cmd/compat", filepath.Base(name)), file, 0o644))
+	}
 	return build(t, source, "./cmd/compat")
 }
 
@@ -69,22 +77,22 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 // A site is where a node runs.
 type site struct {
 	name, addr, advertise, dir string
-	peers                      []string
+	founders                   []string
 }
 
 // sites are those of a cluster of three, each with a directory below dir. Others reach them by the
 // addresses that via returns.
 func sites(t *testing.T, dir string, via func(addr string) string) (all []*site) {
 	t.Helper()
-	var peers []string
+	var founders []string
 	for _, name := range []string{"a", "b", "c"} {
 		addr := free(t)
 		s := &site{name: name, addr: addr, advertise: via(addr), dir: filepath.Join(dir, name)}
-		peers = append(peers, name+"="+s.advertise)
+		founders = append(founders, name+"="+s.advertise)
 		all = append(all, s)
 	}
 	for _, s := range all {
-		s.peers = peers
+		s.founders = founders
 	}
 	return all
 }
@@ -113,7 +121,7 @@ type process struct {
 func (p program) start(t *testing.T, s *site) *process {
 	t.Helper()
 	proc := &process{
-		cmd: exec.CommandContext(t.Context(), string(p), s.name, s.addr, s.advertise, s.dir, strings.Join(s.peers, ",")),
+		cmd: exec.CommandContext(t.Context(), string(p), s.name, s.addr, s.advertise, s.dir, strings.Join(s.founders, ",")),
 		err: &strings.Builder{}, waiting: map[string]chan string{},
 	}
 	proc.cmd.Stderr = proc.err

@@ -46,7 +46,7 @@ type Cluster struct {
 	label string          // that every goroutine of the cluster has
 	rand  *rand.Rand      // of the seed
 	nodes []*member
-	peers []coterie.Peer
+	hosts []string // by node: its name, which is its host in the network
 	opts  options
 }
 
@@ -135,17 +135,19 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		c.net = memnet.New()
 		c.net.Seed(c.opts.seed)
 	}
+	var founders []coterie.Founder
 	for i := range n {
 		name := nodeName(i)
 		addr := name + ":1"
 		if c.opts.tcp {
 			addr = freeAddr(t)
 		}
-		c.peers = append(c.peers, coterie.Peer{Name: name, Addr: addr})
+		c.hosts = append(c.hosts, name)
+		founders = append(founders, coterie.Founder{Name: name, Addr: addr})
 	}
 	t.Cleanup(c.finish)
-	for i, p := range c.peers {
-		c.add(i, coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Peers: slices.Clone(c.peers)})
+	for i, p := range founders {
+		c.add(i, coterie.Config{Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Founders: slices.Clone(founders)})
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -202,7 +204,7 @@ func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 	if cfg.Network == own {
 		cfg.Network = nil // add has that of its name, which may be another by now
 	}
-	c.peers = append(c.peers, coterie.Peer{Name: cfg.Name, Addr: cfg.Addr})
+	c.hosts = append(c.hosts, cfg.Name)
 	c.add(i, cfg)
 	return i
 }

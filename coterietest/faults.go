@@ -23,7 +23,7 @@ func freeAddr(t testing.TB) string {
 	return l.Addr().String()
 }
 
-func (c *Cluster) host(i int) string { return c.peers[i].Name }
+func (c *Cluster) host(i int) string { return c.hosts[i] }
 
 // faulty fails a test that asks for faults of a network that has none.
 func (c *Cluster) faulty() {

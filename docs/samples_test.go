@@ -79,7 +79,7 @@ func founder(tls *tls.Config, logger *slog.Logger, metrics coterie.Metrics) cote
 		Dir:       "/var/lib/orders", // for ever, and for this node alone
 		Addr:      ":7400",
 		Advertise: "a.internal:7400", // a name is better than an IP address, which changes
-		Peers: []coterie.Peer{
+		Founders: []coterie.Founder{
 			{Name: "a", Addr: "a.internal:7400"},
 			{Name: "b", Addr: "b.internal:7400"},
 			{Name: "c", Addr: "c.internal:7400"},
@@ -98,14 +98,14 @@ func config(pod string) coterie.Config {
 	}
 	founder := false
 	for _, name := range []string{"orders-0", "orders-1", "orders-2"} {
-		cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr(name)})
+		cfg.Founders = append(cfg.Founders, coterie.Founder{Name: name, Addr: addr(name)})
 		founder = founder || name == pod
 	}
 	if !founder || os.Getenv("JOIN") == "true" {
-		for _, p := range cfg.Peers {
+		for _, p := range cfg.Founders {
 			cfg.Join = append(cfg.Join, p.Addr)
 		}
-		cfg.Peers = nil
+		cfg.Founders = nil
 	}
 	return cfg
 }

@@ -566,7 +566,7 @@ func TestAStartWithNothingUsesTheFile(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n, err := coterie.Open(t.Context(), coterie.Config{
 				Name: "a", Addr: "a:1", InMemory: true, Network: coterie.NewMemoryNetwork(),
-				Peers: []coterie.Peer{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}, {Name: "c", Addr: "c:1"}},
+				Founders: []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}, {Name: "c", Addr: "c:1"}},
 			})
 			require.NoError(t, err)
 			defer n.Close()

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Node is a program that embeds a node, for the tests of its parent directory: they build it with this
-// version of coterie and with earlier ones, so it uses only what all of them have.
+// Node is a program that embeds a node, for the tests of its parent directory. They build it with this
+// version of coterie and with earlier ones, so this file uses only names that all of them have.
+// founders.go has the rest, and testdata has it for earlier versions.
 //
-//	node NAME ADDR ADVERTISE DIR PEERS
+//	node NAME ADDR ADVERTISE DIR FOUNDERS
 //
-// PEERS are NAME=ADDR, separated by commas. It reads commands, one a line, each with a number before it,
+// FOUNDERS are NAME=ADDR, separated by commas. It reads commands, one a line, each with a number before it,
 // and answers them in any order, with that number: "put KEY VALUE", "get KEY", "ready", "backup FILE".
 // It ends when its input does, after it has closed the node.
 package main
@@ -31,7 +32,7 @@ func main() {
 	}
 	for _, p := range strings.Split(os.Args[5], ",") {
 		name, addr, _ := strings.Cut(p, "=")
-		cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr})
+		addFounder(&cfg, name, addr)
 	}
 	n, err := coterie.Open(context.Background(), cfg)
 	if err != nil {

@@ -7,11 +7,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/config -name a -addr 127.0.0.1:7401 -dir /tmp/config/a \
-//		-peers a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
+//		-founders a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
 //	go run ./examples/config -name b -addr 127.0.0.1:7402 -dir /tmp/config/b \
-//		-peers a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
+//		-founders a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
 //	go run ./examples/config -name c -addr 127.0.0.1:7403 -dir /tmp/config/c \
-//		-peers a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
+//		-founders a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
 //
 // Each prints the settings whenever they change. level=debug or rate=50, typed into any of them,
 // changes them for all, if the new ones are good, and undo takes the last change back. A process that
@@ -81,7 +81,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	v, err := open(ctx, node, cfg.Dir+".settings")
 	if err != nil {
 		return err

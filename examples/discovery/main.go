@@ -7,11 +7,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/discovery -name a -addr 127.0.0.1:7431 -dir /tmp/discovery/a \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//		-founders a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
 //	go run ./examples/discovery -name b -addr 127.0.0.1:7432 -dir /tmp/discovery/b \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//		-founders a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
 //	go run ./examples/discovery -name c -addr 127.0.0.1:7433 -dir /tmp/discovery/c \
-//		-peers a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
+//		-founders a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
 //
 // Each is an instance, and calls the service twice a second. Stop one, or kill it: the calls of the
 // others go on. Kill two: so do those of the last, though nobody could tell it of a change.
@@ -45,7 +45,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	host, _, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
 		return err

@@ -18,18 +18,18 @@ func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
-	var peers []coterie.Peer
+	var founders []coterie.Founder
 	for _, name := range []string{"node1", "node2", "node3"} {
-		peers = append(peers, coterie.Peer{Name: name, Addr: name + ":7400"})
+		founders = append(founders, coterie.Founder{Name: name, Addr: name + ":7400"})
 	}
-	network, links, terms := coterie.NewMemoryNetwork(), map[string]*link{}, make(chan *term, len(peers))
+	network, links, terms := coterie.NewMemoryNetwork(), map[string]*link{}, make(chan *term, len(founders))
 	var nodes []*coterie.Node
 	var runs sync.WaitGroup
 	defer runs.Wait()
 	defer fail(nil)
-	for _, p := range peers {
+	for _, p := range founders {
 		links[p.Name] = &link{Network: network}
-		node, err := coterie.Open(ctx, coterie.Config{Name: p.Name, Addr: p.Addr, Peers: peers, InMemory: true,
+		node, err := coterie.Open(ctx, coterie.Config{Name: p.Name, Addr: p.Addr, Founders: founders, InMemory: true,
 			Network: links[p.Name], ElectionTimeout: 300 * time.Millisecond})
 		if err != nil {
 			return fmt.Errorf("open %s: %w", p.Name, err)

@@ -8,11 +8,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/job -name a -addr 127.0.0.1:7471 -dir /tmp/job/a \
-//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
+//		-founders a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
 //	go run ./examples/job -name b -addr 127.0.0.1:7472 -dir /tmp/job/b \
-//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
+//		-founders a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
 //	go run ./examples/job -name c -addr 127.0.0.1:7473 -dir /tmp/job/c \
-//		-peers a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
+//		-founders a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
 //
 // Each tells when it leads, and when it has the first result of a leader. Kill the leader, or stop
 // it for a while with SIGSTOP: another goes on, and no result is ever followed by an older one.
@@ -50,7 +50,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	return run(ctx, node, 5*time.Second, func(*term) {})
 }
 

@@ -7,11 +7,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/leader -name a -addr 127.0.0.1:7411 -dir /tmp/leader/a \
-//		-peers a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
+//		-founders a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
 //	go run ./examples/leader -name b -addr 127.0.0.1:7412 -dir /tmp/leader/b \
-//		-peers a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
+//		-founders a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
 //	go run ./examples/leader -name c -addr 127.0.0.1:7413 -dir /tmp/leader/c \
-//		-peers a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
+//		-founders a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
 //
 // Each prints when it begins and ceases to lead, and whom it follows. Stop the leader, or kill it:
 // another leads, with a higher token. Start it again: it follows. A job that fails does not end the
@@ -42,7 +42,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	return lead(ctx, node, func(term) error { return nil })
 }
 

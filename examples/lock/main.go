@@ -7,11 +7,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/lock -name a -addr 127.0.0.1:7421 -dir /tmp/lock/a \
-//		-peers a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
+//		-founders a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
 //	go run ./examples/lock -name b -addr 127.0.0.1:7422 -dir /tmp/lock/b \
-//		-peers a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
+//		-founders a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
 //	go run ./examples/lock -name c -addr 127.0.0.1:7423 -dir /tmp/lock/c \
-//		-peers a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
+//		-founders a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
 //
 // Each takes the lock again and again, and prints its fencing token, which grows with each turn.
 // Kill the holder: the others go on when its session has expired.
@@ -42,7 +42,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	for {
 		session, err := coterie.NewSession(ctx, node, coterie.WithTTL(5*time.Second))
 		if err != nil {

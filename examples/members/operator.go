@@ -27,7 +27,7 @@ type operator struct {
 	ctx       context.Context
 	dir       string // of all files of the demonstration
 	authority *authority
-	founders  string // as -peers
+	founders  string // as -founders
 	instances map[string]*instance
 	client    *client // writes all the while
 }

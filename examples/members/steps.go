@@ -32,19 +32,19 @@ var steps = []struct {
 
 // found starts three founders. Each is given the same list of all three; that is all it takes.
 func found(o *operator) error {
-	var peers []string
+	var founders []string
 	for _, name := range []string{"a", "b", "c"} {
 		i, err := o.define(name)
 		if err != nil {
 			return err
 		}
-		peers = append(peers, name+"="+i.addr)
+		founders = append(founders, name+"="+i.addr)
 	}
-	o.founders = strings.Join(peers, ",")
+	o.founders = strings.Join(founders, ",")
 	begin := time.Now()
 	for _, name := range []string{"a", "b", "c"} {
 		i := o.instances[name]
-		i.args = append(i.args, "-peers", o.founders)
+		i.args = append(i.args, "-founders", o.founders)
 		if err := o.start(i); err != nil {
 			return err
 		}
@@ -216,13 +216,13 @@ func loseDisk(o *operator) error {
 	if err := o.start(lost); err != nil {
 		return err
 	}
-	if err := o.refused(lost, coterie.ErrDataLost); err != nil {
+	if err := o.refused(lost, coterie.ErrDirMismatch); err != nil {
 		return err
 	}
 	if err := o.expect(other, "a b c"); err != nil {
 		return err
 	}
-	say("lose a disk", "%s is started with an empty directory, and refused: %q", lost.name, coterie.ErrDataLost)
+	say("lose a disk", "%s is started with an empty directory, and refused: %q", lost.name, coterie.ErrDirMismatch)
 
 	if err := o.do(other, http.MethodDelete, "/members/"+lost.name); err != nil {
 		return err

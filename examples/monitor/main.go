@@ -8,11 +8,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/monitor -name a -addr 127.0.0.1:7451 -dir /tmp/monitor/a \
-//		-peers a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
+//		-founders a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
 //	go run ./examples/monitor -name b -addr 127.0.0.1:7452 -dir /tmp/monitor/b \
-//		-peers a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
+//		-founders a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
 //	go run ./examples/monitor -name c -addr 127.0.0.1:7453 -dir /tmp/monitor/c \
-//		-peers a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
+//		-founders a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
 //
 // Each tells who is down whenever that changes, and every two seconds how it fares itself. Kill one,
 // and start it again; or kill two, and see what the last one says of itself.
@@ -44,7 +44,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	self, err := live(ctx, node)
 	if err != nil {
 		return err
@@ -121,12 +121,12 @@ func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	network := coterie.NewMemoryNetwork()
-	peers := []coterie.Peer{{Name: "a", Addr: "a:7400"}, {Name: "b", Addr: "b:7400"}, {Name: "c", Addr: "c:7400"}}
-	open := func(p coterie.Peer) (*coterie.Node, error) {
-		return coterie.Open(ctx, coterie.Config{Name: p.Name, Addr: p.Addr, Peers: peers, Network: network, InMemory: true})
+	founders := []coterie.Founder{{Name: "a", Addr: "a:7400"}, {Name: "b", Addr: "b:7400"}, {Name: "c", Addr: "c:7400"}}
+	open := func(p coterie.Founder) (*coterie.Node, error) {
+		return coterie.Open(ctx, coterie.Config{Name: p.Name, Addr: p.Addr, Founders: founders, Network: network, InMemory: true})
 	}
-	nodes := make([]*coterie.Node, len(peers))
-	for i, p := range peers {
+	nodes := make([]*coterie.Node, len(founders))
+	for i, p := range founders {
 		node, err := open(p)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", p.Name, err)
@@ -154,7 +154,7 @@ func demo(ctx context.Context) error {
 	if nodes[victim].Status().Role == coterie.RoleLeader {
 		victim = 2
 	}
-	name := peers[victim].Name
+	name := founders[victim].Name
 	fmt.Printf("%s vanishes\n", name)
 	if err := nodes[victim].Close(); err != nil {
 		return fmt.Errorf("close %s: %w", name, err)
@@ -176,7 +176,7 @@ func demo(ctx context.Context) error {
 	}
 
 	fmt.Printf("%s comes back, and has forgotten everything\n", name)
-	again, err := open(peers[victim])
+	again, err := open(founders[victim])
 	if err != nil {
 		return fmt.Errorf("open %s again: %w", name, err)
 	}

@@ -8,11 +8,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/notification -name a -addr 127.0.0.1:7461 -dir /tmp/notification/a \
-//		-peers a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
+//		-founders a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
 //	go run ./examples/notification -name b -addr 127.0.0.1:7462 -dir /tmp/notification/b \
-//		-peers a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
+//		-founders a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
 //	go run ./examples/notification -name c -addr 127.0.0.1:7463 -dir /tmp/notification/c \
-//		-peers a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
+//		-founders a=127.0.0.1:7461,b=127.0.0.1:7462,c=127.0.0.1:7463
 //
 // Each is a system, and a console as well: the line "b news", typed into any of them, orders b to push
 // news. Kill b while it does: another goes on where it was.
@@ -41,7 +41,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	go read(ctx, node, os.Stdin)
 	watching := make(chan error, 1)
 	go func() {

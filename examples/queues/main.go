@@ -7,11 +7,11 @@
 // each in a terminal of its own:
 //
 //	go run ./examples/queues -name a -addr 127.0.0.1:7441 -dir /tmp/queues/a \
-//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//		-founders a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
 //	go run ./examples/queues -name b -addr 127.0.0.1:7442 -dir /tmp/queues/b \
-//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//		-founders a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
 //	go run ./examples/queues -name c -addr 127.0.0.1:7443 -dir /tmp/queues/c \
-//		-peers a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
+//		-founders a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
 //
 // Each line that is typed into any of them is an item, and one of them takes it; a line that begins
 // with an exclamation mark comes before the others. Kill one that has an item: another takes it when the
@@ -44,7 +44,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Peers))
+	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
 	typed := make(chan string)
 	go read(ctx, os.Stdin, typed)
 	for {

@@ -24,20 +24,20 @@ import (
 // that serve returns because its context ended is none. What is no flag ends it with 2.
 func Main(demo func(context.Context) error, serve func(context.Context, coterie.Config) error) {
 	var cfg coterie.Config
-	flag.StringVar(&cfg.Name, "name", "", "the `name` of this node, one of -peers")
+	flag.StringVar(&cfg.Name, "name", "", "the `name` of this node, one of -founders")
 	flag.StringVar(&cfg.Addr, "addr", "", "the `host:port` to listen on")
 	flag.StringVar(&cfg.Dir, "dir", "", "the data `directory` of this node")
-	flag.Func("peers", "all nodes, in the same way on each: `name=addr,...`", func(list string) error {
-		for peer := range strings.SplitSeq(list, ",") {
-			name, addr, _ := strings.Cut(peer, "=")
-			cfg.Peers = append(cfg.Peers, coterie.Peer{Name: name, Addr: addr})
+	flag.Func("founders", "all nodes, in the same way on each: `name=addr,...`", func(list string) error {
+		for founder := range strings.SplitSeq(list, ",") {
+			name, addr, _ := strings.Cut(founder, "=")
+			cfg.Founders = append(cfg.Founders, coterie.Founder{Name: name, Addr: addr})
 		}
 		return nil // whether they make sense, coterie.Open says
 	})
 	life := flag.Duration("for", 0, "stop after this `time`; 0 waits for a signal")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "Without flags %s shows what it is for, in one process, and checks that.\n"+
-			"With -name, -addr, -dir and -peers it is one of several processes:\n", program())
+			"With -name, -addr, -dir and -founders it is one of several processes:\n", program())
 		flag.PrintDefaults()
 	}
 	flag.Parse()

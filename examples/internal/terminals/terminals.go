@@ -85,12 +85,12 @@ func Trio(t *testing.T) *Terminals {
 // Start starts nodes of Trio, for the first time or again: with the directories that they had.
 func (s *Terminals) Start(names ...string) {
 	s.t.Helper()
-	var peers []string
+	var founders []string
 	for _, name := range []string{"a", "b", "c"} {
-		peers = append(peers, name+"="+s.addrs[name])
+		founders = append(founders, name+"="+s.addrs[name])
 	}
 	for _, name := range names {
-		s.Run(name, "-name", name, "-addr", s.addrs[name], "-dir", filepath.Join(s.dir, name), "-peers", strings.Join(peers, ","),
+		s.Run(name, "-name", name, "-addr", s.addrs[name], "-dir", filepath.Join(s.dir, name), "-founders", strings.Join(founders, ","),
 			"-for", "5m") // if this process is killed, nobody else ends that one
 	}
 }
