@@ -68,7 +68,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 			"unlock":           func() error { return locked.Unlock(ctx) },
 			"a session":        func() error { _, err := coterie.NewSession(ctx, n); return err },
 			"a session that goes on": func() error {
-				_, err := coterie.NewSession(ctx, n, coterie.WithSessionLease(lease))
+				_, err := coterie.NewSession(ctx, n, coterie.WithExistingLease(lease))
 				return err
 			},
 			"run as leader": func() error { return coterie.RunAsLeader(ctx, n, "another", "b", body) },
@@ -79,7 +79,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 				return last
 			},
 			"leadership": func() error {
-				for range n.Leadership(ctx) {
+				for range n.ClusterLeaders(ctx) {
 				}
 				return context.Cause(ctx) // it has no error to tell
 			},

@@ -184,7 +184,7 @@ const (
 //
 // A body that returns when its context ends never overlaps with another's. One that may be stopped
 // for long, as processes are, must guard what it writes: with the token, or in this store with
-// [GuardOf]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
+// [GuardFromContext]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
 // that is closed revokes nothing, and the next leader has to wait for the lease.
 //
 // Errors: ctx's cause; ErrClosed; ErrStopCampaign, as fn returned it; ErrTTLRange and ErrInvalidOption;
@@ -218,7 +218,7 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 			return err
 		}
 		// A lease that was given is gone by now.
-		o.session = append(o.session[:len(o.session):len(o.session)], WithSessionLease(0))
+		o.session = append(o.session[:len(o.session):len(o.session)], WithExistingLease(0))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -262,7 +262,7 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 		return t, err
 	}
 	p := e.place()
-	bound, unbind := s.Bind(withGuard(ctx, p.guard()))
+	bound, unbind := s.WorkContext(withGuard(ctx, p.guard()))
 	defer unbind()
 	inner, cancel := context.WithCancelCause(bound)
 	var watching sync.WaitGroup

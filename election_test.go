@@ -113,7 +113,7 @@ func TestRunAsLeaderGoesOnAfterErrors(t *testing.T) {
 			require.ErrorIs(t, <-told, coterie.ErrOverloaded)
 		}
 		name := <-leads
-		for info, err := range coterie.ObserveLeader(ctx, c.Leader(), "election") {
+		for info, err := range coterie.ObserveElection(ctx, c.Leader(), "election") {
 			require.NoError(t, err)
 			require.Equal(t, name, info.Value)
 			break
@@ -263,7 +263,7 @@ func TestALeaderThatWaitedForLongNoticesItsEnd(t *testing.T) {
 func TestRunAsLeaderGoesOnWithoutALeaseThatIsGone(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		body := func(context.Context, int64) error { return nil }
-		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body, coterie.WithSessionLease(7)))
+		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body, coterie.WithExistingLease(7)))
 	})
 }
 
@@ -319,7 +319,7 @@ func TestABodyThatIsRefusedHasLostTheLead(t *testing.T) {
 				ended <- coterie.RunAsLeader(ctx, n, "lead", "", func(ctx context.Context, _ int64) error {
 					runs <- struct{}{}
 					for {
-						r, err := n.Txn(ctx).If(coterie.GuardOf(ctx)).Then(coterie.OpPut("k", "v")).Commit()
+						r, err := n.Txn(ctx).If(coterie.GuardFromContext(ctx)).Then(coterie.OpPut("k", "v")).Commit()
 						if err != nil {
 							return err
 						}
@@ -346,9 +346,9 @@ func TestABodyThatIsRefusedHasLostTheLead(t *testing.T) {
 // Whoever only looks on, without a session, sees who leads by RunAsLeader, and that nobody does.
 func TestAnOnlookerNeedsNoSession(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		next, stop := iter.Pull2(coterie.ObserveLeader(t.Context(), c.Follower(), "job"))
+		next, stop := iter.Pull2(coterie.ObserveElection(t.Context(), c.Follower(), "job"))
 		defer stop()
-		see := func() coterie.LeaderInfo {
+		see := func() coterie.ElectionLeader {
 			info, err, ok := next()
 			require.NoError(t, err)
 			require.True(t, ok)
@@ -379,7 +379,7 @@ func TestAnOnlookerWhoIsSlowGoesOn(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		e := coterie.NewElection(session(t, n), "election")
 		require.NoError(t, e.Campaign(t.Context(), "first"))
-		next, stop := iter.Pull2(coterie.ObserveLeader(t.Context(), n, "election"))
+		next, stop := iter.Pull2(coterie.ObserveElection(t.Context(), n, "election"))
 		defer stop()
 		info, err, _ := next()
 		require.NoError(t, err)

@@ -167,7 +167,7 @@ func ExampleMutex() {
 
 // A recipe of one's own: each session takes the first seat that is free, and what ctx ends amid is
 // given back. When the session ends, so does the seat.
-func ExampleSession_Commit() {
+func ExampleSession_CommitOrUndo() {
 	ctx := context.Background()
 	n := openExample(ctx)
 	defer n.Close()
@@ -179,7 +179,7 @@ func ExampleSession_Commit() {
 			me := fmt.Sprint(s.Lease())
 			mine := coterie.OpTxn([]coterie.Cmp{coterie.Compare(coterie.Value(seat), "=", me)},
 				[]coterie.Op{coterie.OpDelete(seat)}, nil)
-			r, err := s.Commit(n.Txn(ctx).If(free).Then(coterie.OpPut(seat, me, coterie.WithLease(s.Lease()))), mine)
+			r, err := s.CommitOrUndo(n.Txn(ctx).If(free).Then(coterie.OpPut(seat, me, coterie.WithLease(s.Lease()))), mine)
 			if err != nil || r.Succeeded {
 				return seat, err
 			}

@@ -33,7 +33,7 @@ const maxExpire = 1000
 
 // applied follows the leases that the log grants and ends, in the FSM's goroutine. When this
 // leader's first command is applied, it gives every lease its full TTL.
-func (e *expirer) applied(lead Leadership, v *state.View, changes []leaseChange) {
+func (e *expirer) applied(lead ClusterLeader, v *state.View, changes []leaseChange) {
 	if !lead.Self || v.Term != lead.Term {
 		return
 	}

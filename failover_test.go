@@ -245,7 +245,7 @@ func TestKilledNode(t *testing.T) {
 	require.NoError(t, err)
 	reports := make(chan string, 100)
 	go func() {
-		for lead := range n.Leadership(context.Background()) {
+		for lead := range n.ClusterLeaders(context.Background()) {
 			if lead.Self {
 				reports <- fmt.Sprint("leads ", lead.Term)
 			} else {

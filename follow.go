@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// A Mirror is all that is stored under a prefix, at a revision.
-type Mirror struct {
+// A PrefixState is all that is stored under a prefix, at a revision.
+type PrefixState struct {
 	Revision int64
 	// KVs has the key-values by their keys. It is the receiver's, to keep and to change.
 	KVs map[string]KeyValue
-	// Events are what changed since the Mirror before, with PrevKV where there was one; none in the
+	// Events are what changed since the PrefixState before, with PrevKV where there was one; none in the
 	// first. After a compaction that was missed they are the difference, in the order of keys, at
 	// this revision.
 	Events []Event
@@ -25,17 +25,17 @@ type Mirror struct {
 // Follow yields the whole state of a prefix, also if it is empty, and then again after each
 // revision that changes it: shared configuration, kept current in one loop. It is never behind for
 // long, and when history was compacted under a slow loop it reads the state anew by itself. Each
-// Mirror is a copy, at a cost in proportion to the prefix: for one with many thousands of keys see
+// PrefixState is a copy, at a cost in proportion to the prefix: for one with many thousands of keys see
 // Watch. The sequence may be used once; it ends only with ctx or the node, with a pair whose error
 // says which.
-func Follow(ctx context.Context, n *Node, prefix string) iter.Seq2[Mirror, error] {
-	return func(yield func(Mirror, error) bool) {
+func Follow(ctx context.Context, n *Node, prefix string) iter.Seq2[PrefixState, error] {
+	return func(yield func(PrefixState, error) bool) {
 		f := follower{n: n, prefix: prefix}
 		err := f.run(ctx, func(events []Event) bool {
-			return yield(Mirror{Revision: f.rev, KVs: maps.Clone(f.kvs), Events: events}, nil)
+			return yield(PrefixState{Revision: f.rev, KVs: maps.Clone(f.kvs), Events: events}, nil)
 		})
 		if err != nil {
-			yield(Mirror{}, err)
+			yield(PrefixState{}, err)
 		}
 	}
 }

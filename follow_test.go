@@ -17,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-func showMirror(m coterie.Mirror) string {
+func showState(m coterie.PrefixState) string {
 	var kvs, events []string
 	for _, k := range slices.Sorted(maps.Keys(m.KVs)) {
 		kvs = append(kvs, k+"="+m.KVs[k].Value)
@@ -32,7 +32,7 @@ func showMirror(m coterie.Mirror) string {
 	return fmt.Sprintf("%d {%s} [%s]", m.Revision, strings.Join(kvs, " "), strings.Join(events, ", "))
 }
 
-func follow(t *testing.T, n *coterie.Node, prefix string) func() coterie.Mirror {
+func follow(t *testing.T, n *coterie.Node, prefix string) func() coterie.PrefixState {
 	ctx, cancel := context.WithCancel(t.Context())
 	next, stop := iter.Pull2(coterie.Follow(ctx, n, prefix))
 	t.Cleanup(func() {
@@ -41,7 +41,7 @@ func follow(t *testing.T, n *coterie.Node, prefix string) func() coterie.Mirror 
 		require.ErrorIs(t, err, context.Canceled)
 		stop()
 	})
-	return func() coterie.Mirror {
+	return func() coterie.PrefixState {
 		t.Helper()
 		m, err, ok := next()
 		require.True(t, ok)
@@ -55,16 +55,16 @@ func TestFollow(t *testing.T) {
 		put(t, n, "elsewhere", "v")
 		next := follow(t, n, "c/")
 		first := next()
-		require.Equal(t, "2 {} []", showMirror(first))
+		require.Equal(t, "2 {} []", showState(first))
 		put(t, n, "c/a", "1")
-		require.Equal(t, "3 {c/a=1} [PUT c/a=1]", showMirror(next()))
+		require.Equal(t, "3 {c/a=1} [PUT c/a=1]", showState(next()))
 		put(t, n, "elsewhere", "w")
 		commit(t, n.Txn(t.Context()).Then(coterie.OpPut("c/b", "2"), coterie.OpPut("c/a", "3")))
 		both := next()
-		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showMirror(both))
+		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showState(both))
 		del(t, n, "c/a")
-		require.Equal(t, "6 {c/b=2} [DELETE c/a= was 3]", showMirror(next()))
-		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showMirror(both), "each is the receiver's own")
+		require.Equal(t, "6 {c/b=2} [DELETE c/a= was 3]", showState(next()))
+		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showState(both), "each is the receiver's own")
 
 		// Slower than the history is kept: the difference.
 		put(t, n, "c/c", "5")
@@ -72,9 +72,9 @@ func TestFollow(t *testing.T) {
 		del(t, n, "c/b")
 		put(t, n, "c/d", "7")
 		require.NoError(t, n.Compact(t.Context(), 10))
-		require.Equal(t, "10 {c/c=6 c/d=7} [DELETE c/b= was 2, PUT c/c=6, PUT c/d=7]", showMirror(next()))
+		require.Equal(t, "10 {c/c=6 c/d=7} [DELETE c/b= was 2, PUT c/c=6, PUT c/d=7]", showState(next()))
 		put(t, n, "c/d", "8")
-		require.Equal(t, "11 {c/c=6 c/d=8} [PUT c/d=8 was 7]", showMirror(next()))
+		require.Equal(t, "11 {c/c=6 c/d=8} [PUT c/d=8 was 7]", showState(next()))
 	})
 }
 

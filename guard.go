@@ -12,10 +12,10 @@ func withGuard(ctx context.Context, guard Cmp) context.Context {
 	return context.WithValue(ctx, guardKey{}, guard)
 }
 
-// GuardOf returns the guard of the lock or the leadership under which [Mutex.Do] or [RunAsLeader]
+// GuardFromContext returns the guard of the lock or the leadership under which [Mutex.Do] or [RunAsLeader]
 // runs the body that ctx was given to: a condition for transactions that holds as long as it is this
 // holder's. For any other context it returns one that never holds.
-func GuardOf(ctx context.Context) Cmp {
+func GuardFromContext(ctx context.Context) Cmp {
 	if guard, ok := ctx.Value(guardKey{}).(Cmp); ok {
 		return guard
 	}

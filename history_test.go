@@ -144,7 +144,7 @@ func networkFault(c *coterietest.Cluster, random *rand.Rand, size int) {
 	case 2:
 		c.Delay(i, j, time.Duration(random.IntN(500))*time.Millisecond)
 	case 3:
-		c.Drop(i, j, 0.05)
+		c.BreakConnections(i, j, 0.05)
 	default:
 		c.Heal()
 	}

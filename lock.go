@@ -138,7 +138,7 @@ func (m *Mutex) Guard() Cmp {
 }
 
 // Do locks, runs fn with a context that ends with ctx or with the session and with the fencing
-// token, and unlocks what it locked, whatever fn did; [GuardOf] has the guard. It returns fn's error,
+// token, and unlocks what it locked, whatever fn did; [GuardFromContext] has the guard. It returns fn's error,
 // joined with ErrSessionExpired if the session ended meanwhile. When fn's context has ended and no
 // quorum answers, it does not wait for the lock to be free: that goes on in the background.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
@@ -146,7 +146,7 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	if err != nil {
 		return err
 	}
-	inner, cancel := m.s.Bind(withGuard(ctx, p.guard()))
+	inner, cancel := m.s.WorkContext(withGuard(ctx, p.guard()))
 	err = func() error {
 		defer cancel()
 		// The lock goes even if fn panics, and though ctx has ended.
@@ -162,7 +162,7 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 // release frees the lock, and returns when that is done or the node has closed.
 func (m *Mutex) release(p *place) {
 	if err := p.leave(context.WithoutCancel(p.s.Context())); err != nil && !errors.Is(err, ErrNotOwner) {
-		m.s.Undo(OpDelete(p.key))
+		m.s.CleanUp(OpDelete(p.key))
 	}
 	m.freed(p)
 }

@@ -158,7 +158,7 @@ func TestAnOrphanedSessionLeavesNoWaiters(t *testing.T) {
 		time.Sleep(time.Second)
 		s.Orphan()
 		require.ErrorIs(t, <-waiting, coterie.ErrSessionExpired)
-		session(t, n, coterie.WithSessionLease(s.Lease()))
+		session(t, n, coterie.WithExistingLease(s.Lease()))
 		require.NoError(t, holder.Unlock(t.Context()))
 		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(t.Context()))
 	})
@@ -179,10 +179,10 @@ func TestDoUnlocksOnlyWhatItLocked(t *testing.T) {
 	})
 }
 
-func TestGuardOf(t *testing.T) {
+func TestGuardFromContext(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		holds := func(ctx context.Context) bool {
-			return commit(t, n.Txn(t.Context()).If(coterie.GuardOf(ctx)).Then(coterie.OpPut("k", "v"))).Succeeded
+			return commit(t, n.Txn(t.Context()).If(coterie.GuardFromContext(ctx)).Then(coterie.OpPut("k", "v"))).Succeeded
 		}
 		require.False(t, holds(t.Context()))
 		var stale context.Context
@@ -285,7 +285,7 @@ func TestK2_ObserveReportsVacancy(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx, cancel := context.WithCancel(t.Context())
 		e := coterie.NewElection(session(t, n), "election")
-		seen := make(chan coterie.LeaderInfo)
+		seen := make(chan coterie.ElectionLeader)
 		ended := make(chan error, 1)
 		go func() {
 			for info, err := range e.Observe(ctx) {
@@ -296,7 +296,7 @@ func TestK2_ObserveReportsVacancy(t *testing.T) {
 				seen <- info
 			}
 		}()
-		require.Equal(t, coterie.LeaderInfo{}, <-seen, "nobody leads yet")
+		require.Equal(t, coterie.ElectionLeader{}, <-seen, "nobody leads yet")
 		require.NoError(t, e.Campaign(ctx, "one"))
 		info := <-seen
 		require.True(t, info.Elected)
@@ -305,7 +305,7 @@ func TestK2_ObserveReportsVacancy(t *testing.T) {
 		require.NoError(t, e.Proclaim(ctx, "two"))
 		require.Equal(t, "two", (<-seen).Value)
 		require.NoError(t, e.Resign(ctx))
-		require.Equal(t, coterie.LeaderInfo{}, <-seen, "nobody leads any more")
+		require.Equal(t, coterie.ElectionLeader{}, <-seen, "nobody leads any more")
 		require.NoError(t, n.Compact(ctx, n.Status().Revision))
 		require.NoError(t, e.Campaign(ctx, "three"))
 		require.Equal(t, "three", (<-seen).Value)

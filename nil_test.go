@@ -86,12 +86,12 @@ var nilCalls = map[string][]func(f nilFixture){
 		fail := func(context.Context, int64) error { return context.Canceled }
 		coterie.RunAsLeader(ctx, f.n, "nil", "", fail, coterie.WithOnError(nil))
 	}},
-	"coterie.Follow":        {func(f nilFixture) { each2(coterie.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.Follow(f.ctx, nil, "nil")) }},
-	"coterie.ObserveLeader": {func(f nilFixture) { each2(coterie.ObserveLeader(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.ObserveLeader(f.ctx, nil, "nil")) }},
-	"coterie.GuardOf":       {func(nilFixture) { coterie.GuardOf(nil) }},
-	"coterie.OpPut":         {func(nilFixture) { coterie.OpPut("k", "v", nil) }},
-	"coterie.OpGet":         {func(nilFixture) { coterie.OpGet("k", nil) }},
-	"coterie.OpDelete":      {func(nilFixture) { coterie.OpDelete("k", nil) }},
+	"coterie.Follow":           {func(f nilFixture) { each2(coterie.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.Follow(f.ctx, nil, "nil")) }},
+	"coterie.ObserveElection":  {func(f nilFixture) { each2(coterie.ObserveElection(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.ObserveElection(f.ctx, nil, "nil")) }},
+	"coterie.GuardFromContext": {func(nilFixture) { coterie.GuardFromContext(nil) }},
+	"coterie.OpPut":            {func(nilFixture) { coterie.OpPut("k", "v", nil) }},
+	"coterie.OpGet":            {func(nilFixture) { coterie.OpGet("k", nil) }},
+	"coterie.OpDelete":         {func(nilFixture) { coterie.OpDelete("k", nil) }},
 
 	"coterie.Cluster.Leader": {func(f nilFixture) {
 		c, err := coterie.OpenCluster(f.ctx, 1, coterie.Config{InMemory: true})
@@ -119,7 +119,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.TransferLeadership": {func(f nilFixture) { f.n.TransferLeadership(nil, 1) }},
 	"coterie.Node.Leave":              {func(f nilFixture) { f.n.Leave(nil) }},
 	"coterie.Node.Ready":              {func(f nilFixture) { f.n.Ready(nil) }},
-	"coterie.Node.Leadership":         {func(f nilFixture) { each(f.n.Leadership(nil)) }},
+	"coterie.Node.ClusterLeaders":     {func(f nilFixture) { each(f.n.ClusterLeaders(nil)) }},
 	"coterie.Node.Check":              {func(f nilFixture) { f.n.Check(nil) }},
 	"coterie.Node.Hash":               {func(f nilFixture) { f.n.Hash(nil, 0) }},
 	"coterie.Node.Txn":                {func(f nilFixture) { f.n.Txn(nil).Then(coterie.OpPut("k", "v")).Commit() }},
@@ -137,8 +137,8 @@ var nilCalls = map[string][]func(f nilFixture){
 		func(f nilFixture) { coterie.NewMutex(f.s, "nil").Do(nil, leadNothing) },
 		func(f nilFixture) { coterie.NewMutex(f.s, "nil-body").Do(f.ctx, nil) },
 	},
-	"coterie.Session.Bind":   {func(f nilFixture) { f.s.Bind(nil) }},
-	"coterie.Session.Commit": {func(f nilFixture) { f.s.Commit(nil) }, func(f nilFixture) { f.s.Commit(f.n.Txn(nil).Then(coterie.OpPut("k", "v"))) }},
+	"coterie.Session.WorkContext":  {func(f nilFixture) { f.s.WorkContext(nil) }},
+	"coterie.Session.CommitOrUndo": {func(f nilFixture) { f.s.CommitOrUndo(nil) }, func(f nilFixture) { f.s.CommitOrUndo(f.n.Txn(nil).Then(coterie.OpPut("k", "v"))) }},
 
 	"dsync.NewBarrier":          {func(f nilFixture) { dsync.NewBarrier(nil, "nil").Wait(f.ctx) }},
 	"dsync.NewCounter":          {func(f nilFixture) { dsync.NewCounter(nil, "nil").Get(f.ctx) }},

@@ -63,7 +63,7 @@ type Node struct {
 	hub       *watch.Hub                 // the watches that wait
 	told      atomic.Int64               // every revision up to it was told to the hub
 
-	lead      atomic.Pointer[Leadership]
+	lead      atomic.Pointer[ClusterLeader]
 	leaders   signal.Signal // of lead
 	vacant    atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
 	started   time.Time
@@ -164,7 +164,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.disputed.Store(identity.Disputed)
 
 	n.current.Store(state.New().View())
-	n.lead.Store(&Leadership{})
+	n.lead.Store(&ClusterLeader{})
 	n.vacant.Store(1)
 	n.proposer, n.reads = newProposer(n), newSharedReads(n)
 	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
@@ -505,22 +505,23 @@ func (n *Node) fence(err error) {
 	n.stop(err, false)
 }
 
-// Leadership tells who leads, as far as a node knows.
-type Leadership struct {
+// A ClusterLeader is the member that leads the cluster, as far as a node knows.
+type ClusterLeader struct {
 	Leader MemberID // 0: none is known
 	Term   uint64
 	Self   bool // this node leads
 }
 
-func (n *Node) leadership() Leadership { return *n.lead.Load() }
+func (n *Node) leadership() ClusterLeader { return *n.lead.Load() }
 
-// Leadership yields who leads: what is known now, then the latest whenever it changes. A slow
-// reader misses what was between, and slows nobody. It ends when ctx ends or the node closes. A
-// node may believe that it leads for up to an election timeout after another was elected: reads and
-// writes do not rely on it, and neither should you. See [RunAsLeader].
-func (n *Node) Leadership(ctx context.Context) iter.Seq[Leadership] {
-	return func(yield func(Leadership) bool) {
-		for first, last := true, (Leadership{}); ; {
+// ClusterLeaders yields the leader of the cluster that this node knows, and the latest one again after
+// each change. A slow loop misses the changes in between and slows nothing down. The sequence ends when
+// ctx ends or the node closes. A node may believe that it leads for up to an election timeout after
+// another was elected, so neither reads nor writes rely on it. Do not rely on it either: to elect an
+// instance of your service, use [RunAsLeader].
+func (n *Node) ClusterLeaders(ctx context.Context) iter.Seq[ClusterLeader] {
+	return func(yield func(ClusterLeader) bool) {
+		for first, last := true, (ClusterLeader{}); ; {
 			changed := n.leaders.Wait()
 			if lead := n.leadership(); first || lead != last {
 				if first, last = false, lead; !yield(lead) {
@@ -579,7 +580,7 @@ func (n *Node) followLeadership() {
 }
 
 // setLeadership publishes who leads. Only followLeadership's goroutine calls it.
-func (n *Node) setLeadership(lead Leadership) {
+func (n *Node) setLeadership(lead ClusterLeader) {
 	old := n.leadership()
 	n.lead.Store(&lead)
 	if lead.Leader != 0 && lead.Leader != old.Leader {

@@ -157,7 +157,7 @@ func TestCloseTwice(t *testing.T) {
 		require.NotErrorIs(t, err, coterie.ErrMaybeApplied, name)
 	}
 	require.Equal(t, coterie.RoleClosed, n.Status().Role)
-	for range n.Leadership(ctx) {
+	for range n.ClusterLeaders(ctx) {
 		break
 	}
 }
@@ -372,7 +372,7 @@ func TestLeadershipIsTheLatestValue(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		seen := 0
-		for lead := range n.Leadership(ctx) {
+		for lead := range n.ClusterLeaders(ctx) {
 			if lead.Leader == 0 {
 				continue
 			}

@@ -88,7 +88,7 @@ func (p *place) enter(ctx context.Context, val string, wait func(context.Context
 
 // stay waits at a place. If that fails, the place is given up.
 func (p *place) stay(ctx context.Context, wait func(context.Context) error) error {
-	ctx, cancel := p.s.Bind(ctx)
+	ctx, cancel := p.s.WorkContext(ctx)
 	defer cancel()
 	err := wait(ctx)
 	if err == nil {
@@ -103,7 +103,7 @@ func (p *place) stay(ctx context.Context, wait func(context.Context) error) erro
 // take takes the last place. When it is given up, the key goes.
 func (p *place) take(ctx context.Context, val string) error {
 	put := OpPut(p.key, val, WithLease(p.s.Lease()))
-	r, err := p.s.Commit(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), "=", 0)).Then(put), OpDelete(p.key))
+	r, err := p.s.CommitOrUndo(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), "=", 0)).Then(put), OpDelete(p.key))
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (p *place) leave(ctx context.Context) error {
 }
 
 // abandon sees to it that the key goes, though whoever wanted it has gone already.
-func (p *place) abandon() { go p.s.Undo(OpDelete(p.key)) }
+func (p *place) abandon() { go p.s.CleanUp(OpDelete(p.key)) }
 
 // held reports whether the key is still the place's, as far as can be told before ctx ends.
 func (p *place) held(ctx context.Context) bool {

@@ -119,7 +119,7 @@ func TestElectionsOfNestedNamesAreIndependent(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, prefix, info.Value)
 		}
-		for info, err := range coterie.ObserveLeader(ctx, n, "job") {
+		for info, err := range coterie.ObserveElection(ctx, n, "job") {
 			require.NoError(t, err)
 			require.Equal(t, "job", info.Value)
 			break
@@ -140,7 +140,7 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 		} {
 			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
 		}
-		for _, err := range coterie.ObserveLeader(ctx, n, "") {
+		for _, err := range coterie.ObserveElection(ctx, n, "") {
 			require.ErrorIs(t, err, coterie.ErrInvalidOption)
 		}
 	})

@@ -393,7 +393,7 @@ func (p *proposer) takeBack(b *batch) {
 
 // send hands an entry to the leader. A failure has it sent again, a little later unless the leader
 // changes.
-func (p *proposer) send(lead Leadership, entry []byte, b *batch) {
+func (p *proposer) send(lead ClusterLeader, entry []byte, b *batch) {
 	p.n.observe(MetricBatchProposals, float64(b.taken))
 	if lead.Self || p.n.room() != nil {
 		if err := p.n.accept(entry); err != nil {

@@ -224,7 +224,7 @@ func (n *Node) rebuild() {
 	n.cfg.Logger.Warn("raft is stuck, and started again")
 	old := n.raft()
 	// At once, for the end of the old one may have to wait for the disk.
-	n.setLeadership(Leadership{Term: n.leadership().Term})
+	n.setLeadership(ClusterLeader{Term: n.leadership().Term})
 	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
 		n.stop(err, false)
 	}
@@ -301,7 +301,7 @@ func memberOf(id raft.ServerID) MemberID {
 }
 
 // leadership tells who leads, as far as this node knows.
-func (c *consensus) leadership() Leadership {
+func (c *consensus) leadership() ClusterLeader {
 	for {
 		term := c.raft.CurrentTerm()
 		_, id := c.raft.LeaderWithID()
@@ -309,7 +309,7 @@ func (c *consensus) leadership() Leadership {
 		if c.raft.CurrentTerm() != term {
 			continue
 		}
-		lead := Leadership{Leader: memberOf(id), Term: term, Self: self}
+		lead := ClusterLeader{Leader: memberOf(id), Term: term, Self: self}
 		// Raft changes these one after the other; a change that is half done is told of when it is
 		// done.
 		if self != (id == c.self) {

@@ -36,9 +36,9 @@ type sessionOptions struct {
 // election timeouts may end with the cluster's leader, before another is elected.
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
-// WithSessionLease continues a lease, one of an orphaned session for instance, instead of granting
+// WithExistingLease continues a lease, one of an orphaned session for instance, instead of granting
 // another.
-func WithSessionLease(id LeaseID) SessionOption { return func(o *sessionOptions) { o.lease = id } }
+func WithExistingLease(id LeaseID) SessionOption { return func(o *sessionOptions) { o.lease = id } }
 
 const defaultTTL = 15 * time.Second
 
@@ -48,7 +48,7 @@ var errSessionOver = fmt.Errorf("%w: closed by its owner", ErrSessionExpired)
 // NewSession grants a lease and renews it, about every third of its TTL, until Close, Orphan, or the
 // node's Close. ctx bounds the grant alone; without a quorum it blocks until ctx ends.
 //
-// Errors: ErrTTLRange; with WithSessionLease ErrLeaseNotFound; those of Grant.
+// Errors: ErrTTLRange; with WithExistingLease ErrLeaseNotFound; those of Grant.
 func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, error) {
 	o := sessionOptions{ttl: defaultTTL}
 	for _, opt := range opts {
@@ -131,9 +131,9 @@ func (s *Session) Lease() LeaseID { return s.id }
 // must know at the instant of a write uses a guard.
 func (s *Session) Context() context.Context { return s.ctx }
 
-// Bind returns a context that ends with ctx, with the returned function, which must be called, or with
+// WorkContext returns a context that ends with ctx, with the returned function, which must be called, or with
 // the session: then with its cause, before anybody else can have what belongs to the session.
-func (s *Session) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
+func (s *Session) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if ended := s.Err(); ended != nil {
 		cancel(ended) // at once, and not when the goroutine of AfterFunc comes to it
@@ -145,19 +145,19 @@ func (s *Session) Bind(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// Commit commits a transaction that gives the session something, as a key with its lease, and returns
+// CommitOrUndo commits a transaction that gives the session something, as a key with its lease, and returns
 // when the outcome is known, or when the Txn's ctx or the session ends: with an error, the session has
 // nothing. What was done all the same, or is done later, the operations of undo take back as soon as that
 // is known, and not before, for they might come before it. They must do no harm when there is nothing to
 // take back, and be no larger than the transaction.
 //
 //	key := fmt.Sprintf("jobs/%v-%08x", s.Lease(), rand.Uint32())
-//	s.Commit(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
+//	s.CommitOrUndo(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
 //
 // Errors: ctx's cause, with ErrNoLeader when none was known; ErrSessionExpired when the session has ended,
 // or its lease is gone;
 // ErrLeaseNotFound when another lease is; those of [Txn.Commit].
-func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
+func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 		case known <- outcome{r, err}:
 		case <-left:
 			if err == nil || errors.Is(err, ErrMaybeApplied) {
-				s.Undo(undo...)
+				s.CleanUp(undo...)
 			}
 		}
 	}()
@@ -203,17 +203,17 @@ func (s *Session) Commit(t *Txn, undo ...Op) (*TxnResponse, error) {
 			return nil, context.Cause(s.ctx)
 		}
 	case errors.Is(o.err, ErrMaybeApplied):
-		go s.Undo(undo...)
+		go s.CleanUp(undo...)
 	}
 	return o.TxnResponse, o.err
 }
 
-// Undo executes operations in one transaction, for what the session gives up and nobody would give up
+// CleanUp executes operations in one transaction, for what the session gives up and nobody would give up
 // later, as a place in a line, which would be waited for as long as the session lives. It blocks until
 // that is applied: while the node has no room, and without a quorum. It tries in vain only when the node
 // closes, or the operations can never be. It works when the session is over, too, for the lease may live
 // on.
-func (s *Session) Undo(ops ...Op) {
+func (s *Session) CleanUp(ops ...Op) {
 	_ = s.insist(context.WithoutCancel(s.ctx), func(ctx context.Context) error {
 		_, err := s.n.Txn(ctx).Then(ops...).Commit()
 		return err

@@ -36,13 +36,13 @@ func TestSessionLifeAndEnd(t *testing.T) {
 		s = session(t, n, coterie.WithTTL(time.Minute))
 		put(t, n, "k", "v", coterie.WithLease(s.Lease()))
 		s.Orphan()
-		again := session(t, n, coterie.WithSessionLease(s.Lease()))
+		again := session(t, n, coterie.WithExistingLease(s.Lease()))
 		time.Sleep(time.Hour)
 		require.Len(t, get(t, n, "k").KVs, 1, "continued by another session")
 		require.NoError(t, n.Revoke(t.Context(), again.Lease()))
 		<-again.Context().Done()
 		require.ErrorIs(t, context.Cause(again.Context()), coterie.ErrLeaseNotFound)
-		_, err := coterie.NewSession(t.Context(), n, coterie.WithSessionLease(again.Lease()))
+		_, err := coterie.NewSession(t.Context(), n, coterie.WithExistingLease(again.Lease()))
 		require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
 		_, err = coterie.NewSession(t.Context(), n, coterie.WithTTL(300))
 		require.ErrorIs(t, err, coterie.ErrTTLRange)
@@ -113,23 +113,23 @@ func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
 func TestABoundContextEndsWithEither(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
-		bound, cancel := s.Bind(t.Context())
+		bound, cancel := s.WorkContext(t.Context())
 		require.NoError(t, bound.Err())
 		cancel()
 		require.ErrorIs(t, context.Cause(bound), context.Canceled)
 
 		outer, end := context.WithCancelCause(t.Context())
-		bound, cancel = s.Bind(outer)
+		bound, cancel = s.WorkContext(outer)
 		defer cancel()
 		end(coterie.ErrLocked)
 		require.ErrorIs(t, context.Cause(bound), coterie.ErrLocked)
 
-		bound, cancel = s.Bind(t.Context())
+		bound, cancel = s.WorkContext(t.Context())
 		defer cancel()
 		s.Orphan()
 		<-bound.Done()
 		require.ErrorIs(t, context.Cause(bound), coterie.ErrSessionExpired)
-		bound, cancel = s.Bind(t.Context())
+		bound, cancel = s.WorkContext(t.Context())
 		defer cancel()
 		require.ErrorIs(t, context.Cause(bound), coterie.ErrSessionExpired, "at once")
 	})
@@ -153,7 +153,7 @@ func TestACommitThatIsGivenUpIsUndone(t *testing.T) {
 				}
 				done := make(chan error, 1)
 				go func() {
-					_, err := s.Commit(n.Txn(ctx).Then(coterie.OpPut("place", "", coterie.WithLease(s.Lease()))),
+					_, err := s.CommitOrUndo(n.Txn(ctx).Then(coterie.OpPut("place", "", coterie.WithLease(s.Lease()))),
 						coterie.OpDelete("place"))
 					done <- err
 				}()
@@ -176,13 +176,13 @@ func TestCommitRefuses(t *testing.T) {
 		over, cancel := context.WithCancelCause(t.Context())
 		cancel(coterie.ErrLocked)
 		before := get(t, n, "k").Revision
-		_, err := s.Commit(n.Txn(over).Then(coterie.OpPut("k", "")), coterie.OpDelete("k"))
+		_, err := s.CommitOrUndo(n.Txn(over).Then(coterie.OpPut("k", "")), coterie.OpDelete("k"))
 		require.ErrorIs(t, err, coterie.ErrLocked)
 		time.Sleep(time.Second)
 		require.Equal(t, before, get(t, n, "k").Revision, "nothing was written")
 
 		commit := func(t *coterie.Txn, undo ...coterie.Op) error {
-			_, err := s.Commit(t, undo...)
+			_, err := s.CommitOrUndo(t, undo...)
 			return err
 		}
 		txn := func() *coterie.Txn {

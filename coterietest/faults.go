@@ -67,7 +67,7 @@ func (c *Cluster) Delay(from, to int, d time.Duration) {
 
 // Drop breaks connections: each write of from to to with probability p. TCP hides the loss of
 // packets otherwise.
-func (c *Cluster) Drop(from, to int, p float64) {
+func (c *Cluster) BreakConnections(from, to int, p float64) {
 	c.t.Helper()
 	c.faulty()
 	c.net.Drop(c.host(from), c.host(to), p)

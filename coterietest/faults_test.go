@@ -106,7 +106,7 @@ func TestDropBreaksConnections(t *testing.T) {
 		n := c.Follower()
 		i, leader := c.Index(n), c.Index(c.Leader())
 		put(t, n, "k", "v")
-		c.Drop(i, leader, 1)
+		c.BreakConnections(i, leader, 1)
 		require.Error(t, within(t, 500*time.Millisecond, putOn(n, "dropped", "v")))
 		require.Empty(t, value(t, c.Node(leader), "dropped"))
 		require.NoError(t, within(t, 10*time.Second, putOn(c.Node(leader), "others", "v")), "the others go on")
@@ -115,7 +115,7 @@ func TestDropBreaksConnections(t *testing.T) {
 
 		for from := range 3 {
 			for to := range 3 {
-				c.Drop(from, to, 0.05)
+				c.BreakConnections(from, to, 0.05)
 			}
 		}
 		for j := range 100 {
@@ -384,7 +384,7 @@ func struck(t *testing.T, writes int, opts ...coterietest.Option) (pattern strin
 	l, err := network.Listen("node1:2")
 	require.NoError(t, err)
 	defer l.Close()
-	c.Drop(0, 0, 0.5)
+	c.BreakConnections(0, 0, 0.5)
 	for range writes {
 		conn, err := network.Dial(t.Context(), "node1:2")
 		require.NoError(t, err)

@@ -52,7 +52,7 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if b.size < 1 {
 		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
 	}
-	ctx, cancel := b.s.Bind(ctx)
+	ctx, cancel := b.s.WorkContext(ctx)
 	defer cancel()
 	if err := b.clear(ctx); err != nil {
 		return nil, err

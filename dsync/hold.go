@@ -41,7 +41,7 @@ func enter(ctx context.Context, s *coterie.Session, name string, l line, prefix,
 
 // stay waits at a place. When that fails, the place is given up.
 func stay(ctx context.Context, p *place, wait func(context.Context, *place) error) error {
-	ctx, cancel := p.s.Bind(ctx)
+	ctx, cancel := p.s.WorkContext(ctx)
 	defer cancel()
 	err := wait(ctx, p)
 	if err == nil {
@@ -68,7 +68,7 @@ func (h *Hold) Guard() coterie.Cmp { return h.p.guard() }
 // Bind returns a context for what the Hold protects: it ends with ctx, with the returned function,
 // which must be called, or with the session, before anybody else can have what is held.
 func (h *Hold) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
-	return h.p.s.Bind(ctx)
+	return h.p.s.WorkContext(ctx)
 }
 
 // Release gives up what is held: one write. It blocks until that is applied; after an error other

@@ -14,7 +14,7 @@ import (
 // outcome for all who ask, then and later. Its methods may be called concurrently, on any node.
 //
 // One outcome is recorded, ever. What fn did before that may be done again, by another: when the
-// runner crashes, loses its session or fails. Writes of fn to the store that take [coterie.GuardOf]
+// runner crashes, loses its session or fails. Writes of fn to the store that take [coterie.GuardFromContext]
 // as a condition are those of one runner at a time. The runner costs three writes, whoever waits
 // two, and an answer that is known a read. Do not use it for what must never be done twice outside,
 // nor with an outcome that is large: it is kept for ever.
@@ -81,7 +81,7 @@ func (o *Once) run(ctx context.Context, fn func(context.Context) (string, error)
 		return "", err
 	}
 	first := coterie.Compare(coterie.CreateRevision(o.done), "=", 0)
-	r, err := o.s.Node().Txn(ctx).If(coterie.GuardOf(ctx), first).Then(coterie.OpPut(o.done, outcome)).Commit()
+	r, err := o.s.Node().Txn(ctx).If(coterie.GuardFromContext(ctx), first).Then(coterie.OpPut(o.done, outcome)).Commit()
 	switch {
 	case err != nil:
 		return "", err

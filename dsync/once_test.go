@@ -30,7 +30,7 @@ func TestOnceRunsOnceForHundreds(t *testing.T) {
 			wg.Go(func() {
 				time.Sleep(arrive)
 				outcome, err := dsync.NewOnce(s, "once").Do(t.Context(), func(ctx context.Context) (string, error) {
-					if !holds(t, s.Node(), coterie.GuardOf(ctx)) {
+					if !holds(t, s.Node(), coterie.GuardFromContext(ctx)) {
 						t.Error("the runner has no guard")
 					}
 					time.Sleep(5 * time.Second)

@@ -90,7 +90,7 @@ type place struct {
 func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp) (*place, error) {
 	p := &place{s: s, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32()), val: val}
 	cond = append(cond, coterie.Compare(coterie.CreateRevision(p.key), "=", 0))
-	r, err := s.Commit(s.Node().Txn(ctx).If(cond...).Then(p.put()), coterie.OpDelete(p.key))
+	r, err := s.CommitOrUndo(s.Node().Txn(ctx).If(cond...).Then(p.put()), coterie.OpDelete(p.key))
 	if err != nil || !r.Succeeded {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (p *place) lost() error {
 }
 
 // abandon sees to it that the place goes, though whoever wanted it has gone already.
-func (p *place) abandon() { go p.s.Undo(coterie.OpDelete(p.key)) }
+func (p *place) abandon() { go p.s.CleanUp(coterie.OpDelete(p.key)) }
 
 // changed returns after the first event of a key that came after a revision, or when it is time to
 // look again since history was compacted.

@@ -28,7 +28,7 @@ func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
 		undo = append(undo, coterie.OpTxn([]coterie.Cmp{ours}, q.release(id), nil))
 	}
 	cond, then, els := q.choice(ids, mark)
-	r, err := q.s.Commit(q.s.Node().Txn(ctx).If(cond...).Then(then...).Else(els...), undo...)
+	r, err := q.s.CommitOrUndo(q.s.Node().Txn(ctx).If(cond...).Then(then...).Else(els...), undo...)
 	if err != nil {
 		return nil, err
 	}

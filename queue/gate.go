@@ -111,7 +111,7 @@ func (g *Gate) concerned(events []coterie.Event) bool {
 //
 // Errors: those of [Queue.Dequeue].
 func (g *Gate) Dequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := g.q.s.Bind(ctx)
+	ctx, cancel := g.q.s.WorkContext(ctx)
 	defer cancel()
 	if err := g.Wait(ctx); err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func (i *Item) Guard() coterie.Cmp {
 // Bind returns a context for the work on the item: it ends with ctx, with the returned function,
 // which must be called, or with the session, before anybody else can have the item.
 func (i *Item) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
-	return i.q.s.Bind(ctx)
+	return i.q.s.WorkContext(ctx)
 }
 
 // Ack removes the item from the queue, for it is done; the operations, which must not concern the

@@ -161,7 +161,7 @@ func (q *Queue) nothing(ctx context.Context) error {
 }
 
 func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := q.s.Bind(ctx)
+	ctx, cancel := q.s.WorkContext(ctx)
 	defer cancel()
 	select {
 	case <-q.taker:
@@ -184,7 +184,7 @@ func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
 //
 // Errors: ErrEmpty when there is none, and those of Dequeue.
 func (q *Queue) TryDequeue(ctx context.Context) (*Item, error) {
-	ctx, cancel := q.s.Bind(ctx)
+	ctx, cancel := q.s.WorkContext(ctx)
 	defer cancel()
 	item, _, err := q.try(ctx)
 	if item == nil && err == nil {

@@ -144,7 +144,7 @@ func (r *Registration) revoke(lease coterie.LeaseID) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.opts.ttl)
 	defer cancel()
-	if s, err := coterie.NewSession(ctx, r.n, coterie.WithSessionLease(lease)); err == nil {
+	if s, err := coterie.NewSession(ctx, r.n, coterie.WithExistingLease(lease)); err == nil {
 		_ = s.Close()
 	}
 }
@@ -163,11 +163,11 @@ func permanent(err error) bool {
 // or a new one if that is 0. It returns the lease if that may live on, and why the session has
 // ended.
 func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
-	s, err := coterie.NewSession(r.ctx, r.n, coterie.WithSessionLease(lease), coterie.WithTTL(r.opts.ttl))
+	s, err := coterie.NewSession(r.ctx, r.n, coterie.WithExistingLease(lease), coterie.WithTTL(r.opts.ttl))
 	if err != nil {
 		return lease, err
 	}
-	ctx, cancel := s.Bind(r.ctx)
+	ctx, cancel := s.WorkContext(r.ctx)
 	err = r.keep(ctx, s.Lease())
 	cancel()
 	if r.ctx.Err() != nil || !r.replaced {

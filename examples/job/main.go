@@ -141,6 +141,6 @@ func (t *term) publish(ctx context.Context, r report) (written bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	answer, err := t.node.Txn(ctx).If(coterie.GuardOf(t.ctx)).Then(coterie.OpPut(result, string(text))).Commit()
+	answer, err := t.node.Txn(ctx).If(coterie.GuardFromContext(t.ctx)).Then(coterie.OpPut(result, string(text))).Commit()
 	return err == nil && answer.Succeeded, err
 }

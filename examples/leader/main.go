@@ -72,7 +72,7 @@ func lead(ctx context.Context, node *coterie.Node, began func(term) error) error
 // follow tells who else leads.
 func follow(ctx context.Context, node *coterie.Node) {
 	name := node.Status().Name
-	for leader, err := range coterie.ObserveLeader(ctx, node, prefix) {
+	for leader, err := range coterie.ObserveElection(ctx, node, prefix) {
 		if err == nil && leader.Elected && leader.Value != name {
 			fmt.Printf("%s follows %s, which has fencing token %d\n", name, leader.Value, leader.Token)
 		}
@@ -84,7 +84,7 @@ func follow(ctx context.Context, node *coterie.Node) {
 // it still does.
 func work(ctx context.Context, node *coterie.Node) error {
 	for tick := time.Tick(100 * time.Millisecond); ; {
-		r, err := node.Txn(ctx).If(coterie.GuardOf(ctx)).Then(coterie.OpPut(job, time.Now().String())).Commit()
+		r, err := node.Txn(ctx).If(coterie.GuardFromContext(ctx)).Then(coterie.OpPut(job, time.Now().String())).Commit()
 		if err != nil {
 			return err
 		}

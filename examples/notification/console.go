@@ -22,7 +22,7 @@ type console struct {
 func newConsole(node *coterie.Node) *console { return &console{node, map[string]string{}} }
 
 // watch tells what happens, and calls saw with it, until that has seen enough.
-func (c *console) watch(ctx context.Context, saw func(coterie.Mirror) (enough bool, err error)) error {
+func (c *console) watch(ctx context.Context, saw func(coterie.PrefixState) (enough bool, err error)) error {
 	for m, err := range coterie.Follow(ctx, c.node, root) {
 		if err != nil {
 			return err
@@ -66,7 +66,7 @@ func (c *console) tell(e coterie.Event) {
 }
 
 // reassign gives what systems were ordered that are not there to one that is.
-func (c *console) reassign(ctx context.Context, m coterie.Mirror) error {
+func (c *console) reassign(ctx context.Context, m coterie.PrefixState) error {
 	var heir string // the first in order, so that all consoles choose the same
 	for key := range m.KVs {
 		if name, is := strings.CutPrefix(key, systems); is && (heir == "" || name < heir) {

@@ -45,7 +45,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	go read(ctx, node, os.Stdin)
 	watching := make(chan error, 1)
 	go func() {
-		watching <- newConsole(node).watch(ctx, func(coterie.Mirror) (bool, error) { return false, nil })
+		watching <- newConsole(node).watch(ctx, func(coterie.PrefixState) (bool, error) { return false, nil })
 	}()
 	for {
 		err := serveOrders(ctx, node, cfg.Name)
@@ -107,7 +107,7 @@ func demo(ctx context.Context) error {
 	node := cluster.Node(0)
 	var vanished time.Time // zero: it has not
 	var noticed bool
-	return newConsole(node).watch(ctx, func(m coterie.Mirror) (enough bool, err error) {
+	return newConsole(node).watch(ctx, func(m coterie.PrefixState) (enough bool, err error) {
 		if m.Events == nil { // both are there, and nothing is ordered yet
 			return false, errors.Join(order(ctx, node, "push1", "north"), order(ctx, node, "push2", "south"))
 		}

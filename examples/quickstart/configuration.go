@@ -64,7 +64,7 @@ func followChange(ctx context.Context, s *shop) error {
 	const key = prefix + "features.json"
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mirrors := make(chan coterie.Mirror)
+	mirrors := make(chan coterie.PrefixState)
 	go func() {
 		defer close(mirrors)
 		for m, err := range coterie.Follow(ctx, s.nodes[1], prefix) {
