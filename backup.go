@@ -31,8 +31,8 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 			return context.Cause(ctx)
 		}
 		select {
-		case <-n.closing:
-			return n.closedError()
+		case <-n.life.Closing():
+			return n.life.Err()
 		default:
 			return nil
 		}

@@ -31,7 +31,7 @@ func (n *Node) campaign() {
 		again := time.NewTimer(wait)
 		select {
 		case <-again.C:
-		case <-n.ctx.Done():
+		case <-n.life.Context().Done():
 			again.Stop()
 			return
 		}

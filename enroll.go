@@ -38,7 +38,7 @@ func (n *Node) enroll() {
 			if n.leadership().Leader == 0 {
 				n.lookAround()
 			}
-		case <-n.closing:
+		case <-n.life.Closing():
 			retry.Stop()
 			return
 		}
@@ -68,7 +68,7 @@ func (n *Node) askIn() error {
 		kind: changeEnroll, id: n.id, name: n.cfg.Name, addr: n.cfg.Advertise, voter: !n.cfg.NonVoter,
 		cluster: n.cfg.Cluster, incarnation: id.Incarnation, since: since, forgetful: n.cfg.InMemory, runs: id.Runs,
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, 2*n.cfg.ElectionTimeout)
+	ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.cfg.ElectionTimeout)
 	defer cancel()
 	if n.leadership().Leader != 0 {
 		a, err := n.askToChange(ctx, c)
@@ -138,8 +138,8 @@ func (n *Node) doors() []string {
 // lookAround tells whoever can be reached where this node is, and learns who is there.
 func (n *Node) lookAround() {
 	for _, door := range n.doors() {
-		n.start(func() {
-			ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+		n.life.Go(func() {
+			ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
 			defer cancel()
 			n.ping(ctx, 0, door)
 		})

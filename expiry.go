@@ -96,7 +96,7 @@ func (e *expirer) run() {
 		select {
 		case <-timer.C:
 		case <-e.wake:
-		case <-e.n.closing:
+		case <-e.n.life.Closing():
 			return
 		}
 	}

@@ -65,10 +65,10 @@ func (n *Node) gather() {
 	if len(founders) > 1 {
 		isNew := func(p pong) bool { return p.founding }
 		hasGathered := func(p pong) bool { return p.gathered }
-		if n.gathered() || !n.askAll(n.ctx, founders, isNew) || !n.noteGathered() {
+		if n.gathered() || !n.askAll(n.life.Context(), founders, isNew) || !n.noteGathered() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+		ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
 		defer cancel()
 		if n.id == slices.Min(founders) {
 			n.askAll(ctx, founders, hasGathered)
@@ -90,7 +90,7 @@ func (n *Node) noteGathered() bool {
 		n.cfg.Logger.Warn("the founding waits for the disk", "err", err)
 		select {
 		case <-time.After(n.cfg.ElectionTimeout):
-		case <-n.closing:
+		case <-n.life.Closing():
 			return false
 		}
 	}
@@ -125,8 +125,8 @@ func (n *Node) askAll(ctx context.Context, founders []MemberID, wanted func(pong
 				continue
 			}
 			asked[door] = true
-			n.start(func() {
-				ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+			n.life.Go(func() {
+				ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
 				defer cancel()
 				p, err := n.ping(ctx, 0, door)
 				select {
@@ -155,7 +155,7 @@ func (n *Node) askAll(ctx context.Context, founders []MemberID, wanted func(pong
 			case <-ctx.Done():
 				again.Stop()
 				return false
-			case <-n.closing:
+			case <-n.life.Closing():
 				again.Stop()
 				return false
 			}
@@ -180,8 +180,8 @@ func (n *Node) mayStand(ctx context.Context) error {
 		case <-changed:
 		case <-ctx.Done():
 			return errGathering
-		case <-n.closing:
-			return n.closedError()
+		case <-n.life.Closing():
+			return n.life.Err()
 		}
 	}
 	if n.id != slices.Min(n.voterIDs()) {

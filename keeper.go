@@ -56,7 +56,7 @@ func (k *keeper) add(s *Session, ttl time.Duration) {
 
 // end ends a session with the node.
 func (k *keeper) end(s *Session) {
-	s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, k.n.closedError()))
+	s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, k.n.life.Err()))
 }
 
 // schedule sets when a lease is renewed next. It is called with k.mu held.
@@ -97,7 +97,7 @@ func (k *keeper) run() {
 		case <-timer.C:
 		case <-k.wake:
 		case <-changed:
-		case <-k.n.closing:
+		case <-k.n.life.Closing():
 			return
 		}
 	}
@@ -123,7 +123,7 @@ func (k *keeper) next() (ids []LeaseID, wait time.Duration) {
 func (k *keeper) renew(ids []LeaseID) bool {
 	for len(ids) > 0 {
 		sent := time.Now()
-		renewals, err := askOnce(k.n, k.n.ctx,
+		renewals, err := askOnce(k.n, k.n.life.Context(),
 			func(ctx context.Context) ([]renewal, error) { return k.n.leases.renew(ctx, ids) },
 			func(ctx context.Context, leader MemberID) ([]renewal, error) { return k.n.callRenew(ctx, leader, ids) })
 		if err != nil {

@@ -116,9 +116,9 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (Lease, error) {
 		case <-ctx.Done():
 			outcome.Stop()
 			return Lease{}, n.contextError(ctx)
-		case <-n.closing:
+		case <-n.life.Closing():
 			outcome.Stop()
-			return Lease{}, n.closedError()
+			return Lease{}, n.life.Err()
 		}
 	}
 }
@@ -140,9 +140,9 @@ func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
-		case <-n.closing:
+		case <-n.life.Closing():
 			timer.Stop()
-			return n.closedError()
+			return n.life.Err()
 		}
 	}
 }

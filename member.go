@@ -167,8 +167,8 @@ func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 			return false, nil
 		case <-ctx.Done():
 			return false, n.contextError(ctx)
-		case <-n.closing:
-			return false, n.closedError()
+		case <-n.life.Closing():
+			return false, n.life.Err()
 		}
 	}
 }

@@ -28,6 +28,7 @@ import (
 type Node struct {
 	cfg         Config
 	id          MemberID
+	life        *lifecycle
 	identity    atomic.Pointer[raftlog.Identity] // what the directory says
 	identifying sync.Mutex                       // held while identity is replaced, on the disk too
 	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
@@ -46,17 +47,6 @@ type Node struct {
 
 	consensus atomic.Pointer[consensus] // see raft
 	restart   sync.Mutex                // held while raft is started again, or ended for good
-
-	ctx     context.Context // ends after closing, and after the hand-over: the node's own work goes
-	cancel  context.CancelFunc
-	closing chan struct{} // closed when the node begins to stop: callers go
-	done    chan struct{} // closed when it has stopped
-	work    sync.WaitGroup
-
-	mu       sync.Mutex
-	stopped  bool  // closing is closed: nothing is started any more
-	fault    error // why the node stopped by itself
-	closeErr error
 
 	current   atomic.Pointer[state.View] // what is applied; the FSM's goroutine replaces it
 	published signal.Signal              // of current
@@ -104,10 +94,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		closing: make(chan struct{}), done: make(chan struct{}), hub: watch.NewHub(), started: time.Now(),
+		life: newLifecycle(ctx), hub: watch.NewHub(), started: time.Now(),
 		verifiers: guests{name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
-	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	opened := make(chan error, 1)
 	go func() { opened <- n.open(cfg) }()
 	select {
@@ -122,7 +111,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		n.cancel()
+		n.life.cancel()
 		return nil, err
 	}
 	return n, nil
@@ -153,9 +142,9 @@ func (n *Node) open(cfg Config) (err error) {
 		n.meter = newMeter(n)
 	}
 	n.startLogger()
-	undo = append(undo, func() error { n.stopLogger(n.ctx); return nil })
+	undo = append(undo, func() error { n.stopLogger(n.life.Context()); return nil })
 	fresh := false
-	if n.log, fresh, err = openLog(n.ctx, &n.cfg); err != nil {
+	if n.log, fresh, err = openLog(n.life.Context(), &n.cfg); err != nil {
 		return err
 	}
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
@@ -174,7 +163,7 @@ func (n *Node) open(cfg Config) (err error) {
 
 	n.connect()
 	undo = append(undo, n.client.Close)
-	n.fsm = newFSM(n, n.proposer.owns, n.ctx.Done(), func(index uint64) bool { return n.log.AwaitIndex(n.ctx, index) == nil })
+	n.fsm = newFSM(n, n.proposer.owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
 	for _, p := range cfg.Founders {
 		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
@@ -185,18 +174,22 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	if listener != nil {
 		n.serve(listener)
+		undo = append(undo, n.server.Close)
 	}
-	n.start(n.followLeadership)
-	n.start(n.followDisk)
-	n.start(n.proposer.run)
-	n.start(n.leases.run)
-	n.start(n.keeper.run)
-	n.start(n.history.run)
-	n.start(n.takeSnapshots)
-	n.start(func() { n.introduce(); n.gather() })
-	n.start(n.campaign)
-	n.start(n.enroll)
-	n.start(n.roster.run)
+	if err = n.life.open(); err != nil {
+		return err
+	}
+	n.life.Go(n.followLeadership)
+	n.life.Go(n.followDisk)
+	n.life.Go(n.proposer.run)
+	n.life.Go(n.leases.run)
+	n.life.Go(n.keeper.run)
+	n.life.Go(n.history.run)
+	n.life.Go(n.takeSnapshots)
+	n.life.Go(func() { n.introduce(); n.gather() })
+	n.life.Go(n.campaign)
+	n.life.Go(n.enroll)
+	n.life.Go(n.roster.run)
 	n.membersChanged(n.view())
 	if n.meter != nil {
 		n.log.Measure(n.logWritten)
@@ -216,8 +209,8 @@ func (n *Node) resume(fresh bool) error {
 	if err := load(n.log, n.fsm); err != nil {
 		return err
 	}
-	if n.fault != nil { // what is on disk cannot be understood
-		return n.fault
+	if err := n.life.Fault(); err != nil { // what is on disk cannot be understood
+		return err
 	}
 	if !fresh {
 		if err := n.beginRun(); err != nil {
@@ -225,16 +218,6 @@ func (n *Node) resume(fresh bool) error {
 		}
 	}
 	return n.startRaft()
-}
-
-// start runs fn in a goroutine that Close waits for. While the node stops it does nothing.
-func (n *Node) start(fn func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stopped {
-		return
-	}
-	n.work.Go(fn)
 }
 
 // ID returns the node's member ID: the same at every start.
@@ -260,8 +243,8 @@ func (n *Node) Ready(ctx context.Context) error {
 		case <-confirmed:
 		case <-ctx.Done():
 			return n.contextError(ctx)
-		case <-n.closing:
-			return n.closedError()
+		case <-n.life.Closing():
+			return n.life.Err()
 		}
 	}
 }
@@ -280,13 +263,12 @@ const (
 // second Close waits for the first, and both return the same.
 func (n *Node) Close() error {
 	n.stop(nil, true)
-	<-n.done
-	return n.closeError()
+	return n.life.wait()
 }
 
 // Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which
 // Err tells.
-func (n *Node) Done() <-chan struct{} { return n.done }
+func (n *Node) Done() <-chan struct{} { return n.life.Done() }
 
 // Logger returns Config.Logger, whose lines name this node: for recipes, which tell by it what an
 // operator should know.
@@ -296,32 +278,27 @@ func (n *Node) Logger() *slog.Logger { return n.cfg.Logger }
 // if it stopped by itself.
 func (n *Node) Err() error {
 	select {
-	case <-n.done:
-		return n.closedError()
+	case <-n.life.Done():
+		return n.life.Err()
 	default:
 		return nil
 	}
 }
 
-// stop begins to stop the node, once; fault is why, if not by Close.
+// stop begins to stop the node, once; fault is why, if not by Close. While Open runs, it is Open that
+// takes down what it has built.
 func (n *Node) stop(fault error, handOver bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stopped {
-		return
+	if n.life.stop(fault) {
+		go n.shutdown(handOver)
 	}
-	n.stopped, n.fault = true, fault
-	close(n.closing)
-	go n.shutdown(handOver)
 }
 
 // shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
-	defer close(n.done)
 	if handOver && n.leadership().Self && len(n.raft().voters()) > 1 {
 		n.handOver()
 	}
-	n.cancel()
+	n.life.cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- n.takeDown() }()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
@@ -335,9 +312,7 @@ func (n *Node) shutdown(handOver bool) {
 	n.cfg.Logger.Info("node closed")
 	n.stopLogger(ctx)
 	n.meter.close(ctx) // last, since what the log drops is counted
-	n.mu.Lock()
-	n.closeErr = err
-	n.mu.Unlock()
+	n.life.finish(err)
 }
 
 // takeDown closes the network first, then raft, which must not meet a closed store, then the store.
@@ -350,7 +325,7 @@ func (n *Node) takeDown() error {
 	n.restart.Lock() // who has it may have waited for that
 	defer n.restart.Unlock()
 	errs = append(errs, n.raft().net.Close(), n.raft().stop())
-	n.work.Wait()
+	n.life.work.Wait()
 	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
 
@@ -377,28 +352,10 @@ func (n *Node) handOver() {
 	}
 }
 
-func (n *Node) closeError() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.closeErr
-}
-
-// closedError is what calls return once the node stops.
-func (n *Node) closedError() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.fault != nil {
-		return fmt.Errorf("%w: %w", ErrClosed, n.fault)
-	}
-	return ErrClosed
-}
-
 // alive returns why a call cannot go on, if so.
 func (n *Node) alive(ctx context.Context) error {
-	select {
-	case <-n.closing:
-		return n.closedError()
-	default:
+	if err := n.life.Err(); err != nil {
+		return err
 	}
 	if ctx.Err() != nil {
 		return n.contextError(ctx)
@@ -498,10 +455,6 @@ func (n *Node) publish(v *state.View) {
 // go on.
 func (n *Node) fence(err error) {
 	n.cfg.Logger.Error("node stops", "err", err)
-	if n.raft() == nil { // still in Open
-		n.fault = err
-		return
-	}
 	n.stop(err, false)
 }
 
@@ -532,7 +485,7 @@ func (n *Node) ClusterLeaders(ctx context.Context) iter.Seq[ClusterLeader] {
 			case <-changed:
 			case <-ctx.Done():
 				return
-			case <-n.closing:
+			case <-n.life.Closing():
 				return
 			}
 		}
@@ -573,7 +526,7 @@ func (n *Node) followLeadership() {
 			if !n.gathers() { // which tells of it itself
 				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.noLeader())
 			}
-		case <-n.ctx.Done(): // after the hand-over
+		case <-n.life.Context().Done(): // after the hand-over
 			return
 		}
 	}
@@ -599,7 +552,7 @@ func (n *Node) setLeadership(lead ClusterLeader) {
 	}
 	n.leaders.Broadcast()
 	select {
-	case <-n.closing:
+	case <-n.life.Closing():
 		return // the others tell of the next leader
 	default:
 	}
@@ -664,7 +617,7 @@ func (n *Node) followDisk() {
 		select {
 		case <-n.log.Trouble():
 		case <-look.C:
-		case <-n.ctx.Done():
+		case <-n.life.Context().Done():
 			return
 		}
 	}
@@ -675,7 +628,7 @@ func (n *Node) takeSnapshots() {
 	for {
 		select {
 		case <-n.snapshot:
-		case <-n.closing:
+		case <-n.life.Closing():
 			return
 		}
 		begin := time.Now()
@@ -685,7 +638,7 @@ func (n *Node) takeSnapshots() {
 			select { // each entry would begin another
 			case <-time.After(n.cfg.ElectionTimeout):
 				signal.Poke(n.snapshot)
-			case <-n.closing:
+			case <-n.life.Closing():
 				return
 			}
 			continue

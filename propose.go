@@ -119,8 +119,8 @@ func (p *proposer) do(ctx context.Context, cmd *command.Command) (*command.Resul
 		return a.result, a.err
 	case <-ctx.Done():
 		err, cause = p.n.contextError(ctx), context.Cause(ctx)
-	case <-p.n.closing:
-		err = p.n.closedError()
+	case <-p.n.life.Closing():
+		err = p.n.life.Err()
 		cause = err
 	}
 	if p.abandon(c) {
@@ -302,7 +302,7 @@ func (p *proposer) run() {
 		select {
 		case <-p.wake:
 		case <-changed:
-		case <-p.n.closing:
+		case <-p.n.life.Closing():
 			p.close()
 			return
 		}
@@ -401,8 +401,8 @@ func (p *proposer) send(lead ClusterLeader, entry []byte, b *batch) {
 		}
 		return
 	}
-	p.n.start(func() {
-		ctx, cancel := context.WithTimeout(p.n.ctx, p.n.cfg.ElectionTimeout)
+	p.n.life.Go(func() {
+		ctx, cancel := context.WithTimeout(p.n.life.Context(), p.n.cfg.ElectionTimeout)
 		defer cancel()
 		if err := p.n.callPropose(ctx, lead.Leader, entry); err != nil {
 			p.refused(b, err)

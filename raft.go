@@ -218,7 +218,7 @@ func (n *Node) revive() (again <-chan time.Time, revived bool) {
 func (n *Node) rebuild() {
 	n.restart.Lock()
 	defer n.restart.Unlock()
-	if n.ctx.Err() != nil {
+	if n.life.Context().Err() != nil {
 		return
 	}
 	n.cfg.Logger.Warn("raft is stuck, and started again")
@@ -454,7 +454,7 @@ func (c *consensus) retain(members state.Members) {
 // apply has the leader append an entry. It blocks while there is too much under way, but not for
 // long: then the entry is dropped.
 func (n *Node) apply(entry []byte) {
-	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout)
+	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
 	defer cancel()
 	// One after the other: of many that look at once each would find the same room.
 	select {

@@ -50,8 +50,8 @@ func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state
 		case <-published:
 		case <-ctx.Done():
 			return nil, n.contextError(ctx)
-		case <-n.closing:
-			return nil, n.closedError()
+		case <-n.life.Closing():
+			return nil, n.life.Err()
 		}
 	}
 }
@@ -144,7 +144,7 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 		case <-changed:
 		case <-retry.C:
 		case <-ctx.Done():
-		case <-n.closing:
+		case <-n.life.Closing():
 		}
 		retry.Stop()
 	}

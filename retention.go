@@ -68,7 +68,7 @@ func (r *retention) run() {
 			r.asking = 0
 		case now := <-tick.C:
 			r.marks = append(r.marks, mark{now, r.n.view().KV.Revision()})
-		case <-r.n.closing:
+		case <-r.n.life.Closing():
 			return
 		}
 		if !r.n.leadership().Self {

@@ -265,7 +265,7 @@ func (r *roster) run() {
 	for {
 		select {
 		case <-look.C:
-		case <-r.n.closing:
+		case <-r.n.life.Closing():
 			return
 		}
 		lead := r.n.leadership()
@@ -285,7 +285,7 @@ func (r *roster) run() {
 }
 
 func (r *roster) promote(m state.Member) {
-	ctx, cancel := context.WithTimeout(r.n.ctx, r.n.cfg.ElectionTimeout)
+	ctx, cancel := context.WithTimeout(r.n.life.Context(), r.n.cfg.ElectionTimeout)
 	defer cancel()
 	if r.take(ctx) != nil {
 		return
@@ -316,14 +316,14 @@ func (n *Node) reachable(v *state.View, but MemberID) int {
 // is shut down.
 func (n *Node) settle(ctx context.Context, ask func() error) error {
 	answer := make(chan error, 1)
-	n.start(func() { answer <- ask() })
+	n.life.Go(func() { answer <- ask() })
 	select {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-n.closing:
-		return n.closedError()
+	case <-n.life.Closing():
+		return n.life.Err()
 	}
 }
 

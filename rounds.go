@@ -44,8 +44,8 @@ func (r *rounds[Q, A]) ask(ctx context.Context, of Q) (answer A, err error) {
 		return q.answer, q.err
 	case <-ctx.Done():
 		err = r.n.contextError(ctx)
-	case <-r.n.closing:
-		err = r.n.closedError()
+	case <-r.n.life.Closing():
+		err = r.n.life.Err()
 	}
 	r.leave(q)
 	return answer, err
@@ -65,7 +65,7 @@ func (r *rounds[Q, A]) join(of Q) *question[Q, A] {
 	q.callers++
 	if !r.running {
 		r.running = true
-		r.n.start(r.run)
+		r.n.life.Go(r.run)
 	}
 	return q
 }
@@ -112,7 +112,7 @@ func (r *rounds[Q, A]) serve(round []*question[Q, A]) {
 			}
 			return ask(questions)
 		}
-		answers, err := askLeader(r.n, r.n.ctx,
+		answers, err := askLeader(r.n, r.n.life.Context(),
 			func(ctx context.Context) ([]A, error) {
 				return attempt(func(questions []Q) ([]A, error) { return r.here(ctx, questions) })
 			},

@@ -52,7 +52,7 @@ func (n *Node) introduce() {
 	if !n.belonged() || n.cfg.Addr == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(n.ctx, n.cfg.ElectionTimeout/2)
+	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout/2)
 	defer cancel()
 	doors := append(n.doors(), n.cfg.Advertise)
 	if m, ok := n.view().Members.Get(uint64(n.id)); ok && m.Addr != n.cfg.Advertise {
@@ -126,7 +126,7 @@ func (r *roster) twin(ctx context.Context, c *change) error {
 	known := n.addresses.of(c.id)
 	answers := make(chan bool, len(known))
 	for _, addr := range known {
-		n.start(func() {
+		n.life.Go(func() {
 			p, err := n.ask(ctx, c.id, addr, "")
 			answers <- err == nil && p.incarnation == c.incarnation && p.run != c.runs.Now()
 		})

@@ -107,9 +107,7 @@ func (n *Node) Status() Status {
 	n.raft().describe(&s)
 	if err := n.alive(context.Background()); err != nil {
 		s.Role, s.Leader = RoleClosed, 0
-		n.mu.Lock()
-		s.Err = n.fault
-		n.mu.Unlock()
+		s.Err = n.life.Fault()
 	}
 	return s
 }
@@ -177,7 +175,7 @@ func (n *Node) inBackground(ctx context.Context, fn func() error) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-n.closing:
-		return n.closedError()
+	case <-n.life.Closing():
+		return n.life.Err()
 	}
 }

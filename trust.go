@@ -103,8 +103,8 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 		case <-changed:
 		case <-ctx.Done():
 			return errUntrusted
-		case <-n.closing:
-			return n.closedError()
+		case <-n.life.Closing():
+			return n.life.Err()
 		}
 	}
 }

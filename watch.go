@@ -109,7 +109,7 @@ func (n *Node) WatchChan(ctx context.Context, key string, opts ...WatchOption) <
 			case results <- WatchResult{r, err}:
 				continue
 			case <-ended:
-			case <-n.done:
+			case <-n.life.Done():
 			}
 			if err != nil {
 				// Nobody may ever receive: the reason takes the place of what was not received.
@@ -241,8 +241,8 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 		case <-leaderChanged:
 		case <-w.ctx.Done():
 			return false, context.Cause(w.ctx)
-		case <-w.n.done:
-			return false, w.n.closedError()
+		case <-w.n.life.Done():
+			return false, w.n.life.Err()
 		}
 	}
 }

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// A lifecycle knows whether a node runs, and ends its calls and goroutines when it does not. A node is
+// opened, then closes, which ends the calls, then stops, which ends the node's own work.
+type lifecycle struct {
+	ctx     context.Context // ends after closing, when a leader has handed over
+	cancel  context.CancelFunc
+	closing chan struct{} // closed when the node begins to stop
+	done    chan struct{} // closed when the node has stopped
+	work    sync.WaitGroup
+
+	mu       sync.Mutex // guards the fields below
+	opened   bool       // Open has built the node: whoever stops it also takes it down
+	stopped  bool       // closing is closed: nothing is started any more
+	fault    error      // why the node stopped by itself
+	closeErr error      // what went wrong while it stopped
+}
+
+// newLifecycle returns the lifecycle of a node that is being opened. The values of ctx live on in that of
+// the node's own work; its end does not.
+func newLifecycle(ctx context.Context) *lifecycle {
+	l := &lifecycle{closing: make(chan struct{}), done: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	return l
+}
+
+// Context returns the context of the node's own work, which goes on while a leader hands over.
+func (l *lifecycle) Context() context.Context { return l.ctx }
+
+// Closing returns a channel that is closed when calls have to return.
+func (l *lifecycle) Closing() <-chan struct{} { return l.closing }
+
+// Done returns a channel that is closed when the node has stopped.
+func (l *lifecycle) Done() <-chan struct{} { return l.done }
+
+// Go runs fn in a goroutine that Close waits for. It does nothing once the node has begun to stop.
+func (l *lifecycle) Go(fn func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.stopped {
+		l.work.Go(fn)
+	}
+}
+
+// Err returns nil until the node begins to stop, and then the error of every call: ErrClosed, joined with
+// the fault if there is one.
+func (l *lifecycle) Err() error {
+	select {
+	case <-l.closing:
+	default:
+		return nil
+	}
+	if fault := l.Fault(); fault != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, fault)
+	}
+	return ErrClosed
+}
+
+// Fault returns why the node stopped by itself, if it did.
+func (l *lifecycle) Fault() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fault
+}
+
+// open notes that the node is built. It returns the fault that has stopped it before that, if any: then
+// Open takes down what it has built.
+func (l *lifecycle) open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		return l.fault
+	}
+	l.opened = true
+	return nil
+}
+
+// stop ends all calls. It reports whether the caller has to take the node down: the first to stop an open
+// node does.
+func (l *lifecycle) stop(fault error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		return false
+	}
+	l.stopped, l.fault = true, fault
+	close(l.closing)
+	return l.opened
+}
+
+// finish notes that the node has stopped, and what went wrong.
+func (l *lifecycle) finish(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closeErr = err
+	close(l.done)
+}
+
+// wait waits until the node has stopped, and returns what went wrong.
+func (l *lifecycle) wait() error {
+	<-l.done
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closeErr
+}
