@@ -82,6 +82,11 @@ var importRules = []struct {
 		func(p string) bool { return p == module || strings.HasPrefix(p, module+"/coterietest") },
 	},
 	{
+		"the errors that all packages share import none of them",
+		func(s source) bool { return !s.test() && in(s, "internal/fault") },
+		func(p string) bool { return strings.Contains(p, ".") },
+	},
+	{
 		"few files know hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "fsm.go", "transport.go"}, s.path) &&

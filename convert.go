@@ -8,6 +8,7 @@ import (
 	"io/fs"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -80,10 +81,11 @@ func commandError(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &limit):
+		public := fault.LimitError{Limit: limit.Limit, Actual: limit.Actual, Kind: ErrTooManyOps, Unit: "operations", Field: "MaxTxnOps"}
 		if limit.Bytes {
-			return &LimitError{limit.Limit, limit.Actual, ErrTooLarge, "bytes", "MaxRequestBytes"}
+			public.Kind, public.Unit, public.Field = ErrTooLarge, "bytes", "MaxRequestBytes"
 		}
-		return &LimitError{limit.Limit, limit.Actual, ErrTooManyOps, "operations", "MaxTxnOps"}
+		return limitError(&public)
 	case errors.Is(err, command.ErrEmptyKey):
 		return ErrEmptyKey
 	case errors.Is(err, command.ErrDuplicateKey):

@@ -5,6 +5,8 @@ package coterie
 import (
 	"errors"
 	"fmt"
+
+	"github.com/coterie-kv/coterie/internal/fault"
 )
 
 // Errors are compared with [errors.Is] and [errors.As], never by text.
@@ -14,17 +16,17 @@ import (
 // whose context ends returns an error that matches the context's cause.
 var (
 	// ErrClosed: the node has stopped, by Close or by a fault that [Node.Err] tells. Open another.
-	ErrClosed = errors.New("coterie: node closed")
+	ErrClosed = fault.ErrClosed
 	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster, and nothing was
 	// changed. Try again later, or read with [WithSerializable].
-	ErrNoLeader = errors.New("coterie: no leader")
+	ErrNoLeader = fault.ErrNoLeader
 	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was
 	// open: the write has happened, or will, or never will. Read the key, or make the write
 	// conditional so that it can be repeated. The text has the cause. It comes without the call's end
 	// in two cases that are rare, both when a snapshot brings this node what it has missed: meanwhile,
 	// after more than 10,000 starts of nodes, the cluster may have forgotten its calls; and a result of
 	// more than 64 KiB may be lost.
-	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
+	ErrMaybeApplied = fault.ErrMaybeApplied
 	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest
 	// that is.
 	ErrCompacted = errors.New("coterie: revision has been compacted")
@@ -38,9 +40,9 @@ var (
 	ErrDuplicateKey = errors.New("coterie: key written twice in a transaction")
 	// ErrTooManyOps: a transaction has more compares or operations than Config.MaxTxnOps; see
 	// [LimitError].
-	ErrTooManyOps = errors.New("coterie: too many operations in a transaction")
+	ErrTooManyOps = fault.ErrTooManyOps
 	// ErrTooLarge: a write is larger than Config.MaxRequestBytes; see [LimitError].
-	ErrTooLarge = errors.New("coterie: request is too large")
+	ErrTooLarge = fault.ErrTooLarge
 	// ErrInvalidOption: options or arguments that do not go together; the text says which.
 	ErrInvalidOption = errors.New("coterie: invalid option")
 	// ErrLeaseNotFound: the lease was never granted, was revoked, or has expired. Grant another.
@@ -54,10 +56,10 @@ var (
 	// has no file descriptor or memory left, which the text tells; or the store holds
 	// Config.QuotaBytes, of which [LimitError] tells. Nothing was changed. Reads go on, and writes do as
 	// soon as there is room: at the quota, delete or compact.
-	ErrNoSpace = errors.New("coterie: no space")
+	ErrNoSpace = fault.ErrNoSpace
 	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow;
 	// see [LimitError]. Nothing was changed. Try again later, or elsewhere.
-	ErrOverloaded = errors.New("coterie: overloaded")
+	ErrOverloaded = fault.ErrOverloaded
 	// ErrLocked: TryLock found the lock held by another, which a [HeldError] names; or this Mutex is locked already, or another
 	// Campaign of this Election is under way.
 	ErrLocked = errors.New("coterie: locked by another holder")
@@ -72,7 +74,7 @@ var (
 	ErrStopCampaign = errors.New("coterie: the body stops the campaign")
 	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
 	// than the one meant. Check Config.Cluster, Config.Founders and the addresses.
-	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
+	ErrClusterMismatch = fault.ErrClusterMismatch
 	// ErrDirMismatch: the data directory is not the one that the cluster has on record for this member.
 	// There are three causes:
 	//
@@ -89,20 +91,20 @@ var (
 	ErrDuplicateNode = errors.New("coterie: another node runs on a copy of the directory")
 	// ErrMemberNotFound: there is no such member. As the reason why a node has stopped, or does not get
 	// in: it was removed, and its directory is of no more use.
-	ErrMemberNotFound = errors.New("coterie: member not found")
+	ErrMemberNotFound = fault.ErrMemberNotFound
 	// ErrMemberExists: a member of that name exists.
-	ErrMemberExists = errors.New("coterie: member exists")
+	ErrMemberExists = fault.ErrMemberExists
 	// ErrUnhealthy: the change would leave the cluster without a majority that can be reached, or have
 	// a member lead that cannot be. Bring members back first, or remove others.
-	ErrUnhealthy = errors.New("coterie: too few members can be reached")
+	ErrUnhealthy = fault.ErrUnhealthy
 	// ErrDirInUse: another node, in this process or another, has the data directory open.
-	ErrDirInUse = errors.New("coterie: data directory in use")
+	ErrDirInUse = fault.ErrDirInUse
 	// ErrDirNotEmpty: the directory that a backup is to be restored to has a node's data. Nothing
 	// was changed; name a new one.
-	ErrDirNotEmpty = errors.New("coterie: data directory is not empty")
+	ErrDirNotEmpty = fault.ErrDirNotEmpty
 	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
 	// again, or remove the directory.
-	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
+	ErrRestoreUnfinished = fault.ErrRestoreUnfinished
 	// ErrNothingToRecover: the directory is of a node that was never let into a cluster, or has taken
 	// part in nothing since that was founded. Recover another, or begin anew.
 	ErrNothingToRecover = errors.New("coterie: nothing to recover")
@@ -113,13 +115,13 @@ var (
 	// program does not read; [FormatError] has both versions. Nothing is damaged, and nothing was
 	// changed. Use a version of this package that reads it, the one that has run here last. Never remove
 	// the directory for this: the others of the cluster may be in the same position.
-	ErrFormat = errors.New("coterie: another version's format")
+	ErrFormat = fault.ErrFormat
 	// ErrCorrupt: data on disk or from another node is damaged, or a part of a directory is gone or older
 	// than the rest, or a node has applied what the cluster does not have; the text names the place. If
 	// other members have the data, remove the member, and let it join anew with an empty directory; else
 	// restore a backup. An older copy of a directory must not be put back: it has forgotten what its node
 	// promised since, and that cannot always be noticed.
-	ErrCorrupt = errors.New("coterie: corrupt data")
+	ErrCorrupt = fault.ErrCorrupt
 )
 
 // A CompactedError says that a revision is no longer kept. It matches [ErrCompacted].
@@ -162,13 +164,19 @@ func (e *FormatError) Unwrap() error { return e.err }
 // [ErrNoSpace] or [ErrOverloaded].
 type LimitError struct {
 	Limit, Actual int64
-	kind          error
-	unit, field   string // of what there is so much; of Config
+	err           error
 }
 
-func (e *LimitError) Error() string {
-	return fmt.Sprintf("%v: %d %s, the limit is %d (Config.%s)", e.kind, e.Actual, e.unit, e.Limit, e.field)
-}
+func (e *LimitError) Error() string { return e.err.Error() }
 
-// Is reports whether target is the limit's sentinel.
-func (e *LimitError) Is(target error) bool { return target == e.kind }
+// Unwrap returns an error that matches the limit's sentinel.
+func (e *LimitError) Unwrap() error { return e.err }
+
+// limitError returns the public form of an error if a limit refused the request, else the error itself.
+func limitError(err error) error {
+	var limit *fault.LimitError
+	if !errors.As(err, &limit) {
+		return err
+	}
+	return &LimitError{limit.Limit, limit.Actual, err}
+}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/fault"
 )
 
 // A door bounds the calls that wait in a node, and the bytes of their requests. Who finds no place is
@@ -37,10 +38,10 @@ func (d *door) enter(size int64, frees bool) error {
 	switch {
 	case calls > maxCalls:
 		d.leave(size)
-		return &LimitError{d.maxCalls, calls, ErrOverloaded, "calls wait", "MaxPendingCalls"}
+		return &fault.LimitError{Limit: d.maxCalls, Actual: calls, Kind: ErrOverloaded, Unit: "calls wait", Field: "MaxPendingCalls"}
 	case bytes > maxBytes:
 		d.leave(size)
-		return &LimitError{d.maxBytes, bytes, ErrOverloaded, "bytes wait", "MaxPendingBytes"}
+		return &fault.LimitError{Limit: d.maxBytes, Actual: bytes, Kind: ErrOverloaded, Unit: "bytes wait", Field: "MaxPendingBytes"}
 	}
 	return nil
 }
@@ -57,7 +58,7 @@ func (n *Node) space(grows bool) error {
 		return err
 	}
 	if held := n.view().KV.Bytes(); grows && n.cfg.QuotaBytes > 0 && held >= n.cfg.QuotaBytes {
-		return &LimitError{n.cfg.QuotaBytes, held, ErrNoSpace, "bytes held", "QuotaBytes"}
+		return &fault.LimitError{Limit: n.cfg.QuotaBytes, Actual: held, Kind: ErrNoSpace, Unit: "bytes held", Field: "QuotaBytes"}
 	}
 	return nil
 }

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/fault"
 )
 
 func TestWritesAreCountedByOutcome(t *testing.T) {
 	for want, errs := range map[Metric][]error{
 		MetricProposalsApplied:   {nil},
-		MetricProposalsRefused:   {ErrNoSpace, ErrOverloaded, &LimitError{kind: ErrOverloaded}, &LimitError{kind: ErrNoSpace}},
+		MetricProposalsRefused:   {ErrNoSpace, ErrOverloaded, limitError(&fault.LimitError{Kind: ErrOverloaded}), limitError(&fault.LimitError{Kind: ErrNoSpace})},
 		MetricProposalsUncertain: {ErrMaybeApplied, fmt.Errorf("%w: %w", ErrMaybeApplied, ErrClosed), errors.Join(ErrMaybeApplied, context.Canceled)},
 		MetricProposalsGivenUp:   {ErrClosed, context.DeadlineExceeded, ErrNoLeader},
 	} {

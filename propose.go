@@ -97,10 +97,10 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *comma
 	}
 	grows := grows(cmd)
 	if err := n.space(grows); err != nil {
-		return nil, err
+		return nil, limitError(err)
 	}
 	if err := n.proposer.door.enter(int64(size), !grows); err != nil {
-		return nil, err
+		return nil, limitError(err)
 	}
 	defer n.proposer.door.leave(int64(size))
 	return n.proposer.do(ctx, cmd)
