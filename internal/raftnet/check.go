@@ -13,11 +13,11 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// Raft acts on whatever a member says, and so would every other member after it. A node that is
-// faulty, or newer than this one, must not stop the others: its message is refused where it arrives,
-// before anything of it is stored.
+// Raft acts on every message of a member, and so does every other member that receives it from raft. A
+// faulty node, or one of a newer version, must not stop the others. So this package rejects its messages
+// on arrival, before anything is stored.
 
-// The errors with which messages are refused, beside those of Config.Check.
+// Errors with which messages are rejected, in addition to those of Config.Check.
 var (
 	// ErrMalformed: no node of this protocol sends such a message.
 	ErrMalformed = errors.New("raftnet: malformed message")
@@ -26,16 +26,16 @@ var (
 )
 
 const (
-	// maxTermLead is how far a term may be ahead of the newest that this node knows of. Each election
-	// raises the term by one. A node that was away while its cluster did nothing but hold an election
-	// every millisecond for 34 years is behind by less.
+	// maxTermLead is how far a term may be ahead of the newest term that this node knows. Each election
+	// raises the term by one. A node that was away for 34 years, during which its cluster held an
+	// election every millisecond, is behind by less.
 	maxTermLead = 1 << 40
-	// maxIndex is more than the index of any entry: an entry each nanosecond makes it in 146 years.
+	// maxIndex exceeds the index of every entry: one entry per nanosecond reaches it after 146 years.
 	maxIndex = 1 << 62
 )
 
-// CheckJoin refuses the index and the term that a leader names to a node that joins. The node knows of no
-// term itself, so it believes all that elections and writes can bring at all.
+// CheckJoin rejects an impossible index or term from the leader that a node joins. The node knows no term
+// yet, so CheckJoin accepts every value that elections and writes can reach.
 func CheckJoin(index, term uint64) error {
 	if index > maxIndex || term > maxIndex {
 		return fmt.Errorf("%w: %d, at index %d", ErrTerm, term, index)
@@ -43,18 +43,18 @@ func CheckJoin(index, term uint64) error {
 	return nil
 }
 
-// checkTerm refuses a term that raft must not hear of: it would take it over, and terms only rise.
+// checkTerm rejects an impossible term. Raft would adopt it, and terms only increase.
 func (t *Transport) checkTerm(term uint64) error {
 	if t.cfg.Newest == nil {
 		return nil
 	}
 	if newest := t.cfg.Newest(); term > newest && term-newest > maxTermLead {
-		return fmt.Errorf("%w: %d, and the newest that this node knows of is %d", ErrTerm, term, newest)
+		return fmt.Errorf("%w: %d, and the newest that this node knows is %d", ErrTerm, term, newest)
 	}
 	return nil
 }
 
-// check refuses a request that was decoded, and that raft must not see.
+// check rejects a decoded request that raft must not see.
 func (t *Transport) check(command any) error {
 	if err := t.checkTerm(describe(command).Term); err != nil {
 		return err
@@ -74,14 +74,14 @@ func (t *Transport) check(command any) error {
 	return nil
 }
 
-// refused says that a message of a peer was refused, which ends the connection.
+// refused reports a rejected message of a peer. The caller then closes the connection.
 func (t *Transport) refused(c *rpc.Conn, err error) {
 	if t.cfg.Refused != nil {
 		t.cfg.Refused(c.Peer(), c.RemoteAddr(), err)
 	}
 }
 
-// checkAppend refuses an append that contradicts itself.
+// checkAppend rejects an append that contradicts itself.
 func checkAppend(m *raft.AppendEntriesRequest) error {
 	if m.PrevLogEntry > maxIndex {
 		return fmt.Errorf("%w: an append after entry %d", ErrMalformed, m.PrevLogEntry)
@@ -99,14 +99,14 @@ func checkAppend(m *raft.AppendEntriesRequest) error {
 	if term > m.Term {
 		return fmt.Errorf("%w: entry %d is of term %d, its leader of %d", ErrMalformed, index, term, m.Term)
 	}
-	// See AppendEntries: no node says more. Raft itself would commit whatever its log has up to there.
+	// AppendEntries bounds the commit index. Raft itself would commit all entries of its log up to there.
 	if m.LeaderCommitIndex > index {
 		return fmt.Errorf("%w: an append up to entry %d commits entry %d", ErrMalformed, index, m.LeaderCommitIndex)
 	}
 	return nil
 }
 
-// checkLast refuses a last entry that its node cannot have in a term.
+// checkLast rejects a last entry that a node cannot have in a term.
 func checkLast(index, entryTerm, term uint64) error {
 	if index > maxIndex || entryTerm > term {
 		return fmt.Errorf("%w: in term %d a log that ends at entry %d of term %d", ErrMalformed, term, index, entryTerm)
@@ -114,8 +114,8 @@ func checkLast(index, entryTerm, term uint64) error {
 	return nil
 }
 
-// checkConfiguration refuses members that raft cannot decode, where it would panic in a goroutine of
-// its own, and those of which no majority can be.
+// checkConfiguration rejects member lists that raft cannot decode, since it would panic in a goroutine of
+// its own, and lists that have no majority.
 func checkConfiguration(b []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -125,7 +125,7 @@ func checkConfiguration(b []byte) (err error) {
 	seen, voters := map[raft.ServerID]bool{}, 0
 	for _, s := range raft.DecodeConfiguration(b).Servers {
 		if s.ID == "" || seen[s.ID] {
-			return fmt.Errorf("%w: configuration: member %q is nameless, or comes twice", ErrMalformed, s.ID)
+			return fmt.Errorf("%w: configuration: member %q has no name or occurs twice", ErrMalformed, s.ID)
 		}
 		seen[s.ID] = true
 		if s.Suffrage == raft.Voter {
@@ -133,7 +133,7 @@ func checkConfiguration(b []byte) (err error) {
 		}
 	}
 	if voters == 0 {
-		return fmt.Errorf("%w: configuration: nobody has a vote", ErrMalformed)
+		return fmt.Errorf("%w: configuration: there is no voter", ErrMalformed)
 	}
 	return nil
 }

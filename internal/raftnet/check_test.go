@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-func TestATermIsBelievedIfElectionsCanBringIt(t *testing.T) {
+func TestPlausibleTermsAreAccepted(t *testing.T) {
 	for newest, most := range map[uint64]uint64{
 		0: maxTermLead, 7: maxTermLead + 7, 1 << 50: 1<<50 + maxTermLead, math.MaxUint64: math.MaxUint64,
 		math.MaxUint64 - maxTermLead: math.MaxUint64,
@@ -32,7 +32,7 @@ func TestATermIsBelievedIfElectionsCanBringIt(t *testing.T) {
 	}
 }
 
-// A pair is a transport and one that it asks, whose raft is the test.
+// A pair is a transport and a peer whose raft is played by the test.
 type pair struct {
 	asks, asked *Transport
 	refusals    chan error // of both
@@ -76,7 +76,7 @@ func poison(entry []byte) error {
 	return nil
 }
 
-// requests send each of raft's requests that have a term, and return its error.
+// requests returns functions that each send one kind of request with a term, and return its error.
 func requests(term uint64) map[string]func(pair) error {
 	to, addr := serverID(2), raft.ServerAddress("b:1")
 	head := raft.RPCHeader{ProtocolVersion: 3, ID: []byte(serverID(1)), Addr: []byte("a:1")}
@@ -103,7 +103,7 @@ func requests(term uint64) map[string]func(pair) error {
 	}
 }
 
-func TestRequestsOfAbsurdTermsAreRefused(t *testing.T) {
+func TestRequestsOfAbsurdTermsAreRejected(t *testing.T) {
 	for name, request := range requests(math.MaxUint64) {
 		paired(t, 5, func(p pair) {
 			require.ErrorContains(t, request(p), ErrTerm.Error(), name)
@@ -114,7 +114,7 @@ func TestRequestsOfAbsurdTermsAreRefused(t *testing.T) {
 	}
 }
 
-func TestResponsesOfAbsurdTermsAreRefused(t *testing.T) {
+func TestResponsesOfAbsurdTermsAreRejected(t *testing.T) {
 	for name, request := range requests(5) {
 		paired(t, 5, func(p pair) {
 			go func() {
@@ -140,13 +140,13 @@ func respond(command any, term uint64) any {
 	return &raft.InstallSnapshotResponse{Term: term}
 }
 
-func TestAnEntryIsCheckedWhereItArrives(t *testing.T) {
+func TestEntriesAreCheckedOnArrival(t *testing.T) {
 	paired(t, 5, func(p pair) {
 		req := &raft.AppendEntriesRequest{RPCHeader: p.asks.header, Term: 5, Entries: []*raft.Log{
 			{Index: 1, Type: raft.LogNoop, Data: []byte("poison")}, {Index: 2, Type: raft.LogCommand, Data: []byte("poison")},
 		}}
 		err := p.asks.AppendEntries(serverID(2), "b:1", req, &raft.AppendEntriesResponse{})
-		require.ErrorContains(t, err, "entry 2 of term 0: poison", "the leader is told")
+		require.ErrorContains(t, err, "entry 2 of term 0: poison", "the leader receives the reason")
 		require.True(t, errors.As(<-p.refusals, &poisonError{}))
 		require.Empty(t, p.asked.consumer)
 	})

@@ -14,18 +14,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// maxEntries is how many entries raft itself puts in one append at most (Config.MaxAppendEntries).
+// maxEntries is the maximum number of entries that raft puts in one append (Config.MaxAppendEntries).
 const maxEntries = 1024
 
-// In every message the fields 1 to 3 are raft's header.
+// appendHeader appends raft's header, which takes fields 1 to 3 of every message.
 func appendHeader(b []byte, h *raft.RPCHeader) []byte {
 	b = wire.Int(b, 1, int64(h.ProtocolVersion))
 	b = wire.Text(b, 2, h.ID)
 	return wire.Text(b, 3, h.Addr)
 }
 
-// decode hands each field of a message that is not the header's to field. It then says whether the
-// message was well formed.
+// decode calls field with each field of a message that is not part of the header. It returns an error if
+// the message is malformed.
 func decode(b []byte, h *raft.RPCHeader, field func(num int, r *wire.Reader)) error {
 	r := wire.NewReader(b)
 	for r.Next() {
@@ -56,9 +56,9 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	return b
 }
 
-// decodeAppend decodes an append, whose entries share b's memory. It refuses what raft would trust
-// and fall over: entries out of sequence, of types that are no longer written, configurations that
-// cannot be read, and a commit index that the append does not cover.
+// decodeAppend decodes an append, whose entries share the memory of b. It rejects input that raft would
+// trust and fail on: entries out of sequence, entries of obsolete types, configurations that cannot be
+// decoded, and a commit index that the append does not cover.
 func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 	m := &raft.AppendEntriesRequest{}
 	var bad error
@@ -114,7 +114,8 @@ func encodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) []byte {
 	return wire.Bool(b, 7, m.NoRetryBackoff)
 }
 
-// The decoders of responses overwrite all of m: raft uses one response for many requests.
+// decodeAppendResponse overwrites all of m, as all decoders of responses do: raft uses one response for
+// many requests.
 func decodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) error {
 	*m = raft.AppendEntriesResponse{}
 	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
@@ -251,8 +252,8 @@ func encodeSnapshot(b []byte, m *raft.InstallSnapshotRequest) []byte {
 	return wire.Int(b, 12, m.Size)
 }
 
-// decodeSnapshot decodes the header of a snapshot. It refuses the version that has peers in place
-// of a configuration, which no node of this protocol sends and on which raft falls over.
+// decodeSnapshot decodes the header of a snapshot. It rejects the version that has peers instead of a
+// configuration: no node of this protocol sends it, and raft fails on it.
 func decodeSnapshot(b []byte) (*raft.InstallSnapshotRequest, error) {
 	m := &raft.InstallSnapshotRequest{}
 	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {

@@ -36,7 +36,7 @@ var fullSnapshot = &raft.InstallSnapshotRequest{
 	Configuration: configuration, ConfigurationIndex: 1, Size: math.MaxInt64,
 }
 
-// messages are values of every kind, empty and full.
+// messages returns values of every kind, empty and full.
 func messages() []any {
 	return []any{
 		&raft.AppendEntriesRequest{}, fullAppend,
@@ -58,7 +58,7 @@ func messages() []any {
 	}
 }
 
-// encode returns a message's bytes and the number of its kind for redecode.
+// encode returns the bytes of a message, and the number of its kind for redecode.
 func encode(m any) (kind byte, b []byte) {
 	switch m := m.(type) {
 	case *raft.AppendEntriesRequest:
@@ -86,7 +86,7 @@ func encode(m any) (kind byte, b []byte) {
 }
 
 func redecode(kind byte, b []byte) (any, error) {
-	// A response must not show what was in it before.
+	// Decoding must overwrite the previous contents of a response.
 	switch kind {
 	case 101:
 		m := &raft.AppendEntriesResponse{RPCHeader: header, Term: 7, LastLog: 7, Success: true, NoRetryBackoff: true}
@@ -120,7 +120,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRefusedMessages(t *testing.T) {
+func TestMalformedMessagesAreRejected(t *testing.T) {
 	appendOf := func(prev uint64, entries ...*raft.Log) []byte {
 		return encodeAppend(nil, &raft.AppendEntriesRequest{PrevLogEntry: prev, Entries: entries})
 	}
@@ -148,7 +148,7 @@ func TestRefusedMessages(t *testing.T) {
 		"snapshot with peers":        {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.SnapshotVersion = 0 })},
 		"snapshot of negative size":  {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Size = -1 })},
 		"snapshot, no configuration": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.Configuration = nil })},
-		"snapshot, nobody votes": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) {
+		"snapshot without voters": {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) {
 			m.Configuration = raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Suffrage: raft.Nonvoter}}})
 		})},
 		"snapshot of a later term":    {methodSnapshot, snapshotOf(func(m *raft.InstallSnapshotRequest) { m.LastLogTerm = m.Term + 1 })},
@@ -177,7 +177,7 @@ func TestRefusedMessages(t *testing.T) {
 	}
 }
 
-// FuzzMessages feeds every decoder: none may panic, and what one accepts must survive the round
+// FuzzMessages feeds every decoder. None may panic, and every accepted message must survive the round
 // trip.
 func FuzzMessages(f *testing.F) {
 	for _, m := range messages() {

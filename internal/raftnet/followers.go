@@ -15,26 +15,27 @@ import (
 )
 
 // errLost: a follower's log ends before an entry that it has acknowledged in this term.
-var errLost = errors.New("raftnet: the follower has lost what it had acknowledged")
+var errLost = errors.New("raftnet: the follower has lost entries that it had acknowledged")
 
-// A follower is what is known of a peer. All but target, contacted and incarnation is of the
-// transport's term, and forgotten when that changes.
+// A follower holds what the transport knows about a peer. Everything except target, contacted and
+// incarnation belongs to the transport's term, and is reset when the term changes. The transport's mu
+// guards all of it.
 type follower struct {
 	target      raft.ServerAddress // where raft last sent an append
-	contacted   time.Time          // when it last answered anything
+	contacted   time.Time          // when the peer last answered a request
 	incarnation uint64             // of the data of the node that last answered an append
 
-	// index and term are the highest entry that the peer has acknowledged: its log and ours are the
-	// same up to there for as long as this term lasts.
+	// index and term belong to the highest entry that the peer has acknowledged. Up to that entry its log
+	// and ours are the same for as long as the term lasts.
 	index, term uint64
-	asked       uint64 // the newest mark when index was noted
-	told        uint64 // the highest commit index that it was sent, had the entries of, and did not fail to take
-	nudging     bool   // a goroutine sends it nudges
+	asked       uint64 // the newest mark when index was set
+	told        uint64 // the highest commit index that was sent to it, covered by entries that it had, and not rejected
+	nudging     bool   // a goroutine is sending nudges
 	mark        uint64 // of the newest append that it answered with success
-	replies     uint64 // how often raft's replication had an answer from it
+	replies     uint64 // number of answers to raft's replication
 }
 
-// follower returns the books on a peer. It is called with t.mu held.
+// follower returns the record of a peer. The caller holds t.mu.
 func (t *Transport) follower(id raft.ServerID) *follower {
 	f := t.followers[id]
 	if f == nil {
@@ -44,19 +45,19 @@ func (t *Transport) follower(id raft.ServerID) *follower {
 	return f
 }
 
-// enter begins a term, if it is a new one. It is called with t.mu held.
+// enter begins a term if it is newer. The caller holds t.mu.
 func (t *Transport) enter(term uint64) {
 	if term <= t.term {
 		return
 	}
 	t.term, t.commit, t.entered = term, 0, time.Now()
 	for _, f := range t.followers {
-		// A goroutine that sends nudges sees the new term and ends by itself.
+		// A goroutine that is sending nudges notices the new term and ends.
 		*f = follower{target: f.target, contacted: f.contacted, incarnation: f.incarnation, nudging: f.nudging}
 	}
 }
 
-// sending notes that an append is about to go out and returns its mark.
+// sending registers an append that is about to be sent, and returns its mark.
 func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest) (mark uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,15 +65,16 @@ func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *ra
 	f := t.follower(id)
 	f.target = target
 	if req.Term == t.term {
-		// Of what it has not acknowledged, it may have to make something durable before it commits it.
+		// The follower may have to make entries durable that it has not acknowledged before it commits
+		// them.
 		f.told = max(f.told, min(req.LeaderCommitIndex, f.index))
 	}
 	t.sent++
 	return t.sent
 }
 
-// answered notes how an append to peer ended. If the answer shows that the follower has lost what it
-// had acknowledged, answered returns up to where that was.
+// answered records the result of an append to a peer. If the answer shows that the follower has lost
+// entries that it had acknowledged, answered returns the highest index that it had acknowledged.
 func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.AppendEntriesRequest,
 	resp *raft.AppendEntriesResponse, mark uint64, err error,
 ) (lost uint64) {
@@ -82,7 +84,7 @@ func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.Appe
 	if err == nil {
 		f.contacted = time.Now()
 		t.enter(resp.Term)
-		if f.incarnation != peer.Incarnation { // other data takes the place of the follower's
+		if f.incarnation != peer.Incarnation { // the follower has other data now
 			*f = follower{
 				target: f.target, contacted: f.contacted, incarnation: peer.Incarnation, nudging: f.nudging, replies: f.replies,
 			}
@@ -93,7 +95,7 @@ func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.Appe
 	}
 	if err != nil || !resp.Success {
 		f.told = 0
-		// An answer to an append that was sent before the acknowledgement came may be older than that.
+		// The answer to an append that was sent before the acknowledgement arrived may be older than it.
 		if err == nil && resp.Term == t.term && resp.LastLog < f.index && mark > f.asked {
 			return f.index
 		}
@@ -123,7 +125,7 @@ func (t *Transport) replicated(id raft.ServerID) {
 	t.follower(id).replies++
 }
 
-// Replies returns how often raft's replication to a member has had an answer in this term.
+// Replies returns how many answers raft's replication has had from a member in this term.
 func (t *Transport) Replies(id raft.ServerID) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -136,9 +138,9 @@ func (t *Transport) contact(id raft.ServerID) {
 	t.follower(id).contacted = time.Now()
 }
 
-// Committed says that this node, leading in term, may tell its followers to commit up to index.
-// Each follower that has acknowledged enough of the log hears of it at once, or as soon as it has.
-// It does not block.
+// Committed notes that followers may commit up to index. This node leads in term. Each follower that has
+// acknowledged enough of the log is notified at once, the others as soon as they have. Committed does not
+// block.
 func (t *Transport) Committed(term, index uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,7 +154,7 @@ func (t *Transport) Committed(term, index uint64) {
 	}
 }
 
-// nudge sees to it that the follower hears of the commit index. It is called with t.mu held.
+// nudge notifies the follower of the commit index, if necessary. The caller holds t.mu.
 func (t *Transport) nudge(id raft.ServerID, f *follower) {
 	if f.nudging || t.ctx.Err() != nil {
 		return
@@ -169,14 +171,14 @@ func (t *Transport) nudge(id raft.ServerID, f *follower) {
 	})
 }
 
-// due returns the nudge that the follower needs, or nil. It is called with t.mu held.
+// due returns the nudge that the follower needs, or nil. The caller holds t.mu.
 func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 	commit := min(t.commit, f.index)
 	if commit <= f.told {
 		return nil
 	}
-	// Without an entry that the follower has acknowledged in this term as the previous one, raft at
-	// the other end would compare nothing, and commit whatever it has.
+	// The previous entry must be one that the follower has acknowledged in this term. With none, raft at
+	// the other end would compare nothing, and commit all entries that it has.
 	return &raft.AppendEntriesRequest{
 		RPCHeader:         t.header,
 		Term:              t.term,
@@ -187,8 +189,8 @@ func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 	}
 }
 
-// sendNudge sends a nudge and returns the next, or nil when none is due or this one failed: then
-// the follower's next success tries again.
+// sendNudge sends a nudge and returns the next one. It returns nil if none is due or this one failed; in
+// that case the next success of the follower sends one.
 func (t *Transport) sendNudge(id raft.ServerID, req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
 	t.mu.Lock()
 	target := t.followers[id].target
@@ -207,16 +209,16 @@ func (t *Transport) sendNudge(id raft.ServerID, req *raft.AppendEntriesRequest) 
 	return nil
 }
 
-// Mark returns the present as Confirmed counts it: appends that are sent later have a later mark.
+// Mark returns the current mark for Confirmed: appends that are sent later have a later mark.
 func (t *Transport) Mark() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.sent
 }
 
-// Confirmed returns how many of the voters, this node aside, have answered with success an append
-// of this term that was sent after mark: so many knew no later term at some moment since. Zero if a
-// later term is known.
+// Confirmed returns how many voters other than this node have successfully answered an append of this
+// term that was sent after mark. So many voters knew no later term at some moment since. Confirmed
+// returns zero if a later term is known.
 func (t *Transport) Confirmed(term, mark uint64, voter func(raft.ServerID) bool) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -232,8 +234,8 @@ func (t *Transport) Confirmed(term, mark uint64, voter func(raft.ServerID) bool)
 	return n
 }
 
-// Watch returns a channel that is closed when Confirmed may next return more. Take it before
-// asking.
+// Watch returns a channel that is closed when the result of Confirmed may have increased. Call Watch
+// before Confirmed.
 func (t *Transport) Watch() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -243,7 +245,7 @@ func (t *Transport) Watch() <-chan struct{} {
 	return t.confirmed
 }
 
-// Reachable reports whether a member has answered a request of this node within that time.
+// Reachable reports whether a member has answered a request of this node within the given time.
 func (t *Transport) Reachable(id raft.ServerID, within time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -255,8 +257,8 @@ func (f *follower) heard(within time.Duration) bool {
 	return !f.contacted.IsZero() && time.Since(f.contacted) <= within
 }
 
-// Silent reports whether a member has answered no request of this node for so long, all of it in one
-// term: a leader has asked it all the while.
+// Silent reports whether a member has not answered this node for the duration d. The current term must be
+// older than d, so that a leader has sent requests all the time.
 func (t *Transport) Silent(id raft.ServerID, d time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -264,8 +266,8 @@ func (t *Transport) Silent(id raft.ServerID, d time.Duration) bool {
 	return time.Since(t.entered) > d && (f == nil || !f.heard(d))
 }
 
-// Acknowledged returns the highest index of the log that a member has acknowledged in this term, 0 if
-// it has not answered within that time.
+// Acknowledged returns the highest index that a member has acknowledged in this term, and 0 if the member
+// has not answered within the given time.
 func (t *Transport) Acknowledged(id raft.ServerID, within time.Duration) uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -275,7 +277,7 @@ func (t *Transport) Acknowledged(id raft.ServerID, within time.Duration) uint64 
 	return 0
 }
 
-// Retain forgets who is no member any more.
+// Retain removes the records of peers that are no longer members.
 func (t *Transport) Retain(member func(raft.ServerID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

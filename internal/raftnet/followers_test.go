@@ -19,7 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A script is a leader's transport and a peer at which the test plays raft.
+// A script is a leader's transport and a peer whose raft is played by the test.
 type script struct {
 	*testing.T
 	*Transport
@@ -43,7 +43,7 @@ func scripted(t *testing.T, f func(s script)) {
 	})
 }
 
-// send sends an append, which the peer answers. A nudge that follows at once is left to nudged.
+// send sends an append, which the peer answers. It leaves a nudge that follows at once to nudged.
 func (s script) send(req raft.AppendEntriesRequest, answer raft.AppendEntriesResponse) (seen []*raft.AppendEntriesRequest) {
 	done := make(chan struct{})
 	req.RPCHeader = s.header
@@ -68,7 +68,7 @@ func (s script) send(req raft.AppendEntriesRequest, answer raft.AppendEntriesRes
 	}
 }
 
-// nudged returns the nudge that is under way, unanswered, or nil.
+// nudged returns the current unanswered nudge, or nil.
 func (s script) nudged() (*raft.AppendEntriesRequest, raft.RPC) {
 	synctest.Wait()
 	select {
@@ -107,8 +107,8 @@ func success(term uint64) raft.AppendEntriesResponse {
 	return raft.AppendEntriesResponse{Term: term, Success: true}
 }
 
-// A follower whose log ends before an entry that it acknowledged in this term has lost data.
-func TestALossOfAcknowledgedEntries(t *testing.T) {
+// A follower has lost data if its log ends before an entry that it acknowledged in this term.
+func TestLossOfAcknowledgedEntriesIsReported(t *testing.T) {
 	scripted(t, func(s script) {
 		var lost []uint64
 		s.cfg.Lost = func(peer rpc.Identity, acknowledged, last uint64) {
@@ -126,7 +126,7 @@ func TestALossOfAcknowledgedEntries(t *testing.T) {
 		s.send(upTo(5, 4), success(5))
 		s.send(after(5, 9), fails(5, 4))
 		s.send(after(5, 9), fails(5, 8))
-		s.send(after(5, 9), fails(6, 3)) // it tells of a later term, and no more
+		s.send(after(5, 9), fails(6, 3)) // the answer has a later term, which proves nothing
 		require.Empty(t, lost)
 		s.send(upTo(6, 4), success(6))
 		s.send(after(6, 4), fails(6, 3))
@@ -136,9 +136,8 @@ func TestALossOfAcknowledgedEntries(t *testing.T) {
 	})
 }
 
-// What a follower says of its log may be older than what it acknowledged since, and other data has
-// acknowledged nothing.
-func TestAnEarlierAnswerIsNoLoss(t *testing.T) {
+// An answer may be older than a later acknowledgement, and other data has acknowledged nothing.
+func TestEarlierAnswerIsNoLoss(t *testing.T) {
 	tr := New(Config{Self: serverID(1)})
 	peer, id := rpc.Identity{Incarnation: 1}, serverID(2)
 	prev := func(index uint64) *raft.AppendEntriesRequest {
@@ -157,25 +156,25 @@ func TestAnEarlierAnswerIsNoLoss(t *testing.T) {
 	require.Zero(t, tr.Acknowledged(id, time.Hour), "by other data")
 }
 
-// only is true of one member.
+// only returns a function that is true for one member.
 func only(member raft.ServerID) func(raft.ServerID) bool {
 	return func(id raft.ServerID) bool { return id == member }
 }
 
-func TestNudgeNeedsAnAcknowledgement(t *testing.T) {
+func TestNudgeNeedsAcknowledgement(t *testing.T) {
 	scripted(t, func(s script) {
 		s.Committed(5, 10)
 		s.requireNone()
 		s.send(raft.AppendEntriesRequest{Term: 5}, success(5))
-		s.requireNone() // a heartbeat says nothing about the log
+		s.requireNone() // a heartbeat proves nothing about the log
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 9, PrevLogTerm: 4}, raft.AppendEntriesResponse{Term: 5})
-		s.requireNone() // nor does a refusal
+		s.requireNone() // nor does a rejection
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 3, PrevLogTerm: 2}, success(5))
 		s.requireNudge(5, 3, 2, 3, true)
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 3, PrevLogTerm: 2, Entries: entries(4, 4, 8), LeaderCommitIndex: 7}, success(5))
 		s.requireNudge(5, 8, 4, 8, true)
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 8, PrevLogTerm: 4, Entries: entries(5, 9, 12), LeaderCommitIndex: 10}, success(5))
-		s.requireNudge(5, 12, 5, 10, true) // the append told it, perhaps before its disk had entry 9
+		s.requireNudge(5, 12, 5, 10, true) // the append carried it, possibly before the disk had entry 9
 		s.send(raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 12, PrevLogTerm: 5, LeaderCommitIndex: 10}, success(5))
 		s.requireNone()
 		s.Committed(5, 11)
@@ -220,7 +219,7 @@ func TestNudgesCoalesce(t *testing.T) {
 	scripted(t, func(s script) {
 		s.send(raft.AppendEntriesRequest{Term: 5, Entries: entries(5, 1, 20)}, success(5))
 		s.Committed(5, 1)
-		synctest.Wait() // the first is under way
+		synctest.Wait() // the first nudge is in flight
 		for i := uint64(2); i <= 9; i++ {
 			s.Committed(5, i)
 		}
@@ -228,7 +227,7 @@ func TestNudgesCoalesce(t *testing.T) {
 		s.requireNudge(5, 20, 5, 9, true)
 		s.requireNone()
 
-		// One that failed is not forgotten, and does not repeat by itself.
+		// A failed nudge is not forgotten, but does not repeat by itself.
 		s.Committed(5, 10)
 		s.requireNudge(5, 20, 5, 10, false)
 		s.requireNone()
@@ -241,7 +240,7 @@ func TestNudgesCoalesce(t *testing.T) {
 func TestNudgesEndWithTheTerm(t *testing.T) {
 	news := map[string]func(s script){
 		"we lead again":    func(s script) { s.send(raft.AppendEntriesRequest{Term: 6}, success(6)) },
-		"a peer knows it":  func(s script) { s.send(raft.AppendEntriesRequest{Term: 5}, raft.AppendEntriesResponse{Term: 6}) },
+		"a peer is in it":  func(s script) { s.send(raft.AppendEntriesRequest{Term: 5}, raft.AppendEntriesResponse{Term: 6}) },
 		"its leader wrote": func(s script) { s.Transport.mu.Lock(); s.enter(6); s.Transport.mu.Unlock() },
 	}
 	for name, hear := range news {
@@ -256,7 +255,7 @@ func TestNudgesEndWithTheTerm(t *testing.T) {
 				s.requireNone()
 				require.Zero(t, s.Confirmed(5, 0, only(serverID(2))))
 				s.Committed(6, 15)
-				s.requireNone() // what was acknowledged in the earlier term may be gone
+				s.requireNone() // entries acknowledged in the earlier term may be gone
 				s.send(raft.AppendEntriesRequest{Term: 6, PrevLogEntry: 20, PrevLogTerm: 5}, success(6))
 				s.requireNudge(6, 20, 5, 15, true)
 			})
@@ -270,12 +269,12 @@ func TestCommitIndexIsBounded(t *testing.T) {
 		entries      []*raft.Log
 		want         uint64
 	}{
-		"heartbeat":       {0, 9, nil, 0},
-		"from the start":  {0, 9, entries(5, 1, 3), 3},
-		"probe":           {7, 9, nil, 7},
-		"covered":         {7, 9, entries(5, 8, 12), 9},
-		"partly covered":  {7, 9, entries(5, 8, 8), 8},
-		"nothing to tell": {7, 0, entries(5, 8, 8), 0},
+		"heartbeat":         {0, 9, nil, 0},
+		"from the start":    {0, 9, entries(5, 1, 3), 3},
+		"probe":             {7, 9, nil, 7},
+		"covered":           {7, 9, entries(5, 8, 12), 9},
+		"partly covered":    {7, 9, entries(5, 8, 8), 8},
+		"nothing committed": {7, 0, entries(5, 8, 8), 0},
 	}
 	for name, test := range tests {
 		scripted(t, func(s script) {
@@ -308,12 +307,12 @@ func TestLargeAppendGoesInParts(t *testing.T) {
 		}
 		require.Equal(t, 10, sent)
 		seen = s.send(req, raft.AppendEntriesResponse{Term: 5})
-		require.Len(t, seen, 1, "a refusal ends it")
+		require.Len(t, seen, 1, "a rejection ends it")
 	})
 }
 
-// TestNudgeIsNeverWrong plays random schedules: no nudge may name as previous what the peer has not
-// acknowledged in the nudge's term, nor commit beyond it.
+// TestNudgeIsNeverWrong plays random schedules. The previous entry of a nudge must be one that the peer
+// has acknowledged in the nudge's term, and the commit index must not exceed it.
 func TestNudgeIsNeverWrong(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -322,7 +321,7 @@ func TestNudgeIsNeverWrong(t *testing.T) {
 	for range 200 {
 		tr := New(Config{Self: serverID(1)})
 		term, last := uint64(1), uint64(0)
-		acknowledged := map[uint64]uint64{} // index to term, in the present term
+		acknowledged := map[uint64]uint64{} // index to term, in the current term
 		var committed uint64
 		type sent struct {
 			req  *raft.AppendEntriesRequest
@@ -362,7 +361,7 @@ func TestNudgeIsNeverWrong(t *testing.T) {
 					}
 				}
 				tr.mu.Lock()
-				tr.follower(peer).nudging = true // the test sends them
+				tr.follower(peer).nudging = true // the test sends nudges itself
 				tr.mu.Unlock()
 				tr.answered(peer, rpc.Identity{}, f.req, resp, f.mark, err)
 			case 3:

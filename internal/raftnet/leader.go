@@ -10,17 +10,17 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A leader is what is known of the leader that this node follows.
+// A leader holds what is known about the leader that this node follows. The transport's mu guards it.
 type leader struct {
 	id     raft.ServerID
 	addr   []byte    // as raft has it
 	at     time.Time // when it was last heard
-	inHand int       // its requests that are not answered yet
+	inHand int       // number of its unanswered requests
 }
 
-// hear notes that a request arrives, if it is of a leader, and returns what notes that it is answered. A
-// leader with a request in hand waits for the answer: it is heard for as long, though this node's own
-// disk holds up the answer.
+// hear notes the arrival of a request from a leader. The caller calls answered when it has answered the
+// request. A leader with an unanswered request waits for it, so it counts as heard for as long, even if
+// this node's own disk delays the answer.
 func (t *Transport) hear(command any) (answered func()) {
 	var header *raft.RPCHeader
 	var term uint64
@@ -56,7 +56,7 @@ func (t *Transport) Heard() (raft.ServerID, time.Time) {
 	return t.leader.id, t.heard()
 }
 
-// heard returns when the leader was heard last. It is called with t.mu held.
+// heard returns when the leader was last heard. The caller holds t.mu.
 func (t *Transport) heard() time.Time {
 	at := t.leader.at
 	if t.leader.inHand == 0 {
@@ -68,10 +68,9 @@ func (t *Transport) heard() time.Time {
 	return time.Now()
 }
 
-// unbind lets raft answer a candidate as if it followed nobody, if its leader has been silent for half an
-// election timeout. Raft refuses all candidates until it notices itself that its leader is silent, which
-// it does up to two election timeouts after the candidate. What else a candidate needs for a vote is
-// raft's affair: its term and its log.
+// unbind lets raft answer a candidate although raft has a leader, if that leader has been silent for half
+// an election timeout. Raft rejects all candidates until it notices the silence itself, up to two
+// election timeouts after the candidate. Raft still checks the candidate's term and log.
 func (t *Transport) unbind(candidate any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -80,17 +79,18 @@ func (t *Transport) unbind(candidate any) {
 	}
 	switch m := candidate.(type) {
 	case *raft.RequestPreVoteRequest:
-		m.Addr = t.leader.addr // raft refuses all but its leader, and goes by the ID for the rest
+		m.Addr = t.leader.addr // raft rejects all but its leader, and uses the ID for everything else
 	case *raft.RequestVoteRequest:
-		m.LeadershipTransfer = true // which is what makes raft vote though it has a leader
+		m.LeadershipTransfer = true // makes raft vote although it has a leader
 	}
 }
 
-// errYields: this node would vote for another candidate, or has a leader again.
+// errYields: this node would vote for another candidate, or hears a leader again.
 var errYields = errors.New("raftnet: it is not this node's turn to stand for election")
 
-// grant notes an answer to a candidate. A node that would vote for one leaves the election to it for half
-// an election timeout: two candidates at once split the votes, and both wait for another timeout.
+// grant records an answer to a candidate. A node that would vote for a candidate does not stand itself
+// for half an election timeout: two simultaneous candidates split the votes, and both wait for another
+// timeout.
 func (t *Transport) grant(resp raft.RPCResponse) {
 	if answer, ok := resp.Response.(*raft.RequestPreVoteResponse); ok && resp.Error == nil && answer.Granted {
 		t.mu.Lock()
@@ -99,8 +99,8 @@ func (t *Transport) grant(resp raft.RPCResponse) {
 	}
 }
 
-// awaitTurn waits until it is this node's turn to ask for an election. It returns errYields if the turn has
-// gone to another candidate by then, or if the leader was heard.
+// awaitTurn waits until this node may ask for an election. It returns errYields if another candidate is
+// first, or if the leader was heard again.
 func (t *Transport) awaitTurn() error {
 	if t.cfg.Turn != nil {
 		turn := time.NewTimer(time.Until(t.cfg.Turn()))

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A voter refuses candidates for the sake of its leader while it hears that, also while its own disk
-// holds up the answer, but not for longer than the leader waits.
-func TestAVoterIsBoundToALeaderThatItHears(t *testing.T) {
+// A voter rejects candidates while it hears its leader, also while its own disk delays the answer, but
+// only as long as the leader waits.
+func TestVoterStaysWithLeaderItHears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := New(Config{Timeout: time.Second, Term: func() uint64 { return 3 }})
 		header := raft.RPCHeader{ID: []byte("a"), Addr: []byte("a:1")}
@@ -25,14 +25,14 @@ func TestAVoterIsBoundToALeaderThatItHears(t *testing.T) {
 			require.Equal(t, string(ask.Addr) == "a:1", vote.LeadershipTransfer)
 			return !vote.LeadershipTransfer
 		}
-		require.True(t, bound(), "it has no leader: raft knows")
+		require.True(t, bound(), "raft itself knows that there is no leader")
 		tr.hear(&raft.AppendEntriesRequest{RPCHeader: header, Term: 3})()
 		require.True(t, bound())
 		time.Sleep(499 * time.Millisecond)
 		require.True(t, bound())
 		tr.hear(&raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{Addr: []byte("c:1")}, Term: 2})()
 		time.Sleep(time.Millisecond)
-		require.False(t, bound(), "a deposed leader is none")
+		require.False(t, bound(), "a deposed leader does not count")
 
 		answered := tr.hear(&raft.AppendEntriesRequest{RPCHeader: header, Term: 3})
 		time.Sleep(1400 * time.Millisecond)
@@ -52,7 +52,7 @@ func TestAVoterIsBoundToALeaderThatItHears(t *testing.T) {
 	})
 }
 
-func TestAVoterLeavesTheElectionToACandidate(t *testing.T) {
+func TestVoterYieldsToCandidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := New(Config{Timeout: time.Second})
 		stands := func() bool {
@@ -62,7 +62,7 @@ func TestAVoterLeavesTheElectionToACandidate(t *testing.T) {
 		}
 		require.True(t, stands())
 		tr.grant(raft.RPCResponse{Response: &raft.RequestPreVoteResponse{}})
-		require.True(t, stands(), "it has refused the candidate")
+		require.True(t, stands(), "it has rejected the candidate")
 		tr.grant(raft.RPCResponse{Response: &raft.RequestPreVoteResponse{Granted: true}})
 		time.Sleep(499 * time.Millisecond)
 		require.False(t, stands())

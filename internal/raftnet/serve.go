@@ -17,14 +17,14 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// errApplied: a snapshot would move the state machine back. Raft is told so, and its leader that
-// all is well: it need not send what is in the snapshot. Told of an error, it would send the
-// snapshot again, and again, when it has nothing else to send.
+// errApplied: a snapshot would move the state machine back. Raft gets this error, but the leader gets a
+// success: it need not send the contents of the snapshot. After an error it would send the snapshot again
+// and again if it had nothing else to send.
 var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
 
-// Serve hands the requests of a connection to raft, one after the other, and sends the answers
-// back. It returns when ctx ends, the connection breaks or brings what is no request of its member,
-// or on Close. The connection is left to the caller to close.
+// Serve passes the requests of a connection to raft, one after the other, and sends the answers back. It
+// returns when ctx ends, when the connection breaks, when a message is not a valid request of the
+// connection's member, or after Close. The caller closes the connection.
 func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	if !t.begin() {
 		return
@@ -45,7 +45,7 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 		if err == nil && !bytes.Equal(req.header.ID, peer) {
 			err = fmt.Errorf("%w: %s speaks for %q", ErrMalformed, peer, req.header.ID)
 		}
-		// A node that is new learns what the term is before it is to answer.
+		// While it waits here, a new node can learn the current term, which check uses.
 		if err == nil && t.admit(ctx, c.Peer(), req) != nil {
 			return
 		}
@@ -66,7 +66,7 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	}
 }
 
-// admit waits until a request may be answered, for as long as its sender does.
+// admit waits until a request may be answered, for at most as long as its sender does.
 func (t *Transport) admit(ctx context.Context, from rpc.Identity, req *inbound) error {
 	if t.cfg.Admit == nil {
 		return nil
@@ -76,7 +76,7 @@ func (t *Transport) admit(ctx context.Context, from rpc.Identity, req *inbound) 
 	return t.cfg.Admit(ctx, from, describe(req.command))
 }
 
-// An inbound is a request on its way to raft and back.
+// An inbound is a request from a peer.
 type inbound struct {
 	command any
 	header  *raft.RPCHeader
@@ -136,7 +136,7 @@ func request[Response any](command raft.WithRPCHeader, err error, encode func([]
 	}, nil
 }
 
-// serve answers one request. An error ends the connection.
+// serve answers one request. After an error the caller closes the connection.
 func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 	answer := make(chan raft.RPCResponse, 1)
 	req := raft.RPC{Command: in.command, RespChan: answer}
@@ -163,8 +163,8 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 			return err
 		}
 		rebase(m, t.cfg.Log.Base)
-		// So raft applies nothing that is not durable here, and its queue to the state machine is never
-		// held up by the disk.
+		// With this bound raft applies only durable entries, so the disk never holds up its queue to the
+		// state machine.
 		m.LeaderCommitIndex = min(m.LeaderCommitIndex, t.cfg.Log.Durable())
 	case *raft.RequestPreVoteRequest, *raft.RequestVoteRequest:
 		t.unbind(m)
@@ -177,7 +177,7 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		req.Reader = body
 	}
 
-	// A main loop that takes nothing for so long is stuck, and whoever asked has given up.
+	// A main loop that accepts nothing for so long is stuck, and the peer has given up.
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -202,7 +202,7 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 				}
 			}
 			if acknowledges(in.command, resp) {
-				// By position: an older entry may stand at the index.
+				// The wait is by position, since an older entry may have had the same index.
 				if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
 					return err
 				}
@@ -225,8 +225,8 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 	}
 }
 
-// compare ends the log, and returns why, if what a leader says of its own contradicts it. Raft compares
-// no more than it needs to find where the two logs part, and drops what this node has behind that.
+// compare ends the log and returns an error if a leader's claim contradicts it. Raft compares no more
+// than it needs to find where the two logs diverge, and drops this node's entries after that point.
 func (t *Transport) compare(c raftlog.Claim) error {
 	if t.cfg.Term == nil {
 		return nil
@@ -235,7 +235,8 @@ func (t *Transport) compare(c raftlog.Claim) error {
 		c.Committed = t.cfg.Committed()
 	}
 	err := t.cfg.Log.Contradiction(c)
-	// The term is looked at last: an earlier leader may lack what was committed since, and raft refuses it.
+	// The term is checked last: an earlier leader may lack entries that were committed since, and raft
+	// rejects it.
 	if err == nil || c.Leader < t.cfg.Term() {
 		return nil
 	}
@@ -243,10 +244,10 @@ func (t *Transport) compare(c raftlog.Claim) error {
 	return err
 }
 
-// rebase has an append go on from a snapshot that covers what it goes on from. What a snapshot has is
-// committed, so a leader has the same: compare has seen to that. Raft itself looks
-// for the entry in its log, refuses what it does not find there, and the leader tries the one before; at
-// the beginning it sends a snapshot, and begins again, for ever.
+// rebase moves the start of an append to the end of a snapshot that covers it. The contents of a snapshot
+// are committed, so a leader has the same entries; compare has verified that. Raft itself looks for the
+// previous entry in its log and rejects the append if it is not there. The leader then tries earlier
+// entries, finally sends a snapshot, and begins again, for ever.
 func rebase(m *raft.AppendEntriesRequest, base func() (index, term uint64)) {
 	if heartbeat(m) {
 		return
@@ -263,8 +264,7 @@ func rebase(m *raft.AppendEntriesRequest, base func() (index, term uint64)) {
 	m.PrevLogEntry, m.PrevLogTerm = index, term
 }
 
-// acknowledges reports whether an answer says that this node has entries: those that came, or those
-// that it had before.
+// acknowledges reports whether an answer acknowledges entries: those in the request, or earlier ones.
 func acknowledges(command any, resp raft.RPCResponse) bool {
 	m, ok := command.(*raft.AppendEntriesRequest)
 	if !ok || heartbeat(m) {
@@ -282,39 +282,39 @@ func send(c *rpc.Conn, in *inbound, resp raft.RPCResponse, body *installation) e
 		err = c.Send(replyDone, func(b []byte) []byte { return in.encode(b, resp.Response) })
 	}
 	if err == nil && body != nil && !body.received.Load() {
-		return io.ErrUnexpectedEOF // what is left of the body would be taken for requests
+		return io.ErrUnexpectedEOF // the rest of the body would be decoded as requests
 	}
 	return err
 }
 
-// An installation is a snapshot on its way into raft, whose main loop reads the body and does
-// nothing else until it answers.
+// An installation is a snapshot that raft is installing. Raft's main loop reads the body and does nothing
+// else until it answers.
 type installation struct {
 	transport *Transport
 	conn      *rpc.Conn
 	request   *raft.InstallSnapshotRequest
 	answer    chan raft.RPCResponse
-	received  atomic.Bool // all of the body
+	received  atomic.Bool // the whole body has arrived
 
-	// The rest is raft's main loop's alone.
+	// The fields below belong to raft's main loop.
 	begun bool
 	rest  int64
 	chunk []byte
 	err   error
 }
 
-// answersFor reports whether the heartbeat's sender is who sent the snapshot that raft is copying.
-// Raft follows it, but cannot say so before the end. It is called with the transport's mu held.
+// answersFor reports whether a heartbeat comes from the sender of the snapshot that raft is copying. Raft
+// follows that leader but cannot answer before the copy is complete. The caller holds the transport's mu.
 func (i *installation) answersFor(m *raft.AppendEntriesRequest) bool {
 	return i != nil && len(i.answer) == 0 && heartbeat(m) && m.Term == i.request.Term && bytes.Equal(m.ID, i.request.ID)
 }
 
-// Read is called by raft.
+// Read implements io.Reader. Raft calls it.
 func (i *installation) Read(p []byte) (int, error) {
 	if !i.begun {
 		i.begun = true
 		if err := i.begin(); err != nil {
-			return 0, err // for once: raft goes on to read the body, and drops it
+			return 0, err // only once: raft goes on to read the body and discards it
 		}
 	}
 	for i.err == nil && len(i.chunk) == 0 {
@@ -328,8 +328,8 @@ func (i *installation) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// begin makes the transport answer the leader's heartbeats. Raft reads the body also of a snapshot
-// that it has refused, and then as one of a later term: it must not seem to follow the sender.
+// begin makes the transport answer the leader's heartbeats. Raft also reads the body of a snapshot that
+// it has rejected, and may be in a later term then: in that case it must not appear to follow the sender.
 func (i *installation) begin() error {
 	t := i.transport
 	if t.cfg.Term != nil {
@@ -346,7 +346,7 @@ func (i *installation) begin() error {
 	return nil
 }
 
-// next receives a chunk, or returns io.EOF after the last.
+// next receives a chunk. It returns io.EOF after the last one.
 func (i *installation) next() error {
 	if i.rest == 0 {
 		i.received.Store(true)
@@ -366,7 +366,7 @@ func (i *installation) next() error {
 	return nil
 }
 
-// finish is called when raft has answered.
+// finish ends the installation after raft has answered.
 func (i *installation) finish() {
 	t := i.transport
 	t.mu.Lock()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package raftnet carries raft's messages between nodes, over connections of package rpc. Beyond
-// raft's own transport it bounds the commit index of every append by what the append covers, tells
-// followers of a new commit index at once, keeps what a leader needs to know that it still leads,
-// and takes heartbeats through raft's main loop: hashicorp/raft's shortcut past it changes raft's
-// state while that is in use.
+// Package raftnet carries raft's messages between nodes, over connections of package rpc. In addition to
+// the functions of raft's own transport, it bounds the commit index of every append by the entries that
+// the append covers, notifies followers of a new commit index at once, and tracks which followers have
+// confirmed a leader. Heartbeats go through raft's main loop, because hashicorp/raft's shortcut past it
+// modifies raft's state while the loop uses it.
 package raftnet
 
 import (
@@ -27,105 +27,105 @@ import (
 	"github.com/coterie-kv/coterie/internal/signal"
 )
 
-// The methods of a request, and the kinds of a reply.
+// The methods of requests and the kinds of replies.
 const (
 	methodAppend byte = iota + 1
 	methodVote
 	methodPreVote
 	methodTimeoutNow
-	methodSnapshot // followed by as many methodChunk frames as its size takes
+	methodSnapshot // followed by its body in methodChunk frames
 	methodChunk
 
 	replyDone    byte = 0
 	replyError   byte = 1 // with a text
-	replyWorking byte = 2 // the reply to a snapshot takes longer: wait on
+	replyWorking byte = 2 // the answer to a snapshot takes longer: keep waiting
 )
 
 const (
-	// patience is how many times Config.Timeout a peer may take where it has to wait for its disk.
+	// patience is how many times Config.Timeout a request may take if the peer may have to wait for its
+	// disk.
 	patience = 10
-	// appendBytes is how much one append carries at most, unless a single entry is larger: what
-	// raft hands over beyond that goes in several, so that neither side needs room for all of it.
+	// appendBytes is the maximum size of one append, unless a single entry is larger. Larger requests of
+	// raft are split, so that neither side needs memory for the whole.
 	appendBytes = 4 << 20
 	chunkBytes  = 256 << 10
 )
 
 // Config describes a Transport.
 type Config struct {
-	// Self and Addr are this node as raft knows it. A ServerID is the member ID as 16 hex digits.
+	// Self and Addr are this node's ID and address in raft. A ServerID is the member ID as 16 hex digits.
 	Self raft.ServerID
 	Addr raft.ServerAddress
-	// Client reaches the peers; nil: there are none.
+	// Client connects to the peers; nil: there are none.
 	Client *rpc.Client
-	// Timeout bounds a request that needs no disk: the election timeout. Those that do may take ten
-	// times as long, and a second more for each MiB. Defaults to 1 s.
+	// Timeout bounds a request that needs no disk: the election timeout. A request that needs a disk may
+	// take ten times as long, and one more second per MiB. The default is 1 s.
 	Timeout time.Duration
-	// Resolve returns the address to dial for a member, or nothing for the one that raft has on
-	// record. nil: always that.
+	// Resolve returns the address to dial for a member, or "" to use the address that raft has. nil:
+	// always use raft's.
 	Resolve func(member uint64) string
-	// Admit returns why a request is not to be answered, if so; before, it may wait until that
-	// changes, or ctx ends. nil: all are answered.
+	// Admit decides whether a request is answered: not if it returns an error. It may wait for that to
+	// change until ctx ends. nil: all requests are answered.
 	Admit func(ctx context.Context, from rpc.Identity, r Request) error
-	// Newest returns the newest term that this node knows of: a message of one that no elections since
-	// can have brought is refused. nil: every term is believed.
+	// Newest returns the newest term that this node knows. Messages with terms that elections cannot have
+	// reached since are rejected. nil: every term is accepted.
 	Newest func() uint64
-	// Check returns why the data of a command must not come into the log; an append with such an entry
-	// is refused. nil: all data is taken.
+	// Check validates the data of a command. An append with an entry for which it returns an error is
+	// rejected. nil: all data is accepted.
 	Check func(entry []byte) error
-	// Refused hears of each message that was refused: with ErrMalformed, ErrTerm, raftlog.ErrSnapshot or an
-	// error of Check.
-	// The connection is closed. It may be called concurrently. nil: nobody hears.
+	// Refused is called for each rejected message, with ErrMalformed, ErrTerm, raftlog.ErrSnapshot or an
+	// error of Check. The connection is closed. Calls may be concurrent. nil: not called.
 	Refused func(from rpc.Identity, remote net.Addr, err error)
-	// Stand waits until this node may ask for votes, and returns why it may not. nil: it always may.
+	// Stand waits until this node may ask for votes, or returns why it may not. nil: it always may.
 	Stand func(ctx context.Context) error
-	// Turn returns when this node may ask for an election since its leader is silent: what raft asks for
-	// before that waits. nil: at once.
+	// Turn returns when this node may ask for an election because its leader is silent. Earlier requests
+	// of raft wait. nil: at once.
 	Turn func() time.Time
-	// Lost hears that a member's log ends at last, before an entry that the member has acknowledged in
-	// this term. It is called without locks, before raft hears of the answer, which it never does. nil:
-	// nobody hears.
+	// Lost is called when a member's log turns out to end at last, before an entry that the member has
+	// acknowledged in this term. It is called without locks, and raft does not receive the member's
+	// answer. nil: not called.
 	Lost func(peer rpc.Identity, acknowledged, last uint64)
-	// Log tells what is durable here: nothing that may still be lost leaves the node. nil: everything
-	// is durable at once.
+	// Log reports which entries are durable here. Nothing that may still be lost leaves the node. nil:
+	// everything is durable at once.
 	Log Log
-	// Applied returns the index that the state machine has come to: a snapshot that would move it
-	// back is refused. nil: none is.
+	// Applied returns the index that the state machine has reached. A snapshot that would move it back is
+	// rejected. nil: no snapshot is.
 	Applied func() uint64
-	// Term returns raft's current term, without waiting for its main loop. With it the Transport
-	// answers the leader's heartbeats while that loop installs a snapshot, and compares the log of a
-	// leader with Log. nil: they wait, and it does not.
+	// Term returns raft's current term without waiting for its main loop. With it the Transport answers
+	// the leader's heartbeats while that loop installs a snapshot, and compares the logs of leaders with
+	// Log. nil: heartbeats wait, and logs are not compared.
 	Term func() uint64
-	// Committed returns raft's commit index, without waiting for its main loop. nil: it is not known.
+	// Committed returns raft's commit index without waiting for its main loop. nil: unknown.
 	Committed func() uint64
 }
 
-// A Request is what Admit is asked about: one of raft's.
+// A Request describes one of raft's requests for Admit.
 type Request struct {
-	Vote  bool // or a pre-vote
-	Elect bool // to stand for election
+	Vote  bool // a vote or a pre-vote
+	Elect bool // a request to stand for election
 	Term  uint64
 }
 
-// A Log is a raft log that becomes durable behind raft's back.
+// A Log is a raft log that becomes durable in the background.
 type Log interface {
-	// Position is of the newest change of the log; Await waits until all up to one are durable. After
-	// an error they may never be.
+	// Position returns the position of the newest change of the log. Await waits until all changes up to
+	// a position are durable. After an error they may never be.
 	Position() uint64
 	Await(ctx context.Context, position uint64) error
-	// AwaitRoom waits until the log can take more.
+	// AwaitRoom waits until the log accepts more entries.
 	AwaitRoom(ctx context.Context) error
-	// Durable is the index up to which everything is durable.
+	// Durable returns the index up to which everything is durable.
 	Durable() uint64
-	// Base is the last entry of a snapshot that has taken the place of all entries up to it; 0 if
-	// none has.
+	// Base returns the last entry of a snapshot that has replaced all entries up to it; 0 if there is
+	// none.
 	Base() (index, term uint64)
-	// Contradiction returns how what a leader says of its log contradicts this one, or nil. Diverge
-	// ends this log for it.
+	// Contradiction returns how a leader's claim contradicts this log, or nil. Diverge ends the log
+	// because of a contradiction.
 	Contradiction(c raftlog.Claim) error
 	Diverge(reason error)
 }
 
-// A durableLog has everything durable at once.
+// A durableLog treats everything as durable at once.
 type durableLog struct{}
 
 func (durableLog) Position() uint64                    { return 0 }
@@ -136,31 +136,30 @@ func (durableLog) Base() (index, term uint64)          { return 0, 0 }
 func (durableLog) Contradiction(raftlog.Claim) error   { return nil }
 func (durableLog) Diverge(error)                       {}
 
-// A Transport is a raft.Transport. All methods may be called concurrently.
+// A Transport is a raft.Transport. All methods may be called concurrently. mu guards the fields below it.
 type Transport struct {
 	cfg      Config
 	header   raft.RPCHeader
 	consumer chan raft.RPC
-	ctx      context.Context // ends with Close
+	ctx      context.Context // canceled by Close
 	end      context.CancelCauseFunc
-	running  sync.WaitGroup // Serve and nudges
+	running  sync.WaitGroup // calls of Serve, and goroutines that send nudges
 
-	unheard   signal.Signal // of each TimeoutNow that failed
+	unheard   signal.Signal // broadcast when a TimeoutNow fails
 	muted     atomic.Bool
 	mu        sync.Mutex
-	term      uint64    // the newest in which this node sent appends, or was told of
+	term      uint64    // the newest term in which this node sent or received an append
 	entered   time.Time // when that term began here
 	commit    uint64    // of that term, from Committed
-	sent      uint64    // how many appends were sent: see Mark
+	sent      uint64    // number of appends sent: see Mark
 	followers map[raft.ServerID]*follower
-	confirmed chan struct{} // closed at the next confirmation; nil while nobody watches
-	leader    leader        // that this node follows
+	confirmed chan struct{} // closed at the next confirmation; nil if nothing waits for it
+	leader    leader        // the leader that this node follows
 	yields    time.Time     // see Yields
-	install   *installation // the snapshot that raft's main loop is copying, if any
+	install   *installation // the snapshot that raft's main loop is copying, or nil
 }
 
-// Without these methods raft would do without pre-vote, or not close the transport, and hardly say
-// so.
+// Without these methods raft would silently skip pre-votes, or not close the transport.
 var (
 	_ raft.Transport   = (*Transport)(nil)
 	_ raft.WithPreVote = (*Transport)(nil)
@@ -187,8 +186,8 @@ func New(cfg Config) *Transport {
 	return t
 }
 
-// Close ends every request in either direction with raft.ErrTransportShutdown and waits until each
-// Serve has returned. It is idempotent.
+// Close ends every request in either direction with raft.ErrTransportShutdown and waits until all calls
+// of Serve have returned. It is idempotent.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	t.end(raft.ErrTransportShutdown)
@@ -197,7 +196,7 @@ func (t *Transport) Close() error {
 	return nil
 }
 
-// begin counts a goroutine that Close waits for; false after Close.
+// begin registers a goroutine for Close to wait for. It returns false after Close.
 func (t *Transport) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -223,7 +222,7 @@ func (t *Transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte 
 // DecodePeer is the reverse of EncodePeer.
 func (t *Transport) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
 
-// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every request.
+// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every other request.
 func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
@@ -231,15 +230,15 @@ func (t *Transport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (ra
 	return nil, raft.ErrPipelineReplicationNotSupported
 }
 
-// errMuted: a leader that Mute keeps from being heard sends nothing.
+// errMuted: a muted leader sends nothing.
 var errMuted = errors.New("raftnet: this leader waits for its disk")
 
-// Mute keeps this node from being heard as a leader, while on: it sends neither appends nor
-// snapshots. So its followers elect another, though its own raft cannot hand over.
+// Mute controls whether this node is silent as a leader: while on, it sends neither appends nor
+// snapshots. So its followers elect another leader even if its own raft cannot hand over.
 func (t *Transport) Mute(on bool) { t.muted.Store(on) }
 
-// Elect makes this node's own raft stand for election at once. It blocks until raft has taken the
-// request, or Close.
+// Elect makes this node's own raft stand for election at once. It blocks until raft has accepted the
+// request, or until Close.
 func (t *Transport) Elect() {
 	req := raft.RPC{
 		Command:  &raft.TimeoutNowRequest{RPCHeader: t.header},
@@ -251,8 +250,8 @@ func (t *Transport) Elect() {
 	}
 }
 
-// AppendEntries sends entries to a follower, as several appends where they are many, or a
-// heartbeat. Neither args nor its entries are changed.
+// AppendEntries sends entries to a follower, in several appends if they are large, or a heartbeat. It
+// does not change args or its entries.
 func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse,
 ) error {
@@ -260,8 +259,8 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	for rest := args.Entries; ; {
 		n, size := fitting(rest)
 		part.Entries, rest = rest[:n], rest[n:]
-		// Raft at the other end commits up to this index whatever the append covers: beyond it may
-		// be entries of its own that nobody else has. And what a crash here could undo is not told.
+		// Raft at the other end commits up to this index whatever the append covers, possibly including
+		// entries that no other node has. Nor may the index cover entries that a crash here could undo.
 		part.LeaderCommitIndex = min(args.LeaderCommitIndex, part.PrevLogEntry+uint64(n), t.cfg.Log.Durable())
 		err := t.append(id, target, &part, size, resp)
 		for !heartbeat(args) && t.away(t.ctx, err, args.Term) {
@@ -281,14 +280,14 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress,
 	}
 }
 
-// heartbeat reports whether an append is what raft sends only to be heard.
+// heartbeat reports whether an append is one of raft's heartbeats.
 func heartbeat(m *raft.AppendEntriesRequest) bool {
 	return len(m.Entries) == 0 && m.PrevLogEntry == 0 && m.LeaderCommitIndex == 0
 }
 
-// away reports whether a request is to be sent again, since its peer could not be reached, and waits
-// until then. Raft itself waits longer after each failure, for up to ten seconds: a peer that was away
-// for a while would be ignored for as long when it is back.
+// away reports whether a request must be sent again because its peer could not be reached, after waiting
+// for the next attempt. Raft itself waits longer after each failure, up to ten seconds, and would ignore
+// a returning peer for as long.
 func (t *Transport) away(ctx context.Context, err error, term uint64) bool {
 	var dial *rpc.DialError
 	if !errors.As(err, &dial) {
@@ -303,13 +302,13 @@ func (t *Transport) away(ctx context.Context, err error, term uint64) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.term <= term // else this node leads no more, or anew
+	return t.term <= term // otherwise this node no longer leads in the term
 }
 
-// redials is how often a peer that is away is looked for within Config.Timeout.
+// redials is the number of attempts to reach an absent peer within Config.Timeout.
 const redials = 20
 
-// fitting returns how many of the entries go in one append, and about how large they are.
+// fitting returns how many of the entries fit into one append, and their approximate size.
 func fitting(entries []*raft.Log) (n, size int) {
 	for _, entry := range entries {
 		next := size + len(entry.Data) + len(entry.Extensions)
@@ -321,7 +320,7 @@ func fitting(entries []*raft.Log) (n, size int) {
 	return n, size
 }
 
-// append sends one append and keeps the books on it.
+// append sends one append and records the result.
 func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 	req *raft.AppendEntriesRequest, size int, resp *raft.AppendEntriesResponse,
 ) error {
@@ -377,7 +376,7 @@ func (t *Transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress,
 		func(b []byte) error { return errors.Join(decodePreVoteResponse(b, resp), t.checkTerm(resp.Term)) })
 }
 
-// stand waits until this node may ask for votes, for as long as raft waits for a majority of them.
+// stand waits until this node may ask for votes, for as long as raft waits for a majority.
 func (t *Transport) stand() error {
 	if t.cfg.Stand == nil {
 		return nil
@@ -400,7 +399,7 @@ func (t *Transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress,
 	return err
 }
 
-// Unheard returns a channel that is closed when the next TimeoutNow fails: that member takes no lead.
+// Unheard returns a channel that is closed when the next TimeoutNow fails: the member will not take over.
 func (t *Transport) Unheard() <-chan struct{} { return t.unheard.Wait() }
 
 func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method byte,
@@ -408,7 +407,7 @@ func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method by
 ) error {
 	again := t.cfg.Timeout / 4
 	if method == methodTimeoutNow {
-		again = t.cfg.Timeout // never: told a second time, a node might stand for election when it leads already
+		again = t.cfg.Timeout // never: after a second request a node might stand for election although it already leads
 	}
 	_, err := t.call(id, target, t.cfg.Timeout, again, method, encode, decode)
 	if err == nil {
@@ -417,8 +416,8 @@ func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method by
 	return err
 }
 
-// call sends a request and decodes its reply, within limit. When there is none after a while, the
-// request is sent again. It returns the node that replied.
+// call sends a request and decodes its reply, within limit. If there is no reply after the duration
+// again, it sends the request again. It returns the identity of the node that replied.
 func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit, again time.Duration, method byte,
 	encode func([]byte) []byte, decode func([]byte) error,
 ) (rpc.Identity, error) {
@@ -442,7 +441,7 @@ func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit, aga
 	return r.conn.Peer(), err
 }
 
-// A reply is what came of a request, and the connection that it came on.
+// A reply is the reply to a request, with its connection, or an error.
 type reply struct {
 	conn    *rpc.Conn
 	kind    byte
@@ -450,10 +449,10 @@ type reply struct {
 	err     error
 }
 
-// ask sends a request, and sends it a second time, on a new connection, when there is no reply after a
-// while. It returns the reply that comes first. A connection can die in silence, so that what is sent on
-// it is lost. Then the second one is answered. A peer that waits for its disk answers neither, and
-// loses nothing: both connections stay open.
+// ask sends a request, and sends it again on a new connection if there is no reply after the duration
+// again. It returns the first reply. A connection can die silently, and everything sent on it is lost;
+// then the second request is answered. A peer that waits for its disk answers neither yet and loses
+// nothing: both connections stay open.
 func (t *Transport) ask(ctx context.Context, peer rpc.Peer, again time.Duration, method byte, encode func([]byte) []byte) reply {
 	one, endOne := context.WithCancel(ctx)
 	defer endOne()
@@ -480,7 +479,7 @@ func (t *Transport) ask(ctx context.Context, peer rpc.Peer, again time.Duration,
 	}
 	r := <-second
 	switch {
-	case r.err != nil: // the first error says more: raft reads again what it sends after a broken connection
+	case r.err != nil: // the first error says more: a broken connection may have consumed raft's data
 		return first
 	case first.err != nil:
 		return r
@@ -509,7 +508,7 @@ func (t *Transport) exchange(ctx context.Context, peer rpc.Peer, method byte, en
 	}
 }
 
-// peer returns the peer to dial for a server of raft's.
+// peer returns the peer to dial for a raft server.
 func (t *Transport) peer(id raft.ServerID, target raft.ServerAddress) (rpc.Peer, error) {
 	member, err := strconv.ParseUint(string(id), 16, 64)
 	if err != nil || t.cfg.Client == nil {
@@ -543,8 +542,8 @@ func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
 	return fmt.Errorf("%w: reply of kind %d", ErrMalformed, kind)
 }
 
-// InstallSnapshot sends a snapshot, of which data has args.Size bytes. It goes on for as long as
-// the peer makes progress.
+// InstallSnapshot sends a snapshot, which is args.Size bytes of data. It continues for as long as the
+// peer makes progress.
 func (t *Transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader,
 ) error {

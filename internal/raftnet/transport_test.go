@@ -28,7 +28,7 @@ import (
 
 const electionTimeout = time.Second
 
-// A machine is raft's state machine: it keeps every command.
+// A machine is raft's state machine. It keeps every command.
 type machine struct {
 	mu      sync.Mutex
 	entries []string
@@ -102,7 +102,7 @@ type setup struct {
 	commitTimeout time.Duration
 	trailing      uint64
 	network       func(host string) rpc.Network
-	addr          string // to listen on; empty: the host's port 1
+	addr          string // to listen on; default: port 1 of the host
 }
 
 func hosts(n *memnet.Network) func(string) rpc.Network {
@@ -329,7 +329,7 @@ func TestConfirmation(t *testing.T) {
 		member := func(id raft.ServerID) bool { return slices.Contains(c.ids(), id) }
 		confirm := func() {
 			mark := tr.Mark()
-			require.Zero(c, tr.Confirmed(term, mark, member), "answers to what was sent before do not count")
+			require.Zero(c, tr.Confirmed(term, mark, member), "answers to earlier appends do not count")
 			verified := leader.raft.VerifyLeader()
 			for {
 				changed := tr.Watch()
@@ -351,14 +351,14 @@ func TestConfirmation(t *testing.T) {
 			require.NotZero(c, tr.Acknowledged(other.id, electionTimeout))
 		}
 
-		// An answer that was under way when the mark was taken confirms nothing.
+		// An answer that was in flight when the mark was taken confirms nothing.
 		for _, nd := range c.others(leader) {
 			n.Block(host(int(nd.member)-1), host(int(leader.member)-1))
 		}
 		leader.raft.VerifyLeader()
 		synctest.Wait()
 		mark := tr.Mark()
-		// No later request comes through, and that before an earlier one's answer sets off another.
+		// Later requests are lost, and the answer to an earlier one triggers another before that.
 		for _, nd := range c.others(leader) {
 			n.Block(host(int(leader.member)-1), host(int(nd.member)-1))
 			n.Unblock(host(int(nd.member)-1), host(int(leader.member)-1))
@@ -392,7 +392,7 @@ func TestInstallSnapshot(t *testing.T) {
 		term := leader.raft.CurrentTerm()
 		confirmed := make(chan int, 1)
 		behind.restore = func() {
-			// The follower's main loop is in the copy for 20 election timeouts.
+			// The follower's main loop copies for 20 election timeouts.
 			mark := leader.transport.Mark()
 			time.Sleep(20 * electionTimeout)
 			confirmed <- leader.transport.Confirmed(term, mark, only(behind.id))
@@ -401,15 +401,15 @@ func TestInstallSnapshot(t *testing.T) {
 		time.Sleep(40 * electionTimeout)
 		require.Same(c, leader, c.leader())
 		require.Equal(c, term, leader.raft.CurrentTerm())
-		require.Equal(c, 1, <-confirmed, "heartbeats were answered meanwhile")
+		require.Equal(c, 1, <-confirmed, "heartbeats were answered in the meantime")
 		index := leader.put(c, "end")
 		time.Sleep(time.Second)
 		c.agree(index)
 	})
 }
 
-// A leader that has nothing else to send would send a snapshot that was refused again, for ever.
-func TestAStaleSnapshotChangesNothingAndIsAcknowledged(t *testing.T) {
+// A leader with nothing else to send would repeat a rejected snapshot for ever.
+func TestStaleSnapshotIsAcknowledgedUnchanged(t *testing.T) {
 	bubble(t, setup{}, func(c *cluster, n *memnet.Network) {
 		leader := c.leader()
 		follower := c.others(leader)[0]
@@ -429,13 +429,13 @@ func TestAStaleSnapshotChangesNothingAndIsAcknowledged(t *testing.T) {
 		}
 		for _, size := range []int64{0, 10, 700_000} {
 			require.True(c, send(term, size))
-			require.False(c, send(term-1, size), "that leads no more")
+			require.False(c, send(term-1, size), "the sender no longer leads")
 		}
 		c.agree(index)
 	})
 }
 
-// TestHeartbeatOfDeposedLeader has a snapshot of an earlier term be read, and thrown away, by raft.
+// In this test raft reads a snapshot of an earlier term and discards it.
 func TestHeartbeatOfDeposedLeader(t *testing.T) {
 	tr := New(Config{Self: serverID(1), Term: func() uint64 { return 5 }})
 	for term, want := range map[uint64]bool{4: false, 5: true} {
@@ -449,7 +449,7 @@ func TestHeartbeatOfDeposedLeader(t *testing.T) {
 			require.False(t, tr.install.answersFor(&raft.AppendEntriesRequest{RPCHeader: header, Term: term + 1}))
 			require.False(t, tr.install.answersFor(&raft.AppendEntriesRequest{Term: term}))
 			i.answer <- raft.RPCResponse{}
-			require.False(t, tr.install.answersFor(heartbeat), "raft can speak for itself again")
+			require.False(t, tr.install.answersFor(heartbeat), "raft answers for itself again")
 		}
 		i.finish()
 		require.Nil(t, tr.install)

@@ -9,11 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAnAppendGoesOnFromTheSnapshotThatCoversIt(t *testing.T) {
+func TestRebase(t *testing.T) {
 	base := func() (uint64, uint64) { return 8, 3 }
 	for name, test := range map[string]struct{ in, want raft.AppendEntriesRequest }{
 		"a heartbeat": {raft.AppendEntriesRequest{}, raft.AppendEntriesRequest{}},
-		"behind it": {
+		"after it": {
 			raft.AppendEntriesRequest{PrevLogEntry: 9, PrevLogTerm: 4, Entries: entries(4, 10, 11)},
 			raft.AppendEntriesRequest{PrevLogEntry: 9, PrevLogTerm: 4, Entries: entries(4, 10, 11)},
 		},

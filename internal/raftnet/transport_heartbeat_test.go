@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Raft offers a shortcut past its main loop, which changes the state that loop is using
-// (hashicorp/raft#695). It is not taken, however much a request looks like a heartbeat.
-func TestAHeartbeatTakesNoShortcut(t *testing.T) {
+// Raft offers a shortcut past its main loop that changes state which the loop is using
+// (hashicorp/raft#695). The transport never takes it, even if a request looks like a heartbeat.
+func TestHeartbeatTakesNoShortcut(t *testing.T) {
 	scripted(t, func(s script) {
 		s.peer.SetHeartbeatHandler(func(rpc raft.RPC) {
 			s.Error("taken")

@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 )
 
-// A suspicious log finds something wrong with every claim.
+// A suspicious log contradicts every claim.
 type suspicious struct {
 	durableLog
 	claim raftlog.Claim
@@ -25,8 +25,8 @@ func (l *suspicious) Contradiction(c raftlog.Claim) error {
 
 func (l *suspicious) Diverge(reason error) { l.ended = reason }
 
-// Raft refuses an earlier leader, which may lack what was committed since.
-func TestAnEarlierLeaderIsNotCompared(t *testing.T) {
+// Raft itself rejects an earlier leader, which may lack entries that were committed since.
+func TestEarlierLeaderIsNotCompared(t *testing.T) {
 	log := &suspicious{}
 	transport := New(Config{
 		Log: log, Term: func() uint64 { return 5 }, Committed: func() uint64 { return 7 },
