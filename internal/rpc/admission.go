@@ -7,12 +7,12 @@ import (
 	"net"
 )
 
-// maxKnown bounds the hosts that a server knows to have a member. Beyond it, it learns them anew.
+// maxKnown bounds the hosts that a server knows to have a member. When there are more, it starts afresh.
 const maxKnown = 256
 
-// displaced returns the connection to close when too many shake hands: the oldest one of the host that has
-// most of them. As long as there are others, it is not a host from which a member has come. So a
-// flood costs itself places, and not the members. It is called with s.mu held.
+// displaced returns the connection to close when too many are shaking hands: the oldest one of the host
+// that has most of them. Hosts from which no member has connected come first. So a flood of connections
+// displaces its own and not those of members. The caller holds s.mu.
 func (s *Server) displaced() *list.Element {
 	count := map[string]int{}
 	for e := s.pending.Front(); e != nil; e = e.Next() {
@@ -28,7 +28,7 @@ func (s *Server) displaced() *list.Element {
 	return worst
 }
 
-// know notes that a member has come from the host of a connection.
+// know notes that a member has connected from the host of a connection.
 func (s *Server) know(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

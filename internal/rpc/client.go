@@ -23,17 +23,17 @@ type Network interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
-// A Peer is a member, 0 for whoever it is, and the address at which it is said to be.
+// A Peer is a member and its presumed address. ID 0 stands for any node at the address.
 type Peer struct {
 	ID   uint64
 	Addr string
 }
 
-// is reports whether two are the same node: a member's address may change.
+// is reports whether two peers are the same node. The address of a member may change.
 func (p Peer) is(other Peer) bool { return p.ID == other.ID && (p.ID != 0 || p.Addr == other.Addr) }
 
-// A RemoteError is what the other node's Handler returned instead of a reply. A Handler that
-// returns one chooses the code; any other error travels with code 0.
+// A RemoteError is the error that the other node's Handler returned. A Handler that returns a RemoteError
+// chooses the code; other errors are sent with code 0.
 type RemoteError struct {
 	Code byte
 	Text string
@@ -41,12 +41,12 @@ type RemoteError struct {
 
 func (e *RemoteError) Error() string { return e.Text }
 
-// A Client makes connections to other nodes and calls on them. It keeps a few idle connections for
-// each peer and lane. Its methods may be called concurrently.
+// A Client connects to other nodes and calls them. It keeps a few idle connections for each peer and
+// lane. Its methods may be called concurrently.
 type Client struct {
-	// Failed hears of each connection that could not be made; Refused of those where the peer refused
-	// this node in the handshake, or this node the peer: with the errors of ServerConfig.Refused. Both
-	// may be called concurrently, and are not to be set once the Client is in use. nil: nobody hears.
+	// Failed is called for each failed connection attempt. Refused is called if one of the nodes rejected
+	// the other in the handshake, with the errors of ServerConfig.Refused. Both may be called
+	// concurrently, and must not be set after the first use of the Client. nil: not called.
 	Failed, Refused func(err *DialError)
 
 	network Network
@@ -56,25 +56,25 @@ type Client struct {
 	turns   turns
 }
 
-// NewClient returns a Client that speaks for a node.
+// NewClient returns a Client that identifies itself as node.
 func NewClient(nw Network, node Party) *Client {
 	return &Client{network: nw, party: node, limits: Limits{}.withDefaults(), pool: newPool()}
 }
 
-// SetPatience says how long a peer that is well takes at most to answer what needs no disk. A
-// connection can die in silence: what is sent is lost, and neither end hears of it. So after a request
-// that ended without an answer and took longer, the Client does what Distrust does. 0, the default: it
-// does not. SetPatience is not to be called once the Client is in use.
+// SetPatience sets the longest time that a healthy peer takes to answer a request that needs no disk. A
+// connection can die silently: everything sent is lost, and neither end notices. So after an unanswered
+// request that took longer, the Client acts as in Distrust. The default is 0: it never does. SetPatience
+// must not be called after the first use of the Client.
 func (c *Client) SetPatience(d time.Duration) { c.pool.patience = d }
 
-// Distrust closes the idle connections to a peer that have not been used since a time, so that Open
-// makes a new one.
+// Distrust closes the idle connections to a peer that have not been used since the given time, so that
+// Open makes a new one.
 func (c *Client) Distrust(peer Peer, since time.Time) { c.pool.distrust(peer, since) }
 
-// Call sends a request to peer's Handler and returns its reply, which is the caller's. It blocks
-// until the reply is there or ctx ends, and before, while many other calls to peer are in flight. A *RemoteError comes from the Handler; after ErrTooLarge,
-// an error of the handshake or a *DialError the
-// request was not sent; after any other the Handler may have seen it.
+// Call sends a request to peer's Handler and returns its reply, which the caller may keep. It blocks
+// until the reply arrives or ctx ends. Before that it waits if too many calls to peer are in flight. A
+// *RemoteError comes from the Handler. After ErrTooLarge, an error of the handshake or a *DialError the
+// request was not sent. After any other error the Handler may have seen it.
 func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
 	leave, err := c.turns.take(ctx, peer)
 	if err != nil {
@@ -100,14 +100,14 @@ func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) (
 	return nil, fmt.Errorf("%w: status %d", ErrMalformed, status)
 }
 
-// A DialError says that a peer could not be reached: nothing was sent to it.
+// A DialError says that a peer could not be reached. Nothing was sent to it.
 type DialError struct {
 	Peer Peer
 	Err  error
 }
 
 func (e *DialError) Error() string {
-	if e.Peer.ID == 0 { // to whatever node is there
+	if e.Peer.ID == 0 { // to any node at this address
 		return fmt.Sprintf("rpc: no connection to %s: %v", e.Peer.Addr, e.Err)
 	}
 	return fmt.Sprintf("rpc: no connection to %016x at %s: %v", e.Peer.ID, e.Peer.Addr, e.Err)
@@ -116,13 +116,13 @@ func (e *DialError) Error() string {
 // Unwrap returns the reason.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// Open returns a connection to peer on the lane, an idle one or a new one. The caller ends with its
-// Release or Close. Every error is a *DialError, around an error of the handshake, ctx's cause,
-// ErrClosed, or the network's error.
+// Open returns a connection to peer on the lane, an idle or a new one. The caller must Release or Close
+// it. Every error is a *DialError that wraps an error of the handshake, ctx's cause, ErrClosed, or the
+// network's error.
 func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) {
 	s := slot{peer, lane}
 	for conn := c.pool.take(s); conn != nil; conn = c.pool.take(s) {
-		// Whoever it leads to may have been removed or replaced since, or belong to another founding.
+		// The node may have been removed or replaced since, or may belong to another founding.
 		if c.party.accepts(conn.peer, lane) {
 			return conn, nil
 		}
@@ -186,8 +186,8 @@ func (c *Client) introduce(conn *Conn, s slot) error {
 	return c.party.judgeAnswer(answer, s.peer.ID, s.lane)
 }
 
-// explain prefers the reason why a connection was broken on this side to what its breaking looks
-// like.
+// explain returns the reason why this side broke a connection, if it did, instead of the resulting
+// network error.
 func (c *Client) explain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -204,25 +204,25 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// A slot is what idle connections are kept by.
+// A slot is the key of idle connections.
 type slot struct {
 	peer Peer
 	lane byte
 }
 
 const (
-	keepIdle = 4               // connections in each slot
-	idleTime = 2 * time.Minute // then one is closed when another comes back
+	keepIdle = 4               // idle connections in each slot
+	idleTime = 2 * time.Minute // an older idle connection is closed when another becomes idle
 )
 
-// A pool has the connections of a client.
+// A pool holds the connections of a client. mu guards the fields below it.
 type pool struct {
 	patience time.Duration
-	ctx      context.Context // ends with close
+	ctx      context.Context // canceled by close
 	end      context.CancelFunc
 	mu       sync.Mutex
-	open     map[*Conn]struct{} // all, the idle ones included
-	idle     map[slot][]*Conn   // the last used last
+	open     map[*Conn]struct{} // all connections, including idle ones
+	idle     map[slot][]*Conn   // the most recently used last
 	swept    time.Time
 }
 
@@ -232,7 +232,7 @@ func newPool() *pool {
 	return p
 }
 
-// adopt makes a new connection the pool's; false when that is closed.
+// adopt adds a new connection to the pool. It returns false if the pool is closed.
 func (p *pool) adopt(c *Conn, s slot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +244,7 @@ func (p *pool) adopt(c *Conn, s slot) bool {
 	return true
 }
 
-// take returns the idle connection that was used last, or nil.
+// take returns the most recently used idle connection, or nil.
 func (p *pool) take(s slot) *Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -276,8 +276,8 @@ func (p *pool) put(c *Conn) {
 	}
 }
 
-// sweep takes out what has been idle for long, so that members who left are forgotten. It is called
-// with p.mu held, and looks around only now and then.
+// sweep removes and returns connections that have been idle for long, so that those to former members do
+// not stay. It does so only from time to time. The caller holds p.mu.
 func (p *pool) sweep(now time.Time) (old []*Conn) {
 	if now.Sub(p.swept) < idleTime/2 {
 		return nil
@@ -309,7 +309,8 @@ func (p *pool) flush(s slot) {
 	}
 }
 
-// distrust closes the idle connections to a peer, on any lane, that have not been used since a time.
+// distrust closes the idle connections to a peer, on any lane, that have not been used since the given
+// time.
 func (p *pool) distrust(peer Peer, since time.Time) {
 	var old []*Conn
 	p.mu.Lock()

@@ -18,27 +18,29 @@ import (
 // ErrTooLarge: a frame exceeds the limit of its lane.
 var ErrTooLarge = errors.New("rpc: frame is too large")
 
-// ErrBusy: other frames are received, and have not made room in time.
-var ErrBusy = errors.New("rpc: too much is received")
+// ErrBusy: too many large frames are being received, and none has finished in time.
+var ErrBusy = errors.New("rpc: too much is being received")
 
-// Limits bound what others can make a node hold or wait for. A zero field means its default.
+// Limits bound the memory and time that other nodes can cost this one. A zero field selects its default.
 type Limits struct {
-	// Handshake is how long a connection may take to say who it is. Defaults to 5 s.
+	// Handshake bounds the time of a handshake. The default is 5 s.
 	Handshake time.Duration
-	// Pending is how many connections may be at that; beyond it the oldest one of the host with the most
-	// is closed, of hosts without a member if there are any. Defaults to 128.
+	// Pending is the maximum number of connections that are shaking hands. When there are more, the
+	// oldest one of the host with the most is closed, and hosts without a member come first. The default
+	// is 128.
 	Pending int
-	// Frame is how long a frame that has begun may take to arrive, beside a second for each MiB.
-	// Defaults to 5 s.
+	// Frame bounds the time from the first to the last byte of a frame, plus a second for each MiB. The
+	// default is 5 s.
 	Frame time.Duration
-	// CallBytes and RaftBytes bound a frame of either lane. Both default to 80 MiB.
+	// CallBytes and RaftBytes bound a frame of the respective lane. Both default to 80 MiB.
 	CallBytes, RaftBytes int
-	// Receipt bounds, in bytes and for each lane, the frames that are being received and worked on;
-	// others wait. Those of at most 64 KiB are not counted. Defaults to 160 MiB, and is at least a frame.
+	// Receipt bounds, in bytes and for each lane, the frames that are being received or processed. Other
+	// frames wait. Frames of at most 64 KiB do not count. The default is 160 MiB, and the minimum is one
+	// frame.
 	Receipt int
-	// Guests is how many connections callers may have in all that are no known members; beyond it the
-	// one that has been idle longest is closed. Their frames are bounded by GuestBytes, and a connection
-	// of theirs that has been idle for GuestIdle is closed. Defaults to 128, 64 KiB and 30 s.
+	// Guests is the maximum number of connections of callers that are not known members. When there are
+	// more, the one that has been idle longest is closed. GuestBytes bounds their frames, and a
+	// connection that has been idle for GuestIdle is closed. The defaults are 128, 64 KiB and 30 s.
 	Guests, GuestBytes int
 	GuestIdle          time.Duration
 }
@@ -75,32 +77,32 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// A Conn is a connection whose handshake is done. One goroutine at a time may Send and one Receive;
-// Close may be called by any.
+// A Conn is a connection after its handshake. One goroutine at a time may call Send and one Receive; any
+// goroutine may call Close.
 type Conn struct {
 	net    net.Conn
 	reader *bufio.Reader
-	frame  []byte // the buffer of Send
+	frame  []byte // buffer of Send
 	peer   Identity
 	limit  int
 	within time.Duration
-	host   *host // of the accepting side, else nil
-	held   int64 // of the host's receipt, for the frame received last
+	host   *host // of the accepting side, otherwise nil
+	held   int64 // bytes of the host's receipt, for the last frame received
 	gone   chan struct{}
 	going  sync.Once
 	broken atomic.Bool
 	asked  time.Time // when Guard was last called
-	ended  bool      // by the ctx of Guard
-	home   *pool     // of the client that opened it; nil on the accepting side
+	ended  bool      // the ctx of Guard has ended
+	home   *pool     // pool of the client that opened it; nil on the accepting side
 	slot   slot
 	reused bool
-	idle   time.Time // since when it has been in the pool
+	idle   time.Time // when it was returned to the pool
 }
 
 const (
 	frameHeader = 5        // uint32 length of the payload, method
 	keepFrame   = 64 << 10 // a larger Send buffer is not kept
-	firstRead   = 64 << 10 // what is allocated on the word of a length alone
+	firstRead   = 64 << 10 // allocated before any payload has arrived
 )
 
 func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
@@ -111,27 +113,27 @@ func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
 	return &Conn{net: nc, reader: bufio.NewReader(nc), limit: limit, within: limits.Frame, gone: make(chan struct{})}
 }
 
-// A host is what a Server asks of a connection that it accepted.
+// A host is the part of a Server that an accepted connection needs.
 type host struct {
 	receipt *receipt
-	done    <-chan struct{} // the server closes
-	guest   func() bool     // whether the caller is no known member, at the moment
+	done    <-chan struct{} // closed when the server closes
+	guest   func() bool     // reports whether the caller currently is no known member
 	limits  *Limits
 }
 
-// Peer returns who is at the other end, as it said when the connection was made.
+// Peer returns the identity that the other end gave in the handshake.
 func (c *Conn) Peer() Identity { return c.peer }
 
 // RemoteAddr returns the address of the other end.
 func (c *Conn) RemoteAddr() net.Addr { return c.net.RemoteAddr() }
 
-// Reused reports whether the connection has carried earlier requests: the other end may have closed
-// it since, so that a failure says nothing about the peer's health now.
+// Reused reports whether the connection has carried earlier requests. The other end may have closed it
+// since, so a failure proves nothing about the peer's current health.
 func (c *Conn) Reused() bool { return c.reused }
 
-// Send writes one frame: a method and the payload that encode appends to its argument. It blocks
-// while the other end does not read. ErrTooLarge leaves the connection usable; after any other
-// error it is good for Close only.
+// Send writes one frame: a method, and the payload that encode appends to its argument. It blocks while
+// the other end does not read. After ErrTooLarge the connection is usable; after any other error the
+// caller can only close it.
 func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	b := append(c.frame[:0], 0, 0, 0, 0, method)
 	if encode != nil {
@@ -151,12 +153,12 @@ func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	return c.note(err)
 }
 
-// Receive reads one frame; the payload is the caller's. A large payload counts against the receipt
-// until the next Receive. Receive waits for a frame to begin for as long as the connection stands,
-// and for the rest of it for a bounded time. It returns io.EOF when the other end closed between frames.
+// Receive reads one frame. The caller may keep the payload. A large payload counts against the receipt
+// until the next Receive. Receive waits for the begin of a frame without limit, and for the rest of it
+// for a bounded time. It returns io.EOF if the other end closed the connection between frames.
 func (c *Conn) Receive() (method byte, payload []byte, err error) {
 	c.settle()
-	// A frame that has arrived as a whole, as most have, needs no timer.
+	// A frame that has arrived completely, as most have, needs no timer.
 	bounded := c.reader.Buffered() == 0 && c.host != nil && c.host.guest()
 	if bounded {
 		c.net.SetReadDeadline(time.Now().Add(c.host.limits.GuestIdle))
@@ -197,19 +199,19 @@ func (c *Conn) Receive() (method byte, payload []byte, err error) {
 	return method, payload, nil
 }
 
-// reserve waits until a frame of that size may be read.
+// reserve waits until a frame of the given size may be read.
 func (c *Conn) reserve(size int64) error {
 	if c.host == nil || size <= firstRead {
 		return nil
 	}
 	if !c.host.receipt.take(size, c.within+Transfer(int(size)), c.host.done, c.gone) {
-		return fmt.Errorf("%w: no room for a frame of %d bytes", ErrBusy, size)
+		return fmt.Errorf("%w: no capacity for a frame of %d bytes", ErrBusy, size)
 	}
 	c.held = size
 	return nil
 }
 
-// settle says that the frame received last is done with.
+// settle releases the reservation of the last frame received.
 func (c *Conn) settle() {
 	if c.held > 0 {
 		c.host.receipt.give(c.held)
@@ -221,14 +223,14 @@ func (c *Conn) boundRead(size int) {
 	c.net.SetReadDeadline(time.Now().Add(c.within + Transfer(size)))
 }
 
-// Transfer is the time that a message of this size may take on top of all other waiting: a second
-// for each MiB.
+// Transfer returns the time that a message of the given size may take in addition to all other waiting: a
+// second for each MiB.
 func Transfer(size int) time.Duration {
 	return time.Duration(size) * (time.Second >> 20)
 }
 
-// readPayload reads size bytes. What it holds grows with what has arrived, not with what was
-// announced.
+// readPayload reads size bytes. Its memory grows with the data that has arrived, not with the announced
+// size.
 func readPayload(r io.Reader, size int) ([]byte, error) {
 	b := make([]byte, min(size, firstRead))
 	for read := 0; ; {
@@ -252,7 +254,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// note remembers that the connection is good for nothing any more.
+// note marks the connection as broken if err is not nil.
 func (c *Conn) note(err error) error {
 	if err != nil {
 		c.broken.Store(true)
@@ -260,9 +262,8 @@ func (c *Conn) note(err error) error {
 	return err
 }
 
-// Guard ties the connection to ctx: when ctx ends, the connection breaks and whoever waits on it
-// returns. The function returned unties it; it returns ctx's cause if that has broken the
-// connection, else the error it was given.
+// Guard ties the connection to ctx: when ctx ends, the connection is closed, and Send and Receive return.
+// release unties it. It returns ctx's cause if ctx has closed the connection, otherwise its argument.
 func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
 	c.asked = time.Now()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
@@ -276,8 +277,8 @@ func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
 	}
 }
 
-// Exchange sends a request and receives what comes back, which is the caller's. When ctx ends it
-// returns ctx's cause at once, and the connection is broken.
+// Exchange sends a request and receives the reply, which the caller may keep. When ctx ends it returns
+// ctx's cause at once, and the connection is broken.
 func (c *Conn) Exchange(ctx context.Context, method byte, encode func(b []byte) []byte) (byte, []byte, error) {
 	release := c.Guard(ctx)
 	err := c.Send(method, encode)
@@ -290,8 +291,8 @@ func (c *Conn) Exchange(ctx context.Context, method byte, encode func(b []byte) 
 	return status, payload, release(err)
 }
 
-// Release gives a connection that Client.Open returned back for later use; one that is broken, or
-// not a client's, is closed. The caller must have received everything it asked for.
+// Release returns a connection to its Client for later use. If it is broken, or does not come from
+// Client.Open, Release closes it. The caller must have received all replies.
 func (c *Conn) Release() {
 	if c.home != nil && !c.broken.Load() && c.reader.Buffered() == 0 {
 		c.home.put(c)
@@ -301,15 +302,16 @@ func (c *Conn) Release() {
 	switch {
 	case c.home == nil:
 	case !c.ended:
-		// The peer has gone, and with it the other connections: no caller is to meet them one by one.
+		// The peer is gone, and so are its other connections. Later callers should not try them one by
+		// one.
 		c.home.flush(c.slot)
 	case c.home.patience > 0 && time.Since(c.asked) >= c.home.patience:
-		// Either the peer is slow, or the connection has died in silence, and others with it.
+		// Either the peer is slow, or the connection has died silently, and others with it.
 		c.home.distrust(c.slot.peer, c.asked)
 	}
 }
 
-// Close breaks the connection. Whoever waits on it returns.
+// Close closes the connection. Send and Receive return.
 func (c *Conn) Close() error {
 	c.broken.Store(true)
 	c.going.Do(func() { close(c.gone) })

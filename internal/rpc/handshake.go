@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package rpc carries the calls between nodes: one port per node, connections in lanes, a handshake
-// that tells clusters and members apart, and length-prefixed frames.
+// Package rpc carries the calls between nodes: one port per node, connections in lanes, a handshake that
+// tells clusters and members apart, and length-prefixed frames.
 //
-// A connection begins with a byte for its lane and the caller's hello, which the accepting side
-// answers with its own, or with why it refuses. Then frames follow in both directions. On LaneCall
-// each request is followed by its reply; what goes on on LaneRaft is the business of package
-// raftnet.
+// A connection begins with a byte for its lane and the caller's hello. The accepting side answers with
+// its own hello, or with the reason why it rejects the caller. Frames in both directions follow. On
+// LaneCall each request is followed by its reply. Package raftnet defines the messages on LaneRaft.
 package rpc
 
 import (
@@ -21,45 +20,46 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The lanes, which are the first byte of a connection.
+// The lanes. A connection begins with the byte of its lane.
 const (
 	LaneRaft byte = 'R'
 	LaneCall byte = 'C'
 )
 
-// What a handshake can fail with, on both sides.
+// Errors of a handshake, on both sides.
 var (
 	// ErrClusterMismatch: the other node belongs to another cluster.
 	ErrClusterMismatch = errors.New("rpc: another cluster")
-	// ErrMemberMismatch: the node that was reached is another member than the one meant.
+	// ErrMemberMismatch: the node at the address is another member than the intended one.
 	ErrMemberMismatch = errors.New("rpc: another member")
-	// ErrVersion: the other node speaks another version of the protocol; a *wire.FormatError has both.
+	// ErrVersion: the other node speaks another version of the protocol. A *wire.FormatError names both
+	// versions.
 	ErrVersion = errors.New("rpc: another protocol version")
-	// ErrMalformed: what came is not this protocol.
+	// ErrMalformed: a message does not follow this protocol.
 	ErrMalformed = errors.New("rpc: malformed message")
-	// ErrTLS: one of the two wants TLS and the other has none, or they do not trust each other. A
-	// Network that encrypts has its connections fail with it.
+	// ErrTLS: one of the two requires TLS and the other has none, or they do not trust each other.
+	// Connections of a Network that encrypts fail with this error.
 	ErrTLS = errors.New("rpc: no agreement on TLS")
-	// ErrForgotten: the member is known by other data than it has, or by a later run of the same: data
-	// was lost, or there are two.
+	// ErrForgotten: the cluster has other data on record for the member, or a later run of the same data:
+	// data was lost, or two nodes use the same identity.
 	ErrForgotten = errors.New("rpc: the cluster knows the member by other data than it has")
-	// ErrRemoved: the node was a member, and was removed.
+	// ErrRemoved: the node was a member and has been removed.
 	ErrRemoved = errors.New("rpc: no longer a member")
-	// ErrStranger: the node is no member.
+	// ErrStranger: the node is not a member.
 	ErrStranger = errors.New("rpc: not a member")
-	// ErrCertificate: the other node's certificate is not that of the member that it says it is.
+	// ErrCertificate: the other node's certificate does not belong to the member that it claims to be.
 	ErrCertificate = errors.New("rpc: the certificate is of another member")
-	// ErrEarly: the node is in no cluster yet, or may not take part in it for now.
+	// ErrEarly: the node is not in a cluster yet, or may not take part in it for now.
 	ErrEarly = errors.New("rpc: not in a cluster yet")
 )
 
-// MaxTerms bounds what Party.Terms returns.
+// MaxTerms bounds the result of Party.Terms.
 const MaxTerms = 4 << 10
 
 // A MismatchError says that the other node belongs to another cluster. It matches ErrClusterMismatch.
 type MismatchError struct {
 	Self, Other Identity
-	Terms       []byte // of the other node, if it told them
+	Terms       []byte // of the other node, if it sent them
 }
 
 func (e *MismatchError) Error() string {
@@ -70,36 +70,37 @@ func (e *MismatchError) Error() string {
 // Is reports whether target is ErrClusterMismatch.
 func (e *MismatchError) Is(target error) bool { return target == ErrClusterMismatch }
 
-// An Identity is who a node is.
+// An Identity identifies a node.
 type Identity struct {
-	Cluster uint64 // 0: it is in none yet
-	Epoch   uint64 // tells two foundings of a cluster apart; 0: it has not heard of any
+	Cluster uint64 // 0: not in a cluster yet
+	Epoch   uint64 // tells two foundings of a cluster apart; 0: not known
 	Member  uint64
-	// Incarnation is of its data: drawn with the directory. Since is the index of the log at or after
-	// which the cluster has it on record; 0: the node does not know that it has.
+	// Incarnation belongs to the node's data: it is drawn with the directory. Since is the log index at
+	// or after which the cluster has it on record; 0: the node does not know that it has.
 	Incarnation, Since uint64
 	Runs               run.Line // of its directory; empty: the node does not number them
 }
 
 // A Party is a node's side of its handshakes.
 type Party struct {
-	// Self is who the node is at the moment.
+	// Self returns the node's current identity.
 	Self func() Identity
-	// Met hears of each node of the same cluster that introduces itself, whatever comes of that. nil:
-	// nobody does.
+	// Met is called for each node of the same cluster that introduces itself, even if it is rejected
+	// afterwards. nil: not called.
 	Met func(other Identity)
-	// Terms returns what a caller of another cluster is told, to find out how the two differ: at most
-	// MaxTerms bytes, which are its own affair. nil: nothing is told.
+	// Terms returns the data sent to a caller of another cluster, which can find out how the two differ:
+	// at most MaxTerms bytes that this package does not interpret. nil: none is sent.
 	Terms func() []byte
-	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that is
-	// not to be talked to, and ErrEarly while this node may talk to none. nil: all may talk.
+	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that must not
+	// take part, and ErrEarly while this node may not communicate at all. nil: all nodes are accepted.
 	Judge func(other Identity, lane byte) error
-	// Verify returns ErrCertificate for a node that is not, by its certificate, who it says it is. It is
-	// asked last, and returns when ctx ends. nil: who may talk at all may say what it likes.
+	// Verify returns ErrCertificate for a node whose certificate does not belong to the member that it
+	// claims to be. It is called last, and returns when ctx ends. nil: certificates are not compared with
+	// members.
 	Verify func(ctx context.Context, nc net.Conn, other Identity) error
 }
 
-// Always is the Party of a node that never changes and welcomes whoever is of its cluster.
+// Always returns the Party of a node that never changes and accepts every node of its cluster.
 func Always(id Identity) Party { return Party{Self: func() Identity { return id }} }
 
 func (p Party) met(other Identity) {
@@ -122,7 +123,7 @@ func (p Party) opinion(other Identity, lane byte) error {
 	return p.Judge(other, lane)
 }
 
-// A verdict is the answer to a hello.
+// A verdict is the outcome of a hello.
 type verdict uint64
 
 const (
@@ -138,7 +139,7 @@ const (
 	refusedCertificate
 )
 
-// reason is the error that a verdict stands for, and the other way round.
+// reason returns the error for a verdict, and verdictOf the verdict for an error.
 func (v verdict) reason() error {
 	reasons := [...]error{
 		refusedCluster: ErrClusterMismatch, refusedMember: ErrMemberMismatch, refusedVersion: ErrVersion, refusedTLS: ErrTLS,
@@ -151,7 +152,7 @@ func (v verdict) reason() error {
 	if v < verdict(len(reasons)) {
 		return reasons[v]
 	}
-	return fmt.Errorf("%w: refused for reason %d", ErrMalformed, v)
+	return fmt.Errorf("%w: rejected for reason %d", ErrMalformed, v)
 }
 
 func verdictOf(err error) verdict {
@@ -163,13 +164,13 @@ func verdictOf(err error) verdict {
 	return refusedStranger
 }
 
-// hello is what each side says first.
+// hello is the first message of each side.
 type hello struct {
 	version byte
 	id      Identity
-	to      uint64  // the member that the caller means, 0 for whoever it is; unused in an answer
+	to      uint64  // the intended member, 0 for any; unused in an answer
 	verdict verdict // of an answer
-	terms   []byte  // of an answer that refuses a node of another cluster: they follow the hello
+	terms   []byte  // follow the hello in an answer that rejects a node of another cluster
 }
 
 const (
@@ -197,8 +198,8 @@ func (h hello) append(b []byte) []byte {
 	return append(b, h.terms...)
 }
 
-// readHello reads a hello. One of another version is read as far as its version, which is all that
-// this node can know of it.
+// readHello reads a hello. If it has another version, only the version is decoded: this node cannot know
+// the rest.
 func readHello(r io.Reader) (hello, error) {
 	var start [helloStart]byte
 	if _, err := io.ReadFull(r, start[:]); err != nil {
@@ -253,12 +254,12 @@ func readHello(r io.Reader) (hello, error) {
 	return h, err
 }
 
-// RefuseTLS appends to b what tells the other node, which has TLS or has none, that this one
-// differs: a hello in the clear, without an identity.
+// RefuseTLS appends a message to b which tells the other node that only one of the two has TLS: a hello
+// in the clear, without an identity.
 func RefuseTLS(b []byte) []byte { return hello{version: version, verdict: refusedTLS}.append(b) }
 
-// InTheClear reports whether a connection that should begin with TLS begins as that of a node
-// without: with a lane and a hello, or with the hello that answers them. Five bytes are enough.
+// InTheClear reports whether a connection that should begin with TLS begins without: with a lane and a
+// hello, or with a hello in reply. Five bytes are enough.
 func InTheClear(start []byte) bool {
 	if len(start) > 0 && (start[0] == LaneRaft || start[0] == LaneCall) {
 		start = start[1:]
@@ -266,16 +267,16 @@ func InTheClear(start []byte) bool {
 	return bytes.HasPrefix(start, []byte(magic))
 }
 
-// recordTLS is the first byte of a connection whose caller begins with TLS.
+// recordTLS is the first byte of a TLS connection.
 const recordTLS = 0x16
 
-// judge is the accepting side's view of a caller's hello, on a lane.
+// judge is the accepting side's check of a caller's hello, on a lane.
 func (p Party) judge(caller hello, lane byte) error {
 	self := p.Self()
 	switch {
 	case caller.version != version:
 		return fmt.Errorf("%w: %w", ErrVersion, &wire.FormatError{What: "the hello of the caller", Version: uint64(caller.version), Reads: version})
-	case lane == LaneCall && caller.id.Cluster == 0: // it wants to join, or asks where it is
+	case lane == LaneCall && caller.id.Cluster == 0: // the caller wants to join, or asks where the cluster is
 	case self.Cluster == 0:
 		return ErrEarly
 	case !self.meets(caller.id):
@@ -292,19 +293,19 @@ func (p Party) judge(caller hello, lane byte) error {
 	return nil
 }
 
-// meets reports whether two nodes are of one cluster, as far as both know.
+// meets reports whether two nodes are in the same cluster, as far as both know.
 func (id Identity) meets(other Identity) bool {
 	return id.Cluster == other.Cluster && (id.Epoch == other.Epoch || id.Epoch == 0 || other.Epoch == 0)
 }
 
-// accepts reports whether a connection that was made earlier may still be used.
+// accepts reports whether an earlier connection may still be used.
 func (p Party) accepts(other Identity, lane byte) bool {
 	self := p.Self()
 	return (self.Cluster == 0 || self.meets(other)) && p.opinion(other, lane) == nil
 }
 
-// judgeAnswer is the caller's view of the answer of the member it means, 0 for whoever it is. It
-// trusts the identity that was told more than the verdict.
+// judgeAnswer is the caller's check of the answer. to is the intended member, 0 for any. The identity in
+// the answer counts more than its verdict.
 func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	self := p.Self()
 	reason := answer.verdict.reason()
@@ -323,7 +324,7 @@ func (p Party) judgeAnswer(answer hello, to uint64, lane byte) error {
 	case to != 0 && answer.id.Member != to || answer.verdict == refusedMember:
 		return fmt.Errorf("%w: meant %016x, reached %016x", ErrMemberMismatch, to, answer.id.Member)
 	case reason != nil:
-		return fmt.Errorf("%w: so says %016x of this node", reason, answer.id.Member)
+		return fmt.Errorf("%w: reported by %016x about this node", reason, answer.id.Member)
 	}
 	if err := p.opinion(answer.id, lane); err != nil {
 		return fmt.Errorf("%w: the node %016x", err, answer.id.Member)

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// A receipt bounds the bytes of all frames that are being received and worked on. A frame waits its
-// turn before its payload is read; those of up to firstRead bytes pass at once, so that no frame that is
-// large or slow holds up a heartbeat. A frame has all that it needs before it is read: so none waits for
-// more while it holds some, and frames cannot block each other for good.
+// A receipt bounds the bytes of all frames that are being received or processed. A frame waits for its
+// turn before its payload is read. Frames of up to firstRead bytes pass at once, so that no large or slow
+// frame holds up a heartbeat. A frame reserves all its bytes before it is read: no frame waits while it
+// holds some, so frames cannot deadlock.
 type receipt struct {
 	mu      sync.Mutex
 	free    int64
-	waiting list.List // of *turn, the first at the front
+	waiting list.List // of *turn, the next one at the front
 }
 
 type turn struct {
@@ -24,8 +24,8 @@ type turn struct {
 	come chan struct{}
 }
 
-// take waits until size bytes are free, which give returns. It gives up when the time is over, or one of
-// the others is closed.
+// take waits until size bytes are free and reserves them; give returns them. It gives up after the
+// duration within, or when one of the gone channels is closed.
 func (r *receipt) take(size int64, within time.Duration, gone ...<-chan struct{}) bool {
 	r.mu.Lock()
 	if r.waiting.Len() == 0 && r.free >= size {
@@ -48,7 +48,7 @@ func (r *receipt) take(size int64, within time.Duration, gone ...<-chan struct{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	select {
-	case <-t.come: // meanwhile
+	case <-t.come: // in the meantime
 		r.free += t.size
 	default:
 		r.waiting.Remove(place)
@@ -64,7 +64,7 @@ func (r *receipt) give(size int64) {
 	r.next()
 }
 
-// next has those go on for which there is room. It is called with r.mu held.
+// next admits the waiting frames that fit. The caller holds r.mu.
 func (r *receipt) next() {
 	for front := r.waiting.Front(); front != nil; front = r.waiting.Front() {
 		t := front.Value.(*turn)
@@ -77,17 +77,17 @@ func (r *receipt) next() {
 	}
 }
 
-// guests are the connections of callers that are no known members. There are few; beyond that the one
-// that has been idle longest is closed.
+// guests are the connections of callers that are not known members. Their number is bounded: the one that
+// has been idle longest is closed when there are more.
 type guests struct {
 	mu   sync.Mutex
 	most int
-	list list.List // of *guest, the one that was heard last at the back
+	list list.List // of *guest, the most recently active at the back
 }
 
 type guest struct {
 	conn net.Conn
-	busy bool // with a request
+	busy bool // it has a request in progress
 }
 
 func (g *guests) enter(nc net.Conn) *list.Element {
@@ -111,7 +111,7 @@ func (g *guests) enter(nc net.Conn) *list.Element {
 	return place
 }
 
-// heard notes that a request of a guest begins or ends.
+// heard notes the begin or end of a guest's request.
 func (g *guests) heard(place *list.Element, busy bool) {
 	if place == nil {
 		return
@@ -122,7 +122,7 @@ func (g *guests) heard(place *list.Element, busy bool) {
 	g.list.MoveToBack(place)
 }
 
-// leave forgets a guest that has gone, or is a member now.
+// leave removes a guest that has disconnected or become a member.
 func (g *guests) leave(place *list.Element) {
 	if place == nil {
 		return

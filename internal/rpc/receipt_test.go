@@ -70,11 +70,11 @@ func TestReceiptIsNeverExceeded(t *testing.T) {
 		require.LessOrEqual(t, most.Load(), int64(100))
 		require.EqualValues(t, 100, r.free)
 		require.Zero(t, r.waiting.Len())
-		require.NotZero(t, given.Load(), "some gave up")
+		require.NotZero(t, given.Load(), "some were granted")
 	})
 }
 
-func TestAGuestHasSmallFrames(t *testing.T) {
+func TestGuestHasSmallFrames(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{Member: known})
 		for size, passes := range map[int]bool{64 << 10: true, 64<<10 + 1: false, 80 << 20: false} {
@@ -88,7 +88,7 @@ func TestAGuestHasSmallFrames(t *testing.T) {
 			}
 			_, err = io.ReadFull(nc, make([]byte, 1))
 			require.Equal(t, passes, err == nil, "%d bytes: %v", size, err)
-			require.Zero(t, time.Since(begin), "no payload is waited for")
+			require.Zero(t, time.Since(begin), "the payload is not awaited")
 			nc.Close()
 		}
 		c := NewClient(n, Always(clientID))
@@ -118,7 +118,7 @@ func TestGuestsAreFewAndNotIdle(t *testing.T) {
 		first := introduced(t, dial, Identity{Member: 9}, LaneCall)
 		for i := range 5000 {
 			introduced(t, dial, Identity{Member: 9}, LaneCall)
-			if i%100 == 0 { // one that makes calls stays
+			if i%100 == 0 { // a guest that makes calls stays
 				_, err := first.Write(append(announce(1), 'x'))
 				require.NoError(t, err)
 				_, err = io.ReadFull(first, make([]byte, frameHeader+2))
@@ -127,14 +127,14 @@ func TestGuestsAreFewAndNotIdle(t *testing.T) {
 		}
 		require.Equal(t, 128+1, open())
 		time.Sleep(31 * time.Second)
-		require.Equal(t, 1, open(), "the member's")
+		require.Equal(t, 1, open(), "only the member's connection")
 		call()
 		require.NoError(t, c.Close())
 		require.NoError(t, s.Close())
 	})
 }
 
-func TestWhoBecomesAMemberIsAGuestNoMore(t *testing.T) {
+func TestNewMemberIsNoGuest(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		var member atomic.Bool
 		s := serve(t, n, ServerConfig{Member: func(Identity) bool { return member.Load() }})
@@ -155,8 +155,8 @@ func TestWhoBecomesAMemberIsAGuestNoMore(t *testing.T) {
 	})
 }
 
-// Members that announce more than they send hold up the large frames of their lane, but not for long, and
-// nothing else.
+// Members that announce more than they send hold up the large frames of their lane, but only for a
+// bounded time, and nothing else.
 func TestFramesOfMembersAreBoundedTogether(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		limits := Limits{CallBytes: 1 << 20, RaftBytes: 1 << 20, Receipt: 2 << 20}
@@ -190,7 +190,7 @@ func TestFramesOfMembersAreBoundedTogether(t *testing.T) {
 		for range 3 {
 			_, err = raft.Write(append(announce(1<<20), make([]byte, 1<<20)...))
 			require.NoError(t, err)
-			require.Equal(t, 1<<20, <-heard, "the other lane")
+			require.Equal(t, 1<<20, <-heard, "a frame on the other lane")
 		}
 		time.Sleep(time.Minute)
 		_, err = c.Call(t.Context(), Peer{1, addr}, 1, make([]byte, 1<<20-100))
@@ -201,8 +201,8 @@ func TestFramesOfMembersAreBoundedTogether(t *testing.T) {
 	})
 }
 
-// A server that closes does not wait for frames that wait.
-func TestCloseDoesNotWaitForRoom(t *testing.T) {
+// A server that closes does not wait for waiting frames.
+func TestCloseDoesNotWaitForReceipt(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{Limits: Limits{CallBytes: 1 << 20, Receipt: 1 << 20, RaftBytes: 1 << 20}})
 		for range 5 {
@@ -217,7 +217,7 @@ func TestCloseDoesNotWaitForRoom(t *testing.T) {
 	})
 }
 
-// Over TCP the system itself takes what it can: the server must not.
+// Over TCP the system itself buffers data. The server must not add to that.
 func TestStrangersOverTCPTakeNoMemory(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -236,10 +236,10 @@ func TestStrangersOverTCPTakeNoMemory(t *testing.T) {
 				_, err = nc.Write(chunk)
 			}
 			if err == nil {
-				_, err = nc.Read(chunk[:1]) // it ends with the connection
+				_, err = nc.Read(chunk[:1]) // returns when the connection ends
 			}
 			if err == nil {
-				panic("a frame of 80 MiB of a stranger was answered")
+				panic("a stranger's frame of 80 MiB was answered")
 			}
 		})
 	}

@@ -14,30 +14,31 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Handler answers a call of the node from. ctx ends when the server closes. The request is the
-// Handler's; the reply is not changed after it returns. An error is sent in place of the reply: see
+// A Handler answers a call of the node from. ctx ends when the server closes. The Handler may keep the
+// request, and must not change the reply after it returns. An error is sent instead of the reply: see
 // RemoteError.
 type Handler func(ctx context.Context, from Identity, method byte, req []byte) (resp []byte, err error)
 
-// ServerConfig says what a Server does with its connections.
+// ServerConfig configures a Server.
 type ServerConfig struct {
 	Party
-	// Call answers the requests on LaneCall, many at a time.
+	// Call answers the requests on LaneCall, concurrently.
 	Call Handler
-	// Raft has a connection of LaneRaft until it returns. It must return soon after the connection
+	// Raft serves a connection of LaneRaft until it returns. It must return soon after the connection
 	// breaks or ctx ends.
 	Raft func(ctx context.Context, c *Conn)
-	// Refused hears of callers that were refused in the handshake, or refused this node there:
-	// with one of the errors of the handshake, or ErrMalformed for who is no node at all. It may be called concurrently. nil: nobody hears.
+	// Refused is called for callers that were rejected in the handshake, or that rejected this node
+	// there: with an error of the handshake, or with ErrMalformed if the caller is not a node. It may be
+	// called concurrently. nil: not called.
 	Refused func(remote net.Addr, err error)
-	// Member reports whether a caller is a known member of the cluster. Others may make calls, with small
-	// frames and on few connections. It may be called concurrently, for each frame. nil: all are members.
+	// Member reports whether a caller is a known member of the cluster. Other callers can use only small
+	// frames and few connections. It may be called concurrently, for each frame. nil: all are members.
 	Member func(Identity) bool
-	// Limits bound what callers can make the server hold.
+	// Limits bound the resources that callers can use.
 	Limits Limits
 }
 
-// A Server accepts the connections of other nodes.
+// A Server accepts the connections of other nodes. mu guards the fields below it.
 type Server struct {
 	listener net.Listener
 	cfg      ServerConfig
@@ -48,9 +49,9 @@ type Server struct {
 	receipts map[byte]*receipt // by lane
 
 	mu      sync.Mutex
-	open    map[net.Conn]*list.Element // with its place in pending, nil once it has shaken hands
+	open    map[net.Conn]*list.Element // with its place in pending, nil after the handshake
 	pending list.List                  // of net.Conn, oldest first
-	known   map[string]bool            // the hosts from which members have come
+	known   map[string]bool            // the hosts from which members have connected
 }
 
 // Serve accepts connections from l until Close.
@@ -67,8 +68,8 @@ func Serve(l net.Listener, cfg ServerConfig) *Server {
 	return s
 }
 
-// Close closes the listener and every connection, and waits for every goroutine: for each Handler,
-// too. It is idempotent.
+// Close closes the listener and every connection, and waits for every goroutine, including each Handler.
+// It is idempotent.
 func (s *Server) Close() error {
 	s.end()
 	err := s.listener.Close()
@@ -98,7 +99,7 @@ func (s *Server) accept() {
 			return
 		}
 		if err != nil {
-			// Out of descriptors, most likely: give others the time to close theirs.
+			// Most likely the process has no descriptors left: give others the time to close theirs.
 			s.pause(50 * time.Millisecond)
 			continue
 		}
@@ -120,8 +121,7 @@ func (s *Server) pause(d time.Duration) {
 	}
 }
 
-// admit makes the connection one that has yet to shake hands, at the cost of another one when there
-// are too many.
+// admit registers a connection that has yet to shake hands. If there are too many, it closes another one.
 func (s *Server) admit(nc net.Conn) bool {
 	s.mu.Lock()
 	if s.ctx.Err() != nil {
@@ -142,7 +142,7 @@ func (s *Server) admit(nc net.Conn) bool {
 	return true
 }
 
-// welcome says that a connection has shaken hands.
+// welcome notes that a connection has shaken hands.
 func (s *Server) welcome(nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +174,7 @@ func (s *Server) serve(nc net.Conn) {
 		guest: func() bool { return lane == LaneCall && s.cfg.Member != nil && !s.cfg.Member(c.peer) },
 	}
 	defer c.settle()
-	if lane == LaneRaft { // only members are let in
+	if lane == LaneRaft { // only members get here
 		s.know(nc)
 		s.cfg.Raft(s.ctx, c)
 		return
@@ -206,8 +206,8 @@ func (s *Server) answerAll(c *Conn) {
 	}
 }
 
-// refusal reports whether a handshake failed since the two are not to talk. That a node is in no
-// cluster yet passes.
+// refusal reports whether a handshake failed because the nodes must not communicate. ErrEarly is
+// temporary and does not count.
 func refusal(err error) bool {
 	if errors.Is(err, ErrMalformed) {
 		return true
@@ -220,7 +220,7 @@ func refusal(err error) bool {
 	return false
 }
 
-// receive is the accepting side's half of the handshake.
+// receive is the accepting side's part of the handshake.
 func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Limits.Handshake)
 	defer cancel()
@@ -267,7 +267,7 @@ const (
 	statusError
 )
 
-// answer answers one request. An error ends the connection.
+// answer answers one request. After an error the caller closes the connection.
 func (s *Server) answer(c *Conn, method byte, req []byte) error {
 	resp, err := s.cfg.Call(s.ctx, c.peer, method, req)
 	if err == nil {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// maxCalls is how many calls a client has in flight with one peer, and so how many connections on
-// LaneCall. Others wait for their turn: a connection each would flood the peer with handshakes.
+// maxCalls bounds the calls of a client that are in flight with one peer, and so its connections on
+// LaneCall. Further calls wait: a connection for each would flood the peer with handshakes.
 const maxCalls = 16
 
 // A turns bounds the calls in flight with each peer. The zero value is ready.
@@ -20,10 +20,10 @@ type turns struct {
 
 type turnstile struct {
 	places chan struct{}
-	users  int // that have a place or wait for one; guarded by turns.mu
+	users  int // number of calls that have a place or wait for one; guarded by turns.mu
 }
 
-// take waits for a place, in the order of the calls, until ctx ends. leave gives it back.
+// take waits for a place, in the order of the calls, until ctx ends. leave returns the place.
 func (t *turns) take(ctx context.Context, peer Peer) (leave func(), err error) {
 	t.mu.Lock()
 	s := t.peers[peer]
@@ -45,7 +45,7 @@ func (t *turns) take(ctx context.Context, peer Peer) (leave func(), err error) {
 	}
 }
 
-// leave forgets a peer that nobody calls.
+// leave removes a peer without calls.
 func (t *turns) leave(peer Peer, s *turnstile) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

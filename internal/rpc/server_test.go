@@ -49,7 +49,7 @@ func serve(t *testing.T, n *memnet.Network, cfg ServerConfig) *Server {
 	return Serve(l, cfg)
 }
 
-// bubble runs f on a network in a bubble, whose end finds every goroutine that is left.
+// bubble runs f on a network in a bubble, whose end detects leaked goroutines.
 func bubble(t *testing.T, f func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, memnet.New()) })
@@ -85,7 +85,7 @@ func TestCall(t *testing.T) {
 		require.Equal(t, RemoteError{0, "plain"}, *remote)
 		_, err = c.Call(t.Context(), peer, 3, make([]byte, 80<<20+1))
 		require.ErrorIs(t, err, ErrTooLarge)
-		require.EqualValues(t, 1, connections.Load(), "one connection served them all")
+		require.EqualValues(t, 1, connections.Load(), "one connection served all calls")
 		require.NoError(t, c.Close())
 		_, err = c.Call(t.Context(), peer, 3, nil)
 		require.ErrorIs(t, err, ErrClosed)
@@ -94,7 +94,7 @@ func TestCall(t *testing.T) {
 	})
 }
 
-// counting counts the dials of a network.
+// counting is a network that counts its dials.
 type counting struct {
 	*memnet.Network
 	dials *atomic.Int32
@@ -105,7 +105,7 @@ func (c counting) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return c.Network.Dial(ctx, addr)
 }
 
-// After a request without an answer nobody waits for the idle connections of the same age, one by one.
+// After an unanswered request, callers do not try the idle connections of the same age one by one.
 func TestSilentConnectionsAreDropped(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{Raft: func(_ context.Context, c *Conn) { c.Receive() }})
@@ -134,7 +134,7 @@ func TestSilentConnectionsAreDropped(t *testing.T) {
 		}
 		require.NoError(t, call(time.Minute))
 		n.Silence("client", "server")
-		require.ErrorIs(t, call(time.Millisecond), context.DeadlineExceeded, "a caller in a hurry proves nothing")
+		require.ErrorIs(t, call(time.Millisecond), context.DeadlineExceeded, "a short deadline proves nothing")
 		require.ErrorIs(t, call(time.Second), context.DeadlineExceeded)
 		require.NoError(t, call(time.Millisecond))
 		conn, err := c.Open(t.Context(), peer, LaneRaft)
@@ -168,7 +168,7 @@ func TestManyCallsShareConnections(t *testing.T) {
 		defer cancel()
 		_, err := c.Call(ctx, Peer{serverID.Member, addr}, 1, nil)
 		var dial *DialError
-		require.ErrorAs(t, err, &dial, "it was not sent")
+		require.ErrorAs(t, err, &dial, "the request was not sent")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		all.Wait()
 		require.EqualValues(t, 10*maxCalls, calls.Load())
@@ -176,9 +176,9 @@ func TestManyCallsShareConnections(t *testing.T) {
 	})
 }
 
-// However many strangers connect, the handshake of a member is not the one that is closed, and of
-// strangers it is that of the host with the most connections.
-func TestAFloodCostsItselfPlaces(t *testing.T) {
+// A member's handshake is not closed however many strangers connect. Among strangers, that of the host
+// with the most connections is.
+func TestFloodDisplacesItself(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{Limits: Limits{Pending: 8}, Raft: func(_ context.Context, c *Conn) { c.Receive() }})
 		defer s.Close()
@@ -232,11 +232,11 @@ func TestReplyTooLarge(t *testing.T) {
 		require.ErrorAs(t, err, &remote)
 		require.Contains(t, remote.Text, "too large")
 		_, err = c.Call(t.Context(), Peer{serverID.Member, addr}, 0, make([]byte, 101))
-		require.Error(t, err, "the server hangs up on what is too large for it")
+		require.Error(t, err, "the server closes the connection")
 	})
 }
 
-func TestRefusals(t *testing.T) {
+func TestRejectedHandshakes(t *testing.T) {
 	tests := map[string]struct {
 		caller Identity
 		to     uint64
@@ -281,8 +281,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// The length of a hello is one byte, whatever it says.
-func TestTheLongestHelloComesBack(t *testing.T) {
+// The length of a hello is one byte, whatever its contents.
+func TestLongestHello(t *testing.T) {
 	id := Identity{math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, math.MaxUint64, run.Line{}}
 	for range 20 {
 		id.Runs = id.Runs.Next(run.Number{}, math.MaxUint64)
@@ -294,7 +294,7 @@ func TestTheLongestHelloComesBack(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// judge is what a Party thinks of others.
+// judge is the Judge of the tests' Parties.
 func judge(other Identity, _ byte) error {
 	switch {
 	case other.Incarnation == 5:
@@ -307,8 +307,9 @@ func judge(other Identity, _ byte) error {
 	return nil
 }
 
-// Who is in no cluster yet may call whoever it finds; and nobody but its like meets one that is in none.
-func TestWhoIsInNoClusterMayCallWhoever(t *testing.T) {
+// A node in no cluster may call any node. A node that is in no cluster itself is reached only by such
+// callers.
+func TestNodeWithoutClusterMayCallAnyNode(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		var self atomic.Pointer[Identity]
 		self.Store(&Identity{Cluster: 7, Member: 1})
@@ -364,11 +365,11 @@ func TestInTheClear(t *testing.T) {
 	answer, err := readHello(bytes.NewReader(RefuseTLS(nil)))
 	require.NoError(t, err)
 	require.ErrorIs(t, Always(clientID).judgeAnswer(answer, 1, LaneCall), ErrTLS)
-	require.Equal(t, Identity{}, answer.id, "who is not let in need not know")
+	require.Equal(t, Identity{}, answer.id, "a rejected node learns no identity")
 }
 
 func TestImpostor(t *testing.T) {
-	// A server that accepts whomever, but is not who was meant.
+	// The server accepts every caller, but is not the intended member.
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		caller := Party{Self: Always(clientID).Self, Judge: judge}
 		answers := func(id Identity, v verdict) error {
@@ -399,7 +400,7 @@ func TestCancelEndsCall(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
 		_, err = c.Call(t.Context(), peer, 0, nil)
-		require.NoError(t, err, "the next call has another connection")
+		require.NoError(t, err, "the next call uses another connection")
 
 		failed := make(chan error)
 		go func() {
@@ -415,7 +416,7 @@ func TestCancelEndsCall(t *testing.T) {
 
 func TestCancelEndsDial(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
-		l, err := n.Listen(addr) // nobody accepts, so the handshake hangs
+		l, err := n.Listen(addr) // nothing accepts, so the handshake hangs
 		require.NoError(t, err)
 		defer l.Close()
 		c := NewClient(n, Always(clientID))
@@ -460,9 +461,9 @@ func TestRestartedPeer(t *testing.T) {
 		s = serve(t, n, ServerConfig{})
 		defer s.Close()
 		_, err := c.Call(t.Context(), peer, 0, nil)
-		require.Error(t, err, "this connection was the old process's")
+		require.Error(t, err, "the connection was to the old process")
 		_, err = c.Call(t.Context(), peer, 0, nil)
-		require.NoError(t, err, "and so were the others")
+		require.NoError(t, err, "the other old connections are closed, too")
 		require.EqualValues(t, keepIdle+3, dials.Load())
 	})
 }
@@ -489,7 +490,7 @@ func TestIdleConnectionsAreSwept(t *testing.T) {
 		synctest.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		require.Len(t, s.open, 1, "the server has let go as well")
+		require.Len(t, s.open, 1, "the server has closed it, too")
 	})
 }
 
@@ -498,7 +499,7 @@ func TestStrangers(t *testing.T) {
 	good := hello{version: version, id: clientID, to: serverID.Member}.append([]byte{LaneCall})
 	tests := map[string]struct {
 		say    []byte
-		within time.Duration // after which the server has hung up
+		within time.Duration // after which the server has closed the connection
 		heard  error
 	}{
 		"silence":            {nil, 5 * time.Second, nil},
@@ -581,7 +582,7 @@ func TestManySilentConnections(t *testing.T) {
 		c := NewClient(n, Always(clientID))
 		defer c.Close()
 		_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 0, nil)
-		require.NoError(t, err, "a node comes through nevertheless")
+		require.NoError(t, err, "a node connects nevertheless")
 		for _, nc := range strangers {
 			nc.Close()
 		}
@@ -664,8 +665,8 @@ func FuzzRemoteError(f *testing.F) {
 	})
 }
 
-// A connection outlives what was known when it was made.
-func TestAConnectionIsNotUsedAgainToWhoIsWelcomeNoMore(t *testing.T) {
+// A connection may outlast the facts that were known when it was made.
+func TestConnectionToRejectedNodeIsNotReused(t *testing.T) {
 	bubble(t, func(t *testing.T, n *memnet.Network) {
 		s := serve(t, n, ServerConfig{})
 		defer s.Close()
