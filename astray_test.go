@@ -91,7 +91,7 @@ func TestALogThatWentAstrayIsDropped(t *testing.T) {
 				defer cancel()
 				last, err := next.Put(ctx, "k", "after")
 				require.NoError(t, err)
-				_, err = nodes[old].Get(ctx, "k", WithMinRevision(last.Revision))
+				_, err = nodes[old].Get(ctx, "k", WithWaitRevision(last.Revision))
 				require.NoError(t, err)
 				require.Less(t, time.Since(begin), 2*time.Second)
 				require.NotSame(t, before, nodes[old].raft(), "by being started again")

@@ -117,15 +117,15 @@ func TestARestoredClusterGoesOn(t *testing.T) {
 					require.Equal(t, founders, n.Status().Voters)
 				}
 				n := nodes[0]
-				require.Equal(t, "old", get(t, n, "k", coterie.WithRev(first.Revision)).KVs[0].Value, "history is kept")
+				require.Equal(t, "old", get(t, n, "k", coterie.WithRevision(first.Revision)).KVs[0].Value, "history is kept")
 				require.Equal(t, first.Revision, n.Status().CompactRevision)
-				_, err := n.Get(t.Context(), "k", coterie.WithRev(first.Revision-1))
+				_, err := n.Get(t.Context(), "k", coterie.WithRevision(first.Revision-1))
 				require.ErrorIs(t, err, coterie.ErrCompacted)
 				require.EqualValues(t, id, get(t, n, "leased").KVs[0].Lease)
 				next := put(t, nodes[len(nodes)-1], "k", "newer")
 				require.Equal(t, h.Revision+1, next.Revision, "revisions go on")
 				var seen []string
-				for r, err := range n.Watch(t.Context(), "k", coterie.WithRev(first.Revision)) {
+				for r, err := range n.Watch(t.Context(), "k", coterie.WithRevision(first.Revision)) {
 					require.NoError(t, err)
 					for _, e := range r.Events {
 						seen = append(seen, e.KV.Value)

@@ -50,7 +50,7 @@ func TestEveryNodeWritesAndReads(t *testing.T) {
 			require.Equal(t, n.ID(), r.MemberID)
 			for _, other := range c.Nodes() {
 				require.Equal(t, "v", get(t, other, key).KVs[0].Value, "a linearizable read, anywhere")
-				local := get(t, other, key, coterie.WithMinRevision(r.Revision))
+				local := get(t, other, key, coterie.WithWaitRevision(r.Revision))
 				require.Equal(t, "v", local.KVs[0].Value)
 			}
 			require.Equal(t, "v", get(t, n, key, coterie.WithSerializable()).KVs[0].Value, "its own write, at once")
@@ -243,7 +243,7 @@ func TestAllNodesRestartFromDisk(t *testing.T) {
 		after := get(t, c.Leader(), "", coterie.WithPrefix())
 		require.Equal(t, before.KVs, after.KVs)
 		require.Equal(t, before.Revision, after.Revision)
-		_, err = c.Node(0).Get(t.Context(), "k0", coterie.WithRev(99))
+		_, err = c.Node(0).Get(t.Context(), "k0", coterie.WithRevision(99))
 		require.ErrorIs(t, err, coterie.ErrCompacted)
 		ttl, err := c.Node(2).TimeToLive(t.Context(), l.ID)
 		require.NoError(t, err)
@@ -337,7 +337,7 @@ func TestContextEndsACallAtOnce(t *testing.T) {
 		for name, call := range map[string]func() error{
 			"put":       func() error { _, err := n.Put(ctx, "k", "v"); return err },
 			"get":       func() error { _, err := n.Get(ctx, "k"); return err },
-			"min":       func() error { _, err := n.Get(ctx, "k", coterie.WithMinRevision(99)); return err },
+			"min":       func() error { _, err := n.Get(ctx, "k", coterie.WithWaitRevision(99)); return err },
 			"txn":       func() error { _, err := n.Txn(ctx).Then(coterie.OpPut("k", "v")).Commit(); return err },
 			"grant":     func() error { _, err := n.Grant(ctx, time.Minute); return err },
 			"keepalive": func() error { return n.KeepAlive(ctx, 1) },

@@ -52,7 +52,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 			"revoke":           func() error { return n.Revoke(ctx, lease) },
 			"keep alive once":  func() error { _, err := n.KeepAliveOnce(ctx, lease); return err },
 			"range":            func() error { return lastError(n.Range(ctx, "k")) },
-			"range of a past":  func() error { return lastError(n.Range(ctx, "k", coterie.WithRev(2))) },
+			"range of a past":  func() error { return lastError(n.Range(ctx, "k", coterie.WithRevision(2))) },
 			"read in a txn":    func() error { _, err := n.Txn(ctx).Then(coterie.OpGet("k")).Commit(); return err },
 			"follow":           func() error { return lastError(coterie.Follow(ctx, n, "k")) },
 			"observe":          func() error { return lastError(campaigner.Observe(ctx)) },

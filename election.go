@@ -132,7 +132,7 @@ func (e *Election) Token() int64 {
 }
 
 // Guard returns a condition that holds as long as this Election leads, as [Mutex.Guard] does.
-func (e *Election) Guard() Cmp {
+func (e *Election) Guard() Comparison {
 	p := e.place()
 	if p == nil {
 		p = &place{key: e.prefix + "/"}

@@ -54,7 +54,7 @@ func ExampleNode_Txn() {
 		log.Fatal(err)
 	}
 	for _, value := range []string{"20", "30"} {
-		unchanged := coterie.Compare(coterie.ModRevision("limit"), "=", read.Revision)
+		unchanged := coterie.Compare(coterie.ModRevision("limit"), coterie.Equal, read.Revision)
 		r, err := n.Txn(ctx).If(unchanged).Then(coterie.OpPut("limit", value)).Else(coterie.OpGet("limit")).Commit()
 		if err != nil {
 			log.Fatal(err)
@@ -86,7 +86,7 @@ func ExampleNode_Watch() {
 	if _, err := n.Delete(ctx, "jobs/1"); err != nil {
 		log.Fatal(err)
 	}
-	for r, err := range n.Watch(ctx, "jobs/", coterie.WithPrefix(), coterie.WithRev(first.Revision)) {
+	for r, err := range n.Watch(ctx, "jobs/", coterie.WithPrefix(), coterie.WithRevision(first.Revision)) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -175,9 +175,9 @@ func ExampleSession_CommitOrUndo() {
 	sit := func(s *coterie.Session) (seat string, err error) {
 		for i := 1; ; i++ {
 			seat := fmt.Sprint("seats/", i)
-			free := coterie.Compare(coterie.CreateRevision(seat), "=", 0)
+			free := coterie.Compare(coterie.CreateRevision(seat), coterie.Equal, 0)
 			me := fmt.Sprint(s.Lease())
-			mine := coterie.OpTxn([]coterie.Cmp{coterie.Compare(coterie.Value(seat), "=", me)},
+			mine := coterie.OpTxn([]coterie.Comparison{coterie.Compare(coterie.Value(seat), coterie.Equal, me)},
 				[]coterie.Op{coterie.OpDelete(seat)}, nil)
 			r, err := s.CommitOrUndo(n.Txn(ctx).If(free).Then(coterie.OpPut(seat, me, coterie.WithLease(s.Lease()))), mine)
 			if err != nil || r.Succeeded {

@@ -58,7 +58,7 @@ func (f *follower) run(ctx context.Context, yield func([]Event) bool) error {
 		if (first || len(events) > 0) && !yield(events) {
 			return nil
 		}
-		for r, err := range f.n.Watch(ctx, f.prefix, WithPrefix(), WithRev(f.rev+1)) {
+		for r, err := range f.n.Watch(ctx, f.prefix, WithPrefix(), WithRevision(f.rev+1)) {
 			if errors.Is(err, ErrCompacted) {
 				break // read it all again
 			}

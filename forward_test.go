@@ -43,7 +43,7 @@ func TestReadsGoOnWhereTheLogCannotBeWritten(t *testing.T) {
 		counted, err := n.Get(ctx, "", coterie.WithPrefix(), coterie.WithCountOnly())
 		require.NoError(t, err)
 		require.EqualValues(t, 2, counted.Count)
-		_, err = n.Get(ctx, "k", coterie.WithRev(all.Revision+1))
+		_, err = n.Get(ctx, "k", coterie.WithRevision(all.Revision+1))
 		require.ErrorIs(t, err, coterie.ErrFutureRevision)
 		txn, err := n.Txn(ctx).If(coterie.Compare(coterie.Value("k"), "=", "new")).Then(coterie.OpGet("l")).Commit()
 		require.NoError(t, err)

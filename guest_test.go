@@ -268,14 +268,14 @@ var guestTests = map[string]func(t *testing.T){
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)
 			put(t, n, "k", "v")
-			for range n.Watch(t.Context(), "k", coterie.WithRev(1)) {
+			for range n.Watch(t.Context(), "k", coterie.WithRevision(1)) {
 				for i := range 1000 { // while this body is busy
 					put(t, n, "k", string(rune(i)))
 				}
 				break
 			}
 			require.PanicsWithValue(t, "body", func() {
-				for range n.Watch(t.Context(), "k", coterie.WithRev(1)) {
+				for range n.Watch(t.Context(), "k", coterie.WithRevision(1)) {
 					panic("body")
 				}
 			})

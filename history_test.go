@@ -233,7 +233,7 @@ func (h *history) watch(t *testing.T, c *coterietest.Cluster) {
 	events := map[int64]coterie.Event{}
 	for i, n := range c.Nodes() {
 		seen := int64(1)
-		for r, err := range n.Watch(t.Context(), "", coterie.WithPrefix(), coterie.WithRev(2)) {
+		for r, err := range n.Watch(t.Context(), "", coterie.WithPrefix(), coterie.WithRevision(2)) {
 			require.NoError(t, err)
 			require.Equal(t, seen+1, r.Revision)
 			require.Len(t, r.Events, 1)

@@ -89,7 +89,7 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*D
 // that was answered before it began, which costs a question to the leader and its majority, shared
 // by all reads of that moment. On a node that cannot write its log, which so stays behind, the leader
 // answers, and the node itself may apply what it saw later. See [WithSerializable] and
-// [WithMinRevision] for reads that ask nobody. A missing key is an empty result, not an error. The result is the caller's.
+// [WithWaitRevision] for reads that ask nobody. A missing key is an empty result, not an error. The result is the caller's.
 //
 // Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's
 // cause; joined with ErrNoLeader when none was known.
@@ -99,7 +99,7 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 		return nil, err
 	}
 	op, quick := &command.Op{Get: &o.Get}, o.End == ""
-	if !o.serializable && !o.local {
+	if !o.serializable && !o.waits {
 		resp, err := n.read(ctx, op, quick)
 		return resp.Get, err
 	}
@@ -139,7 +139,7 @@ func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, q
 }
 
 // Range yields the keys of a range in their order, any number of them, all at one revision: the one
-// given by [WithRev], or the latest when the iteration begins. It is linearizable unless an option
+// given by [WithRevision], or the latest when the iteration begins. It is linearizable unless an option
 // says otherwise. It holds no lock; writes and compaction go on meanwhile, without being seen. The
 // sequence may be used once, by one goroutine at a time. It ends after a pair with an error: those
 // of Get.

@@ -96,7 +96,7 @@ func TestT05_HeaderIsCurrentWhenReadingThePast(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "old")
 	put(t, n, "k", "new")
-	r := get(t, n, "k", coterie.WithRev(2))
+	r := get(t, n, "k", coterie.WithRevision(2))
 	require.Equal(t, "old", r.KVs[0].Value)
 	require.EqualValues(t, 3, r.Revision)
 }
@@ -111,14 +111,14 @@ func TestT06_CountIgnoresLimitAndFilters(t *testing.T) {
 	require.EqualValues(t, 5, r.Count)
 	require.True(t, r.More)
 
-	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMinModRev(4), coterie.WithMaxModRev(5), coterie.WithLimit(2))
+	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMinModRevision(4), coterie.WithMaxModRevision(5), coterie.WithLimit(2))
 	require.Equal(t, []string{"k2", "k3"}, keys(r.KVs))
 	require.EqualValues(t, 5, r.Count)
 	require.False(t, r.More, "more compares what is left after the filters")
 
-	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMinCreateRev(6))
+	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMinCreateRevision(6))
 	require.Equal(t, []string{"k4"}, keys(r.KVs))
-	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMaxCreateRev(2))
+	r = get(t, n, "k", coterie.WithPrefix(), coterie.WithMaxCreateRevision(2))
 	require.Equal(t, []string{"k0"}, keys(r.KVs))
 	require.EqualValues(t, 5, get(t, n, "k", coterie.WithPrefix(), coterie.WithCountOnly(), coterie.WithLimit(1)).Count)
 }
@@ -176,9 +176,9 @@ func TestT09_TheCompactRevisionCanBeRead(t *testing.T) {
 	put(t, n, "k", "2")
 	put(t, n, "k", "3")
 	require.NoError(t, n.Compact(t.Context(), 3))
-	require.Equal(t, "2", get(t, n, "k", coterie.WithRev(3)).KVs[0].Value)
+	require.Equal(t, "2", get(t, n, "k", coterie.WithRevision(3)).KVs[0].Value)
 	require.Equal(t, "3", get(t, n, "k").KVs[0].Value)
-	_, err := n.Get(t.Context(), "k", coterie.WithRev(2))
+	_, err := n.Get(t.Context(), "k", coterie.WithRevision(2))
 	var compacted *coterie.CompactedError
 	require.ErrorAs(t, err, &compacted)
 	require.ErrorIs(t, err, coterie.ErrCompacted)
@@ -188,14 +188,14 @@ func TestT09_TheCompactRevisionCanBeRead(t *testing.T) {
 func TestT12_NegativeRevisionIsTheLatest(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "v")
-	require.Equal(t, "v", get(t, n, "k", coterie.WithRev(-1)).KVs[0].Value)
+	require.Equal(t, "v", get(t, n, "k", coterie.WithRevision(-1)).KVs[0].Value)
 	require.NoError(t, n.Compact(t.Context(), 2))
-	_, err := n.Txn(t.Context()).Then(coterie.OpGet("k", coterie.WithRev(-1)), coterie.OpPut("x", "y")).Commit()
+	_, err := n.Txn(t.Context()).Then(coterie.OpGet("k", coterie.WithRevision(-1)), coterie.OpPut("x", "y")).Commit()
 	require.ErrorIs(t, err, coterie.ErrCompacted, "but not inside a transaction")
-	for r, err := range n.Watch(t.Context(), "k", coterie.WithRev(-1)) {
+	for r, err := range n.Watch(t.Context(), "k", coterie.WithRevision(-1)) {
 		require.ErrorIs(t, err, coterie.ErrCompacted, "%v", r)
 	}
-	_, err = n.Get(t.Context(), "k", coterie.WithRev(99))
+	_, err = n.Get(t.Context(), "k", coterie.WithRevision(99))
 	require.ErrorIs(t, err, coterie.ErrFutureRevision)
 }
 
@@ -206,7 +206,7 @@ func TestT13_ARecreatedKeyBeginsAnew(t *testing.T) {
 	del(t, n, "k")
 	put(t, n, "k", "3")
 	require.Equal(t, coterie.KeyValue{Key: "k", Value: "3", CreateRevision: 5, ModRevision: 5, Version: 1}, get(t, n, "k").KVs[0])
-	require.Empty(t, get(t, n, "k", coterie.WithRev(4)).KVs)
+	require.Empty(t, get(t, n, "k", coterie.WithRevision(4)).KVs)
 }
 
 func TestT16_AnotherPutMovesOrDetachesTheKey(t *testing.T) {
@@ -287,7 +287,7 @@ func TestRanges(t *testing.T) {
 		require.Equal(t, c.want, keys(r.KVs), "%q", c.key)
 		require.EqualValues(t, len(c.want), r.Count)
 		require.EqualValues(t, len(c.want), get(t, n, c.key, c.opt, coterie.WithCountOnly()).Count)
-		require.EqualValues(t, len(c.want), get(t, n, c.key, c.opt, coterie.WithRev(n.Status().Revision-1+1)).Count)
+		require.EqualValues(t, len(c.want), get(t, n, c.key, c.opt, coterie.WithRevision(n.Status().Revision-1+1)).Count)
 		var streamed []string
 		for kv, err := range n.Range(t.Context(), c.key, c.opt) {
 			require.NoError(t, err)
@@ -316,7 +316,7 @@ func TestRangeReadsOneRevision(t *testing.T) {
 		}
 	}
 	require.Equal(t, 1000, seen)
-	for _, err := range n.Range(t.Context(), "k", coterie.WithPrefix(), coterie.WithRev(5)) {
+	for _, err := range n.Range(t.Context(), "k", coterie.WithPrefix(), coterie.WithRevision(5)) {
 		require.ErrorIs(t, err, coterie.ErrCompacted)
 	}
 }
@@ -339,10 +339,10 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"keep unknown":     {errOf(n.KeepAliveOnce(ctx, 7)), coterie.ErrLeaseNotFound},
 		"TTL of nothing":   {errOf(n.Grant(ctx, 300)), coterie.ErrTTLRange},
 		"TTL for ever":     {errOf(n.Grant(ctx, coterie.MaxTTL+1)), coterie.ErrTTLRange},
-		"future":           {errOf(n.Get(ctx, "k", coterie.WithRev(100))), coterie.ErrFutureRevision},
+		"future":           {errOf(n.Get(ctx, "k", coterie.WithRevision(100))), coterie.ErrFutureRevision},
 		"future compact":   {n.Compact(ctx, 100), coterie.ErrFutureRevision},
 		"both local kinds": {
-			errOf(n.Get(ctx, "k", coterie.WithSerializable(), coterie.WithMinRevision(1))), coterie.ErrInvalidOption,
+			errOf(n.Get(ctx, "k", coterie.WithSerializable(), coterie.WithWaitRevision(1))), coterie.ErrInvalidOption,
 		},
 		"duplicate put": {
 			errOf(n.Txn(ctx).Then(coterie.OpPut("x", "1"), coterie.OpPut("x", "2")).Commit()), coterie.ErrDuplicateKey,
@@ -357,7 +357,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"then twice":     {errOf(n.Txn(ctx).Then().Then().Commit()), coterie.ErrInvalidOption},
 		"empty op":       {errOf(n.Txn(ctx).Then(coterie.Op{}).Commit()), coterie.ErrInvalidOption},
 		"txn empty key":  {errOf(n.Txn(ctx).Then(coterie.OpGet("")).Commit()), coterie.ErrEmptyKey},
-		"txn future rev": {errOf(n.Txn(ctx).Then(coterie.OpGet("k", coterie.WithRev(9))).Commit()), coterie.ErrFutureRevision},
+		"txn future rev": {errOf(n.Txn(ctx).Then(coterie.OpGet("k", coterie.WithRevision(9))).Commit()), coterie.ErrFutureRevision},
 	} {
 		require.ErrorIs(t, c.err, c.want, name)
 	}

@@ -45,8 +45,8 @@ type leaseOption LeaseID
 
 func (o leaseOption) grant(g *command.Grant) { g.ID = int64(o) }
 
-// WithLeaseID asks for a lease ID instead of a random one. 0 is a random one.
-func WithLeaseID(id LeaseID) GrantOption { return leaseOption(id) }
+// WithGrantID asks for a lease ID instead of a random one. 0 is a random one.
+func WithGrantID(id LeaseID) GrantOption { return leaseOption(id) }
 
 // Grant makes a lease that expires after ttl without a renewal. It returns when this node has
 // applied it; it may be called on any node, concurrently. The lease lives at least ttl, and may

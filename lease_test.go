@@ -46,11 +46,11 @@ func TestT15_ExpiryDeletesInOneRevisionInOrder(t *testing.T) {
 func TestLeaseCalls(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
-		l, err := n.Grant(ctx, time.Minute, coterie.WithLeaseID(-7))
+		l, err := n.Grant(ctx, time.Minute, coterie.WithGrantID(-7))
 		require.NoError(t, err)
 		require.EqualValues(t, -7, l.ID)
 		require.Equal(t, "fffffffffffffff9", l.ID.String(), "in hex, as etcdctl prints it")
-		_, err = n.Grant(ctx, time.Minute, coterie.WithLeaseID(-7))
+		_, err = n.Grant(ctx, time.Minute, coterie.WithGrantID(-7))
 		require.ErrorIs(t, err, coterie.ErrLeaseExists)
 		other := grant(t, n, time.Hour)
 		ids, err := n.Leases(ctx)

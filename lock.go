@@ -129,7 +129,7 @@ func (m *Mutex) Token() int64 {
 // Guard returns a condition that holds as long as this Mutex has the lock: with it, a transaction
 // of a holder that lost the lock, and does not know, is refused. It never holds if the Mutex is not
 // locked.
-func (m *Mutex) Guard() Cmp {
+func (m *Mutex) Guard() Comparison {
 	p := m.place()
 	if p == nil {
 		p = &place{key: m.name + "/"}

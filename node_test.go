@@ -257,7 +257,7 @@ func TestReadsOfManyKeysEndWithTheirContext(t *testing.T) {
 		ops = append(ops, coterie.OpPut(fmt.Sprintf("k%06d", i), ""))
 	}
 	commit(t, n.Txn(t.Context()).Then(ops...))
-	nothing := coterie.WithMinModRev(1 << 40)
+	nothing := coterie.WithMinModRevision(1 << 40)
 	for name, read := range map[string]func(ctx context.Context) error{
 		"get": func(ctx context.Context) error {
 			_, err := n.Get(ctx, "", coterie.WithPrefix(), coterie.WithSerializable())

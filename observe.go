@@ -67,14 +67,14 @@ func observe(ctx context.Context, n *Node, prefix string, yield func(ElectionLea
 		if more, err := look(); !more {
 			return err
 		}
-		for r, err := range n.Watch(ctx, prefix+"/", WithPrefix(), WithRev(rev+1)) {
+		for r, err := range n.Watch(ctx, prefix+"/", WithPrefix(), WithRevision(rev+1)) {
 			if errors.Is(err, ErrCompacted) {
 				break // it was slow: what leads now is all that counts
 			}
 			if err != nil {
 				return err
 			}
-			if more, err := look(WithMinRevision(r.Revision)); !more {
+			if more, err := look(WithWaitRevision(r.Revision)); !more {
 				return err
 			}
 		}

@@ -8,35 +8,35 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 )
 
-// Options are typed by the calls they fit, so that Put(…, WithPrefix()) does not compile. Unlike
-// clientv3, where such a call panics.
+// Each option has a type for the calls that accept it, so that Put(…, WithPrefix()) does not compile;
+// in clientv3 it panics.
 type (
-	// A GetOption fits [Node.Get] and [OpGet].
+	// A GetOption is an option of [Node.Get] and [OpGet].
 	GetOption interface{ get(*getOptions) }
-	// A ScanOption fits [Node.Get], [OpGet] and [Node.Range].
+	// A ScanOption is an option of [Node.Get], [OpGet] and [Node.Range].
 	ScanOption interface {
 		GetOption
 		scan()
 	}
-	// A PutOption fits [Node.Put] and [OpPut].
+	// A PutOption is an option of [Node.Put] and [OpPut].
 	PutOption interface{ put(*command.Put) }
-	// A DeleteOption fits [Node.Delete] and [OpDelete].
+	// A DeleteOption is an option of [Node.Delete] and [OpDelete].
 	DeleteOption interface{ del(*deleteOptions) }
-	// A WatchOption fits [Node.Watch] and [Node.WatchChan].
+	// A WatchOption is an option of [Node.Watch] and [Node.WatchChan].
 	WatchOption interface{ watch(*watchOptions) }
-	// A RangeOption fits [Node.Get], [Node.Range], [Node.Delete], [Node.Watch] and what is built on
-	// them.
+	// A RangeOption is an option of [Node.Get], [Node.Range], [Node.Delete], [Node.Watch], and of the
+	// calls built on them.
 	RangeOption interface {
 		ScanOption
 		DeleteOption
 		WatchOption
 	}
-	// A RevOption fits [Node.Get], [Node.Range] and [Node.Watch].
-	RevOption interface {
+	// A RevisionOption is an option of [Node.Get], [Node.Range] and [Node.Watch].
+	RevisionOption interface {
 		ScanOption
 		WatchOption
 	}
-	// A PrevKVOption fits [Node.Put], [Node.Delete] and [Node.Watch].
+	// A PrevKVOption is an option of [Node.Put], [Node.Delete] and [Node.Watch].
 	PrevKVOption interface {
 		PutOption
 		DeleteOption
@@ -48,8 +48,8 @@ type getOptions struct {
 	command.Get
 	keys         keyRange
 	serializable bool
-	minRevision  int64 // of this node before it answers; 0: any
-	local        bool  // minRevision was asked for
+	waits        bool // WithWaitRevision was given
+	waitRevision int64
 }
 
 type deleteOptions struct {
@@ -57,7 +57,8 @@ type deleteOptions struct {
 	keys keyRange
 }
 
-// keyRange says how a call's key is to be read. It becomes an end by end, once the key is known.
+// A keyRange says how a call reads its key. bounds turns it into a range once the key is known, since
+// an option is made without the key.
 type keyRange struct {
 	kind rangeKind
 	end  string
@@ -75,7 +76,7 @@ const (
 // allKeys as an end means that the range has none.
 const allKeys = "\x00"
 
-// bounds returns the range that key and the option name, as the store wants it.
+// bounds returns the range that the key and the option name, in the form that the store wants.
 func (r keyRange) bounds(key string) (string, string, error) {
 	switch r.kind {
 	case prefixKeys:
@@ -119,28 +120,28 @@ func (r keyRange) scan()                 {}
 func (r keyRange) del(o *deleteOptions)  { o.keys = r }
 func (r keyRange) watch(o *watchOptions) { o.keys = r }
 
-// WithPrefix makes a call concern every key that begins with its key; an empty key then means all
-// keys.
+// WithPrefix applies a call to every key that begins with its key, and to all keys if that is empty.
 func WithPrefix() RangeOption { return keyRange{kind: prefixKeys} }
 
-// WithRange makes a call concern the keys from its key up to, but without, end. A range whose end
-// does not exceed its key is empty, which Watch refuses.
+// WithRange applies a call to the keys from its key up to, but not including, end. If end is not
+// greater than the key, the range is empty; Watch refuses an empty range.
 func WithRange(end string) RangeOption { return keyRange{kind: untilEnd, end: end} }
 
-// WithFromKey makes a call concern every key from its key on; an empty key then means all keys.
+// WithFromKey applies a call to its key and every greater one, and to all keys if the key is empty.
 func WithFromKey() RangeOption { return keyRange{kind: fromKey} }
 
-type rev int64
+type revisionOption int64
 
-func (r rev) get(o *getOptions)     { o.Revision = int64(r) }
-func (r rev) scan()                 {}
-func (r rev) watch(o *watchOptions) { o.from, o.fromSet = int64(r), true }
+func (r revisionOption) get(o *getOptions)     { o.Revision = int64(r) }
+func (r revisionOption) scan()                 {}
+func (r revisionOption) watch(o *watchOptions) { o.from = int64(r) }
 
-// WithRev makes Get and Range read the state as it was at a revision, and Watch begin with the
-// events of that revision, which may be past or still to come. For reads 0 is the latest revision,
-// and so is a negative one outside transactions, as in etcd; for Watch 0 is what happens from now
-// on.
-func WithRev(revision int64) RevOption { return rev(revision) }
+// WithRevision makes Get and Range read the state as it was at a revision, and makes Watch begin with
+// the events of that revision, which may be in the past or in the future.
+//
+// For reads, 0 means the latest revision; outside transactions so does a negative one, as in etcd. For
+// Watch, 0 means the events from now on.
+func WithRevision(revision int64) RevisionOption { return revisionOption(revision) }
 
 type prevKV struct{}
 
@@ -148,23 +149,23 @@ func (prevKV) put(p *command.Put)    { p.PrevKV = true }
 func (prevKV) del(o *deleteOptions)  { o.PrevKV = true }
 func (prevKV) watch(o *watchOptions) { o.prevKV = true }
 
-// WithPrevKV asks for the key-value as it was before the change. In a watch it is missing for a key
-// that was created, and where the previous revision has been compacted.
+// WithPrevKV asks for the key-value as it was before the change. In a watch it is missing if the change
+// created the key or if the previous revision has been compacted.
 func WithPrevKV() PrevKVOption { return prevKV{} }
 
 type putFunc func(*command.Put)
 
 func (f putFunc) put(p *command.Put) { f(p) }
 
-// WithLease attaches the key to a lease, with which it is deleted. A put without it detaches the
+// WithLease attaches the key to a lease, which deletes it when it ends. A put without it detaches the
 // key.
 func WithLease(id LeaseID) PutOption { return putFunc(func(p *command.Put) { p.Lease = int64(id) }) }
 
-// WithIgnoreValue keeps the key's present value; the value of the call must be empty, and the key
-// exist.
+// WithIgnoreValue keeps the present value of the key. The key must exist, and the value of the call
+// must be empty.
 func WithIgnoreValue() PutOption { return putFunc(func(p *command.Put) { p.IgnoreValue = true }) }
 
-// WithIgnoreLease keeps the key attached to its present lease; the key must exist.
+// WithIgnoreLease keeps the key attached to its present lease. The key must exist.
 func WithIgnoreLease() PutOption { return putFunc(func(p *command.Put) { p.IgnoreLease = true }) }
 
 type getFunc func(*getOptions)
@@ -176,67 +177,68 @@ type scanFunc func(*getOptions)
 func (f scanFunc) get(o *getOptions) { f(o) }
 func (f scanFunc) scan()             {}
 
-// WithLimit returns at most n key-values, the first in the order asked for; 0 is all.
-// GetResponse.More tells whether there were others.
+// WithLimit returns at most n key-values, the first ones in the order asked for; 0 returns all.
+// GetResponse.More reports whether there were others.
 func WithLimit(n int64) ScanOption { return scanFunc(func(o *getOptions) { o.Limit = n }) }
 
-// WithSerializable reads what this node has applied, at once, without asking the cluster: maybe
-// stale, but a state that was once the latest. It works without a quorum. Status().LastContact
-// tells how stale it may be.
+// WithSerializable reads the state that this node has applied, at once and without asking the cluster.
+// It may be stale, but it is a state that was once the latest. It works without a quorum.
+// Status.LastContact bounds how stale it is.
 func WithSerializable() ScanOption { return scanFunc(func(o *getOptions) { o.serializable = true }) }
 
-// WithMinRevision reads what this node has applied, as soon as that includes a revision: with the
-// revision of a write, or of a read elsewhere, it reads no older state, without asking the cluster.
-func WithMinRevision(revision int64) ScanOption {
-	return scanFunc(func(o *getOptions) { o.local, o.minRevision = true, revision })
+// WithWaitRevision reads the state that this node has applied, as soon as that includes a revision. It
+// asks no other node. With the revision of a write, or of a read on another node, the result is at
+// least as new as that.
+func WithWaitRevision(revision int64) ScanOption {
+	return scanFunc(func(o *getOptions) { o.waits, o.waitRevision = true, revision })
 }
 
-// WithMinModRev leaves out keys last changed before a revision. GetResponse.Count counts them all
-// the same.
-func WithMinModRev(revision int64) ScanOption {
+// WithMinModRevision leaves out the keys whose last change is older than a revision.
+// GetResponse.Count still counts them.
+func WithMinModRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MinModRevision = revision })
 }
 
-// WithMaxModRev leaves out keys last changed after a revision.
-func WithMaxModRev(revision int64) ScanOption {
+// WithMaxModRevision leaves out the keys whose last change is newer than a revision.
+func WithMaxModRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MaxModRevision = revision })
 }
 
-// WithMinCreateRev leaves out keys created before a revision.
-func WithMinCreateRev(revision int64) ScanOption {
+// WithMinCreateRevision leaves out the keys that were created before a revision.
+func WithMinCreateRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MinCreateRevision = revision })
 }
 
-// WithMaxCreateRev leaves out keys created after a revision.
-func WithMaxCreateRev(revision int64) ScanOption {
+// WithMaxCreateRevision leaves out the keys that were created after a revision.
+func WithMaxCreateRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MaxCreateRevision = revision })
 }
 
-// A SortTarget is what [WithSort] sorts by.
+// A SortTarget is the property of a key-value that [WithSort] sorts by.
 type SortTarget uint8
+
+// The targets of a sort. Values are compared bytewise.
+const (
+	SortByKey SortTarget = iota
+	SortByVersion
+	SortByCreateRevision
+	SortByModRevision
+	SortByValue
+)
 
 // A SortOrder is the direction of [WithSort].
 type SortOrder uint8
 
-// What to sort by. Values compare bytewise.
+// The orders of a sort. SortNone is ascending, but applies the limit before a sort by anything but the
+// key, as etcd does.
 const (
-	SortByKey            = SortTarget(command.SortByKey)
-	SortByVersion        = SortTarget(command.SortByVersion)
-	SortByCreateRevision = SortTarget(command.SortByCreateRevision)
-	SortByModRevision    = SortTarget(command.SortByModRevision)
-	SortByValue          = SortTarget(command.SortByValue)
+	SortNone SortOrder = iota
+	SortAscend
+	SortDescend
 )
 
-// The order of a sort. SortNone is ascending, but applies the limit before a sort by anything but
-// the key, as etcd does.
-const (
-	SortNone    = SortOrder(command.SortNone)
-	SortAscend  = SortOrder(command.SortAscend)
-	SortDescend = SortOrder(command.SortDescend)
-)
-
-// WithSort orders the key-values. Without it they come in the order of their keys. Equal ones come
-// in the order of their keys.
+// WithSort orders the key-values. Without it they are in the order of their keys, and so are those that
+// the sort finds equal.
 func WithSort(by SortTarget, order SortOrder) GetOption {
 	return getFunc(func(o *getOptions) {
 		o.SortBy, o.Order = command.SortTarget(by), command.SortOrder(order)
@@ -246,19 +248,19 @@ func WithSort(by SortTarget, order SortOrder) GetOption {
 // WithKeysOnly leaves out values and, as etcd 3.7 does, leases (unless the sort is by value).
 func WithKeysOnly() GetOption { return getFunc(func(o *getOptions) { o.KeysOnly = true }) }
 
-// WithCountOnly returns no key-values, only their count, which costs next to nothing at the latest
-// revision.
+// WithCountOnly returns the number of key-values and none of them. At the latest revision it costs next
+// to nothing.
 func WithCountOnly() GetOption { return getFunc(func(o *getOptions) { o.CountOnly = true }) }
 
 type watchFunc func(*watchOptions)
 
 func (f watchFunc) watch(o *watchOptions) { f(o) }
 
-// WithProgressNotify sends a response without events whenever nothing has happened for ten minutes:
-// every event up to its revision has been seen.
+// WithProgressNotify yields a response without events whenever the watch has been silent for ten
+// minutes: every event up to the response's revision has been yielded.
 func WithProgressNotify() WatchOption { return watchFunc(func(o *watchOptions) { o.progress = true }) }
 
-// WithCreatedNotify sends a response without events, with Created set, before all others.
+// WithCreatedNotify yields a response without events, with Created set, before all others.
 func WithCreatedNotify() WatchOption { return watchFunc(func(o *watchOptions) { o.created = true }) }
 
 // WithFilterPut leaves out puts.

@@ -264,7 +264,7 @@ func TestPausedNode(t *testing.T) {
 		case "revision":
 			answer = n.view().KV.Revision()
 		case "hash":
-			_, err := n.Get(t.Context(), "any", WithMinRevision(rev))
+			_, err := n.Get(t.Context(), "any", WithWaitRevision(rev))
 			require.NoError(t, err)
 			h, err := n.Hash(t.Context(), rev)
 			require.NoError(t, err)

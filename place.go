@@ -121,7 +121,7 @@ func (p *place) wait(ctx context.Context) error {
 		if before == "" || err != nil {
 			return err
 		}
-		for _, err := range p.s.Node().Watch(ctx, before, WithRev(rev+1), WithFilterPut()) {
+		for _, err := range p.s.Node().Watch(ctx, before, WithRevision(rev+1), WithFilterPut()) {
 			if err != nil && !errors.Is(err, ErrCompacted) {
 				return err
 			}
@@ -143,7 +143,7 @@ func (p *place) try(ctx context.Context) error {
 // place was still there at that moment.
 func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
 	found, rev, err := places(ctx, p.s.Node(), p.name, 2,
-		WithMaxCreateRev(p.rev), WithSort(SortByCreateRevision, SortDescend), WithKeysOnly())
+		WithMaxCreateRevision(p.rev), WithSort(SortByCreateRevision, SortDescend), WithKeysOnly())
 	switch {
 	case err != nil:
 		return "", 0, err
@@ -156,7 +156,7 @@ func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
 }
 
 // guard holds while the place is there; for a place that was not taken, never.
-func (p *place) guard() Cmp {
+func (p *place) guard() Comparison {
 	if p.rev == 0 {
 		return Compare(CreateRevision(p.key), "<", 0)
 	}
@@ -195,7 +195,7 @@ func (p *place) lost(ctx context.Context) error {
 		if len(r.KVs) == 0 || r.KVs[0].CreateRevision != p.rev {
 			return ErrNotOwner
 		}
-		for _, err := range p.s.Node().Watch(ctx, p.key, WithRev(r.Revision+1), WithFilterPut()) {
+		for _, err := range p.s.Node().Watch(ctx, p.key, WithRevision(r.Revision+1), WithFilterPut()) {
 			if err == nil {
 				return ErrNotOwner
 			}

@@ -20,12 +20,12 @@ func (n *Node) readView(ctx context.Context, o *getOptions) (*state.View, error)
 		return nil, err
 	}
 	switch {
-	case o.serializable && o.local:
-		return nil, fmt.Errorf("%w: WithSerializable and WithMinRevision exclude each other", ErrInvalidOption)
+	case o.serializable && o.waits:
+		return nil, fmt.Errorf("%w: WithSerializable and WithWaitRevision exclude each other", ErrInvalidOption)
 	case o.serializable:
 		return n.view(), nil
-	case o.local:
-		return n.await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.minRevision })
+	case o.waits:
+		return n.await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
 	}
 	return n.linearizableView(ctx)
 }

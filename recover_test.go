@@ -170,7 +170,7 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 		l.require(t, n, p.Revision)
 	}
 	require.EqualValues(t, long, get(t, n, "long").KVs[0].Lease)
-	watch := n.WatchChan(t.Context(), "", coterie.WithPrefix(), coterie.WithRev(first.Revision))
+	watch := n.WatchChan(t.Context(), "", coterie.WithPrefix(), coterie.WithRevision(first.Revision))
 	for rev := first.Revision; rev <= p.Revision; rev++ {
 		require.Equal(t, rev, (<-watch).Revision, "so do watches")
 	}

@@ -95,7 +95,7 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 				r, err := nodes[(leader+1)%size].Put(t.Context(), "k", "end")
 				require.NoError(t, err)
 				for _, n := range nodes {
-					_, err := n.Get(t.Context(), "k", WithMinRevision(r.Revision))
+					_, err := n.Get(t.Context(), "k", WithWaitRevision(r.Revision))
 					require.NoError(t, err)
 				}
 			})

@@ -50,7 +50,7 @@ func (t *Txn) next(step int, name string) {
 }
 
 // If sets the compares, all of which must hold. None hold always.
-func (t *Txn) If(cmps ...Cmp) *Txn {
+func (t *Txn) If(cmps ...Comparison) *Txn {
 	t.next(stepIf, "If")
 	var err error
 	t.txn.Compares, err = compares(cmps)
@@ -181,11 +181,11 @@ func OpPut(key, val string, opts ...PutOption) Op {
 }
 
 // OpGet is [Node.Get] as an operation. It sees what the operations before it did. WithSerializable
-// has a meaning only where every operation has it; WithMinRevision has none, and Commit refuses it.
+// has a meaning only where every operation has it; WithWaitRevision has none, and Commit refuses it.
 func OpGet(key string, opts ...GetOption) Op {
 	o, err := newGet(key, opts)
-	if err == nil && o.local {
-		err = fmt.Errorf("%w: WithMinRevision in a transaction", ErrInvalidOption)
+	if err == nil && o.waits {
+		err = fmt.Errorf("%w: WithWaitRevision in a transaction", ErrInvalidOption)
 	}
 	return Op{op: command.Op{Get: &o.Get}, local: o.serializable, err: err}
 }
@@ -203,7 +203,7 @@ func OpDelete(key string, opts ...DeleteOption) Op {
 
 // OpTxn nests a transaction. Its compares are evaluated, with all others, before anything is
 // changed.
-func OpTxn(cmps []Cmp, then, els []Op) Op {
+func OpTxn(cmps []Comparison, then, els []Op) Op {
 	var t command.Txn
 	var errs [3]error
 	t.Compares, errs[0] = compares(cmps)
@@ -218,84 +218,6 @@ func operations(ops []Op) ([]command.Op, error) {
 	for i, op := range ops {
 		out[i] = op.op
 		errs = append(errs, op.err)
-	}
-	return out, errors.Join(errs...)
-}
-
-// A CompareOp is "=", "!=", "<" or ">".
-type CompareOp string
-
-// A Target is what a compare looks at: a property of a key, of type T.
-type Target[T int64 | string | LeaseID] struct {
-	key    string
-	target command.Target
-}
-
-// A Cmp is a condition of a transaction. It is immutable.
-type Cmp struct {
-	cmp  command.Compare
-	keys keyRange
-	err  error
-}
-
-// Compare compares a property of a key with v. For a missing key every property is 0, but a compare
-// of its value is false whatever the operator. Values compare bytewise.
-func Compare[T int64 | string | LeaseID](target Target[T], op CompareOp, v T) Cmp {
-	c := Cmp{cmp: command.Compare{Key: target.key, Target: target.target}}
-	switch v := any(v).(type) {
-	case int64:
-		c.cmp.Int = v
-	case LeaseID:
-		c.cmp.Int = int64(v)
-	case string:
-		c.cmp.Text = v
-	}
-	switch op {
-	case "=":
-		c.cmp.Op = command.Equal
-	case "!=":
-		c.cmp.Op = command.NotEqual
-	case "<":
-		c.cmp.Op = command.Less
-	case ">":
-		c.cmp.Op = command.Greater
-	default:
-		c.err = fmt.Errorf("%w: %q is not a compare operator", ErrInvalidOption, op)
-	}
-	return c
-}
-
-// Value is the key's value.
-func Value(key string) Target[string] { return Target[string]{key, command.Value} }
-
-// Version is how often the key was changed since it was created.
-func Version(key string) Target[int64] { return Target[int64]{key, command.Version} }
-
-// CreateRevision is the revision that created the key; 0 for a missing key.
-func CreateRevision(key string) Target[int64] { return Target[int64]{key, command.CreateRevision} }
-
-// ModRevision is the revision of the key's last change; 0 for a missing key.
-func ModRevision(key string) Target[int64] { return Target[int64]{key, command.ModRevision} }
-
-// LeaseValue is the lease that the key is attached to; 0 is none.
-func LeaseValue(key string) Target[LeaseID] { return Target[LeaseID]{key, command.Lease} }
-
-// WithPrefix makes the compare concern every key that begins with its key, an empty one every key: it
-// must hold for all. If there is none, it is evaluated once, for a missing key.
-func (c Cmp) WithPrefix() Cmp { c.keys = keyRange{kind: prefixKeys}; return c }
-
-// WithRange makes the compare concern the keys from its key up to, but without, end, as WithPrefix
-// does.
-func (c Cmp) WithRange(end string) Cmp { c.keys = keyRange{kind: untilEnd, end: end}; return c }
-
-func compares(cmps []Cmp) ([]command.Compare, error) {
-	out := make([]command.Compare, len(cmps))
-	var errs []error
-	for i, c := range cmps {
-		var err error
-		out[i] = c.cmp
-		out[i].Key, out[i].End, err = c.keys.bounds(c.cmp.Key)
-		errs = append(errs, c.err, err)
 	}
 	return out, errors.Join(errs...)
 }

@@ -58,7 +58,7 @@ func TestCompares(t *testing.T) {
 	put(t, n, "k", "5", coterie.WithLease(l.ID))
 	for _, c := range []struct {
 		name string
-		cmp  coterie.Cmp
+		cmp  coterie.Comparison
 		want bool
 	}{
 		{"value =", coterie.Compare(coterie.Value("k"), "=", "5"), true},
@@ -88,7 +88,7 @@ func TestT25_ACompareOfARange(t *testing.T) {
 	put(t, n, "a1", "x")
 	put(t, n, "a2", "x")
 	put(t, n, "a3", "y")
-	holds := func(c coterie.Cmp) bool { return commit(t, n.Txn(ctx).If(c)).Succeeded }
+	holds := func(c coterie.Comparison) bool { return commit(t, n.Txn(ctx).If(c)).Succeeded }
 	require.False(t, holds(coterie.Compare(coterie.Value("a"), "=", "x").WithPrefix()), "it must hold for all")
 	require.True(t, holds(coterie.Compare(coterie.Value("a1"), "=", "x").WithRange("a3")))
 	require.True(t, holds(coterie.Compare(coterie.Version("a"), "=", 1).WithPrefix()))
@@ -101,7 +101,7 @@ func TestT26_NestedComparesAreEvaluatedFirst(t *testing.T) {
 	exists := coterie.Compare(coterie.Version("k"), ">", 0)
 	r := commit(t, n.Txn(t.Context()).Then(
 		coterie.OpPut("k", "v"),
-		coterie.OpTxn([]coterie.Cmp{exists}, []coterie.Op{coterie.OpPut("then", "")}, []coterie.Op{coterie.OpPut("else", "")}),
+		coterie.OpTxn([]coterie.Comparison{exists}, []coterie.Op{coterie.OpPut("then", "")}, []coterie.Op{coterie.OpPut("else", "")}),
 	))
 	require.False(t, r.Responses[1].Txn.Succeeded, "k did not exist before the transaction")
 	require.Len(t, get(t, n, "else").KVs, 1)
@@ -126,7 +126,7 @@ func TestT28_ReadsSeeEarlierWrites(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "old")
 	r := commit(t, n.Txn(t.Context()).Then(
-		coterie.OpPut("k", "new"), coterie.OpGet("k"), coterie.OpDelete("other"), coterie.OpGet("k", coterie.WithRev(2)),
+		coterie.OpPut("k", "new"), coterie.OpGet("k"), coterie.OpDelete("other"), coterie.OpGet("k", coterie.WithRevision(2)),
 	))
 	require.Equal(t, "new", r.Responses[1].Get.KVs[0].Value)
 	require.Equal(t, "old", r.Responses[3].Get.KVs[0].Value)

@@ -62,7 +62,6 @@ type WatchResult struct {
 type watchOptions struct {
 	keys     keyRange
 	from     int64
-	fromSet  bool
 	prevKV   bool
 	progress bool
 	created  bool
@@ -75,7 +74,7 @@ type watchOptions struct {
 const progressInterval = 10 * time.Minute
 
 // Watch yields the changes of a key or, with a range option, of keys, from those after this node's
-// applied revision at the time of the call, or from the revision of [WithRev]. Every change is
+// applied revision at the time of the call, or from the revision of [WithRevision]. Every change is
 // yielded once, in order, each revision whole. The loop runs on the caller's goroutine and reads
 // the store's history, so a slow one delays nobody and loses nothing, unless compaction overtakes
 // it: then it ends with a *CompactedError that tells where to resume. The sequence may be used

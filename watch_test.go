@@ -75,7 +75,7 @@ func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
 	put(t, n, "k", "2")
 	del(t, n, "k")
 	put(t, n, "k", "3")
-	watch := n.WatchChan(t.Context(), "k", coterie.WithRev(2), coterie.WithPrevKV())
+	watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(2), coterie.WithPrevKV())
 	require.Nil(t, next(t, watch).Events[0].PrevKV, "none for a create")
 	require.Equal(t, &coterie.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 2, Version: 1, Lease: l.ID},
 		next(t, watch).Events[0].PrevKV)
@@ -83,7 +83,7 @@ func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
 	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor for a key that was deleted and created again")
 
 	require.NoError(t, n.Compact(t.Context(), 3))
-	watch = n.WatchChan(t.Context(), "k", coterie.WithRev(3), coterie.WithPrevKV())
+	watch = n.WatchChan(t.Context(), "k", coterie.WithRevision(3), coterie.WithPrevKV())
 	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor where the revision before is compacted")
 	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value)
 }
@@ -97,7 +97,7 @@ func TestT40_AWatchIsResumedAfterTheLastRevisionSeen(t *testing.T) {
 		}
 		seen := int64(1)
 		for seen < 3001 {
-			for r, err := range n.Watch(t.Context(), "k", coterie.WithRev(seen+1)) {
+			for r, err := range n.Watch(t.Context(), "k", coterie.WithRevision(seen+1)) {
 				require.NoError(t, err)
 				require.Equal(t, seen+1, r.Revision)
 				require.Len(t, r.Events, 1)
@@ -111,7 +111,7 @@ func TestT40_AWatchIsResumedAfterTheLastRevisionSeen(t *testing.T) {
 		progress := next(t, watch)
 		require.Empty(t, progress.Events)
 		put(t, n, "k", "after")
-		resumed := n.WatchChan(t.Context(), "k", coterie.WithRev(progress.Revision+1))
+		resumed := n.WatchChan(t.Context(), "k", coterie.WithRevision(progress.Revision+1))
 		require.Equal(t, "3003: PUT k=after", show(next(t, resumed)))
 	})
 }
@@ -139,11 +139,11 @@ func TestWatchFromThePast(t *testing.T) {
 	for i := range 5 {
 		put(t, n, fmt.Sprint("k", i%2), fmt.Sprint(i))
 	}
-	watch := n.WatchChan(t.Context(), "k", coterie.WithPrefix(), coterie.WithRev(3))
+	watch := n.WatchChan(t.Context(), "k", coterie.WithPrefix(), coterie.WithRevision(3))
 	for _, want := range []string{"3: PUT k1=1", "4: PUT k0=2", "5: PUT k1=3", "6: PUT k0=4"} {
 		require.Equal(t, want, show(next(t, watch)))
 	}
-	one := n.WatchChan(t.Context(), "k1", coterie.WithRev(1))
+	one := n.WatchChan(t.Context(), "k1", coterie.WithRevision(1))
 	require.Equal(t, "3: PUT k1=1", show(next(t, one)))
 	require.Equal(t, "5: PUT k1=3", show(next(t, one)))
 	put(t, n, "k1", "new")
@@ -156,9 +156,9 @@ func TestT10_T35_WatchAtTheCompaction(t *testing.T) {
 	del(t, n, "k")      // revision 3
 	put(t, n, "x", "1") // revision 4
 	require.NoError(t, n.Compact(t.Context(), 3))
-	watch := n.WatchChan(t.Context(), "k", coterie.WithRev(3))
+	watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(3))
 	require.Equal(t, "3: DELETE k=", show(next(t, watch)), "a deletion at the compact revision is seen")
-	for _, opt := range []coterie.WatchOption{coterie.WithRev(2), coterie.WithRev(1)} {
+	for _, opt := range []coterie.WatchOption{coterie.WithRevision(2), coterie.WithRevision(1)} {
 		for _, err := range n.Watch(t.Context(), "", opt, coterie.WithPrefix()) {
 			var compacted *coterie.CompactedError
 			require.ErrorAs(t, err, &compacted)
@@ -169,7 +169,7 @@ func TestT10_T35_WatchAtTheCompaction(t *testing.T) {
 
 func TestT36_AFutureWatchIsSilentUntilThen(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
-		watch := n.WatchChan(t.Context(), "k", coterie.WithRev(5), coterie.WithProgressNotify())
+		watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(5), coterie.WithProgressNotify())
 		put(t, n, "k", "2")
 		put(t, n, "k", "3")
 		put(t, n, "k", "4")

@@ -354,7 +354,7 @@ func (c *Cluster) WaitRevision(rev int64) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, n := range c.Nodes() {
-		if _, err := n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithMinRevision(rev)); err != nil {
+		if _, err := n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithWaitRevision(rev)); err != nil {
 			c.t.Fatalf("coterietest: waiting for revision %d of %s: %v", rev, n.Status().Name, err)
 		}
 	}

@@ -52,7 +52,7 @@ func (b *Barrier) Wait(ctx context.Context) error {
 		if err != nil || len(r.KVs) == 0 {
 			return err
 		}
-		for _, err := range b.n.Watch(ctx, b.key, coterie.WithRev(r.Revision+1), coterie.WithFilterPut()) {
+		for _, err := range b.n.Watch(ctx, b.key, coterie.WithRevision(r.Revision+1), coterie.WithFilterPut()) {
 			if errors.Is(err, coterie.ErrCompacted) {
 				break // it is time to look again
 			}

@@ -108,7 +108,7 @@ func (b *DoubleBarrier) clear(ctx context.Context) error {
 func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	for {
 		rev, found, err := p.look(ctx, coterie.OpGet(b.begun),
-			b.in.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly()))
+			b.in.get(coterie.WithMaxCreateRevision(p.rev-1), coterie.WithKeysOnly()))
 		if err != nil {
 			return 0, err
 		}
@@ -145,7 +145,7 @@ func (r *Round) Leave(ctx context.Context) error {
 		return err
 	}
 	for {
-		got, err := n.Txn(ctx).Then(r.in.get(coterie.WithMaxCreateRev(r.last), coterie.WithKeysOnly(),
+		got, err := n.Txn(ctx).Then(r.in.get(coterie.WithMaxCreateRevision(r.last), coterie.WithKeysOnly(),
 			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend))).Commit()
 		if err != nil {
 			return err

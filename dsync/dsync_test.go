@@ -43,7 +43,7 @@ func revision(t testing.TB, n *coterie.Node) int64 {
 }
 
 // holds reports whether a guard does.
-func holds(t testing.TB, n *coterie.Node, guard coterie.Cmp) bool {
+func holds(t testing.TB, n *coterie.Node, guard coterie.Comparison) bool {
 	t.Helper()
 	r, err := n.Txn(t.Context()).If(guard).Then(coterie.OpPut("guarded", "")).Commit()
 	require.NoError(t, err)

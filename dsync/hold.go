@@ -63,7 +63,7 @@ func (h *Hold) Token() int64 { return h.p.rev }
 
 // Guard returns a condition for transactions that holds until Release or the session's end: with
 // it, a write of a holder that lost what it held, and does not know, is refused.
-func (h *Hold) Guard() coterie.Cmp { return h.p.guard() }
+func (h *Hold) Guard() coterie.Comparison { return h.p.guard() }
 
 // Bind returns a context for what the Hold protects: it ends with ctx, with the returned function,
 // which must be called, or with the session, before anybody else can have what is held.

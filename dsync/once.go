@@ -51,7 +51,7 @@ func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error))
 	pending, end := context.WithCancelCause(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		for _, err := range o.s.Node().Watch(pending, o.done, coterie.WithRev(rev+1), coterie.WithFilterDelete()) {
+		for _, err := range o.s.Node().Watch(pending, o.done, coterie.WithRevision(rev+1), coterie.WithFilterDelete()) {
 			if err == nil {
 				end(errDone)
 			}

@@ -87,7 +87,7 @@ type place struct {
 }
 
 // take takes a place, if the condition holds; else it returns nil. When ctx ends first, the place goes.
-func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Cmp) (*place, error) {
+func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Comparison) (*place, error) {
 	p := &place{s: s, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32()), val: val}
 	cond = append(cond, coterie.Compare(coterie.CreateRevision(p.key), "=", 0))
 	r, err := s.CommitOrUndo(s.Node().Txn(ctx).If(cond...).Then(p.put()), coterie.OpDelete(p.key))
@@ -117,7 +117,7 @@ func (p *place) look(ctx context.Context, ops ...coterie.Op) (rev int64, found [
 // as no other name continues this one.
 func (p *place) before(ctx context.Context, l line) (key string, rev int64, err error) {
 	for limit := int64(1); ; limit *= 16 {
-		rev, found, err := p.look(ctx, l.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithKeysOnly(),
+		rev, found, err := p.look(ctx, l.get(coterie.WithMaxCreateRevision(p.rev-1), coterie.WithKeysOnly(),
 			coterie.WithSort(coterie.SortByCreateRevision, coterie.SortDescend), coterie.WithLimit(limit)))
 		if err != nil {
 			return "", 0, err
@@ -146,7 +146,7 @@ func (p *place) await(ctx context.Context, l line) error {
 }
 
 // guard holds while the place is there.
-func (p *place) guard() coterie.Cmp {
+func (p *place) guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(p.key), "=", p.rev)
 }
 
@@ -173,7 +173,7 @@ func (p *place) abandon() { go p.s.CleanUp(coterie.OpDelete(p.key)) }
 // changed returns after the first event of a key that came after a revision, or when it is time to
 // look again since history was compacted.
 func changed(ctx context.Context, n *coterie.Node, key string, after int64, opts ...coterie.WatchOption) error {
-	for _, err := range n.Watch(ctx, key, append(opts, coterie.WithRev(after+1))...) {
+	for _, err := range n.Watch(ctx, key, append(opts, coterie.WithRevision(after+1))...) {
 		if err != nil && !errors.Is(err, coterie.ErrCompacted) {
 			return err
 		}

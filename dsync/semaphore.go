@@ -86,9 +86,9 @@ type lineup struct {
 
 func (m *Semaphore) look(ctx context.Context, p *place) (v lineup, err error) {
 	rev, found, err := p.look(ctx,
-		m.line.get(coterie.WithMaxCreateRev(p.rev-1), coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend)),
+		m.line.get(coterie.WithMaxCreateRevision(p.rev-1), coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend)),
 		// A key of a name that continues this one costs a needless sign, and no more.
-		m.line.get(coterie.WithMinCreateRev(p.rev+1), coterie.WithLimit(1)))
+		m.line.get(coterie.WithMinCreateRevision(p.rev+1), coterie.WithLimit(1)))
 	if err != nil {
 		return v, err
 	}

@@ -78,7 +78,7 @@ func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 func (x *Index[T]) follow(ctx context.Context) error {
 	for {
 		next := x.newest.Load().rev + 1
-		for r, err := range x.n.Watch(ctx, x.prefix, coterie.WithPrefix(), coterie.WithRev(next)) {
+		for r, err := range x.n.Watch(ctx, x.prefix, coterie.WithPrefix(), coterie.WithRevision(next)) {
 			if errors.Is(err, coterie.ErrCompacted) {
 				break // it was slow, or its node was: what there is now is all that counts
 			}
@@ -192,7 +192,7 @@ func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
 	if x.newest.Load().rev >= rev {
 		return nil
 	}
-	if _, err := x.n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithMinRevision(rev)); err != nil {
+	if _, err := x.n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithWaitRevision(rev)); err != nil {
 		return err
 	}
 	for {
@@ -211,7 +211,7 @@ func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
 			return err
 		}
 		// If no key is newer than the snapshot, and there are as many, then they are the same.
-		r, err := x.n.Get(ctx, x.prefix, coterie.WithPrefix(), coterie.WithMinModRev(g.rev+1), coterie.WithLimit(1),
+		r, err := x.n.Get(ctx, x.prefix, coterie.WithPrefix(), coterie.WithMinModRevision(g.rev+1), coterie.WithLimit(1),
 			coterie.WithKeysOnly(), coterie.WithSerializable())
 		if err != nil {
 			return err

@@ -60,7 +60,7 @@ func wait(t testing.TB, x *mirror.Index[int], rev int64) mirror.Snapshot[int] {
 // a walk.
 func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Grouping[int]) {
 	t.Helper()
-	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRev(s.Revision()))
+	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRevision(s.Revision()))
 	if errors.Is(err, coterie.ErrCompacted) {
 		return
 	}

@@ -25,7 +25,7 @@ func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
 	var undo []coterie.Op
 	for _, id := range ids {
 		ours := coterie.Compare(coterie.Value(q.keys.claims+id), "=", mark)
-		undo = append(undo, coterie.OpTxn([]coterie.Cmp{ours}, q.release(id), nil))
+		undo = append(undo, coterie.OpTxn([]coterie.Comparison{ours}, q.release(id), nil))
 	}
 	cond, then, els := q.choice(ids, mark)
 	r, err := q.s.CommitOrUndo(q.s.Node().Txn(ctx).If(cond...).Then(then...).Else(els...), undo...)
@@ -56,12 +56,12 @@ func (q *Queue) mark() string {
 }
 
 // choice makes the branches of a transaction that claims the first of some items that waits.
-func (q *Queue) choice(ids []string, mark string) (cond []coterie.Cmp, then, els []coterie.Op) {
+func (q *Queue) choice(ids []string, mark string) (cond []coterie.Comparison, then, els []coterie.Op) {
 	id := ids[0]
 	if len(ids) > 1 {
 		els = []coterie.Op{coterie.OpTxn(q.choice(ids[1:], mark))}
 	}
-	return []coterie.Cmp{present(q.keys.line + id)}, []coterie.Op{
+	return []coterie.Comparison{present(q.keys.line + id)}, []coterie.Op{
 		coterie.OpDelete(q.keys.line + id),
 		coterie.OpPut(q.keys.claims+id, mark, coterie.WithLease(q.s.Lease())),
 	}, els
@@ -91,7 +91,7 @@ func (q *Queue) mend(ctx context.Context) error {
 	for _, kv := range r.Responses[0].Get.KVs {
 		if id := strings.TrimPrefix(kv.Key, q.keys.items); !held[id] {
 			// Others see it, too: who comes second must not wake all who wait.
-			gone := []coterie.Cmp{present(kv.Key), missing(q.keys.claims + id), missing(q.keys.line + id)}
+			gone := []coterie.Comparison{present(kv.Key), missing(q.keys.claims + id), missing(q.keys.line + id)}
 			back = append(back, coterie.OpTxn(gone, []coterie.Op{coterie.OpPut(q.keys.line+id, "")}, nil))
 		}
 	}
@@ -108,8 +108,12 @@ func (q *Queue) mend(ctx context.Context) error {
 }
 
 // present holds while there is such a key, and missing while there is not.
-func present(key string) coterie.Cmp { return coterie.Compare(coterie.CreateRevision(key), ">", 0) }
-func missing(key string) coterie.Cmp { return coterie.Compare(coterie.CreateRevision(key), "=", 0) }
+func present(key string) coterie.Comparison {
+	return coterie.Compare(coterie.CreateRevision(key), ">", 0)
+}
+func missing(key string) coterie.Comparison {
+	return coterie.Compare(coterie.CreateRevision(key), "=", 0)
+}
 
 // byID reads the keys that have IDs under a prefix. An ID begins with a digit: so keys of a queue whose
 // name is this prefix, as "jobs/item" beside "jobs", are not among them.

@@ -43,7 +43,7 @@ func (i *Item) Token() int64 { return i.rev }
 
 // Guard returns a condition for transactions that holds as long as the taker has the item: a write
 // of one that has lost it, and does not know, is refused.
-func (i *Item) Guard() coterie.Cmp {
+func (i *Item) Guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(i.q.keys.claims+i.id), "=", i.rev)
 }
 

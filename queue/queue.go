@@ -110,7 +110,7 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...EnqueueOption) 
 		return err
 	}
 	id := fmt.Sprintf("%05d/%019d-%08x/%s", math.MaxInt16-int(p.priority), now.Revision, rand.Uint32(), p.name)
-	cond := []coterie.Cmp{missing(q.keys.items + id)}
+	cond := []coterie.Comparison{missing(q.keys.items + id)}
 	ops := []coterie.Op{coterie.OpPut(q.keys.items+id, val), coterie.OpPut(q.keys.line+id, "")}
 	if p.name != "" {
 		cond = append(cond, missing(q.keys.names+p.name))
@@ -232,7 +232,7 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 			return r.KVs[0].Value, nil
 		}
 		// It was done meanwhile, or somebody has deleted it, and nobody has its place in the line.
-		gone := []coterie.Cmp{missing(q.keys.items + ids[0])}
+		gone := []coterie.Comparison{missing(q.keys.items + ids[0])}
 		if _, err := q.s.Node().Txn(ctx).If(gone...).Then(coterie.OpDelete(q.keys.line + ids[0])).Commit(); err != nil {
 			return "", err
 		}
@@ -292,7 +292,7 @@ func (q *Queue) shrink(err error, items int) bool {
 // watch returns when something happened, after a revision, that is of interest, or when it is time
 // to look again since history was compacted.
 func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coterie.Event) bool) error {
-	for r, err := range q.s.Node().Watch(ctx, q.keys.all, coterie.WithPrefix(), coterie.WithRev(after+1)) {
+	for r, err := range q.s.Node().Watch(ctx, q.keys.all, coterie.WithPrefix(), coterie.WithRevision(after+1)) {
 		if errors.Is(err, coterie.ErrCompacted) {
 			return nil
 		}

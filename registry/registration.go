@@ -194,7 +194,7 @@ func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
 			opts = append(opts, coterie.WithFilterPut()) // whatever the other does, it has to go
 		}
 		if rev > 0 {
-			opts = append(opts, coterie.WithRev(rev+1))
+			opts = append(opts, coterie.WithRevision(rev+1))
 		}
 		if err := r.wait(ctx, opts); err != nil {
 			return err
@@ -250,7 +250,7 @@ func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value s
 	put := coterie.OpPut(r.key, value, coterie.WithLease(lease))
 	replaces := int64(0) // the revision of what it may replace: that of no key
 	for {
-		free := []coterie.Cmp{coterie.Compare(coterie.ModRevision(r.key), "=", replaces)}
+		free := []coterie.Comparison{coterie.Compare(coterie.ModRevision(r.key), "=", replaces)}
 		t, err := r.n.Txn(ctx).If(coterie.Compare(coterie.LeaseValue(r.key), "=", lease)).Then(put).
 			Else(coterie.OpTxn(free, []coterie.Op{put}, []coterie.Op{coterie.OpGet(r.key)})).Commit()
 		if err != nil {

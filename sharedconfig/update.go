@@ -133,7 +133,7 @@ func (v *Value[T]) replaced(ctx context.Context, s stored) (*coterie.KeyValue, e
 	if modified <= 1 {
 		return nil, nil
 	}
-	r, err := v.n.Get(ctx, v.key(), coterie.WithRev(modified-1), coterie.WithSerializable())
+	r, err := v.n.Get(ctx, v.key(), coterie.WithRevision(modified-1), coterie.WithSerializable())
 	switch {
 	case errors.Is(err, coterie.ErrCompacted):
 		return nil, nil
@@ -185,7 +185,7 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 			}
 			ops = append(ops, keep...)
 		}
-		var unchanged []coterie.Cmp
+		var unchanged []coterie.Comparison
 		for i, key := range v.cfg.Keys {
 			unchanged = append(unchanged, coterie.Compare(coterie.ModRevision(key), "=", s.modified[i]))
 		}

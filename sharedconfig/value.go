@@ -139,7 +139,7 @@ func (v *Value[T]) follow(key string) error {
 			return err
 		}
 		v.accept(s)
-		for _, err := range v.n.Watch(v.ctx, key, coterie.WithRev(s.revision+1)) {
+		for _, err := range v.n.Watch(v.ctx, key, coterie.WithRevision(s.revision+1)) {
 			if errors.Is(err, coterie.ErrCompacted) {
 				break // what there is now is all that counts
 			}

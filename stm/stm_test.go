@@ -329,7 +329,7 @@ func TestATransactionSeesItselfAndOneMoment(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		r, err := n.Get(t.Context(), "p/", coterie.WithPrefix(), coterie.WithMinModRev(revision))
+		r, err := n.Get(t.Context(), "p/", coterie.WithPrefix(), coterie.WithMinModRevision(revision))
 		require.NoError(t, err)
 		require.Len(t, r.KVs, 2, "all in one revision")
 		require.EqualValues(t, 3, r.Count)

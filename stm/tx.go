@@ -23,7 +23,7 @@ type Tx struct {
 	reads    map[string]int64  // the mod revision of every key that was read; 0 if it was missing
 	prefixes map[string]bool   // that were read whole
 	writes   map[string]*write // the last of each key
-	guards   []coterie.Cmp
+	guards   []coterie.Comparison
 }
 
 // A write is what becomes of a key.
@@ -99,7 +99,7 @@ func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
 // read reads at the revision of the transaction, which the first read sets.
 func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, error) {
 	if tx.rev != 0 {
-		opts = append(opts, coterie.WithRev(tx.rev), coterie.WithSerializable())
+		opts = append(opts, coterie.WithRevision(tx.rev), coterie.WithSerializable())
 	}
 	r, err := tx.n.Get(tx.ctx, key, opts...)
 	if err != nil {
@@ -152,7 +152,7 @@ func (tx *Tx) write(w *write) error {
 // nothing is changed, and Run returns coterie.ErrNotOwner.
 //
 // Errors: ErrTxDone.
-func (tx *Tx) If(guards ...coterie.Cmp) error {
+func (tx *Tx) If(guards ...coterie.Comparison) error {
 	if tx.ended {
 		return ErrTxDone
 	}

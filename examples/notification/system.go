@@ -47,7 +47,7 @@ func (s *system) serve(ctx context.Context) error {
 			return err
 		}
 	}
-	next := coterie.WithRev(old.Revision + 1)
+	next := coterie.WithRevision(old.Revision + 1)
 	for r, err := range node.Watch(ctx, own, coterie.WithPrefix(), coterie.WithFilterDelete(), next) {
 		if err != nil {
 			return err
