@@ -5,53 +5,13 @@ package coterie
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
-
-// attempts has what came of the last try to reach each address while no leader was known, for errors to
-// report. Its methods may be called concurrently.
-type attempts struct {
-	mu   sync.Mutex
-	last map[string]error // by address; errLeaderless if a node answered
-}
-
-var (
-	errUntried    = errors.New("no answer yet")
-	errSilent     = errors.New("no answer in time")
-	errLeaderless = errors.New("knows no leader")
-	// errFounded: a founder that has no data waits for one that has.
-	errFounded = errors.New("has data, and this node has none: it founds no cluster beside that one")
-)
-
-func (a *attempts) note(addr string, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.last == nil {
-		a.last = map[string]error{}
-	}
-	a.last[addr] = err
-}
-
-func (a *attempts) forget() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.last = nil
-}
-
-func (a *attempts) outcome(addr string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err, tried := a.last[addr]; tried {
-		return err
-	}
-	return errUntried
-}
 
 // tried notes what came of a try to reach whatever node is at an address.
 func (n *Node) tried(addr string, err error) {
@@ -61,18 +21,18 @@ func (n *Node) tried(addr string, err error) {
 	switch {
 	case refusal != nil:
 		err = refusal
-	case errors.Is(err, errNotLeader) && n.attempts.outcome(addr) == errFounded:
+	case errors.Is(err, errNotLeader) && n.attempts.Outcome(addr) == membership.ErrFounded:
 		return // that says more
 	case err == nil, errors.Is(err, errNotLeader):
-		err = errLeaderless
+		err = membership.ErrLeaderless
 	case errors.Is(err, context.DeadlineExceeded):
-		err = errSilent
+		err = membership.ErrSilent
 	case errors.As(err, &number):
 		err = number // it says enough: the address is known
 	case errors.As(err, &dial):
 		err = dial.Err
 	}
-	n.attempts.note(addr, err)
+	n.attempts.Note(addr, err)
 }
 
 // A noLeaderError is ErrNoLeader, and why this node finds none.
@@ -99,25 +59,12 @@ func (e *noLeaderError) tells(refusal error) bool {
 // noLeader returns ErrNoLeader with what came of the last try at each of the other nodes, and with the
 // last refusal if that is none of these.
 func (n *Node) noLeader() error {
-	e := &noLeaderError{}
-	doors := n.doors()
-	slices.SortFunc(doors, func(a, b string) int { return strings.Compare(n.named(a), n.named(b)) })
-	for len(doors) > 0 { // those with one reason at a time
-		reason, rest := n.attempts.outcome(doors[0]), []string(nil)
-		var same []string
-		for _, door := range doors {
-			if n.attempts.outcome(door).Error() == reason.Error() {
-				same = append(same, n.named(door))
-			} else {
-				rest = append(rest, door)
-			}
-		}
-		e.reasons = append(e.reasons, fmt.Errorf("%s: %w", strings.Join(same, ", "), reason))
-		if len(rest) == len(doors) { // it has changed since it was read
-			break
-		}
-		doors = rest
+	var places []membership.Place
+	for _, door := range n.doors() {
+		places = append(places, membership.Place{Addr: door, Text: n.named(door)})
 	}
+	slices.SortFunc(places, func(a, b membership.Place) int { return strings.Compare(a.Text, b.Text) })
+	e := &noLeaderError{n.attempts.Summary(places)}
 	if refusal := n.refusal.Load(); refusal != nil && !errors.Is(e, *refusal) && !n.triedAt(*refusal) && !e.tells(*refusal) {
 		e.reasons = append(e.reasons, *refusal)
 	}
@@ -127,7 +74,7 @@ func (n *Node) noLeader() error {
 // triedAt reports whether a refusal came of dialling an address, so that attempts has it.
 func (n *Node) triedAt(refusal error) bool {
 	var dial *rpc.DialError
-	return errors.As(refusal, &dial) && n.refusalOf(n.attempts.outcome(dial.Peer.Addr)) != nil
+	return errors.As(refusal, &dial) && n.refusalOf(n.attempts.Outcome(dial.Peer.Addr)) != nil
 }
 
 // named returns an address, with the name of the node that should be there if that is known.

@@ -126,7 +126,7 @@ func (n *Node) doors() []string {
 		doors = append(doors, p.Addr)
 	}
 	seen := map[string]bool{"": true, n.cfg.Advertise: true}
-	doors = slices.DeleteFunc(append(doors, n.addresses.all()...), func(addr string) bool {
+	doors = slices.DeleteFunc(append(doors, n.addresses.All()...), func(addr string) bool {
 		dup := seen[addr]
 		seen[addr] = true
 		return dup

@@ -77,7 +77,7 @@ func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
 			},
 		})
 		defer old.Close()
-		n.addresses.learn(42, "old:1")
+		n.addresses.Learn(42, "old:1")
 
 		renew := func(ctx context.Context, ids []LeaseID) ([]renewal, error) { return n.callRenew(ctx, 42, ids) }
 		look := func(ctx context.Context, ids []LeaseID) ([]remaining, error) { return n.callTimeToLive(ctx, 42, ids) }

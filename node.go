@@ -15,6 +15,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/logqueue"
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
@@ -35,7 +36,7 @@ type Node struct {
 	forgotten   atomic.Bool                      // the cluster has other data on record, or is founded already
 	introduced  atomic.Bool                      // the members that could be reached were asked about this run
 	disputed    atomic.Bool                      // a member knows of data that this directory has lost: no part in raft until a leader decides
-	losses      losses
+	losses      membership.Losses
 	leaving     atomic.Bool // Leave waits to hear that this node was removed, which is no fault then
 
 	log    *raftlog.Log
@@ -61,8 +62,8 @@ type Node struct {
 	messages  throttle              // of the log's lines about messages of raft's that were refused
 	verifiers guests                // calls of Config.VerifyMember
 
-	addresses addresses
-	attempts  attempts
+	addresses membership.Addresses
+	attempts  membership.Attempts
 	roster    *roster
 
 	proposer  *proposer
@@ -166,7 +167,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.fsm = newFSM(n, n.proposer.owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
 	for _, p := range cfg.Founders {
-		n.addresses.learn(cfg.memberID(p.Name), p.Addr)
+		n.addresses.Learn(uint64(cfg.memberID(p.Name)), p.Addr)
 	}
 	undo = append(undo, n.leave)
 	if err = n.onDisk(func() error { return n.resume(fresh) }); err != nil {
@@ -543,7 +544,7 @@ func (n *Node) setLeadership(lead ClusterLeader) {
 	case lead.Leader != 0:
 		n.vacant.Store(0)
 		n.refusal.Store(nil)
-		n.attempts.forget()
+		n.attempts.Forget()
 	case old.Leader != 0:
 		n.vacant.Store(int64(time.Since(n.started)))
 	}

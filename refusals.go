@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
@@ -79,8 +80,8 @@ func (n *Node) refusalOf(err error) error {
 		return err
 	case errors.As(err, &mismatch):
 		text := ""
-		if theirs, malformed := readTerms(mismatch.Terms); malformed == nil && len(mismatch.Terms) > 0 {
-			text = n.compare(mismatch.Other, theirs)
+		if theirs, malformed := membership.ReadTerms(mismatch.Terms); malformed == nil && len(mismatch.Terms) > 0 {
+			text = n.terms().Difference(theirs, mismatch.Other.Since > 0, n.isNew())
 		}
 		if text = cmp.Or(text, n.estranged(mismatch)); text != "" {
 			return &wordedError{ErrClusterMismatch, text, err}
@@ -98,6 +99,35 @@ func (n *Node) refusalOf(err error) error {
 		return err
 	}
 	return nil
+}
+
+// terms returns the terms of this node's cluster.
+func (n *Node) terms() membership.Terms {
+	t := membership.Terms{Cluster: n.cfg.Cluster}
+	// The node knows the founders only if Config.Founders makes the ID of the cluster. It does not on a
+	// later start, if it says where the founders are now; for a node that joined; and after a restore,
+	// since that ID depends on the backup, too.
+	if n.cfg.clusterID() == n.identity.Load().Cluster {
+		for _, f := range n.cfg.Founders {
+			t.Founders = append(t.Founders, membership.Founder(f))
+		}
+	}
+	return t
+}
+
+// estranged says how a founder in Config.Founders can be of another cluster, if the founder did not send
+// its terms: a caller does not. It returns "" for other nodes.
+func (n *Node) estranged(m *rpc.MismatchError) string {
+	for _, f := range n.cfg.Founders {
+		switch {
+		case uint64(n.cfg.memberID(f.Name)) != m.Other.Member:
+		case m.Other.Cluster != m.Self.Cluster:
+			return f.Name + " is of another cluster: it was given other Config.Founders, or another backup"
+		default:
+			return f.Name + " is of another cluster, that was founded with the same Config.Founders at another time"
+		}
+	}
+	return ""
 }
 
 // A wordedError says in names what the handshake said in IDs.

@@ -96,7 +96,7 @@ func (r *roster) make(ctx context.Context, c *change, v *state.View, term uint64
 	m, ok := v.Members.Get(uint64(c.id))
 	switch c.kind {
 	case changeEnroll, changeAdd:
-		if ok && r.n.losses.has(c.id, c.incarnation) {
+		if ok && r.n.losses.Has(uint64(c.id), c.incarnation) {
 			m.Run = run.Void // so that no other leader takes the node for a member that has everything
 			if _, err := r.record(ctx, m, v, term); err != nil {
 				return nil, err
@@ -336,7 +336,7 @@ func (n *Node) membersChanged(v *state.View) {
 	c.retain(v.Members)
 	for _, m := range v.Members {
 		if MemberID(m.ID) != n.id {
-			n.addresses.suggest(MemberID(m.ID), m.Addr)
+			n.addresses.Suggest(m.ID, m.Addr)
 		}
 	}
 	id := n.identity.Load()

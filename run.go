@@ -76,7 +76,7 @@ func (n *Node) heed(p pong, addr string) {
 	id := n.identity.Load()
 	switch now := id.Runs.Now(); {
 	case p.member != uint64(n.id):
-		n.addresses.learn(MemberID(p.member), addr)
+		n.addresses.Learn(p.member, addr)
 	case p.incarnation == id.Incarnation && p.run != now && p.run.Count <= now.Count:
 		n.gone(errTwin(n.cfg.Name))
 	}
@@ -123,7 +123,7 @@ func (r *roster) twin(ctx context.Context, c *change) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout/2)
 	defer cancel()
-	known := n.addresses.of(c.id)
+	known := n.addresses.Of(uint64(c.id))
 	answers := make(chan bool, len(known))
 	for _, addr := range known {
 		n.life.Go(func() {
@@ -144,35 +144,10 @@ func (r *roster) twin(ctx context.Context, c *change) error {
 	return nil
 }
 
-// losses are the members that have lost what they had acknowledged to this node, with the incarnation of
-// their data.
-type losses struct {
-	mu    sync.Mutex
-	known map[MemberID]uint64
-}
-
-func (l *losses) add(id MemberID, incarnation uint64) (fresh bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.known == nil {
-		l.known = map[MemberID]uint64{}
-	}
-	fresh = l.known[id] != incarnation
-	l.known[id] = incarnation
-	return fresh
-}
-
-func (l *losses) has(id MemberID, incarnation uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known, ok := l.known[id]
-	return ok && known == incarnation
-}
-
 // lostData notes that a member's log ends at last, and the member had acknowledged more to this leader.
 // This node rejects it from now on. When it asks to be on record again, every other node does as well.
 func (n *Node) lostData(peer rpc.Identity, acknowledged, last uint64) {
-	if n.losses.add(MemberID(peer.Member), peer.Incarnation) {
+	if n.losses.Add(peer.Member, peer.Incarnation) {
 		n.cfg.Logger.Error("a member has lost what it had acknowledged", "member", MemberID(peer.Member).String(),
 			"acknowledged", acknowledged, "last", last)
 	}

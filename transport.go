@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/run"
@@ -76,7 +77,7 @@ func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, n.party())
 	n.client.SetPatience(n.cfg.ElectionTimeout / 4)
 	n.client.Refused = n.refusedAt(&throttle{})
-	n.client.Failed = func(err *rpc.DialError) { n.addresses.failed(MemberID(err.Peer.ID), err.Peer.Addr) }
+	n.client.Failed = func(err *rpc.DialError) { n.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
 }
 
 // newTransport makes what carries raft's messages. Raft tells candidates apart by their addresses, but
@@ -84,7 +85,7 @@ func (n *Node) connect() {
 func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.client, Timeout: n.cfg.ElectionTimeout,
-		Resolve: func(id uint64) string { return n.addresses.find(MemberID(id)) },
+		Resolve: n.addresses.Find,
 		Admit:   n.admitRaft,
 		Newest:  func() uint64 { return max(n.log.Term(), n.identity.Load().Floor) },
 		Check:   command.Check,
@@ -191,7 +192,7 @@ func localError(err error) error {
 
 // call asks another node, and gives its errors their identity back.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.addresses.find(to)}, method, req)
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.addresses.Find(uint64(to))}, method, req)
 	var answered *rpc.RemoteError
 	switch {
 	case err == nil:
@@ -320,7 +321,7 @@ func (n *Node) ask(ctx context.Context, to MemberID, addr, own string) (p pong, 
 		}
 	}
 	if r.Err() == nil && !p.founding && n.gathers() {
-		n.attempts.note(addr, errFounded)
+		n.attempts.Note(addr, membership.ErrFounded)
 	}
 	return p, r.Err()
 }
@@ -332,7 +333,7 @@ func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
 			continue
 		}
 		if addr := r.Text(); checkDialable(addr) == nil {
-			n.addresses.learn(MemberID(from.Member), addr)
+			n.addresses.Learn(from.Member, addr)
 		}
 	}
 	b := wire.Uint(nil, 1, uint64(n.id))
