@@ -69,7 +69,7 @@ func TestT01_EmptyStoreIsRevision1(t *testing.T) {
 	require.EqualValues(t, 2, put(t, n, "k", "v").Revision)
 }
 
-func TestT03_WhatMakesNoRevision(t *testing.T) {
+func TestT03_OperationsWithoutRevision(t *testing.T) {
 	ctx := t.Context()
 	n := open(t)
 	require.EqualValues(t, 2, put(t, n, "k", "v").Revision)
@@ -170,7 +170,7 @@ func TestT08_KeysOnlyHasNoLease(t *testing.T) {
 	require.Empty(t, kv.Value)
 }
 
-func TestT09_TheCompactRevisionCanBeRead(t *testing.T) {
+func TestT09_CompactRevisionIsReadable(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "1")
 	put(t, n, "k", "2")
@@ -199,7 +199,7 @@ func TestT12_NegativeRevisionIsTheLatest(t *testing.T) {
 	require.ErrorIs(t, err, coterie.ErrFutureRevision)
 }
 
-func TestT13_ARecreatedKeyBeginsAnew(t *testing.T) {
+func TestT13_RecreatedKeyStartsAtVersion1(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "1")
 	put(t, n, "k", "2")
@@ -209,7 +209,7 @@ func TestT13_ARecreatedKeyBeginsAnew(t *testing.T) {
 	require.Empty(t, get(t, n, "k", coterie.WithRevision(4)).KVs)
 }
 
-func TestT16_AnotherPutMovesOrDetachesTheKey(t *testing.T) {
+func TestT16_PutMovesOrDetachesKey(t *testing.T) {
 	ctx := t.Context()
 	n := open(t)
 	a, err := n.Grant(ctx, coterie.MinTTL)

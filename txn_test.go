@@ -19,7 +19,7 @@ func commit(t testing.TB, txn *coterie.Txn) *coterie.TxnResponse {
 	return r
 }
 
-func TestT02_OneRevisionForATransaction(t *testing.T) {
+func TestT02_OneRevisionPerTransaction(t *testing.T) {
 	n := open(t)
 	put(t, n, "b", "old")
 	watch := n.WatchChan(t.Context(), "", coterie.WithPrefix())

@@ -30,7 +30,7 @@ func large() (all [][]byte) {
 	return append(all, bytes.Repeat([]byte("long"), 50_000), nil, []byte("last"))
 }
 
-func TestBlocksComeBack(t *testing.T) {
+func TestBlocksRoundTrip(t *testing.T) {
 	for _, want := range [][][]byte{nil, {{}}, sampleRecords(), large()} {
 		b := stream(t, want...)
 		got, err := records(b)
@@ -105,7 +105,7 @@ func splitBlocks(b []byte) (head []byte, blocks [][]byte, end []byte) {
 	}
 }
 
-func TestAMissingBlockIsFound(t *testing.T) {
+func TestMissingBlockIsFound(t *testing.T) {
 	head, blocks, end := splitBlocks(stream(t, large()...))
 	require.Greater(t, len(blocks), 2)
 	for missing := range blocks {
@@ -124,7 +124,7 @@ func TestAMissingBlockIsFound(t *testing.T) {
 	found(t, append(twice, end...), "block twice", 0)
 }
 
-func TestAStreamOfAnUnknownVersionIsNamed(t *testing.T) {
+func TestStreamOfUnknownVersionIsNamed(t *testing.T) {
 	b := stream(t, sampleRecords()...)
 	b[7] = 2
 	_, err := records(b)
@@ -138,7 +138,7 @@ func block(length uint32, b []byte) []byte {
 	return append(binary.LittleEndian.AppendUint32(header, checksum(b)), b...)
 }
 
-func TestALengthBeyondTheStreamTakesNoMemory(t *testing.T) {
+func TestLengthBeyondStreamTakesNoMemory(t *testing.T) {
 	const head = "COTERIE\x01"
 	for name, b := range map[string][]byte{
 		"a block that is cut off": block(1<<30, []byte("x")),
@@ -157,7 +157,7 @@ func TestALengthBeyondTheStreamTakesNoMemory(t *testing.T) {
 	}
 }
 
-func TestErrorsOfAStreamAreReported(t *testing.T) {
+func TestErrorsOfStreamAreReported(t *testing.T) {
 	broken := errors.New("broken")
 	b := stream(t, large()...)
 	none := func([]byte) error { return nil }
@@ -186,7 +186,7 @@ func (f *full) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestAFullDiskIsReportedInTheEnd(t *testing.T) {
+func TestFullDiskIsReportedByClose(t *testing.T) {
 	size := len(stream(t, large()...))
 	for _, room := range []int{0, 7, 70_000, size - 1} {
 		left := full(room)

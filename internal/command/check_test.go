@@ -80,7 +80,7 @@ func FuzzCheck(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) { checkAgrees(t, sealed(b)) })
 }
 
-func TestCheckMakesNoObjects(t *testing.T) {
+func TestCheckDoesNotAllocate(t *testing.T) {
 	e := entry(command.Proposal{Proposer: 1, Command: command.Command{Op: put("k")}},
 		command.Proposal{Proposer: 1, Command: command.Command{Op: nest(command.Txn{
 			Compares: compares(2), Then: []command.Op{get("k", ""), put("k")}, Else: []command.Op{get("k", "")},

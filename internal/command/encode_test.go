@@ -38,7 +38,7 @@ func proposed(encode func(b []byte) []byte) (command.Proposal, error) {
 	return p, err
 }
 
-func TestProposalsComeBack(t *testing.T) {
+func TestProposalsRoundTrip(t *testing.T) {
 	all := proposals()
 	for _, op := range []command.Op{put(""), get("", ""), del("", ""), nest(command.Txn{}), txn(txn(), put("k"))} {
 		all = append(all, command.Proposal{Command: command.Command{Op: op}})
@@ -59,7 +59,7 @@ func TestProposalsComeBack(t *testing.T) {
 	}
 }
 
-func TestAProposalIsDecodedAfresh(t *testing.T) {
+func TestDecodeResetsProposal(t *testing.T) {
 	all := proposals()
 	var p command.Proposal
 	for _, next := range all {
@@ -68,7 +68,7 @@ func TestAProposalIsDecodedAfresh(t *testing.T) {
 	}
 }
 
-func TestWhatIsDecodedIsACopy(t *testing.T) {
+func TestDecodedValuesAreCopies(t *testing.T) {
 	want := proposals()[0]
 	b := want.Append(nil)
 	var p command.Proposal
@@ -83,7 +83,7 @@ func TestWhatIsDecodedIsACopy(t *testing.T) {
 	require.Equal(t, keyValue(), kv)
 }
 
-func TestResultsComeBack(t *testing.T) {
+func TestResultsRoundTrip(t *testing.T) {
 	for _, r := range []*command.Result{result(), {}, {Code: command.OK, Revision: math.MinInt64}, {KVs: []*mvcc.KeyValue{{}}}} {
 		b := r.Append(nil)
 		got, err := command.DecodeResult(b)
@@ -93,7 +93,7 @@ func TestResultsComeBack(t *testing.T) {
 	}
 }
 
-func TestKeyValuesComeBack(t *testing.T) {
+func TestKeyValuesRoundTrip(t *testing.T) {
 	for _, kv := range []*mvcc.KeyValue{keyValue(), {}, {Key: "\x00", Version: math.MaxInt64}} {
 		b := command.AppendKeyValue(nil, kv)
 		got, err := command.DecodeKeyValue(b)
@@ -154,7 +154,7 @@ func TestUnknownFieldsAreSkipped(t *testing.T) {
 	require.Equal(t, keyValue(), kv)
 }
 
-func TestAnUnknownKindOfCommandIsNamed(t *testing.T) {
+func TestUnknownKindOfCommandIsNamed(t *testing.T) {
 	inTxn := func(encode func(b []byte) []byte) func(b []byte) []byte {
 		return func(b []byte) []byte {
 			return wire.Message(b, fieldTxn, func(b []byte) []byte { return wire.Message(b, 2, encode) })
@@ -179,7 +179,7 @@ func TestAnUnknownKindOfCommandIsNamed(t *testing.T) {
 }
 
 // Of a command of two kinds the encoder writes one and the state machine executes the other.
-func TestACommandOfTwoKindsIsMalformed(t *testing.T) {
+func TestCommandOfTwoKindsIsMalformed(t *testing.T) {
 	all := proposals()
 	for i, a := range all {
 		for j, b := range all {
@@ -202,7 +202,7 @@ func TestACommandOfTwoKindsIsMalformed(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrMalformed, "nor in a transaction")
 }
 
-func TestMalformedMessagesAreRefused(t *testing.T) {
+func TestMalformedFieldsAreRejected(t *testing.T) {
 	bad := func(b []byte) []byte { return append(b, 0x80) }
 	for field := fieldPut; field <= fieldExpire; field++ {
 		_, err := proposed(func(b []byte) []byte { return wire.Message(b, field, bad) })
@@ -231,7 +231,7 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 
 // What is cut off either reads as an error or, where a field ends, as the fields before it: a
 // message does not know its length, so that entries and blocks have to.
-func TestACutMessageNeverReadsAsWhole(t *testing.T) {
+func TestCutMessageNeverDecodesAsWhole(t *testing.T) {
 	for _, p := range proposals() {
 		b := p.Append(nil)
 		for i := range b {
@@ -252,7 +252,7 @@ func TestACutMessageNeverReadsAsWhole(t *testing.T) {
 // deepest is how many transactions may be one in another.
 const deepest = 31
 
-func TestTransactionsNestToTheLimit(t *testing.T) {
+func TestTransactionsNestToLimit(t *testing.T) {
 	p := command.Proposal{Command: command.Command{Op: nested(deepest)}}
 	got, err := proposed(p.Append)
 	require.NoError(t, err)
@@ -267,7 +267,7 @@ func TestTransactionsNestToTheLimit(t *testing.T) {
 	}
 }
 
-func TestResultsNestToTheLimit(t *testing.T) {
+func TestResultsNestToLimit(t *testing.T) {
 	deep := func(depth int) *command.Result {
 		r := command.Result{Revision: 1}
 		for range depth - 1 {
@@ -287,7 +287,7 @@ func TestResultsNestToTheLimit(t *testing.T) {
 	}
 }
 
-func TestALengthBeyondTheMessageTakesNoMemory(t *testing.T) {
+func TestLengthBeyondMessageTakesNoMemory(t *testing.T) {
 	for _, length := range []uint64{2, 1 << 31, 1 << 40, math.MaxUint64} {
 		for field := 1; field <= 25; field++ {
 			b := wire.Uint(nil, field, length) // a number and a length differ by the lowest bit of the tag
@@ -309,7 +309,7 @@ func TestALengthBeyondTheMessageTakesNoMemory(t *testing.T) {
 
 // Each of the least messages becomes a value of some size; what they take together grows with the
 // input and no faster.
-func TestManySmallMessagesTakeMemoryInProportion(t *testing.T) {
+func TestMemoryOfSmallMessagesIsLinear(t *testing.T) {
 	element := func(fields ...int) []byte {
 		var encode func(fields []int) []byte
 		encode = func(fields []int) (b []byte) {

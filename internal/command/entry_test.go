@@ -23,7 +23,7 @@ func sealed(b []byte) []byte {
 	return append(e, b...)
 }
 
-func TestEntriesComeBack(t *testing.T) {
+func TestEntriesRoundTrip(t *testing.T) {
 	all := proposals()
 	e := command.NewEntry()
 	got, err := decode(e.Bytes())
@@ -53,7 +53,7 @@ func TestGoldenEntry(t *testing.T) {
 	require.Equal(t, want, entry(all...))
 }
 
-func TestEveryDamageOfAnEntryIsFound(t *testing.T) {
+func TestEveryDamageOfEntryIsFound(t *testing.T) {
 	b := entry(proposals()...)
 	var corrupt *command.CorruptError
 	for i := range b {
@@ -79,7 +79,7 @@ func TestEveryDamageOfAnEntryIsFound(t *testing.T) {
 	require.Contains(t, corrupt.Error(), "log entry")
 }
 
-func TestAnEntryOfAnUnknownVersionIsNamed(t *testing.T) {
+func TestEntryOfUnknownVersionIsNamed(t *testing.T) {
 	b := entry(proposals()...)
 	b[0] = 2
 	_, err := decode(b)
@@ -88,7 +88,7 @@ func TestAnEntryOfAnUnknownVersionIsNamed(t *testing.T) {
 }
 
 // A writer that is wrong seals what does not fit together.
-func TestAProposalLongerThanItsEntryIsFound(t *testing.T) {
+func TestProposalBeyondItsEntryIsFound(t *testing.T) {
 	var corrupt *command.CorruptError
 	for _, b := range [][]byte{{0x80}, {5}, {2, 'x'}, binary.AppendUvarint(nil, 1<<40), bytes.Repeat([]byte{0xff}, 11)} {
 		var err error
@@ -99,7 +99,7 @@ func TestAProposalLongerThanItsEntryIsFound(t *testing.T) {
 	}
 }
 
-func TestTheReadersErrorEndsAnEntry(t *testing.T) {
+func TestErrorEndsDecodeEntry(t *testing.T) {
 	enough := errors.New("enough")
 	calls := 0
 	err := command.DecodeEntry(entry(proposals()...), func(*command.Proposal) error {

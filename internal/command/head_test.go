@@ -21,7 +21,7 @@ func head(message string) []byte {
 	return command.AppendHead([]byte("before"), headFormat, func(b []byte) []byte { return append(b, message...) })[6:]
 }
 
-func TestAHeadComesBackAndWhatFollowsIsLeft(t *testing.T) {
+func TestHeadRoundTripLeavesRest(t *testing.T) {
 	for _, message := range []string{"", "m", string(bytes.Repeat([]byte("long"), 1<<10))} {
 		r := bytes.NewReader(append(head(message), "the rest"...))
 		got, err := command.ReadHead(iotest.OneByteReader(r), headFormat)
@@ -33,7 +33,7 @@ func TestAHeadComesBackAndWhatFollowsIsLeft(t *testing.T) {
 	}
 }
 
-func TestEveryDamageOfAHeadIsFound(t *testing.T) {
+func TestEveryDamageOfHeadIsFound(t *testing.T) {
 	whole := head("message")
 	var corrupt *command.CorruptError
 	for i := range whole {

@@ -127,7 +127,7 @@ func fields(v reflect.Value, set map[string]bool) {
 }
 
 // The samples would not show that a new field is not encoded if they did not set it.
-func TestTheSamplesSetEveryField(t *testing.T) {
+func TestSamplesSetEveryField(t *testing.T) {
 	set := map[string]bool{}
 	fields(reflect.ValueOf(proposals()), set)
 	fields(reflect.ValueOf(result()), set)

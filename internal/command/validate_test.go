@@ -82,7 +82,7 @@ func TestSyntax(t *testing.T) {
 	}
 }
 
-func TestHowManyOperationsATransactionMayHave(t *testing.T) {
+func TestOperationLimit(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		txn           command.Txn
@@ -119,7 +119,7 @@ func TestHowManyOperationsATransactionMayHave(t *testing.T) {
 	}
 }
 
-func TestAKeyIsWrittenOnceInATransaction(t *testing.T) {
+func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 	ops := func(ops ...command.Op) []command.Op { return ops }
 	for _, c := range []struct {
 		name string

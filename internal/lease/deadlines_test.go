@@ -99,7 +99,7 @@ func TestRenewGivesTheFullTTL(t *testing.T) {
 	require.Equal(t, []int64{1}, d.Expire(after(35), 10, retry))
 }
 
-func TestT19_AMissingLeaseIsNotFound(t *testing.T) {
+func TestT19_UnknownLeaseIsNotFound(t *testing.T) {
 	d := NewDeadlines()
 	_, ending, ok := d.Renew(1, start)
 	require.False(t, ok)

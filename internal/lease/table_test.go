@@ -58,7 +58,7 @@ func TestKeysComeInTheirOrder(t *testing.T) {
 	check(t, &table.View)
 }
 
-func TestAViewDoesNotChange(t *testing.T) {
+func TestViewIsImmutable(t *testing.T) {
 	table := NewTable()
 	for id := range int64(1000) {
 		table.Grant(Lease{id + 1, time.Second})

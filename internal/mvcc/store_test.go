@@ -33,7 +33,7 @@ type snapshot struct {
 }
 
 // A store agrees with the model in everything that can be seen of it.
-func TestTheStoreAgreesWithTheModel(t *testing.T) {
+func TestStoreAgreesWithModel(t *testing.T) {
 	r := modeltest.Random(t)
 	for range modeltest.Few(15) {
 		s := &run{T: t, Rand: r, store: mvcc.New(), model: model.New()}
@@ -179,7 +179,7 @@ func (s *run) checkTarget() {
 
 // A bound of bytes counts what compaction leaves, tombstones of its own revision too, and nothing
 // that an earlier one has freed.
-func TestCompactTargetCountsWhatIsLeft(t *testing.T) {
+func TestCompactTargetCountsRemainingBytes(t *testing.T) {
 	s := mvcc.New()
 	do := func(change func()) {
 		change()

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestASnapshotOfAViewHasNothingOfItsCluster(t *testing.T) {
+func TestViewSnapshotHasNoCluster(t *testing.T) {
 	s := sample(t)
 	require.NotZero(t, s.proposers.table.Len())
 	s.proposers.floor, s.epoch = 7, 8
@@ -23,12 +23,12 @@ func TestASnapshotOfAViewHasNothingOfItsCluster(t *testing.T) {
 	require.Empty(t, got.members)
 	require.Zero(t, got.epoch)
 	require.NotZero(t, s.epoch)
-	require.NotEmpty(t, s.members, "it is another view's")
+	require.NotEmpty(t, s.members, "the original state keeps its members")
 	s.proposers, s.members, s.epoch = newProposers(), nil, 0
-	require.Equal(t, bytesOf(t, s), bytesOf(t, got), "and all the rest")
+	require.Equal(t, bytesOf(t, s), bytesOf(t, got), "all the rest is equal")
 }
 
-func TestARefoundedStateKeepsItsDataAlone(t *testing.T) {
+func TestRefoundKeepsOnlyData(t *testing.T) {
 	s := sample(t)
 	s.proposers.floor = 7
 	old := s.View()

@@ -8,15 +8,14 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A digest hashes every change together with all those before it. It depends on what was changed
-// and in which order, but not on how proposals were gathered in entries: nodes at the same index
-// have the same.
+// A digest hashes every change together with all earlier ones. It depends on the changes and their order,
+// but not on how proposals were grouped into entries: nodes at the same index have the same digest.
 type digest struct {
 	hash    uint64
-	scratch []byte // what is hashed is copied here, for a string handed to crc32 would be copied to new memory
+	scratch []byte // copy of the string to hash: passing the string to crc32 would allocate
 }
 
-// The kinds of change, so that no two of them hash alike.
+// The kinds of change. They make changes of different kinds hash differently.
 const (
 	changed uint64 = iota + 1
 	granted

@@ -11,24 +11,24 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Server is a member as a configuration entry of the log has it.
+// A Server is a member as it appears in a configuration entry of the log.
 type Server struct {
 	ID    uint64
 	Addr  string
 	Voter bool
 }
 
-// A Member is a member of the cluster: a server, and what was put on record of it.
+// A Member is a member of the cluster: a server and its record.
 type Member struct {
 	Server
 	Name        string
 	Incarnation uint64     // of its data; 0: not known yet
-	Wanted      bool       // it is to have a vote as soon as it has caught up
-	Run         run.Number // the last of that data
+	Wanted      bool       // it gets a vote as soon as it has caught up
+	Run         run.Number // the last run of that data
 }
 
-// Members are the members of a cluster, in the order of their IDs. They never change: others take
-// their place.
+// Members are the members of a cluster in the order of their IDs. They are immutable: changes replace the
+// slice.
 type Members []Member
 
 // Get returns the member with an ID.
@@ -40,7 +40,7 @@ func (ms Members) Get(id uint64) (Member, bool) {
 	return ms[i], true
 }
 
-// Has reports whether a member has an ID.
+// Has reports whether there is a member with an ID.
 func (ms Members) Has(id uint64) bool {
 	_, ok := ms.find(id)
 	return ok
@@ -50,7 +50,7 @@ func (ms Members) find(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(ms, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
 }
 
-// Voters returns how many have a vote.
+// Voters returns the number of voters.
 func (ms Members) Voters() (n int) {
 	for _, m := range ms {
 		if m.Voter {
@@ -60,7 +60,7 @@ func (ms Members) Voters() (n int) {
 	return n
 }
 
-// configure makes the servers the members. What was on record of those who stay stays.
+// configure makes the servers the members. Members that stay keep their records.
 func (s *State) configure(servers []Server) {
 	next := make(Members, 0, len(servers))
 	for _, server := range servers {
@@ -68,7 +68,7 @@ func (s *State) configure(servers []Server) {
 		if !known {
 			m.Addr = server.Addr
 		}
-		server.Addr = m.Addr // a later one may be on record
+		server.Addr = m.Addr // the record may have a later one
 		m.Server = server
 		next = append(next, m)
 	}
@@ -80,8 +80,8 @@ func (s *State) configure(servers []Server) {
 	}
 }
 
-// noteMember hashes a member, without its run: nodes of versions that do not number runs have none on
-// record, and are to have the same hash.
+// noteMember hashes a member without its run: nodes of versions that do not number runs have none on
+// record, and must get the same hash.
 func (s *State) noteMember(m *Member) {
 	flag := func(b bool) uint64 {
 		if b {
@@ -103,19 +103,19 @@ func (s *State) enroll(e *command.Enroll) {
 	s.noteMember(m)
 }
 
-// A Standing is what a state knows of a node that says who it is.
+// A Standing is a state's knowledge of a node that claims an identity.
 type Standing uint8
 
-// What a node may be.
+// The possible standings.
 const (
 	Welcome   Standing = iota // a member; or the state is too old to know
-	Stranger                  // no member
-	Forgotten                 // a member, but known by other data, or by a later run of the same
-	Removed                   // once a member, no more
+	Stranger                  // not a member
+	Forgotten                 // a member, but with other data on record, or with a later run of the same data
+	Removed                   // a former member
 )
 
-// Judge says what is known of a node with an incarnation and the runs of its directory. The log has the
-// incarnation on record at or before the index since; 0: the node does not know that it has.
+// Judge returns the standing of a node with an incarnation and the runs of its directory. At the index
+// since, the log has the incarnation on record; 0: the node does not know that it has.
 func (v *View) Judge(id, incarnation, since uint64, runs run.Line) Standing {
 	m, ok := v.Members.Get(id)
 	switch {

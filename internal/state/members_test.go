@@ -11,13 +11,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/run"
 )
 
-// enroll has the log put something on record, in an entry of term 1.
+// enroll applies an enrollment in an entry of term 1.
 func (m *machine) enroll(e command.Enroll) {
 	m.Helper()
 	require.Empty(m, m.propose(command.Proposal{Command: command.Command{Enroll: &e}}))
 }
 
-func TestMembersAreThoseOfTheConfiguration(t *testing.T) {
+func TestMembersFollowConfiguration(t *testing.T) {
 	m := start(t)
 	m.Configure(5, []Server{{ID: 2, Addr: "b:1", Voter: true}, {ID: 1, Addr: "a:1", Voter: true}})
 	m.enroll(command.Enroll{ID: 1, Name: "a", Addr: "a:2", Incarnation: 7, Voter: true, Term: 1})
@@ -29,21 +29,21 @@ func TestMembersAreThoseOfTheConfiguration(t *testing.T) {
 
 	m.enroll(command.Enroll{ID: 3, Name: "c", Term: 1})
 	m.enroll(command.Enroll{ID: 2, Name: "late", Term: 2})
-	require.Equal(t, before.Members, m.View().Members, "who is no member, and what was decided in another term, does not count")
+	require.Equal(t, before.Members, m.View().Members, "enrollments of non-members and of other terms have no effect")
 
 	m.Configure(m.View().Index, nil)
-	require.Equal(t, before.Members, m.View().Members, "an entry that was applied")
+	require.Equal(t, before.Members, m.View().Members, "an entry that was applied before")
 	m.Configure(m.View().Index+1, []Server{{ID: 1, Addr: "a:1"}})
 	a.Voter = false
-	require.Equal(t, Members{a}, m.View().Members, "what is on record stays")
+	require.Equal(t, Members{a}, m.View().Members, "the record stays")
 	require.Equal(t, 2, len(before.Members), "a view does not change")
 
 	m.Configure(m.View().Index+1, nil)
 	m.Configure(m.View().Index+1, []Server{{ID: 1, Addr: "a:1"}})
-	require.Equal(t, Members{{Server: Server{ID: 1, Addr: "a:1"}}}, m.View().Members, "who comes back is new")
+	require.Equal(t, Members{{Server: Server{ID: 1, Addr: "a:1"}}}, m.View().Members, "a returning member has no record")
 }
 
-func TestTheFirstEpochStays(t *testing.T) {
+func TestFirstEpochStays(t *testing.T) {
 	m := start(t)
 	for _, epoch := range []uint64{0, 5, 6} {
 		m.do(command.Command{Term: true, Epoch: epoch})
@@ -91,8 +91,8 @@ func TestJudge(t *testing.T) {
 		{1, 7, 21, Welcome},
 		{1, 8, 0, Forgotten},
 		{1, 8, 21, Forgotten}, // it was replaced
-		{1, 8, 22, Welcome},   // it came after what is known here
-		{2, 8, 0, Welcome},    // nothing is known of its data
+		{1, 8, 22, Welcome},   // its record is newer than this state
+		{2, 8, 0, Welcome},    // its data is not on record
 		{3, 8, 0, Stranger},
 		{3, 8, 21, Removed},
 		{3, 8, 22, Welcome},
@@ -101,7 +101,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-func TestJudgeByTheRunOnRecord(t *testing.T) {
+func TestJudgeByRunOnRecord(t *testing.T) {
 	first := run.Line{}.Next(run.Number{}, 11)
 	second := first.Next(first.Now(), 12)
 	m := start(t)
@@ -109,13 +109,13 @@ func TestJudgeByTheRunOnRecord(t *testing.T) {
 	m.enroll(command.Enroll{ID: 1, Incarnation: 7, Run: second.Now(), Term: 1})
 	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, second))
 	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, second.Next(second.Now(), 13)))
-	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, run.Line{}), "a node that numbers no runs")
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 3, run.Line{}), "a node that does not number runs")
 	require.Equal(t, Forgotten, m.View().Judge(1, 7, 3, first))
 	require.Equal(t, Forgotten, m.View().Judge(1, 7, 3, first.Next(first.Now(), 13)))
-	require.Equal(t, Welcome, m.View().Judge(1, 7, 22, first), "what is known here may be old")
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 22, first), "this state may be old")
 }
 
-func TestMembersOutOfOrderMakeNoState(t *testing.T) {
+func TestMembersOutOfOrderAreCorrupt(t *testing.T) {
 	in := &restore{state: New()}
 	m := Member{Server: Server{ID: 3}}
 	require.NoError(t, in.addMember(m.append(nil)))

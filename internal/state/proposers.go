@@ -10,17 +10,17 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 )
 
-// MaxProposers is how many proposers the table keeps. The one that was silent longest makes room
-// for another.
+// MaxProposers is the number of proposers in the table. When it is full, a new proposer replaces the one
+// that has been silent longest.
 const MaxProposers = 10_000
 
-// proposers is the table by which a proposal that comes again is told and answered, not applied. It
-// is copied by a snapshot in no time, and then changed copy by copy.
+// proposers is the table that detects repeated proposals, which are answered but not applied again. A
+// snapshot shares it at no cost; afterwards each proposer is copied when it changes.
 type proposers struct {
 	table      *btree.Map[uint64, *proposer]
-	generation uint64 // counts the snapshots: what was made before one is not changed
-	// floor is the index at which the last one was heard that had to leave. A registration that was
-	// sent before it may be a late copy of that one's: it would be new again, and a late copy of its
+	generation uint64 // counts the snapshots: proposers of earlier generations are shared and must not be changed
+	// floor is the last index at which an evicted proposer was active. A registration that was sent
+	// before that may be a late duplicate of an evicted one. If it were accepted, late duplicates of its
 	// proposals would be applied a second time.
 	floor uint64
 }
@@ -29,8 +29,8 @@ type proposers struct {
 type proposer struct {
 	generation uint64
 	lastIndex  uint64 // of its last proposal in the log
-	lowest     uint64 // it waits for no proposal below
-	results    []kept // of those at or above, in the order of seq
+	lowest     uint64 // it waits for no lower sequence number
+	results    []kept // of proposals at or above lowest, in the order of seq
 }
 
 type kept struct {
@@ -40,19 +40,19 @@ type kept struct {
 
 func newProposers() *proposers { return &proposers{table: &btree.Map[uint64, *proposer]{}} }
 
-// freeze returns a table that does not change any more.
+// freeze returns an immutable copy of the table.
 func (t *proposers) freeze() *btree.Map[uint64, *proposer] {
 	t.generation++
 	return t.table.Copy()
 }
 
-// look returns a proposer to read, or nil.
+// look returns a proposer for reading, or nil.
 func (t *proposers) look(id uint64) *proposer {
 	p, _ := t.table.Get(id)
 	return p
 }
 
-// get returns a proposer to change, or nil.
+// get returns a proposer for writing, or nil.
 func (t *proposers) get(id uint64) *proposer {
 	p := t.look(id)
 	if p == nil || p.generation == t.generation {
@@ -64,8 +64,8 @@ func (t *proposers) get(id uint64) *proposer {
 	return &own
 }
 
-// register enters a proposer whose node had applied so much when it asked; false if that may be long
-// ago. To do it again changes nothing.
+// register adds a proposer whose node had applied everything up to applied when it sent the registration.
+// It returns false if that may be long ago. Repeated registrations change nothing.
 func (t *proposers) register(id, index, applied uint64) bool {
 	if p := t.get(id); p != nil {
 		p.lastIndex = index
@@ -83,7 +83,7 @@ func (t *proposers) register(id, index, applied uint64) bool {
 	return true
 }
 
-// silent returns the proposer that was not heard for longest; of several the least ID.
+// silent returns the proposer that has been silent longest; among several, the one with the lowest ID.
 func (t *proposers) silent() (id uint64) {
 	oldest := ^uint64(0)
 	t.table.Scan(func(candidate uint64, p *proposer) bool {
@@ -95,13 +95,13 @@ func (t *proposers) silent() (id uint64) {
 	return id
 }
 
-// heard notes a proposal, and drops what its proposer does not wait for any more.
+// heard records a proposal, and drops results that its proposer no longer waits for.
 func (p *proposer) heard(index, lowest uint64) {
 	p.lastIndex = index
 	if lowest > p.lowest {
 		p.lowest = lowest
 		i, _ := p.find(lowest)
-		clear(p.results[:i]) // else the memory in front of the slice would keep them
+		clear(p.results[:i]) // else the memory before the slice would keep them
 		p.results = p.results[i:]
 	}
 }
@@ -118,7 +118,7 @@ func (p *proposer) find(seq uint64) (int, bool) {
 	})
 }
 
-// result returns what came of a proposal, or nil if it was not applied.
+// result returns the result of a proposal, or nil if it was not applied.
 func (p *proposer) result(seq uint64) *command.Result {
 	if i, ok := p.find(seq); ok {
 		return p.results[i].result
@@ -126,10 +126,11 @@ func (p *proposer) result(seq uint64) *command.Result {
 	return nil
 }
 
-// maxKept bounds a result that is kept: a proposer that went away leaves all that it waited for.
+// maxKept bounds the size of a kept result: a proposer that disappears leaves all results that it waited
+// for.
 const maxKept = 64 << 10
 
-// keep keeps a result for the case that the proposal comes again.
+// keep keeps a result in case the proposal is repeated.
 func (p *proposer) keep(seq uint64, r *command.Result) {
 	if r.Size() > maxKept {
 		r = &command.Result{Code: command.ResultDropped, Revision: r.Revision}

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 )
 
-// register is sent by a node that has applied everything.
+// register returns the registration of a node that has applied everything.
 func register(id uint64) command.Proposal {
 	return command.Proposal{Proposer: id, Command: command.Command{Register: true, Applied: 1 << 60}}
 }
@@ -21,7 +21,7 @@ func proposal(id, seq, lowest uint64, op command.Op) command.Proposal {
 	return command.Proposal{Proposer: id, Seq: seq, Lowest: lowest, Command: command.Command{Op: op}}
 }
 
-func TestARepeatedProposalGetsItsFirstResult(t *testing.T) {
+func TestRepeatedProposalGetsFirstResult(t *testing.T) {
 	m := start(t)
 	m.propose(register(9))
 	p := proposal(9, 1, 1, command.Op{Put: &command.Put{Key: "k", Value: "v", PrevKV: true}})
@@ -40,7 +40,7 @@ func TestARepeatedProposalGetsItsFirstResult(t *testing.T) {
 	require.Same(t, first[0].result, r)
 }
 
-func TestARefusalIsKeptToo(t *testing.T) {
+func TestRejectionIsKept(t *testing.T) {
 	m := start(t)
 	m.propose(register(9))
 	p := proposal(9, 1, 1, command.Op{Put: &command.Put{Key: "k", Lease: 7}})
@@ -50,7 +50,7 @@ func TestARefusalIsKeptToo(t *testing.T) {
 	require.Empty(t, m.get(all).KVs)
 }
 
-func TestProposalsMayComeOutOfOrder(t *testing.T) {
+func TestProposalsMayArriveOutOfOrder(t *testing.T) {
 	m := start(t)
 	m.propose(register(9))
 	for _, seq := range []uint64{3, 1, 5, 2, 4} {
@@ -76,14 +76,14 @@ func TestLowestDropsResults(t *testing.T) {
 		require.Equal(t, seq == 4 || seq == 5, ok, "%d", seq)
 	}
 	before := m.View()
-	require.Empty(t, m.propose(proposal(9, 3, 3, put("k", "again"))), "nobody waits: no answer")
-	require.Equal(t, before.Hash, m.View().Hash, "and it is not applied")
+	require.Empty(t, m.propose(proposal(9, 3, 3, put("k", "again"))), "no caller waits, so there is no answer")
+	require.Equal(t, before.Hash, m.View().Hash, "the proposal is not applied")
 	_, ok := m.Result(9, 4)
-	require.True(t, ok, "lowest does not fall")
-	require.Empty(t, m.propose(proposal(9, 6, 9, put("k", "v"))), "its own lowest is above it")
+	require.True(t, ok, "lowest does not decrease")
+	require.Empty(t, m.propose(proposal(9, 6, 9, put("k", "v"))), "its own lowest is higher")
 }
 
-func TestAnUnknownProposerIsRefused(t *testing.T) {
+func TestUnknownProposerIsRejected(t *testing.T) {
 	m := start(t)
 	before := m.View()
 	answers := m.propose(proposal(9, 1, 1, put("k", "v")))
@@ -103,17 +103,17 @@ func TestRegister(t *testing.T) {
 	answers := m.propose(register(9))
 	require.Len(t, answers, 1)
 	code(t, command.OK, answers[0].result)
-	require.Equal(t, first[0].result, m.propose(proposal(9, 1, 1, put("k", "v")))[0].result, "to register again forgets nothing")
+	require.Equal(t, first[0].result, m.propose(proposal(9, 1, 1, put("k", "v")))[0].result, "a second registration drops nothing")
 	r, ok := m.Result(9, 0)
 	require.True(t, ok)
 	code(t, command.OK, r)
-	// The first proposal may say that nobody waits below 1.
+	// The first proposal may say that no caller waits below 1.
 	answers = m.propose(command.Proposal{Proposer: 8, Lowest: 1, Command: command.Command{Register: true}}, proposal(8, 1, 1, put("k", "v")))
 	require.Len(t, answers, 2)
 	code(t, command.OK, answers[1].result)
 }
 
-func TestTheClusterItselfIsNotDeduplicated(t *testing.T) {
+func TestClusterCommandsAreNotDeduplicated(t *testing.T) {
 	m := start(t)
 	p := proposal(0, 0, 0, put("k", "v"))
 	require.Empty(t, m.propose(p, p))
@@ -123,7 +123,7 @@ func TestTheClusterItselfIsNotDeduplicated(t *testing.T) {
 	require.EqualValues(t, 2, m.View().KV.CompactRevision())
 }
 
-func TestTheLongestSilentProposerMakesRoom(t *testing.T) {
+func TestLongestSilentProposerIsEvicted(t *testing.T) {
 	m := start(t)
 	s := m.State
 	known := func(id uint64) bool {
@@ -136,15 +136,15 @@ func TestTheLongestSilentProposerMakesRoom(t *testing.T) {
 	}
 	m.propose(batch...)
 	require.Equal(t, MaxProposers, s.proposers.table.Len())
-	m.propose(register(3))                      // heard of again
-	m.propose(proposal(4, 1, 1, put("k", "v"))) // and this
+	m.propose(register(3))                      // active again
+	m.propose(proposal(4, 1, 1, put("k", "v"))) // this one, too
 	m.propose(register(20_000))
 	require.Equal(t, MaxProposers, s.proposers.table.Len())
 	require.False(t, known(me), "its last proposal was the oldest")
 	m.propose(register(20_001), register(20_002))
 	require.True(t, known(3))
 	require.True(t, known(4))
-	require.False(t, known(5), "of one index the least ID goes first")
+	require.False(t, known(5), "among equal indexes the lowest ID is evicted first")
 	require.False(t, known(6))
 	require.True(t, known(7))
 	code(t, command.UnknownProposer, m.propose(proposal(5, 1, 1, put("k", "v")))[0].result)
@@ -154,14 +154,14 @@ func TestTheLongestSilentProposerMakesRoom(t *testing.T) {
 	for _, s := range []*State{s, restored} {
 		require.NoError(t, s.Apply(s.index+1, 1, entry(register(20_003)), m))
 		_, ok := s.Result(7, 0)
-		require.False(t, ok, "a restored table drops the same one")
+		require.False(t, ok, "a restored table evicts the same one")
 	}
 	require.Equal(t, bytesOf(t, s), bytesOf(t, restored))
 }
 
-// Were a late copy of a registration to bring back one that had to leave, a late copy of its
+// If a late duplicate of a registration brought an evicted proposer back, late duplicates of its
 // proposals would be applied a second time.
-func TestALateRegistrationIsRefused(t *testing.T) {
+func TestLateRegistrationIsRejected(t *testing.T) {
 	m := start(t)
 	early := register(9)
 	early.Command.Applied = m.index
@@ -181,8 +181,8 @@ func TestALateRegistrationIsRefused(t *testing.T) {
 	code(t, command.OK, m.propose(register(9))[0].result)
 }
 
-// What a proposer leaves behind is bounded. The caller gets the whole result the first time.
-func TestALargeResultIsNotKept(t *testing.T) {
+// The results that a proposer leaves behind are bounded. The caller gets the whole result the first time.
+func TestLargeResultIsNotKept(t *testing.T) {
 	m := start(t)
 	m.propose(register(9))
 	m.put("k", strings.Repeat("v", maxKept))
@@ -196,7 +196,7 @@ func TestALargeResultIsNotKept(t *testing.T) {
 	code(t, command.ResultDropped, r)
 }
 
-func TestResultsAreFoundAfterARestore(t *testing.T) {
+func TestResultsSurviveRestore(t *testing.T) {
 	m := start(t)
 	m.grant(7)
 	m.propose(register(9))
@@ -216,12 +216,12 @@ func TestResultsAreFoundAfterARestore(t *testing.T) {
 
 	before := s.View()
 	m.State = s
-	require.Equal(t, want, m.propose(p)[0].result, "and the proposal is not applied again")
+	require.Equal(t, want, m.propose(p)[0].result, "the proposal is not applied again")
 	require.Equal(t, before.Hash, s.View().Hash)
 	require.Empty(t, m.propose(proposal(9, 1, 1, put("k", "v"))), "below the lowest")
 }
 
-func TestASnapshotKeepsTheTableAsItWas(t *testing.T) {
+func TestSnapshotKeepsTableUnchanged(t *testing.T) {
 	m := start(t)
 	m.propose(register(9))
 	for seq := uint64(1); seq <= 10; seq++ {

@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A reader is a mvcc.View, or the mvcc.Store with what a transaction has changed so far.
+// A reader is an mvcc.View, or the mvcc.Store including uncommitted changes of the current transaction.
 type reader interface {
 	Revision() int64
 	CompactRevision() int64
@@ -21,8 +21,8 @@ type reader interface {
 	Count(key, end string) int
 }
 
-// Execute evaluates a Get, or a Txn of nothing but Gets, on a view. Once stop, which is asked now and
-// then, returns true, it soon returns something of no meaning.
+// Execute evaluates a Get, or a Txn that contains only Gets, on a view. It calls stop from time to time;
+// once that returns true, Execute soon returns, with a meaningless result.
 func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	if op.Get != nil {
 		r := read(v, op.Get, stop)
@@ -41,7 +41,7 @@ func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	return r
 }
 
-// Matches reports whether a Get's revision filters let a key through.
+// Matches reports whether a key passes the revision filters of a Get.
 func Matches(g *command.Get, kv *mvcc.KeyValue) bool {
 	return within(kv.ModRevision, g.MinModRevision, g.MaxModRevision) &&
 		within(kv.CreateRevision, g.MinCreateRevision, g.MaxCreateRevision)
@@ -51,10 +51,10 @@ func within(rev, low, high int64) bool {
 	return (low == 0 || rev >= low) && (high == 0 || rev <= high)
 }
 
-// stopEvery is how many keys are looked at between two questions whether to stop.
+// stopEvery is the number of keys between two calls of stop.
 const stopEvery = 1024
 
-// Until returns fn with a stop: it returns false, too, once stop does.
+// Until returns a function that calls fn, but returns false once stop has returned true.
 func Until(stop func() bool, fn func(*mvcc.KeyValue) bool) func(*mvcc.KeyValue) bool {
 	if stop == nil {
 		return fn
@@ -66,7 +66,7 @@ func Until(stop func() bool, fn func(*mvcc.KeyValue) bool) func(*mvcc.KeyValue) 
 	}
 }
 
-// read evaluates a Get. The caller fills in the revision. A nil stop never stops.
+// read evaluates a Get. The caller sets the revision of the result. A nil stop never stops.
 func read(v reader, g *command.Get, stop func() bool) *command.Result {
 	if err := v.CheckRevision(g.Revision); err != nil {
 		return refusal(v, revisionCode(err))
@@ -77,7 +77,7 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 		return r
 	}
 	plain := g.MinModRevision == 0 && g.MaxModRevision == 0 && g.MinCreateRevision == 0 && g.MaxCreateRevision == 0
-	// As in etcd, the limit comes before a sort that has no order, but for one key more.
+	// As in etcd, the limit applies before a sort without an order, except that one more key is read.
 	enough := int64(-1)
 	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
 		enough = g.Limit + 1
@@ -109,7 +109,7 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 	return r
 }
 
-// count counts the keys of a Get's range, without a walk if it is of the latest revision.
+// count counts the keys in a Get's range. At the latest revision it needs no walk.
 func count(v reader, g *command.Get, stop func() bool) int64 {
 	if g.Revision <= 0 {
 		return int64(v.Count(g.Key, g.End))
@@ -119,8 +119,7 @@ func count(v reader, g *command.Get, stop func() bool) int64 {
 	return n
 }
 
-// sortKeys sorts by the Get's target; equal ones stay in the order of their keys, in which they
-// came.
+// sortKeys sorts by the Get's target. Equal values stay in the order of their keys.
 func sortKeys(kvs []*mvcc.KeyValue, g *command.Get) {
 	var by func(a, b *mvcc.KeyValue) int
 	switch g.SortBy {

@@ -30,12 +30,12 @@ func TestT06_CountIgnoresLimitAndFilters(t *testing.T) {
 		"limit in the past":        {command.Get{Limit: 2, Revision: 6}, "k0 k1", true},
 		"limit, descending":        {command.Get{Limit: 2, Order: command.SortDescend}, "k4 k3", true},
 		"filters": {
-			command.Get{Limit: 2, MinModRevision: 4, MaxModRevision: 5}, "k2 k3", false, // more is of what the filters leave
+			command.Get{Limit: 2, MinModRevision: 4, MaxModRevision: 5}, "k2 k3", false, // more refers to the filtered keys
 		},
 		"filters and limit":  {command.Get{Limit: 1, MinModRevision: 4, MaxModRevision: 5}, "k2", true},
 		"min create":         {command.Get{MinCreateRevision: 6}, "k4", false},
 		"max create":         {command.Get{MaxCreateRevision: 2}, "k0", false},
-		"nothing is left":    {command.Get{MinModRevision: 7}, "", false},
+		"no key passes":      {command.Get{MinModRevision: 7}, "", false},
 		"count only":         {command.Get{CountOnly: true, Limit: 2}, "", false},
 		"count in the past":  {command.Get{CountOnly: true, Revision: 6}, "", false},
 		"count, not keys":    {command.Get{CountOnly: true, KeysOnly: true}, "", false},
@@ -47,7 +47,7 @@ func TestT06_CountIgnoresLimitAndFilters(t *testing.T) {
 			require.Equal(t, c.want, strings.Join(keys(r.KVs), " "))
 			require.Equal(t, c.more, r.More)
 			require.EqualValues(t, 5, r.Count)
-			require.Equal(t, r, m.op(command.Op{Get: &c.get}), "the log answers as a view does")
+			require.Equal(t, r, m.op(command.Op{Get: &c.get}), "the log gives the same answer as a view")
 			require.Equal(t, *r, m.txn(ops(command.Op{Get: &c.get})).Ops[0])
 		})
 	}
@@ -96,7 +96,7 @@ func TestT07_Sort(t *testing.T) {
 		{command.SortByKey, command.SortAscend, 3, "abc"},
 		{command.SortByKey, command.SortDescend, 0, "dcba"},
 		{command.SortByKey, command.SortDescend, 2, "dc"},
-		{command.SortByVersion, command.SortAscend, 0, "cdba"}, // equal ones in the order of keys
+		{command.SortByVersion, command.SortAscend, 0, "cdba"}, // equal values in the order of keys
 		{command.SortByVersion, command.SortDescend, 0, "abcd"},
 		{command.SortByCreateRevision, command.SortAscend, 0, "abcd"},
 		{command.SortByCreateRevision, command.SortDescend, 0, "dcba"},
@@ -106,8 +106,8 @@ func TestT07_Sort(t *testing.T) {
 		{command.SortByValue, command.SortDescend, 0, "acbd"},
 		{command.SortByValue, command.SortAscend, 2, "db"},
 		{command.SortByValue, command.SortNone, 0, "dbca"},
-		// Without an order the limit is cut in the order of keys, but for the one key more that
-		// tells whether there are more.
+		// Without an order the limit applies in the order of keys, except for the one key more that shows
+		// whether there are more.
 		{command.SortByValue, command.SortNone, 3, "dbc"},
 		{command.SortByValue, command.SortNone, 2, "bc"},
 		{command.SortByValue, command.SortNone, 1, "b"},
@@ -119,7 +119,7 @@ func TestT07_Sort(t *testing.T) {
 		require.Equal(t, c.limit > 0, r.More)
 	}
 	filtered := command.Get{Key: "a", End: "z", SortBy: command.SortByValue, Limit: 2, MinModRevision: 1}
-	require.Equal(t, "db", strings.Join(keys(m.get(filtered).KVs), ""), "a filter makes the limit come last")
+	require.Equal(t, "db", strings.Join(keys(m.get(filtered).KVs), ""), "with a filter the limit is applied last")
 }
 
 func TestT08_KeysOnlyHasNoLease(t *testing.T) {
@@ -131,15 +131,15 @@ func TestT08_KeysOnlyHasNoLease(t *testing.T) {
 	sorted := m.get(command.Get{Key: "k", KeysOnly: true, SortBy: command.SortByValue, Order: command.SortAscend}).KVs[0]
 	bare.Lease = 7
 	require.Equal(t, &bare, sorted)
-	require.Equal(t, "v", m.get(command.Get{Key: "k"}).KVs[0].Value, "what is stored has not changed")
+	require.Equal(t, "v", m.get(command.Get{Key: "k"}).KVs[0].Value, "the stored value has not changed")
 }
 
-func TestT12_ANegativeRevision(t *testing.T) {
+func TestT12_NegativeRevision(t *testing.T) {
 	m := start(t)
 	m.put("k", "v")
 	read := command.Get{Key: "k", Revision: -1}
 	inside := func() command.Code { return m.txn(ops(command.Op{Get: &read}, put("x", "y"))).Code }
-	require.Len(t, m.get(read).KVs, 1, "is the latest")
+	require.Len(t, m.get(read).KVs, 1, "a negative revision is the latest")
 	require.Equal(t, command.OK, inside(), "-1 is the first compact revision")
 	read.Revision = -2
 	require.Equal(t, command.Compacted, inside())
@@ -152,7 +152,7 @@ func TestT12_ANegativeRevision(t *testing.T) {
 	require.EqualValues(t, 1, r.CompactRevision)
 }
 
-func TestT30_ATransactionOfReadsNeedsNoLog(t *testing.T) {
+func TestT30_ReadOnlyTransactionNeedsNoLog(t *testing.T) {
 	m := start(t)
 	m.put("k", "v")
 	exists := []command.Compare{{Key: "k", Target: command.Version, Op: command.Greater}}
@@ -174,13 +174,13 @@ func TestT30_ATransactionOfReadsNeedsNoLog(t *testing.T) {
 			} else {
 				require.Empty(t, r.Ops)
 			}
-			require.Equal(t, r, m.txn(c.txn), "the log answers alike")
+			require.Equal(t, r, m.txn(c.txn), "the log gives the same answer")
 		})
 	}
 }
 
-// A limited Get costs what it returns, whatever the range has.
-func TestALimitedGetDoesNotWalkTheRange(t *testing.T) {
+// The cost of a limited Get depends on its result, not on the size of the range.
+func TestLimitedGetDoesNotWalkRange(t *testing.T) {
 	s := filled(t, 20_000)
 	v := s.View().KV
 	walked := 0
@@ -194,7 +194,7 @@ func TestALimitedGetDoesNotWalkTheRange(t *testing.T) {
 	require.Zero(t, walked)
 }
 
-// counting counts the keys that are visited.
+// counting counts visited keys.
 type counting struct {
 	reader
 	walked *int

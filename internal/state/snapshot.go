@@ -15,14 +15,14 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Snapshot is the whole state as it was, to be written out while the state goes on.
+// A Snapshot is an immutable copy of the whole state. It can be written while the state changes.
 type Snapshot struct {
 	view      *View
 	proposers *btree.Map[uint64, *proposer]
 	floor     uint64 // of the proposers
 }
 
-// Snapshot returns the state as it is, at the same cost whatever it holds.
+// Snapshot returns a snapshot of the state. Its cost does not depend on the size of the state.
 func (s *State) Snapshot() *Snapshot {
 	return &Snapshot{s.View(), s.proposers.freeze(), s.proposers.floor}
 }
@@ -30,21 +30,21 @@ func (s *State) Snapshot() *Snapshot {
 // Index returns the index of the last entry that the snapshot contains.
 func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 
-// Revision returns the revision of its store.
+// Revision returns the revision of the snapshot's store.
 func (sn *Snapshot) Revision() int64 { return sn.view.KV.Revision() }
 
-// A record of a snapshot is a message with one of these fields: the head, members, leases, proposers
-// each with its results, versions. Readers skip others.
+// A record of a snapshot is a message with one of these fields, in this order: the head, members, leases,
+// proposers each with its results, versions. Readers skip unknown fields.
 const (
 	recordHead     = 1 // once
 	recordLease    = 2
 	recordProposer = 3
-	recordVersion  = 4 // of a key: what is older than the history, then the history
-	recordResult   = 5 // of the proposer before it: each by itself, for together they may be large
+	recordVersion  = 4 // of a key: first the versions older than the history, then the history
+	recordResult   = 5 // of the preceding proposer; one record each, because together they may be large
 	recordMember   = 6
 )
 
-// WriteTo writes the snapshot. It may be called more than once, and writes the same each time.
+// WriteTo writes the snapshot. Every call writes the same bytes.
 func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	bw := command.NewBlockWriter(w)
 	v := sn.view
@@ -98,12 +98,13 @@ func (k *kept) append(b []byte) []byte {
 	return wire.Message(wire.Uint(b, 1, k.seq), 2, k.result.Append)
 }
 
-// errSnapshot: the records are whole, and make no state.
+// errSnapshot: the records are intact but do not describe a state.
 var errSnapshot = errors.New("state: corrupt snapshot")
 
-// Read reads a snapshot. It returns a State only if every byte was right.
+// Read reads a snapshot. It returns a State only if every byte is valid.
 //
-// Errors: *command.CorruptError, *wire.FormatError, another that names what is wrong, or r's.
+// Errors: *command.CorruptError, *wire.FormatError, another error that names the problem, or an error of
+// r.
 func Read(r io.Reader) (*State, error) {
 	in := &restore{state: New()}
 	if err := command.ReadBlocks(r, in.record); err != nil {
@@ -115,12 +116,12 @@ func Read(r io.Reader) (*State, error) {
 	return in.finish()
 }
 
-// A restore is a State in the making.
+// A restore is a State under construction.
 type restore struct {
 	state    *State
 	loader   *mvcc.Loader
-	proposer *proposer // the one read last
-	id       uint64    // of it
+	proposer *proposer // the last one read
+	id       uint64    // of that proposer
 }
 
 func (in *restore) record(b []byte) error {
@@ -260,7 +261,7 @@ func (in *restore) addResult(b []byte) (err error) {
 	return r.Err()
 }
 
-// finish ties keys to leases: the newest version of a key decides.
+// finish attaches keys to leases. The newest version of a key determines its lease.
 func (in *restore) finish() (*State, error) {
 	s := in.state
 	var err error

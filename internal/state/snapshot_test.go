@@ -36,7 +36,7 @@ func bytesOf(t testing.TB, s *State) []byte {
 	return writeOut(t, s.Snapshot())
 }
 
-// roundTrip returns the state that a snapshot of s makes, after making sure that it is the same.
+// roundTrip returns the state restored from a snapshot of s, and checks that it is equal.
 func roundTrip(t testing.TB, s *State) *State {
 	t.Helper()
 	b := bytesOf(t, s)
@@ -50,7 +50,7 @@ func roundTrip(t testing.TB, s *State) *State {
 	return restored
 }
 
-// sample returns a small state with something of everything.
+// sample returns a small state with some of everything.
 func sample(t testing.TB) *State {
 	m := start(t)
 	m.term = 3
@@ -83,7 +83,7 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip(t, s)
 }
 
-func TestGolden(t *testing.T) {
+func TestGoldenSnapshot(t *testing.T) {
 	name := filepath.Join("testdata", "snapshot.golden")
 	s := sample(t)
 	got := bytesOf(t, s)
@@ -93,13 +93,13 @@ func TestGolden(t *testing.T) {
 	}
 	want, err := os.ReadFile(name)
 	require.NoError(t, err)
-	require.Equal(t, want, got, "the format has changed: raise its version, or restore it")
+	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	restored, err := Read(bytes.NewReader(want))
 	require.NoError(t, err)
 	require.Equal(t, s.View().Hash, restored.View().Hash)
 }
 
-func TestASnapshotStreamsWhileTheStateGoesOn(t *testing.T) {
+func TestSnapshotIsWrittenWhileStateChanges(t *testing.T) {
 	m := start(t)
 	m.grant(7)
 	for i := range 3000 {
@@ -129,7 +129,7 @@ func TestASnapshotStreamsWhileTheStateGoesOn(t *testing.T) {
 	require.Equal(t, want, got.Bytes())
 }
 
-func TestAFailingWriterIsReported(t *testing.T) {
+func TestFailingWriterIsReported(t *testing.T) {
 	s := filled(t, 5000)
 	broken := errors.New("broken")
 	_, err := s.Snapshot().WriteTo(&failing{left: 100_000, err: broken})
@@ -148,7 +148,7 @@ func (f *failing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestAFailingReaderIsReported(t *testing.T) {
+func TestFailingReaderIsReported(t *testing.T) {
 	broken := errors.New("broken")
 	b := bytesOf(t, sample(t))
 	_, err := Read(io.MultiReader(bytes.NewReader(b[:len(b)/2]), iotestErr{broken}))
@@ -159,7 +159,7 @@ type iotestErr struct{ err error }
 
 func (r iotestErr) Read([]byte) (int, error) { return 0, r.err }
 
-func TestEveryDamageIsFound(t *testing.T) {
+func TestEveryDamageOfSnapshotIsFound(t *testing.T) {
 	b := bytesOf(t, sample(t))
 	var corrupt *command.CorruptError
 	for i := range b {
@@ -179,7 +179,7 @@ func TestEveryDamageIsFound(t *testing.T) {
 	require.ErrorAs(t, err, &corrupt, "something follows the end")
 }
 
-// stream returns whole blocks with these records.
+// stream returns valid blocks with these records.
 func stream(t testing.TB, records ...[]byte) []byte {
 	var b bytes.Buffer
 	w := command.NewBlockWriter(&b)
@@ -217,7 +217,7 @@ func versionRecord(key string, create, mod, version, lease int64) []byte {
 	})
 }
 
-func TestWholeBlocksThatMakeNoState(t *testing.T) {
+func TestIntactBlocksWithoutState(t *testing.T) {
 	head := headRecord(2, -1)
 	change := versionRecord("k", 2, 2, 1, 0)
 	read := func(records ...[]byte) error {
@@ -231,7 +231,7 @@ func TestWholeBlocksThatMakeNoState(t *testing.T) {
 	require.NoError(t, read(head, change))
 	require.NoError(t, read(head, leaseRecord(7, 1), proposerRecord(1, 0), resultRecord(1), resultRecord(2), versionRecord("k", 2, 2, 1, 7)))
 	future := message(900, func(b []byte) []byte { return append(b, "of a newer version"...) })
-	require.NoError(t, read(head, future, change), "what is not known is skipped")
+	require.NoError(t, read(head, future, change), "unknown records are skipped")
 	require.NoError(t, read(wire.Text(head, 900, "also beside"), change))
 
 	for name, records := range map[string][][]byte{
@@ -252,7 +252,7 @@ func TestWholeBlocksThatMakeNoState(t *testing.T) {
 		"proposer twice":          {head, proposerRecord(3, 0), proposerRecord(3, 0), change},
 		"proposers out of order":  {head, proposerRecord(3, 0), proposerRecord(2, 0), change},
 		"proposer 0":              {head, proposerRecord(0, 0), change},
-		"result of nobody":        {head, resultRecord(1), change},
+		"no proposer":             {head, resultRecord(1), change},
 		"results out of order":    {head, proposerRecord(3, 0), resultRecord(2), resultRecord(2), change},
 		"result below the lowest": {head, proposerRecord(3, 2), resultRecord(1), change},
 		"malformed record":        {head, {0x80}, change},
@@ -262,7 +262,7 @@ func TestWholeBlocksThatMakeNoState(t *testing.T) {
 	}
 }
 
-func TestAnUnknownVersionIsNamed(t *testing.T) {
+func TestUnknownVersionIsNamed(t *testing.T) {
 	b := bytesOf(t, New())
 	b[len("COTERIE")]++
 	_, err := Read(bytes.NewReader(b))
@@ -284,7 +284,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzRecords is FuzzRead behind the checksums.
+// FuzzRecords is FuzzRead with valid checksums.
 func FuzzRecords(f *testing.F) {
 	records := func(b []byte) (joined []byte) {
 		require.NoError(f, command.ReadBlocks(bytes.NewReader(b), func(r []byte) error {

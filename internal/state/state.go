@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package state is the replicated state machine: the store, the leases, the members, and the table that tells
-// repeated proposals. It is a function of the log alone: the same entries make the same state, byte
-// for byte, on every node.
+// Package state is the replicated state machine: the store, the leases, the members, and the table that
+// detects repeated proposals. The state is a function of the log alone: the same entries produce the same
+// state, byte for byte, on every node.
 package state
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A State is the state machine. One goroutine has it; its Views never change.
+// A State is the state machine. It belongs to one goroutine. Its Views are immutable.
 type State struct {
 	digest
 	kv        *mvcc.Store
@@ -23,8 +23,8 @@ type State struct {
 	members   Members
 	epoch     uint64
 	index     uint64             // of the last entry applied
-	term      uint64             // of the last entry of ours applied
-	batch     []command.Proposal // of the entry that is being applied: memory that is used again
+	term      uint64             // of the last applied entry with commands
+	batch     []command.Proposal // of the entry that is being applied; its memory is reused
 }
 
 // New returns the state before the first entry.
@@ -32,20 +32,20 @@ func New() *State {
 	return &State{kv: mvcc.New(), leases: lease.NewTable(), proposers: newProposers()}
 }
 
-// A View is the state as it was after an entry. Any number of goroutines may read it.
+// A View is the state after an entry. Any number of goroutines may read it.
 type View struct {
 	KV     *mvcc.View
 	Leases *lease.View
-	// Members are those of the last configuration applied; Epoch is of the founding, 0 before the
-	// first leader's first command.
+	// Members are those of the last applied configuration. Epoch identifies the founding; it is 0 before
+	// the first command of the first leader.
 	Members Members
 	Epoch   uint64
-	Index   uint64 // of the log
+	Index   uint64 // of the last entry
 	Term    uint64 // of the last command
 	Hash    uint64 // of all changes since the beginning: equal on nodes at the same index
 }
 
-// View returns the state as it is, at the same cost whatever it holds.
+// View returns the current state. Its cost does not depend on the size of the state.
 func (s *State) View() *View {
 	return &View{
 		KV: s.kv.View(), Leases: s.leases.Freeze(), Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
@@ -75,21 +75,20 @@ func (v *View) Check() error {
 	})
 }
 
-// A Sink is told what entries did. Its methods are called during Apply.
+// A Sink is notified of the effects of entries. Its methods are called during Apply.
 type Sink interface {
-	// Answer is called with the result of every proposal but the cluster's own and those that
-	// nobody waits for; of a repeated one again with the first result.
+	// Answer is called with the result of every proposal, except proposals of the cluster itself and
+	// those that no caller waits for. For a repeated proposal it is called again with the first result.
 	Answer(proposer, seq uint64, r *command.Result)
 	// Granted is called when a lease is granted, Ended when it is revoked or has expired.
 	Granted(l lease.Lease)
 	Ended(id int64)
 }
 
-// Advance notes an entry that is not ours.
+// Advance records an entry that has no commands.
 func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
 
-// Configure applies an entry that says who the members are; one that was applied already does
-// nothing.
+// Configure applies an entry that lists the members. An entry that was applied already has no effect.
 func (s *State) Configure(index uint64, servers []Server) {
 	if index > s.index {
 		s.configure(servers)
@@ -97,11 +96,10 @@ func (s *State) Configure(index uint64, servers []Server) {
 	}
 }
 
-// Apply applies an entry; one that was applied already does nothing. An error says that the entry
-// cannot be understood: nothing of it was applied, and this replica must not go on.
+// Apply applies an entry. An entry that was applied already has no effect. An error means that the entry
+// cannot be decoded: no part of it was applied, and this replica must not continue.
 //
-// Errors: *command.CorruptError, *wire.FormatError, or one that wraps
-// wire.ErrMalformed.
+// Errors: *command.CorruptError, *wire.FormatError, or one that wraps wire.ErrMalformed.
 func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	if index <= s.index {
 		return nil
@@ -110,8 +108,8 @@ func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 		clear(s.batch)
 		s.batch = s.batch[:0]
 	}()
-	// All of it is read before any of it is applied: the last proposal may be of a kind that this
-	// version does not know.
+	// The whole entry is decoded before any of it is applied: the last proposal may be of a kind that
+	// this version does not know.
 	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
 		s.batch = append(s.batch, *p)
 		return nil
@@ -126,7 +124,7 @@ func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	return nil
 }
 
-// propose applies a proposal, unless it was before.
+// propose applies a proposal unless it was applied before.
 func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
 	if p.Proposer == 0 {
 		s.execute(term, &p.Command, sink)
@@ -147,7 +145,7 @@ func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
 	}
 	known.heard(index, p.Lowest)
 	if p.Seq < known.lowest {
-		return // answered, or given up
+		return // answered, or abandoned
 	}
 	if r := known.result(p.Seq); r != nil {
 		sink.Answer(p.Proposer, p.Seq, r)
@@ -158,12 +156,11 @@ func (s *State) propose(index, term uint64, p *command.Proposal, sink Sink) {
 	sink.Answer(p.Proposer, p.Seq, r)
 }
 
-// Result returns the result of a proposal that was applied, as long as its proposer may wait for
-// it.
+// Result returns the result of an applied proposal, as long as its proposer may wait for it.
 func (s *State) Result(proposer, seq uint64) (*command.Result, bool) {
 	if p := s.proposers.look(proposer); p != nil {
 		if seq == 0 {
-			return &command.Result{Revision: s.kv.Revision()}, true // it is registered
+			return &command.Result{Revision: s.kv.Revision()}, true // the proposer is registered
 		}
 		if r := p.result(seq); r != nil {
 			return r, true
@@ -237,7 +234,7 @@ func (s *State) grant(g *command.Grant, sink Sink) command.Code {
 	return command.OK
 }
 
-// end ends a lease and deletes its keys, in one revision.
+// end ends a lease and deletes its keys, all in one revision.
 func (s *State) end(id int64, sink Sink) bool {
 	if !s.leases.Has(id) {
 		return false
@@ -252,7 +249,7 @@ func (s *State) end(id int64, sink Sink) bool {
 	return true
 }
 
-// put and delete change the store and the leases together.
+// put and delete update the store and the leases together.
 
 func (s *State) put(key, value string, leaseID int64) (prev *mvcc.KeyValue) {
 	prev, now := s.kv.Put(key, value, leaseID)

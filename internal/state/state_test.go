@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A journal is a Sink that remembers.
+// A journal is a Sink that records its calls.
 type journal struct {
 	answers []answered
 	granted []lease.Lease
@@ -42,7 +42,7 @@ func entry(proposals ...command.Proposal) []byte {
 	return e.Bytes()
 }
 
-// A machine is a State and one proposer that drives it, with an entry for each command.
+// A machine is a State with one proposer. Each command is an entry of its own.
 type machine struct {
 	testing.TB
 	*State
@@ -58,7 +58,7 @@ func start(t testing.TB) *machine {
 	return m
 }
 
-// propose applies an entry of these proposals and returns the answers to it.
+// propose applies an entry of these proposals and returns its answers.
 func (m *machine) propose(proposals ...command.Proposal) []answered {
 	m.Helper()
 	m.answers = nil
@@ -67,7 +67,7 @@ func (m *machine) propose(proposals ...command.Proposal) []answered {
 	return m.answers
 }
 
-// do executes a command and checks everything there is to check.
+// do executes a command and checks all invariants.
 func (m *machine) do(c command.Command) *command.Result {
 	m.Helper()
 	m.seq++
@@ -157,7 +157,7 @@ func code(t testing.TB, want command.Code, r *command.Result) {
 	require.Equal(t, want, r.Code)
 }
 
-func TestApplyIsOnceForEachIndex(t *testing.T) {
+func TestApplyIsIdempotent(t *testing.T) {
 	m := start(t)
 	m.put("k", "v")
 	before := m.View()
@@ -178,7 +178,7 @@ func TestAdvance(t *testing.T) {
 	require.EqualValues(t, 9, m.View().Index)
 }
 
-func TestAnEntryThatCannotBeReadChangesNothing(t *testing.T) {
+func TestUnreadableEntryChangesNothing(t *testing.T) {
 	good := command.Proposal{Command: command.Command{Op: put("k", "v")}}
 	whole := entry(good, good)
 	damaged := slices.Clone(whole)
@@ -208,13 +208,13 @@ func TestAnEntryThatCannotBeReadChangesNothing(t *testing.T) {
 			require.EqualValues(t, 1, m.View().KV.Revision())
 			require.Equal(t, before.Hash, m.View().Hash)
 			require.Equal(t, before.Index, m.View().Index)
-			require.NoError(t, m.Apply(2, 1, whole, m), "nothing is left of what was refused")
+			require.NoError(t, m.Apply(2, 1, whole, m), "nothing of the rejected entry is left")
 			require.EqualValues(t, 3, m.View().KV.Revision())
 		})
 	}
 }
 
-func TestAViewDoesNotChange(t *testing.T) {
+func TestViewIsImmutable(t *testing.T) {
 	m := start(t)
 	m.grant(5)
 	m.putLease("a", 5)
@@ -227,7 +227,7 @@ func TestAViewDoesNotChange(t *testing.T) {
 	require.NoError(t, v.Check())
 }
 
-func TestT01_AnEmptyStoreIsRevision1(t *testing.T) {
+func TestT01_EmptyStateIsRevision1(t *testing.T) {
 	m := start(t)
 	require.EqualValues(t, 1, m.get(all).Revision)
 	require.EqualValues(t, -1, m.View().KV.CompactRevision())
@@ -236,7 +236,7 @@ func TestT01_AnEmptyStoreIsRevision1(t *testing.T) {
 	require.EqualValues(t, 2, m.put("k", "v").Revision)
 }
 
-func TestT02_OneRevisionForATransaction(t *testing.T) {
+func TestT02_OneRevisionPerTransaction(t *testing.T) {
 	m := start(t)
 	m.put("z", "old")
 	r := m.txn(ops(put("b", "1"), del("z", ""), put("a", "2")))
@@ -249,7 +249,7 @@ func TestT02_OneRevisionForATransaction(t *testing.T) {
 	require.Equal(t, []string{"b", "z", "a"}, order, "in the order of operations")
 }
 
-func TestT03_WhatMakesNoRevision(t *testing.T) {
+func TestT03_OperationsWithoutRevision(t *testing.T) {
 	m := start(t)
 	require.EqualValues(t, 2, m.put("k", "v").Revision)
 	for name, r := range map[string]*command.Result{
@@ -270,10 +270,10 @@ func TestT03_WhatMakesNoRevision(t *testing.T) {
 		require.Equal(t, command.OK, r.Code, name)
 		require.EqualValues(t, 2, r.Revision, name)
 	}
-	require.EqualValues(t, 3, m.put("k", "v").Revision, "a put of an identical value does")
+	require.EqualValues(t, 3, m.put("k", "v").Revision, "a put of an identical value makes a revision")
 }
 
-func TestT04_RevisionsOfATransactionsResults(t *testing.T) {
+func TestT04_RevisionsOfResultsInTransaction(t *testing.T) {
 	m := start(t)
 	m.put("k", "v") // revision 2
 	revisions := func(r *command.Result) (revs []int64) {
@@ -284,7 +284,7 @@ func TestT04_RevisionsOfATransactionsResults(t *testing.T) {
 	}
 	require.Equal(t, []int64{2, 2, 2}, revisions(m.txn(ops(get("k", ""), del("missing", "")))), "nothing changes")
 	require.Equal(t, []int64{2, 2, 3, 3, 3, 3}, revisions(m.txn(ops(
-		get("k", ""), del("missing", ""), put("a", "1"), get("k", ""), del("missing", "")))), "what an operation saw or made")
+		get("k", ""), del("missing", ""), put("a", "1"), get("k", ""), del("missing", "")))), "the revision that each operation saw or made")
 	require.Equal(t, []int64{4, 4}, revisions(m.txn(ops(del("a", "")))))
 	r := m.txn(ops(nest(ops(get("k", ""))), nest(ops(put("a", "1"))), get("k", "")))
 	require.Equal(t, []int64{4, 5, 5, 5}, revisions(r))
@@ -292,7 +292,7 @@ func TestT04_RevisionsOfATransactionsResults(t *testing.T) {
 	require.Equal(t, []int64{5, 5}, revisions(&r.Ops[1]))
 }
 
-func TestT05_TheRevisionIsTheCurrentOneWhenReadingThePast(t *testing.T) {
+func TestT05_PastReadHasCurrentRevision(t *testing.T) {
 	m := start(t)
 	m.put("k", "old")
 	m.put("k", "new")
@@ -301,7 +301,7 @@ func TestT05_TheRevisionIsTheCurrentOneWhenReadingThePast(t *testing.T) {
 	require.EqualValues(t, 3, r.Revision)
 }
 
-func TestT09_TheCompactRevisionCanBeRead(t *testing.T) {
+func TestT09_CompactRevisionIsReadable(t *testing.T) {
 	m := start(t)
 	for _, v := range []string{"1", "2", "3"} {
 		m.put("k", v)
@@ -316,7 +316,7 @@ func TestT09_TheCompactRevisionCanBeRead(t *testing.T) {
 	code(t, command.FutureRevision, m.get(command.Get{Key: "k", Revision: 5}))
 }
 
-func TestT10_ATombstoneAtTheCompactRevisionSurvives(t *testing.T) {
+func TestT10_TombstoneAtCompactRevisionStays(t *testing.T) {
 	m := start(t)
 	m.put("k", "v")
 	m.del("k", "")
@@ -331,7 +331,7 @@ func TestT10_ATombstoneAtTheCompactRevisionSurvives(t *testing.T) {
 	require.Nil(t, m.View().KV.Next("k", 2), "the next compaction drops it")
 }
 
-func TestT11_RevisionsDoNotGoBackAtARestart(t *testing.T) {
+func TestT11_RevisionsDoNotGoBackAfterRestore(t *testing.T) {
 	m := start(t)
 	m.put("k", "v")
 	m.del("k", "") // revision 3 leaves no living key
@@ -343,7 +343,7 @@ func TestT11_RevisionsDoNotGoBackAtARestart(t *testing.T) {
 	require.EqualValues(t, 4, m.put("k", "v").Revision)
 }
 
-func TestT13_ARecreatedKeyBeginsAnew(t *testing.T) {
+func TestT13_RecreatedKeyStartsAtVersion1(t *testing.T) {
 	m := start(t)
 	m.put("k", "1")
 	m.put("k", "2")
@@ -353,7 +353,7 @@ func TestT13_ARecreatedKeyBeginsAnew(t *testing.T) {
 	require.Empty(t, m.get(command.Get{Key: "k", Revision: 4}).KVs)
 }
 
-func TestT14_ATombstoneIsKeyAndRevision(t *testing.T) {
+func TestT14_TombstoneIsKeyAndRevision(t *testing.T) {
 	m := start(t)
 	m.grant(7)
 	m.putLease("k", 7)
@@ -361,7 +361,7 @@ func TestT14_ATombstoneIsKeyAndRevision(t *testing.T) {
 	require.Equal(t, &mvcc.KeyValue{Key: "k", ModRevision: 3}, m.View().KV.Next("k", 2))
 }
 
-func TestT15_ALeasesKeysGoInOneRevisionInTheirOrder(t *testing.T) {
+func TestT15_LeaseKeysEndInOneOrderedRevision(t *testing.T) {
 	for name, end := range map[string]func(m *machine){
 		"revoke": func(m *machine) { code(m, command.OK, m.revoke(7)) },
 		"expire": func(m *machine) { m.expire(m.term, 7) },
@@ -389,7 +389,7 @@ func TestT15_ALeasesKeysGoInOneRevisionInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestT16_AnotherPutMovesOrDetachesTheKey(t *testing.T) {
+func TestT16_PutMovesOrDetachesKey(t *testing.T) {
 	m := start(t)
 	m.grant(1)
 	m.grant(2)
@@ -414,7 +414,7 @@ func TestT16_AnotherPutMovesOrDetachesTheKey(t *testing.T) {
 	m.put("k", "y")
 }
 
-func TestT17_AfterARestoreTheNewestVersionDecidesTheLease(t *testing.T) {
+func TestT17_NewestVersionDecidesRestoredLease(t *testing.T) {
 	m := start(t)
 	m.grant(1)
 	m.grant(2)
@@ -432,15 +432,15 @@ func TestT17_AfterARestoreTheNewestVersionDecidesTheLease(t *testing.T) {
 	require.Equal(t, []string{"detached", "moved"}, keys(m.get(all).KVs))
 }
 
-func TestT18_ALeaseIsThereUntilTheLogEndsIt(t *testing.T) {
+func TestT18_LeaseExistsUntilLogEndsIt(t *testing.T) {
 	m := start(t)
-	m.do(command.Command{Grant: &command.Grant{ID: 7, TTL: 1}}) // over before anybody looks
+	m.do(command.Command{Grant: &command.Grant{ID: 7, TTL: 1}}) // expired before anything looks
 	code(t, command.OK, m.putLease("k", 7))
 	m.expire(m.term, 7)
 	code(t, command.LeaseNotFound, m.putLease("k", 7))
 }
 
-func TestT19_AMissingLeaseIsNotFound(t *testing.T) {
+func TestT19_UnknownLeaseIsNotFound(t *testing.T) {
 	m := start(t)
 	before := m.View()
 	code(t, command.LeaseNotFound, m.revoke(7))
@@ -450,7 +450,7 @@ func TestT19_AMissingLeaseIsNotFound(t *testing.T) {
 	require.Empty(t, m.get(all).KVs)
 }
 
-func TestT20_ATTLIsTakenAsItIs(t *testing.T) {
+func TestT20_TTLIsKeptExactly(t *testing.T) {
 	m := start(t)
 	code(t, command.OK, m.grant(7))
 	code(t, command.LeaseExists, m.do(command.Command{Grant: &command.Grant{ID: 7, TTL: 1}}))
@@ -458,7 +458,7 @@ func TestT20_ATTLIsTakenAsItIs(t *testing.T) {
 	require.Equal(t, m.granted, slices.Collect(roundTrip(t, m.State).View().Leases.All()))
 }
 
-func TestT22_AnExpiryCountsInItsOwnTermAlone(t *testing.T) {
+func TestT22_ExpiryIsValidInItsTermOnly(t *testing.T) {
 	m := start(t)
 	m.grant(1)
 	m.grant(2)
@@ -474,7 +474,7 @@ func TestT22_AnExpiryCountsInItsOwnTermAlone(t *testing.T) {
 	m.expire(2, 1, 9, 2, 3, 1)
 	require.Zero(t, m.View().Leases.Len())
 	require.Equal(t, []int64{1, 2, 3}, m.ended, "those that exist, once")
-	require.EqualValues(t, 5, m.View().KV.Revision(), "one revision each, none without keys")
+	require.EqualValues(t, 5, m.View().KV.Revision(), "one revision for each lease with keys")
 }
 
 func TestT23_LeasesAreListedInOrder(t *testing.T) {

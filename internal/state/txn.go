@@ -10,8 +10,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// run executes an operation as a revision of its own. It is refused whole or executed whole:
-// everything that can be wrong is found before anything is changed.
+// run executes an operation as a revision of its own. It either rejects the whole operation or executes
+// it: all errors are found before anything changes.
 func (s *State) run(op *command.Op) *command.Result {
 	var path []bool
 	if op.Txn != nil {
@@ -25,9 +25,8 @@ func (s *State) run(op *command.Op) *command.Result {
 	return &r
 }
 
-// choose evaluates the compares of a transaction, and of those nested in the branches that it
-// takes, before anything is changed. The path is which branch each takes, in the order in which
-// they are met.
+// choose evaluates the compares of a transaction, and of the nested transactions in the branches taken,
+// before anything changes. The path lists the branch that each of them takes, in order of traversal.
 func choose(v reader, t *command.Txn, path []bool) []bool {
 	holds := true
 	for i := range t.Compares {
@@ -52,8 +51,8 @@ func branch(t *command.Txn, then bool) []command.Op {
 	return t.Else
 }
 
-// compare reports whether a compare holds for every key of its range; if there is none, for a
-// missing key.
+// compare reports whether a compare holds for every key of its range. If the range has no key, it is
+// evaluated for a missing key.
 func compare(v reader, c *command.Compare) bool {
 	holds, found := true, false
 	v.Ascend(c.Key, c.End, 0, func(kv *mvcc.KeyValue) bool {
@@ -62,7 +61,7 @@ func compare(v reader, c *command.Compare) bool {
 		return holds
 	})
 	if !found {
-		// A missing key has no value: no compare of it holds, not even that it differs.
+		// A missing key has no value. No compare of it holds, not even NotEqual.
 		return c.Target != command.Value && compareKey(c, &mvcc.KeyValue{})
 	}
 	return holds
@@ -101,14 +100,14 @@ func refusal(v reader, code command.Code) *command.Result {
 	return r
 }
 
-// A judge finds what is wrong with operations, by the state before any of them.
+// A judge checks operations against the state before any of them.
 type judge struct {
 	kv     reader
 	leases *lease.View
-	path   []bool // of the transactions not yet met
+	path   []bool // of the transactions not visited yet
 }
 
-// refuse returns the result that refuses an operation, or nil.
+// refuse returns the result that rejects an operation, or nil.
 func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
 	switch {
 	case op.Put != nil:
@@ -120,7 +119,7 @@ func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
 			return refusal(j.kv, command.KeyNotFound)
 		}
 	case op.Get != nil && nested:
-		// Unlike outside of a transaction, a negative revision is not the latest but one before the
+		// Inside a transaction a negative revision is not the latest one, but one before the
 		// compaction's.
 		if rev := op.Get.Revision; rev < 0 && rev < j.kv.CompactRevision() {
 			return refusal(j.kv, command.Compacted)
@@ -141,7 +140,7 @@ func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
 	return nil
 }
 
-// do executes an operation that was not refused, and returns what is left of the path.
+// do executes an operation that was not rejected, and returns the rest of the path.
 func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) {
 	switch {
 	case op.Put != nil:
@@ -176,8 +175,8 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 func (s *State) doPut(p *command.Put) (r command.Result) {
 	value, leaseID := p.Value, p.Lease
 	if p.IgnoreValue || p.IgnoreLease {
-		// The key was there before the transaction. One that deletes it and then puts it is refused
-		// as a duplicate when it is proposed; were it not, there would be nothing to keep.
+		// The key existed before the transaction. Validation rejects a transaction that deletes and then
+		// puts it. Without that check there could be nothing to keep.
 		now := s.kv.Get(p.Key, 0)
 		if now == nil {
 			now = &mvcc.KeyValue{}

@@ -59,7 +59,7 @@ func checkOperators(m *machine, key string, c command.Compare, want string) {
 	}
 }
 
-func TestT24_CompareOfAMissingKey(t *testing.T) {
+func TestT24_CompareOfMissingKey(t *testing.T) {
 	m := start(t)
 	checkOperators(m, "missing", command.Compare{Target: command.Value}, "")
 	checkOperators(m, "missing", command.Compare{Target: command.Value, Text: "v"}, "")
@@ -70,7 +70,7 @@ func TestT24_CompareOfAMissingKey(t *testing.T) {
 	}
 }
 
-func TestT25_CompareOfARange(t *testing.T) {
+func TestT25_CompareOfRange(t *testing.T) {
 	m := start(t)
 	m.put("a", "1")
 	m.put("b", "2")
@@ -109,7 +109,7 @@ func TestAllComparesMustHold(t *testing.T) {
 	require.False(t, m.holds(no, yes))
 }
 
-func TestT26_NestedComparesSeeTheStateBeforeTheTransaction(t *testing.T) {
+func TestT26_NestedComparesSeeStateBeforeTxn(t *testing.T) {
 	m := start(t)
 	m.put("k", "old")
 	isOld := command.Compare{Key: "k", Target: command.Value, Text: "old"}
@@ -127,13 +127,13 @@ func TestT26_NestedComparesSeeTheStateBeforeTheTransaction(t *testing.T) {
 	require.True(t, r.Ops[1].Succeeded)
 	require.True(t, r.Ops[1].Ops[1].Succeeded)
 	require.True(t, r.Ops[2].Succeeded)
-	require.Equal(t, "changed", r.Ops[2].Ops[0].KVs[0].Value, "its reads see what was done before")
+	require.Equal(t, "changed", r.Ops[2].Ops[0].KVs[0].Value, "its reads see earlier operations")
 	require.False(t, r.Ops[3].Succeeded, "each nested transaction has its own branch")
 	require.Equal(t, []string{"deep", "k", "new", "other"}, keys(m.get(all).KVs))
 	require.Equal(t, "then", m.get(command.Get{Key: "deep"}).KVs[0].Value)
 }
 
-func TestNestedInABranchThatIsNotTaken(t *testing.T) {
+func TestNestedInOtherBranch(t *testing.T) {
 	m := start(t)
 	never := []command.Compare{{Key: "k", Target: command.Version, Int: 9}}
 	r := m.txn(command.Txn{
@@ -147,7 +147,7 @@ func TestNestedInABranchThatIsNotTaken(t *testing.T) {
 	require.Equal(t, []string{"c"}, keys(m.get(all).KVs))
 }
 
-func TestT27_OnlyTheBranchThatRunsIsChecked(t *testing.T) {
+func TestT27_OnlyRunningBranchIsChecked(t *testing.T) {
 	wrong := map[string]struct {
 		op   command.Op
 		code command.Code
@@ -178,7 +178,7 @@ func TestT27_OnlyTheBranchThatRunsIsChecked(t *testing.T) {
 				code(t, c.code, r)
 				require.EqualValues(t, 3, r.Revision)
 				require.Empty(t, r.Ops)
-				require.Equal(t, before.Hash, m.View().Hash, "nothing is done")
+				require.Equal(t, before.Hash, m.View().Hash, "nothing changes")
 				require.Equal(t, []string{"k"}, keys(m.get(all).KVs))
 				if c.code == command.Compacted {
 					require.EqualValues(t, 3, r.CompactRevision)
@@ -190,19 +190,19 @@ func TestT27_OnlyTheBranchThatRunsIsChecked(t *testing.T) {
 	}
 }
 
-func TestChecksSeeTheStateBeforeTheTransaction(t *testing.T) {
+func TestChecksSeeStateBeforeTransaction(t *testing.T) {
 	m := start(t)
 	r := m.txn(ops(put("k", "v"), nest(ops(command.Op{Put: &command.Put{Key: "k", IgnoreValue: true}}))))
 	code(t, command.KeyNotFound, r)
-	// Validation refuses a key that is deleted and put; were it not, there would be no value to
-	// keep, and no panic.
+	// Validation rejects a transaction that deletes and puts the same key. Without validation there is no
+	// value to keep, but no panic either.
 	m.put("k", "v")
 	r = m.txn(ops(del("k", ""), command.Op{Put: &command.Put{Key: "k", IgnoreValue: true, IgnoreLease: true}}))
 	code(t, command.OK, r)
 	require.Empty(t, m.get(command.Get{Key: "k"}).KVs[0].Value)
 }
 
-func TestT28_OperationsSeeThoseBeforeThem(t *testing.T) {
+func TestT28_OperationsSeeEarlierOnes(t *testing.T) {
 	m := start(t)
 	m.put("a", "old")
 	m.put("b", "old")
@@ -223,14 +223,14 @@ func TestT28_OperationsSeeThoseBeforeThem(t *testing.T) {
 	require.Equal(t, "new", r.Ops[3].KVs[0].Value)
 	require.EqualValues(t, 4, r.Ops[3].KVs[0].ModRevision)
 	require.EqualValues(t, 2, r.Ops[4].Count)
-	require.Equal(t, []string{"b", "c"}, keys(r.Ops[4].KVs), "what this transaction has put is deleted, too")
+	require.Equal(t, []string{"b", "c"}, keys(r.Ops[4].KVs), "keys that this transaction has put are deleted, too")
 	require.Equal(t, []string{"a"}, keys(r.Ops[5].KVs))
 	require.EqualValues(t, 1, r.Ops[6].Count)
 	require.Equal(t, []string{"a", "b"}, keys(r.Ops[7].KVs), "but not at an older revision")
 	require.EqualValues(t, 2, r.Ops[7].Count)
 }
 
-func TestT29_LimitsAreOfEachListAndOfWhatTheParentLeaves(t *testing.T) {
+func TestT29_LimitsOfListsAndNestedTransactions(t *testing.T) {
 	many := func(n int) (puts []command.Op) {
 		for i := range n {
 			puts = append(puts, put(string(rune('a'+i)), "v"))
@@ -247,7 +247,7 @@ func TestT29_LimitsAreOfEachListAndOfWhatTheParentLeaves(t *testing.T) {
 	require.Len(t, start(t).op(inner).Ops[0].Ops, 3)
 }
 
-func TestT32_ErrorsOfReadsInTheLogDependOnTheLogAlone(t *testing.T) {
+func TestT32_ReadErrorsDependOnLogAlone(t *testing.T) {
 	one, other := start(t), start(t)
 	for i := range 6 {
 		for _, m := range []*machine{one, other} {
@@ -256,7 +256,7 @@ func TestT32_ErrorsOfReadsInTheLogDependOnTheLogAlone(t *testing.T) {
 				m.compact(4)
 			}
 		}
-		// One of the two comes from a snapshot, so that nothing but the replicated state decides.
+		// One of the two is restored from a snapshot, so that only the replicated state can decide.
 		other.State = roundTrip(t, other.State)
 		for rev := int64(-2); rev < 9; rev++ {
 			txn := ops(command.Op{Get: &command.Get{Key: "k", Revision: rev}}, put("x", "y"))

@@ -162,7 +162,7 @@ func requireEqualResults(t *testing.T, a, b *command.Result) {
 	}
 }
 
-func TestTheDeepestTransactionIsExecuted(t *testing.T) {
+func TestDeepestTransactionIsExecuted(t *testing.T) {
 	_, apply := populated(t)
 	op := put("deep")
 	for range deepest {

@@ -14,20 +14,20 @@ import (
 	"github.com/coterie-kv/coterie/internal/model/modeltest"
 )
 
-// A pair is a State and a model that are told the same.
+// A pair is a State and a model that receive the same entries.
 type pair struct {
 	*testing.T
 	*generator
 	state *State
 	model *model.Model
-	told  journal // what the State tells of an entry
-	want  journal // what it has to tell
+	told  journal // the State's notifications for an entry
+	want  journal // the expected ones
 	codes map[command.Code]int
 }
 
-// The State agrees with the model in every result and in everything that can be seen of it, also
-// when it was restored from snapshots on its way.
-func TestTheStateAgreesWithTheModel(t *testing.T) {
+// The State agrees with the model in every result and everything observable, including after restores
+// from snapshots.
+func TestStateAgreesWithModel(t *testing.T) {
 	random := modeltest.Random(t)
 	codes := map[command.Code]int{}
 	for range modeltest.Few(30) {
@@ -52,7 +52,7 @@ func TestTheStateAgreesWithTheModel(t *testing.T) {
 		p.compare(p.model, p.state.View())
 	}
 	for code := command.OK; code <= command.UnknownProposer && !testing.Short(); code++ {
-		require.NotZero(t, codes[code], "the commands are to show code %d", code)
+		require.NotZero(t, codes[code], "no command produced code %d", code)
 	}
 }
 
@@ -74,7 +74,7 @@ func (p *pair) step() {
 	require.Equal(p, p.model.CompactRevision(), p.state.kv.CompactRevision())
 }
 
-// propose tells the model of a proposal, and notes what the State has to tell of it.
+// propose passes a proposal to the model, and records the notifications expected from the State.
 func (p *pair) propose(term uint64, c *command.Proposal) {
 	before := p.model.Leases()
 	if r := p.model.Propose(term, c); r != nil {
@@ -94,7 +94,7 @@ func (p *pair) propose(term uint64, c *command.Proposal) {
 	}
 }
 
-// reads evaluates reads on a view, and looks up what came of proposals.
+// reads evaluates reads on a view, and looks up the results of proposals.
 func (p *pair) reads() {
 	p.newest = p.model.Revision()
 	v := p.state.View()
@@ -124,7 +124,7 @@ func readsOnly(op command.Op) bool {
 	return !slices.ContainsFunc(append(slices.Clone(op.Txn.Then), op.Txn.Else...), func(op command.Op) bool { return op.Get == nil })
 }
 
-// compare compares everything that a view shows.
+// compare compares everything observable in a view.
 func (p *pair) compare(m *model.Model, v *View) {
 	require.NoError(p, v.Check())
 	modeltest.Compare(p, p.Rand, m, v.KV)

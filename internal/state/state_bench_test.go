@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/lease"
 )
 
-// nowhere is a Sink.
+// nowhere is a Sink that does nothing.
 type nowhere struct{}
 
 func (nowhere) Answer(uint64, uint64, *command.Result) {}
@@ -34,8 +34,8 @@ func filled(t testing.TB, n int) *State {
 	return s
 }
 
-// BenchmarkApply applies entries of 100 puts of 256 bytes from one proposer to a store that has
-// keys already; ns/op is of one put.
+// BenchmarkApply applies entries of 100 puts of 256 bytes from one proposer to a store that already has
+// keys. ns/op is per put.
 func BenchmarkApply(b *testing.B) {
 	for _, size := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprintf("%d keys", size), func(b *testing.B) {

@@ -20,8 +20,8 @@ import (
 type generator struct {
 	*rand.Rand
 	index, term uint64
-	newest      int64             // about the newest revision; 0 if nobody knows
-	proposers   map[uint64]uint64 // the newest sequence of each
+	newest      int64             // approximately the newest revision; 0 if unknown
+	proposers   map[uint64]uint64 // the newest sequence number of each
 	ids         []uint64
 }
 
@@ -29,7 +29,7 @@ func newGenerator(seed uint64) *generator {
 	return &generator{Rand: rand.New(rand.NewPCG(seed, 1)), term: 1, proposers: map[uint64]uint64{}}
 }
 
-// bounds returns a key, and mostly no end.
+// bounds returns a key, and usually no end.
 func (g *generator) bounds() (key, end string) {
 	if g.IntN(2) == 0 {
 		return modeltest.Range(g.Rand)
@@ -39,12 +39,12 @@ func (g *generator) bounds() (key, end string) {
 
 func (g *generator) lease() int64 { return int64(g.IntN(6)) }
 
-// value returns one of so few values that they are often equal.
+// value returns one of a few values, so that values are often equal.
 func (g *generator) value() string {
 	return strings.Repeat(string(rune('a'+g.IntN(2))), g.IntN(4))
 }
 
-// revision returns a revision: mostly one that exists.
+// revision returns a revision that usually exists.
 func (g *generator) revision() int64 {
 	newest := g.newest
 	if newest == 0 {
@@ -56,7 +56,7 @@ func (g *generator) revision() int64 {
 	return g.Int64N(newest+4) - 2
 }
 
-// filter returns a revision to filter by, or mostly none.
+// filter returns a revision for a filter, usually none.
 func (g *generator) filter() int64 {
 	if g.IntN(10) > 0 {
 		return 0
@@ -81,7 +81,7 @@ func (g *generator) op(depth int) command.Op {
 		d := &command.Delete{PrevKV: g.IntN(3) == 0}
 		d.Key, d.End = g.bounds()
 		if g.IntN(8) > 0 {
-			d.End = "" // else little would ever be left
+			d.End = "" // else few keys would ever be left
 		}
 		return command.Op{Delete: d}
 	case n < 9:
@@ -116,7 +116,7 @@ func (g *generator) op(depth int) command.Op {
 	return command.Op{Txn: t}
 }
 
-// validOp is an op as a node proposes it.
+// validOp returns a valid op.
 func (g *generator) validOp() command.Op {
 	for {
 		if op := g.op(2); command.Validate(&op, 128) == nil {
@@ -166,7 +166,7 @@ func (g *generator) proposal() command.Proposal {
 	p := command.Proposal{Proposer: id, Command: g.command()}
 	newest := g.proposers[id]
 	switch g.IntN(6) {
-	case 0: // again, perhaps
+	case 0: // possibly a repetition
 		p.Seq = newest - min(newest, g.Uint64N(4))
 	case 1: // out of order
 		p.Seq = newest + 2
@@ -178,7 +178,7 @@ func (g *generator) proposal() command.Proposal {
 	return p
 }
 
-// A logged entry may be one of raft's own, without proposals: with servers, or with nothing.
+// A logged entry may be one of raft's own without proposals: with servers, or empty.
 type logged struct {
 	index, term uint64
 	proposals   []command.Proposal
@@ -224,7 +224,7 @@ func replay(t testing.TB, s *State, sink Sink, log []logged) {
 	}
 }
 
-// contents are everything that readers of a view can see.
+// contents returns everything observable in a view.
 func contents(v *View) []any {
 	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0), v.Members, v.Epoch}
 	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool { out = append(out, *kv); return true })
@@ -248,7 +248,7 @@ func same(t testing.TB, want, got *State) {
 	require.NoError(t, got.View().Check())
 }
 
-func TestTheLogAloneDecides(t *testing.T) {
+func TestStateDependsOnLogAlone(t *testing.T) {
 	seeds := []uint64{1, 2, 3, 4, 5}
 	if !testing.Short() {
 		seeds = append(seeds, rand.Uint64(), rand.Uint64())
@@ -262,7 +262,7 @@ func TestTheLogAloneDecides(t *testing.T) {
 			replay(t, one, &first, log)
 			replay(t, two, &second, log)
 			same(t, one, two)
-			require.Equal(t, first, second, "answers and leases, too")
+			require.Equal(t, first, second, "answers and leases are equal, too")
 
 			for _, a := range first.answers {
 				codes[a.result.Code]++
@@ -270,11 +270,11 @@ func TestTheLogAloneDecides(t *testing.T) {
 		})
 	}
 	for c, n := range codes {
-		require.NotZero(t, n, "the logs are to show code %d", c)
+		require.NotZero(t, n, "no log produced code %d", c)
 	}
 }
 
-func TestASnapshotAndTheRestOfTheLogMakeTheSameState(t *testing.T) {
+func TestSnapshotAndRestOfLogMakeSameState(t *testing.T) {
 	for _, seed := range []uint64{1, 2, rand.Uint64()} {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			g := newGenerator(seed)
@@ -282,7 +282,7 @@ func TestASnapshotAndTheRestOfTheLogMakeTheSameState(t *testing.T) {
 			whole := New()
 			var answers journal
 			replay(t, whole, &answers, log)
-			// A node that is restored again and again on its way.
+			// The node is restored again and again.
 			s, at := New(), 0
 			var got journal
 			for at < len(log) {
@@ -290,7 +290,7 @@ func TestASnapshotAndTheRestOfTheLogMakeTheSameState(t *testing.T) {
 				replay(t, s, &got, log[at:next])
 				at = next
 				s = roundTrip(t, s)
-				// Raft may hand out entries again that the snapshot has.
+				// Raft may replay entries that the snapshot has.
 				replay(t, s, &got, log[max(0, at-5):at])
 			}
 			same(t, whole, s)
@@ -303,8 +303,8 @@ func TestASnapshotAndTheRestOfTheLogMakeTheSameState(t *testing.T) {
 	}
 }
 
-// The hash is of what was changed, in its order, not of how it was written to the log.
-func TestTheHashDoesNotDependOnTheGrouping(t *testing.T) {
+// The hash depends on the changes and their order, not on the grouping in the log.
+func TestHashIgnoresGrouping(t *testing.T) {
 	log := newGenerator(7).log(1000)
 	whole, single := New(), New()
 	replay(t, whole, &journal{}, log)
@@ -323,7 +323,7 @@ func TestTheHashDoesNotDependOnTheGrouping(t *testing.T) {
 	require.Equal(t, whole.View().KV.Hash(0), single.View().KV.Hash(0))
 }
 
-func TestTheHashDependsOnEveryChangeAndItsOrder(t *testing.T) {
+func TestHashDependsOnEveryChangeAndOrder(t *testing.T) {
 	hash := func(commands ...command.Command) uint64 {
 		m := start(t)
 		for _, c := range commands {
@@ -347,7 +347,7 @@ func TestTheHashDependsOnEveryChangeAndItsOrder(t *testing.T) {
 	} {
 		h := hash(c...)
 		before, exists := seen[h]
-		require.False(t, exists, "%d is like %d", i, before)
+		require.False(t, exists, "%d hashes like %d", i, before)
 		seen[h] = i
 	}
 	require.Equal(t, hash(a), hash(a, write(get("a", "")), command.Command{Term: true}, write(del("missing", ""))))
