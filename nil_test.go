@@ -160,19 +160,25 @@ var nilCalls = map[string][]func(f nilFixture){
 			r.Leave(nil)
 		}
 	}},
-	"dsync.Hold.Bind":    {func(f nilFixture) { hold(f).Bind(nil) }},
-	"dsync.Hold.Release": {func(f nilFixture) { hold(f).Release(nil) }},
 	"dsync.Once.Do": {
 		func(f nilFixture) { dsync.NewOnce(f.s, "nil").Do(nil, outcome) },
 		func(f nilFixture) { dsync.NewOnce(f.s, "nil-body").Do(f.ctx, nil) },
 	},
-	"dsync.RWMutex.Lock":         {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").Lock(nil) }},
-	"dsync.RWMutex.TryLock":      {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryLock(nil) }},
-	"dsync.RWMutex.RLock":        {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").RLock(nil) }},
-	"dsync.RWMutex.TryRLock":     {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryRLock(nil) }},
-	"dsync.Semaphore.Acquire":    {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).Acquire(nil, 1) }},
-	"dsync.Semaphore.TryAcquire": {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).TryAcquire(nil, 1) }},
-	"dsync.Sequence.Append":      {func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(nil, "") }, func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(f.ctx, "", nil) }},
+	"dsync.RWMutex.Lock":     {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").Lock(nil) }},
+	"dsync.RWMutex.TryLock":  {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryLock(nil) }},
+	"dsync.RWMutex.RLock":    {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").RLock(nil) }},
+	"dsync.RWMutex.TryRLock": {func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").TryRLock(nil) }},
+	"dsync.RWMutex.Unlock":   {func(f nilFixture) { m := dsync.NewRWMutex(f.s, "nil"); m.Lock(f.ctx); m.Unlock(nil) }},
+	"dsync.RWMutex.RUnlock":  {func(f nilFixture) { m := dsync.NewRWMutex(f.s, "nil"); m.RLock(f.ctx); m.RUnlock(nil) }},
+	"dsync.RWMutex.WorkContext": {
+		func(f nilFixture) { dsync.NewRWMutex(f.s, "nil").WorkContext(nil) },
+		func(f nilFixture) { m := dsync.NewRWMutex(f.s, "nil"); m.RLock(f.ctx); m.WorkContext(nil) },
+	},
+	"dsync.Semaphore.Release":     {func(f nilFixture) { m := dsync.NewSemaphore(f.s, "nil", 1); m.Acquire(f.ctx, 1); m.Release(nil) }},
+	"dsync.Semaphore.WorkContext": {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).WorkContext(nil) }},
+	"dsync.Semaphore.Acquire":     {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).Acquire(nil, 1) }},
+	"dsync.Semaphore.TryAcquire":  {func(f nilFixture) { dsync.NewSemaphore(f.s, "nil", 1).TryAcquire(nil, 1) }},
+	"dsync.Sequence.Append":       {func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(nil, "") }, func(f nilFixture) { dsync.NewSequence(f.n, "nil").Append(f.ctx, "", nil) }},
 
 	"queue.New":              {func(f nilFixture) { queue.New(nil, "nil").TryDequeue(f.ctx) }},
 	"queue.NewGate":          {func(f nilFixture) { queue.NewGate(nil, queue.Condition{}) }},
@@ -180,7 +186,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"queue.Gate.Close":       {func(f nilFixture) { gate(f).Close(nil) }},
 	"queue.Gate.Wait":        {func(f nilFixture) { gate(f).Wait(nil) }},
 	"queue.Gate.Dequeue":     {func(f nilFixture) { gate(f).Dequeue(nil) }},
-	"queue.Item.Bind":        {func(f nilFixture) { item(f).Bind(nil) }},
+	"queue.Item.WorkContext": {func(f nilFixture) { item(f).WorkContext(nil) }},
 	"queue.Item.Ack":         {func(f nilFixture) { item(f).Ack(nil) }},
 	"queue.Item.Nack":        {func(f nilFixture) { item(f).Nack(nil) }},
 	"queue.Queue.Enqueue":    {func(f nilFixture) { queue.New(f.s, "nil").Enqueue(nil, "") }, func(f nilFixture) { queue.New(f.s, "nil").Enqueue(f.ctx, "", nil) }},
@@ -243,14 +249,6 @@ var nilCalls = map[string][]func(f nilFixture){
 func leadNothing(context.Context, int64) error { return nil }
 
 func outcome(context.Context) (string, error) { return "", nil }
-
-func hold(f nilFixture) *dsync.Hold {
-	h, err := dsync.NewRWMutex(f.s, "nil-hold").RLock(f.ctx)
-	if err != nil {
-		panic(err)
-	}
-	return h
-}
 
 func gate(f nilFixture) *queue.Gate { return queue.NewGate(queue.New(f.s, "nil"), queue.Condition{}) }
 

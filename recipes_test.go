@@ -128,10 +128,8 @@ func (b *books) balance(n *coterie.Node) {
 		require.Empty(t, get(t, n, prefix, coterie.WithPrefix()).KVs, "left of programs that are gone")
 	}
 	s := session(t, n)
-	_, err := dsync.NewRWMutex(s, "lock").Lock(ctx)
-	require.NoError(t, err)
-	_, err = dsync.NewSemaphore(s, "permits", permits).Acquire(ctx, permits)
-	require.NoError(t, err)
+	require.NoError(t, dsync.NewRWMutex(s, "lock").Lock(ctx))
+	require.NoError(t, dsync.NewSemaphore(s, "permits", permits).Acquire(ctx, permits))
 	q := queue.New(s, "jobs")
 	for {
 		item, err := q.TryDequeue(ctx)
@@ -267,22 +265,31 @@ func (w *worker) pause() {
 	}
 }
 
-// hold takes some of something, or tries to, has it for a while, and releases it or, seldom, is gone.
-func (w *worker) hold(note string, take, try func(context.Context) (*dsync.Hold, error), name string, some, all int64) error {
-	if w.random.IntN(4) == 0 {
-		take = try
+// A lock is an object of dsync with the calls that acquire and release it.
+type lock struct {
+	object interface {
+		WorkContext(ctx context.Context) (context.Context, context.CancelFunc)
 	}
-	h, err := take(w.ctx)
+	acquire, try, release func(context.Context) error
+}
+
+// hold acquires a lock, or tries to, keeps it for a while, and then releases it or, seldom, ends its session.
+func (w *worker) hold(note string, l lock, name string, some, all int64) error {
+	acquire := l.acquire
+	if w.random.IntN(4) == 0 {
+		acquire = l.try
+	}
+	err := acquire(w.ctx)
 	w.b.note(note, err)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := h.Bind(w.program.ctx)
+	ctx, cancel := l.object.WorkContext(w.program.ctx)
 	defer cancel()
 	letGo := w.b.hold(ctx, name, some, all)
 	w.pause()
 	letGo()
-	if w.random.IntN(20) == 0 || h.Release(w.ctx) != nil {
+	if w.random.IntN(20) == 0 || l.release(w.ctx) != nil {
 		w.s.Orphan() // its end does it
 	}
 	return nil
@@ -292,19 +299,19 @@ const readers = 1000 // more than there can be
 
 func (w *worker) write() error {
 	m := dsync.NewRWMutex(w.s, "lock")
-	return w.hold("write", m.Lock, m.TryLock, "lock", readers, readers)
+	return w.hold("write", lock{m, m.Lock, m.TryLock, m.Unlock}, "lock", readers, readers)
 }
 
 func (w *worker) read() error {
 	m := dsync.NewRWMutex(w.s, "lock")
-	return w.hold("read", m.RLock, m.TryRLock, "lock", 1, readers)
+	return w.hold("read", lock{m, m.RLock, m.TryRLock, m.RUnlock}, "lock", 1, readers)
 }
 
 func (w *worker) acquire() error {
 	m, some := dsync.NewSemaphore(w.s, "permits", permits), 1+w.random.Int64N(permits)
-	acquire := func(ctx context.Context) (*dsync.Hold, error) { return m.Acquire(ctx, some) }
-	try := func(ctx context.Context) (*dsync.Hold, error) { return m.TryAcquire(ctx, some) }
-	return w.hold("acquire", acquire, try, "permits", some, permits)
+	acquire := func(ctx context.Context) error { return m.Acquire(ctx, some) }
+	try := func(ctx context.Context) error { return m.TryAcquire(ctx, some) }
+	return w.hold("acquire", lock{m, acquire, try, m.Release}, "permits", some, permits)
 }
 
 func (w *worker) enqueue() error {
@@ -320,7 +327,7 @@ func (w *worker) dequeue() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := item.Bind(w.program.ctx)
+	ctx, cancel := item.WorkContext(w.program.ctx)
 	defer cancel()
 	letGo := w.b.hold(ctx, item.Name, 1, 1)
 	w.pause()

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// The first pause between two attempts, on average, and the longest.
+// The average first pause between two attempts, and the longest.
 const (
 	minPause = time.Millisecond
 	maxPause = 256 * time.Millisecond
 )
 
-// A backoff makes the pauses between attempts: longer each time, and by chance not as long as those
-// of others that failed at the same moment.
+// A backoff makes the pauses between attempts. Each average is twice the one before. A random part keeps
+// callers that failed at the same moment from trying again at the same moment.
 type backoff time.Duration
 
 func (b *backoff) wait() <-chan time.Time {

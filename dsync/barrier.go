@@ -9,22 +9,22 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Barrier holds up all who wait at it, on any node, from when somebody raises it until somebody,
-// who need not be the same, lifts it. Its methods may be called concurrently.
+// A Barrier blocks all callers of Wait, on any node, from the moment one caller raises it until another, or the
+// same one, lifts it. Its methods may be called concurrently.
 //
-// It is a key: to raise or to lift it is one write, and who waits is told by one event. It stays
-// when who raised it crashes, unless it was raised with a lease. Do not use it as a lock: many pass
-// at once, and it may be raised again right behind them.
+// A Barrier is a key. Raise and Lift are one write each, and each waiter receives one event. The barrier stays
+// raised if the process that raised it crashes, unless it was raised with a lease. It is not a lock: many
+// waiters pass at once, and it may be raised again directly after they passed.
 type Barrier struct {
 	n   *coterie.Node
 	key string
 }
 
-// NewBarrier returns the Barrier that is a key; nothing is asked of the cluster.
+// NewBarrier returns the Barrier that is stored in a key. It does not contact the cluster.
 func NewBarrier(n *coterie.Node, key string) *Barrier { return &Barrier{n: n, key: key} }
 
-// Raise raises the barrier; if it is raised already, nothing is changed. It blocks until that is
-// applied. With [coterie.WithLease] the barrier goes with a session.
+// Raise raises the barrier. If it is raised already, Raise changes nothing. It blocks until the write is
+// applied. With [coterie.WithLease] the barrier ends with a session.
 //
 // Errors: those of a transaction; after coterie.ErrMaybeApplied it may be called again.
 func (b *Barrier) Raise(ctx context.Context, opts ...coterie.PutOption) error {
@@ -33,8 +33,8 @@ func (b *Barrier) Raise(ctx context.Context, opts ...coterie.PutOption) error {
 	return err
 }
 
-// Lift lets all pass who wait, and who come. If the barrier is not raised, nothing is changed. It
-// blocks until that is applied.
+// Lift lets all present and future waiters pass. If the barrier is not raised, Lift changes nothing. It blocks
+// until the write is applied.
 //
 // Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
 func (b *Barrier) Lift(ctx context.Context) error {
@@ -42,8 +42,8 @@ func (b *Barrier) Lift(ctx context.Context) error {
 	return err
 }
 
-// Wait returns when the barrier is not raised, or was not at some moment since the call: at once,
-// with one read, if it is lifted.
+// Wait returns when the barrier is lifted, or was lifted at some moment since the call. If it is not raised,
+// Wait returns after one read.
 //
 // Errors: those of Get; if ctx ends while the barrier is raised, a *coterie.HeldError for its key.
 func (b *Barrier) Wait(ctx context.Context) error {
@@ -54,7 +54,7 @@ func (b *Barrier) Wait(ctx context.Context) error {
 		}
 		for _, err := range b.n.Watch(ctx, b.key, coterie.WithRevision(r.Revision+1), coterie.WithFilterPut()) {
 			if errors.Is(err, coterie.ErrCompacted) {
-				break // it is time to look again
+				break // read again
 			}
 			if err != nil && ctx.Err() != nil {
 				return coterie.NewHeldError(b.key, r.KVs[0], b.n.ContextError(ctx))

@@ -4,27 +4,28 @@ package dsync
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/coterie-kv/coterie"
 )
 
-// A cell is a key with a number, which is changed on the condition that it is what it was when it
-// was seen last: one write, if nobody else has changed it since, else another attempt with what the
-// refusal has shown. Callers of one cell take turns, so that they are not in each other's way.
+// A cell is a key whose value is a number. An update compares and sets it: it is one write if the key is as
+// this cell saw it last; otherwise the refusal returns the present value, and the update tries again. Callers
+// of one cell take turns, so that they do not conflict with each other.
 type cell struct {
 	n    *coterie.Node
 	key  string
-	turn chan coterie.KeyValue // has what was seen last, unless somebody's turn is on
+	turn chan coterie.KeyValue // has the key as it was seen last; empty during a turn
 }
 
 func newCell(n *coterie.Node, key string) *cell {
 	c := &cell{n: n, key: key, turn: make(chan coterie.KeyValue, 1)}
-	c.turn <- c.found(nil) // a guess, which is right for a new cell
+	c.turn <- c.found(nil) // a guess that is right if the key does not exist
 	return c
 }
 
-// found returns what a read has shown: 0, if there is nothing.
+// found returns the key that a read has found, or 0 for a missing key.
 func (c *cell) found(kvs []coterie.KeyValue) coterie.KeyValue {
 	if len(kvs) == 0 {
 		return coterie.KeyValue{Key: c.key, Value: "0"}
@@ -32,9 +33,9 @@ func (c *cell) found(kvs []coterie.KeyValue) coterie.KeyValue {
 	return kvs[0]
 }
 
-// update changes the number to what change makes of it, with the operations that it wants done at
-// the same time, and returns it. An error of change is returned only if it is of the present
-// number.
+// update replaces the number by the result of change, in one transaction with the operations that change
+// returns, and returns the new number. It returns an error of change only if change was called with the number
+// that is stored now.
 func (c *cell) update(ctx context.Context, change func(int64) (int64, []coterie.Op, error)) (int64, error) {
 	var seen coterie.KeyValue
 	select {
@@ -73,4 +74,13 @@ func (c *cell) update(ctx context.Context, change func(int64) (int64, []coterie.
 			return 0, context.Cause(ctx)
 		}
 	}
+}
+
+// number returns the number that is the value of a key.
+func number(kv coterie.KeyValue) (int64, error) {
+	n, err := strconv.ParseInt(kv.Value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %q of %s is not a number", ErrForeignValue, kv.Value, kv.Key)
+	}
+	return n, nil
 }

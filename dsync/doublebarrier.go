@@ -10,14 +10,15 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A DoubleBarrier brings so many participants together, on any node: none begins before all have
-// entered, and none goes on before all have left; then the next round may begin. Its methods may be
-// called concurrently, and each Enter is a participant of its own.
+// A DoubleBarrier keeps a fixed number of participants together, on any node: none begins before all have
+// entered, and none continues before all have left. Then the next round may begin. Its methods may be called
+// concurrently; each Enter is one participant.
 //
-// A round costs each participant two writes, and one to begin it. A participant that crashes counts
-// as inside until its session's lease ends, so a round may begin with it, and those who leave wait
-// for that; if none has begun by then, another may come instead. Do not use it for a number of
-// participants that changes, nor where one that fails must stop the others.
+// A round costs each participant two writes, and one more write to begin it. A participant that crashes counts as
+// inside until its session's lease ends. Until then a round may begin with it, and the others of that round wait for
+// it when they leave. If no round has begun by then, another participant can take its place. A DoubleBarrier is
+// not for a number of participants that changes, nor for work in which the failure of one participant must stop
+// the others.
 type DoubleBarrier struct {
 	s     *coterie.Session
 	name  string
@@ -26,31 +27,33 @@ type DoubleBarrier struct {
 	size  int64
 }
 
-// NewDoubleBarrier returns a DoubleBarrier of a name, for so many participants; nothing is asked of
-// the cluster. All must say the same number. Its keys are name + "/begun", and those below name + "/in/".
+// NewDoubleBarrier returns the DoubleBarrier of a name for a number of participants. It does not contact the
+// cluster. All participants must give the same number. Its keys are name + "/begun", and those below
+// name + "/in/".
 func NewDoubleBarrier(s *coterie.Session, name string, participants int64) *DoubleBarrier {
 	return &DoubleBarrier{s: s, name: name, in: newLine(name + "/in/"), begun: name + "/begun", size: participants}
 }
 
-// A Round is one participant's part in a round of a [DoubleBarrier].
+// A Round is the part of one participant in a round of a [DoubleBarrier].
 type Round struct {
 	p    *place
 	in   line
-	last int64 // the place of the last to enter, which began it
+	last int64 // create revision of the last place that belongs to the round
 }
 
-// Enter waits until as many as the barrier is for have entered. When it fails, the participant has
-// not entered; if that was in the moment in which the round began, it has left.
+// Enter waits until all participants have entered. If it fails, the participant has not entered, or, if the
+// round began at that moment, it has left.
 //
-// Errors: ErrFull when so many are inside, or have not all left; coterie.ErrInvalidOption for a
-// barrier of less than one, or an empty name; ctx's cause; coterie.ErrSessionExpired; coterie.ErrNotOwner when
-// somebody deleted the key; ErrNoSpace, ErrOverloaded, ErrClosed.
+// Errors: ErrFull if as many participants are inside, or some of an earlier round have not left;
+// coterie.ErrInvalidOption for a number of participants below 1, or an empty name; ctx's cause, with the number
+// of those that have entered; coterie.ErrSessionExpired; coterie.ErrNotOwner if the key of this participant was
+// deleted; coterie.ErrNoSpace, coterie.ErrOverloaded, coterie.ErrClosed.
 func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	if err := checkName(b.name); err != nil {
 		return nil, err
 	}
 	if b.size < 1 {
-		return nil, fmt.Errorf("%w: a double barrier for %d", coterie.ErrInvalidOption, b.size)
+		return nil, fmt.Errorf("%w: a double barrier for %d participants", coterie.ErrInvalidOption, b.size)
 	}
 	ctx, cancel := b.s.WorkContext(ctx)
 	defer cancel()
@@ -75,7 +78,8 @@ func (b *DoubleBarrier) Enter(ctx context.Context) (*Round, error) {
 	return &Round{p: p, in: b.in, last: last}, nil
 }
 
-// incomplete says how many have entered when ctx has ended, as far as this node knows without asking.
+// incomplete returns ctx's error with the number of participants that have entered. It reads this node's copy
+// without contacting the cluster, because ctx has ended.
 func (b *DoubleBarrier) incomplete(ctx context.Context) error {
 	n := b.s.Node()
 	err := n.ContextError(ctx)
@@ -86,14 +90,14 @@ func (b *DoubleBarrier) incomplete(ctx context.Context) error {
 	return fmt.Errorf("%w: %d of %d had entered %q", err, len(b.in.only(r.Responses[0].Get.KVs)), b.size, b.name)
 }
 
-// clear removes what says that a round has begun which all have left.
+// clear deletes the mark of a round that has begun, if all its participants have left.
 func (b *DoubleBarrier) clear(ctx context.Context) error {
 	n := b.s.Node()
 	r, err := n.Get(ctx, b.begun)
 	if err != nil || len(r.KVs) == 0 {
 		return err
 	}
-	// Nobody enters a round that has begun, so a line that is found empty stays so for as long.
+	// Nobody can enter while the mark exists, so an empty line stays empty until the mark is deleted.
 	left, err := b.in.empty(ctx, n)
 	if err != nil || !left {
 		return err
@@ -103,8 +107,9 @@ func (b *DoubleBarrier) clear(ctx context.Context) error {
 	return err
 }
 
-// begin waits until the round of a place has begun, and returns the place of the last to enter,
-// which begins it and says so: those before it are the round, and who comes later is not.
+// begin waits until the round of a place has begun. It returns the create revision of the round's last place.
+// The participant at that place writes this revision as the mark that the round has begun; later places do not
+// belong to the round.
 func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	for {
 		rev, found, err := p.look(ctx, coterie.OpGet(b.begun),
@@ -135,10 +140,10 @@ func (b *DoubleBarrier) begin(ctx context.Context, p *place) (int64, error) {
 	}
 }
 
-// Leave leaves, and waits until all of the round have left. After an error it may be called again.
-// The session's end leaves, too, and Leave then waits for the others all the same.
+// Leave leaves the round and waits until all its participants have left. After an error it may be called again.
+// The end of the session leaves the round, too; Leave still waits for the others then.
 //
-// Errors: ctx's cause, ErrMaybeApplied, ErrNoSpace, ErrOverloaded, ErrClosed.
+// Errors: ctx's cause; coterie.ErrMaybeApplied, coterie.ErrNoSpace, coterie.ErrOverloaded, coterie.ErrClosed.
 func (r *Round) Leave(ctx context.Context) error {
 	n := r.p.s.Node()
 	if _, err := n.Delete(ctx, r.p.key); err != nil {

@@ -4,13 +4,13 @@ package dsync
 
 import "errors"
 
-// Errors are compared with [errors.Is]. Those of package coterie come as they are.
+// Compare errors with [errors.Is]. Errors of package coterie are returned as they are.
 var (
-	// ErrFull: as many as the [DoubleBarrier] is for are inside already. Try again when they have
-	// left.
+	// ErrFull means that as many participants as the [DoubleBarrier] is for are inside already. Try again when
+	// they have left.
 	ErrFull = errors.New("dsync: the double barrier is full")
-	// ErrOverflow: the sum is not an int64. Nothing was changed.
+	// ErrOverflow means that the result is not an int64. The call changed nothing.
 	ErrOverflow = errors.New("dsync: the counter overflows")
-	// ErrForeignValue: the store has a value that this package did not write; the text says where.
-	ErrForeignValue = errors.New("dsync: a value of somebody else")
+	// ErrForeignValue means that a key has a value that this package did not write. The text has the key.
+	ErrForeignValue = errors.New("dsync: a value that this package did not write")
 )

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// open opens a node alone, in memory, with a session.
+// open opens a single node in memory, and a session.
 func open(ctx context.Context) (*coterie.Node, *coterie.Session) {
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
 	if err != nil {
@@ -25,31 +25,24 @@ func open(ctx context.Context) (*coterie.Node, *coterie.Session) {
 	return n, s
 }
 
-// Many read together; a writer is alone, and what it writes is refused once it has lost the lock.
+// Readers hold the lock together. A writer is alone, and its guarded write is refused if it has lost the lock.
 func ExampleRWMutex() {
 	ctx := context.Background()
 	n, s := open(ctx)
 	defer n.Close()
 	defer s.Close()
 
-	m := dsync.NewRWMutex(s, "locks/prices")
-	first, err := m.RLock(ctx)
-	if err != nil {
+	reader := dsync.NewRWMutex(s, "locks/prices")
+	if err := reader.RLock(ctx); err != nil {
 		log.Fatal(err)
 	}
-	second, err := m.RLock(ctx)
-	if err != nil {
+	writer := dsync.NewRWMutex(s, "locks/prices")
+	err := writer.TryLock(ctx)
+	fmt.Println("held by a reader:", errors.Is(err, coterie.ErrLocked)) // the text of err names the reader
+	if err := reader.RUnlock(ctx); err != nil {
 		log.Fatal(err)
 	}
-	_, err = m.TryLock(ctx)
-	fmt.Println("held by readers:", errors.Is(err, coterie.ErrLocked)) // err tells by which
-	for _, reader := range []*dsync.Hold{first, second} {
-		if err := reader.Release(ctx); err != nil {
-			log.Fatal(err)
-		}
-	}
-	writer, err := m.Lock(ctx)
-	if err != nil {
+	if err := writer.Lock(ctx); err != nil {
 		log.Fatal(err)
 	}
 	r, err := n.Txn(ctx).If(writer.Guard()).Then(coterie.OpPut("prices/apple", "3")).Commit()
@@ -57,39 +50,38 @@ func ExampleRWMutex() {
 		log.Fatal(err)
 	}
 	fmt.Println("written:", r.Succeeded)
-	if err := writer.Release(ctx); err != nil {
+	if err := writer.Unlock(ctx); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
-	// held by readers: true
+	// held by a reader: true
 	// written: true
 }
 
-// Three permits, of which one call takes two.
+// Three backups may run at a time; a large one counts as two.
 func ExampleSemaphore() {
 	ctx := context.Background()
 	n, s := open(ctx)
 	defer n.Close()
 	defer s.Close()
 
-	m := dsync.NewSemaphore(s, "permits/backups", 3)
-	h, err := m.Acquire(ctx, 2)
-	if err != nil {
+	large := dsync.NewSemaphore(s, "permits/backups", 3)
+	if err := large.Acquire(ctx, 2); err != nil {
 		log.Fatal(err)
 	}
-	_, err = m.TryAcquire(ctx, 2)
+	other := dsync.NewSemaphore(s, "permits/backups", 3)
+	err := other.TryAcquire(ctx, 2)
 	fmt.Println(errors.Is(err, coterie.ErrLocked))
-	if err := h.Release(ctx); err != nil {
+	if err := large.Release(ctx); err != nil {
 		log.Fatal(err)
 	}
-	_, err = m.TryAcquire(ctx, 2)
-	fmt.Println(err)
+	fmt.Println(other.TryAcquire(ctx, 2))
 	// Output:
 	// true
 	// <nil>
 }
 
-// The migration is done by whoever comes first, and what came of it is known to all.
+// The first instance runs the migration. All instances get its outcome.
 func ExampleOnce() {
 	ctx := context.Background()
 	n, s := open(ctx)
@@ -110,7 +102,7 @@ func ExampleOnce() {
 	// b: migrated by a
 }
 
-// Whoever waits goes on when the barrier is lifted.
+// A waiter continues when the barrier is lifted.
 func ExampleBarrier() {
 	ctx := context.Background()
 	n, s := open(ctx)
@@ -133,7 +125,7 @@ func ExampleBarrier() {
 	// passed: <nil>
 }
 
-// Two begin together, and go on together.
+// Two participants begin together and continue together.
 func ExampleDoubleBarrier() {
 	ctx := context.Background()
 	n, s := open(ctx)
@@ -154,6 +146,7 @@ func ExampleDoubleBarrier() {
 	// Output: <nil> <nil>
 }
 
+// An addition returns the new sum.
 func ExampleCounter() {
 	ctx := context.Background()
 	n, s := open(ctx)
@@ -173,6 +166,7 @@ func ExampleCounter() {
 	// 10
 }
 
+// Each job gets a key with the next number.
 func ExampleSequence() {
 	ctx := context.Background()
 	n, s := open(ctx)

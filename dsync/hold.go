@@ -6,40 +6,144 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/coterie-kv/coterie"
 )
 
-// A Hold is what its holder has of an [RWMutex] or a [Semaphore], until Release or the end of the
-// session, with which what the Hold protects must stop: see Bind. Its methods may be called
-// concurrently.
-type Hold struct{ p *place }
+// A hold is the state that an RWMutex and a Semaphore share: the place that the object holds.
+type hold struct {
+	s    *coterie.Session
+	name string // of the lock or semaphore
 
-// enter takes a place under a prefix and waits there. When that fails, the place is given up, and the
-// error tells who holds a place of the line that was waited for.
+	mu    sync.Mutex // guards the fields below
+	place *place     // nil if nothing is held
+	busy  bool       // an acquisition is in progress
+}
+
+// acquire runs enter, which returns a place that is served, and holds that place. It refuses a second
+// acquisition by the same object, which would wait for itself.
+func (h *hold) acquire(enter func() (*place, error)) error {
+	if err := checkName(h.name); err != nil {
+		return err
+	}
+	if err := h.s.Err(); err != nil {
+		return err
+	}
+	if !h.begin() {
+		return fmt.Errorf("%w: this object already holds or acquires %q", coterie.ErrLocked, h.name)
+	}
+	var p *place
+	defer func() { h.end(p) }()
+	p, err := enter()
+	return err
+}
+
+// begin reports whether an acquisition may start, and notes that it has.
+func (h *hold) begin() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy || h.place != nil {
+		return false
+	}
+	h.busy = true
+	return true
+}
+
+// end notes that an acquisition has ended, with a place or nil.
+func (h *hold) end(p *place) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy = false
+	if p != nil {
+		h.place = p
+	}
+}
+
+// held returns the place, or nil if nothing is held.
+func (h *hold) held() *place {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.place
+}
+
+// release gives the place up, if its key begins with prefix. After ErrNotOwner nothing is held; after
+// another error the place is still held, so that the caller can try again.
+func (h *hold) release(ctx context.Context, prefix string) error {
+	p := h.held()
+	if p == nil || !strings.HasPrefix(p.key, prefix) {
+		return fmt.Errorf("%w: this object does not hold %q", coterie.ErrNotOwner, h.name)
+	}
+	err := p.leave(ctx)
+	if err == nil || errors.Is(err, coterie.ErrNotOwner) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.place == p {
+			h.place = nil
+		}
+	}
+	return err
+}
+
+func (h *hold) key() string {
+	if p := h.held(); p != nil {
+		return p.key
+	}
+	return ""
+}
+
+func (h *hold) token() int64 {
+	if p := h.held(); p != nil {
+		return p.rev
+	}
+	return 0
+}
+
+// guard returns a condition that holds while the place exists. If nothing is held, it never holds.
+func (h *hold) guard() coterie.Comparison {
+	if p := h.held(); p != nil {
+		return p.guard()
+	}
+	return coterie.Compare(coterie.CreateRevision(h.name+"/"), "<", 0)
+}
+
+// workContext returns a context that ends with ctx or the session. If nothing is held, it has ended
+// already.
+func (h *hold) workContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if h.held() == nil {
+		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(fmt.Errorf("%w: this object does not hold %q", coterie.ErrNotOwner, h.name))
+		return ctx, func() {}
+	}
+	return h.s.WorkContext(ctx)
+}
+
+// enter takes the last place in a line and calls wait there. If that fails, it gives the place up, and the
+// error names the holder of the oldest place of the line.
 func enter(ctx context.Context, s *coterie.Session, name string, l line, prefix, val string,
 	wait func(context.Context, *place) error,
-) (*Hold, error) {
+) (*place, error) {
 	p, err := take(ctx, s, prefix, val)
 	if err == nil && p == nil {
-		err = fmt.Errorf("%w: a place of %s was there already", coterie.ErrNotOwner, prefix)
+		err = fmt.Errorf("%w: the key of a new place below %s exists already", coterie.ErrNotOwner, prefix)
 	}
 	if err == nil {
 		err = stay(ctx, p, wait)
 	}
 	switch {
 	case err == nil:
-		return &Hold{p}, nil
+		return p, nil
 	case errors.Is(err, coterie.ErrLocked):
 	case ctx.Err() != nil && s.Err() == nil:
 		err = s.Node().ContextError(ctx)
 	default:
 		return nil, err
 	}
-	return nil, l.held(ctx, s.Node(), name, p, err)
+	return nil, l.heldError(ctx, s.Node(), name, p, err)
 }
 
-// stay waits at a place. When that fails, the place is given up.
+// stay calls wait at a place. If that fails, it gives the place up.
 func stay(ctx context.Context, p *place, wait func(context.Context, *place) error) error {
 	ctx, cancel := p.s.WorkContext(ctx)
 	defer cancel()
@@ -52,27 +156,3 @@ func stay(ctx context.Context, p *place, wait func(context.Context, *place) erro
 	}
 	return err
 }
-
-// Token returns the fencing token: the create revision of the Hold's key, higher than that of every
-// Hold of the lock or semaphore that was asked for before. Who writes to another store compares it
-// there, and is refused if a higher one was seen: that is right for a writer of an RWMutex, and for
-// the only permit of a Semaphore. Readers, and holders of permits, hold together: the highest wins
-// is wrong among them, for one that came earlier holds still. A store that has to know may compare
-// a reader's with that of the last writer alone; for the others there is [Hold.Guard].
-func (h *Hold) Token() int64 { return h.p.rev }
-
-// Guard returns a condition for transactions that holds until Release or the session's end: with
-// it, a write of a holder that lost what it held, and does not know, is refused.
-func (h *Hold) Guard() coterie.Comparison { return h.p.guard() }
-
-// Bind returns a context for what the Hold protects: it ends with ctx, with the returned function,
-// which must be called, or with the session, before anybody else can have what is held.
-func (h *Hold) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
-	return h.p.s.WorkContext(ctx)
-}
-
-// Release gives up what is held: one write. It blocks until that is applied; after an error other
-// than ErrNotOwner it may be called again, and if it is not, the session's end does it.
-//
-// Errors: coterie.ErrNotOwner when it was given up or lost before; those of a transaction.
-func (h *Hold) Release(ctx context.Context) error { return h.p.leave(ctx) }

@@ -10,36 +10,36 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Once does something once in the life of a cluster, as a migration is done, and keeps its
-// outcome for all who ask, then and later. Its methods may be called concurrently, on any node.
+// A Once runs a function until it succeeds once in the life of a cluster, for a migration for example, and keeps
+// its outcome for all later callers. Its methods may be called concurrently, on any node.
 //
-// One outcome is recorded, ever. What fn did before that may be done again, by another: when the
-// runner crashes, loses its session or fails. Writes of fn to the store that take [coterie.GuardFromContext]
-// as a condition are those of one runner at a time. The runner costs three writes, whoever waits
-// two, and an answer that is known a read. Do not use it for what must never be done twice outside,
-// nor with an outcome that is large: it is kept for ever.
+// Exactly one outcome is recorded. If a runner crashes, loses its session or fails before that, another one
+// runs its function, so the effects of a function may occur more than once. Writes to the store that have
+// [coterie.GuardFromContext] as a condition are made by one runner at a time. The runner costs three writes, a
+// waiter two, and a call after the outcome is recorded one read. A Once is not for effects outside the store
+// that must never occur twice, nor for large outcomes: they are kept for ever.
 type Once struct {
 	s                *coterie.Session
 	name, done, turn string
 }
 
-// NewOnce returns a Once of a name; nothing is asked of the cluster. Its keys are name + "/done", and
-// those of the lock name + "/turn"; without them it is as new.
+// NewOnce returns the Once of a name. It does not contact the cluster. Its keys are name + "/done", and those
+// of the [coterie.Mutex] name + "/turn". Deleting them makes the Once new again.
 func NewOnce(s *coterie.Session, name string) *Once {
 	return &Once{s: s, name: name, done: name + "/done", turn: name + "/turn"}
 }
 
-// errDone ends the wait for a turn that is needed no more.
+// errDone ends the wait for a turn because the outcome is recorded.
 var errDone = errors.New("dsync: done")
 
-// Do returns the outcome: at once if there is one, else when somebody's fn has returned it, maybe
-// this one's. Functions run one at a time, in the order of the calls, until one succeeds; fn's
-// context ends with ctx or the session, and functions that return then never overlap. An error of
-// fn is returned to its own caller alone, and the next one's turn comes.
+// Do returns the recorded outcome. If there is none, it waits until this fn, or that of another call, has
+// succeeded. Functions run one at a time, in the order of the calls, until one succeeds. The context of fn ends
+// with ctx or the session; functions that return then never overlap. Only the caller of fn receives the error of
+// fn; then the function of the next caller runs.
 //
-// Errors: fn's; ctx's cause; coterie.ErrSessionExpired, coterie.ErrNotOwner,
-// coterie.ErrMaybeApplied: fn may have run, and to call Do again tells whether its outcome was
-// recorded; coterie.ErrInvalidOption for an empty name; ErrNoSpace, ErrOverloaded, ErrClosed.
+// Errors: that of fn; ctx's cause; coterie.ErrInvalidOption for an empty name; coterie.ErrNoSpace,
+// coterie.ErrOverloaded, coterie.ErrClosed. After coterie.ErrSessionExpired, coterie.ErrNotOwner and
+// coterie.ErrMaybeApplied fn may have run; another Do returns its outcome if it was recorded.
 func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
 	if err := checkName(o.name); err != nil {
 		return "", err
@@ -55,7 +55,7 @@ func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error))
 			if err == nil {
 				end(errDone)
 			}
-			return // after a compaction, too: then the turn will tell
+			return // after a compaction, too: then the turn reads the outcome
 		}
 	})
 	defer watch.Wait()
@@ -64,14 +64,14 @@ func (o *Once) Do(ctx context.Context, fn func(context.Context) (string, error))
 		outcome, err = o.run(ctx, fn)
 		return err
 	})
-	// Another has the outcome, though fn may have called that an error of its own.
+	// Another runner has recorded an outcome, though fn may have returned the end of its context as an error.
 	if err != nil && errors.Is(context.Cause(pending), errDone) && o.s.Err() == nil {
 		outcome, _, err = o.look(ctx)
 	}
 	return outcome, err
 }
 
-// run is one turn: fn's, unless it is done.
+// run runs fn and records its outcome, unless an outcome is recorded already.
 func (o *Once) run(ctx context.Context, fn func(context.Context) (string, error)) (string, error) {
 	outcome, rev, err := o.look(ctx)
 	if rev == 0 || err != nil {
@@ -91,7 +91,8 @@ func (o *Once) run(ctx context.Context, fn func(context.Context) (string, error)
 	return outcome, nil
 }
 
-// look returns the outcome, or, if there is none, the revision at which there was none.
+// look returns the outcome, or the revision at which none was recorded. The revision is 0 if there is an
+// outcome.
 func (o *Once) look(ctx context.Context) (outcome string, rev int64, err error) {
 	r, err := o.s.Node().Get(ctx, o.done)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// Hundreds ask while leaders are lost: one runs, and all have its outcome.
+// Hundreds call Do while leaders are lost: one function runs, and all calls return its outcome.
 func TestOnceRunsOnceForHundreds(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		random := source(t)
@@ -44,11 +44,11 @@ func TestOnceRunsOnceForHundreds(t *testing.T) {
 		trouble(c, random, &wg)
 		require.EqualValues(t, 1, ran.Load())
 		time.Sleep(time.Minute)
-		require.EqualValues(t, 1, count(t, c.Leader(), "once"), "nobody's place is left")
+		require.EqualValues(t, 1, count(t, c.Leader(), "once"), "no place is left")
 	})
 }
 
-// Who waits needs no turn once there is an outcome, and who has lost its turn records none.
+// A waiter returns as soon as an outcome is recorded. A runner that has lost its turn records none.
 func TestOnceEndsWithItsOutcome(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -109,12 +109,12 @@ func TestOnceEndsWithItsOutcome(t *testing.T) {
 			return "", ctx.Err()
 		})
 		require.NoError(t, err)
-		require.Equal(t, "by hand", outcome, "though fn took its end for a failure")
+		require.Equal(t, "by hand", outcome, "though fn returned the end of its context as an error")
 	})
 }
 
-// A runner that is gone has done nothing: another runs, and what the first would record is refused.
-func TestOnceRunsAgainWhenItsRunnerIsGone(t *testing.T) {
+// If a runner is lost, another function runs, and the outcome of the first is refused.
+func TestOnceRunsAgainAfterALostRunner(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		s := session(t, c.Follower())
 		running, late := make(chan struct{}), make(chan error, 1)
@@ -122,7 +122,7 @@ func TestOnceRunsAgainWhenItsRunnerIsGone(t *testing.T) {
 			_, err := dsync.NewOnce(s, "once").Do(t.Context(), func(ctx context.Context) (string, error) {
 				close(running)
 				<-ctx.Done()
-				time.Sleep(time.Minute) // it does not heed its context
+				time.Sleep(time.Minute) // it ignores its context
 				return "stale", nil
 			})
 			late <- err

@@ -7,86 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/coterie-kv/coterie"
 )
 
-// A line is the places right under one or several prefixes. Keys of names that continue these are no
-// places of it.
-type line struct {
-	all      string // prefix of all of them
-	prefixes []string
-}
-
-func newLine(prefix string) line { return line{prefix, []string{prefix}} }
-
-// has reports whether a key is a place of the line: the lease of a session in hex, "-", and 8 hex digits
-// under a prefix.
-func (l line) has(key string) bool {
-	return slices.ContainsFunc(l.prefixes, func(prefix string) bool {
-		own, under := strings.CutPrefix(key, prefix)
-		lease, chance, _ := strings.Cut(own, "-")
-		_, leaseErr := strconv.ParseUint(lease, 16, 64)
-		_, chanceErr := strconv.ParseUint(chance, 16, 32)
-		return under && leaseErr == nil && chanceErr == nil && len(chance) == 8
-	})
-}
-
-// only returns the places of the line among some keys.
-func (l line) only(kvs []coterie.KeyValue) []coterie.KeyValue {
-	return slices.DeleteFunc(kvs, func(kv coterie.KeyValue) bool { return !l.has(kv.Key) })
-}
-
-// get reads the line, and keys of names that continue its prefixes.
-func (l line) get(opts ...coterie.GetOption) coterie.Op {
-	return coterie.OpGet(l.all, append(opts, coterie.WithPrefix())...)
-}
-
-// held adds to err, with which a call at a place ended, who holds the oldest place of the line. What this
-// node knows is told without asking: nothing may be left to wait with. The place is nil if it was not
-// taken.
-func (l line) held(ctx context.Context, n *coterie.Node, name string, p *place, err error) error {
-	r, readErr := n.Txn(context.WithoutCancel(ctx)).Then(l.get(coterie.WithSerializable(),
-		coterie.WithSort(coterie.SortByCreateRevision, coterie.SortAscend))).Commit()
-	if readErr != nil {
-		return err
-	}
-	kvs := l.only(r.Responses[0].Get.KVs)
-	if len(kvs) == 0 || p != nil && kvs[0].Key == p.key {
-		return err
-	}
-	return coterie.NewHeldError(name, kvs[0], err)
-}
-
-// empty reports whether there is no place in the line.
-func (l line) empty(ctx context.Context, n *coterie.Node) (bool, error) {
-	r, err := n.Txn(ctx).Then(l.get(coterie.WithKeysOnly())).Commit()
-	if err != nil {
-		return false, err
-	}
-	return len(l.only(r.Responses[0].Get.KVs)) == 0, nil
-}
-
-// checkName refuses an empty name.
-func checkName(name string) error {
-	if name == "" {
-		return fmt.Errorf("%w: an empty name", coterie.ErrInvalidOption)
-	}
-	return nil
-}
-
-// A place is a key of its own under a prefix, attached to a session's lease. It says that somebody
-// is there, and, by the revision that created it, since when. Those who wait are in that order.
+// A place is one request in a line: a key of its own, attached to a session's lease. The revision that created
+// the key is its position in the line.
 type place struct {
 	s        *coterie.Session
 	key, val string
-	rev      int64 // that created the key
+	rev      int64 // create revision of the key
 }
 
-// take takes a place, if the condition holds; else it returns nil. When ctx ends first, the place goes.
+// take takes the last place in a line, if the conditions hold; otherwise it returns nil. If ctx ends before
+// the outcome is known, the key is deleted later.
 func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...coterie.Comparison) (*place, error) {
 	p := &place{s: s, key: fmt.Sprintf("%s%v-%08x", prefix, s.Lease(), rand.Uint32()), val: val}
 	cond = append(cond, coterie.Compare(coterie.CreateRevision(p.key), "=", 0))
@@ -100,7 +34,7 @@ func take(ctx context.Context, s *coterie.Session, prefix, val string, cond ...c
 
 func (p *place) put() coterie.Op { return coterie.OpPut(p.key, p.val, coterie.WithLease(p.s.Lease())) }
 
-// look reads, at one moment, whether the place is still there, and what else is asked for.
+// look executes read operations at a single revision at which the place still exists.
 func (p *place) look(ctx context.Context, ops ...coterie.Op) (rev int64, found []coterie.OpResponse, err error) {
 	r, err := p.s.Node().Txn(ctx).Then(append([]coterie.Op{coterie.OpGet(p.key)}, ops...)...).Commit()
 	if err != nil {
@@ -112,9 +46,8 @@ func (p *place) look(ctx context.Context, ops ...coterie.Op) (rev int64, found [
 	return r.Revision, r.Responses[1:], nil
 }
 
-// before returns the key of the last place in a line that was there before this one, if there is one, and
-// the revision of that. This place was still there at that moment. It reads no more than it needs as long
-// as no other name continues this one.
+// before returns the key of the place directly before this one in a line, or "", and the revision of the read,
+// at which this place still existed. It reads one key, and more only if other names continue this one.
 func (p *place) before(ctx context.Context, l line) (key string, rev int64, err error) {
 	for limit := int64(1); ; limit *= 16 {
 		rev, found, err := p.look(ctx, l.get(coterie.WithMaxCreateRevision(p.rev-1), coterie.WithKeysOnly(),
@@ -131,8 +64,8 @@ func (p *place) before(ctx context.Context, l line) (key string, rev int64, err 
 	}
 }
 
-// await returns when nobody in a line was there before this place, which is still there. It waits for
-// the last of those, so that one that leaves wakes only the next.
+// await returns when a line has no earlier place and this one still exists. It watches the place directly
+// before this one, so that a release wakes only the next waiter.
 func (p *place) await(ctx context.Context, l line) error {
 	for {
 		before, rev, err := p.before(ctx, l)
@@ -145,12 +78,12 @@ func (p *place) await(ctx context.Context, l line) error {
 	}
 }
 
-// guard holds while the place is there.
+// guard returns a condition that holds while the place exists.
 func (p *place) guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(p.key), "=", p.rev)
 }
 
-// write changes something on the condition that the place is there.
+// write executes an operation if the place exists.
 func (p *place) write(ctx context.Context, op coterie.Op) error {
 	r, err := p.s.Node().Txn(ctx).If(p.guard()).Then(op).Commit()
 	if err == nil && !r.Succeeded {
@@ -162,16 +95,16 @@ func (p *place) write(ctx context.Context, op coterie.Op) error {
 // leave gives the place up.
 func (p *place) leave(ctx context.Context) error { return p.write(ctx, coterie.OpDelete(p.key)) }
 
-// lost is the error of a place that is gone.
+// lost returns the error for a place that does not exist any more.
 func (p *place) lost() error {
-	return fmt.Errorf("%w: %s is gone", coterie.ErrNotOwner, p.key)
+	return fmt.Errorf("%w: the key %s is gone", coterie.ErrNotOwner, p.key)
 }
 
-// abandon sees to it that the place goes, though whoever wanted it has gone already.
+// abandon deletes the key in the background, because the caller does not wait for it.
 func (p *place) abandon() { go p.s.CleanUp(coterie.OpDelete(p.key)) }
 
-// changed returns after the first event of a key that came after a revision, or when it is time to
-// look again since history was compacted.
+// changed returns after the first event of a key that is later than a revision. It also returns if history was
+// compacted, because then the caller must read again.
 func changed(ctx context.Context, n *coterie.Node, key string, after int64, opts ...coterie.WatchOption) error {
 	for _, err := range n.Watch(ctx, key, append(opts, coterie.WithRevision(after+1))...) {
 		if err != nil && !errors.Is(err, coterie.ErrCompacted) {

@@ -16,8 +16,8 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// Hundreds read and write while leaders are lost: a writer is alone, and later ones have higher
-// tokens.
+// Hundreds of readers and writers compete while leaders are lost: a writer is alone, and later writers have
+// higher tokens.
 func TestRWMutexExcludes(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		random := source(t)
@@ -30,14 +30,12 @@ func TestRWMutexExcludes(t *testing.T) {
 			arrive := time.Duration(random.IntN(10_000)) * time.Millisecond
 			stay := time.Duration(random.IntN(400)) * time.Millisecond
 			wg.Go(func() {
-				m := dsync.NewRWMutex(s, "lock")
-				time.Sleep(arrive)
-				lock := m.RLock
+				m := reader(s, "lock")
 				if write {
-					lock = m.Lock
+					m = writer(s, "lock")
 				}
-				h, err := lock(t.Context())
-				if err != nil {
+				time.Sleep(arrive)
+				if err := m.acquire(t.Context()); err != nil {
 					t.Error(err)
 					return
 				}
@@ -45,28 +43,28 @@ func TestRWMutexExcludes(t *testing.T) {
 					if writers.Add(1) != 1 || readers.Load() != 0 {
 						t.Error("a writer is not alone")
 					}
-					if h.Token() <= last {
-						t.Errorf("token %d after %d", h.Token(), last)
+					if m.Token() <= last {
+						t.Errorf("token %d after %d", m.Token(), last)
 					}
-					last = h.Token()
+					last = m.Token()
 				} else {
 					if r := readers.Add(1); r > together.Load() {
 						together.Store(r)
 					}
 					if writers.Load() != 0 {
-						t.Error("a reader beside a writer")
+						t.Error("a reader and a writer hold the lock together")
 					}
 				}
 				time.Sleep(stay)
-				if !holds(t, s.Node(), h.Guard()) {
-					t.Error("not held any more")
+				if !holds(t, s.Node(), m.Guard()) {
+					t.Error("the lock is lost")
 				}
 				if write {
 					writers.Add(-1)
 				} else {
 					readers.Add(-1)
 				}
-				if err := h.Release(t.Context()); err != nil {
+				if err := m.release(t.Context()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -77,20 +75,21 @@ func TestRWMutexExcludes(t *testing.T) {
 	})
 }
 
-// A writer comes when those before it are gone, though readers never cease to come.
+// A writer gets its turn after the earlier readers, though new readers never cease to come.
 func TestRWMutexIsFair(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		m := dsync.NewRWMutex(session(t, c.Node(0)), "lock")
+		s := session(t, c.Node(0))
 		var wg sync.WaitGroup
 		for i := range 3 {
+			m := dsync.NewRWMutex(s, "lock")
 			wg.Go(func() {
-				time.Sleep(time.Duration(i) * time.Second) // so that one at least reads at any time
+				time.Sleep(time.Duration(i) * time.Second) // so that at least one reads at any time
 				for ctx.Err() == nil {
-					if h, err := m.RLock(ctx); err == nil {
+					if err := m.RLock(ctx); err == nil {
 						time.Sleep(3 * time.Second)
-						if err := h.Release(t.Context()); err != nil {
+						if err := m.RUnlock(t.Context()); err != nil {
 							t.Error(err)
 						}
 					}
@@ -99,23 +98,23 @@ func TestRWMutexIsFair(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		begin := time.Now()
-		h, err := m.Lock(ctx)
-		require.NoError(t, err)
+		first, second := dsync.NewRWMutex(s, "lock"), dsync.NewRWMutex(s, "lock")
+		require.NoError(t, first.Lock(ctx))
 		require.LessOrEqual(t, time.Since(begin), 4*time.Second)
 		late := make(chan time.Time, 1)
 		go func() {
-			if h, err := m.Lock(ctx); err == nil {
+			if err := second.Lock(ctx); err == nil {
 				locked := time.Now()
-				if err := h.Release(t.Context()); err != nil {
+				if err := second.Unlock(t.Context()); err != nil {
 					t.Error(err)
 				}
 				late <- locked
 			}
 		}()
 		time.Sleep(time.Second)
-		require.NoError(t, h.Release(t.Context()))
+		require.NoError(t, first.Unlock(t.Context()))
 		released := time.Now()
-		require.Greater(t, (<-late).Sub(released), 2*time.Second, "the readers that came before come before")
+		require.Greater(t, (<-late).Sub(released), 2*time.Second, "earlier readers come first")
 		cancel()
 		wg.Wait()
 	})
@@ -124,41 +123,48 @@ func TestRWMutexIsFair(t *testing.T) {
 func TestRWMutexTries(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
-		m := dsync.NewRWMutex(session(t, n), "lock")
+		s := session(t, n)
+		first, second, third := dsync.NewRWMutex(s, "lock"), dsync.NewRWMutex(s, "lock"), dsync.NewRWMutex(s, "lock")
 		before := revision(t, n)
-		reader, err := m.TryRLock(t.Context())
-		require.NoError(t, err)
-		other, err := m.RLock(t.Context())
-		require.NoError(t, err)
-		_, err = m.TryLock(t.Context())
-		require.ErrorIs(t, err, coterie.ErrLocked)
-		require.NoError(t, reader.Release(t.Context()))
-		require.NoError(t, other.Release(t.Context()))
+		require.NoError(t, first.TryRLock(t.Context()))
+		require.NoError(t, second.RLock(t.Context()))
+		require.ErrorIs(t, third.TryLock(t.Context()), coterie.ErrLocked)
+		require.NoError(t, first.RUnlock(t.Context()))
+		require.NoError(t, second.RUnlock(t.Context()))
 		require.Equal(t, before+4, revision(t, n), "two writes for a lock, none for a refusal")
-		writer, err := m.TryLock(t.Context())
-		require.NoError(t, err)
-		_, err = m.TryRLock(t.Context())
-		require.ErrorIs(t, err, coterie.ErrLocked)
-		require.NoError(t, writer.Release(t.Context()))
+		require.NoError(t, third.TryLock(t.Context()))
+		require.ErrorIs(t, first.TryRLock(t.Context()), coterie.ErrLocked)
+		require.NoError(t, third.Unlock(t.Context()))
 	})
 }
 
-// A place that somebody deletes is not taken for the lock.
-func TestAPlaceThatIsDeletedIsLost(t *testing.T) {
+// A lock for reading is not released as one for writing, nor the reverse.
+func TestRWMutexUnlocksAsItLocked(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		m := dsync.NewRWMutex(session(t, c.Node(0)), "lock")
+		require.NoError(t, m.RLock(t.Context()))
+		require.ErrorIs(t, m.Unlock(t.Context()), coterie.ErrNotOwner)
+		require.ErrorIs(t, m.Lock(t.Context()), coterie.ErrLocked, "a read lock does not become a write lock")
+		require.NoError(t, m.RUnlock(t.Context()))
+		require.NoError(t, m.Lock(t.Context()))
+		require.ErrorIs(t, m.RUnlock(t.Context()), coterie.ErrNotOwner)
+		require.NoError(t, m.Unlock(t.Context()))
+	})
+}
+
+// A waiter whose place is deleted does not take that for its turn.
+func TestADeletedPlaceIsLost(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
-		m := dsync.NewRWMutex(session(t, n), "lock")
-		h, err := m.RLock(t.Context())
-		require.NoError(t, err)
+		s := session(t, n)
+		reading, waiting := dsync.NewRWMutex(s, "lock"), dsync.NewRWMutex(s, "lock")
+		require.NoError(t, reading.RLock(t.Context()))
 		failed := make(chan error, 1)
-		go func() {
-			_, err := m.Lock(t.Context())
-			failed <- err
-		}()
+		go func() { failed <- waiting.Lock(t.Context()) }()
 		time.Sleep(time.Second)
-		_, err = n.Delete(t.Context(), "lock/write/", coterie.WithPrefix())
+		_, err := n.Delete(t.Context(), "lock/write/", coterie.WithPrefix())
 		require.NoError(t, err)
-		require.NoError(t, h.Release(t.Context()))
+		require.NoError(t, reading.RUnlock(t.Context()))
 		require.ErrorIs(t, <-failed, coterie.ErrNotOwner)
 	})
 }

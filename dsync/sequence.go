@@ -10,26 +10,25 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Sequence makes keys with growing numbers: name + "/" + 20 digits. No number is given twice,
-// also if its key was deleted, and keys in their order are in the order in which they were made.
-// Its methods may be called concurrently, on any node; share one Sequence in a process, for its
-// callers take turns.
+// A Sequence creates keys with growing numbers: name + "/" + 20 digits. It never uses a number twice, even if
+// the number's key was deleted, and the order of the keys is the order in which they were created. Its methods
+// may be called concurrently, on any node. Share one Sequence in a process: its callers take turns.
 //
-// An Append costs one write, and another, which is refused, whenever this Sequence does not know
-// the last number: when another's key came between, and at its first use of a name that has keys.
-// The key name has the last number; whoever deletes it begins anew, over what is there. Do not use
-// it where any unique key would do, nor to hand out work: package queue does that without
+// An Append is one write. It is a second one, after a first that changes nothing, if this Sequence does not know
+// the last number: after another instance's Append, and at its first use of a name that has keys. The key name
+// stores the last number. If it is deleted, the numbers start again and overwrite existing keys. A Sequence is
+// not needed for keys that only have to be unique, nor for handing out work: package queue does that without
 // contention.
 type Sequence struct{ c *cell }
 
-// NewSequence returns the Sequence of a name; nothing is asked of the cluster.
+// NewSequence returns the Sequence of a name. It does not contact the cluster.
 func NewSequence(n *coterie.Node, name string) *Sequence { return &Sequence{newCell(n, name)} }
 
-// Append creates the next key with a value, and returns it. It blocks until that is applied. With
-// [coterie.WithLease] the key goes with a session.
+// Append creates the next key with a value, and returns the key. It blocks until the write is applied. With
+// [coterie.WithLease] the key ends with a session.
 //
 // Errors: ErrForeignValue; ErrOverflow after the last number; those of a transaction. After
-// coterie.ErrMaybeApplied the key may have been made, and another call makes another.
+// coterie.ErrMaybeApplied the key may have been created; another call creates another key.
 func (s *Sequence) Append(ctx context.Context, val string, opts ...coterie.PutOption) (key string, err error) {
 	_, err = s.c.update(ctx, func(last int64) (int64, []coterie.Op, error) {
 		if last == math.MaxInt64 {

@@ -11,7 +11,7 @@ import (
 )
 
 // An Item is one that its taker has, until Ack, Nack or the end of the Queue's session, with which
-// work on it must stop: see Bind. Its methods may be called concurrently.
+// work on it must stop: see WorkContext. Its methods may be called concurrently.
 type Item struct {
 	Value string
 	Name  string // of [WithName]; "" is none
@@ -47,9 +47,9 @@ func (i *Item) Guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(i.q.keys.claims+i.id), "=", i.rev)
 }
 
-// Bind returns a context for the work on the item: it ends with ctx, with the returned function,
-// which must be called, or with the session, before anybody else can have the item.
-func (i *Item) Bind(ctx context.Context) (context.Context, context.CancelFunc) {
+// WorkContext returns a context for the work on the item. It ends with ctx, with the returned function, which must
+// be called, or with the session, before another taker can get the item.
+func (i *Item) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return i.q.s.WorkContext(ctx)
 }
 

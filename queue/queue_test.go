@@ -232,7 +232,7 @@ func TestAnItemOfATakerThatIsGoneComesBack(t *testing.T) {
 		require.Equal(t, [2]int64{1, 1}, size(t, q))
 		second := dequeue(t, q)
 		require.Equal(t, "second", second.Value)
-		work, cancel := item.Bind(t.Context())
+		work, cancel := item.WorkContext(t.Context())
 		defer cancel()
 		c.Pause(c.Index(n))
 		gone := time.Now()

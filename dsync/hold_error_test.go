@@ -14,17 +14,14 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// What is not had says which process has it; without a quorum it says that, too.
-func TestAWaitThatEndsTellsWhy(t *testing.T) {
+// The error of a call that gives up names the process that holds the lock, and says so if there is no leader.
+func TestAnErrorNamesTheHolder(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		holder := session(t, n, coterie.WithTTL(time.Hour))
-		_, err := dsync.NewRWMutex(holder, "written").Lock(t.Context())
-		require.NoError(t, err)
-		_, err = dsync.NewRWMutex(holder, "read").RLock(t.Context())
-		require.NoError(t, err)
-		_, err = dsync.NewSemaphore(holder, "pool", 3).Acquire(t.Context(), 2)
-		require.NoError(t, err)
+		require.NoError(t, dsync.NewRWMutex(holder, "written").Lock(t.Context()))
+		require.NoError(t, dsync.NewRWMutex(holder, "read").RLock(t.Context()))
+		require.NoError(t, dsync.NewSemaphore(holder, "pool", 3).Acquire(t.Context(), 2))
 		require.NoError(t, dsync.NewBarrier(n, "barrier").Raise(t.Context(), coterie.WithLease(holder.Lease())))
 		held := make(chan struct{})
 		running := make(chan struct{})
@@ -40,11 +37,11 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 
 		s := session(t, c.Leader(), coterie.WithTTL(time.Hour))
 		discard := func(_ any, err error) error { return err }
-		m := dsync.NewRWMutex(s, "written")
+		m, pool := dsync.NewRWMutex(s, "written"), dsync.NewSemaphore(s, "pool", 3)
 		waits := map[string]func(ctx context.Context) error{
-			"written": func(ctx context.Context) error { return discard(m.Lock(ctx)) },
-			"read":    func(ctx context.Context) error { return discard(dsync.NewRWMutex(s, "read").Lock(ctx)) },
-			"pool":    func(ctx context.Context) error { return discard(dsync.NewSemaphore(s, "pool", 3).Acquire(ctx, 2)) },
+			"written": m.Lock,
+			"read":    dsync.NewRWMutex(s, "read").Lock,
+			"pool":    func(ctx context.Context) error { return pool.Acquire(ctx, 2) },
 			"barrier": dsync.NewBarrier(s.Node(), "barrier").Wait,
 			"once/turn": func(ctx context.Context) error {
 				return discard(dsync.NewOnce(s, "once").Do(ctx, func(context.Context) (string, error) { return "", nil }))
@@ -57,7 +54,7 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 			require.Equal(t, holder.Lease(), held.Lease)
 			require.Equal(t, name, held.Name)
 			h, ok := coterie.ParseHolder(held.Value)
-			if name != "pool" { // whose value is a number of permits
+			if name != "pool" { // the value of its key is a number of permits
 				require.True(t, ok, name)
 				require.Equal(t, n.Status().Name, h.Node)
 			}
@@ -65,9 +62,9 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 		for name, wait := range waits {
 			check(name, wait(short(t)), context.DeadlineExceeded)
 		}
-		check("written", discard(m.TryLock(t.Context())), coterie.ErrLocked)
-		check("written", discard(m.TryRLock(t.Context())), coterie.ErrLocked)
-		check("pool", discard(dsync.NewSemaphore(s, "pool", 3).TryAcquire(t.Context(), 2)), coterie.ErrLocked)
+		check("written", m.TryLock(t.Context()), coterie.ErrLocked)
+		check("written", m.TryRLock(t.Context()), coterie.ErrLocked)
+		check("pool", pool.TryAcquire(t.Context(), 2), coterie.ErrLocked)
 		double := dsync.NewDoubleBarrier(s, "double", 3)
 		require.ErrorContains(t, discard(double.Enter(short(t))), `1 of 3 had entered "double"`)
 

@@ -14,35 +14,34 @@ import (
 	"github.com/coterie-kv/coterie/dsync"
 )
 
-// The name of one continues that of another: all can be had at the same time, in both orders.
+// A name may continue another name: both are independent, whichever is used first.
 func TestNestedNamesAreIndependent(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		s := session(t, c.Node(0))
 		names := []string{"a/1", "a", "a/1/2"}
-		for i := range 20 { // more than are read at first
+		for i := range 20 { // more than the first read returns
 			names = append(names, fmt.Sprintf("a/%d/b", i), fmt.Sprintf("a/read/%d", i), fmt.Sprintf("a/write/%d", i), fmt.Sprintf("a/in/%d", i))
 		}
 		for name, enter := range map[string]func(name string) (func(), error){
 			"lock": func(name string) (func(), error) {
-				h, err := dsync.NewRWMutex(s, name).Lock(short(t))
-				return release(t, h, err)
+				m := writer(s, name)
+				return release(t, m), m.acquire(short(t))
 			},
 			"try lock": func(name string) (func(), error) {
-				h, err := dsync.NewRWMutex(s, name).TryLock(short(t))
-				return release(t, h, err)
+				m := writer(s, name)
+				return release(t, m), m.try(short(t))
 			},
 			"try read": func(name string) (func(), error) {
-				m := dsync.NewRWMutex(s, name)
-				h, err := m.TryRLock(short(t))
+				m := reader(s, name)
+				err := m.try(short(t))
 				if err == nil {
-					_, err := m.TryLock(short(t))
-					require.ErrorIs(t, err, coterie.ErrLocked)
+					require.ErrorIs(t, writer(s, name).try(short(t)), coterie.ErrLocked)
 				}
-				return release(t, h, err)
+				return release(t, m), err
 			},
 			"acquire": func(name string) (func(), error) {
-				h, err := dsync.NewSemaphore(s, name, 1).Acquire(short(t), 1)
-				return release(t, h, err)
+				m := permits(s, name, 1, 1)
+				return release(t, m), m.acquire(short(t))
 			},
 			"barrier": func(name string) (func(), error) {
 				round, err := dsync.NewDoubleBarrier(s, name, 1).Enter(short(t))
@@ -63,7 +62,7 @@ func TestNestedNamesAreIndependent(t *testing.T) {
 				return func() { close(held); require.NoError(t, <-ended) }, <-begun
 			},
 		} {
-			for range 2 { // again, as it was left
+			for range 2 { // the second time on the keys that the first has left
 				var leave []func()
 				for _, n := range names {
 					f, err := enter(n)
@@ -80,8 +79,8 @@ func TestNestedNamesAreIndependent(t *testing.T) {
 	})
 }
 
-func release(t *testing.T, h *dsync.Hold, err error) (func(), error) {
-	return func() { require.NoError(t, h.Release(short(t))) }, err
+func release(t *testing.T, m contender) func() {
+	return func() { require.NoError(t, m.release(short(t))) }
 }
 
 func TestAnEmptyNameIsRefused(t *testing.T) {
@@ -90,16 +89,11 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 		s := session(t, n)
 		m, p := dsync.NewRWMutex(s, ""), dsync.NewSemaphore(s, "", 1)
 		ctx := t.Context()
-		_, lock := m.Lock(ctx)
-		_, try := m.TryLock(ctx)
-		_, read := m.RLock(ctx)
-		_, tryRead := m.TryRLock(ctx)
-		_, acquire := p.Acquire(ctx, 1)
-		_, tryAcquire := p.TryAcquire(ctx, 1)
 		_, enter := dsync.NewDoubleBarrier(s, "", 1).Enter(ctx)
 		_, once := dsync.NewOnce(s, "").Do(ctx, func(context.Context) (string, error) { return "", nil })
 		for name, err := range map[string]error{
-			"lock": lock, "try": try, "read": read, "try read": tryRead, "acquire": acquire, "try acquire": tryAcquire,
+			"lock": m.Lock(ctx), "try": m.TryLock(ctx), "read": m.RLock(ctx), "try read": m.TryRLock(ctx),
+			"acquire": p.Acquire(ctx, 1), "try acquire": p.TryAcquire(ctx, 1),
 			"enter": enter, "once": once,
 		} {
 			require.ErrorIs(t, err, coterie.ErrInvalidOption, name)
