@@ -102,7 +102,7 @@ func TestALogThatWentAstrayIsDropped(t *testing.T) {
 				}
 				_, err = nodes[old].Put(t.Context(), "k", "as any other")
 				require.NoError(t, err)
-				require.Equal(t, next.view().Hash, nodes[old].view().Hash)
+				require.Equal(t, next.views.Load().Hash, nodes[old].views.Load().Hash)
 			})
 		})
 	}
@@ -130,13 +130,13 @@ func TestASnapshotThatRaftHadNoTimeToHandOver(t *testing.T) {
 		_, err = s.Snapshot().WriteTo(sink)
 		require.NoError(t, err)
 		require.NoError(t, sink.Close())
-		require.EqualValues(t, 1, nodes[behind].view().KV.Revision())
+		require.EqualValues(t, 1, nodes[behind].views.Load().KV.Revision())
 		nodes[behind].rebuild()
-		require.EqualValues(t, 11, nodes[behind].view().KV.Revision())
+		require.EqualValues(t, 11, nodes[behind].views.Load().KV.Revision())
 		alone(network, behind, false)
 		_, err = nodes[behind].Put(t.Context(), "k", "after")
 		require.NoError(t, err)
-		require.Equal(t, nodes[leader].view().Hash, nodes[behind].view().Hash)
+		require.Equal(t, nodes[leader].views.Load().Hash, nodes[behind].views.Load().Hash)
 	})
 }
 

@@ -84,7 +84,7 @@ func (n *Node) named(addr string) string {
 			return p.Name + " " + addr
 		}
 	}
-	for _, m := range n.view().Members {
+	for _, m := range n.views.Load().Members {
 		if m.Addr == addr {
 			return m.Name + " " + addr
 		}

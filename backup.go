@@ -37,7 +37,7 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 			return nil
 		}
 	}
-	v := n.view()
+	v := n.views.Load()
 	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.identity.Load().Cluster, Member: uint64(n.id), Taken: time.Now()}
 	if err := backup.Write(breakableWriter{w, broken}, head, v.Snapshot()); err != nil {
 		return Header{}, err

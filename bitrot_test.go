@@ -36,7 +36,7 @@ func TestAnEntryThatHasChangedStopsItsNode(t *testing.T) {
 		r, err := nodes[behind].Get(t.Context(), "k")
 		require.NoError(t, err)
 		require.EqualValues(t, 121, r.Revision)
-		require.Equal(t, nodes[behind].view().Hash, nodes[(leader+2)%3].view().Hash)
+		require.Equal(t, nodes[behind].views.Load().Hash, nodes[(leader+2)%3].views.Load().Hash)
 		require.NoError(t, nodes[leader].Close())
 		closeAll(t, nodes)
 	})

@@ -119,7 +119,7 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 			if n.alive(ctx) != nil {
 				continue
 			}
-			if running = n; n.leadership().Self {
+			if running = n; n.lead.Now().Self {
 				return n, n.Ready(ctx)
 			}
 		}

@@ -145,7 +145,7 @@ func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
 					keepTail(c.T, c.nodes[0].raft(), 0)
 					require.NoError(c, c.nodes[0].raft().raft.Snapshot().Error())
 				}
-				applied := c.nodes[0].view().Index
+				applied := c.nodes[0].views.Load().Index
 				c.kill(1)
 				c.kill(0)
 
@@ -166,11 +166,11 @@ func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
 				limit, cancel := context.WithTimeout(c.Context(), 10*time.Second)
 				defer cancel()
 				for ; ; time.Sleep(time.Millisecond) {
-					if test.others > 100 && test.compacted && old.view().Index > applied {
+					if test.others > 100 && test.compacted && old.views.Load().Index > applied {
 						// The leader's log may begin behind all that the two logs have in common: then its snapshot
 						// takes the place of the other history before anything shows.
 						require.NoError(c, old.Ready(limit))
-						require.Equal(c, c.nodes[1].view().Hash, old.view().Hash)
+						require.Equal(c, c.nodes[1].views.Load().Hash, old.views.Load().Hash)
 						return
 					}
 					r, err := old.Get(limit, "k99")
@@ -199,7 +199,7 @@ func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
 
 				c.put(2, 10, "after")
 				time.Sleep(time.Second)
-				require.Equal(c, c.nodes[1].view().Hash, c.nodes[2].view().Hash)
+				require.Equal(c, c.nodes[1].views.Load().Hash, c.nodes[2].views.Load().Hash)
 
 				// Somebody may decide for the other history.
 				c.kill(1)
@@ -226,7 +226,7 @@ func TestAReadThatShowsAnotherHistoryIsRefused(t *testing.T) {
 			inTrio(t, func(c *trio) {
 				n := c.nodes[1]
 				time.Sleep(time.Second)
-				p := readPoint{index: n.view().Index, leader: n.view().Term}
+				p := readPoint{index: n.views.Load().Index, leader: n.views.Load().Term}
 				require.NoError(c, n.verify(p.index, p))
 				require.NoError(c, n.verify(p.index, readPoint{index: p.index + 1, leader: p.leader}))
 				require.NoError(c, n.verify(p.index, readPoint{index: p.index}), "an earlier version")

@@ -17,7 +17,7 @@ import (
 func (n *Node) enroll() {
 	told := "" // why it is not let in
 	for {
-		changed := n.leaders.Wait()
+		changed := n.lead.Changed()
 		wait := n.cfg.ElectionTimeout
 		if !n.enrolled() {
 			if err := n.askIn(); err != nil {
@@ -35,7 +35,7 @@ func (n *Node) enroll() {
 		select {
 		case <-changed:
 		case <-retry.C:
-			if n.leadership().Leader == 0 {
+			if n.lead.Now().Leader == 0 {
 				n.lookAround()
 			}
 		case <-n.life.Closing():
@@ -50,10 +50,10 @@ func (n *Node) enroll() {
 // hears of no leader asks again: it may have been removed.
 func (n *Node) enrolled() bool {
 	id := n.identity.Load()
-	if n.leadership().Leader == 0 || id.Since == 0 {
+	if n.lead.Now().Leader == 0 || id.Since == 0 {
 		return false
 	}
-	m, ok := n.view().Members.Get(uint64(n.id))
+	m, ok := n.views.Load().Members.Get(uint64(n.id))
 	return ok && m.Incarnation == id.Incarnation && m.Run == id.Runs.Now() && m.Addr == n.cfg.Advertise && m.Name == n.cfg.Name
 }
 
@@ -70,7 +70,7 @@ func (n *Node) askIn() error {
 	}
 	ctx, cancel := context.WithTimeout(n.life.Context(), 2*n.cfg.ElectionTimeout)
 	defer cancel()
-	if n.leadership().Leader != 0 {
+	if n.lead.Now().Leader != 0 {
 		a, err := n.askToChange(ctx, c)
 		switch {
 		case err == nil:

@@ -10,7 +10,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/signal"
-	"github.com/coterie-kv/coterie/internal/state"
 )
 
 // An expirer keeps the deadlines of leases on the leader's monotonic clock, and proposes their
@@ -31,38 +30,31 @@ func newExpirer(n *Node) *expirer {
 // maxExpire bounds the leases of one proposal; after a long outage many may have ended.
 const maxExpire = 1000
 
-// applied follows the leases that the log grants and ends, in the FSM's goroutine. When this
-// leader's first command is applied, it gives every lease its full TTL.
-func (e *expirer) applied(lead ClusterLeader, v *state.View, changes []leaseChange) {
-	if !lead.Self || v.Term != lead.Term {
+// applied follows the leases that the log grants and ends, in the FSM's goroutine. When the first command
+// of this leader's term is applied, it gives every lease its full TTL.
+func (e *expirer) applied(b appliedBatch) {
+	if !b.lead.Self || b.view.Term != b.lead.Term {
 		return
 	}
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.term != lead.Term {
-		e.term = lead.Term
-		e.deadlines.Reset(v.Leases.All(), now)
+	if e.term != b.lead.Term {
+		e.term = b.lead.Term
+		e.deadlines.Reset(b.view.Leases.All(), now)
 		signal.Poke(e.wake)
 		return
 	}
-	for _, c := range changes {
+	for _, c := range b.effects.leases {
 		if c.TTL > 0 {
 			e.deadlines.Grant(c, now)
 		} else {
 			e.deadlines.Revoke(c.ID)
 		}
 	}
-	if len(changes) > 0 {
+	if len(b.effects.leases) > 0 {
 		signal.Poke(e.wake)
 	}
-}
-
-// hold reports whether the deadlines hold for a term.
-func (e *expirer) hold(term uint64) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.term == term
 }
 
 // demote forgets the deadlines: another leader has its own.
@@ -109,7 +101,7 @@ func (e *expirer) lead(ctx context.Context, ids []LeaseID, fn func(i int, id int
 	if err != nil {
 		return 0, err
 	}
-	if _, err := e.n.await(ctx, p.reached); err != nil {
+	if _, err := e.n.views.Await(ctx, p.reached); err != nil {
 		return 0, err
 	}
 	e.mu.Lock()

@@ -22,7 +22,7 @@ func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse
 		return OpResponse{}, err
 	}
 	for {
-		if !p.reached(n.view()) && n.room() != nil {
+		if !p.reached(n.views.Load()) && n.room() != nil {
 			if r, err := n.callRead(ctx, op); err == nil {
 				if err := resultError(r); err != nil {
 					return OpResponse{}, err
@@ -31,7 +31,7 @@ func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse
 			}
 		}
 		attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-		v, err := n.await(attempt, p.reached)
+		v, err := n.views.Await(attempt, p.reached)
 		cancel()
 		if err == nil {
 			return n.executeRead(ctx, v, op, quick)
@@ -46,7 +46,7 @@ func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse
 func (n *Node) callRead(ctx context.Context, op *command.Op) (*command.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
-	lead := n.leadership()
+	lead := n.lead.Now()
 	if lead.Self || lead.Leader == 0 {
 		return nil, errNotLeader
 	}
@@ -60,7 +60,7 @@ func (n *Node) callRead(ctx context.Context, op *command.Op) (*command.Result, e
 
 // answerRead evaluates a read of another node.
 func (n *Node) answerRead(ctx context.Context, req []byte) ([]byte, error) {
-	if !n.leadership().Self {
+	if !n.lead.Now().Self {
 		return nil, errNotLeader
 	}
 	var p command.Proposal

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -198,6 +200,80 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 
 // Release is raft.FSMSnapshot.
 func (s *snapshot) Release() {}
+
+// An appliedBatch is what one batch of the log has changed.
+type appliedBatch struct {
+	lead      ClusterLeader // as this node knew it when the batch was applied
+	old, view *state.View   // before the batch and after it
+	effects   *effects
+}
+
+// newConsumers returns the parts of the node that follow the log, in the order in which they are given
+// each batch. They run in the FSM's goroutine.
+func (n *Node) newConsumers() []func(appliedBatch) {
+	return []func(appliedBatch){
+		// Two parts come before the view is published. A call that has waited for the view asks for the
+		// deadlines of its leases; and nothing that was visible may be discarded from the log.
+		n.leases.applied,
+		func(b appliedBatch) { n.log.Applied(b.view.Index) },
+		func(b appliedBatch) { n.views.publish(b.view) },
+		// Then the other nodes, which wait for the commit index, and the members.
+		n.nudgeFollowers,
+		func(b appliedBatch) {
+			if !slices.Equal(b.view.Members, b.old.Members) {
+				n.membersChanged(b.view)
+			}
+		},
+		// Only then the calls and the watches: they find what they are woken for.
+		func(b appliedBatch) { n.proposer.answered(b.effects.answers) },
+		func(b appliedBatch) { n.hub.Applied(b.view.KV, b.old.KV.Revision()) },
+		// At last those that may propose something themselves.
+		n.history.applied,
+		func(appliedBatch) { n.pokeSnapshot() },
+		func(b appliedBatch) { n.count(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
+	}
+}
+
+// applied is the applier: it gives a batch to the consumers.
+func (n *Node) applied(v *state.View, e *effects) {
+	b := appliedBatch{lead: n.lead.applied(v.Term), old: n.views.Load(), view: v, effects: e}
+	for _, consume := range n.consumers {
+		consume(b)
+	}
+}
+
+// restored is the applier: a snapshot has replaced the state.
+func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
+	n.views.publish(v)
+	n.membersChanged(v)
+	n.proposer.restored(result)
+	n.hub.Replaced(v.KV.Revision())
+	if c := n.raft(); c != nil && n.log.Astray() {
+		c.astray.Store(true)
+		c.observe()
+	}
+}
+
+// fence is the applier: the log or a snapshot cannot be read or understood, so this replica must not
+// go on.
+func (n *Node) fence(err error) {
+	n.cfg.Logger.Error("node stops", "err", err)
+	n.stop(err, false)
+}
+
+// nudgeFollowers tells the followers of a leader how far the log is committed.
+func (n *Node) nudgeFollowers(b appliedBatch) {
+	if b.lead.Self {
+		n.raft().net.Committed(b.lead.Term, b.view.Index)
+	}
+}
+
+// pokeSnapshot wakes takeSnapshots if the log has outgrown its bounds.
+func (n *Node) pokeSnapshot() {
+	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
+		signal.Poke(n.snapshot)
+	}
+}
 
 // Granted and Ended are state.Sink.
 

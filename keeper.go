@@ -84,7 +84,7 @@ func (k *keeper) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		changed := k.n.leaders.Wait()
+		changed := k.n.lead.Changed()
 		ids, next := k.next()
 		if len(ids) > 0 && k.renew(ids) {
 			continue

@@ -161,7 +161,7 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (Lease, error) {
 	if left.ttl == 0 {
 		return Lease{}, ErrLeaseNotFound
 	}
-	v, err := n.await(ctx, func(v *state.View) bool { return v.Index >= left.index })
+	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.index })
 	if err != nil {
 		return Lease{}, err
 	}

@@ -32,7 +32,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	leader := n.leadership().Leader
+	leader := n.lead.Now().Leader
 	members := make([]Member, 0, len(v.Members))
 	for _, m := range v.Members {
 		members = append(members, publicMember(m, leader))
@@ -86,7 +86,7 @@ func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberO
 	if !ok { // removed since
 		return Member{}, fmt.Errorf("%w: %v", ErrMemberNotFound, c.id)
 	}
-	return publicMember(m, n.leadership().Leader), nil
+	return publicMember(m, n.lead.Now().Leader), nil
 }
 
 // RemoveMember removes a member, for good: the node stops by itself as soon as it hears of that, and
@@ -120,7 +120,7 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
 	if _, err := n.changed(ctx, &change{kind: changePromote, id: id}); err != nil {
 		return err
 	}
-	v, err := n.await(ctx, func(v *state.View) bool {
+	v, err := n.views.Await(ctx, func(v *state.View) bool {
 		m, ok := v.Members.Get(uint64(id))
 		return !ok || m.Voter
 	})
@@ -157,8 +157,8 @@ func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 	limit := time.NewTimer(n.cfg.ElectionTimeout)
 	defer limit.Stop()
 	for {
-		changed := n.leaders.Wait()
-		if n.leadership().Leader == leader {
+		changed := n.lead.Changed()
+		if n.lead.Now().Leader == leader {
 			return true, nil
 		}
 		select {
@@ -227,9 +227,9 @@ func (n *Node) changed(ctx context.Context, c *change) (*state.View, error) {
 		return nil, err
 	}
 	if c.kind == changeRemove && c.id == n.id {
-		return n.view(), nil // it may never hear of it
+		return n.views.Load(), nil // it may never hear of it
 	}
-	return n.await(ctx, func(v *state.View) bool { return v.Index >= a.index })
+	return n.views.Await(ctx, func(v *state.View) bool { return v.Index >= a.index })
 }
 
 // askToChange has the leader make a change, wherever it is.

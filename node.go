@@ -6,21 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/logqueue"
 	"github.com/coterie-kv/coterie/internal/membership"
-	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/signal"
-	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
@@ -30,6 +25,8 @@ type Node struct {
 	cfg         Config
 	id          MemberID
 	life        *lifecycle
+	lead        *leadership
+	views       *views
 	identity    atomic.Pointer[raftlog.Identity] // what the directory says
 	identifying sync.Mutex                       // held while identity is replaced, on the disk too
 	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
@@ -49,15 +46,9 @@ type Node struct {
 	consensus atomic.Pointer[consensus] // see raft
 	restart   sync.Mutex                // held while raft is started again, or ended for good
 
-	current   atomic.Pointer[state.View] // what is applied; the FSM's goroutine replaces it
-	published signal.Signal              // of current
-	hub       *watch.Hub                 // the watches that wait
-	told      atomic.Int64               // every revision up to it was told to the hub
+	consumers []func(appliedBatch) // of the log
+	hub       *watch.Hub           // the watches that wait
 
-	lead      atomic.Pointer[ClusterLeader]
-	leaders   signal.Signal // of lead
-	vacant    atomic.Int64  // when a leader was last known, in nanoseconds since started; 0 while one is
-	started   time.Time
 	refusal   atomic.Pointer[error] // the last handshake that failed for another reason than the network
 	messages  throttle              // of the log's lines about messages of raft's that were refused
 	verifiers guests                // calls of Config.VerifyMember
@@ -95,9 +86,10 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		life: newLifecycle(ctx), hub: watch.NewHub(), started: time.Now(),
+		life: newLifecycle(ctx), lead: newLeadership(), hub: watch.NewHub(),
 		verifiers: guests{name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
+	n.views = newViews(n.life, n.contextError)
 	opened := make(chan error, 1)
 	go func() { opened <- n.open(cfg) }()
 	select {
@@ -153,11 +145,9 @@ func (n *Node) open(cfg Config) (err error) {
 	n.identity.Store(&identity)
 	n.disputed.Store(identity.Disputed)
 
-	n.current.Store(state.New().View())
-	n.lead.Store(&ClusterLeader{})
-	n.vacant.Store(1)
 	n.proposer, n.reads = newProposer(n), newSharedReads(n)
 	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
+	n.consumers = n.newConsumers()
 	n.keeper = newKeeper(n)
 	n.renewals = &rounds[LeaseID, renewal]{n: n, here: n.leases.renew, there: n.callRenew}
 	n.lifetimes = &rounds[LeaseID, remaining]{n: n, here: n.leases.timeToLive, there: n.callTimeToLive}
@@ -191,13 +181,13 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.campaign)
 	n.life.Go(n.enroll)
 	n.life.Go(n.roster.run)
-	n.membersChanged(n.view())
+	n.membersChanged(n.views.Load())
 	if n.meter != nil {
 		n.log.Measure(n.logWritten)
 		go n.meter.run()
 	}
 	n.warnOfPlainText(listener)
-	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.view().KV.Revision())
+	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.views.Load().KV.Revision())
 	return nil
 }
 
@@ -296,7 +286,7 @@ func (n *Node) stop(fault error, handOver bool) {
 
 // shutdown takes the node down. What hangs is left to itself, and Close tells.
 func (n *Node) shutdown(handOver bool) {
-	if handOver && n.leadership().Self && len(n.raft().voters()) > 1 {
+	if handOver && n.lead.Now().Self && len(n.raft().voters()) > 1 {
 		n.handOver()
 	}
 	n.life.cancel()
@@ -339,8 +329,8 @@ func (n *Node) handOver() {
 	limit := time.NewTimer(min(n.cfg.ElectionTimeout, handOverTime))
 	defer limit.Stop()
 	for {
-		changed := n.leaders.Wait()
-		if lead := n.leadership(); !lead.Self && lead.Leader != 0 {
+		changed := n.lead.Changed()
+		if lead := n.lead.Now(); !lead.Self && lead.Leader != 0 {
 			return
 		}
 		select {
@@ -374,218 +364,14 @@ func (n *Node) contextError(ctx context.Context) error { return n.unanswered(con
 
 // unanswered adds to err, with which a wait for the cluster ended, why the cluster may not have answered.
 func (n *Node) unanswered(err error) error {
-	if lead := n.leadership().Leader; lead != 0 {
+	if lead := n.lead.Now().Leader; lead != 0 {
 		return n.withRefusal(err, lead)
 	}
 	return fmt.Errorf("%w (%w)", err, n.noLeader())
 }
 
 func (n *Node) header(rev int64) Header {
-	return Header{ClusterID: n.identity.Load().Cluster, MemberID: n.id, Revision: rev, Term: n.leadership().Term}
-}
-
-// applied is the applier: it publishes what a batch of the log did, and only then tells those who
-// wait. It runs in the FSM's goroutine.
-func (n *Node) applied(v *state.View, e *effects) {
-	old := n.current.Load()
-	lead := n.leadership()
-	n.leases.applied(lead, v, e.leases)
-	n.log.Applied(v.Index)
-	n.publish(v)
-	n.count(MetricEntriesApplied, int(v.Index-old.Index))
-	if lead.Self {
-		n.raft().net.Committed(lead.Term, v.Index)
-	}
-	if !slices.Equal(v.Members, old.Members) {
-		n.membersChanged(v)
-	}
-	n.proposer.answered(e.answers)
-	n.tell(v, old.KV.Revision())
-	if lead.Self {
-		n.history.applied(v)
-	}
-	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
-		signal.Poke(n.snapshot)
-	}
-}
-
-// tell tells the watches of the revisions after one. A watch that comes while this runs looks at the
-// view, which is published already.
-func (n *Node) tell(v *state.View, after int64) {
-	rev := v.KV.Revision()
-	if rev == after {
-		return
-	}
-	switch {
-	case after+1 < v.KV.CompactRevision():
-		// Whom the revisions concern that were written and compacted in one go is not known any more:
-		// every watch looks, and finds that it has missed something.
-		n.hub.NotifyAll(after+1, rev)
-	case n.hub.Len() > 0:
-		var changes []watch.Change
-		v.KV.Changes(after+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
-			for _, kv := range kvs {
-				changes = append(changes, watch.Change{Rev: rev, Key: kv.Key})
-			}
-			return true
-		})
-		n.hub.Notify(changes)
-	}
-	n.told.Store(rev)
-}
-
-// restored is the applier: a snapshot has taken the place of the state.
-func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
-	n.publish(v)
-	n.membersChanged(v)
-	n.proposer.restored(result)
-	n.hub.NotifyAll(1, v.KV.Revision())
-	n.told.Store(v.KV.Revision())
-	if c := n.raft(); c != nil && n.log.Astray() {
-		c.astray.Store(true)
-		c.observe()
-	}
-}
-
-func (n *Node) publish(v *state.View) {
-	n.current.Store(v)
-	n.published.Broadcast()
-}
-
-// fence is the applier: the log or a snapshot cannot be read or understood, so this replica must not
-// go on.
-func (n *Node) fence(err error) {
-	n.cfg.Logger.Error("node stops", "err", err)
-	n.stop(err, false)
-}
-
-// A ClusterLeader is the member that leads the cluster, as far as a node knows.
-type ClusterLeader struct {
-	Leader MemberID // 0: none is known
-	Term   uint64
-	Self   bool // this node leads
-}
-
-func (n *Node) leadership() ClusterLeader { return *n.lead.Load() }
-
-// ClusterLeaders yields the leader of the cluster that this node knows, and the latest one again after
-// each change. A slow loop misses the changes in between and slows nothing down. The sequence ends when
-// ctx ends or the node closes. A node may believe that it leads for up to an election timeout after
-// another was elected, so neither reads nor writes rely on it. Do not rely on it either: to elect an
-// instance of your service, use [RunAsLeader].
-func (n *Node) ClusterLeaders(ctx context.Context) iter.Seq[ClusterLeader] {
-	return func(yield func(ClusterLeader) bool) {
-		for first, last := true, (ClusterLeader{}); ; {
-			changed := n.leaders.Wait()
-			if lead := n.leadership(); first || lead != last {
-				if first, last = false, lead; !yield(lead) {
-					return
-				}
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return
-			case <-n.life.Closing():
-				return
-			}
-		}
-	}
-}
-
-// followLeadership keeps lead current, and begins each term that this node leads with a command:
-// until that is applied, the node does not know all that its predecessors committed, and keeps no
-// deadlines.
-func (n *Node) followLeadership() {
-	first := &firstCommand{n: n}
-	grace := leaderGrace * n.cfg.ElectionTimeout
-	vacant := time.NewTimer(grace)
-	defer vacant.Stop()
-	for {
-		if old, lead := n.leadership(), n.raft().leadership(); lead != old {
-			n.setLeadership(lead)
-			switch {
-			case lead.Leader != 0:
-				vacant.Stop()
-			case old.Leader != 0:
-				vacant.Reset(grace)
-			}
-		}
-		var again <-chan time.Time
-		if lead := n.leadership(); lead.Self && !n.leases.hold(lead.Term) {
-			again = first.see(lead.Term)
-		}
-		look, revived := n.revive()
-		if revived {
-			continue // what the new one knows already it does not tell again
-		}
-		select {
-		case <-n.raft().observations:
-		case <-again:
-		case <-look:
-		case <-vacant.C:
-			if !n.gathers() { // which tells of it itself
-				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.noLeader())
-			}
-		case <-n.life.Context().Done(): // after the hand-over
-			return
-		}
-	}
-}
-
-// setLeadership publishes who leads. Only followLeadership's goroutine calls it.
-func (n *Node) setLeadership(lead ClusterLeader) {
-	old := n.leadership()
-	n.lead.Store(&lead)
-	if lead.Leader != 0 && lead.Leader != old.Leader {
-		n.count(MetricLeaderChanges, 1)
-	}
-	switch {
-	case lead.Leader != 0:
-		n.vacant.Store(0)
-		n.refusal.Store(nil)
-		n.attempts.Forget()
-	case old.Leader != 0:
-		n.vacant.Store(int64(time.Since(n.started)))
-	}
-	if !lead.Self {
-		n.leases.demote()
-	}
-	n.leaders.Broadcast()
-	select {
-	case <-n.life.Closing():
-		return // the others tell of the next leader
-	default:
-	}
-	if lead.Leader == 0 {
-		if old.Leader != 0 { // it is a warning if that lasts
-			n.cfg.Logger.Debug("the leader is lost", "leader", old.Leader.String(), "name", n.nameOf(old.Leader), "term", old.Term)
-		}
-		return
-	}
-	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", n.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
-	if lead.Self && n.view().Epoch == 0 {
-		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.voterIDs()))
-	}
-}
-
-// nameOf returns the name of a member, or nothing if this node does not know it yet.
-func (n *Node) nameOf(id MemberID) string {
-	m, _ := n.view().Members.Get(uint64(id))
-	return m.Name
-}
-
-// leaderGrace is how many election timeouts a node may know no leader before it is not ready and
-// watches that require a leader end. A cluster whose leader has crashed elects another within them.
-const leaderGrace = 3
-
-// leaderless returns how long the node has known no leader, 0 while it knows one.
-func (n *Node) leaderless() time.Duration {
-	since := n.vacant.Load()
-	if since == 0 {
-		return 0
-	}
-	return max(time.Since(n.started)-time.Duration(since), 1)
+	return Header{ClusterID: n.identity.Load().Cluster, MemberID: n.id, Revision: rev, Term: n.lead.Now().Term}
 }
 
 // followDisk stops the node when its disk has failed. While the log cannot be written, or a write
@@ -611,7 +397,7 @@ func (n *Node) followDisk() {
 		}
 		told = disk.Short > 0
 		n.raft().net.Mute(disk.Blocked >= n.cfg.DiskTimeout)
-		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.leadership().Self && len(n.raft().voters()) > 1 {
+		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.lead.Now().Self && len(n.raft().voters()) > 1 {
 			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "refused", disk.Short, "stalled", disk.Stalled)
 			n.raft().stepDown()
 		}

@@ -260,9 +260,9 @@ func TestPausedNode(t *testing.T) {
 			w.start(t)
 			answer = "started"
 		case "leads":
-			answer = n.leadership().Self
+			answer = n.lead.Now().Self
 		case "revision":
-			answer = n.view().KV.Revision()
+			answer = n.views.Load().KV.Revision()
 		case "hash":
 			_, err := n.Get(t.Context(), "any", WithWaitRevision(rev))
 			require.NoError(t, err)
@@ -270,13 +270,13 @@ func TestPausedNode(t *testing.T) {
 			require.NoError(t, err)
 			answer = h.Hash
 		case "state":
-			v := n.view()
+			v := n.views.Load()
 			answer = fmt.Sprint(v.Index, " ", v.Hash)
 		case "stop":
 			answer, stopped = w.end(), true
 		case "final":
 			w.check(t)
-			require.Equal(t, rev, n.view().KV.Revision(), "each acknowledged write is a revision, and there is no other")
+			require.Equal(t, rev, n.views.Load().KV.Revision(), "each acknowledged write is a revision, and there is no other")
 			require.NoError(t, n.Check(t.Context()))
 			answer = "final"
 		}

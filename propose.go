@@ -142,7 +142,7 @@ func (p *proposer) enter(c *call) {
 		// sent, so that it can be repeated without harm.
 		p.seq, p.lowest = 0, 1
 		register := &call{
-			cmd:    &command.Command{Register: true, Applied: p.n.view().Index},
+			cmd:    &command.Command{Register: true, Applied: p.n.views.Load().Index},
 			answer: make(chan callAnswer, 1),
 		}
 		p.calls[0] = register
@@ -287,8 +287,8 @@ func (p *proposer) restored(result func(proposer, seq uint64) (*command.Result, 
 func (p *proposer) run() {
 	for {
 		// Taken before looking, so that no change is missed.
-		changed := p.n.leaders.Wait()
-		lead := p.n.leadership()
+		changed := p.n.lead.Changed()
+		lead := p.n.lead.Now()
 		p.recall(lead.Term)
 		if lead.Leader != 0 {
 			for {

@@ -224,7 +224,7 @@ func (n *Node) rebuild() {
 	n.cfg.Logger.Warn("raft is stuck, and started again")
 	old := n.raft()
 	// At once, for the end of the old one may have to wait for the disk.
-	n.setLeadership(ClusterLeader{Term: n.leadership().Term})
+	n.setLeadership(ClusterLeader{Term: n.lead.Now().Term})
 	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
 		n.stop(err, false)
 	}
@@ -464,9 +464,9 @@ func (n *Node) apply(entry []byte) {
 		return
 	}
 	room := func(v *state.View) bool {
-		return n.raft().raft.LastIndex() < v.Index+maxUnapplied || !n.leadership().Self
+		return n.raft().raft.LastIndex() < v.Index+maxUnapplied || !n.lead.Now().Self
 	}
-	if _, err := n.await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
+	if _, err := n.views.Await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
 		return
 	}
 	n.raft().append(entry)

@@ -5,14 +5,56 @@ package coterie
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// view returns the state that this node has applied: immutable, for any use.
-func (n *Node) view() *state.View { return n.current.Load() }
+// views are the states of the store that this node has applied: immutable, for any use. Only the FSM's
+// goroutine publishes one; every goroutine may load it.
+type views struct {
+	life      *lifecycle
+	ended     func(context.Context) error // the error of a call whose context has ended
+	current   atomic.Pointer[state.View]
+	published signal.Signal // of current
+}
+
+func newViews(life *lifecycle, ended func(context.Context) error) *views {
+	s := &views{life: life, ended: ended}
+	s.current.Store(state.New().View())
+	return s
+}
+
+// Load returns the newest view.
+func (s *views) Load() *state.View { return s.current.Load() }
+
+// Await returns the first view that is enough.
+//
+// Errors: ctx's cause, with what may explain it; ErrClosed.
+func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
+	for {
+		published := s.published.Wait()
+		if v := s.Load(); enough(v) {
+			return v, nil
+		}
+		select {
+		case <-published:
+		case <-ctx.Done():
+			return nil, s.ended(ctx)
+		case <-s.life.Closing():
+			return nil, s.life.Err()
+		}
+	}
+}
+
+// publish makes a view the newest, and wakes those that wait for it.
+func (s *views) publish(v *state.View) {
+	s.current.Store(v)
+	s.published.Broadcast()
+}
 
 // readView returns the view that a read's options ask for.
 func (n *Node) readView(ctx context.Context, o *getOptions) (*state.View, error) {
@@ -23,9 +65,9 @@ func (n *Node) readView(ctx context.Context, o *getOptions) (*state.View, error)
 	case o.serializable && o.waits:
 		return nil, fmt.Errorf("%w: WithSerializable and WithWaitRevision exclude each other", ErrInvalidOption)
 	case o.serializable:
-		return n.view(), nil
+		return n.views.Load(), nil
 	case o.waits:
-		return n.await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
+		return n.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
 	}
 	return n.linearizableView(ctx)
 }
@@ -36,24 +78,7 @@ func (n *Node) linearizableView(ctx context.Context) (*state.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.await(ctx, p.reached)
-}
-
-// await returns the first view that is enough.
-func (n *Node) await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
-	for {
-		published := n.published.Wait()
-		if v := n.view(); enough(v) {
-			return v, nil
-		}
-		select {
-		case <-published:
-		case <-ctx.Done():
-			return nil, n.contextError(ctx)
-		case <-n.life.Closing():
-			return nil, n.life.Err()
-		}
-	}
+	return n.views.Await(ctx, p.reached)
 }
 
 // A readPoint is an index of the log at or after every write that was answered before it was asked
@@ -77,7 +102,7 @@ func newSharedReads(n *Node) *sharedReads {
 		n:    n,
 		here: func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
 		there: func(ctx context.Context, leader MemberID, _ []struct{}) ([]readPoint, error) {
-			applied := n.view().Index
+			applied := n.views.Load().Index
 			p, err := n.callReadIndex(ctx, leader)
 			if err == nil {
 				err = n.verify(applied, p)
@@ -112,13 +137,13 @@ func (n *Node) verify(applied uint64, p readPoint) error {
 
 // readIndex confirms that this node still leads, and returns the index that a read must wait for.
 func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
-	lead := n.leadership()
+	lead := n.lead.Now()
 	if !lead.Self {
 		return readPoint{}, errNotLeader
 	}
 	// A leader whose own first command is not applied may not know yet what its predecessors
 	// committed.
-	if _, err := n.await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.leadership() != lead }); err != nil {
+	if _, err := n.views.Await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.lead.Now() != lead }); err != nil {
 		return readPoint{}, err
 	}
 	index, err := n.raft().confirm(ctx, lead.Term)
@@ -131,7 +156,7 @@ func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (
 	there func(context.Context, MemberID) (T, error),
 ) (T, error) {
 	for {
-		changed := n.leaders.Wait()
+		changed := n.lead.Changed()
 		v, err := askOnce(n, ctx, here, there)
 		if err == nil || final(err) {
 			return v, err
@@ -157,7 +182,7 @@ func askOnce[T any](n *Node, ctx context.Context, here func(context.Context) (T,
 	attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
 	err = errNotLeader
-	switch lead := n.leadership(); {
+	switch lead := n.lead.Now(); {
 	case lead.Self:
 		v, err = here(attempt)
 	case lead.Leader != 0:

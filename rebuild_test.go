@@ -152,7 +152,7 @@ func TestANodeThatIsStartedAgainOnAStalledDiskDoesNotSayThatItLeads(t *testing.T
 		time.Sleep(10 * time.Millisecond)
 		wedge(nodes[old].raft())
 		time.Sleep(time.Minute)
-		require.False(t, nodes[old].leadership().Self)
+		require.False(t, nodes[old].lead.Now().Self)
 		disks[old].Stall(false)
 		_, err := nodes[old].Put(t.Context(), "k", "w")
 		require.NoError(t, err)

@@ -36,8 +36,12 @@ func newRetention(n *Node) *retention {
 	return r
 }
 
-// applied looks at the bounds after each batch, in the FSM's goroutine.
-func (r *retention) applied(v *state.View) {
+// applied checks the bounds after each batch, in the FSM's goroutine.
+func (r *retention) applied(b appliedBatch) {
+	if !b.lead.Self {
+		return
+	}
+	v := b.view
 	if bound := r.bound(v); v.KV.CompactTarget(bound.Revisions, bound.Bytes) > 0 {
 		signal.Poke(r.wake)
 	}
@@ -67,15 +71,15 @@ func (r *retention) run() {
 		case <-lost:
 			r.asking = 0
 		case now := <-tick.C:
-			r.marks = append(r.marks, mark{now, r.n.view().KV.Revision()})
+			r.marks = append(r.marks, mark{now, r.n.views.Load().KV.Revision()})
 		case <-r.n.life.Closing():
 			return
 		}
-		if !r.n.leadership().Self {
+		if !r.n.lead.Now().Self {
 			r.marks = nil
 			continue
 		}
-		v := r.n.view()
+		v := r.n.views.Load()
 		if rev := r.target(v); rev > max(v.KV.CompactRevision(), r.asking) {
 			r.asking = rev
 			r.n.apply(command.Single(&command.Proposal{

@@ -38,7 +38,7 @@ func TestACompactionThatWasDroppedIsProposedAgain(t *testing.T) {
 		require.NoError(t, <-deleted)
 		time.Sleep(2 * n.cfg.ElectionTimeout)
 		<-n.turn
-		require.Negative(t, n.view().KV.CompactRevision())
+		require.Negative(t, n.views.Load().KV.CompactRevision())
 		time.Sleep(10 * n.cfg.ElectionTimeout)
 		_, err = n.Put(t.Context(), "k", "v")
 		require.NoError(t, err, "deleting lifts the quota")
@@ -59,7 +59,7 @@ func TestCompactionsAreFewerThanWrites(t *testing.T) {
 				require.NoError(t, err)
 			}
 			synctest.Wait()
-			require.Positive(t, n.view().KV.CompactRevision())
+			require.Positive(t, n.views.Load().KV.CompactRevision())
 			require.Less(t, r.Value(MetricEntriesApplied), 1200.0, name)
 		})
 	}

@@ -58,7 +58,7 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 				_, err := n.Put(t.Context(), "k", "v")
 				require.NoError(t, err)
 				time.Sleep(time.Second)
-				applied, term := n.view().Index, n.leadership().Term
+				applied, term := n.views.Load().Index, n.lead.Now().Term
 				disks[leader].Stall(true)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -78,10 +78,10 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 					}()
 				}
 				time.Sleep(50 * time.Second)
-				require.Equal(t, applied, n.view().Index, "its disk hangs")
+				require.Equal(t, applied, n.views.Load().Index, "its disk hangs")
 				require.Less(t, n.raft().raft.LastIndex(), applied+fsmBatches)
-				require.Equal(t, term, n.leadership().Term)
-				require.True(t, n.leadership().Self)
+				require.Equal(t, term, n.lead.Now().Term)
+				require.True(t, n.lead.Now().Self)
 				answered := make(chan error, 1)
 				c := n.raft()
 				go func() { answered <- c.raft.VerifyLeader().Error() }()
@@ -90,7 +90,7 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 				cancel() // the next leader's disk does not hang: there would be no end of writes
 				time.Sleep(30 * time.Second)
 				require.NotEqual(t, leader, leading(append(append([]*Node(nil), nodes[:leader]...), nodes[leader+1:]...)))
-				require.False(t, n.leadership().Self, "it has handed over")
+				require.False(t, n.lead.Now().Self, "it has handed over")
 				disks[leader].Stall(false)
 				r, err := nodes[(leader+1)%size].Put(t.Context(), "k", "end")
 				require.NoError(t, err)
@@ -123,7 +123,11 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 
 		disk.Stall(true)
 		before := last()
-		n.leases.demote() // as if the term had only begun
+		begin := func() { // as if the term had only begun
+			n.leases.demote()
+			n.lead.ready.Store(nil)
+		}
+		begin()
 		look()
 		require.Equal(t, before+1, last())
 		disk.Stall(false)
@@ -134,7 +138,7 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 		dropping := (*int32)(unsafe.Pointer(flag.UnsafeAddr()))
 		atomic.StoreInt32(dropping, 1)
 		before = last()
-		n.leases.demote()
+		begin()
 		look()
 		require.Equal(t, before, last())
 		atomic.StoreInt32(dropping, 0)

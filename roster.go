@@ -52,7 +52,7 @@ type admission struct{ cluster, index, term uint64 }
 
 // change does what is asked for, if this node leads. To repeat it does no harm.
 func (r *roster) change(ctx context.Context, c *change) (admission, error) {
-	if !r.n.leadership().Self {
+	if !r.n.lead.Now().Self {
 		return admission{}, errNotLeader
 	}
 	if err := r.twin(ctx, c); err != nil { // before it is its turn: others need not wait for this
@@ -66,7 +66,7 @@ func (r *roster) change(ctx context.Context, c *change) (admission, error) {
 	if err != nil {
 		return admission{}, err
 	}
-	v, err := r.n.await(ctx, p.reached)
+	v, err := r.n.views.Await(ctx, p.reached)
 	if err != nil {
 		return admission{}, err
 	}
@@ -168,7 +168,7 @@ func (r *roster) admit(ctx context.Context, c *change, m state.Member, ok bool, 
 		if err = r.n.settle(ctx, r.n.raft().addNonvoter(c.id, c.addr)); err != nil {
 			return nil, err
 		}
-		if v, err = r.n.await(ctx, func(v *state.View) bool { return v.Members.Has(uint64(c.id)) }); err != nil {
+		if v, err = r.n.views.Await(ctx, func(v *state.View) bool { return v.Members.Has(uint64(c.id)) }); err != nil {
 			return nil, err
 		}
 	}
@@ -191,7 +191,7 @@ func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term
 	r.n.apply(command.Single(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
 		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
 	}}}))
-	return r.n.await(ctx, recorded)
+	return r.n.views.Await(ctx, recorded)
 }
 
 // remove removes a member, if those who stay can go on. A leader has another lead first: it is that
@@ -213,7 +213,7 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 	if err := r.n.settle(ctx, r.n.raft().remove(MemberID(m.ID))); err != nil {
 		return nil, err
 	}
-	return r.n.await(ctx, func(v *state.View) bool { return !v.Members.Has(m.ID) })
+	return r.n.views.Await(ctx, func(v *state.View) bool { return !v.Members.Has(m.ID) })
 }
 
 // transfer has a member lead, if it can: while raft hands over, writes wait.
@@ -268,12 +268,12 @@ func (r *roster) run() {
 		case <-r.n.life.Closing():
 			return
 		}
-		lead := r.n.leadership()
+		lead := r.n.lead.Now()
 		if !lead.Self {
 			had = 0
 			continue
 		}
-		v := r.n.view()
+		v := r.n.views.Load()
 		for _, m := range v.Members {
 			if !m.Voter && m.Wanted && m.Incarnation != 0 && had > 0 &&
 				r.n.raft().net.Acknowledged(serverID(MemberID(m.ID)), r.n.cfg.ElectionTimeout) >= had {
@@ -291,7 +291,7 @@ func (r *roster) promote(m state.Member) {
 		return
 	}
 	defer r.pass()
-	if now, ok := r.n.view().Members.Get(m.ID); !ok || now != m {
+	if now, ok := r.n.views.Load().Members.Get(m.ID); !ok || now != m {
 		return // somebody else had the turn
 	}
 	err := r.n.settle(ctx, r.n.raft().addVoter(MemberID(m.ID), m.Addr))

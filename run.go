@@ -29,7 +29,7 @@ func newDraw() uint64 { return max(rand.Uint64(), 1) }
 func (n *Node) beginRun() error {
 	id := n.identity.Load()
 	var recorded run.Number
-	if m, ok := n.view().Members.Get(uint64(n.id)); ok && m.Incarnation == id.Incarnation {
+	if m, ok := n.views.Load().Members.Get(uint64(n.id)); ok && m.Incarnation == id.Incarnation {
 		recorded = m.Run
 	}
 	next := id.Runs.Next(recorded, newDraw())
@@ -55,7 +55,7 @@ func (n *Node) introduce() {
 	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout/2)
 	defer cancel()
 	doors := append(n.doors(), n.cfg.Advertise)
-	if m, ok := n.view().Members.Get(uint64(n.id)); ok && m.Addr != n.cfg.Advertise {
+	if m, ok := n.views.Load().Members.Get(uint64(n.id)); ok && m.Addr != n.cfg.Advertise {
 		doors = append(doors, m.Addr)
 	}
 	var asked sync.WaitGroup
@@ -112,7 +112,7 @@ func errCopied(name string) error {
 // its directory: another answers, now that this one runs. The node that was there first goes on.
 func (r *roster) twin(ctx context.Context, c *change) error {
 	n := r.n
-	m, ok := n.view().Members.Get(uint64(c.id))
+	m, ok := n.views.Load().Members.Get(uint64(c.id))
 	switch {
 	case c.kind != changeEnroll || !ok || m.Incarnation != c.incarnation || m.Run == c.runs.Now():
 		return nil

@@ -40,11 +40,11 @@ func TestT42_ASnapshotWakesTheWatches(t *testing.T) {
 		time.Sleep(time.Second)
 		keepTail(t, leader.raft(), 0)
 		require.NoError(t, leader.raft().raft.Snapshot().Error())
-		before := nodes[behind].view().Index
+		before := nodes[behind].views.Load().Index
 		alone(network, behind, false)
 		time.Sleep(time.Minute)
 		require.Equal(t, newest(t, leader).Index, newest(t, nodes[behind]).Index, "it was sent the snapshot")
-		require.Less(t, before, nodes[behind].view().Index)
+		require.Less(t, before, nodes[behind].views.Load().Index)
 		for name, watch := range watches {
 			for i := range 10 {
 				select {

@@ -95,10 +95,10 @@ type Status struct {
 
 // Status tells about the node, at once, in any state, and without asking others.
 func (n *Node) Status() Status {
-	v, lead := n.view(), n.leadership()
+	v, lead := n.views.Load(), n.lead.Now()
 	s := Status{
 		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.identity.Load().Cluster,
-		Leader: lead.Leader, Leaderless: n.leaderless(), Term: lead.Term,
+		Leader: lead.Leader, Leaderless: n.lead.Vacant(), Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
 		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
@@ -121,7 +121,7 @@ func (n *Node) Check(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
-	v := n.view()
+	v := n.views.Load()
 	return n.inBackground(ctx, func() error {
 		if err := v.Check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -149,7 +149,7 @@ func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
 	if err := n.alive(ctx); err != nil {
 		return HashResponse{}, err
 	}
-	v := n.view()
+	v := n.views.Load()
 	if err := revisionError(v, rev); err != nil {
 		return HashResponse{}, err
 	}

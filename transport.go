@@ -94,7 +94,7 @@ func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 		Turn:    n.turnToStand,
 		Lost:    n.lostData,
 		Log:     n.log,
-		Applied: func() uint64 { return n.view().Index },
+		Applied: func() uint64 { return n.views.Load().Index },
 		Term:    term,
 
 		Committed: committed,
@@ -139,7 +139,7 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 		a, err := n.answerChange(ctx, from, method, req)
 		return a.append(nil), err
 	case methodPropose:
-		if !n.leadership().Self {
+		if !n.lead.Now().Self {
 			return nil, errNotLeader
 		}
 		if err := command.CheckForeign(req); err != nil {
@@ -147,7 +147,7 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 		}
 		return nil, n.accept(req)
 	case methodReadIndex:
-		if !n.leadership().Self {
+		if !n.lead.Now().Self {
 			return nil, errNotLeader
 		}
 		p, err := n.reads.point(ctx)
@@ -238,7 +238,7 @@ func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte,
 		return n.roster.change(ctx, c)
 	case c.kind != changeEnroll || uint64(c.id) != from.Member || c.incarnation != from.Incarnation:
 		return admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
-	case n.identity.Load().Since == 0 && n.leadership().Leader == 0:
+	case n.identity.Load().Since == 0 && n.lead.Now().Leader == 0:
 		return admission{}, errNotLeader // it wants to be let in itself: others are to be asked
 	}
 	return n.askToChange(ctx, c)

@@ -36,7 +36,7 @@ func (n *Node) met(other rpc.Identity) {
 func (n *Node) self() rpc.Identity {
 	id := n.identity.Load()
 	return rpc.Identity{
-		Cluster: id.Cluster, Epoch: n.view().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
+		Cluster: id.Cluster, Epoch: n.views.Load().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
 	}
 }
 
@@ -58,7 +58,7 @@ func (n *Node) opinion(other rpc.Identity) error {
 	if n.losses.Has(other.Member, other.Incarnation) {
 		return rpc.ErrForgotten
 	}
-	switch n.view().Judge(other.Member, other.Incarnation, other.Since, other.Runs) {
+	switch n.views.Load().Judge(other.Member, other.Incarnation, other.Since, other.Runs) {
 	case state.Forgotten:
 		return rpc.ErrForgotten
 	case state.Removed:

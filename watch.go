@@ -145,7 +145,7 @@ func (n *Node) newWatch(ctx context.Context, key string, opts []WatchOption) (*c
 	if w.end != "" && w.end != allKeys && w.end <= w.key {
 		return nil, fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
 	}
-	w.since = n.view().KV.Revision()
+	w.since = n.views.Load().KV.Revision()
 	w.next = w.from
 	if w.from == 0 {
 		w.next = w.since + 1
@@ -179,12 +179,12 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		return yield(r, nil)
 	}
 
-	first, last := w.next, w.n.view().KV.Revision()
+	first, last := w.next, w.n.views.Load().KV.Revision()
 	for {
 		for first = max(first, w.next); first <= last; {
 			// Each time in the newest view: one that was held while the caller is busy would hold
 			// all it has from being compacted.
-			r, err := w.find(w.n.view(), first, last)
+			r, err := w.find(w.n.views.Load(), first, last)
 			if err != nil {
 				return err
 			}
@@ -201,7 +201,7 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		if err != nil {
 			return err
 		}
-		told := w.n.told.Load()
+		told := w.n.hub.Reached()
 		if first, last = touched.Take(); last > 0 {
 			continue
 		}
@@ -222,8 +222,8 @@ func (w *cursor) wait(told <-chan struct{}, silence <-chan time.Time) (bool, err
 		var lost <-chan time.Time
 		var leaderChanged <-chan struct{}
 		if w.leader {
-			leaderChanged = w.n.leaders.Wait()
-			if without := w.n.leaderless(); without > 0 {
+			leaderChanged = w.n.lead.Changed()
+			if without := w.n.lead.Vacant(); without > 0 {
 				left := leaderGrace*w.n.cfg.ElectionTimeout - without
 				if left <= 0 {
 					return false, ErrNoLeader

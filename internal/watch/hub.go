@@ -8,6 +8,8 @@ package watch
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
 // A Change is one change of one key.
@@ -22,6 +24,8 @@ type Hub struct {
 	keys   map[string]*group
 	ranges tree
 	count  atomic.Int64 // of watchers; whoever asks for it alone does not wait for a Notify
+
+	reached atomic.Int64 // written by the goroutine that calls Applied and Replaced
 }
 
 // A group is the watchers of one key or one range.
@@ -87,6 +91,40 @@ func (h *Hub) Remove(w *Watcher) {
 
 // Len returns how many watchers there are.
 func (h *Hub) Len() int { return int(h.count.Load()) }
+
+// Applied notifies the watchers of every revision after one, up to the newest of a view. The caller has
+// published the view, so a watcher that is added meanwhile finds them there.
+func (h *Hub) Applied(v *mvcc.View, after int64) {
+	rev := v.Revision()
+	if rev == after {
+		return
+	}
+	switch {
+	case after+1 < v.CompactRevision():
+		// Some of these revisions are compacted already, so which watchers they concern is not known.
+		// All of them look, and find that they have missed something.
+		h.NotifyAll(after+1, rev)
+	case h.Len() > 0:
+		var changes []Change
+		v.Changes(after+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
+			for _, kv := range kvs {
+				changes = append(changes, Change{Rev: rev, Key: kv.Key})
+			}
+			return true
+		})
+		h.Notify(changes)
+	}
+	h.reached.Store(rev)
+}
+
+// Replaced notifies all watchers that another history has replaced the one they know, up to a revision.
+func (h *Hub) Replaced(rev int64) {
+	h.NotifyAll(1, rev)
+	h.reached.Store(rev)
+}
+
+// Reached returns the newest revision of which every watcher has been notified that it concerns.
+func (h *Hub) Reached() int64 { return h.reached.Load() }
 
 // Notify tells the watchers that are concerned of changes, in the order of revisions. Whoever looks
 // then must find them.
