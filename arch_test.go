@@ -156,7 +156,7 @@ func importFaults(all []source) (faults []string) {
 
 // The recipes are made of what the package exports: identifiers of other files that it does not,
 // they may not use.
-var recipes = []string{"lock.go", "election.go", "observe.go", "place.go", "holder.go", "guard.go", "follow.go"}
+var recipes = []string{"lock.go", "election.go", "place.go", "holder.go", "follow.go"}
 
 func recipeFaults(all []source) (faults []string) {
 	private := map[string]string{} // unexported names of the package, and where they are from

@@ -7,34 +7,41 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
-// A Mutex is a lock among all that use its name, on any node: fair, in the order in which Lock
-// was called. Its methods may be called concurrently. Alone it is advice: a holder may be stopped,
-// and wake when another holds the lock. Writes to this store are safe with Guard as a condition of
-// their transaction; others need the fencing token, which whatever is written to must compare.
+// A Mutex is a lock shared by all sessions that use its name, on any node. It is fair: callers get it in
+// the order in which they called Lock. Its methods may be called concurrently.
+//
+// A Mutex alone is advisory. A holder whose process is suspended may wake up after its session expired,
+// when another holder has the lock. Make [Mutex.Guard] a condition of each transaction on this store that
+// the lock protects. Other systems must compare [Mutex.Token] with the highest token they have seen.
+//
+// A Mutex differs from the one of clientv3/concurrency: two Mutexes of one session exclude each other
+// (there the key, and so the lock, belongs to the session), and a Lock whose ctx has ended leaves no key.
 type Mutex struct {
 	s    *Session
 	name string
+	turn chan struct{} // holds a value while a Locker of this Mutex has it
 
-	mu   sync.Mutex
-	held *place // nil unless locked
-	busy bool   // a Lock is under way
+	mu   sync.Mutex // guards held and busy
+	held *place     // nil unless locked
+	busy bool       // a Lock is in progress
 }
 
-// NewMutex returns an unlocked Mutex; nothing is asked of the cluster. Two of one name exclude each
-// other, on one session too: unlike etcd's, whose key is the session's. Different names are
-// independent, also if one continues the other, as "a/b" continues "a". The lock's keys are name + "/"
-// + the lease of a session in hex + "-" + 8 hex digits. Lock refuses an empty name.
-func NewMutex(s *Session, name string) *Mutex { return &Mutex{s: s, name: name} }
+// NewMutex returns an unlocked Mutex. It does not contact the cluster. Locks of different names are
+// independent, even if one name continues the other, as "a/b" continues "a". The keys of a lock are name +
+// "/" + the lease of a session in hex + "-" + 8 hex digits. Lock rejects an empty name.
+func NewMutex(s *Session, name string) *Mutex {
+	return &Mutex{s: s, name: name, turn: make(chan struct{}, 1)}
+}
 
-// Lock waits until the lock is this Mutex's. When ctx ends first, the place in the queue is given
-// up.
+// Lock waits until this Mutex has the lock. If it fails, it gives up its place in the queue.
 //
-// Errors: ctx's cause, in a *HeldError if another has the lock as far as this node knows, and with
-// ErrNoLeader when no leader was known; ErrSessionExpired when the session ended; ErrLocked when this very Mutex is
-// locked, or being locked, already; ErrNotOwner when somebody removed the place from the queue;
-// ErrInvalidOption for an empty name; ErrClosed.
+// Errors: ctx's cause, in a *HeldError if this node knows of another holder, and with ErrNoLeader if no
+// leader was known; ErrSessionExpired if the session has ended; ErrLocked if this Mutex is locked, or
+// being locked, already; ErrNotOwner if the place was removed from the queue by deleting its key;
+// ErrInvalidOption for an empty name; ErrClosed; those of [Txn.Commit].
 func (m *Mutex) Lock(ctx context.Context) error {
 	_, err := m.enter(ctx)
 	return err
@@ -44,10 +51,11 @@ func (m *Mutex) enter(ctx context.Context) (*place, error) {
 	return m.lock(func(p *place) error { return p.enter(ctx, NewHolder(p.s.Node()).Value(), p.wait) })
 }
 
-// TryLock takes the lock if nobody has it or waits for it, at once. It is a read, and a write and another
-// read if the lock is free. Of several that find it free at the same moment one gets it.
+// TryLock takes the lock if it is free and no caller waits for it. It costs one read, and if the lock is
+// free a write and another read. If several callers find the lock free at the same moment, one gets it. If
+// TryLock fails, it leaves nothing behind.
 //
-// Errors: ErrLocked, in a *HeldError, and those of Lock. The lock is not taken then, and nothing is left behind.
+// Errors: ErrLocked, in a *HeldError, if the lock is not free; those of Lock.
 func (m *Mutex) TryLock(ctx context.Context) error {
 	_, err := m.lock(func(p *place) error {
 		ahead, _, err := places(ctx, p.s.Node(), p.name, 1, WithSort(SortByCreateRevision, SortAscend))
@@ -62,14 +70,15 @@ func (m *Mutex) TryLock(ctx context.Context) error {
 	return err
 }
 
+// lock runs enter for a new place, unless this Mutex is locked or being locked.
 func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 	m.mu.Lock()
-	refused := m.busy || m.held != nil && m.s.Err() == nil
-	if !refused {
+	rejected := m.busy || m.held != nil && m.s.Err() == nil
+	if !rejected {
 		m.busy = true
 	}
 	m.mu.Unlock()
-	if refused {
+	if rejected {
 		return nil, fmt.Errorf("%w: this Mutex is locked already", ErrLocked)
 	}
 	p, err := newPlace(m.s, m.name)
@@ -86,17 +95,10 @@ func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 	return p, nil
 }
 
-// place returns what the Mutex holds: nil if it is not locked.
-func (m *Mutex) place() *place {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.held
-}
-
 // Unlock frees the lock. After an error other than ErrNotOwner it may be called again.
 //
-// Errors: ErrNotOwner when the Mutex is not locked, or lost the lock before: a newer lock is never
-// freed. ErrMaybeApplied and others of a write.
+// Errors: ErrNotOwner if the Mutex is not locked, or has lost the lock: Unlock never frees the lock of a
+// later holder. ErrMaybeApplied and the other errors of [Txn.Commit].
 func (m *Mutex) Unlock(ctx context.Context) error {
 	p := m.place()
 	if p == nil {
@@ -109,6 +111,14 @@ func (m *Mutex) Unlock(ctx context.Context) error {
 	return err
 }
 
+// place returns the place by which the Mutex has the lock, or nil if it is not locked.
+func (m *Mutex) place() *place {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.held
+}
+
+// freed marks the Mutex as unlocked, unless it was locked again meanwhile.
 func (m *Mutex) freed(p *place) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,8 +127,17 @@ func (m *Mutex) freed(p *place) {
 	}
 }
 
-// Token returns the fencing token: a number higher than that of every earlier holder; 0 when the
-// Mutex is not locked. It is the create revision of the lock's key.
+// Key returns the key by which this Mutex has the lock, and "" if it is not locked. To delete the key
+// frees the lock. In clientv3/concurrency an unlocked Mutex may return the key of its last lock.
+func (m *Mutex) Key() string {
+	if p := m.place(); p != nil {
+		return p.key
+	}
+	return ""
+}
+
+// Token returns the fencing token: the create revision of the lock's key, which is higher than that of
+// every earlier holder. It is 0 if the Mutex is not locked.
 func (m *Mutex) Token() int64 {
 	if p := m.place(); p != nil {
 		return p.rev
@@ -126,9 +145,9 @@ func (m *Mutex) Token() int64 {
 	return 0
 }
 
-// Guard returns a condition that holds as long as this Mutex has the lock: with it, a transaction
-// of a holder that lost the lock, and does not know, is refused. It never holds if the Mutex is not
-// locked.
+// Guard returns a condition for transactions that holds as long as this Mutex has the lock. With it, the
+// store rejects a transaction of a holder that has lost the lock and does not know yet. If the Mutex is
+// not locked, the condition never holds.
 func (m *Mutex) Guard() Comparison {
 	p := m.place()
 	if p == nil {
@@ -137,10 +156,17 @@ func (m *Mutex) Guard() Comparison {
 	return p.guard()
 }
 
-// Do locks, runs fn with a context that ends with ctx or with the session and with the fencing
-// token, and unlocks what it locked, whatever fn did; [GuardFromContext] has the guard. It returns fn's error,
-// joined with ErrSessionExpired if the session ended meanwhile. When fn's context has ended and no
-// quorum answers, it does not wait for the lock to be free: that goes on in the background.
+// IsOwner returns [Mutex.Guard], under the name that it has in clientv3/concurrency. There the condition
+// may hold for a Mutex that was never locked; here it does not.
+func (m *Mutex) IsOwner() Comparison { return m.Guard() }
+
+// Do locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn ends with ctx
+// or with the session, and carries the guard: see [GuardFromContext]. Do returns fn's error, joined with
+// ErrSessionExpired if the session ended meanwhile. If fn's context has ended and no quorum answers, Do
+// does not wait for the lock to be free; freeing it continues in the background. If fn calls Unlock and
+// the Mutex is locked again, Do leaves that later lock alone.
+//
+// Errors: those of Lock, if fn was not called.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
 	p, err := m.enter(ctx)
 	if err != nil {
@@ -149,8 +175,8 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	inner, cancel := m.s.WorkContext(withGuard(ctx, p.guard()))
 	err = func() error {
 		defer cancel()
-		// The lock goes even if fn panics, and though ctx has ended.
-		defer settle(inner, func() { m.release(p) })
+		// Deferred, because the lock must be freed even if fn panics and though ctx has ended.
+		defer settle(inner, func() { _ = m.release(p) })
 		return fn(inner, p.rev)
 	}()
 	if lost := m.s.Err(); lost != nil {
@@ -159,10 +185,83 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	return err
 }
 
-// release frees the lock, and returns when that is done or the node has closed.
-func (m *Mutex) release(p *place) {
-	if err := p.leave(context.WithoutCancel(p.s.Context())); err != nil && !errors.Is(err, ErrNotOwner) {
-		m.s.CleanUp(OpDelete(p.key))
+// release frees the lock. It returns when that is done or the node has closed, with ErrNotOwner if the
+// lock was lost before.
+func (m *Mutex) release(p *place) error {
+	defer m.freed(p)
+	err := p.leave(context.WithoutCancel(p.s.Context()))
+	if err == nil || errors.Is(err, ErrNotOwner) {
+		return err
 	}
-	m.freed(p)
+	m.s.CleanUp(OpDelete(p.key))
+	return nil
+}
+
+// Locker returns a [sync.Locker] whose Lock and Unlock lock and unlock this Mutex, for code that cannot
+// handle errors, as concurrency.NewLocker does. All Lockers of a Mutex are alike. Unlike the Mutex itself, a
+// Locker may be shared by goroutines: they take turns, and each has the lock alone. Do not mix it with
+// Lock, TryLock and Unlock of the same Mutex.
+//
+// Lock waits as long as the session lives. It tries again while the node is overloaded or has no space, and
+// after an unknown outcome. It panics, with an error that wraps the one of [Mutex.Lock], if the lock
+// cannot be had: the session has ended, the name is empty, or the place in the queue was removed.
+//
+// Unlock blocks until the lock is free or the node has closed, without a quorum too. It panics, with an
+// error that matches ErrNotOwner or ErrSessionExpired, if the lock was not held, or was lost before the
+// call: then another holder may have run at the same time as the code before Unlock. That code does not
+// notice by itself, so it must use Guard, or [Session.WorkContext]. In clientv3/concurrency, Unlock does
+// not report a lost lock.
+func (m *Mutex) Locker() sync.Locker { return locker{m} }
+
+type locker struct{ m *Mutex }
+
+func (l locker) Lock() {
+	m := l.m
+	m.turn <- struct{}{}
+	for {
+		err := m.Lock(m.s.Context())
+		if err == nil {
+			return
+		}
+		if !passes(err) {
+			<-m.turn
+			panic(fmt.Errorf("coterie: Locker of %q: %w", m.name, err))
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-m.s.Done():
+		}
+	}
+}
+
+func (l locker) Unlock() {
+	p := l.m.place()
+	if p == nil {
+		panic(fmt.Errorf("coterie: Locker of %q: Unlock without Lock: %w", l.m.name, ErrNotOwner))
+	}
+	lost := l.m.s.Err()
+	if err := l.m.release(p); lost == nil {
+		lost = err
+	}
+	<-l.m.turn
+	if lost != nil {
+		panic(fmt.Errorf("coterie: Locker of %q: the lock was lost: %w", l.m.name, lost))
+	}
+}
+
+type guardKey struct{}
+
+// withGuard returns a context from which GuardFromContext gets the guard.
+func withGuard(ctx context.Context, guard Comparison) context.Context {
+	return context.WithValue(ctx, guardKey{}, guard)
+}
+
+// GuardFromContext returns the guard of the lock or the leadership under which [Mutex.Do] or [RunAsLeader]
+// called the function that ctx was given to: a condition for transactions that holds as long as the lock
+// or the leadership lasts. For any other context it returns a condition that never holds.
+func GuardFromContext(ctx context.Context) Comparison {
+	if guard, ok := ctx.Value(guardKey{}).(Comparison); ok {
+		return guard
+	}
+	return (&place{key: "none"}).guard()
 }

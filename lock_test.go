@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -195,6 +196,95 @@ func TestGuardFromContext(t *testing.T) {
 		require.False(t, holds(stale))
 		require.NoError(t, coterie.RunAsLeader(t.Context(), n, "election", "a", body))
 		require.False(t, holds(stale))
+	})
+}
+
+func TestMutexKeyAndIsOwner(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		m := coterie.NewMutex(s, "lock")
+		owns := func() bool { return commit(t, n.Txn(ctx).If(m.IsOwner())).Succeeded }
+		require.Empty(t, m.Key())
+		require.False(t, owns())
+
+		require.NoError(t, m.Lock(ctx))
+		require.True(t, owns())
+		kvs := get(t, n, m.Key()).KVs
+		require.Len(t, kvs, 1)
+		require.Equal(t, m.Token(), kvs[0].CreateRevision)
+		require.Equal(t, s.Lease(), kvs[0].Lease)
+
+		other := coterie.NewMutex(s, "lock")
+		locked := make(chan error, 1)
+		go func() { locked <- other.Lock(ctx) }()
+		synctest.Wait()
+		require.Empty(t, other.Key(), "it waits")
+		del(t, n, m.Key())
+		require.NoError(t, <-locked)
+		require.False(t, owns())
+		require.NoError(t, other.Unlock(ctx))
+		require.Empty(t, other.Key())
+	})
+}
+
+// Goroutines of two nodes share a Locker per node, and one runs at a time.
+func TestLockerExcludes(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		lockers := []sync.Locker{}
+		for _, n := range c.Nodes()[:2] {
+			lockers = append(lockers, coterie.NewMutex(session(t, n, coterie.WithTTL(time.Hour)), "lock").Locker())
+		}
+		inside, sum := 0, 0
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				l := lockers[i%2]
+				l.Lock()
+				defer l.Unlock()
+				if inside++; inside != 1 {
+					t.Error("two are inside")
+				}
+				time.Sleep(time.Second)
+				sum++
+				inside--
+			})
+		}
+		time.Sleep(5 * time.Second)
+		crashed := c.Index(c.Leader())
+		c.Pause(crashed)
+		time.Sleep(10 * time.Second)
+		c.Heal()
+		wg.Wait()
+		require.Equal(t, 20, sum)
+	})
+}
+
+func TestLockerPanicsWhenItCannotLock(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		panics := func(want error, call func()) {
+			t.Helper()
+			defer func() {
+				err, _ := recover().(error)
+				require.ErrorIs(t, err, want)
+			}()
+			call()
+		}
+		panics(coterie.ErrInvalidOption, coterie.NewMutex(session(t, n), "").Locker().Lock)
+
+		s := session(t, n)
+		m := coterie.NewMutex(s, "lock")
+		l := m.Locker()
+		panics(coterie.ErrNotOwner, l.Unlock)
+		l.Lock()
+		del(t, n, m.Key())
+		panics(coterie.ErrNotOwner, l.Unlock)
+		l.Lock()
+		require.NoError(t, s.Close())
+		panics(coterie.ErrSessionExpired, l.Unlock)
+		panics(coterie.ErrSessionExpired, l.Lock)
+		panics(coterie.ErrSessionExpired, m.Locker().Lock)
+		require.NoError(t, coterie.NewMutex(session(t, n), "lock").TryLock(t.Context()))
 	})
 }
 

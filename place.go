@@ -206,6 +206,12 @@ func (p *place) lost(ctx context.Context) error {
 	}
 }
 
+// passes reports whether a call that failed with err may succeed later, with the same arguments and the
+// same session: the node was overloaded or had no space, or the outcome was unknown and has been undone.
+func passes(err error) bool {
+	return errors.Is(err, ErrOverloaded) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrMaybeApplied)
+}
+
 // settleTime is how long a call whose ctx has ended waits for what it leaves behind.
 const settleTime = 5 * time.Millisecond
 

@@ -11,20 +11,23 @@ import (
 	"time"
 )
 
-// A Session keeps a lease alive, for locks and leadership that must be free when their holder is
-// gone. Its methods may be called concurrently.
+// A Session keeps a lease alive. Locks and leadership belong to a session, so that they become free when
+// their holder is gone. Its methods may be called concurrently.
+//
+// The node's keeper renews the lease and reports each renewal. A timer of the session itself ends it if
+// renewals do not arrive.
 type Session struct {
 	n   *Node
 	id  LeaseID
-	ctx context.Context
+	ctx context.Context // ends with the session
 	end context.CancelCauseFunc
 
-	mu       sync.Mutex
-	deadline time.Time   // until which the lease cannot have ended elsewhere
-	expiry   *time.Timer // runs expire then
+	mu       sync.Mutex  // guards deadline and expiry
+	deadline time.Time   // before it, the lease cannot expire on any leader
+	expiry   *time.Timer // runs expire at the deadline
 }
 
-// A SessionOption fits [NewSession] and, as a [LeaderOption], [RunAsLeader].
+// A SessionOption is an option of [NewSession] and, as a [LeaderOption], of [RunAsLeader].
 type SessionOption func(*sessionOptions)
 
 type sessionOptions struct {
@@ -32,23 +35,27 @@ type sessionOptions struct {
 	lease LeaseID
 }
 
-// WithTTL sets how long the lease outlives its holder. Defaults to 15 s. One of less than several
-// election timeouts may end with the cluster's leader, before another is elected.
+// WithTTL sets the TTL of the session's lease: how long the lease outlives its holder. The default is
+// 15 s. A lease with a TTL of less than several election timeouts may expire after the leader of the
+// cluster fails, before another is elected.
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
-// WithExistingLease continues a lease, one of an orphaned session for instance, instead of granting
-// another.
+// WithExistingLease makes the session continue a lease, for example that of an orphaned session or of the
+// process before a restart, instead of granting a new one. Locks and leadership of that lease live on; see
+// [ResumeElection]. If id is 0, the session grants a lease. The option corresponds to
+// concurrency.WithLease.
 func WithExistingLease(id LeaseID) SessionOption { return func(o *sessionOptions) { o.lease = id } }
 
 const defaultTTL = 15 * time.Second
 
-// errSessionOver is why the context of a session ends that was closed or orphaned.
+// errSessionOver is the cause of the context of a session that was closed or orphaned.
 var errSessionOver = fmt.Errorf("%w: closed by its owner", ErrSessionExpired)
 
 // NewSession grants a lease and renews it, about every third of its TTL, until Close, Orphan, or the
-// node's Close. ctx bounds the grant alone; without a quorum it blocks until ctx ends.
+// node's Close. ctx bounds only the call, and not the life of the session as in clientv3/concurrency.
+// Without a quorum NewSession blocks until ctx ends.
 //
-// Errors: ErrTTLRange; with WithExistingLease ErrLeaseNotFound; those of Grant.
+// Errors: ErrTTLRange; ErrLeaseNotFound with WithExistingLease; those of [Node.Grant].
 func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, error) {
 	o := sessionOptions{ttl: defaultTTL}
 	for _, opt := range opts {
@@ -72,8 +79,8 @@ func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, 
 	return s, nil
 }
 
-// renewed notes that a renewal was acknowledged that was sent at some time: the leader's own
-// deadline is a TTL after that or later. A twentieth is for clocks that do not run alike.
+// renewed records that the leader acknowledged a renewal that was sent at the given time. The leader's
+// deadline is a TTL after that time or later. A twentieth is subtracted, because clocks differ in rate.
 func (s *Session) renewed(sent time.Time, ttl time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,14 +100,14 @@ func (s *Session) expire() {
 	}
 }
 
-// late reports whether the lease may have ended elsewhere.
+// late reports whether the lease may have expired on the leader.
 func (s *Session) late() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !time.Now().Before(s.deadline)
 }
 
-// finish ends the session, once, and with it the renewals of its lease.
+// finish ends the session, and with it the renewals of its lease. Only the first cause counts.
 func (s *Session) finish(cause error) {
 	s.end(cause)
 	s.mu.Lock()
@@ -109,8 +116,15 @@ func (s *Session) finish(cause error) {
 	s.n.keeper.drop(s)
 }
 
-// Err returns why the session is over, and nil while it lives: by the clock, for a process that was
-// stopped may ask before the timer of Context has run.
+// Node returns the node that renews the session's lease.
+func (s *Session) Node() *Node { return s.n }
+
+// Lease returns the session's lease. Keys that belong to the session are attached to it.
+func (s *Session) Lease() LeaseID { return s.id }
+
+// Err returns the reason why the session has ended, and nil while it lives. It compares the clock with the
+// lease's deadline, because after a long suspension of the process a caller may ask before the timer that
+// ends Context has run.
 func (s *Session) Err() error {
 	if s.late() {
 		s.finish(ErrSessionExpired)
@@ -118,25 +132,27 @@ func (s *Session) Err() error {
 	return context.Cause(s.ctx)
 }
 
-// Node returns the node that renews the session's lease.
-func (s *Session) Node() *Node { return s.n }
+// Done returns a channel that is closed when the session ends: [Session.Context] as a channel, with the
+// same limits. [Session.Err] has the reason. In clientv3/concurrency the channel closes when renewals
+// stop, which may be after the lease has expired.
+func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 
-// Lease returns the session's lease, to attach keys to.
-func (s *Session) Lease() LeaseID { return s.id }
-
-// Context returns a context that ends, with a cause that matches ErrSessionExpired, when the
-// session does: by Close or Orphan, when the lease is found gone, and, when renewals fail, before
-// the lease can expire anywhere else. What the session protects must stop with it. After the
-// process was stopped for long it ends as soon as its timers run: [Session.Err] is sooner, and whoever
-// must know at the instant of a write uses a guard.
+// Context returns a context that ends when the session ends, with a cause that matches ErrSessionExpired.
+// The session ends with Close, Orphan, or the node; when the lease is found to be gone; and, if renewals
+// fail, before the lease can expire on the leader. The work that the session protects must stop then.
+//
+// If the process was suspended for long, the context ends only when the timers of the process run again.
+// [Session.Err] notices earlier. A write that must never happen after the session's end needs a guard:
+// see [Mutex.Guard].
 func (s *Session) Context() context.Context { return s.ctx }
 
-// WorkContext returns a context that ends with ctx, with the returned function, which must be called, or with
-// the session: then with its cause, before anybody else can have what belongs to the session.
+// WorkContext returns a context for work that the session protects. It ends with ctx, with the returned
+// function, which must be called, or with the session: then with the session's cause, before another
+// session can get what belongs to this one.
 func (s *Session) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if ended := s.Err(); ended != nil {
-		cancel(ended) // at once, and not when the goroutine of AfterFunc comes to it
+		cancel(ended) // do not wait for the goroutine of AfterFunc
 	}
 	stop := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
 	return ctx, func() {
@@ -145,18 +161,21 @@ func (s *Session) WorkContext(ctx context.Context) (context.Context, context.Can
 	}
 }
 
-// CommitOrUndo commits a transaction that gives the session something, as a key with its lease, and returns
-// when the outcome is known, or when the Txn's ctx or the session ends: with an error, the session has
-// nothing. What was done all the same, or is done later, the operations of undo take back as soon as that
-// is known, and not before, for they might come before it. They must do no harm when there is nothing to
-// take back, and be no larger than the transaction.
+// CommitOrUndo commits a transaction that gives the session something, such as a key with its lease. The
+// ctx of the Txn bounds this call, but not the transaction: the write continues after ctx has ended, so
+// that its outcome becomes known. CommitOrUndo returns when the outcome is known, or when ctx or the
+// session ends.
+//
+// If CommitOrUndo returns an error, the session has nothing. If the transaction is applied all the same,
+// at once or later, the operations of undo reverse it. They run once the outcome is known, because earlier
+// they could be applied before the transaction. They must do no harm if there is nothing to reverse, and
+// must be no larger than the transaction.
 //
 //	key := fmt.Sprintf("jobs/%v-%08x", s.Lease(), rand.Uint32())
 //	s.CommitOrUndo(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
 //
-// Errors: ctx's cause, with ErrNoLeader when none was known; ErrSessionExpired when the session has ended,
-// or its lease is gone;
-// ErrLeaseNotFound when another lease is; those of [Txn.Commit].
+// Errors: ctx's cause, with ErrNoLeader if no leader was known; ErrSessionExpired if the session has ended
+// or its lease is gone; ErrLeaseNotFound if another lease is gone; those of [Txn.Commit].
 func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
@@ -166,11 +185,9 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 			return nil, err
 		}
 	}
-	ctx := t.ctx
-	if ctx.Err() != nil {
-		return nil, s.n.contextError(ctx)
+	if t.ctx.Err() != nil {
+		return nil, s.n.contextError(t.ctx)
 	}
-	t.ctx = context.WithoutCancel(ctx)
 	type outcome struct {
 		*TxnResponse
 		err error
@@ -178,7 +195,7 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	known, left := make(chan outcome), make(chan struct{})
 	defer close(left)
 	go func() {
-		r, err := t.Commit()
+		r, err := t.commit(context.WithoutCancel(t.ctx))
 		select {
 		case known <- outcome{r, err}:
 		case <-left:
@@ -190,15 +207,15 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	var o outcome
 	select {
 	case o = <-known:
-	case <-ctx.Done():
-		return nil, s.n.contextError(ctx)
+	case <-t.ctx.Done():
+		return nil, s.n.contextError(t.ctx)
 	case <-s.ctx.Done():
 		return nil, context.Cause(s.ctx)
 	}
 	switch {
 	case errors.Is(o.err, ErrLeaseNotFound):
 		// The transaction may name other leases.
-		if _, err := s.n.KeepAliveOnce(ctx, s.id); errors.Is(err, ErrLeaseNotFound) {
+		if _, err := s.n.KeepAliveOnce(t.ctx, s.id); errors.Is(err, ErrLeaseNotFound) {
 			s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, err))
 			return nil, context.Cause(s.ctx)
 		}
@@ -208,11 +225,11 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	return o.TxnResponse, o.err
 }
 
-// CleanUp executes operations in one transaction, for what the session gives up and nobody would give up
-// later, as a place in a line, which would be waited for as long as the session lives. It blocks until
-// that is applied: while the node has no room, and without a quorum. It tries in vain only when the node
-// closes, or the operations can never be. It works when the session is over, too, for the lease may live
-// on.
+// CleanUp executes operations in one transaction, and retries until it is applied. It is for what the
+// session gives up and nothing else would remove, such as a place in a queue: others would wait for it as
+// long as the session lives. CleanUp blocks while the node has no space and while there is no quorum. It
+// fails, without a word, only if the node closes or the operations can never be applied. It works after
+// the session has ended, too, because the lease may live on.
 func (s *Session) CleanUp(ops ...Op) {
 	_ = s.insist(context.WithoutCancel(s.ctx), func(ctx context.Context) error {
 		_, err := s.n.Txn(ctx).Then(ops...).Commit()
@@ -220,18 +237,17 @@ func (s *Session) CleanUp(ops ...Op) {
 	})
 }
 
-// Orphan ends the session and lets the lease live on until it expires, or another session continues
-// it.
+// Orphan ends the session, but not its lease, which lives on until it expires. Another session may
+// continue it: see [WithExistingLease].
 func (s *Session) Orphan() { s.finish(errSessionOver) }
 
-// revokeTime is how long Close tries to revoke a lease that should have ended by itself: a new
-// leader may have given it another TTL.
+// revokeTime is the least time for which Close tries to revoke a lease, even if the lease should have
+// expired by itself: a new leader may have extended it.
 const revokeTime = 2 * time.Second
 
-// Close ends the session and revokes the lease, with which its keys go. Without a quorum, or when the
-// node takes no writes, it tries until the lease would have ended, and for two seconds at least; then it
-// leaves that to the lease.
-// It is idempotent.
+// Close ends the session and revokes the lease, which deletes its keys. Without a quorum, or while the node
+// rejects writes, it tries until the lease would have expired, and for at least two seconds; then it leaves
+// the keys to the expiry of the lease. Close is idempotent.
 func (s *Session) Close() error {
 	s.Orphan()
 	s.mu.Lock()
@@ -246,9 +262,9 @@ func (s *Session) Close() error {
 	return err
 }
 
-// insist runs a write again as long as the node refuses it for lack of space or of places, or cannot
-// tell its outcome, until ctx ends or the node closes: for what has to be given up, which nobody would
-// give up later, and which does no harm when it is done twice.
+// insist repeats a write while the node rejects it for lack of space or because it is overloaded, and while
+// its outcome is unknown, until ctx ends or the node closes. The write must do no harm when it is applied
+// twice.
 func (s *Session) insist(ctx context.Context, write func(context.Context) error) error {
 	for {
 		err := write(ctx)

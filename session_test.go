@@ -87,6 +87,32 @@ func TestASessionOutlivesItsLeaders(t *testing.T) {
 	})
 }
 
+func TestSessionDone(t *testing.T) {
+	for name, end := range map[string]func(c *coterietest.Cluster, s *coterie.Session) error{
+		"closed":   func(_ *coterietest.Cluster, s *coterie.Session) error { return s.Close() },
+		"orphaned": func(_ *coterietest.Cluster, s *coterie.Session) error { s.Orphan(); return nil },
+		"revoked": func(c *coterietest.Cluster, s *coterie.Session) error {
+			return c.Node(0).Revoke(context.Background(), s.Lease())
+		},
+		"node stopped": func(c *coterietest.Cluster, _ *coterie.Session) error { c.Stop(0); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+				s := session(t, c.Node(0))
+				time.Sleep(time.Hour)
+				select {
+				case <-s.Done():
+					t.Fatal("it lives")
+				default:
+				}
+				require.NoError(t, end(c, s))
+				<-s.Done()
+				require.ErrorIs(t, s.Err(), coterie.ErrSessionExpired)
+			})
+		})
+	}
+}
+
 // A new leader gives a lease its TTL anew, so that it may live on when its session is over.
 func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

@@ -91,7 +91,10 @@ func (t *Txn) branch(ops []Op) []command.Op {
 // Errors: those of the operations; ErrTooManyOps, ErrDuplicateKey, ErrTooLarge, ErrInvalidOption;
 // ErrNoSpace, ErrOverloaded; ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed. After
 // every other error than ErrMaybeApplied nothing was changed.
-func (t *Txn) Commit() (*TxnResponse, error) {
+func (t *Txn) Commit() (*TxnResponse, error) { return t.commit(t.ctx) }
+
+// commit is Commit bounded by ctx, which is not the Txn's own for [Session.CommitOrUndo].
+func (t *Txn) commit(ctx context.Context) (*TxnResponse, error) {
 	t.next(stepCommit, "Commit")
 	if err := t.check(); err != nil {
 		return nil, err
@@ -100,9 +103,9 @@ func (t *Txn) Commit() (*TxnResponse, error) {
 	var resp OpResponse
 	var err error
 	if readOnly(&t.txn) {
-		resp, err = t.read(&op)
+		resp, err = t.read(ctx, &op)
 	} else {
-		resp, err = t.n.execute(t.ctx, Op{op: op})
+		resp, err = t.n.execute(ctx, Op{op: op})
 	}
 	return resp.Txn, err
 }
@@ -118,15 +121,15 @@ func (t *Txn) check() error {
 	return commandError(command.Validate(&command.Op{Txn: &t.txn}, t.n.cfg.MaxTxnOps))
 }
 
-func (t *Txn) read(op *command.Op) (OpResponse, error) {
+func (t *Txn) read(ctx context.Context, op *command.Op) (OpResponse, error) {
 	if t.ops == 0 || t.local < t.ops {
-		return t.n.read(t.ctx, op, quick(&t.txn))
+		return t.n.read(ctx, op, quick(&t.txn))
 	}
-	v, err := t.n.readView(t.ctx, &getOptions{serializable: true})
+	v, err := t.n.readView(ctx, &getOptions{serializable: true})
 	if err != nil {
 		return OpResponse{}, err
 	}
-	return t.n.executeRead(t.ctx, v, op, quick(&t.txn))
+	return t.n.executeRead(ctx, v, op, quick(&t.txn))
 }
 
 // quick reports whether a transaction of Gets looks at single keys only.
