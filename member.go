@@ -133,6 +133,23 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
 	return nil
 }
 
+// UpdateMember changes the address that the cluster has on record for a member.
+//
+// A node that has moved does this by itself as soon as it reaches another one, at any address that it
+// knows. So the call is needed only for a node that reaches nobody, for example because the others have
+// moved while it was down. They then dial the node at addr, which must be its Config.Advertise: a running
+// node puts that on record again. It is also the way to correct the address of an [Node.AddMember].
+//
+// Errors: ErrMemberNotFound; ErrInvalidOption for an address that other nodes cannot dial; those of
+// [Node.Ready]. After an error of ctx the address may have been changed, or may be changed later.
+func (n *Node) UpdateMember(ctx context.Context, id MemberID, addr string) error {
+	if err := checkDialable(addr); err != nil {
+		return fmt.Errorf("%w: %v", ErrInvalidOption, err)
+	}
+	_, err := n.changed(ctx, &change{kind: changeUpdate, id: id, addr: addr})
+	return err
+}
+
 // TransferLeadership has a voter lead, and waits until this node follows it. Writes wait meanwhile,
 // for about the time of two messages. Where another node comes to lead in between, it tries again.
 //

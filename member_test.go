@@ -288,6 +288,7 @@ func TestMembershipNeedsALeader(t *testing.T) {
 			"AddMember":          func() error { _, err := n.AddMember(ctx, "x", "x:1"); return err },
 			"RemoveMember":       func() error { return n.RemoveMember(ctx, n.ID()) },
 			"PromoteMember":      func() error { return n.PromoteMember(ctx, n.ID()) },
+			"UpdateMember":       func() error { return n.UpdateMember(ctx, n.ID(), "x:1") },
 			"TransferLeadership": func() error { return n.TransferLeadership(ctx, n.ID()) },
 			"Leave":              func() error { return n.Leave(ctx) },
 		}

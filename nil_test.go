@@ -113,6 +113,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.TimeToLive":         {func(f nilFixture) { f.n.TimeToLive(nil, f.s.Lease()) }},
 	"coterie.Node.Leases":             {func(f nilFixture) { f.n.Leases(nil) }},
 	"coterie.Node.Members":            {func(f nilFixture) { f.n.Members(nil) }},
+	"coterie.Node.UpdateMember":       {func(f nilFixture) { f.n.UpdateMember(nil, f.n.ID(), "x:1") }},
 	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},
 	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},
 	"coterie.Node.PromoteMember":      {func(f nilFixture) { f.n.PromoteMember(nil, 1) }},

@@ -32,6 +32,7 @@ const (
 	changeRemove                         //
 	changePromote                        // it is to have a vote
 	changeTransfer                       // it is to lead
+	changeUpdate                         // it has another address
 )
 
 // A change is what a node asks the leader for.
@@ -118,6 +119,9 @@ func (r *roster) make(ctx context.Context, c *change, v *state.View, term uint64
 	switch c.kind {
 	case changePromote:
 		m.Wanted = true
+		return r.record(ctx, m, v, term)
+	case changeUpdate:
+		m.Addr = c.addr
 		return r.record(ctx, m, v, term)
 	case changeTransfer:
 		if !m.Voter {

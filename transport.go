@@ -226,7 +226,7 @@ func (n *Node) callJoin(ctx context.Context, addr string, c *change) (admission,
 
 func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte, req []byte) (admission, error) {
 	c, err := readChange(req)
-	if err == nil && c.addr != "" {
+	if err == nil && (c.addr != "" || c.kind == changeUpdate) {
 		if bad := checkDialable(c.addr); bad != nil {
 			err = fmt.Errorf("%w: the address of member %v: %w", ErrInvalidOption, c.id, bad)
 		}
