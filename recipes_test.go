@@ -179,9 +179,12 @@ func startProgram(b *books, n *coterie.Node, id int, random *rand.Rand) *program
 	var err error
 	p.index, err = mirror.New(p.ctx, n, "mirrored/", decode)
 	require.NoError(b.t, err)
+	context.AfterFunc(p.ctx, p.index.Close)
 	p.work.Go(func() {
 		self := registry.Instance{ID: fmt.Sprint(id), Addr: fmt.Sprintf("10.0.0.%d:1", id)}
-		_, _ = registry.Register(p.ctx, n, "service", self, registry.WithTTL(ttl)) // it ends with ctx
+		if r, err := registry.Register(p.ctx, n, "service", self, registry.WithTTL(ttl)); err == nil {
+			context.AfterFunc(p.ctx, r.Close)
+		}
 	})
 	for _, work := range []func(*worker) error{
 		(*worker).write, (*worker).read, (*worker).read, (*worker).acquire, (*worker).acquire, (*worker).enqueue,

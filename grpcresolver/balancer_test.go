@@ -39,7 +39,7 @@ func three() []registry.Instance {
 	}
 }
 
-func TestCallsAreBalancedByPolicy(t *testing.T) {
+func TestBalancerPolicies(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b", "c")
@@ -64,7 +64,7 @@ func TestCallsAreBalancedByPolicy(t *testing.T) {
 	})
 }
 
-func TestAReportOfLoadIsHeeded(t *testing.T) {
+func TestBalancerUsesReportedLoad(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b")
@@ -82,7 +82,7 @@ func TestAReportOfLoadIsHeeded(t *testing.T) {
 	})
 }
 
-func TestAnotherZoneIsAskedOnlyWhenTheNearOneIsNotReached(t *testing.T) {
+func TestOtherZonesOnlyIfPreferredIsDown(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "c")
@@ -102,7 +102,7 @@ func TestAnotherZoneIsAskedOnlyWhenTheNearOneIsNotReached(t *testing.T) {
 	})
 }
 
-func TestCallsGoWhereLessIsInFlight(t *testing.T) {
+func TestBalancerLeastInFlight(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		over := make(chan struct{})
@@ -133,7 +133,7 @@ func TestCallsGoWhereLessIsInFlight(t *testing.T) {
 }
 
 // Calls that end in any way are in flight no more.
-func TestACallThatFailsIsInFlightNoMore(t *testing.T) {
+func TestFailedCallIsNotInFlight(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		over := make(chan struct{})
@@ -150,7 +150,7 @@ func TestACallThatFailsIsInFlightNoMore(t *testing.T) {
 	})
 }
 
-func TestOneThatIsNotReachedFailsNoCall(t *testing.T) {
+func TestUnreachableInstanceFailsNoCall(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a")
@@ -165,14 +165,14 @@ func TestOneThatIsNotReachedFailsNoCall(t *testing.T) {
 	})
 }
 
-func TestWithoutInstancesCallsAreToldSo(t *testing.T) {
+func TestBalancerWithoutInstances(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := call(t, newTown().client(t, c.Node(0), target, balanced(`{}`)))
 		require.ErrorContains(t, err, registry.ErrNoInstance.Error())
 	})
 }
 
-func TestAConfigOfTheBalancerIsChecked(t *testing.T) {
+func TestBalancerConfigIsChecked(t *testing.T) {
 	for config, reason := range map[string]string{
 		`{"policy": "best"}`: `no policy "best"`,
 		`{"zone": 1}`:        "config of the balancer",
@@ -183,7 +183,7 @@ func TestAConfigOfTheBalancerIsChecked(t *testing.T) {
 	}
 }
 
-func TestCallsAreToldTheLastReason(t *testing.T) {
+func TestCallsReportTheLastError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		other := manual.NewBuilderWithScheme("other")
 		other.InitialState(resolver.State{})
@@ -205,7 +205,7 @@ func TestCallsAreToldTheLastReason(t *testing.T) {
 }
 
 // Other resolvers, and gRPC's own for proxies, tell addresses alone.
-func TestEndpointsOfOtherResolversAreBalanced(t *testing.T) {
+func TestBalancerWithOtherResolvers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown()
 		w.serveAll(t, "a", "b")

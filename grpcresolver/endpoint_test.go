@@ -44,7 +44,7 @@ func resolve(t *testing.T, b resolver.Builder) (resolver.Resolver, *heard) {
 	return r, h
 }
 
-func TestAnEndpointTellsItsInstance(t *testing.T) {
+func TestInstanceFromEndpoint(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		full := registry.Instance{
 			ID: "a", Addr: "a:80", Zone: "z", Weight: 2, Load: 0.5, Metadata: map[string]string{"k": "v"},
@@ -88,7 +88,7 @@ func TestAnEndpointTellsItsInstance(t *testing.T) {
 	})
 }
 
-func TestACloseIsTheEnd(t *testing.T) {
+func TestResolverClose(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		watchers := c.Node(0).Status().Watchers
 		r, h := resolve(t, grpcresolver.New(c.Node(0)))
@@ -104,7 +104,7 @@ func TestACloseIsTheEnd(t *testing.T) {
 	})
 }
 
-func TestThatTheNodeHasClosedIsTold(t *testing.T) {
+func TestResolverReportsClosedNode(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		registration := register(t, c.Node(0), instance("a"))
 		r, h := resolve(t, grpcresolver.New(c.Node(0)))

@@ -22,7 +22,7 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-func TestCallsFollowTheInstances(t *testing.T) {
+func TestCallsFollowInstances(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b", "c")
@@ -46,7 +46,7 @@ func TestCallsFollowTheInstances(t *testing.T) {
 
 // One that dies without a word is left out at once, since its connection breaks, and leaves the
 // list a TTL later.
-func TestAnInstanceThatDiesIsLeftOut(t *testing.T) {
+func TestDeadInstanceGetsNoCalls(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "b")
@@ -76,7 +76,7 @@ func TestAnInstanceThatDiesIsLeftOut(t *testing.T) {
 	})
 }
 
-func TestCallsGoOnWithoutAQuorum(t *testing.T) {
+func TestCallsContinueWithoutQuorum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b", "c")
@@ -103,7 +103,7 @@ func TestCallsGoOnWithoutAQuorum(t *testing.T) {
 	})
 }
 
-func TestCallsGoOnWhileTheLeaderChanges(t *testing.T) {
+func TestCallsContinueDuringLeaderChange(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b", "c")
@@ -125,7 +125,7 @@ func TestCallsGoOnWhileTheLeaderChanges(t *testing.T) {
 	})
 }
 
-func TestCallsOfAnEmptyServiceFailOrWait(t *testing.T) {
+func TestCallsToEmptyService(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for i, config := range []string{roundRobin, balanced(`{}`), `{}`} {
 			w := newTown()
@@ -155,7 +155,7 @@ func TestCallsOfAnEmptyServiceFailOrWait(t *testing.T) {
 }
 
 // A node that has just begun, and cannot ask anybody, is no reason to let calls hang.
-func TestCallsFailWhenNothingIsKnownAndNobodyAnswers(t *testing.T) {
+func TestCallsFailIfClusterIsSilent(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a")
@@ -174,7 +174,7 @@ func TestCallsFailWhenNothingIsKnownAndNobodyAnswers(t *testing.T) {
 	})
 }
 
-func TestACallWaitsForTheFirstAnswerOfTheCluster(t *testing.T) {
+func TestFirstCallWaitsForCluster(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a")
@@ -189,7 +189,7 @@ func TestACallWaitsForTheFirstAnswerOfTheCluster(t *testing.T) {
 	})
 }
 
-func TestANodeThatClosesLeavesTheLastList(t *testing.T) {
+func TestClosedNodeKeepsTheLastList(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, config := range []string{roundRobin, balanced(`{}`)} {
 			w := newTown()
@@ -210,7 +210,7 @@ func TestANodeThatClosesLeavesTheLastList(t *testing.T) {
 	})
 }
 
-func TestTargetsThatNameNoServiceAreRefused(t *testing.T) {
+func TestInvalidTargetsAreRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		for target, reason := range map[string]string{
@@ -228,7 +228,7 @@ func TestTargetsThatNameNoServiceAreRefused(t *testing.T) {
 }
 
 // gRPC builds resolvers on goroutines of its own, where a panic would end the program.
-func TestAResolverWithoutANodeRefusesCalls(t *testing.T) {
+func TestResolverWithoutNode(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := call(t, newTown().client(t, nil, "coterie:///services/orders", roundRobin))
 		require.Equal(t, codes.Unavailable, status.Code(err))
@@ -236,7 +236,7 @@ func TestAResolverWithoutANodeRefusesCalls(t *testing.T) {
 	})
 }
 
-func TestServicesOfAnyNameAreFound(t *testing.T) {
+func TestServiceNamesInTargets(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a")
@@ -256,7 +256,7 @@ func TestServicesOfAnyNameAreFound(t *testing.T) {
 }
 
 // Connections outlive reports of load, and changes of everything else but the address.
-func TestAChangeOfAnInstanceKeepsItsConnection(t *testing.T) {
+func TestUpdateKeepsTheConnection(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for i, config := range []string{roundRobin, balanced(`{}`), `{}`} {
 			w := newTown()
@@ -278,7 +278,7 @@ func TestAChangeOfAnInstanceKeepsItsConnection(t *testing.T) {
 	})
 }
 
-func TestAnInstanceThatIsNotHealthyIsLeftOut(t *testing.T) {
+func TestUnhealthyInstanceGetsNoCalls(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, policy := range []string{"round_robin", "coterie"} {
 			w := newTown()
@@ -299,7 +299,7 @@ func TestAnInstanceThatIsNotHealthyIsLeftOut(t *testing.T) {
 }
 
 // gRPC ends what serves a client that is not used, and begins anew with the next call.
-func TestAClientComesBackFromIdleness(t *testing.T) {
+func TestClientReturnsFromIdleness(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b")
@@ -316,7 +316,7 @@ func TestAClientComesBackFromIdleness(t *testing.T) {
 	})
 }
 
-func TestManyClientsComeAndGo(t *testing.T) {
+func TestManyClientsLeaveNoWatches(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		w := newTown()
 		w.serveAll(t, "a", "b", "c")

@@ -16,10 +16,9 @@ type User struct {
 	Teams []string
 }
 
-// Users are looked up by key and by team, from memory, as they are now.
+// An index looks up users by key and by team.
 func Example() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := context.Background()
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
 	if err != nil {
 		log.Fatal(err)
@@ -31,11 +30,12 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer users.Close()
 	put, err := n.Put(ctx, "users/ann", `{"Name": "Ann", "Teams": ["storage", "network"]}`)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := users.WaitRevision(ctx, put.Revision); err != nil { // it follows within a moment anyway
+	if err := users.WaitRevision(ctx, put.Revision); err != nil { // until the index has the write
 		log.Fatal(err)
 	}
 	ann, ok := users.Get("users/ann")

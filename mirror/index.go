@@ -16,48 +16,53 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An Index is a typed copy of a prefix, kept current. Its methods may be called concurrently;
-// lookups take no lock and copy nothing.
+// An Index is a typed copy of a prefix, and is kept current. Its methods are safe for concurrent use.
+// Lookups take no lock and copy nothing.
+//
+// One goroutine publishes the snapshots; it alone writes err, before it closes done.
 type Index[T any] struct {
 	n      *coterie.Node
 	prefix string
 	decode func(coterie.KeyValue) (T, error)
 	newest atomic.Pointer[generation[T]]
-	done   chan struct{}
-	err    error // why it ended, once done is closed
+	end    context.CancelCauseFunc // ends the goroutine
+	done   chan struct{}           // closed when the goroutine has ended
+	err    error                   // why it has ended
 }
 
-// A generation is a snapshot while it is the newest.
+// A generation is a snapshot with a signal that a newer one exists.
 type generation[T any] struct {
 	Snapshot[T]
 	over chan struct{} // closed when there is a newer one
 }
 
-// JSON decodes a value that is a JSON document: a decoder for [New].
+// JSON decodes a value that is a JSON document. Use it as the decoder of [New].
 func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 	err = json.Unmarshal([]byte(kv.Value), &v)
 	return v, err
 }
 
-// New makes an index of the keys that begin with prefix, with the Groupings given, and keeps
-// it current until ctx ends or the node closes. It begins with what the node has applied, without
-// asking the cluster, and does not block; after [coterie.Node.Ready] that is all that was written
-// before. A goroutine applies each revision in a time that does not depend on the size of the
-// prefix, after the time that decode takes. That goroutine calls decode and the functions of the
-// Groupings: while one of them blocks, the index stands still, and nothing else does. What decode
-// refuses, or panics at, is told by [Snapshot.DecodeErrors].
+// New returns an index of the keys that begin with prefix, with the given Groupings. It starts with the
+// state that the node has applied: it does not ask the cluster and does not block. After
+// [coterie.Node.Ready] that state includes every write that was answered before. The index follows the
+// prefix until [Index.Close], or until the node closes; it does not end with ctx.
 //
-// Errors: ErrInvalidOption without a decoder, or for a Grouping that is nil; ctx's cause; ErrClosed.
+// A goroutine decodes and applies each revision. Apart from decode, that takes a time that does not depend
+// on the size of the prefix. The goroutine calls decode and the functions of the Groupings. While one of them
+// blocks, this index stands still, and nothing else does. If decode returns an error, or one of them panics,
+// [Snapshot.DecodeErrors] has the error.
+//
+// Errors: ErrInvalidOption without a decoder, or for a Grouping without a function; ctx's cause; ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,
-	decode func(coterie.KeyValue) (T, error), by ...*Grouping[T],
+	decode func(coterie.KeyValue) (T, error), groupings ...*Grouping[T],
 ) (*Index[T], error) {
-	if decode == nil || slices.ContainsFunc(by, func(key *Grouping[T]) bool { return key == nil || key.of == nil }) {
-		return nil, fmt.Errorf("%w: a mirror needs a decoder, and Groupings that GroupBy made of a function", coterie.ErrInvalidOption)
+	if decode == nil || slices.ContainsFunc(groupings, func(g *Grouping[T]) bool { return g == nil || g.of == nil }) {
+		return nil, fmt.Errorf("%w: an index needs a decoder, and each Grouping a function", coterie.ErrInvalidOption)
 	}
 	seed := maphash.MakeSeed()
 	first := Snapshot[T]{
-		entries: trie[*Entry[T]]{seed: seed}, faults: trie[*DecodeError]{seed: seed}, by: slices.Clone(by),
-		groups: make([]trie[*group[T]], len(by)),
+		entries: trie[*Entry[T]]{seed: seed}, faults: trie[*DecodeError]{seed: seed}, by: slices.Clone(groupings),
+		groups: make([]trie[*group[T]], len(groupings)),
 	}
 	for i := range first.groups {
 		first.groups[i].seed = seed
@@ -67,6 +72,7 @@ func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 	if err := x.read(ctx); err != nil {
 		return nil, err
 	}
+	ctx, x.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	go func() {
 		x.err = x.follow(ctx)
 		close(x.done)
@@ -74,13 +80,13 @@ func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 	return x, nil
 }
 
-// follow applies what happens until there is an error, which it returns.
+// follow applies the changes of the prefix until an error ends it.
 func (x *Index[T]) follow(ctx context.Context) error {
 	for {
 		next := x.newest.Load().rev + 1
 		for r, err := range x.n.Watch(ctx, x.prefix, coterie.WithPrefix(), coterie.WithRevision(next)) {
 			if errors.Is(err, coterie.ErrCompacted) {
-				break // it was slow, or its node was: what there is now is all that counts
+				break // the index or its node was slow; read the current state instead
 			}
 			if err != nil {
 				return err
@@ -93,6 +99,7 @@ func (x *Index[T]) follow(ctx context.Context) error {
 	}
 }
 
+// apply publishes the snapshot of one revision.
 func (x *Index[T]) apply(r coterie.WatchResponse) {
 	s := x.newest.Load().draft()
 	s.rev = r.Revision
@@ -106,8 +113,8 @@ func (x *Index[T]) apply(r coterie.WatchResponse) {
 	x.publish(s)
 }
 
-// read brings the index to what the node has now. What has not changed stays as it is, so that a
-// value which was kept although a newer one is bad is kept still.
+// read brings the index to the current state of the node. Entries that have not changed stay as they are, so
+// a key whose newest value is bad keeps its good value.
 func (x *Index[T]) read(ctx context.Context) error {
 	r, err := x.n.Get(ctx, x.prefix, coterie.WithPrefix(), coterie.WithSerializable())
 	if err != nil {
@@ -137,21 +144,21 @@ func (x *Index[T]) read(ctx context.Context) error {
 	return nil
 }
 
-// publish makes a snapshot the newest. There is one publisher at a time.
+// publish replaces the newest snapshot. Only New and the goroutine call it.
 func (x *Index[T]) publish(s Snapshot[T]) {
 	last := x.newest.Swap(&generation[T]{s, make(chan struct{})})
 	close(last.over)
 }
 
-// Snapshot returns the newest snapshot: for several lookups that belong together.
+// Snapshot returns the newest snapshot. Use one snapshot for lookups that must fit together.
 func (x *Index[T]) Snapshot() Snapshot[T] { return x.newest.Load().Snapshot }
 
-// Get looks up a key, with its prefix, in the newest snapshot.
+// Get looks up a key in the newest snapshot. The key includes the prefix.
 func (x *Index[T]) Get(key string) (T, bool) { return x.newest.Load().Get(key) }
 
-// Follow yields the newest snapshot, and then again whenever there is another. A slow loop misses
-// snapshots that were between, delays nobody and queues nothing; [Snapshot.ChangesSince] tells what has
-// changed. It ends only with ctx or the index, with a pair whose error says which.
+// Follow yields the newest snapshot, and then each newer one. A slow loop skips the snapshots between; it
+// delays nothing, and nothing is queued for it. [Snapshot.ChangesSince] finds the differences. Follow ends
+// when ctx ends or the index has ended. Its last pair has the error.
 func (x *Index[T]) Follow(ctx context.Context) iter.Seq2[Snapshot[T], error] {
 	return func(yield func(Snapshot[T], error) bool) {
 		for {
@@ -167,7 +174,7 @@ func (x *Index[T]) Follow(ctx context.Context) iter.Seq2[Snapshot[T], error] {
 	}
 }
 
-// await returns when there is a newer snapshot, or why there will not be one.
+// await blocks until there is a newer snapshot than g.
 func (x *Index[T]) await(ctx context.Context, g *generation[T]) error {
 	select {
 	case <-g.over:
@@ -225,11 +232,11 @@ func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
 	}
 }
 
-// Done is closed when the index has ended, with ctx or with the node: it is then no longer kept
-// current. What it has stays.
+// Done returns a channel that is closed when the index has ended, after [Index.Close] or with its node. The
+// newest snapshot stays, and is no longer kept current.
 func (x *Index[T]) Done() <-chan struct{} { return x.done }
 
-// Err returns why the index has ended: ctx's cause, or ErrClosed; nil while it has not.
+// Err returns why the index has ended, as an error that matches ErrClosed, and nil before.
 func (x *Index[T]) Err() error {
 	select {
 	case <-x.done:
@@ -237,4 +244,11 @@ func (x *Index[T]) Err() error {
 	default:
 		return nil
 	}
+}
+
+// Close ends the index, and returns when its goroutine has ended: it waits for a decoder that blocks, so
+// the decoder must not call it. The newest snapshot stays. Close is idempotent.
+func (x *Index[T]) Close() {
+	x.end(coterie.ErrClosed)
+	<-x.done
 }

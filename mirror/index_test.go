@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -38,13 +39,9 @@ func put(t testing.TB, n *coterie.Node, key, val string) int64 {
 // index makes an index, and ends it with the test.
 func index(t *testing.T, n *coterie.Node, by ...*mirror.Grouping[int]) *mirror.Index[int] {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	x, err := mirror.New(ctx, n, "m/", number, by...)
+	x, err := mirror.New(t.Context(), n, "m/", number, by...)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		cancel()
-		<-x.Done()
-	})
+	t.Cleanup(x.Close)
 	return x
 }
 
@@ -89,7 +86,7 @@ func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Gro
 	}
 }
 
-func TestAnIndexHasWhatThereIs(t *testing.T) {
+func TestIndexFollowsThePrefix(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		put(t, n, "m/a", "12")
@@ -125,7 +122,7 @@ func TestAnIndexHasWhatThereIs(t *testing.T) {
 	})
 }
 
-func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
+func TestUndecodableValueKeepsTheLastOne(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		good := put(t, n, "m/a", "1")
@@ -155,7 +152,7 @@ func TestAValueThatCannotBeDecodedReplacesNone(t *testing.T) {
 }
 
 // One bad value must not end every program that mirrors it.
-func TestAPanicOfADecoderIsAFault(t *testing.T) {
+func TestDecoderPanicIsADecodeError(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		put(t, n, "m/before", "decode")
@@ -165,8 +162,7 @@ func TestAPanicOfADecoderIsAFault(t *testing.T) {
 			}
 			return kv.Value, nil
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		x, err := mirror.New(ctx, n, "m/", picky, mirror.GroupBy(func(v string) []string {
+		x, err := mirror.New(t.Context(), n, "m/", picky, mirror.GroupBy(func(v string) []string {
 			if v == "key" {
 				panic("no such key")
 			}
@@ -184,12 +180,11 @@ func TestAPanicOfADecoderIsAFault(t *testing.T) {
 			"m/before": "panic: no such kind", "m/decode": "panic: no such kind", "m/key": "panic: no such key",
 		}, faults)
 		require.Equal(t, 1, x.Snapshot().Len())
-		cancel()
-		<-x.Done()
+		x.Close()
 	})
 }
 
-func TestAnIndexNeedsItsFunctions(t *testing.T) {
+func TestNewRejectsNilFunctions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		_, err := mirror.New[int](t.Context(), c.Node(0), "m/", nil)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption)
@@ -200,7 +195,7 @@ func TestAnIndexNeedsItsFunctions(t *testing.T) {
 	})
 }
 
-func TestARevisionIsWaitedFor(t *testing.T) {
+func TestWaitRevision(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		x := index(t, c.Follower())
 		s := wait(t, x, put(t, c.Leader(), "m/a", "1"))
@@ -216,22 +211,21 @@ func TestARevisionIsWaitedFor(t *testing.T) {
 }
 
 // An index that is held up does not pass for one that has nothing to wait for.
-func TestAnIndexThatIsBehindIsWaitedFor(t *testing.T) {
+func TestWaitRevisionOfSlowIndex(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		put(t, n, "m/a", "1")
 		put(t, n, "m/b", "2")
 		gate := make(chan struct{})
 		open := sync.OnceFunc(func() { close(gate) })
-		ctx, cancel := context.WithCancel(t.Context())
-		x, err := mirror.New(ctx, n, "m/", func(kv coterie.KeyValue) (int, error) {
+		x, err := mirror.New(t.Context(), n, "m/", func(kv coterie.KeyValue) (int, error) {
 			if kv.Value == "0" {
 				<-gate
 			}
 			return number(kv)
 		})
 		require.NoError(t, err)
-		defer func() { open(); cancel(); <-x.Done() }()
+		defer func() { open(); x.Close() }()
 		behind := func(rev int64) {
 			t.Helper()
 			short, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -247,7 +241,7 @@ func TestAnIndexThatIsBehindIsWaitedFor(t *testing.T) {
 	})
 }
 
-func TestFollowYieldsTheNewestAndEnds(t *testing.T) {
+func TestFollowYieldsNewestSnapshot(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		x := index(t, n)
@@ -286,9 +280,39 @@ func TestFollowYieldsTheNewestAndEnds(t *testing.T) {
 	})
 }
 
+// A ctx bounds New alone. Close and the node end the index, and the newest snapshot stays.
+func TestIndexOutlivesItsContext(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		reason := errors.New("stop")
+		ended, end := context.WithCancelCause(t.Context())
+		end(reason)
+		watchers := n.Status().Watchers
+		_, err := mirror.New(ended, n, "m/", number)
+		require.ErrorIs(t, err, reason)
+		synctest.Wait()
+		require.Equal(t, watchers, n.Status().Watchers)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		x, err := mirror.New(ctx, n, "m/", number)
+		require.NoError(t, err)
+		cancel()
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, wait(t, x, put(t, n, "m/a", "1")).Len())
+		require.NoError(t, x.Err())
+		x.Close()
+		x.Close()
+		require.ErrorIs(t, x.Err(), coterie.ErrClosed)
+		put(t, n, "m/b", "2")
+		synctest.Wait()
+		require.Equal(t, watchers, n.Status().Watchers)
+		require.Equal(t, 1, x.Snapshot().Len(), "the newest snapshot stays")
+	})
+}
+
 // An index on each node is, at every revision that is looked at, what the prefix was at it: through
 // crashes of leaders, partitions, compactions, and snapshots that are installed.
-func TestAnIndexIsThePrefixAtItsRevision(t *testing.T) {
+func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		seed := rand.Uint64()
 		t.Log("seed", seed)
@@ -354,7 +378,7 @@ func TestAnIndexIsThePrefixAtItsRevision(t *testing.T) {
 }
 
 // A slow decoder is overtaken by a compaction: the index reads the prefix anew.
-func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
+func TestIndexReadsAgainAfterCompaction(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		gate := make(chan struct{})
@@ -367,10 +391,9 @@ func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
 		for key, val := range map[string]string{"m/stays": "5", "m/goes": "6", "m/breaks": "7", "m/never": "bad"} {
 			put(t, n, key, val)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		x, err := mirror.New(ctx, n, "m/", slow)
+		x, err := mirror.New(t.Context(), n, "m/", slow)
 		require.NoError(t, err)
-		defer func() { cancel(); <-x.Done() }()
+		defer x.Close()
 		stays := x.Snapshot().Entry("m/stays")
 		put(t, n, "m/a", "0")
 		time.Sleep(time.Second)
@@ -393,7 +416,7 @@ func TestAnIndexOvertakenByCompactionReadsAnew(t *testing.T) {
 }
 
 // Readers see each snapshot whole while it is written: two keys that are always written together.
-func TestReadersSeeRevisionsWhole(t *testing.T) {
+func TestReadersSeeWholeRevisions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		x := index(t, n)

@@ -27,7 +27,7 @@ func content(t *testing.T, b *branch[int]) map[string]int {
 // A trie does what a map does, earlier ones stay as they were, and the difference between any two
 // is what differs: with hashes that are spread, and with hashes of which many are equal in all
 // bits, or in all but the last.
-func TestATrieIsAMapThatIsNeverChanged(t *testing.T) {
+func TestTrieIsAPersistentMap(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	for name, hash := range map[string]func(h uint64) uint64{
@@ -95,7 +95,7 @@ func TestATrieIsAMapThatIsNeverChanged(t *testing.T) {
 	}
 }
 
-func TestADifferenceIsFoundWithoutWalkingTheRest(t *testing.T) {
+func TestTrieDiffVisitsOnlyChanges(t *testing.T) {
 	a := trie[int]{seed: maphash.MakeSeed()}
 	for i := range 10000 {
 		a = a.with(fmt.Sprint(i), i)

@@ -1,24 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package registry tells the instances of a service about each other: who is there, where, and whom
-// to ask next.
+// Package registry is service discovery: the instances of a service register themselves, and clients
+// pick one of them from memory.
 //
 //	r, err := registry.Register(ctx, node, "services/orders", registry.Instance{ID: "a", Addr: "10.0.0.7:80"})
 //	…
+//	defer r.Close()
+//
 //	orders, err := registry.NewPicker(ctx, node, "services/orders", registry.WithPreferredZone("eu-1"))
-//	err = orders.Wait(ctx) // a node that has just begun knows of none
 //	…
-//	c, err := orders.Pick()
+//	defer orders.Close()
+//	err = orders.Wait(ctx) // a node that has just started knows no instance yet
+//	…
+//	picked, err := orders.Pick()
 //	if err != nil { … }
-//	defer c.Done()
-//	call(c.Addr)
+//	defer picked.Done()
+//	call(picked.Addr)
 //
-// An instance is a key under the service's prefix, with a lease: it is there while its process
-// lives and reaches the cluster, and a TTL longer if it ends without saying so. A [Registration]
-// comes back by itself after any outage. Those who ask have the list in memory: when the quorum is
-// lost nobody can be told of a change, so they go on with the last known one, and never with none.
+// # Instances
 //
-// Being registered says that a process is alive, not that it can do its work, and neither that it
-// is the only one: whoever must be alone takes a lock. Do not report a load more often than a few
-// times a minute: each report is a write, and an event for everyone who follows the service.
+// An [Instance] is stored under a key below the prefix of its service, and the key has a lease. The
+// instance is listed as long as its process lives and reaches the cluster. If the process ends without
+// a call of [Registration.Close], the instance is listed until its lease expires. A [Registration]
+// registers its instance again after any outage.
+//
+// A registered instance is alive. It may still be unable to do its work, and it may not be the only
+// one: for exclusive work, take a [coterie.Mutex]. Do not report a load more often than a few times a
+// minute, because each report is a write, and an event for everyone that follows the service.
+//
+// # Clients
+//
+// [Resolve] reads the list once, and [Follow] yields it after each change. A [Picker] keeps the list in
+// memory and picks from it by a [Policy]; a [Transport] does so for HTTP requests. Module
+// github.com/coterie-kv/coterie/grpcresolver does the same for gRPC.
+//
+// Without a quorum nothing can change the list, so a Picker continues with the last list that it knows.
+// It never turns to an empty one.
+//
+// # Contexts
+//
+// A ctx bounds the call that takes it and nothing else. After [Register] and [NewPicker] have returned, the
+// end of their ctx changes nothing. What they return lives until its Close, or until the node closes. To
+// tie it to a context, use [context.AfterFunc] with its Close method.
 package registry

@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// Two instances of a service, and somebody who asks them in turn.
+// Two instances register, and a client picks them in turn.
 func Example() {
 	ctx := context.Background()
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
@@ -20,7 +20,7 @@ func Example() {
 	}
 	defer n.Close()
 
-	for _, id := range []string{"a", "b"} { // usually, each in a process of its own
+	for _, id := range []string{"a", "b"} { // usually, each in its own process
 		r, err := registry.Register(ctx, n, "services/orders", registry.Instance{ID: id, Addr: id + ".example:80"})
 		if err != nil {
 			log.Fatal(err)
@@ -32,19 +32,20 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := orders.Wait(ctx); err != nil { // until the node knows of one
+	defer orders.Close()
+	if err := orders.Wait(ctx); err != nil { // until the node knows an instance
 		log.Fatal(err)
 	}
 	for range 3 {
-		c, err := orders.Pick()
+		picked, err := orders.Pick()
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Println("ask", c.Addr)
-		c.Done()
+		fmt.Println("call", picked.Addr)
+		picked.Done()
 	}
 	// Output:
-	// ask a.example:80
-	// ask b.example:80
-	// ask a.example:80
+	// call a.example:80
+	// call b.example:80
+	// call a.example:80
 }

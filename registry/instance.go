@@ -11,32 +11,32 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An Instance is one process of a service, as the others see it.
+// An Instance describes one process of a service to the others.
 type Instance struct {
 	ID   string `json:"id"`   // unique in the service
-	Addr string `json:"addr"` // where it is reached, as host:port
+	Addr string `json:"addr"` // the address on which it serves, as host:port
 	Zone string `json:"zone,omitempty"`
-	// Weight is its share of the work, beside those of others; 0 counts as 1, and more than
-	// math.MaxInt32 as that.
+	// Weight is the share of the work that this instance takes, relative to the other weights. 0 counts
+	// as 1, and a weight above math.MaxInt32 counts as math.MaxInt32.
 	Weight int `json:"weight,omitempty"`
-	// Load is how busy it says that it is, in any unit that all instances use.
+	// Load is the load that the instance reports, in a unit that all instances of the service use.
 	Load     float64           `json:"load,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// ErrIDTaken: another instance has the ID. See [IDTakenError] for which.
+// ErrIDTaken means that another instance has the ID. An [*IDTakenError] describes that instance.
 var ErrIDTaken = errors.New("registry: another instance has this ID")
 
-// ErrNoInstance: there is no instance of the service, or none that was not tried.
+// ErrNoInstance means that the service has no instance, or none besides those that were tried.
 var ErrNoInstance = errors.New("registry: no instance")
 
-// errNoName is of a service without a name.
+// errNoName rejects a service without a name.
 var errNoName = fmt.Errorf("%w: the name of a service is empty", coterie.ErrInvalidOption)
 
-// An IDTakenError says who has an ID. It matches [ErrIDTaken].
+// An IDTakenError describes the instance that has an ID. It matches [ErrIDTaken].
 type IDTakenError struct {
 	Holder Instance
-	Lease  coterie.LeaseID // of the holder: revoked, it makes way
+	Lease  coterie.LeaseID // the holder's lease; revoke it to free the ID
 }
 
 func (e *IDTakenError) Error() string {
@@ -46,15 +46,15 @@ func (e *IDTakenError) Error() string {
 // Is reports whether target is ErrIDTaken.
 func (e *IDTakenError) Is(target error) bool { return target == ErrIDTaken }
 
-// encode checks an instance and returns what is stored of it.
+// encode checks an instance and returns its stored form.
 func (i Instance) encode() (string, error) {
 	switch {
 	case i.ID == "" || strings.Contains(i.ID, "/"):
-		return "", fmt.Errorf("%w: %q as the ID of an instance: it must not be empty, nor have a slash", coterie.ErrInvalidOption, i.ID)
+		return "", fmt.Errorf("%w: %q is not a valid instance ID: it must not be empty or contain a slash", coterie.ErrInvalidOption, i.ID)
 	case i.Addr == "":
 		return "", fmt.Errorf("%w: an instance needs an address", coterie.ErrInvalidOption)
 	case i.Weight < 0:
-		return "", fmt.Errorf("%w: an instance of weight %d", coterie.ErrInvalidOption, i.Weight)
+		return "", fmt.Errorf("%w: the weight %d of an instance is negative", coterie.ErrInvalidOption, i.Weight)
 	}
 	b, err := json.Marshal(i)
 	if err != nil {
@@ -63,7 +63,7 @@ func (i Instance) encode() (string, error) {
 	return string(b), nil
 }
 
-// decode returns what a key of a service says, if it says anything.
+// decode returns the instance that a key of a service describes, and whether it describes one.
 func decode(kv coterie.KeyValue) (i Instance, ok bool) {
 	return i, json.Unmarshal([]byte(kv.Value), &i) == nil && i.ID != "" && i.Addr != ""
 }

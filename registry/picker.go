@@ -15,64 +15,71 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Policy is how a Picker picks.
+// A Policy determines how a [Picker] picks.
 type Policy uint8
 
-// The policies. Those that compare draw two instances at random and take the better one, so that
-// all pickers of a service do not run to the same.
+// The policies. LeastLoaded and LeastInFlight draw two instances at random and take the better one, so
+// that not all pickers of a service choose the same instance.
 const (
-	RoundRobin    Policy = iota // each in turn
-	Weighted                    // at random, each by its Weight
-	LeastLoaded                 // the lower Load, as reported; of equals, the one with less in flight
-	LeastInFlight               // the fewer choices of this Picker that are not Done, by Weight
+	RoundRobin    Policy = iota // each instance in turn
+	Weighted                    // at random, in proportion to Weight
+	LeastLoaded                 // the lower reported Load; for equal loads, as LeastInFlight
+	LeastInFlight               // the fewer picks of this Picker that are not Done, in proportion to Weight
 )
 
-// A Picker picks instances of a service, from a list in memory that is kept current. Its methods
-// may be called concurrently; Pick takes no lock.
+// A Picker picks instances of a service from a list in memory, and keeps that list current. Its methods
+// are safe for concurrent use. [Picker.Pick] takes no lock.
+//
+// One goroutine publishes the lists of a Picker that follows a service; it alone writes err, before it
+// closes done. The fields policy, zone, self, end and done never change.
 type Picker struct {
 	policy Policy
 	zone   string
-	self   string // the ID of the instance that picks, if it is one
+	self   string // the ID of the instance that is never picked; empty: none
 	newest atomic.Pointer[list]
 	turn   atomic.Uint64
-	done   chan struct{} // nil: it follows nothing
-	err    error         // why it ended, once done is closed
+	end    context.CancelCauseFunc // ends the goroutine; nil for a static picker
+	done   chan struct{}           // closed when the goroutine has ended; nil for a static picker
+	err    error                   // why the goroutine has ended
 }
 
 // A list is immutable.
 type list struct {
-	all, near candidates    // near: those of the zone, or all
-	over      chan struct{} // closed when there is a newer one
+	all, near candidates    // near: those of the preferred zone, or all
+	over      chan struct{} // closed when there is a newer list
 }
 
 type candidates struct {
 	of    []*candidate
-	until []int64 // the sum of the weights up to each
+	until []int64 // the sum of the weights up to each candidate
 }
 
 type candidate struct {
 	Instance
-	inFlight *atomic.Int64 // shared by all lists that have this ID
+	inFlight *atomic.Int64 // the same counter in all lists that have this ID
 }
 
 // A PickerOption is an option of [NewPicker] and [NewStaticPicker].
 type PickerOption func(*Picker)
 
-// WithPolicy sets how instances are picked. Defaults to RoundRobin.
+// WithPolicy sets the policy. The default is [RoundRobin].
 func WithPolicy(p Policy) PickerOption { return func(k *Picker) { k.policy = p } }
 
-// WithPreferredZone has instances of a zone be picked as long as there is one that was not tried, and others
-// only then: mind that they have to bear all of the zone's load.
+// WithPreferredZone makes the Picker pick instances of a zone. It picks from other zones only if the
+// zone has no instance, or none besides those that were tried. So the last instances of a zone take all of
+// the zone's load.
 func WithPreferredZone(zone string) PickerOption { return func(k *Picker) { k.zone = zone } }
 
-// WithoutSelf names the instance that picks, by its ID: it is never picked, and a service that has no other
-// instance has none. Without it, an instance that calls its own service may be given itself.
+// WithoutSelf excludes an instance by its ID: the one that picks. Without this option, an instance that
+// calls its own service may pick itself. If the service has no other instance, [Picker.Pick] returns
+// [ErrNoInstance].
 func WithoutSelf(id string) PickerOption { return func(k *Picker) { k.self = id } }
 
-// NewPicker makes a Picker of a service, and keeps it current until ctx ends or the node closes. It
-// begins with what the node knows, without asking the cluster, and does not block; see Wait. When
-// the quorum is lost it goes on with the last known list. It writes nothing; one goroutine serves
-// it.
+// NewPicker returns a Picker for a service. It starts with the list that the node knows: it does not
+// ask the cluster and does not block. On a node that has just started the list may be empty; see
+// [Picker.Wait]. The Picker follows the service until [Picker.Close], or until the node closes; it does
+// not end with ctx. Without a quorum it keeps the last list. A Picker writes nothing to the store, and takes
+// one goroutine and one watch.
 //
 // Errors: ErrInvalidOption for an unknown policy or a service without a name; ctx's cause; ErrClosed.
 func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
@@ -84,6 +91,7 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 	if err != nil {
 		return nil, err
 	}
+	ctx, p.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	p.done = make(chan struct{})
 	go func() {
 		defer close(p.done)
@@ -98,9 +106,10 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 	return p, nil
 }
 
-// NewStaticPicker makes a Picker of instances that are given, each with an ID of its own: for those who
-// know by themselves whom to ask, as who holds connections does. It follows nothing and never ends;
-// see WithInstances. It does not block, and takes a copy of the list.
+// NewStaticPicker returns a Picker for a fixed list of instances, each with its own ID. It is for
+// callers that maintain the list themselves, such as one that picks among open connections. It follows
+// no service and needs no Close; [Picker.WithInstances] changes the list. It copies the list, and does
+// not block.
 //
 // Errors: ErrInvalidOption for an unknown policy.
 func NewStaticPicker(instances []Instance, opts ...PickerOption) (*Picker, error) {
@@ -109,15 +118,15 @@ func NewStaticPicker(instances []Instance, opts ...PickerOption) (*Picker, error
 		opt(p)
 	}
 	if p.policy > LeastInFlight {
-		return nil, fmt.Errorf("%w: policy %d", coterie.ErrInvalidOption, p.policy)
+		return nil, fmt.Errorf("%w: unknown policy %d", coterie.ErrInvalidOption, p.policy)
 	}
 	p.newest.Store((&list{}).next(p, byID(instances)))
 	return p, nil
 }
 
-// WithInstances returns a Picker, as of NewStaticPicker, that picks from other instances as this one does, and
-// goes on with what it has counted: an instance that is in both lists has in flight what either has
-// picked, and the turn begins where this one's is. It does not block.
+// WithInstances returns a static Picker, as [NewStaticPicker] does, with the options of this one and
+// other instances. It continues the counts of this one: an instance of both lists has the picks of both
+// Pickers in flight, and the turn continues. It does not block.
 func (p *Picker) WithInstances(instances []Instance) *Picker {
 	o := &Picker{policy: p.policy, zone: p.zone, self: p.self}
 	o.turn.Store(p.turn.Load())
@@ -125,20 +134,20 @@ func (p *Picker) WithInstances(instances []Instance) *Picker {
 	return o
 }
 
-// byID returns a copy of instances in the order in which lists are.
+// byID returns a copy of instances in the order of their IDs, which is the order of a list.
 func byID(instances []Instance) []Instance {
 	return slices.SortedFunc(slices.Values(instances), func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// publish makes a list of instances the newest.
+// publish replaces the list.
 func (p *Picker) publish(instances []Instance) {
 	last := p.newest.Load()
 	p.newest.Store(last.next(p, instances))
 	close(last.over)
 }
 
-// next returns a list of other instances, in the order of their IDs. What is in flight of those
-// that were there before is shared.
+// next returns a list of other instances, which are in the order of their IDs. An instance that was in
+// the last list keeps its counter, so its picks in flight still count.
 func (last *list) next(p *Picker, instances []Instance) *list {
 	l := &list{over: make(chan struct{})}
 	for _, i := range instances {
@@ -168,10 +177,10 @@ func (c *candidates) add(new *candidate) {
 	c.of, c.until = append(c.of, new), append(c.until, sum)
 }
 
-// compare is for lists, which are in the order of the IDs.
+// compare orders a list by ID.
 func (c *candidate) compare(id string) int { return strings.Compare(c.ID, id) }
 
-// maxWeight bounds what counts of a weight, so that no sum of them overflows.
+// maxWeight bounds a weight so that no sum of weights overflows.
 const maxWeight = math.MaxInt32
 
 func (c *candidate) weight() int64 { return int64(min(max(c.Weight, 1), maxWeight)) }
@@ -179,17 +188,16 @@ func (c *candidate) weight() int64 { return int64(min(max(c.Weight, 1), maxWeigh
 // A PickedInstance is an instance that [Picker.Pick] returned. Call Done when the work for which it
 // was picked has ended.
 type PickedInstance struct {
-	// Instance is a copy, but its Metadata is shared and must not be changed.
-	Instance
-	inFlight *atomic.Int64
+	*Instance // shared: it must not be changed
+	inFlight  *atomic.Int64
 }
 
-// Done ends the use of the instance: [LeastInFlight] counts it no more. Call it exactly once. A second
-// call is counted for another pick of the same instance, so the instance seems less busy than it is.
+// Done ends the use of the instance: [LeastInFlight] no longer counts it. Call it exactly once. A second
+// call would count for another pick of the same instance, and make it seem less busy than it is.
 func (p PickedInstance) Done() { p.inFlight.Add(-1) }
 
-// Pick picks an instance, other than those whose IDs were tried. It does not block, and costs tens
-// of nanoseconds. It is a guess: the instance may have gone since.
+// Pick picks an instance, other than those with the IDs in tried. It does not block, and takes tens of
+// nanoseconds. The instance may have left since the list was made.
 //
 // Errors: ErrNoInstance.
 func (p *Picker) Pick(tried ...string) (PickedInstance, error) {
@@ -201,10 +209,10 @@ func (p *Picker) Pick(tried ...string) (PickedInstance, error) {
 		}
 	}
 	c.inFlight.Add(1)
-	return PickedInstance{c.Instance, c.inFlight}, nil
+	return PickedInstance{&c.Instance, c.inFlight}, nil
 }
 
-// pick returns nil if there is none that was not tried.
+// pick returns nil if every candidate was tried.
 func (p *Picker) pick(among candidates, tried []string) *candidate {
 	n := len(among.of)
 	if n == 0 {
@@ -226,7 +234,7 @@ func (p *Picker) pick(among candidates, tried []string) *candidate {
 			}
 		}
 	}
-	for range n { // as a rule, it is the first
+	for range n { // the first iteration returns unless that candidate was tried
 		if c := among.of[at]; !slices.Contains(tried, c.ID) {
 			return c
 		}
@@ -235,6 +243,7 @@ func (p *Picker) pick(among candidates, tried []string) *candidate {
 	return nil
 }
 
+// better reports whether the policy prefers a to b.
 func (p *Picker) better(a, b *candidate) bool {
 	if p.policy == LeastLoaded && a.Load != b.Load {
 		return a.Load < b.Load
@@ -242,7 +251,7 @@ func (p *Picker) better(a, b *candidate) bool {
 	return a.inFlight.Load()*b.weight() < b.inFlight.Load()*a.weight()
 }
 
-// Instances returns the list that is picked from, in the order of the IDs.
+// Instances returns the list from which the Picker picks, in the order of the IDs.
 func (p *Picker) Instances() []Instance {
 	var instances []Instance
 	for _, c := range p.newest.Load().all.of {
@@ -251,9 +260,9 @@ func (p *Picker) Instances() []Instance {
 	return instances
 }
 
-// Wait returns when there is an instance. It blocks until then.
+// Wait blocks until the list has an instance.
 //
-// Errors: ctx's cause, or why the Picker has ended.
+// Errors: ctx's cause; ErrClosed when the Picker or its node has closed.
 func (p *Picker) Wait(ctx context.Context) error {
 	for {
 		l := p.newest.Load()
@@ -270,6 +279,17 @@ func (p *Picker) Wait(ctx context.Context) error {
 	}
 }
 
-// Done is closed when the Picker has ended, with ctx or with the node. The last known list stays.
-// It is nil, and so never closed, for one that follows nothing.
+// Done returns a channel that is closed when the Picker no longer follows its service, after
+// [Picker.Close] or with the node. The last list stays, and Pick continues to use it. A static Picker
+// returns nil.
 func (p *Picker) Done() <-chan struct{} { return p.done }
+
+// Close stops following the service, and returns when the Picker's goroutine has ended. The last list
+// stays, and Pick continues to use it. Close is idempotent, and does nothing to a static Picker.
+func (p *Picker) Close() {
+	if p.end == nil {
+		return
+	}
+	p.end(coterie.ErrClosed)
+	<-p.done
+}

@@ -4,6 +4,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"testing"
@@ -24,7 +25,7 @@ func picker(t testing.TB, n *coterie.Node, opts ...registry.PickerOption) *regis
 	return p
 }
 
-// pick picks many times, and tells how often each instance came.
+// pick picks many times, and returns how often each instance came.
 func pick(t testing.TB, p *registry.Picker, times int, tried ...string) map[string]int {
 	t.Helper()
 	found := map[string]int{}
@@ -37,7 +38,7 @@ func pick(t testing.TB, p *registry.Picker, times int, tried ...string) map[stri
 	return found
 }
 
-func TestAPickerPicksFromThoseWhoAreThere(t *testing.T) {
+func TestPickerFollowsInstances(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		p := picker(t, n)
@@ -79,8 +80,8 @@ func TestPolicies(t *testing.T) {
 		require.InDelta(t, 3000, weighted["b"], 500)
 		require.InDelta(t, 1000, weighted["c"], 300)
 
-		// Of two that are drawn the better one: the best of three in two cases of three, the worst
-		// never.
+		// The policy takes the better of two that it draws: the best of three in two of three cases, and the
+		// worst never.
 		loaded := pick(t, picker(t, n, registry.WithPolicy(registry.LeastLoaded)), 9000)
 		require.InDelta(t, 6000, loaded["c"], 500)
 		require.InDelta(t, 3000, loaded["b"], 500)
@@ -88,7 +89,7 @@ func TestPolicies(t *testing.T) {
 
 		zone := picker(t, n, registry.WithPreferredZone("near"))
 		require.Equal(t, map[string]int{"a": 10, "b": 10}, pick(t, zone, 20))
-		require.Equal(t, map[string]int{"c": 1}, pick(t, zone, 1, "a", "b"), "only then another zone")
+		require.Equal(t, map[string]int{"c": 1}, pick(t, zone, 1, "a", "b"), "another zone only if all of this one were tried")
 		require.Equal(t, map[string]int{"a": 3, "b": 3, "c": 3}, pick(t, picker(t, n, registry.WithPreferredZone("none")), 9))
 
 		busy := picker(t, n, registry.WithPolicy(registry.LeastInFlight))
@@ -101,14 +102,14 @@ func TestPolicies(t *testing.T) {
 		require.InDelta(t, 600, held["a"], 20)
 		require.InDelta(t, 300, held["b"], 20)
 		require.InDelta(t, 100, held["c"], 20)
-		// What is in flight is remembered when the list changes.
+		// A new list keeps the counts of picks in flight.
 		register(t, n, instance("d"))
 		synctest.Wait()
 		require.Greater(t, pick(t, busy, 900)["d"], 400)
 	})
 }
 
-func TestAPickerWithoutAZonePicksFromAll(t *testing.T) {
+func TestPickerWithoutZoneUsesAll(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		near := instance("near")
@@ -119,8 +120,8 @@ func TestAPickerWithoutAZonePicksFromAll(t *testing.T) {
 	})
 }
 
-// One that announces a weight without sense must not be the end of all who pick.
-func TestWeightsThatAreTooLargeForASumAreBounded(t *testing.T) {
+// One instance with an absurd weight must not break the Pickers of others.
+func TestHugeWeightsDoNotOverflow(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		for _, id := range []string{"a", "b", "c"} {
@@ -132,7 +133,7 @@ func TestWeightsThatAreTooLargeForASumAreBounded(t *testing.T) {
 	})
 }
 
-func TestALostQuorumNeverMakesAnEmptyList(t *testing.T) {
+func TestQuorumLossKeepsTheList(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for i := range 3 {
 			register(t, c.Node(i), instance(fmt.Sprint(i)))
@@ -143,10 +144,10 @@ func TestALostQuorumNeverMakesAnEmptyList(t *testing.T) {
 		for range 3 {
 			time.Sleep(10 * time.Minute)
 			require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, pick(t, p, 3))
-			late := picker(t, c.Node(1)) // begins without a quorum
+			late := picker(t, c.Node(1)) // starts without a quorum
 			require.Equal(t, map[string]int{"0": 1, "1": 1, "2": 1}, pick(t, late, 3))
 		}
-		// It comes back, and nobody has gone meanwhile.
+		// The quorum returns, and no instance was removed meanwhile.
 		fewest := 3
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
@@ -165,7 +166,7 @@ func TestALostQuorumNeverMakesAnEmptyList(t *testing.T) {
 
 		c.Stop(0)
 		<-p.Done()
-		require.Len(t, pick(t, p, 3), 3, "what it knew stays")
+		require.Len(t, pick(t, p, 3), 3, "the last list stays")
 	})
 }
 
@@ -197,17 +198,17 @@ func BenchmarkPick(b *testing.B) {
 	}
 }
 
-func TestAPickerOfAGivenListPicksFromThat(t *testing.T) {
+func TestStaticPickerUsesItsList(t *testing.T) {
 	a, b, c := instance("a"), instance("b"), instance("c")
 	given := []registry.Instance{c, a, b}
 	p, err := registry.NewStaticPicker(given)
 	require.NoError(t, err)
 	require.NoError(t, p.Wait(t.Context()))
 	require.Nil(t, p.Done())
-	require.Equal(t, []registry.Instance{c, a, b}, given, "the list is the caller's")
+	require.Equal(t, []registry.Instance{c, a, b}, given, "the caller's list is unchanged")
 	require.Equal(t, []registry.Instance{a, b, c}, p.Instances())
 	require.Equal(t, map[string]int{"a": 2, "b": 1, "c": 1}, pick(t, p, 4))
-	require.Equal(t, map[string]int{"b": 1}, pick(t, p.WithInstances(given), 1), "the turn goes on")
+	require.Equal(t, map[string]int{"b": 1}, pick(t, p.WithInstances(given), 1), "the turn continues")
 
 	none := p.WithInstances(nil)
 	_, err = none.Pick()
@@ -221,7 +222,7 @@ func TestAPickerOfAGivenListPicksFromThat(t *testing.T) {
 	require.Equal(t, map[string]int{"d": 3}, pick(t, zoned.WithInstances(append(given, near)), 3))
 }
 
-func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
+func TestInFlightCountSurvivesNewList(t *testing.T) {
 	a, b := instance("a"), instance("b")
 	p, err := registry.NewStaticPicker([]registry.Instance{a}, registry.WithPolicy(registry.LeastInFlight))
 	require.NoError(t, err)
@@ -236,8 +237,8 @@ func TestWhatIsInFlightIsCountedAcrossLists(t *testing.T) {
 	held.Done()
 }
 
-// An instance that calls its own service is not given itself, whatever the policy.
-func TestAPickerLeavesItsOwnInstanceOut(t *testing.T) {
+// WithoutSelf works with every policy.
+func TestWithoutSelfExcludesInstance(t *testing.T) {
 	all := []registry.Instance{{ID: "a", Zone: "z"}, {ID: "b"}, {ID: "c"}}
 	for _, policy := range []registry.Policy{registry.RoundRobin, registry.Weighted, registry.LeastLoaded, registry.LeastInFlight} {
 		p, err := registry.NewStaticPicker(all, registry.WithPolicy(policy), registry.WithPreferredZone("z"), registry.WithoutSelf("a"))
@@ -256,5 +257,53 @@ func TestAPickerLeavesItsOwnInstanceOut(t *testing.T) {
 	p, err := registry.NewStaticPicker([]registry.Instance{{Addr: "a:80"}})
 	require.NoError(t, err)
 	_, err = p.Pick()
-	require.NoError(t, err, "an instance without an ID is not oneself by default")
+	require.NoError(t, err, "no instance is excluded by default")
+}
+
+// A ctx bounds NewPicker alone. Close and the node end the Picker, and the last list stays.
+func TestPickerOutlivesItsContext(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		reason := errors.New("stop")
+		ended, end := context.WithCancelCause(t.Context())
+		end(reason)
+		watchers := n.Status().Watchers
+		_, err := registry.NewPicker(ended, n, service)
+		require.ErrorIs(t, err, reason)
+		synctest.Wait()
+		require.Equal(t, watchers, n.Status().Watchers)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		closed, err := registry.NewPicker(ctx, n, service)
+		require.NoError(t, err)
+		stopped, err := registry.NewPicker(ctx, n, service)
+		require.NoError(t, err)
+		cancel()
+		time.Sleep(time.Minute)
+		a := register(t, n, instance("a"))
+		synctest.Wait()
+		for _, p := range []*registry.Picker{closed, stopped} {
+			require.Equal(t, map[string]int{"a": 3}, pick(t, p, 3))
+		}
+
+		closed.Close()
+		closed.Close()
+		<-closed.Done()
+		a.Close()
+		synctest.Wait()
+		require.Equal(t, map[string]int{"a": 3}, pick(t, closed, 3), "the last list stays")
+		_, err = stopped.Pick()
+		require.ErrorIs(t, err, registry.ErrNoInstance)
+		waiting := make(chan error, 1)
+		go func() { waiting <- stopped.Wait(t.Context()) }()
+		synctest.Wait()
+		c.Stop(0)
+		require.ErrorIs(t, <-waiting, coterie.ErrClosed)
+		stopped.Close()
+
+		static, err := registry.NewStaticPicker([]registry.Instance{instance("a")})
+		require.NoError(t, err)
+		static.Close()
+		require.Equal(t, map[string]int{"a": 3}, pick(t, static, 3))
+	})
 }

@@ -12,24 +12,28 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Registration keeps an instance registered. Its methods may be called concurrently.
+// A Registration keeps an instance registered. Its methods are safe for concurrent use.
+//
+// The goroutine of run owns registered and stored. mu guards the fields below it. The other fields do not
+// change.
 type Registration struct {
-	n        *coterie.Node
-	key      string
-	self     Instance // as it was first registered
-	opts     options
-	ctx      context.Context
-	end      context.CancelCauseFunc
-	held     chan struct{} // closed when it was registered for the first time
-	done     chan struct{}
-	changed  chan struct{} // has a value when the key is to be written again
-	replaced bool          // it has come in, and replaces nobody any more
-	stored   string        // what the store took last
+	n       *coterie.Node
+	key     string
+	self    Instance // as it was first registered
+	opts    options
+	ctx     context.Context // ends with Close, or when Register gives up
+	end     context.CancelCauseFunc
+	held    chan struct{} // closed when the instance is registered for the first time
+	done    chan struct{} // closed when run has ended
+	changed chan struct{} // has an element if run must write the key again
+
+	registered bool   // held is closed; from now on run replaces no other holder
+	stored     string // the last value that the store accepted
 
 	mu      sync.Mutex
-	value   string // what the key is to have
+	value   string // the value that the key should have
 	err     error
-	failure error // the last, other than the end of ctx
+	failure error // the last failure before ctx ended
 }
 
 // A RegisterOption is an option of [Register].
@@ -40,34 +44,38 @@ type options struct {
 	takeover bool
 }
 
-// WithTTL sets how long an instance is listed after its process has ended without saying so, or was
-// cut off. Defaults to 15 s; see coterie.WithTTL.
+// WithTTL sets for how long an instance is listed after its process has crashed or was cut off. The
+// default is 15 seconds; see [coterie.WithTTL] for the range.
 func WithTTL(ttl time.Duration) RegisterOption { return func(o *options) { o.ttl = ttl } }
 
 const defaultTTL = 15 * time.Second
 
-// WithTakeover has Register replace whoever has the ID. Who was replaced does not fight back: it
-// waits until the ID is free again.
+// WithTakeover makes Register replace an instance that has the same ID and another address. The
+// Registration of the replaced instance does not fight back: it waits until the ID is free again.
 func WithTakeover() RegisterOption { return func(o *options) { o.takeover = true } }
 
-// Register registers an instance under service, a prefix of keys as "services/orders", and keeps it
-// registered until ctx ends, Close or the node's: whatever happens to its lease or to its key, it
-// is registered again, within a second of the quorum's return. Register returns when the instance
-// is registered for the first time; without a quorum it blocks until ctx ends. One that has the ID
-// already is replaced if it has the same address, for then it is what this instance was before it
-// crashed. Of two that lost an ID to each other later, one waits, and Err says so.
+// Register registers an instance of a service and returns when the instance is registered. The service is
+// a prefix of keys, such as "services/orders". Without a quorum Register blocks until ctx ends.
 //
-// It costs two writes, a lease and a key, at the beginning and after each outage that the lease did
-// not survive, and one at the end; renewals are no writes. A goroutine serves it, with one of the
-// session and one of the watch of its own key. When the process crashes, or is cut off, the
-// instance is listed for a TTL more; a node that is closed before the Registration is as one that
-// crashed.
+// The Registration keeps the instance registered until [Registration.Close], or until the node closes. If
+// the lease expires or the key is deleted, it registers the instance again, within a second after the
+// quorum has returned. It does not end with ctx.
 //
-// Errors: ErrInvalidOption for a service without a name, or an instance without ID or address; an *IDTakenError; ErrTTLRange,
-// ErrTooLarge; ctx's cause, with the last failure before, or with ErrNoLeader when no leader was known; ErrClosed. Nothing is left registered then, but what the lease takes
-// with it.
+// If the ID is taken by an instance with the same address, Register replaces it, because that is this
+// instance before a crash. If two Registrations later lose one ID to each other, one of them waits, and its
+// Err says so.
+//
+// Register writes a lease and a key. They are written again after an outage that the lease did not survive.
+// Close is one more write; renewals are not writes. A Registration takes a goroutine, a
+// [coterie.Session], and a watch of its own key. If the process crashes or is cut off, the instance stays
+// listed for the TTL. It also does if the node is closed before the Registration.
+//
+// Errors: ErrInvalidOption for a service without a name, or an instance without an ID or an address; an
+// *IDTakenError; ErrTTLRange; ErrTooLarge; ctx's cause, together with the last failure, or with
+// ErrNoLeader if no leader was known; ErrClosed. After an error the instance does not
+// stay registered: its lease is revoked, or expires.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...RegisterOption) (*Registration, error) {
-	if err := n.Err(); err != nil { // before a goroutine meets a node that is nil
+	if err := n.Err(); err != nil { // before the goroutine would use a nil node
 		return nil, err
 	}
 	value, err := instance.encode()
@@ -87,28 +95,38 @@ func Register(ctx context.Context, n *coterie.Node, service string, instance Ins
 	if r.opts.ttl == 0 {
 		r.opts.ttl = defaultTTL
 	}
-	r.ctx, r.end = context.WithCancelCause(ctx)
+	if ctx.Err() != nil {
+		return nil, r.gaveUp(ctx)
+	}
+	r.ctx, r.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	go r.run()
 	select {
 	case <-r.held:
 		return r, nil
 	case <-r.done:
 		return nil, r.Err()
-	case <-ctx.Done(): // what has to be given up, run gives up
-		err := fmt.Errorf("%w: %s is not registered", n.ContextError(ctx), r.key)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.failure != nil {
-			err = fmt.Errorf("%w: %w", err, r.failure)
-		}
-		return nil, err
+	case <-ctx.Done():
+		r.end(context.Cause(ctx)) // run removes what it has written
+		return nil, r.gaveUp(ctx)
 	}
 }
 
-// retryPause is how long it waits after a failure before it tries again.
+// gaveUp returns the error of a Register whose ctx has ended.
+func (r *Registration) gaveUp(ctx context.Context) error {
+	err := fmt.Errorf("%w: %s is not registered", r.n.ContextError(ctx), r.key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failure != nil {
+		err = fmt.Errorf("%w: %w", err, r.failure)
+	}
+	return err
+}
+
+// retryPause is the pause between a failure and the next attempt.
 const retryPause = 100 * time.Millisecond
 
-// run keeps the instance registered until ctx ends, or until there is no sense in it.
+// run keeps the instance registered until ctx ends, the node closes, or the first registration fails for
+// good.
 func (r *Registration) run() {
 	defer close(r.done)
 	defer r.end(nil)
@@ -119,13 +137,13 @@ func (r *Registration) run() {
 		if r.ctx.Err() != nil {
 			err = context.Cause(r.ctx)
 		}
-		r.tell(err)
-		if r.ctx.Err() != nil || errors.Is(err, coterie.ErrClosed) || !r.replaced && permanent(err) {
+		r.setErr(err)
+		if r.ctx.Err() != nil || errors.Is(err, coterie.ErrClosed) || !r.registered && permanent(err) {
 			r.revoke(lease)
 			return
 		}
 		if errors.Is(err, coterie.ErrLeaseNotFound) {
-			lease = 0 // it went, and the key with it
+			lease = 0 // it has expired or was revoked, and the key was deleted with it
 			continue
 		}
 		select {
@@ -136,8 +154,8 @@ func (r *Registration) run() {
 	}
 }
 
-// revoke ends a lease that no session has at the moment, for a new leader may let it live on. It
-// tries for as long as it would live without.
+// revoke revokes a lease that no session renews at the moment. A new leader may give such a lease another
+// TTL, so revoke tries for one TTL.
 func (r *Registration) revoke(lease coterie.LeaseID) {
 	if lease == 0 {
 		return
@@ -149,7 +167,7 @@ func (r *Registration) revoke(lease coterie.LeaseID) {
 	}
 }
 
-// permanent reports whether an error comes again however often it is tried.
+// permanent reports whether an error would be the same at each attempt.
 func permanent(err error) bool {
 	for _, e := range []error{ErrIDTaken, coterie.ErrTTLRange, coterie.ErrTooLarge, coterie.ErrInvalidOption} {
 		if errors.Is(err, e) {
@@ -159,9 +177,8 @@ func permanent(err error) bool {
 	return false
 }
 
-// hold keeps the instance registered for as long as one session lives: one that continues a lease,
-// or a new one if that is 0. It returns the lease if that may live on, and why the session has
-// ended.
+// hold keeps the instance registered during one session. The session continues a lease, or begins a new
+// one if lease is 0. hold returns why the session has ended, and its lease if that may still live.
 func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
 	s, err := coterie.NewSession(r.ctx, r.n, coterie.WithExistingLease(lease), coterie.WithTTL(r.opts.ttl))
 	if err != nil {
@@ -170,28 +187,28 @@ func (r *Registration) hold(lease coterie.LeaseID) (coterie.LeaseID, error) {
 	ctx, cancel := s.WorkContext(r.ctx)
 	err = r.keep(ctx, s.Lease())
 	cancel()
-	if r.ctx.Err() != nil || !r.replaced {
-		_ = s.Close() // deregisters at once; what cannot be revoked ends by itself
+	if r.ctx.Err() != nil || !r.registered {
+		_ = s.Close() // deregisters at once; a lease that cannot be revoked expires
 		return 0, err
 	}
 	s.Orphan()
 	return s.Lease(), err
 }
 
-// keep has the key be the instance's, under a lease, until there is an error, which it returns.
+// keep writes the instance to its key under a lease, again after each change, until an error ends it.
 func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
 	for {
 		rev, err := r.claim(ctx, lease)
-		if err != nil && (!r.replaced || !permanent(err)) {
+		if err != nil && (!r.registered || !permanent(err)) {
 			return err
 		}
-		r.tell(err)
+		r.setErr(err)
 		var opts []coterie.WatchOption
 		if err == nil {
-			r.came()
+			r.noteRegistered()
 		}
 		if errors.Is(err, ErrIDTaken) {
-			opts = append(opts, coterie.WithFilterPut()) // whatever the other does, it has to go
+			opts = append(opts, coterie.WithFilterPut()) // only a delete can free the ID
 		}
 		if rev > 0 {
 			opts = append(opts, coterie.WithRevision(rev+1))
@@ -202,20 +219,20 @@ func (r *Registration) keep(ctx context.Context, lease coterie.LeaseID) error {
 	}
 }
 
-// came notes that the instance is registered.
-func (r *Registration) came() {
-	if !r.replaced {
-		r.replaced = true
+// noteRegistered lets Register return.
+func (r *Registration) noteRegistered() {
+	if !r.registered {
+		r.registered = true
 		close(r.held)
 	}
 }
 
-// wait returns when somebody has changed the key, or Update has.
+// wait returns when the key has changed, or when Update has set another value.
 func (r *Registration) wait(ctx context.Context, opts []coterie.WatchOption) error {
 	watched, cancel := context.WithCancel(ctx)
 	defer cancel()
 	select {
-	case <-r.n.WatchChan(watched, r.key, opts...): // also if it was compacted: then it is time to look
+	case <-r.n.WatchChan(watched, r.key, opts...): // an error, such as ErrCompacted, is also a reason to look again
 	case <-r.changed:
 	case <-ctx.Done():
 	}
@@ -225,8 +242,8 @@ func (r *Registration) wait(ctx context.Context, opts []coterie.WatchOption) err
 	return nil
 }
 
-// claim has the key be what it is to be, or, if that is too large, what it was before. It returns
-// the revision at which the key was as it tells.
+// claim writes the value to the key. If the value is too large, it writes the last value that the store
+// accepted. It returns the revision at which the key had the reported state.
 func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64, error) {
 	r.mu.Lock()
 	value := r.value
@@ -244,11 +261,11 @@ func (r *Registration) claim(ctx context.Context, lease coterie.LeaseID) (int64,
 	return rev, err
 }
 
-// write writes the key, if nobody has it, or this lease has: what is done twice does no harm,
-// whatever became of the first.
+// write writes the key if it is free, has this lease, or may be replaced. It is idempotent, so it is safe
+// after an attempt with an unknown outcome.
 func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value string) (int64, error) {
 	put := coterie.OpPut(r.key, value, coterie.WithLease(lease))
-	replaces := int64(0) // the revision of what it may replace: that of no key
+	replaces := int64(0) // the ModRevision of the value to replace; 0: only a free key
 	for {
 		free := []coterie.Comparison{coterie.Compare(coterie.ModRevision(r.key), "=", replaces)}
 		t, err := r.n.Txn(ctx).If(coterie.Compare(coterie.LeaseValue(r.key), "=", lease)).Then(put).
@@ -261,20 +278,20 @@ func (r *Registration) write(ctx context.Context, lease coterie.LeaseID, value s
 		}
 		found := t.Responses[0].Txn.Responses[0].Get.KVs
 		if len(found) == 0 {
-			replaces = 0 // who was to be replaced has gone meanwhile
+			replaces = 0 // the other holder has left meanwhile
 			continue
 		}
 		other := found[0]
 		holder, _ := decode(other)
-		if r.replaced || !r.opts.takeover && holder.Addr != r.self.Addr {
+		if r.registered || !r.opts.takeover && holder.Addr != r.self.Addr {
 			return t.Revision, &IDTakenError{holder, other.Lease}
 		}
 		replaces = other.ModRevision
 	}
 }
 
-// tell makes Err return an error.
-func (r *Registration) tell(err error) {
+// setErr sets the error that Err returns.
+func (r *Registration) setErr(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.err = err; r.ctx.Err() == nil {
@@ -282,19 +299,19 @@ func (r *Registration) tell(err error) {
 	}
 }
 
-// Update changes what the others see of the instance: its load, weight, metadata, or address, but
-// not its ID. It does not block: what was given last is written in the background, as soon as that
-// is possible, at one write for all that came meanwhile. Err tells if it cannot be, and what the
-// others saw before stays until another Update.
+// Update changes the registered instance: its load, weight, metadata or address, but not its ID. It does
+// not block. The Registration writes the newest value in the background as soon as it can; updates that
+// come meanwhile share one write. If the value cannot be written, Err says so, and the previous value stays
+// until the next Update.
 //
-// Errors: ErrInvalidOption; ErrClosed when the Registration has ended.
+// Errors: ErrInvalidOption; ErrClosed after Close.
 func (r *Registration) Update(instance Instance) error {
 	value, err := instance.encode()
 	switch {
 	case err != nil:
 		return err
 	case instance.ID != r.self.ID:
-		return fmt.Errorf("%w: an instance keeps its ID", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: an update must keep the ID of the instance", coterie.ErrInvalidOption)
 	case r.ctx.Err() != nil:
 		return coterie.ErrClosed
 	}
@@ -303,26 +320,27 @@ func (r *Registration) Update(instance Instance) error {
 	r.mu.Unlock()
 	select {
 	case r.changed <- struct{}{}:
-	default: // it will be written anyway
+	default: // run has not seen the last change yet
 	}
 	return nil
 }
 
-// Err returns why the instance is not registered as it should be: an *IDTakenError while another has
-// the ID, ErrTooLarge after an Update that was, ErrSessionExpired or others while it is trying;
-// ctx's cause or ErrClosed when it has ended; nil when all is well, as far as this node knows.
+// Err returns why the instance is not registered with its newest value, as far as this node knows, and nil
+// if it is. It returns an *IDTakenError while another instance has the ID, ErrTooLarge after an Update
+// whose value was too large, and ErrSessionExpired or another error while the Registration tries to
+// register again. After Close, or when the node has closed, it returns ErrClosed.
 func (r *Registration) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
 }
 
-// Done is closed when the Registration has ended, and the instance is no longer registered or goes
-// with its lease.
+// Done returns a channel that is closed when the Registration has ended. The instance is then no longer
+// registered, or will be removed when its lease expires.
 func (r *Registration) Done() <-chan struct{} { return r.done }
 
-// Close deregisters the instance at once, and returns when that is done: without a quorum when the
-// lease must have ended. It is idempotent. The end of ctx does the same in the background.
+// Close deregisters the instance at once, and returns when that is done. Without a quorum it returns when
+// the lease must have expired. Close is idempotent.
 func (r *Registration) Close() {
 	r.end(coterie.ErrClosed)
 	<-r.done

@@ -25,7 +25,7 @@ const service = "services/orders"
 
 func instance(id string) registry.Instance { return registry.Instance{ID: id, Addr: id + ":80"} }
 
-// register registers an instance until the end of the test.
+// register registers an instance until its Close, or until the node closes.
 func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...registry.RegisterOption) *registry.Registration {
 	t.Helper()
 	r, err := registry.Register(t.Context(), n, service, i, opts...)
@@ -33,7 +33,7 @@ func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...regist
 	return r
 }
 
-// there returns the IDs of the instances that are registered.
+// there returns the IDs of the registered instances.
 func there(t testing.TB, n *coterie.Node) (ids string) {
 	t.Helper()
 	found, err := registry.Resolve(t.Context(), n, service)
@@ -44,20 +44,20 @@ func there(t testing.TB, n *coterie.Node) (ids string) {
 	return ids
 }
 
-// eventually waits, in virtual time, until the instances are these, and returns how long that took.
+// eventually waits, in virtual time, until the registered instances are those of ids, and returns how long that
+// took.
 func eventually(t testing.TB, n *coterie.Node, ids string) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for there(t, n) != ids {
-		require.Less(t, time.Since(begin), time.Minute, "%q are there, and not %q", there(t, n), ids)
+		require.Less(t, time.Since(begin), time.Minute, "%q are registered, not %q", there(t, n), ids)
 		time.Sleep(10 * time.Millisecond)
 	}
 	return time.Since(begin)
 }
 
-func TestInstancesAreThereWhileTheirContextLives(t *testing.T) {
+func TestInstanceListedUntilClose(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		ctx, cancel := context.WithCancel(t.Context())
 		next, stop := iter.Pull2(registry.Follow(t.Context(), c.Node(0), service))
 		defer stop()
 		list := func() []registry.Instance {
@@ -71,40 +71,39 @@ func TestInstancesAreThereWhileTheirContextLives(t *testing.T) {
 		full := registry.Instance{
 			ID: "a", Addr: "a:80", Zone: "z", Weight: 2, Load: 0.5, Metadata: map[string]string{"version": "7"},
 		}
-		a, err := registry.Register(ctx, c.Node(1), service, full)
-		require.NoError(t, err)
+		a := register(t, c.Node(1), full)
 		require.Equal(t, []registry.Instance{full}, list())
 		b := register(t, c.Node(2), instance("b"))
 		require.Equal(t, []registry.Instance{full, instance("b")}, list())
-		_, err = c.Node(0).Put(t.Context(), service+"/x", "no instance")
+		_, err := c.Node(0).Put(t.Context(), service+"/x", "no instance")
 		require.NoError(t, err)
 		require.Len(t, list(), 2)
 
 		time.Sleep(time.Minute)
 		writes := c.Node(0).Status().Revision
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, writes, c.Node(0).Status().Revision, "to stay costs no writes")
+		require.Equal(t, writes, c.Node(0).Status().Revision, "renewals are not writes")
 		full.Load = 7
 		require.NoError(t, a.Update(full))
 		require.Equal(t, full, list()[0])
 		require.ErrorIs(t, a.Update(instance("other")), coterie.ErrInvalidOption)
 
 		begin := time.Now()
-		cancel()
+		a.Close()
 		require.Equal(t, []registry.Instance{instance("b")}, list())
 		<-a.Done()
 		b.Close()
 		b.Close()
 		require.Empty(t, list())
 		require.Zero(t, time.Since(begin).Truncate(100*time.Millisecond), "at once")
-		require.ErrorIs(t, a.Err(), context.Canceled)
+		require.ErrorIs(t, a.Err(), coterie.ErrClosed)
 		require.ErrorIs(t, b.Err(), coterie.ErrClosed)
 		require.ErrorIs(t, b.Update(instance("b")), coterie.ErrClosed)
 		require.Zero(t, c.Node(0).Status().Leases)
 	})
 }
 
-func TestWhoCrashesIsGoneATTLLater(t *testing.T) {
+func TestCrashedInstanceExpiresAfterTTL(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		crashed := c.Index(c.Follower())
 		register(t, c.Node(crashed), instance("a"), registry.WithTTL(10*time.Second))
@@ -115,7 +114,7 @@ func TestWhoCrashesIsGoneATTLLater(t *testing.T) {
 		c.Restart(crashed)
 		c.Leader()
 
-		// One that comes back sooner need not wait for what it was before.
+		// A process that restarts before its lease has expired replaces its old registration.
 		register(t, c.Node(crashed), instance("a"))
 		c.Crash(crashed)
 		c.Restart(crashed)
@@ -124,14 +123,14 @@ func TestWhoCrashesIsGoneATTLLater(t *testing.T) {
 		begin := time.Now()
 		r := register(t, c.Node(crashed), instance("a"))
 		require.Less(t, time.Since(begin), time.Second)
-		time.Sleep(time.Minute) // the old lease ends
+		time.Sleep(time.Minute) // the old lease expires
 		require.Equal(t, "a", there(t, left))
 		require.NoError(t, r.Err())
 	})
 }
 
-// R6.5: however long the outage, and whatever became of the lease in it.
-func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
+// Instances are registered again after an outage of any length, whether their leases survived it or not.
+func TestInstancesReturnAfterOutage(t *testing.T) {
 	longest := time.Hour
 	if testing.Short() {
 		longest = time.Minute
@@ -143,7 +142,7 @@ func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
 				for i := range 3 {
 					all = append(all, register(t, c.Node(i), instance(fmt.Sprint(i))))
 				}
-				// Nobody has a quorum.
+				// No node has a quorum.
 				c.Partition([]int{0}, []int{1}, []int{2})
 				time.Sleep(outage)
 				c.Heal()
@@ -154,7 +153,7 @@ func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
 					require.NoError(t, r.Err())
 				}
 
-				// One is cut off, and forgotten by the others.
+				// One node is cut off for longer than its lease.
 				cut := c.Index(c.Follower())
 				c.Pause(cut)
 				time.Sleep(outage)
@@ -168,8 +167,7 @@ func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
 				time.Sleep(time.Second)
 				require.Equal(t, "012", there(t, leader))
 
-				// The cluster crashes, but for its disks; those who registered are as those who
-				// crashed.
+				// All nodes crash and keep their disks. The Registrations end, as in a crashed process.
 				for i := range 3 {
 					c.Crash(i)
 				}
@@ -190,7 +188,7 @@ func TestInstancesAreBackAtOnceAfterAnOutage(t *testing.T) {
 	}
 }
 
-func TestWhatIsTakenAwayComesBack(t *testing.T) {
+func TestDeletedKeyAndLeaseAreRestored(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		r := register(t, n, instance("a"))
@@ -212,7 +210,7 @@ func TestWhatIsTakenAwayComesBack(t *testing.T) {
 	})
 }
 
-func TestAnIDHasOneHolder(t *testing.T) {
+func TestIDHasOneHolder(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		first := register(t, c.Node(0), instance("a"))
 		other := registry.Instance{ID: "a", Addr: "elsewhere:80"}
@@ -225,7 +223,7 @@ func TestAnIDHasOneHolder(t *testing.T) {
 
 		second := register(t, c.Node(1), other, registry.WithTakeover())
 		c.WaitRevision(c.Leader().Status().Revision)
-		for range 10 { // who was replaced waits, whatever happens
+		for range 10 { // the replaced Registration waits
 			synctest.Wait()
 			found, err := registry.Resolve(t.Context(), c.Node(0), service)
 			require.NoError(t, err)
@@ -246,8 +244,8 @@ func TestAnIDHasOneHolder(t *testing.T) {
 	})
 }
 
-// Who has the ID may go at any moment, also when it has just been found there and is to be replaced.
-func TestWhoIsReplacedMayGoMeanwhile(t *testing.T) {
+// The holder of an ID may leave at any moment, also when a takeover has just read its key.
+func TestTakeoverWhileHolderLeaves(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n, other := c.Follower(), c.Leader()
 		for _, i := range []int{0, 1, 2} {
@@ -271,9 +269,8 @@ func TestWhoIsReplacedMayGoMeanwhile(t *testing.T) {
 	})
 }
 
-// Two of one ID and one address: a mistake of whoever started them, which must not cost a write
-// storm.
-func TestTwoOfOneAddressDoNotFight(t *testing.T) {
+// Two Registrations with the same ID and address are a mistake. It must not cause a write storm.
+func TestSameAddressTwiceDoesNotFight(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		first := register(t, c.Node(0), instance("a"))
 		second := register(t, c.Node(0), instance("a"))
@@ -286,8 +283,8 @@ func TestTwoOfOneAddressDoNotFight(t *testing.T) {
 	})
 }
 
-// A lease that no session has at the moment, and that a new leader lets live on, goes with Close.
-func TestCloseDeregistersAfterTheQuorumWasLost(t *testing.T) {
+// Close revokes a lease that no session renews at the moment, and whose TTL a new leader has restarted.
+func TestCloseDeregistersAfterQuorumLoss(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		r := register(t, c.Node(0), instance("a"))
 		c.Partition([]int{0}, []int{1}, []int{2})
@@ -299,7 +296,7 @@ func TestCloseDeregistersAfterTheQuorumWasLost(t *testing.T) {
 	})
 }
 
-func TestAServiceHasNotTheInstancesOfOneBelowIt(t *testing.T) {
+func TestNestedServiceNamesAreIndependent(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		_, err := registry.Register(t.Context(), n, service+"/admin", instance("b"))
@@ -312,7 +309,7 @@ func TestAServiceHasNotTheInstancesOfOneBelowIt(t *testing.T) {
 	})
 }
 
-func TestBadInstancesAreRefused(t *testing.T) {
+func TestInvalidInstancesAreRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, bad := range []registry.Instance{
 			{}, {ID: "a"}, {Addr: "a:80"}, {ID: "a/b", Addr: "a:80"}, {ID: "a", Addr: "a:80", Weight: -1},
@@ -330,7 +327,7 @@ func TestBadInstancesAreRefused(t *testing.T) {
 		require.ErrorIs(t, err, coterie.ErrTooLarge)
 		require.Zero(t, c.Node(0).Status().Leases)
 
-		// An Update that is too large leaves what there is, and says so; another one cures it.
+		// After an Update that is too large, the last value stays until the next Update.
 		r := register(t, c.Node(0), instance("a"))
 		require.NoError(t, r.Update(huge))
 		synctest.Wait()
@@ -343,8 +340,8 @@ func TestBadInstancesAreRefused(t *testing.T) {
 	})
 }
 
-// It is not lost with its lease or its key, though what it is to have cannot be written.
-func TestAnInstanceThatBecameTooLargeComesBackAsItWas(t *testing.T) {
+// An instance whose newest value is too large still survives the loss of its key and of its lease.
+func TestTooLargeUpdateKeepsLastValue(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		r := register(t, n, instance("a"))
@@ -374,12 +371,12 @@ func TestAnInstanceThatBecameTooLargeComesBackAsItWas(t *testing.T) {
 		require.Equal(t, lease, stored().Lease)
 		require.NoError(t, n.Revoke(t.Context(), lease))
 		require.NotEqual(t, lease, stored().Lease)
-		_, err = n.Put(t.Context(), service+"/a", "taken by nobody", coterie.WithIgnoreLease())
+		_, err = n.Put(t.Context(), service+"/a", "no instance", coterie.WithIgnoreLease())
 		require.NoError(t, err)
 		stored()
 		writes := n.Status().Revision
 		time.Sleep(time.Hour)
-		require.Equal(t, writes, n.Status().Revision, "it does not write again and again")
+		require.Equal(t, writes, n.Status().Revision, "it does not retry for ever")
 
 		require.NoError(t, r.Update(instance("a")))
 		synctest.Wait()
@@ -390,7 +387,7 @@ func TestAnInstanceThatBecameTooLargeComesBackAsItWas(t *testing.T) {
 	})
 }
 
-func TestRegisterEndsWithItsContext(t *testing.T) {
+func TestRegisterReturnsWhenContextEnds(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		c.Partition([]int{0}, []int{1}, []int{2})
 		time.Sleep(10 * time.Second)
@@ -407,7 +404,7 @@ func TestRegisterEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestHundredsRegisterWhileLeadersChange(t *testing.T) {
+func TestRegisterManyDuringLeaderChanges(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const many = 300
 		var all sync.WaitGroup
@@ -437,8 +434,8 @@ func TestHundredsRegisterWhileLeadersChange(t *testing.T) {
 	})
 }
 
-// Programs of other versions, or in other languages, read it.
-func TestWhatIsStoredOfAnInstance(t *testing.T) {
+// Other versions and other languages read this form.
+func TestStoredFormOfInstance(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		r := register(t, n, registry.Instance{
@@ -458,8 +455,8 @@ func TestWhatIsStoredOfAnInstance(t *testing.T) {
 	})
 }
 
-// A Register that is given up says what was in its way.
-func TestARegisterThatEndsTellsWhy(t *testing.T) {
+// A Register that ends with its ctx reports the last failure.
+func TestRegisterErrorNamesTheCause(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		c.Partition() // each alone
@@ -482,4 +479,68 @@ func TestARegisterThatEndsTellsWhy(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorIs(t, err, coterie.ErrNoSpace)
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.QuotaBytes = 1 << 20 }))
+}
+
+// A ctx bounds Register alone. Its end after the return changes nothing; Close and the node end the
+// Registration.
+func TestRegistrationOutlivesItsContext(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		for _, id := range []string{"a", "b"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			r, err := registry.Register(ctx, n, service, instance(id))
+			require.NoError(t, err)
+			cancel()
+			time.Sleep(time.Hour)
+			require.Contains(t, there(t, n), id)
+			require.NoError(t, r.Err())
+			_, err = n.Delete(t.Context(), service+"/"+id)
+			require.NoError(t, err)
+			synctest.Wait()
+			require.Contains(t, there(t, n), id, "it is registered again")
+			if id == "a" {
+				r.Close()
+				require.Empty(t, there(t, n))
+			} else {
+				c.Stop(0)
+				<-r.Done()
+			}
+			require.ErrorIs(t, r.Err(), coterie.ErrClosed)
+		}
+	})
+}
+
+func TestCancelledRegisterLeavesNothing(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		reason := errors.New("stop")
+		ended, end := context.WithCancelCause(t.Context())
+		end(reason)
+		_, err := registry.Register(ended, c.Node(0), service, instance("a"))
+		require.ErrorIs(t, err, reason)
+
+		n := c.Follower()
+		for i := range 3 {
+			if i != c.Index(n) {
+				c.Delay(i, c.Index(n), 20*time.Millisecond)
+			}
+		}
+		cancelled := 0
+		for after := range 30 { // at each moment of the call
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Duration(after)*5*time.Millisecond, func() { cancel(reason) })
+			r, err := registry.Register(ctx, n, service, instance("a"))
+			if err == nil {
+				r.Close()
+				continue
+			}
+			require.ErrorIs(t, err, reason)
+			cancelled++
+			time.Sleep(time.Second)
+			require.Empty(t, there(t, n))
+		}
+		time.Sleep(time.Minute) // a lease whose grant was cancelled expires
+		require.Zero(t, c.Leader().Status().Leases)
+		require.Positive(t, cancelled)
+		require.Less(t, cancelled, 30)
+	})
 }

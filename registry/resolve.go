@@ -12,12 +12,12 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Resolve returns the instances of a service that are registered now, in the order of their IDs. It
-// is linearizable, and blocks without a quorum until ctx ends; with coterie.WithSerializable it
-// returns at once what this node knows. None is no error. What is stored under the service's prefix
-// and is no instance is left out.
+// Resolve returns the instances of a service that are registered now, in the order of their IDs. The
+// read is linearizable, so it blocks until ctx ends if there is no quorum. With
+// [coterie.WithSerializable] it returns at once with the list that this node knows. An empty list is
+// not an error. Resolve skips keys below the service's prefix that are not instances.
 //
-// Errors: ErrInvalidOption for a service without a name; those of coterie's Get.
+// Errors: ErrInvalidOption for a service without a name; those of [coterie.Node.Get].
 func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coterie.ScanOption) ([]Instance, error) {
 	if service == "" {
 		return nil, errNoName
@@ -33,10 +33,10 @@ func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coter
 	return instances(service, slices.Values(r.KVs)), nil
 }
 
-// Follow yields the instances of a service, as Resolve returns them, and again after each change of
-// one of them. Without a quorum the first is waited for; later the list stays what it was. It ends
-// only with ctx or the node, or at once for a service without a name, with a pair whose error says which. It takes one watch, and a copy of
-// the list for each change.
+// Follow yields the instances of a service as [Resolve] returns them, and yields the new list after
+// each change. Without a quorum it waits for the first list; later the list stays as it is. Follow ends
+// when ctx ends or the node closes, or at once for a service without a name. Its last pair has the
+// error. It takes one watch, and a copy of the list for each change.
 func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]Instance, error] {
 	return func(yield func([]Instance, error) bool) {
 		if service == "" {
@@ -55,7 +55,8 @@ func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]In
 	}
 }
 
-// instances returns those of a service, without those of one whose name begins with its name.
+// instances returns the instances of a service in the order of their IDs. It skips those of a service
+// whose name continues this service's name.
 func instances(service string, kvs iter.Seq[coterie.KeyValue]) (found []Instance) {
 	for kv := range kvs {
 		if i, ok := decode(kv); ok && kv.Key == service+"/"+i.ID {

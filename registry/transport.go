@@ -11,26 +11,29 @@ import (
 	"sync"
 )
 
-// A Transport is an http.RoundTripper that sends requests to instances of services: the host of a
-// URL names the service. It may be used concurrently; its fields must not be changed once it is.
+// A Transport is an [http.RoundTripper] that sends requests to instances of services. The host of a URL
+// names the service. A Transport is safe for concurrent use; do not change its fields after its first
+// use.
 //
 //	client := &http.Client{Transport: &registry.Transport{Pickers: map[string]*registry.Picker{"orders": orders}}}
 //	resp, err := client.Get("http://orders/v1/list")
 //
-// A request whose connection could not be made, so that nothing of it was sent, is tried on the
-// other instances in turn, if its method is idempotent and its body can be had again. No other
-// failure is: what was sent may have been done. The header Host stays the service's name. For https
-// the certificates are checked against the instance's address, unless Base has another ServerName.
+// If the connection for a request cannot be made, no byte of it was sent. The Transport then tries the
+// other instances in turn, provided that the method is idempotent and the body can be read again. It
+// retries after no other failure, because the instance may have handled the request. The Host header stays
+// the name of the service. For https, the certificate must match the address of the instance, unless Base
+// has another ServerName.
 type Transport struct {
-	// Pickers has a Picker for each host that is a service. Other hosts are left to Base. For the service
-	// that this process is an instance of, make the Picker with WithoutSelf, so that no request comes back.
+	// Pickers has a Picker for each host that is a service. Base gets the requests for other hosts
+	// unchanged. If this process is an instance of the service, make the Picker with [WithoutSelf], so
+	// that the process does not call itself.
 	Pickers map[string]*Picker
-	// Base sends the requests; nil: http.DefaultTransport.
+	// Base sends the requests; nil means http.DefaultTransport.
 	Base http.RoundTripper
 }
 
-// RoundTrip sends a request to an instance. It blocks as Base does. The choice is Done when the
-// body of the response is closed.
+// RoundTrip sends a request to an instance. It blocks as Base does. The instance counts as in flight
+// until the body of the response is closed.
 //
 // Errors: ErrNoInstance; Base's.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -48,7 +51,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		c, err := picker.Pick(tried...)
 		if err != nil {
 			if failed == nil && req.Body != nil {
-				_ = req.Body.Close() // as a RoundTripper has to
+				_ = req.Body.Close() // a RoundTripper must close it, also after an error
 			}
 			return nil, errors.Join(failed, err)
 		}
@@ -70,7 +73,8 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// redirect returns a request's copy for an address, with a new body if the first one was used.
+// redirect returns a copy of a request for an address. If the request is sent again, the copy has a new
+// body.
 func redirect(req *http.Request, addr string, again bool) (*http.Request, error) {
 	out := req.Clone(req.Context())
 	out.URL.Host = addr
@@ -87,20 +91,20 @@ func redirect(req *http.Request, addr string, again bool) (*http.Request, error)
 	return out, nil
 }
 
-// repeatable reports whether a request may be sent twice, and can.
+// repeatable reports whether a request is idempotent and its body can be read again.
 func repeatable(req *http.Request) bool {
 	idempotent := []string{"", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete}
 	return slices.Contains(idempotent, req.Method) && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
 }
 
-// unsent reports whether an error says that there was no connection to send anything by.
+// unsent reports whether a request failed before there was a connection.
 func unsent(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// whenClosed has done be called once, when a body is closed. The body of a connection that was
-// handed over to another protocol has to stay what it is.
+// whenClosed returns a body that calls done once, when it is closed. After a switch of protocols the body
+// is also an io.Writer; it must keep its type, so whenClosed calls done at once.
 func whenClosed(body io.ReadCloser, done func()) io.ReadCloser {
 	if _, ok := body.(io.Writer); ok {
 		done()

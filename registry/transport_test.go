@@ -19,7 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// serve starts a server that says which it is, and what it was sent.
+// serve starts a server that answers with its ID and the request.
 func serve(t *testing.T, id string) registry.Instance {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -30,7 +30,7 @@ func serve(t *testing.T, id string) registry.Instance {
 	return registry.Instance{ID: id, Addr: s.Listener.Addr().String()}
 }
 
-// gone returns the address of a server that is there no more.
+// gone returns an instance whose address no server listens on.
 func gone(t *testing.T, id string) registry.Instance {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +39,7 @@ func gone(t *testing.T, id string) registry.Instance {
 	return registry.Instance{ID: id, Addr: l.Addr().String()}
 }
 
-// client returns a client of a service of these instances, and its picker.
+// client returns a client of a service with these instances, and its Picker.
 func client(t *testing.T, base http.RoundTripper, instances ...registry.Instance) (*http.Client, *registry.Picker) {
 	t.Helper()
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
@@ -67,15 +67,15 @@ func get(t *testing.T, c *http.Client, url string) string {
 	return body(t, resp, err)
 }
 
-func TestRequestsGoToInstancesInTurn(t *testing.T) {
+func TestTransportUsesInstancesInTurn(t *testing.T) {
 	other := serve(t, "other")
 	c, _ := client(t, nil, serve(t, "a"), serve(t, "b"))
 	require.Equal(t, "a orders /x ", get(t, c, "http://orders/x"))
 	require.Equal(t, "b orders /x ", get(t, c, "http://orders/x"))
-	require.Equal(t, "other "+other.Addr+" / ", get(t, c, "http://"+other.Addr+"/"), "a host that is no service")
+	require.Equal(t, "other "+other.Addr+" / ", get(t, c, "http://"+other.Addr+"/"), "a host that is not a service")
 }
 
-// once is a body that cannot be read once it was closed.
+// once is a body that cannot be read after Close.
 type once struct {
 	io.ReadCloser
 	closed bool
@@ -93,12 +93,12 @@ func (o *once) Close() error {
 	return nil
 }
 
-func TestWhatCouldNotBeSentIsTriedOnAnother(t *testing.T) {
+func TestUnsentRequestIsRetried(t *testing.T) {
 	c, _ := client(t, nil, gone(t, "a"), gone(t, "b"), serve(t, "c"))
 	for range 3 {
 		require.Equal(t, "c orders / ", get(t, c, "http://orders/"))
 	}
-	for range 3 { // with a body, which the first attempt may have used up
+	for range 3 { // with a body, which the first attempt may have read
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://orders/", strings.NewReader("text"))
 		require.NoError(t, err)
 		req.Body = &once{req.Body, false}
@@ -114,13 +114,13 @@ func TestWhatCouldNotBeSentIsTriedOnAnother(t *testing.T) {
 		}
 		require.Equal(t, "c orders / text", body(t, resp, nil))
 	}
-	require.Equal(t, 2, failures, "one that is not idempotent is not tried again")
+	require.Equal(t, 2, failures, "a POST is not idempotent")
 
 	c, _ = client(t, nil, gone(t, "a"), gone(t, "b"))
 	_, err := c.Get("http://orders/")
 	require.ErrorIs(t, err, registry.ErrNoInstance)
 	var dial *net.OpError
-	require.ErrorAs(t, err, &dial, "and why")
+	require.ErrorAs(t, err, &dial, "the error has the last failure")
 	c, _ = client(t, nil)
 	_, err = c.Get("http://orders/")
 	require.ErrorIs(t, err, registry.ErrNoInstance)
@@ -130,7 +130,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestWhatMayHaveBeenSentIsNotTriedAgain(t *testing.T) {
+func TestPossiblySentRequestIsNotRetried(t *testing.T) {
 	var calls atomic.Int64
 	broken := errors.New("broken")
 	base := roundTripper(func(*http.Request) (*http.Response, error) {
@@ -143,8 +143,8 @@ func TestWhatMayHaveBeenSentIsNotTriedAgain(t *testing.T) {
 	require.EqualValues(t, 1, calls.Load())
 }
 
-// A choice is in flight until the response's body is closed, and no request is changed.
-func TestARequestIsInFlightUntilItsBodyIsClosed(t *testing.T) {
+// An instance is in flight until the body of the response is closed. The request is not changed.
+func TestRequestInFlightUntilBodyClosed(t *testing.T) {
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
 	require.NoError(t, err)
 	defer n.Close()
@@ -161,10 +161,10 @@ func TestARequestIsInFlightUntilItsBodyIsClosed(t *testing.T) {
 	first, err := io.ReadAll(open.Body)
 	require.NoError(t, err)
 	for range 10 {
-		require.NotEqual(t, string(first), get(t, c, "http://orders/"), "the other one has less to do")
+		require.NotEqual(t, string(first), get(t, c, "http://orders/"), "the other instance has less in flight")
 	}
 	var closers sync.WaitGroup
-	for range 8 { // it counts once, also if several close it at once
+	for range 8 { // several concurrent closes count once
 		closers.Go(func() {
 			if err := open.Body.Close(); err != nil {
 				t.Error(err)
@@ -179,8 +179,8 @@ func TestARequestIsInFlightUntilItsBodyIsClosed(t *testing.T) {
 	require.Len(t, seen, 2)
 }
 
-// A RoundTripper closes the body of a request whatever becomes of it.
-func TestTheBodyOfARequestThatNobodyTakesIsClosed(t *testing.T) {
+// A RoundTripper must close the body of a request, also after an error.
+func TestBodyOfRejectedRequestIsClosed(t *testing.T) {
 	none, err := registry.NewStaticPicker(nil)
 	require.NoError(t, err)
 	var closed atomic.Bool

@@ -16,7 +16,7 @@ func example() (stored, []string) {
 	return stored{cluster: 7, revision: 9, documents: []*string{nil, &full, &empty, &binary}}, []string{"a", "b", "c", "d"}
 }
 
-func TestAFileHasWhatWasSaved(t *testing.T) {
+func TestFileRoundTrip(t *testing.T) {
 	s, keys := example()
 	b, err := seal(s, keys)
 	require.NoError(t, err)
@@ -27,7 +27,7 @@ func TestAFileHasWhatWasSaved(t *testing.T) {
 	require.False(t, ok)
 }
 
-func TestAFlippedBitOfAFileIsFoundOrHarmless(t *testing.T) {
+func TestFlippedBitOfFileIsDetected(t *testing.T) {
 	s, keys := example()
 	b, err := seal(s, keys)
 	require.NoError(t, err)
@@ -45,7 +45,7 @@ func TestAFlippedBitOfAFileIsFoundOrHarmless(t *testing.T) {
 }
 
 // What a crash left of a file that was being written is in nobody's way, and does not gather.
-func TestWhatACrashLeftOfAFileIsRemoved(t *testing.T) {
+func TestLeftoverTemporaryFileIsReplaced(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "limits.json")
 	require.NoError(t, os.WriteFile(name+".tmp", []byte("much more than what is written now"), 0o644))
 	require.NoError(t, replace(name, []byte("new")))

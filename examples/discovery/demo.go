@@ -83,6 +83,9 @@ func demo(ctx context.Context) error {
 
 // use has the client pick instances in a way, from when it knows of one.
 func (c *client) use(ctx context.Context, opts ...registry.PickerOption) (err error) {
+	if c.picker != nil {
+		c.picker.Close()
+	}
 	if c.picker, err = registry.NewPicker(ctx, c.node, service, opts...); err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	if err != nil {
 		return err
 	}
+	defer orders.Close()
 	client := clientOf(orders, http.DefaultTransport)
 	for tick := time.Tick(time.Second / 2); ; {
 		select {

@@ -101,6 +101,7 @@ func next(ctx context.Context, nodes []*coterie.Node, terms <-chan *term, last *
 		if err != nil {
 			return nil, done, err
 		}
+		defer index.Close()
 		for s, err := range index.Follow(ctx) {
 			if err != nil {
 				return nil, done, err

@@ -81,6 +81,7 @@ func follow(ctx context.Context, node *coterie.Node, name string) error {
 	if err != nil {
 		return err
 	}
+	defer index.Close()
 	var last report
 	for s, err := range index.Follow(ctx) {
 		if err != nil {

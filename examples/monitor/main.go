@@ -54,8 +54,8 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	return monitor(ctx, node, func([]string) {})
 }
 
-// live has the others see that this node is up, until ctx ends or the node. It costs no writes but the
-// first and the last.
+// live registers this node as up. The registration lasts until its Close or until the node closes, and writes
+// only at its beginning and its end.
 func live(ctx context.Context, node *coterie.Node) (*registry.Registration, error) {
 	self := node.Status()
 	return registry.Register(ctx, node, up, registry.Instance{ID: self.Name, Addr: self.Addr}, registry.WithTTL(ttl))

@@ -13,7 +13,7 @@ import (
 )
 
 // One bad document must not end every program that follows it.
-func TestAPanicOfValidateMakesADocumentBad(t *testing.T) {
+func TestValidatePanicRejectsDocument(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		v := open(t, n, sharedconfig.Config[int]{Keys: []string{"k"}, Validate: func(v int) error {
