@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/backup"
+	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
@@ -39,7 +40,7 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 	}
 	v := n.views.Load()
 	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.identity.Load().Cluster, Member: uint64(n.id), Taken: time.Now()}
-	if err := backup.Write(breakableWriter{w, broken}, head, v.Snapshot()); err != nil {
+	if err := backup.Write(breakable.Writer{Writer: w, Broken: broken}, head, v.Snapshot()); err != nil {
 		return Header{}, err
 	}
 	return n.header(v.KV.Revision()), nil
@@ -81,32 +82,25 @@ func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
 		},
 		Members: servers(cfg.founders()),
 		State: func(w io.Writer) error {
-			_, err := b.State.Snapshot().WriteTo(breakableWriter{w, func() error { return context.Cause(ctx) }})
+			_, err := b.State.Snapshot().WriteTo(breakable.Writer{Writer: w, Broken: breakable.By(ctx)})
 			return err
 		},
 	}
-	err = raftlog.Found(disk(ctx), cfg.Dir, f)
+	err = raftlog.Found(vfs.For(ctx), cfg.Dir, f)
 	if err != nil && context.Cause(ctx) != nil {
 		return context.Cause(ctx)
 	}
 	return logError(err)
 }
 
-// readBackup reads a backup, and tells a reader that fails from one that has something else.
+// readBackup reads a backup, and returns errors in their public form.
 func readBackup(ctx context.Context, r io.Reader) (*backup.Backup, error) {
-	in := &breakableReader{Reader: r, broken: func() error { return context.Cause(ctx) }}
-	b, err := backup.Read(in)
-	switch {
-	case in.err != nil:
-		return nil, in.err
-	case err != nil:
-		return nil, damaged(fmt.Errorf("the backup: %w", err))
+	b, err := backup.ReadContext(ctx, r)
+	if format := formatError(err); format != nil {
+		return nil, format
 	}
-	return b, nil
+	return b, err
 }
-
-// disk returns the file system that ctx has, else the system's.
-func disk(ctx context.Context) vfs.FS { return cmp.Or[vfs.FS](vfs.From(ctx), vfs.OS{}) }
 
 // forRestore returns the configuration as resolve would leave it, but without a listener.
 func (c Config) forRestore() (Config, error) {

@@ -5,14 +5,12 @@ package coterie
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
-	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -123,29 +121,10 @@ func formatError(err error) error {
 	return &FormatError{What: format.What, Version: format.Version, Reads: format.Reads, err: err}
 }
 
-// logError is the public form of what package raftlog returns.
+// logError returns the public form of an error of package raftlog.
 func logError(err error) error {
-	var corrupt *raftlog.CorruptError
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, raftlog.ErrInUse):
-		return fmt.Errorf("%w: %w", ErrDirInUse, err)
-	case errors.Is(err, raftlog.ErrTaken):
-		return fmt.Errorf("%w: %w", ErrDirNotEmpty, err)
-	case errors.Is(err, raftlog.ErrUnfinished):
-		return fmt.Errorf("%w: %w", ErrRestoreUnfinished, err)
-	case errors.Is(err, raftlog.ErrNoNode):
-		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
-	case vfs.Short(err):
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	case errors.Is(err, wire.ErrFormat):
-		return formatError(err)
-	case errors.Is(err, raftlog.ErrDiverged):
-		return fmt.Errorf("%w: %w; decide which history the cluster goes on with, and let the nodes of the other join anew with empty directories",
-			ErrCorrupt, err)
-	case errors.As(err, &corrupt):
-		return fmt.Errorf("%w: %w; if other members have the data, remove this one and let it join anew with an empty directory; else restore a backup", ErrCorrupt, err)
+	if format := formatError(err); format != nil {
+		return format
 	}
-	return fmt.Errorf("coterie: %w", err)
+	return raftlog.Fault(err)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/raftlog"
@@ -125,11 +126,11 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 // receive reads a snapshot that comes from another node, and returns why it makes no state: then it must
 // not be kept, for Open would find it. It runs in raft's main loop.
 func (f *fsm) receive(index uint64, body io.Reader) error {
-	in := &breakableReader{Reader: body, broken: closed(f.closing)}
+	in := &breakable.Reader{Reader: body, Broken: breakable.When(f.closing, ErrClosed)}
 	s, err := state.Read(in)
 	switch {
-	case in.err != nil:
-		return in.err
+	case in.Err != nil:
+		return in.Err
 	case err != nil:
 		return fmt.Errorf("%w: %w", raftlog.ErrSnapshot, err)
 	case s.View().Index > index:
@@ -157,14 +158,14 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 
 // read returns the state of a snapshot of this node's own. If there is none it stops the node.
 func (f *fsm) read(r io.Reader) *state.State {
-	in := &breakableReader{Reader: r, broken: closed(f.closing)}
+	in := &breakable.Reader{Reader: r, Broken: breakable.When(f.closing, ErrClosed)}
 	s, err := state.Read(in)
 	if err != nil {
 		f.fenced = true
 		switch {
-		case errors.Is(in.err, ErrClosed) || vfs.Short(in.err): // only a log that ends gives up on a shortage
-		case in.err != nil:
-			f.applier.fence(diskError(in.err))
+		case errors.Is(in.Err, ErrClosed) || vfs.Short(in.Err): // only a log that ends gives up on a shortage
+		case in.Err != nil:
+			f.applier.fence(diskError(in.Err))
 		default:
 			f.applier.fence(damaged(err))
 		}
@@ -191,7 +192,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if file, ok := sink.(interface{ Own() }); ok {
 		file.Own()
 	}
-	if _, err := s.WriteTo(breakableWriter{sink, closed(s.closing)}); err != nil {
+	if _, err := s.WriteTo(breakable.Writer{Writer: sink, Broken: breakable.When(s.closing, ErrClosed)}); err != nil {
 		sink.Cancel()
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -118,7 +119,7 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 }
 
 func inspect(ctx context.Context, dir string) (Inspection, error) {
-	r, err := raftlog.Read(disk(ctx), dir)
+	r, err := raftlog.Read(vfs.For(ctx), dir)
 	if err != nil {
 		return Inspection{}, logError(err)
 	}
@@ -231,7 +232,7 @@ func (in *inspector) read(sn *raftlog.Snapshot) (*state.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := state.Read(&breakableReader{Reader: body, broken: in.broken})
+	s, err := state.Read(&breakable.Reader{Reader: body, Broken: in.broken})
 	return s, errors.Join(err, body.Close())
 }
 
@@ -240,7 +241,6 @@ func (in *inspector) broken() error { return context.Cause(in.ctx) }
 // replay brings a state to what it was after an entry, unless there is a gap before the log; of the
 // entries before and behind it makes sure that they can be read.
 func (in *inspector) replay(s *state.State, through uint64) {
-	ignored := &effects{me: func(uint64) bool { return false }}
 	gap := in.log.First > s.View().Index+1
 	err := in.log.Entries(0, func(e raftlog.Entry) error {
 		switch {
@@ -258,7 +258,7 @@ func (in *inspector) replay(s *state.State, through uint64) {
 			s.Advance(e.Index)
 			return nil
 		}
-		return s.Apply(e.Index, e.Term, e.Command, ignored)
+		return s.Apply(e.Index, e.Term, e.Command, state.Discard{})
 	})
 	if err != nil {
 		in.damaged(in.found.Dir, err)

@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -293,12 +292,9 @@ func foundingEntries(cfg *Config) []*raft.Log {
 // newIncarnation draws what tells the data of a directory from all other.
 func newIncarnation() uint64 { return max(rand.Uint64(), 1) }
 
-func serverID(id MemberID) raft.ServerID { return raft.ServerID(id.String()) }
+func serverID(id MemberID) raft.ServerID { return raftlog.ServerID(uint64(id)) }
 
-func memberOf(id raft.ServerID) MemberID {
-	n, _ := strconv.ParseUint(string(id), 16, 64) // made by serverID; empty when there is none
-	return MemberID(n)
-}
+func memberOf(id raft.ServerID) MemberID { return MemberID(raftlog.MemberID(id)) }
 
 // leadership tells who leads, as far as this node knows.
 func (c *consensus) leadership() ClusterLeader {

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // A Recovery is what [Recover] has kept, and what may be lost. It is the caller's.
@@ -95,7 +97,7 @@ func Recover(ctx context.Context, dir string, survivors ...Inspection) (Recovery
 	}
 	var done Recovery
 	var refused error
-	err = raftlog.Recover(disk(ctx), dir, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
+	err = raftlog.Recover(vfs.For(ctx), dir, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
 		rec := &recovery{in: newInspector(ctx, dir, r), survivors: survivors}
 		next, refused = rec.decide()
 		done = rec.done
@@ -148,7 +150,7 @@ func (rec *recovery) decide() (next raftlog.Continuation, err error) {
 		Index: rec.done.Index, Term: term,
 		Member: raftlog.Member{ID: serverID(in.found.Member), Addr: me.Addr, Voter: true},
 		State: func(w io.Writer) error {
-			_, err := s.Snapshot().WriteTo(breakableWriter{w, in.broken})
+			_, err := s.Snapshot().WriteTo(breakable.Writer{Writer: w, Broken: in.broken})
 			return err
 		},
 	}, nil

@@ -5,12 +5,16 @@
 package backup
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -97,6 +101,26 @@ func Read(r io.Reader) (*Backup, error) {
 	b.Bytes = counted.n
 	sum.Sum(b.Sum[:0])
 	return b, nil
+}
+
+// ReadContext reads a backup as Read does, and fails with ctx's cause once ctx has ended.
+//
+// Errors: an error of r, as it is; ctx's cause; one that matches wire.ErrFormat; for anything else that makes
+// no backup fault.ErrCorrupt.
+func ReadContext(ctx context.Context, r io.Reader) (*Backup, error) {
+	in := &breakable.Reader{Reader: r, Broken: breakable.By(ctx)}
+	b, err := Read(in)
+	switch {
+	case in.Err != nil:
+		return nil, in.Err
+	case err == nil:
+		return b, nil
+	}
+	err = fmt.Errorf("the backup: %w", err)
+	if errors.Is(err, wire.ErrFormat) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", fault.ErrCorrupt, err)
 }
 
 // A counter counts what it hands on.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 
 	"github.com/hashicorp/raft"
 
@@ -37,6 +38,15 @@ type Member struct {
 	ID    raft.ServerID
 	Addr  string
 	Voter bool
+}
+
+// ServerID returns the ID by which raft knows the member with a number: the number in hexadecimal.
+func ServerID(member uint64) raft.ServerID { return raft.ServerID(fmt.Sprintf("%016x", member)) }
+
+// MemberID returns the number that ServerID was given, or 0 for an empty ID.
+func MemberID(id raft.ServerID) uint64 {
+	member, _ := strconv.ParseUint(string(id), 16, 64) // only ServerID makes IDs
+	return member
 }
 
 // A Founding is the initial data of a founder whose cluster begins with a state.

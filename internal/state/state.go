@@ -85,6 +85,18 @@ type Sink interface {
 	Ended(id int64)
 }
 
+// Discard is a Sink that ignores every call: for a reader that wants the state alone.
+type Discard struct{}
+
+// Answer implements Sink.
+func (Discard) Answer(uint64, uint64, *command.Result) {}
+
+// Granted implements Sink.
+func (Discard) Granted(lease.Lease) {}
+
+// Ended implements Sink.
+func (Discard) Ended(int64) {}
+
 // Advance records an entry that has no commands.
 func (s *State) Advance(index uint64) { s.index = max(s.index, index) }
 

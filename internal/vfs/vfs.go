@@ -60,6 +60,14 @@ func With(ctx context.Context, fs FS) context.Context {
 	return context.WithValue(ctx, contextKey{}, fs)
 }
 
+// For returns the file system that ctx has, or the operating system's.
+func For(ctx context.Context) FS {
+	if fs := From(ctx); fs != nil {
+		return fs
+	}
+	return OS{}
+}
+
 // From returns the file system that ctx has, or nil.
 func From(ctx context.Context) FS {
 	fs, _ := ctx.Value(contextKey{}).(FS)
