@@ -13,6 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
+	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -45,8 +46,8 @@ type applier interface {
 
 // effects is what a batch did beside changing the state.
 type effects struct {
-	me      func(proposer uint64) bool // whether proposals of it are this node's own
-	answers []answer
+	me      func(id uint64) bool // whether the proposals with an ID are this node's own
+	answers []proposer.Answer
 	leases  []leaseChange
 }
 
@@ -226,7 +227,7 @@ func (n *Node) newConsumers() []func(appliedBatch) {
 			}
 		},
 		// Only then the calls and the watches: they find what they are woken for.
-		func(b appliedBatch) { n.proposer.answered(b.effects.answers) },
+		func(b appliedBatch) { n.proposer.Answered(b.effects.answers) },
 		func(b appliedBatch) { n.hub.Applied(b.view.KV, b.old.KV.Revision()) },
 		// At last those that may propose something themselves.
 		n.history.applied,
@@ -247,7 +248,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
 	n.views.publish(v)
 	n.membersChanged(v)
-	n.proposer.restored(result)
+	n.proposer.Restored(result)
 	n.hub.Replaced(v.KV.Revision())
 	if c := n.raft(); c != nil && n.log.Astray() {
 		c.astray.Store(true)
@@ -283,8 +284,8 @@ func (e *effects) Granted(l lease.Lease) { e.leases = append(e.leases, l) }
 func (e *effects) Ended(id int64) { e.leases = append(e.leases, leaseChange{ID: id}) }
 
 // Answer is state.Sink. Only the node that proposed something waits for its result.
-func (e *effects) Answer(proposer, seq uint64, r *command.Result) {
-	if e.me(proposer) {
-		e.answers = append(e.answers, answer{proposer, seq, r})
+func (e *effects) Answer(id, seq uint64, r *command.Result) {
+	if e.me(id) {
+		e.answers = append(e.answers, proposer.Answer{Proposer: id, Seq: seq, Result: r})
 	}
 }

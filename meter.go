@@ -117,8 +117,8 @@ func (m *meter) deliver() {
 func (m *meter) gauge() {
 	s := m.n.Status()
 	values := gauges(&s)
-	values[MetricPendingCalls] = float64(m.n.proposer.door.calls.Load())
-	values[MetricPendingBytes] = float64(m.n.proposer.door.bytes.Load())
+	calls, bytes := m.n.proposer.Pending()
+	values[MetricPendingCalls], values[MetricPendingBytes] = float64(calls), float64(bytes)
 	for of, value := range values {
 		m.call(of, func() { m.to.Set(of, value) })
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/logqueue"
 	"github.com/coterie-kv/coterie/internal/membership"
+	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/signal"
@@ -57,7 +58,7 @@ type Node struct {
 	attempts  membership.Attempts
 	roster    *roster
 
-	proposer  *proposer
+	proposer  *proposer.Proposer
 	reads     *sharedReads
 	leases    *expirer
 	keeper    *keeper
@@ -145,7 +146,10 @@ func (n *Node) open(cfg Config) (err error) {
 	n.identity.Store(&identity)
 	n.disputed.Store(identity.Disputed)
 
-	n.proposer, n.reads = newProposer(n), newSharedReads(n)
+	n.reads = newSharedReads(n)
+	n.proposer = proposer.New(proposerHost{n.life, n}, proposer.Config{
+		MaxCalls: cfg.MaxPendingCalls, MaxBytes: cfg.MaxPendingBytes, ElectionTimeout: cfg.ElectionTimeout,
+	})
 	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
 	n.consumers = n.newConsumers()
 	n.keeper = newKeeper(n)
@@ -154,7 +158,7 @@ func (n *Node) open(cfg Config) (err error) {
 
 	n.connect()
 	undo = append(undo, n.client.Close)
-	n.fsm = newFSM(n, n.proposer.owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
+	n.fsm = newFSM(n, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
 	for _, p := range cfg.Founders {
 		n.addresses.Learn(uint64(cfg.memberID(p.Name)), p.Addr)
@@ -172,7 +176,7 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	n.life.Go(n.followLeadership)
 	n.life.Go(n.followDisk)
-	n.life.Go(n.proposer.run)
+	n.life.Go(n.proposer.Run)
 	n.life.Go(n.leases.run)
 	n.life.Go(n.keeper.run)
 	n.life.Go(n.history.run)

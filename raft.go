@@ -447,30 +447,11 @@ func (c *consensus) retain(members state.Members) {
 	})
 }
 
-// apply has the leader append an entry. It blocks while there is too much under way, but not for
-// long: then the entry is dropped.
-func (n *Node) apply(entry []byte) {
-	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
-	defer cancel()
-	// One after the other: of many that look at once each would find the same room.
-	select {
-	case n.turn <- struct{}{}:
-		defer func() { <-n.turn }()
-	case <-ctx.Done():
-		return
-	}
-	room := func(v *state.View) bool {
-		return n.raft().raft.LastIndex() < v.Index+maxUnapplied || !n.lead.Now().Self
-	}
-	if _, err := n.views.Await(ctx, room); err != nil || n.log.AwaitRoom(ctx) != nil {
-		return
-	}
-	n.raft().append(entry)
-}
+// mayAppend reports whether raft's log has few enough entries that are not applied: see maxUnapplied.
+func (c *consensus) mayAppend(applied uint64) bool { return c.raft.LastIndex() < applied+maxUnapplied }
 
-// append has the leader append an entry, whatever is under way. Its fate is known when the FSM sees it,
-// or when the term changes without: raft's own future is never asked, for after a shutdown it may not
-// answer.
+// append submits an entry, whether or not mayAppend. It ignores raft's future, which may never resolve after
+// a shutdown: whether the entry is committed shows when the FSM applies it, or the term changes.
 func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
 
 // commands reports whether the log has a command of a term behind what is applied. The term is the

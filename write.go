@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/state"
+)
+
+// propose makes the cluster execute cmd once, and returns the result that it had on this node.
+func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *command.Result, err error) {
+	if cmd.Op != (command.Op{}) {
+		if err := commandError(command.Validate(&cmd.Op, n.cfg.MaxTxnOps)); err != nil {
+			return nil, err
+		}
+	}
+	size, err := command.CheckSize(cmd, n.cfg.MaxRequestBytes)
+	if err != nil {
+		return nil, commandError(err)
+	}
+	if n.cfg.Metrics != nil {
+		begin := time.Now()
+		defer func() { n.proposed(begin, err) }()
+	}
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	grows := grows(cmd)
+	if err := n.space(grows); err != nil {
+		return nil, limitError(err)
+	}
+	if result, err = n.proposer.Do(ctx, cmd, size, !grows); err != nil {
+		return nil, limitError(err)
+	}
+	return result, nil
+}
+
+// space returns why there is no space for a write, if so: in this node's log, or, for a write that may make
+// the store grow, in its quota.
+func (n *Node) space(grows bool) error {
+	if err := n.room(); err != nil {
+		return err
+	}
+	if held := n.views.Load().KV.Bytes(); grows && n.cfg.QuotaBytes > 0 && held >= n.cfg.QuotaBytes {
+		return &fault.LimitError{Limit: n.cfg.QuotaBytes, Actual: held, Kind: ErrNoSpace, Unit: "bytes held", Field: "QuotaBytes"}
+	}
+	return nil
+}
+
+// grows reports whether a command may make the store larger: if it puts or grants. Which branch of a
+// transaction runs is known only when it runs.
+func grows(cmd *command.Command) bool { return cmd.Grant != nil || puts(cmd.Op) }
+
+func puts(op command.Op) bool {
+	return op.Put != nil ||
+		op.Txn != nil && (slices.ContainsFunc(op.Txn.Then, puts) || slices.ContainsFunc(op.Txn.Else, puts))
+}
+
+// proposerHost is the node as its proposer sees it.
+type proposerHost struct {
+	*lifecycle
+	n *Node
+}
+
+func (h proposerHost) Leader() (leader, term uint64, self bool) {
+	lead := h.n.lead.Now()
+	return uint64(lead.Leader), lead.Term, lead.Self
+}
+
+func (h proposerHost) LeaderChanged() <-chan struct{}         { return h.n.lead.Changed() }
+func (h proposerHost) Applied() uint64                        { return h.n.views.Load().Index }
+func (h proposerHost) Room() error                            { return h.n.room() }
+func (h proposerHost) Append(entry []byte)                    { h.n.apply(entry) }
+func (h proposerHost) Batched(calls int)                      { h.n.observe(MetricBatchProposals, float64(calls)) }
+func (h proposerHost) ContextError(ctx context.Context) error { return h.n.contextError(ctx) }
+
+func (h proposerHost) Forward(ctx context.Context, leader uint64, entry []byte) error {
+	return h.n.callPropose(ctx, MemberID(leader), entry)
+}
+
+// accept appends an entry of another node to the log of this one, which leads, if its disk has room.
+func (n *Node) accept(entry []byte) error {
+	if err := n.room(); err != nil {
+		return err
+	}
+	n.apply(entry)
+	return nil
+}
+
+// apply appends an entry to the log of this node, which leads. It blocks while too many entries are in
+// flight, but not for long: then it drops the entry.
+func (n *Node) apply(entry []byte) {
+	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
+	defer cancel()
+	// One at a time: many that look at the same moment would each find the same free place.
+	select {
+	case n.turn <- struct{}{}:
+		defer func() { <-n.turn }()
+	case <-ctx.Done():
+		return
+	}
+	free := func(v *state.View) bool { return n.raft().mayAppend(v.Index) || !n.lead.Now().Self }
+	if _, err := n.views.Await(ctx, free); err != nil || n.log.AwaitRoom(ctx) != nil {
+		return
+	}
+	n.raft().append(entry)
+}
+
+// room returns ErrNoSpace if the system has refused to write the log for more than a moment, in which
+// another node would have begun to lead. This node would not even see its own writes applied.
+func (n *Node) room() error {
+	if disk := n.log.Condition(); disk.Short >= n.cfg.ElectionTimeout {
+		return fmt.Errorf("%w: %s cannot write its log: %w", ErrNoSpace, n.cfg.Name, disk.Lack)
+	}
+	return nil
+}
