@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// contendForLock has two nodes ask for one lock. Whoever lost it cannot write any more, even if it
-// does not know.
+// contendForLock lets two nodes contend for one lock. A holder that has lost the lock cannot write under it any
+// more, even if the holder does not know of the loss.
 func contendForLock(ctx context.Context, s *shop) error {
 	var sessions [2]*coterie.Session
 	for i := range sessions {
@@ -55,7 +55,7 @@ func contendForLock(ctx context.Context, s *shop) error {
 	return second.Unlock(ctx)
 }
 
-// register ties a key to a lease that is not renewed, and waits until it is gone.
+// register attaches a key to a lease that nobody renews, and waits until the key is gone.
 func register(ctx context.Context, s *shop) error {
 	const key = "registry/orders/10.0.0.7:8080"
 	lease, err := s.nodes[0].Grant(ctx, 2*time.Second)
@@ -79,42 +79,51 @@ func register(ctx context.Context, s *shop) error {
 	if lived := time.Since(begin); lived < 2*time.Second-50*time.Millisecond {
 		return fmt.Errorf("the registration lived only %v of its 2s", lived)
 	}
-	say("a registration", "whose owner stopped renewing is gone after %v; its lease was of %v", since(begin), lease.TTL)
+	say("a registration", "is gone %v after its owner stopped; its lease had a TTL of %v", since(begin), lease.TTL)
 	return nil
 }
 
-// A term is a node that begins to lead.
+// A term is the time in which one node leads. Its resign ends that node's campaign.
 type term struct {
-	node  *coterie.Node
-	token int64
+	node   *coterie.Node
+	token  int64
+	resign context.CancelFunc
 }
 
-// electLeader has every node ask to lead, closes the one that does, and waits for the next.
+// electLeader lets every node campaign. The first leader resigns, so the next one follows at once. The second
+// one's node is gone without a word, as after a crash, so the third one follows when its session expires.
 func electLeader(ctx context.Context, s *shop) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	terms, ended := make(chan term), make(chan error, len(s.nodes))
 	for _, n := range s.nodes {
+		ctx, resign := context.WithCancel(ctx)
+		defer resign()
 		go func() {
 			ended <- coterie.RunAsLeader(ctx, n, "leader", n.Status().Name, func(ctx context.Context, token int64) error {
-				terms <- term{n, token}
-				<-ctx.Done() // the work of a leader, until it leads no more
+				select {
+				case terms <- term{n, token, resign}:
+					<-ctx.Done() // the leader's work goes here, and ends with ctx
+				case <-ctx.Done():
+				}
 				return context.Cause(ctx)
 			}, coterie.WithTTL(3*time.Second))
 		}()
 	}
 	first := <-terms
-	say("leader", "%s, fencing token %d; it is closed now", first.node.Status().Name, first.token)
+	say("leader", "%s, fencing token %d; it resigns", first.node.Status().Name, first.token)
 	begin := time.Now()
-	if err := first.node.Close(); err != nil {
+	first.resign()
+	second := <-terms
+	say("next leader", "%s, fencing token %d, %v later; its node is closed without a word", second.node.Status().Name, second.token, since(begin))
+	begin = time.Now()
+	if err := second.node.Close(); err != nil {
 		return err
 	}
-	second := <-terms
-	if second.node == first.node || second.token <= first.token {
-		return fmt.Errorf("%s with token %d follows %s with %d", second.node.Status().Name, second.token, first.node.Status().Name, first.token)
+	third := <-terms
+	say("last leader", "%s, fencing token %d, %v later: the session had a TTL of 3s", third.node.Status().Name, third.token, since(begin))
+	if first.node == second.node || second.node == third.node || first.token >= second.token || second.token >= third.token {
+		return fmt.Errorf("tokens %d, %d and %d do not rise from leader to leader", first.token, second.token, third.token)
 	}
-	say("next leader", "%s, fencing token %d, %v later", second.node.Status().Name, second.token, since(begin))
-	cancel()
+	third.resign()
 	for range s.nodes {
 		if err := <-ended; !errors.Is(err, context.Canceled) && !errors.Is(err, coterie.ErrClosed) {
 			return err
