@@ -13,13 +13,13 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// alternatives is how many items a claim names: the first of them that waits when it is applied is
-// claimed. So takers that have seen the same line at the same moment are served by one write each,
-// and hundreds do not all fail but one.
+// alternatives is the number of items that a claim names. The claim takes the first of them that still waits when the
+// write is applied. So consumers that read the same line at the same moment usually need one write each, instead of
+// all but one failing.
 const alternatives = 8
 
-// claim claims the first of some items that waits, and returns nil if none does any more. When ctx
-// ends first, what was claimed is given back as soon as that is known.
+// claim claims the first of some items that still waits, and returns nil if none does. If ctx ends before the outcome
+// is known, a claimed item is given back later.
 func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
 	mark := q.mark()
 	var undo []coterie.Op
@@ -43,19 +43,19 @@ func (q *Queue) claim(ctx context.Context, ids []string) (*Item, error) {
 	return nil, nil
 }
 
-// mark returns the value of a claim, which no other claim has: it names the taker.
+// mark returns the value of a claim. It names the consumer, and no other claim has the same value.
 func (q *Queue) mark() string {
 	b, err := json.Marshal(struct {
 		coterie.Holder
 		Mark string `json:"mark"`
 	}{coterie.NewHolder(q.s.Node()), fmt.Sprintf("%016x", rand.Uint64())})
 	if err != nil {
-		return fmt.Sprintf("%016x", rand.Uint64()) // of a year that JSON cannot have
+		return fmt.Sprintf("%016x", rand.Uint64()) // the year is outside the range of JSON
 	}
 	return string(b)
 }
 
-// choice makes the branches of a transaction that claims the first of some items that waits.
+// choice returns the branches of a transaction that claims the first of some items that waits.
 func (q *Queue) choice(ids []string, mark string) (cond []coterie.Comparison, then, els []coterie.Op) {
 	id := ids[0]
 	if len(ids) > 1 {
@@ -67,12 +67,13 @@ func (q *Queue) choice(ids []string, mark string) (cond []coterie.Comparison, th
 	}, els
 }
 
-// release returns what gives an item back, to its old place.
+// release returns the operations that give an item back, to its old place.
 func (q *Queue) release(id string) []coterie.Op {
 	return []coterie.Op{coterie.OpDelete(q.keys.claims + id), coterie.OpPut(q.keys.line+id, "")}
 }
 
-// mend puts items back into the line whose takers are gone, with their claims. Some may be left.
+// mend puts items back into the line that have neither a claim nor a place in it, because the lease of their consumer
+// has ended. It may leave some of them to the next call.
 func (q *Queue) mend(ctx context.Context) error {
 	keys := func(prefix string) coterie.Op {
 		return byID(prefix, coterie.WithKeysOnly(), coterie.WithSerializable())
@@ -90,7 +91,7 @@ func (q *Queue) mend(ctx context.Context) error {
 	var back []coterie.Op
 	for _, kv := range r.Responses[0].Get.KVs {
 		if id := strings.TrimPrefix(kv.Key, q.keys.items); !held[id] {
-			// Others see it, too: who comes second must not wake all who wait.
+			// Several consumers notice this. The condition keeps the second one from waking all waiters again.
 			gone := []coterie.Comparison{present(kv.Key), missing(q.keys.claims + id), missing(q.keys.line + id)}
 			back = append(back, coterie.OpTxn(gone, []coterie.Op{coterie.OpPut(q.keys.line+id, "")}, nil))
 		}
@@ -107,19 +108,21 @@ func (q *Queue) mend(ctx context.Context) error {
 	return nil
 }
 
-// present holds while there is such a key, and missing while there is not.
+// present returns a condition that holds if the key exists.
 func present(key string) coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(key), ">", 0)
 }
+
+// missing returns a condition that holds if the key does not exist.
 func missing(key string) coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(key), "=", 0)
 }
 
-// byID reads the keys that have IDs under a prefix. An ID begins with a digit: so keys of a queue whose
-// name is this prefix, as "jobs/item" beside "jobs", are not among them.
+// byID reads the keys that consist of a prefix and an ID. An ID begins with a digit, so the result has no keys of a
+// queue whose name is this prefix, as "jobs/item" beside "jobs".
 func byID(prefix string, opts ...coterie.GetOption) coterie.Op {
 	return coterie.OpGet(prefix+"0", append(opts, coterie.WithRange(prefix+":"))...)
 }
 
-// count counts the keys that have IDs under a prefix.
+// count counts the keys that consist of a prefix and an ID.
 func count(prefix string) coterie.Op { return byID(prefix, coterie.WithCountOnly()) }

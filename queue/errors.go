@@ -4,10 +4,10 @@ package queue
 
 import "errors"
 
-// Errors are compared with [errors.Is]. Those of package coterie come as they are.
+// Compare errors with [errors.Is]. Errors of package coterie are returned as they are.
 var (
-	// ErrEmpty: no item waits.
+	// ErrEmpty means that no item waits.
 	ErrEmpty = errors.New("queue: no item waits")
-	// ErrExists: an item of that name is in the queue, waiting or taken.
-	ErrExists = errors.New("queue: an item of that name exists")
+	// ErrExists means that an item of this name is in the queue, waiting or taken.
+	ErrExists = errors.New("queue: an item of this name exists")
 )

@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/queue"
 )
 
-// open opens a queue on a node alone, in memory.
+// open opens a single node in memory, and a queue.
 func open(ctx context.Context) (*coterie.Node, *queue.Queue) {
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
 	if err != nil {
@@ -24,7 +24,7 @@ func open(ctx context.Context) (*coterie.Node, *queue.Queue) {
 	return n, queue.New(s, "jobs")
 }
 
-// Urgent items come first, and an item that is given back is at its old place.
+// Urgent items come first. An item that is given back returns to its old place.
 func ExampleQueue() {
 	ctx := context.Background()
 	n, q := open(ctx)
@@ -61,7 +61,7 @@ func ExampleQueue() {
 	// mop is done
 }
 
-// What is written with the acknowledgement is written once, whatever fails.
+// The result is written with the acknowledgement, exactly once. A second Ack fails.
 func ExampleItem_Ack() {
 	ctx := context.Background()
 	n, q := open(ctx)
@@ -81,7 +81,7 @@ func ExampleItem_Ack() {
 	// Output: true
 }
 
-// Work begins when all of it is there.
+// Consumers begin when two items wait.
 func ExampleGate() {
 	ctx := context.Background()
 	n, q := open(ctx)

@@ -16,32 +16,30 @@ type Condition struct {
 	name  string
 }
 
-// WhenCount opens a gate when so many items wait.
+// WhenCount opens a gate when n items wait.
 func WhenCount(n int64) Condition { return Condition{count: max(n, 1)} }
 
-// WhenNamed opens a gate when an item of a name is in the queue.
+// WhenNamed opens a gate when an item of this name is in the queue.
 func WhenNamed(name string) Condition { return Condition{name: name} }
 
 // WhenOpened opens a gate only by [Gate.Open].
 func WhenOpened() Condition { return Condition{} }
 
-// A Gate holds up takers of a Queue until there is reason to begin. Once open it is open for all,
-// on any node, until it is closed, also if the reason is gone. Its methods may be called
-// concurrently.
+// A Gate holds consumers of a Queue back until there is a reason to begin. An open gate is open for all consumers, on
+// any node, until it is closed, even if its condition does not hold any more. Its methods may be called concurrently.
 //
-// To open and to close it is one write each. Those who wait look again, with a read, when an item
-// comes. It holds up only those who ask it: whoever calls Dequeue of the Queue does not. Do not use
-// it to keep a number of takers out for good; that is a [coterie.Mutex].
+// Open and Close are one write each. Waiters read again when an item arrives. A gate affects only its own Dequeue:
+// [Queue.Dequeue] passes by it. To exclude consumers permanently, use a [coterie.Mutex].
 type Gate struct {
 	q    *Queue
 	when Condition
 }
 
-// NewGate returns the Gate of a Queue, of which there is one; nothing is asked of the cluster. All
-// must say the same condition: the gate opens by the first that is met.
+// NewGate returns the Gate of a Queue; a Queue has one. It does not contact the cluster. All users must give the same
+// condition: the gate opens when any of them is met.
 func NewGate(q *Queue, when Condition) *Gate { return &Gate{q: q, when: when} }
 
-// Open opens the gate. It blocks until that is applied; if it is open, nothing is changed.
+// Open opens the gate. If the gate is open, Open changes nothing. It blocks until the write is applied.
 //
 // Errors: those of a transaction; after coterie.ErrMaybeApplied it may be called again.
 func (g *Gate) Open(ctx context.Context) error {
@@ -53,7 +51,7 @@ func (g *Gate) Open(ctx context.Context) error {
 	return err
 }
 
-// Close closes the gate for takers that call Wait or Dequeue later. If the condition holds, the next
+// Close closes the gate for consumers that call Wait or Dequeue later. If the condition holds, the next
 // such call opens the gate again. Close blocks until the write is applied.
 //
 // Errors: those of Delete; after coterie.ErrMaybeApplied it may be called again.
@@ -65,10 +63,9 @@ func (g *Gate) Close(ctx context.Context) error {
 	return err
 }
 
-// Wait returns when the gate is open, at once if it is. Whoever finds that the condition holds
-// opens it.
+// Wait returns when the gate is open. If the gate is closed but its condition holds, Wait opens it.
 //
-// Errors: those of a transaction.
+// Errors: those of a transaction; ctx's cause, whose text says that the gate is closed.
 func (g *Gate) Wait(ctx context.Context) error {
 	if err := g.q.check(); err != nil {
 		return err
@@ -101,13 +98,13 @@ func (g *Gate) Wait(ctx context.Context) error {
 	}
 }
 
-// concerned reports whether the gate may be open after events.
+// concerned reports whether the gate may be open after some events.
 func (g *Gate) concerned(events []coterie.Event) bool {
 	opened := func(e coterie.Event) bool { return e.KV.Key == g.q.keys.open && e.Type == coterie.EventPut }
 	return slices.ContainsFunc(events, opened) || g.when != Condition{} && g.q.frees(events)
 }
 
-// Dequeue waits until the gate is open, and then as the Queue's does.
+// Dequeue waits until the gate is open, and then calls Dequeue of the Queue.
 //
 // Errors: those of [Queue.Dequeue].
 func (g *Gate) Dequeue(ctx context.Context) (*Item, error) {

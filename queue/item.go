@@ -10,18 +10,18 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An Item is one that its taker has, until Ack, Nack or the end of the Queue's session, with which
-// work on it must stop: see WorkContext. Its methods may be called concurrently.
+// An Item belongs to the consumer that took it, until Ack, Nack or the end of the Queue's session. Work on the item
+// must stop with the session; WorkContext returns a context for it. The methods may be called concurrently.
 type Item struct {
 	Value string
-	Name  string // of [WithName]; "" is none
+	Name  string // set by [WithName]; "" if the item has no name
 
 	q   *Queue
 	id  string
-	rev int64 // that created the claim
+	rev int64 // create revision of the claim
 }
 
-// item returns an item that a claim of a revision has, or nil if somebody has deleted it.
+// item returns an item that was claimed at a revision, or nil if the item's key was deleted.
 func (q *Queue) item(ctx context.Context, id string, rev int64) (*Item, error) {
 	_, name, _ := strings.Cut(id, "/")
 	_, name, _ = strings.Cut(name, "/")
@@ -37,29 +37,29 @@ func (q *Queue) item(ctx context.Context, id string, rev int64) (*Item, error) {
 	return i, nil
 }
 
-// Token returns the fencing token, higher than that of every earlier taker of the item: the create
-// revision of the claim.
+// Token returns the fencing token: the create revision of the claim, higher than the token of every earlier consumer
+// of the item.
 func (i *Item) Token() int64 { return i.rev }
 
-// Guard returns a condition for transactions that holds as long as the taker has the item: a write
-// of one that has lost it, and does not know, is refused.
+// Guard returns a condition for transactions that holds while this consumer has the item: with it, a write is refused
+// if the consumer has lost the item and does not know.
 func (i *Item) Guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(i.q.keys.claims+i.id), "=", i.rev)
 }
 
 // WorkContext returns a context for the work on the item. It ends with ctx, with the returned function, which must
-// be called, or with the session, before another taker can get the item.
+// be called, or with the session, before another consumer can get the item.
 func (i *Item) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return i.q.s.WorkContext(ctx)
 }
 
-// Ack removes the item from the queue, for it is done; the operations, which must not concern the
-// queue's keys, are executed in the same transaction, and only if the taker has the item still. It
-// blocks until that is applied: one write.
+// Ack acknowledges the item as done and removes it from the queue: one write. The operations are executed in the same
+// transaction, only if the consumer still has the item. They must not concern the queue's keys. Ack blocks until the
+// write is applied.
 //
-// Errors: coterie.ErrNotOwner when the taker does not have the item any more; those of a
-// transaction. After coterie.ErrMaybeApplied call it again: while the session lives, ErrNotOwner
-// then says that it has happened.
+// Errors: coterie.ErrNotOwner if the consumer does not have the item any more; those of a transaction. After
+// coterie.ErrMaybeApplied call it again: while the session lives, ErrNotOwner then says that the first call has
+// succeeded.
 func (i *Item) Ack(ctx context.Context, ops ...coterie.Op) error {
 	ops = append(ops[:len(ops):len(ops)], coterie.OpDelete(i.q.keys.items+i.id), coterie.OpDelete(i.q.keys.claims+i.id))
 	if i.Name != "" {
@@ -68,18 +68,19 @@ func (i *Item) Ack(ctx context.Context, ops ...coterie.Op) error {
 	return i.finish(ctx, ops...)
 }
 
-// Nack gives the item back, to its old place: whoever takes next has it. It blocks until that is
-// applied: one write.
+// Nack gives the item back, to its old place in the queue: one write. The next consumer takes it. Nack blocks until
+// the write is applied.
 //
 // Errors: those of Ack.
 func (i *Item) Nack(ctx context.Context) error {
 	return i.finish(ctx, i.q.release(i.id)...)
 }
 
+// finish ends the claim with some operations, if the consumer still has the item.
 func (i *Item) finish(ctx context.Context, ops ...coterie.Op) error {
 	r, err := i.q.s.Node().Txn(ctx).If(i.Guard()).Then(ops...).Commit()
 	if err == nil && !r.Succeeded {
-		return fmt.Errorf("%w: an item of %s", coterie.ErrNotOwner, i.q.keys.all)
+		return fmt.Errorf("%w: an item of %q", coterie.ErrNotOwner, i.q.name)
 	}
 	return err
 }

@@ -15,50 +15,47 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Queue is a line of items, shared by all who know its name, on any node. Its methods may be
-// called concurrently. Share one Queue in a process: its takers take turns in looking and waiting,
-// so that hundreds cost what one does.
+// A Queue is a queue of items, shared by all that use its name, on any node. Its methods may be called concurrently.
+// Share one Queue in a process: its consumers take turns to read and to wait, so hundreds of them cost as much as one.
 //
-// Without a quorum every call blocks until its ctx ends. Items wait in memory, and on the disks, of
-// every node; they outlive all processes and sessions.
+// Without a quorum every call blocks until its ctx ends. Every node stores the items, in memory and on disk. They
+// outlive all processes and sessions.
 type Queue struct {
-	s     *coterie.Session
-	name  string
-	keys  keys
-	taker chan struct{} // has a value unless a taker looks or waits
-	most  atomic.Int64  // how many items a transaction may concern
+	s    *coterie.Session
+	name string
+	keys keys
+	turn chan struct{} // has a value unless a consumer reads or waits
+	most atomic.Int64  // number of items that one transaction may concern
 }
 
-// keys are those of a queue, below its name. An item has an ID, priority/revision-chance/name, and waits
-// in the line or is claimed. If it is neither, its taker is gone, and whoever sees that puts it back.
+// keys are the keys of a queue, below its name. An item has an ID, priority/revision-chance/name, and either waits in
+// the line or is claimed. If it does neither, the lease of its consumer has ended, and any consumer puts it back.
 type keys struct {
 	all    string // prefix of all of them
 	items  string // prefix: the values, by ID, until they are acknowledged
 	line   string // prefix: the IDs of items that wait
-	claims string // prefix: the IDs of items that are taken, with their takers' leases
+	claims string // prefix: the IDs of items that are taken, attached to the leases of their consumers
 	names  string // prefix: the IDs of items that have names, by name
-	open   string // there while the gate is open
+	open   string // exists while the gate is open
 }
 
-// New returns the Queue of a name; nothing is asked of the cluster. Items that are taken from it go
-// back with the end of the session. All calls refuse an empty name, with coterie.ErrInvalidOption.
-// Config.MaxTxnOps has to be 4 at least.
+// New returns the Queue of a name. It does not contact the cluster. Items that are taken from it return to it when the
+// session ends. All calls refuse an empty name with coterie.ErrInvalidOption. Config.MaxTxnOps must be at least 4.
 //
-// Its keys are name + "/open", and those below name + "/item/", "/line/", "/claim/" and "/name/". Queues of
-// different names are independent, also if one continues the other, as "a/b" continues "a". One exception
-// is a name that continues another with "/item/", "/line/" or "/claim/" and a digit: it is among the IDs
-// of the other's items.
+// The keys are name + "/open", and those below name + "/item/", "/line/", "/claim/" and "/name/". Queues of different
+// names are independent, even if one name continues the other, as "a/b" continues "a". The exception is a name that
+// continues another with "/item/", "/line/" or "/claim/" and a digit: its keys are among the IDs of the other's items.
 func New(s *coterie.Session, name string) *Queue {
-	q := &Queue{s: s, name: name, taker: make(chan struct{}, 1), keys: keys{
+	q := &Queue{s: s, name: name, turn: make(chan struct{}, 1), keys: keys{
 		all: name + "/", items: name + "/item/", line: name + "/line/", claims: name + "/claim/",
 		names: name + "/name/", open: name + "/open",
 	}}
-	q.taker <- struct{}{}
+	q.turn <- struct{}{}
 	q.most.Store(alternatives)
 	return q
 }
 
-// check refuses an empty name.
+// check returns an error for an empty name.
 func (q *Queue) check() error {
 	if q.name == "" {
 		return fmt.Errorf("%w: the name of a queue is empty", coterie.ErrInvalidOption)
@@ -74,24 +71,22 @@ type properties struct {
 	name     string
 }
 
-// WithPriority has an item taken before all of lower priority. The default is 0.
+// WithPriority sets the priority of an item. Items of higher priority are taken first. The default is 0.
 func WithPriority(priority int16) EnqueueOption { return func(p *properties) { p.priority = priority } }
 
-// maxName bounds a name, which every key of its item has.
+// maxName is the length limit of a name, which is part of every key of its item.
 const maxName = 1 << 10
 
-// WithName gives an item a name, of at most 1 KiB, of which there is one at a time in the queue: for
-// [WhenNamed], and to enqueue again after an error. The name is free again when the item is
-// acknowledged.
+// WithName gives an item a name of at most 1 KiB. A queue has at most one item of a name at a time. Names serve
+// [WhenNamed], and a second Enqueue after an error. The name is free again when the item is acknowledged.
 func WithName(name string) EnqueueOption { return func(p *properties) { p.name = name } }
 
-// Enqueue adds an item behind all of its priority whose Enqueue has returned, anywhere. Items whose
-// calls overlap come in either order. It blocks until this node has applied it: a read and one
-// write.
+// Enqueue adds an item behind all items of its priority whose Enqueue has returned, on any node. Items whose calls
+// overlap may have either order. It costs a read and one write, and blocks until this node has applied the write.
 //
 // Errors: ErrExists; coterie.ErrInvalidOption for a name that is too long; those of a transaction. After
-// coterie.ErrMaybeApplied the item may be in the queue: with a name, enqueue it again; if it was done
-// meanwhile, it is done again.
+// coterie.ErrMaybeApplied the item may be in the queue. An item with a name can be enqueued again: if the first one was
+// done meanwhile, it is done again.
 func (q *Queue) Enqueue(ctx context.Context, val string, opts ...EnqueueOption) error {
 	if err := q.check(); err != nil {
 		return err
@@ -104,7 +99,7 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...EnqueueOption) 
 		return fmt.Errorf("%w: the name of an item has %d bytes, of %d", coterie.ErrInvalidOption, len(p.name), maxName)
 	}
 	n := q.s.Node()
-	// Items that are there were made at earlier revisions, with numbers that are earlier still.
+	// The IDs of existing items have lower revisions: each was read before its item was created.
 	now, err := n.Get(ctx, q.keys.line, coterie.WithCountOnly())
 	if err != nil {
 		return err
@@ -123,14 +118,16 @@ func (q *Queue) Enqueue(ctx context.Context, val string, opts ...EnqueueOption) 
 	return err
 }
 
-// Dequeue takes the first item that nobody has, and waits for one if need be. Callers of one Queue
-// are served in their order; between Queues there is none. When ctx ends first, and it is not known
-// yet whether an item was taken, that is given back as soon as it is. One read and one write an
-// item, whatever waits and whatever is taken, and seldom another write: when others took the same at
-// the same moment, or when takers are gone, whose items it puts back.
+// Dequeue takes the first waiting item, and waits for one if there is none. The callers of one Queue are served in the
+// order of their calls; callers of different Queues in any order. If ctx ends before it is known whether an item was
+// taken, such an item is given back later.
 //
-// Errors: ctx's cause, whose text then has how many items wait and are taken, and with coterie.ErrNoLeader
-// when no leader was known; coterie.ErrSessionExpired; ErrNoSpace, ErrOverloaded, ErrClosed.
+// An item costs one read and one write, however many items wait or are taken. It costs another write if other consumers
+// claimed the same items at the same moment, or if it puts items of lost consumers back.
+//
+// Errors: ctx's cause, with the number of items that wait and are taken in its text, and with coterie.ErrNoLeader if no
+// leader was known; coterie.ErrSessionExpired if the session has ended; coterie.ErrInvalidOption for an empty name;
+// coterie.ErrNoSpace, coterie.ErrOverloaded, coterie.ErrClosed.
 func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
 	item, err := q.dequeue(ctx)
 	if err != nil && ctx.Err() != nil && q.s.Err() == nil {
@@ -139,8 +136,8 @@ func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
 	return item, err
 }
 
-// nothing says why a call whose ctx has ended has got no item, as far as this node knows without asking:
-// nothing may be left to wait with.
+// nothing returns the error of a call whose ctx has ended without an item. It reads this node's copy without contacting
+// the cluster, because ctx has ended.
 func (q *Queue) nothing(ctx context.Context) error {
 	err := q.s.Node().ContextError(ctx)
 	r, readErr := q.s.Node().Txn(context.WithoutCancel(ctx)).Then(
@@ -160,15 +157,16 @@ func (q *Queue) nothing(ctx context.Context) error {
 	return err
 }
 
+// dequeue is Dequeue, with plain errors.
 func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
 	ctx, cancel := q.s.WorkContext(ctx)
 	defer cancel()
 	select {
-	case <-q.taker:
+	case <-q.turn:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	defer func() { q.taker <- struct{}{} }()
+	defer func() { q.turn <- struct{}{} }()
 	for {
 		item, rev, err := q.try(ctx)
 		if item != nil || err != nil {
@@ -180,9 +178,9 @@ func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
 	}
 }
 
-// TryDequeue takes the first item that nobody has.
+// TryDequeue takes the first waiting item.
 //
-// Errors: ErrEmpty when there is none, and those of Dequeue.
+// Errors: ErrEmpty if no item waits, and those of Dequeue.
 func (q *Queue) TryDequeue(ctx context.Context) (*Item, error) {
 	ctx, cancel := q.s.WorkContext(ctx)
 	defer cancel()
@@ -193,7 +191,7 @@ func (q *Queue) TryDequeue(ctx context.Context) (*Item, error) {
 	return item, err
 }
 
-// try returns an item, or the revision at which there was none.
+// try takes an item, or returns the revision at which no item waited.
 func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 	for {
 		ids, rev, err := q.look(ctx, q.most.Load())
@@ -210,11 +208,11 @@ func (q *Queue) try(ctx context.Context) (*Item, int64, error) {
 	}
 }
 
-// Peek returns the value of the first item that nobody has, and leaves it: another may take it at
-// any moment. It is two reads, and a write when takers are gone, whose items it puts back, or when the
-// item has been done or deleted between the two.
+// Peek returns the value of the first waiting item, and leaves it in the queue: a consumer may take it at any moment.
+// It costs two reads, and a write if it puts items of lost consumers back, or if the item is done or deleted between
+// the reads.
 //
-// Errors: ErrEmpty when there is none, and those of Get and of a transaction.
+// Errors: ErrEmpty if no item waits, and those of Get and of a transaction.
 func (q *Queue) Peek(ctx context.Context) (string, error) {
 	for {
 		ids, _, err := q.look(ctx, 1)
@@ -231,7 +229,7 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 		if len(r.KVs) > 0 {
 			return r.KVs[0].Value, nil
 		}
-		// It was done meanwhile, or somebody has deleted it, and nobody has its place in the line.
+		// The item was done meanwhile, or its key was deleted and its place in the line is left over.
 		gone := []coterie.Comparison{missing(q.keys.items + ids[0])}
 		if _, err := q.s.Node().Txn(ctx).If(gone...).Then(coterie.OpDelete(q.keys.line + ids[0])).Commit(); err != nil {
 			return "", err
@@ -239,8 +237,7 @@ func (q *Queue) Peek(ctx context.Context) (string, error) {
 	}
 }
 
-// Len returns how many items wait, and how many are taken and not acknowledged. It is a
-// linearizable read, which costs next to nothing.
+// Len returns how many items wait, and how many are taken but not acknowledged. It is one cheap linearizable read.
 //
 // Errors: those of Get.
 func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
@@ -255,7 +252,8 @@ func (q *Queue) Len(ctx context.Context) (waiting, taken int64, err error) {
 	return items - taken, taken, nil
 }
 
-// look returns the first items that nobody has, at most so many, and the revision of that.
+// look returns the IDs of the first waiting items, at most most of them, and the revision of the read. It puts items of
+// lost consumers back first.
 func (q *Queue) look(ctx context.Context, most int64) (ids []string, rev int64, err error) {
 	if err := q.check(); err != nil {
 		return nil, 0, err
@@ -279,8 +277,8 @@ func (q *Queue) look(ctx context.Context, most int64) (ids []string, rev int64, 
 	}
 }
 
-// shrink reports whether a transaction of so many items was refused for its size, and one of fewer may
-// not be: from then on they have half as many.
+// shrink reports whether a transaction for several items was refused for its size. If so, it halves the number for later
+// transactions, so that the caller can try again.
 func (q *Queue) shrink(err error, items int) bool {
 	if items < 2 || !errors.Is(err, coterie.ErrTooManyOps) && !errors.Is(err, coterie.ErrTooLarge) {
 		return false
@@ -289,8 +287,8 @@ func (q *Queue) shrink(err error, items int) bool {
 	return true
 }
 
-// watch returns when something happened, after a revision, that is of interest, or when it is time
-// to look again since history was compacted.
+// watch returns after the first interesting events that are later than a revision. It also returns if history was
+// compacted, because then the caller must read again.
 func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coterie.Event) bool) error {
 	for r, err := range q.s.Node().Watch(ctx, q.keys.all, coterie.WithPrefix(), coterie.WithRevision(after+1)) {
 		if errors.Is(err, coterie.ErrCompacted) {
@@ -303,8 +301,8 @@ func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coter
 	return nil
 }
 
-// frees reports whether events of one revision have left an item to be taken: one that is in the line
-// now, or whose claim is gone while it is not.
+// frees reports whether the events of one revision make an item available: an item that entered the line, or an item
+// whose claim was deleted without the item.
 func (q *Queue) frees(events []coterie.Event) bool {
 	done := map[string]bool{}
 	for _, e := range events {

@@ -4,12 +4,10 @@ package queue_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,21 +59,21 @@ func short(t testing.TB) context.Context {
 	return ctx
 }
 
-// source returns random numbers of a seed that the log tells.
+// source returns random numbers, and logs their seed.
 func source(t testing.TB) *rand.Rand {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-func TestItemsComeInOrder(t *testing.T) {
+func TestItemsAreTakenInOrder(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		var qs []*queue.Queue
 		for i := range 3 {
 			qs = append(qs, queue.New(session(t, c.Node(i)), "jobs"))
 		}
 		for i := range 30 {
-			enqueue(t, qs[i%3], fmt.Sprint(i)) // one after another, on any node
+			enqueue(t, qs[i%3], fmt.Sprint(i)) // one after the other, on different nodes
 		}
 		enqueue(t, qs[0], "low", queue.WithPriority(-32768))
 		enqueue(t, qs[1], "high", queue.WithPriority(1))
@@ -95,7 +93,7 @@ func TestItemsComeInOrder(t *testing.T) {
 				require.NoError(t, item.Nack(t.Context()))
 				require.ErrorIs(t, item.Ack(t.Context()), coterie.ErrNotOwner)
 				again := dequeue(t, qs[i%3])
-				require.Equal(t, val, again.Value, "at its old place")
+				require.Equal(t, val, again.Value, "it returned to its old place")
 				require.Greater(t, again.Token(), item.Token())
 				item = again
 			}
@@ -113,15 +111,15 @@ func TestItemsComeInOrder(t *testing.T) {
 	})
 }
 
-// Hundreds of takers, some of which give up, fail or crash, while leaders are lost: every item is
-// had by one at a time, and what is written with its acknowledgement is written once.
-func TestEveryItemIsDoneByOne(t *testing.T) {
+// Over a hundred consumers, some of which give up, fail or crash, while leaders are lost: one consumer has an item at a
+// time, and the operations of its acknowledgement are executed once.
+func TestEachItemIsDoneByOneConsumer(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const items = 200
 		random := source(t)
 		var mu sync.Mutex
 		acked := map[string]int{}
-		has := map[string]int64{} // tokens of the takers that have an item
+		has := map[string]int64{} // tokens of the consumers, by item
 		ctx, done := context.WithCancel(t.Context())
 		defer done()
 		var wg sync.WaitGroup
@@ -156,7 +154,7 @@ func TestEveryItemIsDoneByOne(t *testing.T) {
 					}
 					mu.Lock()
 					if other := has[item.Value]; !crash && other != 0 {
-						t.Errorf("%s is had by two, %d and %d", item.Value, other, item.Token())
+						t.Errorf("two consumers have %s, %d and %d", item.Value, other, item.Token())
 					}
 					if !crash {
 						has[item.Value] = item.Token()
@@ -208,7 +206,7 @@ func TestEveryItemIsDoneByOne(t *testing.T) {
 		for val, times := range acked {
 			require.Equal(t, 1, times, val)
 		}
-		time.Sleep(time.Minute) // sessions end, and what was given up is given back
+		time.Sleep(time.Minute) // sessions end, and abandoned claims are given back
 		require.Equal(t, [2]int64{0, 0}, size(t, producer))
 		r, err := c.Leader().Get(t.Context(), "done/", coterie.WithPrefix())
 		require.NoError(t, err)
@@ -219,148 +217,7 @@ func TestEveryItemIsDoneByOne(t *testing.T) {
 	})
 }
 
-// An item of a taker that is gone is at its old place again, and the taker cannot acknowledge it.
-func TestAnItemOfATakerThatIsGoneComesBack(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		lost := queue.New(session(t, n), "jobs")
-		q := queue.New(session(t, c.Leader()), "jobs")
-		enqueue(t, q, "first")
-		enqueue(t, q, "second")
-		item := dequeue(t, lost)
-		require.Equal(t, "first", item.Value)
-		require.Equal(t, [2]int64{1, 1}, size(t, q))
-		second := dequeue(t, q)
-		require.Equal(t, "second", second.Value)
-		work, cancel := item.WorkContext(t.Context())
-		defer cancel()
-		c.Pause(c.Index(n))
-		gone := time.Now()
-		again := dequeue(t, q) // it waits until the lease has ended
-		require.ErrorIs(t, context.Cause(work), coterie.ErrSessionExpired, "the taker is told before")
-		require.Equal(t, "first", again.Value)
-		require.Greater(t, time.Since(gone), 8*time.Second)
-		require.Greater(t, again.Token(), item.Token())
-		c.Heal()
-		require.ErrorIs(t, item.Ack(t.Context(), coterie.OpPut("stale", "")), coterie.ErrNotOwner)
-		r, err := n.Get(t.Context(), "stale")
-		require.NoError(t, err)
-		require.Empty(t, r.KVs)
-		_, err = lost.Dequeue(t.Context())
-		require.ErrorIs(t, err, coterie.ErrSessionExpired)
-		require.NoError(t, again.Ack(t.Context()))
-		require.NoError(t, second.Ack(t.Context()))
-	})
-}
-
-// Who gives up while its claim is under way has nothing, also when that arrives later.
-func TestATakerThatGivesUpHasNothing(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		q := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "jobs")
-		_, err := q.Dequeue(short(t))
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		enqueue(t, q, "first")
-		ctx := short(t)
-		taken := make(chan error, 1)
-		leader := c.Index(c.Leader())
-		c.Delay(leader, c.Index(n), 300*time.Millisecond) // it looks, claims, and does not hear of it
-		c.Delay(c.Index(n), leader, 300*time.Millisecond)
-		go func() {
-			_, err := q.Dequeue(ctx)
-			taken <- err
-		}()
-		require.ErrorIs(t, <-taken, context.DeadlineExceeded)
-		c.Heal()
-		time.Sleep(10 * time.Second)
-		require.Equal(t, [2]int64{1, 0}, size(t, q))
-		require.Equal(t, "first", dequeue(t, q).Value)
-	})
-}
-
-// What a taker has seen wait, and others have taken before its claim came, stays theirs when it gives up.
-func TestATakerThatGivesUpTakesNothingFromOthers(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		slow, leader := c.Follower(), c.Leader()
-		q, other := queue.New(session(t, slow), "jobs"), queue.New(session(t, leader), "jobs")
-		enqueue(t, other, "1")
-		enqueue(t, other, "2")
-		ctx := short(t)
-		c.Delay(c.Index(leader), c.Index(slow), 300*time.Millisecond) // it looks, claims, and does not hear of it
-		c.Delay(c.Index(slow), c.Index(leader), 300*time.Millisecond)
-		taken := make(chan error, 1)
-		go func() {
-			_, err := q.Dequeue(ctx)
-			taken <- err
-		}()
-		time.Sleep(750 * time.Millisecond) // it has looked, and its claim is under way
-		items := []*queue.Item{dequeue(t, other), dequeue(t, other)}
-		require.ErrorIs(t, <-taken, context.DeadlineExceeded)
-		c.Heal()
-		time.Sleep(5 * time.Second)
-		for _, item := range items {
-			require.NoError(t, item.Ack(t.Context()))
-		}
-	})
-}
-
-// A counter counts the calls that wrote to the log, those included that changed nothing.
-type counter struct{ writes atomic.Int64 }
-
-func (c *counter) Add(m coterie.Metric, delta float64) {
-	if m == coterie.MetricProposalsApplied {
-		c.writes.Add(int64(delta))
-	}
-}
-func (*counter) Set(coterie.Metric, float64)     {}
-func (*counter) Observe(coterie.Metric, float64) {}
-
-// Hundreds who look at the same line at the same moment do not all try for the first item; and of
-// those of a process who wait, one looks when an item comes.
-func TestTakersDoNotMakeAHerd(t *testing.T) {
-	const takers = 200
-	var count counter
-	metered := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics = &count })
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		take := func(queues []*queue.Queue) func() {
-			var wg sync.WaitGroup
-			for i := range takers {
-				wg.Go(func() {
-					if _, err := queues[i%len(queues)].Dequeue(t.Context()); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			return wg.Wait
-		}
-		var shared, own []*queue.Queue
-		for i := range takers {
-			own = append(own, queue.New(session(t, c.Node(i%3), coterie.WithTTL(time.Hour)), "jobs"))
-		}
-		for i := range 3 {
-			shared = append(shared, queue.New(session(t, c.Node(i), coterie.WithTTL(time.Hour)), "jobs"))
-		}
-		for i := range takers {
-			enqueue(t, own[0], fmt.Sprint(i))
-		}
-		count.writes.Store(0)
-		take(own)()
-		t.Log(count.writes.Load(), "writes for takers that know nothing of each other")
-		require.Less(t, count.writes.Load(), int64(takers*takers/10))
-
-		wait := take(shared)
-		time.Sleep(time.Minute)
-		count.writes.Store(0)
-		for i := range takers {
-			enqueue(t, own[0], fmt.Sprint(i))
-		}
-		wait()
-		t.Log(count.writes.Load(), "writes for takers that share a Queue in each process, with the items'")
-		require.LessOrEqual(t, count.writes.Load(), int64(takers+3*takers))
-	}, metered)
-}
-
-func TestANamedItemIsThereOnce(t *testing.T) {
+func TestAQueueHasANameOnce(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		q := queue.New(session(t, c.Node(0)), "jobs")
 		const name = "a/b c/"
@@ -368,7 +225,7 @@ func TestANamedItemIsThereOnce(t *testing.T) {
 		require.ErrorIs(t, q.Enqueue(t.Context(), "2", queue.WithName(name)), queue.ErrExists)
 		item := dequeue(t, q)
 		require.Equal(t, name, item.Name)
-		require.ErrorIs(t, q.Enqueue(t.Context(), "2", queue.WithName(name)), queue.ErrExists, "it is taken only")
+		require.ErrorIs(t, q.Enqueue(t.Context(), "2", queue.WithName(name)), queue.ErrExists, "it is taken but not acknowledged")
 		require.NoError(t, item.Ack(t.Context()))
 		enqueue(t, q, "2", queue.WithName(name))
 		require.Equal(t, "2", dequeue(t, q).Value)
@@ -385,93 +242,8 @@ func TestALongNameIsRefused(t *testing.T) {
 	})
 }
 
-// A taker that is gone leaves hundreds of items; whoever comes next has them in their order.
-func TestAllItemsOfATakerThatIsGoneComeBack(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		const items = 300
-		s := session(t, c.Node(0))
-		lost, q := queue.New(s, "jobs"), queue.New(session(t, c.Node(1)), "jobs")
-		for i := range items {
-			enqueue(t, q, fmt.Sprint(i))
-		}
-		for range items - 1 {
-			dequeue(t, lost)
-		}
-		require.NoError(t, s.Close())
-		first, err := q.Peek(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, "0", first)
-		require.Equal(t, [2]int64{items, 0}, size(t, q))
-		for i := range items {
-			item := dequeue(t, q)
-			require.Equal(t, fmt.Sprint(i), item.Value)
-			require.NoError(t, item.Ack(t.Context()))
-		}
-	})
-}
-
-// Everybody sees that a taker is gone, and each item is put back once: who waits would wake for nothing.
-func TestItemsOfATakerThatIsGoneArePutBackOnce(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		s := session(t, c.Node(0))
-		lost := queue.New(s, "jobs")
-		for range 20 {
-			enqueue(t, lost, "job")
-			dequeue(t, lost)
-		}
-		require.NoError(t, s.Close())
-		var wg sync.WaitGroup
-		for i := range 30 {
-			q := queue.New(session(t, c.Node(i%3)), "jobs")
-			wg.Go(func() {
-				if _, err := q.Peek(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		wg.Wait()
-		line, err := c.Leader().Get(t.Context(), "jobs/line/", coterie.WithPrefix())
-		require.NoError(t, err)
-		require.Len(t, line.KVs, 20)
-		for _, kv := range line.KVs {
-			require.EqualValues(t, 1, kv.Version)
-		}
-	})
-}
-
-// Where transactions must be small, a claim names fewer items; what is given up is given back.
-func TestAQueueKeepsToSmallTransactions(t *testing.T) {
-	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxTxnOps = 4 })
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		s := session(t, n)
-		q := queue.New(s, "jobs")
-		for i := range 10 {
-			enqueue(t, q, fmt.Sprint(i), queue.WithName(fmt.Sprint(i)))
-		}
-		require.NoError(t, dequeue(t, q).Ack(t.Context()))
-		require.NoError(t, dequeue(t, q).Nack(t.Context()))
-		ctx := short(t)
-		for _, i := range []int{0, 1, 2} {
-			c.Delay(i, c.Index(n), 400*time.Millisecond)
-		}
-		_, err := q.Dequeue(ctx)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		c.Heal()
-		time.Sleep(10 * time.Second)
-		require.Equal(t, [2]int64{9, 0}, size(t, q))
-		for range 5 {
-			dequeue(t, q)
-		}
-		require.NoError(t, s.Close())
-		q = queue.New(session(t, n), "jobs")
-		require.Equal(t, "1", dequeue(t, q).Value)
-		require.Equal(t, [2]int64{8, 1}, size(t, q))
-	}, small)
-}
-
-// What somebody deletes by hand is not had by anybody, and holds nobody up.
-func TestAnItemThatIsDeletedByHandIsSkipped(t *testing.T) {
+// An item that is deleted by hand is not taken, and does not block the queue.
+func TestADeletedItemIsSkipped(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		q := queue.New(session(t, n), "jobs")
@@ -512,63 +284,7 @@ func TestAnItemCostsThreeWrites(t *testing.T) {
 	})
 }
 
-// Each way to open a gate, for takers on all nodes, and those who come later.
-func TestAGateOpensForAll(t *testing.T) {
-	for name, way := range map[string]struct {
-		when queue.Condition
-		open func(context.Context, *queue.Queue, *queue.Gate) error
-	}{
-		"count": {queue.WhenCount(12), func(ctx context.Context, q *queue.Queue, _ *queue.Gate) error {
-			return errors.Join(q.Enqueue(ctx, "11"), q.Enqueue(ctx, "12"))
-		}},
-		"named": {queue.WhenNamed("go"), func(ctx context.Context, q *queue.Queue, _ *queue.Gate) error {
-			return errors.Join(q.Enqueue(ctx, "11", queue.WithName("ready")), q.Enqueue(ctx, "12", queue.WithName("go")))
-		}},
-		"signal": {queue.WhenOpened(), func(ctx context.Context, q *queue.Queue, g *queue.Gate) error {
-			return errors.Join(q.Enqueue(ctx, "11"), q.Enqueue(ctx, "12"), g.Open(ctx))
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-				q := queue.New(session(t, c.Node(0), coterie.WithTTL(time.Hour)), "jobs")
-				taken := make(chan *queue.Item, 20)
-				for i := range 12 {
-					g := queue.NewGate(queue.New(session(t, c.Node(i%3), coterie.WithTTL(time.Hour)), "jobs"), way.when)
-					go func() {
-						item, err := g.Dequeue(t.Context())
-						if err != nil {
-							t.Error(err)
-						}
-						taken <- item
-					}()
-				}
-				for range 10 {
-					enqueue(t, q, "job")
-					time.Sleep(time.Second)
-				}
-				c.Pause(c.Index(c.Leader()))
-				time.Sleep(time.Minute)
-				c.Heal()
-				time.Sleep(time.Minute)
-				require.Empty(t, taken)
-				require.NoError(t, way.open(t.Context(), q, queue.NewGate(q, way.when)))
-				for range 12 {
-					require.NoError(t, (<-taken).Ack(t.Context()))
-				}
-				g := queue.NewGate(q, way.when)
-				require.NoError(t, g.Wait(t.Context()), "it stays open")
-				require.NoError(t, g.Close(t.Context()))
-				if name != "named" {
-					require.ErrorIs(t, g.Wait(short(t)), context.DeadlineExceeded)
-				}
-				require.NoError(t, g.Open(t.Context()), "whatever its condition")
-				require.NoError(t, g.Wait(t.Context()))
-			})
-		})
-	}
-}
-
-// The name of one queue continues that of another, with a word that is in the other's keys.
+// The name of one queue may continue the name of another with a word of the other's keys.
 func TestQueuesOfNestedNamesAreIndependent(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		s := session(t, c.Node(0))
@@ -610,8 +326,9 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 	})
 }
 
-// Whoever gets nothing learns whether all is taken, and by which process; a claim is readable.
-func TestAWaitThatEndsTellsWhy(t *testing.T) {
+// The error of a consumer that gives up says how many items are taken, and by which process. A claim names its
+// consumer.
+func TestAnErrorNamesTheConsumer(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		taker := queue.New(session(t, n, coterie.WithTTL(time.Hour)), "q")
@@ -635,7 +352,7 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 		require.NoError(t, item.Nack(t.Context()))
 		item = dequeue(t, q)
 
-		c.Partition() // each alone
+		c.Partition() // no node reaches another
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err = q.Dequeue(ctx)

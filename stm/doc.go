@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stm runs functions as transactions: a function reads and writes keys as if it were alone,
-// and either all it wrote is in the store, in one revision, or nothing is.
+// Package stm runs functions as transactions. A function reads and writes keys as if it ran alone. Either all its
+// writes are in the store, in one revision, or none is.
 //
 //	_, err := stm.Run(ctx, n, func(tx *stm.Tx) error {
 //		from, _, err := tx.Get("accounts/alice")
@@ -9,12 +9,21 @@
 //		return tx.Put("accounts/alice", less)
 //	})
 //
-// All reads are of one revision. What was written is committed on the condition that nothing that
-// was read has changed since; if it has, the function runs again. So transactions are strictly
-// serializable, those that only read included, and functions must have no effects but those on
-// their [Tx]. It stands on exported calls of package coterie alone.
+// # Guarantees
 //
-// A transaction costs a linearizable read, and one write unless it only reads; one more of each for
-// each time that another came between. Do not use it where a single coterie.Txn does, nor for keys
-// that hundreds change at the same time, nor for a function that takes long.
+// All reads of a [Tx] are of one revision. [Run] commits the writes on the condition that no key that was read has
+// changed since. If one has, the function runs again. So transactions are strictly serializable, including those that
+// only read, and a function must have no effects other than those on its Tx.
+//
+// # Costs
+//
+// A transaction costs a linearizable read, and one write unless it only reads. Each conflict costs one more of both. A
+// single [coterie.Txn] is cheaper where it suffices. Do not use this package for keys that hundreds of instances change
+// at the same time, nor for functions that take long.
+//
+// # Contexts
+//
+// The context of Run bounds the call. Without a quorum Run blocks until it ends.
+//
+// This package uses only the exported API of package coterie, so it can be copied and changed.
 package stm

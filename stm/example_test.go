@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie/stm"
 )
 
-// Two keys are changed by what they were, together. The key of the order has it done once, though
-// Run is called again, as it has to be after coterie.ErrMaybeApplied.
+// The function swaps the values of two keys. The key of the order makes it happen once, although Run is called twice, as
+// it must be after coterie.ErrMaybeApplied.
 func ExampleRun() {
 	ctx := context.Background()
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})

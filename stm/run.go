@@ -11,31 +11,33 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// The first pause between two attempts, on average, and the longest.
+// The average first pause between two attempts, and the longest.
 const (
 	minPause = time.Millisecond
 	maxPause = 256 * time.Millisecond
 )
 
-// errConflict is why an attempt failed when what it had read has changed.
-var errConflict = errors.New("stm: what was read has changed")
+// errConflict is the error of an attempt that had read a key which has changed since.
+var errConflict = errors.New("stm: a key that was read has changed")
 
 type nestedKey struct{}
 
-// Run runs fn as a transaction, and returns its revision: that of what it wrote or, if it wrote
-// nothing, read. It may be called concurrently, on any node. It blocks until fn has been run
-// without another transaction in its way, and the node has applied what it wrote; without a quorum,
-// until ctx ends. fn runs again after a conflict, with a pause that grows, and when the node is
-// overloaded; it should return when [Tx.Context] ends.
+// Run runs fn as a transaction, and returns the revision of its writes or, if it wrote nothing, of its reads. It may be
+// called concurrently, on any node. It blocks until fn has run without a conflict and the node has applied its writes;
+// without a quorum, until ctx ends. After a conflict, or if the node is overloaded, fn runs again after a growing pause.
+// It should return when [Tx.Context] ends. If fn returns an error or panics, nothing is changed.
 //
-// When fn returns an error, or panics, nothing is changed.
+// Errors:
+//   - that of fn; ctx's cause; ErrNested;
+//   - coterie.ErrNotOwner if a condition of [Tx.If] does not hold;
+//   - coterie.ErrTooManyOps if fn read or wrote more keys than Config.MaxTxnOps, and coterie.ErrTooLarge: split the
+//     transaction;
+//   - coterie.ErrLeaseNotFound for a lease of [Tx.PutWithLease];
+//   - coterie.ErrNoSpace, coterie.ErrClosed.
 //
-// Errors: fn's; ctx's cause; ErrNested; coterie.ErrNotOwner when a condition of [Tx.If] does not
-// hold; coterie.ErrTooManyOps when it has read or written more keys than Config.MaxTxnOps, and
-// ErrTooLarge: split it; ErrNoSpace, ErrClosed: nothing was changed. After coterie.ErrMaybeApplied
-// it may have been committed, and fn is never run again by this call. A transaction that must be
-// done once nevertheless reads and writes a key of its own, whose presence says that it was: then
-// Run may be called again.
+// After all of them nothing was changed, unless the error matches coterie.ErrMaybeApplied: then the transaction may have
+// been committed, and Run does not run fn again. If a transaction must be applied exactly once, let fn read and write a key of the request, and return if the key exists.
+// Then Run may be called again.
 func Run(ctx context.Context, n *coterie.Node, fn func(tx *Tx) error) (revision int64, err error) {
 	if ctx.Value(nestedKey{}) != nil {
 		return 0, ErrNested
@@ -53,15 +55,15 @@ func Run(ctx context.Context, n *coterie.Node, fn func(tx *Tx) error) (revision 
 	}
 }
 
-// attempt runs fn once, and commits what it did. again says that nothing was changed, and that
-// another attempt may succeed.
+// attempt runs fn once and commits its writes. again means that nothing was changed and that another attempt may
+// succeed.
 func attempt(ctx context.Context, n *coterie.Node, fn func(tx *Tx) error,
 ) (revision int64, again bool, err error) {
 	tx := newTx(context.WithValue(ctx, nestedKey{}, true), n)
 	defer func() { tx.ended = true }()
 	err = fn(tx)
 	switch {
-	case errors.Is(tx.failed, coterie.ErrCompacted): // what it began with is too old by now
+	case errors.Is(tx.failed, coterie.ErrCompacted): // the revision of its first read was compacted
 		return 0, true, tx.failed
 	case err == nil:
 		err = tx.failed // fn should have returned it

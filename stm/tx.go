@@ -11,22 +11,22 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Tx is what the function of [Run] reads and writes through. It is one goroutine's, and ends with
-// the function.
-type Tx struct {
+// A Tx gives the function of [Run] access to the store. It must be used by one goroutine only, and ends when the function
+// returns.
+type Tx struct { // the goroutine of the function owns all fields
 	ctx    context.Context
 	n      *coterie.Node
 	ended  bool
-	failed error // the first that a read has met
+	failed error // first error of a read
 
-	rev      int64             // at which everything is read; 0 before the first read
-	reads    map[string]int64  // the mod revision of every key that was read; 0 if it was missing
-	prefixes map[string]bool   // that were read whole
-	writes   map[string]*write // the last of each key
+	rev      int64             // revision of all reads; 0 before the first read
+	reads    map[string]int64  // mod revision of each key that was read; 0 if it was missing
+	prefixes map[string]bool   // prefixes that were scanned
+	writes   map[string]*write // the last write of each key
 	guards   []coterie.Comparison
 }
 
-// A write is what becomes of a key.
+// A write is the new state of a key.
 type write struct {
 	op   coterie.Op
 	kv   coterie.KeyValue
@@ -37,12 +37,12 @@ func newTx(ctx context.Context, n *coterie.Node) *Tx {
 	return &Tx{ctx: ctx, n: n, reads: map[string]int64{}, prefixes: map[string]bool{}, writes: map[string]*write{}}
 }
 
-// Context returns the context that the transaction ends with, of which Run refuses to be called
-// again.
+// Context returns the context of Run. The function should return when it ends. A nested Run with this context returns
+// ErrNested.
 func (tx *Tx) Context() context.Context { return tx.ctx }
 
-// Get returns the value of a key, and whether it exists: as the transaction wrote it, or else as it
-// was at the revision of the first read. The first read asks the cluster, all others this node.
+// Get returns the value of a key, and whether the key exists: as the transaction wrote it, or else as it was at the
+// revision of the first read. The first read contacts the cluster; later reads use this node's copy.
 //
 // Errors: those of Node.Get, which end the transaction; ErrTxDone.
 func (tx *Tx) Get(key string) (val string, exists bool, err error) {
@@ -63,10 +63,9 @@ func (tx *Tx) Get(key string) (val string, exists bool, err error) {
 	return val, exists, nil
 }
 
-// Scan returns the keys that begin with a prefix, in their order; an empty one is that of all. Of
-// those that the transaction wrote, only Key, Value and Lease are set. That none comes, changes or
-// goes meanwhile is a condition of the transaction, and each key that is found counts towards
-// Config.MaxTxnOps.
+// Scan returns the keys that begin with a prefix, in order; an empty prefix returns all keys. Keys that the transaction
+// wrote have only Key, Value and Lease set. The transaction conflicts with every creation, change and deletion of a key
+// with this prefix. Each key that Scan finds counts towards Config.MaxTxnOps.
 //
 // Errors: those of Get.
 func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
@@ -96,7 +95,7 @@ func (tx *Tx) Scan(prefix string) ([]coterie.KeyValue, error) {
 	return slices.SortedFunc(maps.Values(found), byKey), nil
 }
 
-// read reads at the revision of the transaction, which the first read sets.
+// read reads at the revision of the transaction. The first read sets it.
 func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, error) {
 	if tx.rev != 0 {
 		opts = append(opts, coterie.WithRevision(tx.rev), coterie.WithSerializable())
@@ -114,13 +113,13 @@ func (tx *Tx) read(key string, opts ...coterie.GetOption) ([]coterie.KeyValue, e
 	return r.KVs, nil
 }
 
-// Put writes a key, which is then attached to no lease.
+// Put writes a key without a lease.
 //
 // Errors: coterie.ErrEmptyKey, ErrTxDone.
 func (tx *Tx) Put(key, val string) error { return tx.PutWithLease(key, val, 0) }
 
-// PutWithLease writes a key, and attaches it to a lease; [Run] returns coterie.ErrLeaseNotFound if
-// there is none.
+// PutWithLease writes a key and attaches it to a lease. [Run] returns coterie.ErrLeaseNotFound if the lease does not
+// exist.
 //
 // Errors: those of Put.
 func (tx *Tx) PutWithLease(key, val string, lease coterie.LeaseID) error {
@@ -148,8 +147,8 @@ func (tx *Tx) write(w *write) error {
 	return nil
 }
 
-// If adds conditions that must hold when the transaction is committed, as the guard of a lock: else
-// nothing is changed, and Run returns coterie.ErrNotOwner.
+// If adds conditions that must hold when the transaction is committed, for example the guard of a lock. If one does not
+// hold, nothing is changed and Run returns coterie.ErrNotOwner.
 //
 // Errors: ErrTxDone.
 func (tx *Tx) If(guards ...coterie.Comparison) error {
@@ -160,8 +159,7 @@ func (tx *Tx) If(guards ...coterie.Comparison) error {
 	return nil
 }
 
-// commit writes what was written, if what was read is what it was. What only read is right as it
-// is.
+// commit executes the writes, if no key that was read has changed. A transaction that only read needs no commit.
 func (tx *Tx) commit() (int64, error) {
 	if len(tx.writes) == 0 && len(tx.guards) == 0 {
 		return tx.rev, nil
@@ -177,7 +175,7 @@ func (tx *Tx) commit() (int64, error) {
 	for _, key := range slices.Sorted(maps.Keys(tx.writes)) {
 		ops = append(ops, tx.writes[key].op)
 	}
-	if len(tx.guards) > 0 { // which of the two did not hold?
+	if len(tx.guards) > 0 { // to tell a failed guard from a conflict
 		guarded = []coterie.Op{coterie.OpTxn(tx.guards, nil, nil)}
 	}
 	r, err := tx.n.Txn(tx.ctx).If(cond...).Then(ops...).Else(guarded...).Commit()

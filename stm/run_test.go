@@ -51,7 +51,7 @@ func number(tx *stm.Tx, key string) (int, error) {
 
 var errPoor = errors.New("too little in the account")
 
-// transfer moves an amount, once, however often it is run.
+// transfer moves an amount once, however often it runs.
 func transfer(id, from, to string, amount int) func(tx *stm.Tx) error {
 	return func(tx *stm.Tx) error {
 		if _, done, err := tx.Get("done/" + id); done || err != nil {
@@ -72,8 +72,8 @@ func transfer(id, from, to string, amount int) func(tx *stm.Tx) error {
 	}
 }
 
-// Money is moved between accounts while leaders are lost and callers give up: the sum is right at
-// all times, and every transfer was made once or, if it was refused, never.
+// Transfers between accounts run while leaders are lost and callers give up: the sum is right at all times, and each
+// transfer is made once or, if it was refused, never.
 func TestTransfersKeepTheSum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const accounts, each = 6, 100
@@ -160,7 +160,7 @@ func TestTransfersKeepTheSum(t *testing.T) {
 		}()
 		random := rand.New(rand.NewPCG(seed, 1000))
 		for working := true; working; {
-			for from := range 3 { // so that some are under way at any time
+			for from := range 3 { // so that some calls are in flight at any time
 				for to := range 3 {
 					c.Delay(from, to, time.Duration(random.IntN(50))*time.Millisecond)
 				}
@@ -191,8 +191,8 @@ func TestTransfersKeepTheSum(t *testing.T) {
 	})
 }
 
-// What two have read of each other may not both be changed: one of them runs again.
-func TestWritesDoNotSkew(t *testing.T) {
+// Of two transactions, each of which writes a key that the other has read, one runs again.
+func TestThereIsNoWriteSkew(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		put(t, n, "on-call/a", "")
 		put(t, n, "on-call/b", "")
@@ -233,7 +233,7 @@ func TestWritesDoNotSkew(t *testing.T) {
 	})
 }
 
-// Whatever changes what was read has the function run again; nothing else has.
+// A function runs again if a key that it has read changes, and only then.
 func TestAConflictRunsAgain(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		del := func(key string) {
@@ -282,8 +282,8 @@ func TestAConflictRunsAgain(t *testing.T) {
 	})
 }
 
-// A function sees what it wrote, and of everything else one moment.
-func TestATransactionSeesItselfAndOneMoment(t *testing.T) {
+// A function sees its own writes, and all other keys at one revision.
+func TestATransactionReadsOneRevision(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		put(t, n, "p/1", "one")
 		put(t, n, "p/2", "two")
@@ -388,7 +388,7 @@ func TestMisuseIsAnError(t *testing.T) {
 	})
 }
 
-// A guard that does not hold is no conflict: it is not tried again.
+// A guard that does not hold is not a conflict: the function does not run again.
 func TestAGuardIsACondition(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		put(t, n, "lock", "mine")
@@ -398,7 +398,7 @@ func TestAGuardIsACondition(t *testing.T) {
 			val, _, err := tx.Get("k")
 			require.NoError(t, err)
 			if runs++; runs == 1 {
-				put(t, n, "k", "x") // a conflict is tried again beside a guard
+				put(t, n, "k", "x") // a conflict is tried again if the guard holds
 			}
 			return errors.Join(tx.If(guard), tx.Put("k", val+"y"))
 		}
@@ -415,8 +415,8 @@ func TestAGuardIsACondition(t *testing.T) {
 	})
 }
 
-// A node that has no place for a write at this moment has it tried again.
-func TestAnOverloadedNodeIsAskedAgain(t *testing.T) {
+// A write that the node refuses because it is overloaded is tried again.
+func TestRunRetriesOnAnOverloadedNode(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		var wg sync.WaitGroup
 		for range 50 {
@@ -438,7 +438,7 @@ func TestAnOverloadedNodeIsAskedAgain(t *testing.T) {
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxPendingCalls = 1 }))
 }
 
-// Run ends with its context, between attempts and while the cluster does not answer.
+// Run returns when its context ends, between attempts and while the cluster does not answer.
 func TestRunEndsWithItsContext(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
