@@ -21,12 +21,12 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-var record = flag.String("record", "", "a commit whose formats are to be recorded in testdata")
+var record = flag.String("record", "", "record the formats of this commit in testdata")
 
-// writes are those that each golden cluster has: through several snapshots, and more log than one.
+// writes is the number of writes in each golden cluster: enough for several snapshots and segments.
 const writes = 500
 
-// TestRecord records the formats of a version: run it for each release, and commit what it makes.
+// TestRecord records the formats of a version. Run it for each release, and commit its output.
 //
 //	go test -run TestRecord -record COMMIT
 func TestRecord(t *testing.T) {
@@ -54,7 +54,7 @@ func TestRecord(t *testing.T) {
 	}
 	output(t, exec.CommandContext(t.Context(), "tar", "-C", dir, "-czf", filepath.Join(to, "directories.tar.gz"), "a", "b", "c"))
 	lanes := map[byte]bool{}
-	for _, s := range all { // raft speaks to those that do not lead, and they call the one that does
+	for _, s := range all { // the leader sends raft's messages to the others, and they call the leader
 		for lane, said := range lines.to(s.addr) {
 			lanes[lane] = true
 			require.NoError(t, os.WriteFile(filepath.Join(to, fmt.Sprintf("lane-%c-to-%s", lane, s.name)), said, 0o644))
@@ -63,7 +63,7 @@ func TestRecord(t *testing.T) {
 	require.Len(t, lanes, 2)
 }
 
-// wiretaps are connections to nodes, recorded as their callers speak.
+// wiretaps relay connections to nodes and record the callers' side.
 type wiretaps struct {
 	mu   sync.Mutex
 	taps map[string]*wiretap // by the address of the node
@@ -110,7 +110,7 @@ func (w *wiretap) relay(caller net.Conn) {
 	_, _ = io.Copy(io.MultiWriter(node, said), caller)
 }
 
-// to returns what was said to a node on each lane, by one caller: its hello and 5 frames.
+// to returns the messages of one caller to a node, by lane: the hello and five frames.
 func (w *wiretaps) to(addr string) map[byte][]byte {
 	tap, spoken := w.taps[addr], map[byte][]byte{}
 	tap.mu.Lock()
@@ -124,13 +124,13 @@ func (w *wiretaps) to(addr string) map[byte][]byte {
 	return spoken
 }
 
-// A conversation is what a caller says: the lane, the hello, frames.
+// A conversation is the caller's side of a connection: the lane, the hello, frames.
 type conversation []byte
 
-// hello returns where the hello ends: 4 bytes of magic, the version, the length of the rest, the rest.
+// hello returns the end of the hello: 4 bytes of magic, the version, the length of the rest, the rest.
 func (c conversation) hello() int { return 1 + 6 + int(c[6]) }
 
-// end returns where so many frames end.
+// end returns the end of the first frames.
 func (c conversation) end(frames int) (at int, ok bool) {
 	if len(c) < 7 {
 		return 0, false
@@ -144,7 +144,7 @@ func (c conversation) end(frames int) (at int, ok bool) {
 	return at, at <= len(c)
 }
 
-// golden runs a test for each version whose formats are recorded, with its directories.
+// golden runs a test for each version with recorded formats, with its directories.
 func golden(t *testing.T, test func(t *testing.T, from, dir string)) {
 	versions, err := filepath.Glob("testdata/*")
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func open(t *testing.T, network coterie.Network, dir, name string) *coterie.Node
 	return n
 }
 
-// requireWrites checks that a node has all that was written.
+// requireWrites checks that a node has all writes.
 func requireWrites(t *testing.T, n *coterie.Node) {
 	t.Helper()
 	require.NoError(t, n.Ready(t.Context()))
@@ -225,8 +225,7 @@ func TestEarlierBackupsAreRestored(t *testing.T) {
 	})
 }
 
-// A node answers what a peer of an earlier version says, on both lanes: it accepts the hello, and
-// replies to each request.
+// A node accepts the hello of a peer of an earlier version on both lanes, and replies to each request.
 func TestEarlierPeersAreAnswered(t *testing.T) {
 	golden(t, func(t *testing.T, from, dir string) {
 		network := coterie.NewMemoryNetwork()
@@ -273,8 +272,8 @@ func TestEarlierPeersAreAnswered(t *testing.T) {
 	})
 }
 
-// refused reports whether the answer to a hello has a verdict, which is its field 4: one that is
-// accepted has none.
+// refused reports whether an answer to a hello has a verdict, which is its field 4. An accepting answer
+// has none.
 func refused(hello []byte) bool {
 	for len(hello) > 0 {
 		tag, n := binary.Uvarint(hello)

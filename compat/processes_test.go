@@ -74,13 +74,13 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 	return string(out)
 }
 
-// A site is where a node runs.
+// A site is the addresses and the directory of a node.
 type site struct {
 	name, addr, advertise, dir string
 	founders                   []string
 }
 
-// sites are those of a cluster of three, each with a directory below dir. Others reach them by the
+// sites returns the sites of a cluster of three, each with a directory below dir. The nodes advertise the
 // addresses that via returns.
 func sites(t *testing.T, dir string, via func(addr string) string) (all []*site) {
 	t.Helper()
@@ -97,7 +97,7 @@ func sites(t *testing.T, dir string, via func(addr string) string) (all []*site)
 	return all
 }
 
-// free returns an address that nobody listens on.
+// free returns an address that is not in use.
 func free(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -179,7 +179,7 @@ func (p *process) do(ctx context.Context, command string) (string, error) {
 	}
 }
 
-// stop has the node closed, and waits for that.
+// stop tells the process to close its node, and waits for that.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	p.mu.Lock()

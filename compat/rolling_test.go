@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package compat tests this version of coterie against what earlier ones have written and say.
+// Package compat tests this version of coterie against the files and messages of earlier ones.
 package compat
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// first is the commit whose formats are the oldest that stay readable: the beginning of format 1.
+// first is the commit that introduced format 1, the oldest format that stays readable.
 const first = "06b7df9"
 
-// A load writes to a cluster all the time, and remembers what was acknowledged.
+// A load writes to a cluster continuously, and remembers the acknowledged writes.
 type load struct {
 	mu    sync.Mutex
 	nodes map[string]*process
@@ -33,7 +33,7 @@ func begin(t *testing.T, nodes map[string]*process) *load {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Sprintf("%d/%d", w, i)
 				if _, err := l.node(name).do(ctx, "put "+key+" "+key); err != nil {
-					continue // the process is stopped, or the outcome is open
+					continue // the process is stopped, or the outcome is unknown
 				}
 				l.mu.Lock()
 				l.acked[key] = true
@@ -56,8 +56,8 @@ func (l *load) acknowledged() int {
 	return len(l.acked)
 }
 
-// A cluster is upgraded node by node and taken back the same way, while it is written to.
-func TestAClusterRollsUpAndDown(t *testing.T) {
+// A cluster is upgraded and downgraded node by node while clients write to it.
+func TestClusterRollsUpAndDown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds an earlier version and runs processes")
 	}
@@ -83,7 +83,7 @@ func TestAClusterRollsUpAndDown(t *testing.T) {
 			l.mu.Unlock()
 			p.must(t, "ready")
 			ready := time.Since(begin)
-			for before := l.acknowledged(); l.acknowledged() < before+100; { // with two versions at work
+			for before := l.acknowledged(); l.acknowledged() < before+100; { // with two versions running
 				p.must(t, "put between v")
 			}
 			t.Logf("%s: stopped after %v, ready after %v, %d writes after %v", s.name, stopped, ready, l.acknowledged(), time.Since(begin))

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Coterie-inspect tells what is in a node's directory, or in a backup, and verifies every byte of
-// it. It changes nothing. The node must not run.
+// Coterie-inspect prints the contents of a node's directory or of a backup, and verifies every byte of
+// it. It changes nothing. The node must not be running.
 //
 //	coterie-inspect [-json] PATH
 //
-// With -json it prints of a directory what decodes into a coterie.Inspection.
+// With -json it prints, for a directory, JSON that decodes into a coterie.Inspection.
 //
-// It exits with 0 when all is well, with 1 when something is damaged, and with 2 when it, or a part of
-// it, could not be inspected: a wrong call, no such path, a node that runs, a file that another version
-// wrote in a format that this one does not read.
+// The exit status is 0 if everything is valid, 1 if something is damaged, and 2 if the path or a part of
+// it could not be inspected: wrong arguments, no such path, a running node, or a file that another
+// version wrote in a format that this one does not read.
 package main
 
 import (
@@ -33,7 +33,7 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second interrupt ends what does not hear of the first
+	context.AfterFunc(ctx, stop) // a second interrupt ends reads that ignore ctx
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 	flags := flag.NewFlagSet("coterie-inspect", flag.ContinueOnError)
 	flags.SetOutput(complaints)
 	flags.Usage = func() {
-		fmt.Fprintln(complaints, "usage: coterie-inspect [-json] PATH\nPATH is the directory of a node that does not run, or a backup.")
+		fmt.Fprintln(complaints, "usage: coterie-inspect [-json] PATH\nPATH is the directory of a node that is not running, or a backup.")
 		flags.PrintDefaults()
 	}
 	asJSON := flags.Bool("json", false, "print JSON; IDs are hexadecimal")
@@ -83,7 +83,7 @@ func writeJSON(out io.Writer, found report) error {
 	return e.Encode(found)
 }
 
-// inspect inspects what a path names. There is a report, too, when something is damaged.
+// inspect inspects the directory or file at path. It also returns a report if something is damaged.
 func inspect(ctx context.Context, path string) (report, error) {
 	info, err := os.Stat(path)
 	if err != nil {

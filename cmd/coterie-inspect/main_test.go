@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A program is this one, built.
+// A program is the path of the built program.
 type program string
 
 func build(t *testing.T) program {
@@ -29,7 +29,7 @@ func build(t *testing.T) program {
 	return program(name)
 }
 
-// run runs the program, and returns what it has printed and its exit code.
+// run runs the program, and returns its output and its exit code.
 func (p program) run(t *testing.T, args ...string) (out, complaints string, code int) {
 	t.Helper()
 	var stdout, stderr strings.Builder
@@ -51,7 +51,7 @@ func flip(t *testing.T, name string, at int) {
 	require.NoError(t, os.WriteFile(name, b, 0o600))
 }
 
-// times returns when each file of a directory was changed, with its size.
+// times returns the modification time and the size of each file in a directory.
 func times(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -64,7 +64,7 @@ func times(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
+func TestInspectDirectoriesAndBackups(t *testing.T) {
 	p, ctx := build(t), t.Context()
 	dir, file := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "backup")
 	n, err := coterie.Open(ctx, coterie.Config{Dir: dir, Name: "a"})
@@ -89,7 +89,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.Regexp(t, `(?m)^revision +2, never compacted$`, out)
 	require.Regexp(t, `(?m)^has +`+status.ID.String()+`.* voter$`, out)
 	require.Regexp(t, `(?m)^cluster +[0-9a-f]{16} epoch [0-9a-f]{16}$`, out)
-	require.Contains(t, out, "all is whole")
+	require.Contains(t, out, "every byte is valid")
 	out, _, code = p.run(t, "-json", dir)
 	require.Equal(t, whole, code)
 	var printed coterie.Inspection
@@ -98,7 +98,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.NoError(t, err)
 	found.Damage, found.OtherFormats = []coterie.Damage{}, []coterie.FormatError{}
 	found.Snapshots = []coterie.InspectedSnapshot{}
-	require.Equal(t, found, printed, "a program reads what Inspect had found")
+	require.Equal(t, found, printed, "JSON decodes into the Inspection")
 	require.Equal(t, []any{status.ClusterID, status.ID, status.Applied, 1}, []any{found.ClusterID, found.Member, found.Applied, found.Keys})
 	require.Contains(t, out, `"member": "`+status.ID.String()+`"`)
 	require.Contains(t, out, fmt.Sprintf(`"cluster": "%016x"`, status.ClusterID))
@@ -110,7 +110,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	out, _, code = p.run(t, "-json", file)
 	require.Equal(t, whole, code)
 	require.Contains(t, out, `"clusterName": "coterie"`)
-	require.Error(t, json.Unmarshal([]byte(out), &printed), "a backup is no survivor")
+	require.Error(t, json.Unmarshal([]byte(out), &printed), "the JSON of a backup is no Inspection")
 
 	for _, path := range []string{file, filepath.Join(dir, "identity")} {
 		whole, err := os.ReadFile(path)
@@ -143,7 +143,7 @@ func TestTheProgramInspectsDirectoriesAndBackups(t *testing.T) {
 	require.Contains(t, out, `"file": "`+identity+`"`)
 }
 
-func TestTheProgramTellsHowItIsCalled(t *testing.T) {
+func TestUsageAndErrors(t *testing.T) {
 	p := build(t)
 	for _, args := range [][]string{{}, {"a", "b"}, {"-unknown"}} {
 		out, complaints, code := p.run(t, args...)
@@ -158,11 +158,11 @@ func TestTheProgramTellsHowItIsCalled(t *testing.T) {
 	}
 }
 
-// What does not end, as a pipe that nobody writes to, is left after a second interrupt.
-func TestInterruptsEndAnInspectionThatHangs(t *testing.T) {
+// A read that never ends, from a pipe for example, is abandoned after a second interrupt.
+func TestInterruptsEndHangingInspection(t *testing.T) {
 	const stdin = "/dev/stdin"
 	if _, err := os.Stat(stdin); err != nil {
-		t.Skip("there is no file to hang on")
+		t.Skip("there is no file that blocks")
 	}
 	c := exec.CommandContext(t.Context(), string(build(t)), stdin)
 	_, err := c.StdinPipe()
@@ -181,5 +181,5 @@ func TestInterruptsEndAnInspectionThatHangs(t *testing.T) {
 			_ = c.Process.Signal(os.Interrupt) // it may have ended
 		}
 	}
-	t.Fatal("it goes on")
+	t.Fatal("the program is still running")
 }

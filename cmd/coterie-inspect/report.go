@@ -12,18 +12,18 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A report is what is printed, as JSON or as text.
+// A report is an inspection that can be printed as JSON or as text.
 type report interface{ write(out io.Writer) error }
 
-// An id is printed in hex, as everywhere else: many readers of JSON have no 64 bits for a number.
+// An id is printed in hex, as everywhere else. Many JSON readers do not support 64-bit numbers.
 type id uint64
 
-// MarshalText is encoding.TextMarshaler.
+// MarshalText implements encoding.TextMarshaler.
 func (i id) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
 
 func (i id) String() string { return fmt.Sprintf("%016x", uint64(i)) }
 
-// A directory is printed in JSON as [coterie.Inspection] is, for programs to read.
+// A directory is printed in JSON like [coterie.Inspection], so that programs can decode it.
 type directory struct{ coterie.Inspection }
 
 func (d *directory) write(out io.Writer) error {
@@ -97,7 +97,7 @@ func ofBackup(file string, in *coterie.BackupInspection, err error) report {
 func (b *backup) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line(w, "backup", b.Backup)
-	if len(b.Damage)+len(b.OtherFormats) == 0 { // else nothing is known
+	if len(b.Damage)+len(b.OtherFormats) == 0 { // else these are not known
 		line(w, "cluster", b.Cluster, b.Name)
 		line(w, "member", b.Member)
 		line(w, "taken", b.Taken.Format(time.RFC3339))
@@ -107,7 +107,7 @@ func (b *backup) write(out io.Writer) error {
 	return verdict(w, b.Damage, b.OtherFormats)
 }
 
-// line writes a name and what it is of. Errors are Flush's to tell.
+// line writes a name and its values. Flush returns the errors.
 func line(w io.Writer, name string, values ...any) {
 	fmt.Fprint(w, name)
 	for i, v := range values {
@@ -138,7 +138,7 @@ func verdict(w *tabwriter.Writer, all []coterie.Damage, others []coterie.FormatE
 		line(w, "NOT READ", others[i].Error())
 	}
 	if len(all)+len(others) == 0 {
-		line(w, "verified", "all is whole")
+		line(w, "verified", "every byte is valid")
 	}
 	return w.Flush()
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Node is a program that embeds a node, for the tests of its parent directory. They build it with this
-// version of coterie and with earlier ones, so this file uses only names that all of them have.
-// founders.go has the rest, and testdata has it for earlier versions.
+// Node is a program that embeds a node, for the tests of its parent directory. The tests build it with
+// this version of coterie and with earlier ones, so this file uses only names that all of them have. The
+// other names are in founders.go, and in testdata for earlier versions.
 //
 //	node NAME ADDR ADVERTISE DIR FOUNDERS
 //
-// FOUNDERS are NAME=ADDR, separated by commas. It reads commands, one a line, each with a number before it,
-// and answers them in any order, with that number: "put KEY VALUE", "get KEY", "ready", "backup FILE".
-// It ends when its input does, after it has closed the node.
+// FOUNDERS are NAME=ADDR, separated by commas. The program reads one command per line, each preceded by a
+// number, and answers in any order, with the same number: "put KEY VALUE", "get KEY", "ready", "backup
+// FILE". When its input ends, it closes the node and exits.
 package main
 
 import (

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package backup is the format of a backup: a head that says of what it is, and the stream of a
-// snapshot without a table of proposers.
+// Package backup defines the format of a backup: a head that describes it, and the stream of a snapshot
+// without a table of proposers.
 package backup
 
 import (
@@ -21,11 +21,11 @@ import (
 
 var format = wire.Format{What: "backup", Magic: "COTBAK", Version: 1}
 
-// A Head says of what a backup is.
+// A Head describes a backup.
 type Head struct {
 	Cluster   string // its name
 	ClusterID uint64
-	Member    uint64 // whose node took it
+	Member    uint64 // the member that took it
 	Revision  int64
 	Taken     time.Time
 }
@@ -60,7 +60,7 @@ func (h *Head) decode(b []byte) error {
 	return r.Err()
 }
 
-// Write writes a backup. Its revision is the snapshot's.
+// Write writes a backup. The revision comes from the snapshot.
 func Write(w io.Writer, h Head, sn *state.Snapshot) error {
 	h.Revision = sn.Revision()
 	if _, err := w.Write(command.AppendHead(nil, format, h.append)); err != nil {
@@ -70,15 +70,15 @@ func Write(w io.Writer, h Head, sn *state.Snapshot) error {
 	return err
 }
 
-// A Backup is what Read finds.
+// A Backup is the result of Read.
 type Backup struct {
 	Head
 	State *state.State
 	Bytes int64
-	Sum   [sha256.Size]byte // SHA-256 of every byte
+	Sum   [sha256.Size]byte // SHA-256 of all bytes
 }
 
-// Read reads a backup to its end. It returns one only if every byte was right.
+// Read reads a backup to its end. It returns a Backup only if every byte is valid.
 //
 // Errors: those of state.Read.
 func Read(r io.Reader) (*Backup, error) {
@@ -96,7 +96,7 @@ func Read(r io.Reader) (*Backup, error) {
 		return nil, err
 	}
 	if rev := b.State.View().KV.Revision(); rev != b.Revision {
-		return nil, fmt.Errorf("backup: its head says revision %d, and there is %d", b.Revision, rev)
+		return nil, fmt.Errorf("backup: the head has revision %d, the data revision %d", b.Revision, rev)
 	}
 	b.Bytes = counted.n
 	sum.Sum(b.Sum[:0])
@@ -123,7 +123,7 @@ func ReadContext(ctx context.Context, r io.Reader) (*Backup, error) {
 	return nil, fmt.Errorf("%w: %w", fault.ErrCorrupt, err)
 }
 
-// A counter counts what it hands on.
+// A counter counts the bytes that it passes on.
 type counter struct {
 	w io.Writer
 	n int64

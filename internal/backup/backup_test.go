@@ -23,14 +23,14 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// deaf is a state.Sink.
+// deaf is a state.Sink that ignores everything.
 type deaf struct{}
 
 func (deaf) Answer(uint64, uint64, *command.Result) {}
 func (deaf) Granted(lease.Lease)                    {}
 func (deaf) Ended(int64)                            {}
 
-// sample is a state with a lease, keys, and history.
+// sample returns a state with a lease, keys, and history.
 func sample(t testing.TB) *state.State {
 	t.Helper()
 	s := state.New()
@@ -57,7 +57,7 @@ func sampleBackup(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-func TestTheFormatOfBackups(t *testing.T) {
+func TestBackupFormat(t *testing.T) {
 	name := filepath.Join("testdata", "backup.golden")
 	if *update {
 		require.NoError(t, os.MkdirAll("testdata", 0o755))
@@ -65,7 +65,7 @@ func TestTheFormatOfBackups(t *testing.T) {
 	}
 	want, err := os.ReadFile(name)
 	require.NoError(t, err)
-	require.Equal(t, want, sampleBackup(t), "the format has changed: raise its version, or restore it")
+	require.Equal(t, want, sampleBackup(t), "the format has changed: increment its version, or undo the change")
 	b, err := Read(bytes.NewReader(want))
 	require.NoError(t, err)
 	require.Equal(t, sampleHead, b.Head)
@@ -74,7 +74,7 @@ func TestTheFormatOfBackups(t *testing.T) {
 	require.EqualValues(t, len(want), b.Bytes)
 }
 
-func TestEveryDamageOfABackupIsFound(t *testing.T) {
+func TestEveryDamageOfBackupIsFound(t *testing.T) {
 	whole := sampleBackup(t)
 	refused := func(b []byte, what string, at int) {
 		_, err := Read(bytes.NewReader(b))
@@ -91,7 +91,7 @@ func TestEveryDamageOfABackupIsFound(t *testing.T) {
 	refused(append(bytes.Clone(whole), 0), "more", len(whole))
 }
 
-func TestAHeadOfAnotherRevisionIsRefused(t *testing.T) {
+func TestHeadWithOtherRevisionIsRejected(t *testing.T) {
 	whole := sampleBackup(t)
 	head := sampleHead
 	head.Revision++
@@ -100,7 +100,7 @@ func TestAHeadOfAnotherRevisionIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "revision 7")
 }
 
-func TestAReaderOrWriterThatFailsIsTold(t *testing.T) {
+func TestReadAndWriteErrorsAreReturned(t *testing.T) {
 	broken := errors.New("broken")
 	_, err := Read(iotest.ErrReader(broken))
 	require.ErrorIs(t, err, broken)
@@ -109,7 +109,7 @@ func TestAReaderOrWriterThatFailsIsTold(t *testing.T) {
 	}
 }
 
-// A failing is a writer that takes so many calls.
+// A failing is a writer that fails after some calls.
 type failing struct {
 	left int
 	err  error

@@ -14,23 +14,22 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of a stream of records, in which a snapshot is written: the magic with a version as
-// its last byte; blocks of records, each record with its length before it, each block with its
-// length and its CRC-32C; and a closing block of length 0 with the number of records and the
-// CRC-32C of that.
+// A stream of records is the format of snapshots. It begins with a magic number, with a
+// version as its last byte. Blocks of records follow, each record preceded by its length, each block by its length and its
+// CRC-32C. A closing block of length 0 has the number of records and its CRC-32C.
 const (
 	blockTarget = 64 << 10
-	// maxBlock bounds what a reader believes: the largest record is a key with its value, or the
-	// result of a command.
+	// maxBlock bounds the block lengths that a reader accepts. The largest record is a key with its
+	// value, or the result of a command.
 	maxBlock = 1 << 30
 )
 
 var blockFormat = wire.Format{What: "stream of records", Magic: "COTERIE", Version: 1}
 
-// blockMagic is how many bytes a stream begins with.
+// blockMagic is the number of bytes before the first block.
 const blockMagic = 8
 
-// A BlockWriter writes records. Close ends the stream; without it a reader takes it for cut off.
+// A BlockWriter writes records. Close ends the stream; without it a reader reports the stream as cut off.
 type BlockWriter struct {
 	w       *bufio.Writer
 	block   []byte
@@ -53,7 +52,8 @@ func (w *BlockWriter) write(b []byte) {
 	}
 }
 
-// Record appends a record, encoded by encode. One that no reader would believe is an error.
+// Record appends a record, encoded by encode. It returns an error if the record is too large for a
+// reader.
 func (w *BlockWriter) Record(encode func(b []byte) []byte) error {
 	w.block = wire.Prefixed(w.block, encode)
 	w.records++
@@ -78,7 +78,7 @@ func (w *BlockWriter) flush() {
 	w.block = w.block[:0]
 }
 
-// Close ends the stream and returns how many bytes it has. It does not close what is written to.
+// Close ends the stream and returns its size in bytes. It does not close the underlying writer.
 func (w *BlockWriter) Close() (int64, error) {
 	w.flush()
 	var end [16]byte
@@ -91,10 +91,10 @@ func (w *BlockWriter) Close() (int64, error) {
 	return w.written, w.err
 }
 
-// ReadBlocks calls fn with each record of a stream, until it returns an error. A record is fn's
-// only until it returns. It returns nil only when the stream was whole to its last byte.
+// ReadBlocks calls fn with each record of a stream, until fn returns an error. fn must not keep the
+// record. ReadBlocks returns nil only if the stream is intact to its last byte.
 //
-// Errors: *CorruptError, *wire.FormatError, fn's, or r's.
+// Errors: *CorruptError, *wire.FormatError, an error of fn, or an error of r.
 func ReadBlocks(r io.Reader, fn func(record []byte) error) error {
 	br := blockReader{r: bufio.NewReaderSize(r, blockTarget)}
 	var magic [blockMagic]byte
@@ -142,7 +142,7 @@ func (r *blockReader) read(b []byte) error {
 	return err
 }
 
-// block reads a block; nil is the closing one, with what is in the place of its checksum.
+// block reads a block. For the closing block it returns nil and the bytes in place of its checksum.
 func (r *blockReader) block() (block []byte, sum uint32, err error) {
 	var header [8]byte
 	if err := r.read(header[:]); err != nil {
@@ -156,7 +156,7 @@ func (r *blockReader) block() (block []byte, sum uint32, err error) {
 	if size > maxBlock {
 		return nil, 0, r.corrupt("block length")
 	}
-	// The buffer grows with what arrives, not with what a damaged length announces.
+	// The buffer grows with the data that arrives, not with a length that may be damaged.
 	r.buffer.Reset()
 	n, err := io.CopyN(&r.buffer, r.r, int64(size))
 	r.offset += n
@@ -172,8 +172,7 @@ func (r *blockReader) block() (block []byte, sum uint32, err error) {
 	return r.buffer.Bytes(), sum, nil
 }
 
-// end reads the rest of the closing block, of which low was read, and makes sure that nothing
-// follows.
+// end reads the rest of the closing block after its first bytes, low, and checks that nothing follows.
 func (r *blockReader) end(low uint32, records uint64) error {
 	var end [8]byte
 	if err := r.read(end[:]); err != nil {

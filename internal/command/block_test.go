@@ -17,12 +17,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// sampleRecords are what a snapshot has in its records.
+// sampleRecords are records as in a snapshot.
 func sampleRecords() [][]byte {
 	return [][]byte{command.AppendKeyValue(nil, keyValue()), {}, result().Append(nil)}
 }
 
-// large returns records that fill several blocks, one of them longer than a block should be.
+// large returns records that fill several blocks. One is longer than the target size of a block.
 func large() (all [][]byte) {
 	for i := range 300 {
 		all = append(all, bytes.Repeat([]byte{byte(i)}, i*5))
@@ -39,14 +39,14 @@ func TestBlocksRoundTrip(t *testing.T) {
 		for i := range want {
 			require.True(t, bytes.Equal(want[i], got[i]), "record %d", i)
 		}
-		require.Equal(t, b, stream(t, got...), "the same records have the same bytes")
+		require.Equal(t, b, stream(t, got...), "equal records have equal bytes")
 	}
 }
 
 func TestGoldenBlocks(t *testing.T) {
 	got := stream(t, sampleRecords()...)
 	want := golden(t, "blocks.golden", got)
-	require.Equal(t, want, got, "the format has changed: raise its version, or restore it")
+	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	all, err := records(want)
 	require.NoError(t, err)
 	require.Len(t, all, 3)
@@ -59,7 +59,7 @@ func TestGoldenBlocks(t *testing.T) {
 	require.Equal(t, want, stream(t, command.AppendKeyValue(nil, kv), all[1], r.Append(nil)))
 }
 
-// found checks that damage is found.
+// found checks that the reader detects the damage.
 func found(t *testing.T, b []byte, what string, at int) {
 	t.Helper()
 	var corrupt *command.CorruptError
@@ -132,7 +132,7 @@ func TestStreamOfUnknownVersionIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "version 2")
 }
 
-// block returns a block with this length before it and the right checksum.
+// block returns a block with the given length and a valid checksum.
 func block(length uint32, b []byte) []byte {
 	header := binary.LittleEndian.AppendUint32(nil, length)
 	return append(binary.LittleEndian.AppendUint32(header, checksum(b)), b...)
@@ -176,7 +176,7 @@ func TestErrorsOfStreamAreReported(t *testing.T) {
 	require.Equal(t, 200, calls)
 }
 
-// full is a disk that has room for this many bytes.
+// full is a disk with space for this many bytes.
 type full int
 
 func (f *full) Write(b []byte) (int, error) {
@@ -197,6 +197,6 @@ func TestFullDiskIsReportedByClose(t *testing.T) {
 			}
 		}
 		_, err := w.Close()
-		require.ErrorIs(t, err, io.ErrShortWrite, "room for %d", room)
+		require.ErrorIs(t, err, io.ErrShortWrite, "space for %d", room)
 	}
 }

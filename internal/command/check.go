@@ -9,19 +9,20 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// Check reports why an entry must not come into the log: a node that cannot apply it would have to
-// stop, and so would every other. A nil error promises that [DecodeEntry] reads the entry and that
-// [Validate] accepts its operations. It makes no objects, except for transactions that write more than
-// one range: entries are decoded when they are applied, and this would be the second time.
+// Check reports why an entry must not be added to the log: a node that cannot apply an entry has to stop,
+// and so has every other node. If Check returns nil, [DecodeEntry] can read the entry, and [Validate]
+// accepts its operations. Check allocates nothing, except for transactions that write more than one
+// range: entries are decoded when they are applied, and decoding them here would do it twice.
 //
-// An entry that Check once accepted it must accept for ever: leaders send what is in old logs.
+// Check must accept every entry that an earlier version of it accepted: leaders send entries from old
+// logs.
 //
-// Errors: *CorruptError, or one that wraps *wire.FormatError, ErrUnknown, wire.ErrMalformed or an error of
-// Validate.
+// Errors: *CorruptError, or one that wraps *wire.FormatError, ErrUnknown, wire.ErrMalformed or an error
+// of Validate.
 func Check(entry []byte) error { return checkEntry(entry, false) }
 
-// CheckForeign is Check for an entry that another node proposes. It refuses what only a leader says
-// for the cluster, too.
+// CheckForeign is Check for an entry that another node proposes. It also rejects commands that only a
+// leader may propose for the cluster.
 func CheckForeign(entry []byte) error { return checkEntry(entry, true) }
 
 func checkEntry(entry []byte, foreign bool) error {
@@ -86,7 +87,7 @@ func (c *checker) proposal(b []byte) error {
 		return err
 	}
 	if c.foreign && (proposer == 0 || kinds&clusters != 0) {
-		return fmt.Errorf("%w: a command of the cluster itself", ErrInvalid)
+		return fmt.Errorf("%w: only a leader may propose this command", ErrInvalid)
 	}
 	if !c.overlaps {
 		return nil
@@ -98,12 +99,12 @@ func (c *checker) proposal(b []byte) error {
 	return Validate(&p.Command.Op, math.MaxInt)
 }
 
-// oneBit is one for kinds that are bits.
+// oneBit is the function one for kinds that are bits.
 func oneBit(kinds uint32) error {
 	return one(kinds != 0, kinds&(kinds-1) != 0)
 }
 
-// walk makes sure that a message without messages in it is one.
+// walk checks the encoding of a message without nested messages.
 func walk(b []byte) error {
 	r := wire.NewReader(b)
 	for r.Next() {
@@ -136,7 +137,7 @@ func checkExpire(b []byte) error {
 	return r.Err()
 }
 
-// op checks an operation, whose kind is the number of its field.
+// op checks an operation. Its kind is the number of its field.
 func (c *checker) op(kind int, b []byte, depth int) error {
 	switch kind {
 	case 10:
@@ -150,7 +151,7 @@ func (c *checker) op(kind int, b []byte, depth int) error {
 }
 
 func checkPut(b []byte) error {
-	var p struct{ key, value, lease, ignoreValue, ignoreLease bool } // whether it has them
+	var p struct{ key, value, lease, ignoreValue, ignoreLease bool } // the fields that are set
 	r := wire.NewReader(b)
 	for r.Next() {
 		switch r.Field() {
@@ -233,7 +234,7 @@ func (c *checker) txn(b []byte, depth int) error {
 	if depth <= 0 {
 		return fmt.Errorf("%w: transactions nest too deeply", wire.ErrMalformed)
 	}
-	var writes [2]int // of each branch
+	var writes [2]int // in each branch
 	r := wire.NewReader(b)
 	for r.Next() {
 		switch branch := r.Field(); branch {
@@ -255,7 +256,7 @@ func (c *checker) txn(b []byte, depth int) error {
 	return r.Err()
 }
 
-// branchOp checks an operation of a branch, and reports whether it is a Get.
+// branchOp checks an operation in a branch, and reports whether it is a Get.
 func (c *checker) branchOp(b []byte, depth int) (reads bool, err error) {
 	var kinds uint32
 	r := wire.NewReader(b)

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// decoded is Check by way of objects.
+// decoded is Check implemented with DecodeEntry and Validate.
 func decoded(entry []byte) error {
 	return command.DecodeEntry(entry, func(p *command.Proposal) error {
 		switch c := &p.Command; {
@@ -25,8 +25,8 @@ func decoded(entry []byte) error {
 	})
 }
 
-// checkAgrees makes sure that Check says of an entry what decoding and validating it would. Of what no
-// Append writes, as a field that comes twice, Check may refuse more.
+// checkAgrees checks that Check agrees with decoding and validating. Check may reject more encodings that
+// no Append writes, such as a repeated field.
 func checkAgrees(t *testing.T, e []byte) {
 	t.Helper()
 	want, got := decoded(e), command.Check(e)
@@ -52,7 +52,7 @@ func TestCheckAgreesWithDecoding(t *testing.T) {
 	for _, p := range proposals() {
 		e := entry(p)
 		checkAgrees(t, e)
-		for i := range e { // each cut and each flipped bit, under a checksum that is right
+		for i := range e { // each cut and each flipped bit, with a valid checksum
 			checkAgrees(t, sealed(e[min(5, i):i]))
 			damaged := append([]byte(nil), e[5:]...)
 			if i < len(damaged) {

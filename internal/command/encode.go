@@ -9,11 +9,11 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// maxDepth bounds how deeply transactions nest, so that no message exhausts a stack.
+// maxDepth bounds the nesting of transactions, so that no message can exhaust a stack.
 const maxDepth = 32
 
-// ErrUnknown: a command of a kind that this version does not know. A newer node made it; this one
-// must not go on without.
+// ErrUnknown: a command of a kind that this version does not know. A newer node made it; this node must
+// not continue without applying it.
 var ErrUnknown = errors.New("command: unknown kind of command")
 
 // Append appends the proposal's encoding to b.
@@ -186,8 +186,8 @@ func (p *Proposal) Decode(b []byte) error {
 		c.Expire != nil, c.Register, c.Term, c.Enroll != nil)
 }
 
-// one makes sure that a command is of one kind. Of two, those who encode it and those who execute
-// it might choose differently.
+// one checks that a command is of exactly one kind. If it had two, encoders and executors might choose
+// different ones.
 func one(kinds ...bool) error {
 	found := false
 	for _, is := range kinds {

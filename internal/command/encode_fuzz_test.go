@@ -16,8 +16,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// FuzzEntry reads entries, and the same bytes once more as what a right checksum seals: no fuzzer
-// finds a checksum by itself.
+// FuzzEntry decodes the input as an entry, and again with a valid checksum, which the fuzzer cannot find
+// by itself.
 func FuzzEntry(f *testing.F) {
 	all := proposals()
 	for _, e := range [][]byte{nil, entry(), entry(all...), entry(all[0], all[0])} {
@@ -73,7 +73,7 @@ func FuzzKeyValue(f *testing.F) {
 	})
 }
 
-// FuzzBlocks reads streams, and the same bytes once more as a block with a right checksum.
+// FuzzBlocks decodes the input as a stream, and again as a block with a valid checksum.
 func FuzzBlocks(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(stream(f))
@@ -106,8 +106,8 @@ func (a *answers) Answer(_, _ uint64, r *command.Result) { a.last = r }
 func (a *answers) Granted(lease.Lease)                   {}
 func (a *answers) Ended(int64)                           {}
 
-// populated returns a state with keys, leases, and a history that was compacted, and a function
-// that applies a command to it.
+// populated returns a state with keys, leases and compacted history, and a function that applies a
+// command to it.
 func populated(t testing.TB) (*state.State, func(c command.Command) *command.Result) {
 	s := state.New()
 	var sink answers
@@ -129,8 +129,7 @@ func populated(t testing.TB) (*state.State, func(c command.Command) *command.Res
 	return s, apply
 }
 
-// FuzzValidate executes every operation that is valid: nothing but what the state says may refuse
-// it then.
+// FuzzValidate executes every valid operation. Only the state may reject it then.
 func FuzzValidate(f *testing.F) {
 	seeds := append(operations(), nested(deepest), txn(txn(put("a")), txn(del("a", ""))), either([]command.Op{put("a")}, []command.Op{put("a")}))
 	for _, op := range seeds {
@@ -151,7 +150,7 @@ func FuzzValidate(f *testing.F) {
 	})
 }
 
-// requireEqualResults compares results, in which an empty list is as good as none.
+// requireEqualResults compares results. A nil list equals an empty one.
 func requireEqualResults(t *testing.T, a, b *command.Result) {
 	t.Helper()
 	require.Equal(t, a.Append(nil), b.Append(nil))

@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The numbers of the fields of a proposal that hold what is not an operation's own.
+// The field numbers of a proposal that do not belong to an operation.
 const (
 	fieldPut      = 10
 	fieldTxn      = 13
@@ -25,13 +25,13 @@ const (
 	fieldUnknown  = 900
 )
 
-// unknown appends fields of either kind that nobody knows.
+// unknown appends two unknown fields, one of either wire type.
 func unknown(b []byte) []byte {
 	b = wire.Uint(b, fieldUnknown, 12345)
 	return wire.Text(b, fieldUnknown+1, "of a newer version")
 }
 
-// proposed returns the proposal that the fields appended by encode make.
+// proposed returns the proposal decoded from the fields that encode appends.
 func proposed(encode func(b []byte) []byte) (command.Proposal, error) {
 	var p command.Proposal
 	err := p.Decode(encode(nil))
@@ -54,8 +54,8 @@ func TestProposalsRoundTrip(t *testing.T) {
 		got, err := proposed(p.Append)
 		require.NoError(t, err)
 		require.Equal(t, p, got)
-		require.Equal(t, b, got.Append(nil), "the same value has the same bytes")
-		require.Equal(t, append([]byte("before"), b...), p.Append([]byte("before")), "it is appended")
+		require.Equal(t, b, got.Append(nil), "equal values have equal bytes")
+		require.Equal(t, append([]byte("before"), b...), p.Append([]byte("before")), "Append keeps existing bytes")
 	}
 }
 
@@ -64,7 +64,7 @@ func TestDecodeResetsProposal(t *testing.T) {
 	var p command.Proposal
 	for _, next := range all {
 		require.NoError(t, p.Decode(next.Append(nil)))
-		require.Equal(t, next, p, "nothing of the one before is left")
+		require.Equal(t, next, p, "nothing of the previous value is left")
 	}
 }
 
@@ -89,7 +89,7 @@ func TestResultsRoundTrip(t *testing.T) {
 		got, err := command.DecodeResult(b)
 		require.NoError(t, err)
 		require.Equal(t, r, got)
-		require.Equal(t, b, got.Append(nil), "the same value has the same bytes")
+		require.Equal(t, b, got.Append(nil), "equal values have equal bytes")
 	}
 }
 
@@ -99,12 +99,12 @@ func TestKeyValuesRoundTrip(t *testing.T) {
 		got, err := command.DecodeKeyValue(b)
 		require.NoError(t, err)
 		require.Equal(t, kv, got)
-		require.Equal(t, b, command.AppendKeyValue(nil, got), "the same value has the same bytes")
+		require.Equal(t, b, command.AppendKeyValue(nil, got), "equal values have equal bytes")
 	}
 }
 
-// spread returns a message with fields that nobody knows before and behind each of its own, and
-// likewise in the messages in it, as far as nests tells that a field is one.
+// spread returns a message with unknown fields before and after each of its own, and the same in nested
+// messages, for the fields that nests selects.
 func spread(b []byte, nests func(path []int) bool, path ...int) (out []byte) {
 	out = unknown(out)
 	for r := wire.NewReader(b); r.Next(); {
@@ -123,7 +123,7 @@ func spread(b []byte, nests func(path []int) bool, path ...int) (out []byte) {
 }
 
 func TestUnknownFieldsAreSkipped(t *testing.T) {
-	// A message is each kind of command, each part of a transaction, and each lease that expires.
+	// Messages are all kinds of command, all parts of a transaction, and the leases that expire.
 	nests := func(path []int) bool {
 		switch last := path[len(path)-1]; {
 		case len(path) == 1 || last >= fieldPut:
@@ -161,13 +161,13 @@ func TestUnknownKindOfCommandIsNamed(t *testing.T) {
 		}
 	}
 	for name, encode := range map[string]func(b []byte) []byte{
-		"nothing":                func(b []byte) []byte { return b },
-		"who proposes, not what": func(b []byte) []byte { return wire.Uint(wire.Uint(b, 1, 5), 2, 6) },
-		"a kind of a newer one":  unknown,
-		"in a transaction":       inTxn(unknown),
-		"nothing in one":         inTxn(func(b []byte) []byte { return b }),
-		"no operation in one":    inTxn(func(b []byte) []byte { return wire.Message(b, fieldCompact, unknown) }),
-		"deep in one":            inTxn(inTxn(inTxn(unknown))),
+		"nothing":                        func(b []byte) []byte { return b },
+		"no command":                     func(b []byte) []byte { return wire.Uint(wire.Uint(b, 1, 5), 2, 6) },
+		"a newer kind":                   unknown,
+		"in a transaction":               inTxn(unknown),
+		"empty, in a transaction":        inTxn(func(b []byte) []byte { return b }),
+		"no operation, in a transaction": inTxn(func(b []byte) []byte { return wire.Message(b, fieldCompact, unknown) }),
+		"deep in a transaction":          inTxn(inTxn(inTxn(unknown))),
 	} {
 		p, err := proposed(encode)
 		require.ErrorIs(t, err, command.ErrUnknown, name)
@@ -178,14 +178,14 @@ func TestUnknownKindOfCommandIsNamed(t *testing.T) {
 	}
 }
 
-// Of a command of two kinds the encoder writes one and the state machine executes the other.
+// If a command had two kinds, the encoder might write one and the state machine execute the other.
 func TestCommandOfTwoKindsIsMalformed(t *testing.T) {
 	all := proposals()
 	for i, a := range all {
 		for j, b := range all {
 			_, err := proposed(func(bytes []byte) []byte { return b.Append(a.Append(bytes)) })
 			if i == j {
-				require.NoError(t, err, "the last of a kind counts")
+				require.NoError(t, err, "the last field of a kind counts")
 			} else {
 				require.ErrorIs(t, err, wire.ErrMalformed, "%d and %d", i, j)
 			}
@@ -199,7 +199,7 @@ func TestCommandOfTwoKindsIsMalformed(t *testing.T) {
 			})
 		})
 	})
-	require.ErrorIs(t, err, wire.ErrMalformed, "nor in a transaction")
+	require.ErrorIs(t, err, wire.ErrMalformed, "the same in a transaction")
 }
 
 func TestMalformedFieldsAreRejected(t *testing.T) {
@@ -229,8 +229,8 @@ func TestMalformedFieldsAreRejected(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrMalformed)
 }
 
-// What is cut off either reads as an error or, where a field ends, as the fields before it: a
-// message does not know its length, so that entries and blocks have to.
+// A message that is cut off either fails to decode or, at a field boundary, decodes as its first fields.
+// A message does not contain its length, so entries and blocks have to.
 func TestCutMessageNeverDecodesAsWhole(t *testing.T) {
 	for _, p := range proposals() {
 		b := p.Append(nil)
@@ -249,7 +249,7 @@ func TestCutMessageNeverDecodesAsWhole(t *testing.T) {
 	}
 }
 
-// deepest is how many transactions may be one in another.
+// deepest is the maximum nesting of transactions.
 const deepest = 31
 
 func TestTransactionsNestToLimit(t *testing.T) {
@@ -263,7 +263,7 @@ func TestTransactionsNestToLimit(t *testing.T) {
 		b := p.Append(nil)
 		size := allocated(func() { _, err = proposed(func([]byte) []byte { return b }) })
 		require.ErrorIs(t, err, wire.ErrMalformed)
-		require.Less(t, size, uint64(64<<10), "what lies deeper is not read")
+		require.Less(t, size, uint64(64<<10), "deeper levels are not read")
 	}
 }
 
@@ -275,7 +275,7 @@ func TestResultsNestToLimit(t *testing.T) {
 		}
 		return &r
 	}
-	// One more than transactions, whose innermost operations have results.
+	// Results nest one level deeper than transactions, because the innermost operations have results.
 	got, err := command.DecodeResult(deep(deepest + 1).Append(nil))
 	require.NoError(t, err)
 	require.Equal(t, deep(deepest+1), got)
@@ -283,7 +283,7 @@ func TestResultsNestToLimit(t *testing.T) {
 		b := deep(depth).Append(nil)
 		size := allocated(func() { _, err = command.DecodeResult(b) })
 		require.ErrorIs(t, err, wire.ErrMalformed)
-		require.Less(t, size, uint64(64<<10), "what lies deeper is not read")
+		require.Less(t, size, uint64(64<<10), "deeper levels are not read")
 	}
 }
 
@@ -307,8 +307,7 @@ func TestLengthBeyondMessageTakesNoMemory(t *testing.T) {
 	}
 }
 
-// Each of the least messages becomes a value of some size; what they take together grows with the
-// input and no faster.
+// Each minimal message becomes a value of some size. Their memory must grow linearly with the input.
 func TestMemoryOfSmallMessagesIsLinear(t *testing.T) {
 	element := func(fields ...int) []byte {
 		var encode func(fields []int) []byte

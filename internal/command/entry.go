@@ -11,17 +11,17 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The format of an entry of the log: a byte for the version, the CRC-32C of what follows, and
-// proposals, each with its length before it.
+// A log entry consists of a byte for the version, the CRC-32C of the rest, and proposals, each preceded
+// by its length.
 const (
 	entryVersion = 1
 	entryHeader  = 1 + 4
 )
 
-// A CorruptError says that data is damaged.
+// A CorruptError reports damaged data.
 type CorruptError struct {
 	What   string
-	Offset int64 // where it was noticed
+	Offset int64 // where the damage was noticed
 }
 
 func (e *CorruptError) Error() string {
@@ -30,7 +30,7 @@ func (e *CorruptError) Error() string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// An Entry is an entry of the log in the making.
+// An Entry is a log entry under construction.
 type Entry struct {
 	b     []byte
 	count int
@@ -45,31 +45,31 @@ func (e *Entry) Add(p *Proposal) {
 	e.count++
 }
 
-// Len returns how many proposals the entry has.
+// Len returns the number of proposals.
 func (e *Entry) Len() int { return e.count }
 
-// Size returns how many bytes the entry has.
+// Size returns the number of bytes.
 func (e *Entry) Size() int { return len(e.b) }
 
-// Bytes returns the entry, finished.
+// Bytes completes the entry and returns its encoding.
 func (e *Entry) Bytes() []byte {
 	e.b[0] = entryVersion
 	binary.LittleEndian.PutUint32(e.b[1:], crc32.Checksum(e.b[entryHeader:], castagnoli))
 	return e.b
 }
 
-// Single returns an entry of one proposal.
+// Single returns an entry with one proposal.
 func Single(p *Proposal) []byte {
 	e := NewEntry()
 	e.Add(p)
 	return e.Bytes()
 }
 
-// DecodeEntry calls fn with each proposal of an entry, until it returns an error. The proposal is
-// fn's only until it returns, what it points to for good.
+// DecodeEntry calls fn with each proposal of an entry, until fn returns an error. fn must not keep the
+// Proposal itself, but may keep everything that it points to.
 //
-// Errors: *CorruptError, *wire.FormatError, also with ErrUnknown, or fn's. Nothing is told of a damaged
-// entry.
+// Errors: *CorruptError, *wire.FormatError, which may wrap ErrUnknown, or an error of fn. fn is not
+// called for a damaged entry.
 func DecodeEntry(b []byte, fn func(*Proposal) error) error {
 	var p Proposal
 	return proposals(b, func(at int, b []byte) error {
@@ -88,7 +88,7 @@ func proposalError(offset int, err error) error {
 	return err
 }
 
-// proposals verifies an entry and calls fn with the offset and the bytes of each proposal, until it
+// proposals verifies an entry and calls fn with the offset and the bytes of each proposal, until fn
 // returns an error.
 func proposals(b []byte, fn func(at int, proposal []byte) error) error {
 	if len(b) < entryHeader {

@@ -17,7 +17,7 @@ import (
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-// sealed returns an entry of these bytes, with the right checksum.
+// sealed returns an entry of these bytes, with a valid checksum.
 func sealed(b []byte) []byte {
 	e := binary.LittleEndian.AppendUint32([]byte{1}, checksum(b))
 	return append(e, b...)
@@ -39,14 +39,14 @@ func TestEntriesRoundTrip(t *testing.T) {
 		require.Equal(t, all[:i+1], got)
 		require.Len(t, e.Bytes(), e.Size())
 	}
-	require.Equal(t, entry(all...), e.Bytes(), "the same value has the same bytes")
+	require.Equal(t, entry(all...), e.Bytes(), "equal values have equal bytes")
 	require.Equal(t, entry(all[3]), command.Single(&all[3]))
 }
 
 func TestGoldenEntry(t *testing.T) {
 	got := entry(proposals()...)
 	want := golden(t, "entry.golden", got)
-	require.Equal(t, want, got, "the format has changed: raise its version, or restore it")
+	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	all, err := decode(want)
 	require.NoError(t, err)
 	require.Equal(t, proposals(), all)
@@ -70,7 +70,7 @@ func TestEveryDamageOfEntryIsFound(t *testing.T) {
 				require.Fail(t, "damage is not found", "%d flipped at %d: %v", mask, i, err)
 			}
 			if len(all) > 0 {
-				require.Fail(t, "something is told of a damaged entry", "%d flipped at %d", mask, i)
+				require.Fail(t, "fn was called for a damaged entry", "%d flipped at %d", mask, i)
 			}
 		}
 	}
@@ -87,7 +87,7 @@ func TestEntryOfUnknownVersionIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "version 2")
 }
 
-// A writer that is wrong seals what does not fit together.
+// A faulty writer may seal proposals of wrong lengths.
 func TestProposalBeyondItsEntryIsFound(t *testing.T) {
 	var corrupt *command.CorruptError
 	for _, b := range [][]byte{{0x80}, {5}, {2, 'x'}, binary.AppendUvarint(nil, 1<<40), bytes.Repeat([]byte{0xff}, 11)} {

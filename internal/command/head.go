@@ -11,16 +11,17 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A head stands in a file before a stream of records, and says of what it is: a magic with a version,
-// and zeros; the length and the CRC-32C of a message; and the message.
+// A head precedes a stream of records in a file and describes it: a magic number with a version, zeros,
+// the length and the CRC-32C of a message, and the message.
 const (
-	// HeadMagic is how many bytes the magic takes with its version, and HeadSize how many stand before the message.
+	// HeadMagic is the size of the magic number with its version, and HeadSize the size of everything
+	// before the message.
 	HeadMagic = 8
 	HeadSize  = HeadMagic + 8
 	maxHead   = 1 << 20
 )
 
-// AppendHead appends a head whose message is what encode appends.
+// AppendHead appends a head with the message that encode appends.
 func AppendHead(b []byte, format wire.Format, encode func(b []byte) []byte) []byte {
 	start := len(b)
 	b = encode(format.Append(b, HeadSize))
@@ -30,9 +31,9 @@ func AppendHead(b []byte, format wire.Format, encode func(b []byte) []byte) []by
 	return b
 }
 
-// ReadHead reads a head and returns its message. What follows is not touched.
+// ReadHead reads a head and returns its message. It reads nothing after the head.
 //
-// Errors: *CorruptError, *wire.FormatError, or r's.
+// Errors: *CorruptError, *wire.FormatError, or an error of r.
 func ReadHead(r io.Reader, format wire.Format) ([]byte, error) {
 	head := make([]byte, HeadSize)
 	if err := readFull(r, head, 0); err != nil {
@@ -55,7 +56,7 @@ func ReadHead(r io.Reader, format wire.Format) ([]byte, error) {
 	return message, nil
 }
 
-// checkFormat checks what a file begins with, up to where the magic and its zeros end.
+// checkFormat checks the magic number, the version and the zeros at the beginning of a file.
 //
 // Errors: *CorruptError, *wire.FormatError.
 func checkFormat(format wire.Format, b []byte) error {
@@ -66,7 +67,7 @@ func checkFormat(format wire.Format, b []byte) error {
 	return err
 }
 
-// readFull fills b with what stands at an offset of r.
+// readFull fills b with the bytes at an offset of r.
 func readFull(r io.Reader, b []byte, offset int64) error {
 	n, err := io.ReadFull(r, b)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

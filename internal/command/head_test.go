@@ -44,7 +44,7 @@ func TestEveryDamageOfHeadIsFound(t *testing.T) {
 			damaged[i] ^= mask
 			_, err := command.ReadHead(bytes.NewReader(damaged), headFormat)
 			if i == len(headFormat.Magic) && damaged[i] != 0 {
-				require.ErrorIs(t, err, wire.ErrFormat, "no checksum is of the version")
+				require.ErrorIs(t, err, wire.ErrFormat, "no checksum covers the version")
 				continue
 			}
 			require.ErrorAs(t, err, &corrupt, "flipped at %d", i)
@@ -53,5 +53,5 @@ func TestEveryDamageOfHeadIsFound(t *testing.T) {
 	broken := errors.New("broken")
 	_, err := command.ReadHead(iotest.ErrReader(broken), headFormat)
 	require.ErrorIs(t, err, broken)
-	require.False(t, errors.As(err, &corrupt), "a reader that fails is no damage")
+	require.False(t, errors.As(err, &corrupt), "an error of the reader is not damage")
 }

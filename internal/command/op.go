@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package command is what the log and snapshots carry: commands, their results, the entries of the
-// log and the blocks of a snapshot, with their encodings. The same value has the same bytes on
-// every node, and a reader skips fields that it does not know.
+// Package command defines the contents of the log and of snapshots: commands, their results, log entries
+// and the blocks of a snapshot, with their encodings. Equal values have equal encodings on every node,
+// and a reader skips unknown fields.
 package command
 
 import "github.com/coterie-kv/coterie/internal/run"
@@ -11,8 +11,8 @@ import "github.com/coterie-kv/coterie/internal/run"
 type Put struct {
 	Key, Value               string
 	Lease                    int64
-	PrevKV                   bool // the result has the previous version
-	IgnoreValue, IgnoreLease bool // keep the key's present one
+	PrevKV                   bool // the result includes the previous version
+	IgnoreValue, IgnoreLease bool // keep the key's current one
 }
 
 // Get reads a range.
@@ -32,17 +32,17 @@ type Delete struct {
 	PrevKV   bool
 }
 
-// Compare is a condition on a key, or on every key of a range. The numbers of targets, operators,
-// and sorts are etcd's.
+// Compare is a condition on a key, or on every key of a range. Targets, operators and sorts have the same
+// numbers as in etcd.
 type Compare struct {
 	Key, End string
 	Target   Target
 	Op       CompareOp
-	Int      int64  // what to compare with, unless Target is Value
-	Text     string // what to compare with if it is
+	Int      int64  // the operand, unless Target is Value
+	Text     string // the operand if Target is Value
 }
 
-// A Target is what a Compare looks at.
+// A Target is the property that a Compare compares.
 type Target uint8
 
 // The targets.
@@ -54,7 +54,7 @@ const (
 	Lease
 )
 
-// A CompareOp is how a Compare compares.
+// A CompareOp is the operator of a Compare.
 type CompareOp uint8
 
 // The operators.
@@ -65,10 +65,10 @@ const (
 	NotEqual
 )
 
-// A SortTarget is what a Get sorts by.
+// A SortTarget is the property by which a Get sorts.
 type SortTarget uint8
 
-// What a Get can sort by.
+// The sort targets.
 const (
 	SortByKey SortTarget = iota
 	SortByVersion
@@ -108,14 +108,14 @@ type Command struct {
 	Grant    *Grant
 	Revoke   *Revoke
 	Expire   *Expire
-	Register bool   // enters the proposer into the table that tells repeated proposals
-	Applied  uint64 // with Register: what its node had applied when it was sent
+	Register bool   // adds the proposer to the table that detects repeated proposals
+	Applied  uint64 // with Register: the index that its node had applied when it was sent
 	Term     bool   // the first command of a leader's term
-	Epoch    uint64 // with Term: the cluster's, if it has none yet
+	Epoch    uint64 // with Term: the epoch of the cluster, if it has none yet
 	Enroll   *Enroll
 }
 
-// Compact forgets history.
+// Compact removes history.
 type Compact struct{ Revision int64 }
 
 // Grant makes a lease. TTL is in nanoseconds.
@@ -124,27 +124,27 @@ type Grant struct{ ID, TTL int64 }
 // Revoke ends a lease and deletes its keys.
 type Revoke struct{ ID int64 }
 
-// Expire ends leases whose time was over, as the leader of Term saw it. In an entry of another term
-// it does nothing.
+// Expire ends leases that had expired for the leader of Term. In an entry of another term it does
+// nothing.
 type Expire struct {
 	IDs  []int64
 	Term uint64
 }
 
-// Enroll puts on record what the configuration of the cluster does not say of a member. In an entry of
-// another term than Term, or of who is no member, it does nothing.
+// Enroll records the facts about a member that the cluster's configuration does not contain. It does
+// nothing in an entry of another term than Term, or if the node is not a member.
 type Enroll struct {
 	ID          uint64
 	Name, Addr  string
 	Incarnation uint64     // of its data; 0: not known yet
-	Voter       bool       // it is to have a vote
-	Run         run.Number // the last of that data
+	Voter       bool       // the member is meant to have a vote
+	Run         run.Number // the last run of that data
 	Term        uint64
 }
 
-// A Proposal is a command with what tells it from others: the proposer, a random number, and a
-// sequence that counts up. Lowest is the least sequence that the proposer still waits for. Proposer
-// 0 speaks for the cluster, and its commands bear repetition.
+// A Proposal is a command with its identification: the proposer, a random number, and a sequence number
+// that increases. Lowest is the lowest sequence number that the proposer still waits for. Proposer 0 is
+// the cluster itself; its commands may be applied repeatedly.
 type Proposal struct {
 	Proposer, Seq, Lowest uint64
 	Command               Command

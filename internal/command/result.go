@@ -9,7 +9,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Code tells whether a command was executed, or the rule that refused it.
+// A Code says whether a command was executed, or why it was rejected.
 type Code uint8
 
 // The codes. Their numbers are part of the snapshot format.
@@ -20,23 +20,23 @@ const (
 	KeyNotFound
 	LeaseNotFound
 	LeaseExists
-	UnknownProposer // the table of proposers has forgotten this one: its proposals are not applied
-	ResultDropped   // the command was executed; its result was too large to be kept for a repetition
+	UnknownProposer // the proposer was evicted from the table, and its proposals are not applied
+	ResultDropped   // the command was executed, but its result was too large to keep for a repetition
 )
 
-// A Result is what came of a command. It does not change once it is made.
+// A Result is the result of a command. It is immutable.
 type Result struct {
 	Code            Code
 	Revision        int64            // of the response's header
 	CompactRevision int64            // with Compacted
-	KVs             []*mvcc.KeyValue // of a Get what was found; of a Put or Delete WithPrevKV what was before
-	Count           int64            // of a Get the keys in the range; of a Delete the keys deleted
-	More            bool             // the limit left out some
+	KVs             []*mvcc.KeyValue // of a Get: the keys found; of a Put or Delete with PrevKV: the previous versions
+	Count           int64            // of a Get: the keys in the range; of a Delete: the deleted keys
+	More            bool             // the limit excluded some keys
 	Succeeded       bool             // the compares of a Txn held
-	Ops             []Result         // of a Txn, of the branch that was run
+	Ops             []Result         // of a Txn: the results of the branch that ran
 }
 
-// Size returns about how much memory the result takes.
+// Size returns the approximate memory use of the result.
 func (r *Result) Size() int {
 	size := resultOverhead
 	for _, kv := range r.KVs {

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden returns what the golden file of this name holds, which with -update is got.
+// golden returns the contents of a golden file. With -update it writes got there first.
 func golden(t *testing.T, name string, got []byte) []byte {
 	t.Helper()
 	name = filepath.Join("testdata", name)
@@ -45,7 +45,7 @@ func txn(ops ...command.Op) command.Op { return nest(command.Txn{Then: ops}) }
 
 func nest(t command.Txn) command.Op { return command.Op{Txn: &t} }
 
-// nested returns this many transactions, each in the one before.
+// nested returns transactions nested to this depth.
 func nested(depth int) command.Op {
 	op := txn()
 	for range depth - 1 {
@@ -54,7 +54,7 @@ func nested(depth int) command.Op {
 	return op
 }
 
-// operations has one operation of every kind with every field set.
+// operations returns one operation of every kind with every field set.
 func operations() []command.Op {
 	p := command.Op{Put: &command.Put{Key: "key", Value: "value\x00\xff", Lease: -7, PrevKV: true, IgnoreValue: true, IgnoreLease: true}}
 	g := command.Op{Get: &command.Get{
@@ -73,7 +73,7 @@ func operations() []command.Op {
 	return []command.Op{p, g, d, t}
 }
 
-// proposals has one proposal of every kind with every field set.
+// proposals returns one proposal of every kind with every field set.
 func proposals() (all []command.Proposal) {
 	var commands []command.Command
 	for _, op := range operations() {
@@ -98,7 +98,7 @@ func keyValue() *mvcc.KeyValue {
 	return &mvcc.KeyValue{Key: "key", Value: strings.Repeat("v", 200), CreateRevision: 2, ModRevision: 5, Version: 3, Lease: -9}
 }
 
-// result returns a result with every field set, and results in it.
+// result returns a result with every field set and nested results.
 func result() *command.Result {
 	return &command.Result{
 		Code: command.UnknownProposer, Revision: 7, CompactRevision: -1, KVs: []*mvcc.KeyValue{keyValue(), {}, {Key: "\x00"}},
@@ -106,7 +106,7 @@ func result() *command.Result {
 	}
 }
 
-// fields notes for every field of every struct in v whether some value sets it.
+// fields records, for every field of every struct in v, whether some value sets it.
 func fields(v reflect.Value, set map[string]bool) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -126,7 +126,7 @@ func fields(v reflect.Value, set map[string]bool) {
 	}
 }
 
-// The samples would not show that a new field is not encoded if they did not set it.
+// The samples could not show a missing field in an encoding if they did not set it.
 func TestSamplesSetEveryField(t *testing.T) {
 	set := map[string]bool{}
 	fields(reflect.ValueOf(proposals()), set)
@@ -180,7 +180,7 @@ func records(b []byte) (all [][]byte, err error) {
 	return all, err
 }
 
-// allocated returns how many bytes fn takes from the heap.
+// allocated returns the number of bytes that fn allocates.
 func allocated(fn func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

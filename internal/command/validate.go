@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// What an operation can be refused with before it is proposed.
+// Errors of an operation before it is proposed.
 var (
 	ErrEmptyKey     = errors.New("command: empty key")
 	ErrDuplicateKey = errors.New("command: key written twice in a transaction")
@@ -20,7 +20,7 @@ var (
 
 // A LimitError says that a transaction has too many operations, or a command too many bytes.
 type LimitError struct {
-	Bytes         bool // which of the two
+	Bytes         bool // bytes, not operations
 	Limit, Actual int64
 }
 
@@ -32,28 +32,28 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("command: %d %s, the limit is %d", e.Actual, what, e.Limit)
 }
 
-// CheckSize returns about how large a command's encoding is, and a *LimitError if that exceeds limit.
+// CheckSize returns the approximate size of a command's encoding, and a *LimitError if it exceeds limit.
 func CheckSize(c *Command, limit int) (size int, err error) {
 	size = commandOverhead
 	switch {
 	case c.Put != nil:
 		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
 	case c.Op != (Op{}):
-		// Seldom, and seldom large: encoding is the simplest way to know.
+		// Such commands are rare, and rarely large, so encoding them is simple and cheap enough.
 		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
 	}
-	if size > limit && c.Op != (Op{}) { // what else there is has no size to speak of
+	if size > limit && c.Op != (Op{}) { // other commands are small
 		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
 	}
 	return size, nil
 }
 
-// commandOverhead is about what a proposal takes beside a key and a value.
+// commandOverhead is the approximate size of a proposal in addition to a key and a value.
 const commandOverhead = 32
 
-// Validate checks an operation's syntax by etcd's rules, as far as it can be told without the
-// store. A transaction may have maxOps compares, and as many operations in each branch; one nested
-// in it what its parent leaves of that.
+// Validate checks an operation's syntax by etcd's rules, as far as that is possible without the store. A
+// transaction may have maxOps compares, and maxOps operations in each branch. A nested transaction may
+// have as many as its parent leaves of that.
 //
 // Errors: ErrEmptyKey, ErrDuplicateKey, *LimitError, or one that wraps ErrInvalid.
 func Validate(op *Op, maxOps int) error {
@@ -113,20 +113,20 @@ func (t *Txn) check(maxOps, depth int) error {
 	return nil
 }
 
-// judgePut is what both Validate and Check say of a put.
+// judgePut is the check of a put for both Validate and Check.
 func judgePut(key, ignoredValue, ignoredLease bool) error {
 	switch {
 	case !key:
 		return ErrEmptyKey
 	case ignoredValue:
-		return fmt.Errorf("%w: a value is given and to be ignored", ErrInvalid)
+		return fmt.Errorf("%w: a value together with IgnoreValue", ErrInvalid)
 	case ignoredLease:
-		return fmt.Errorf("%w: a lease is given and to be ignored", ErrInvalid)
+		return fmt.Errorf("%w: a lease together with IgnoreLease", ErrInvalid)
 	}
 	return nil
 }
 
-// judgeGet is judgePut for a get; it does not look at the strings of g.
+// judgeGet is the same for a get. It does not use the strings of g.
 func judgeGet(key bool, g *Get) error {
 	switch {
 	case !key:
@@ -139,7 +139,7 @@ func judgeGet(key bool, g *Get) error {
 	return nil
 }
 
-// judgeCompare is judgePut for a compare.
+// judgeCompare is the same for a compare.
 func judgeCompare(key bool, target Target, op CompareOp) error {
 	switch {
 	case !key:
@@ -150,12 +150,12 @@ func judgeCompare(key bool, target Target, op CompareOp) error {
 	return nil
 }
 
-// writes returns the keys that a branch may put and the ranges that it may delete, or
-// ErrDuplicateKey if some key is put twice, or put and deleted. The branches of a nested
-// transaction may both write a key, for only one of them is run. As in etcd, the puts of a nested
-// transaction are compared with the deletes of those before it and not with those after. Unlike etcd
-// v3.7.3, a delete of all keys from one on has no end here either: there it is taken for empty, and
-// the transaction that this lets through makes the server panic.
+// writes returns the keys that a branch may put and the ranges that it may delete, or ErrDuplicateKey if
+// a key may be put twice, or put and deleted. Both branches of a nested transaction may write the same
+// key, since only one of them runs. As in etcd, the puts of a nested transaction are compared with the
+// deletes of earlier ones, but not with those of later ones. Unlike in etcd v3.7.3, a delete of all keys
+// from one on is an unbounded range here, too: etcd treats it as empty, and a transaction that this lets
+// through makes the server panic.
 func writes(ops []Op) (puts map[string]bool, deletes []*Delete, err error) {
 	puts = map[string]bool{}
 	for i := range ops {

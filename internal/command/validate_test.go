@@ -18,7 +18,7 @@ const maxOps = 128
 // either returns a transaction with two branches.
 func either(then, els []command.Op) command.Op { return nest(command.Txn{Then: then, Else: els}) }
 
-// many returns this many operations that do not hinder each other.
+// many returns this many operations that do not conflict.
 func many(n int) []command.Op { return slices.Repeat([]command.Op{get("k", "")}, n) }
 
 func compares(n int) []command.Compare { return slices.Repeat([]command.Compare{{Key: "k"}}, n) }
@@ -53,11 +53,11 @@ func TestSyntax(t *testing.T) {
 		{"nothing in else", either(nil, []command.Op{{}}), command.ErrInvalid},
 
 		{"ignore both", command.Op{Put: &command.Put{Key: "k", IgnoreValue: true, IgnoreLease: true}}, nil},
-		{"ignore a value that is given", command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreValue: true}}, command.ErrInvalid},
-		{"ignore a lease that is given", command.Op{Put: &command.Put{Key: "k", Lease: -1, IgnoreLease: true}}, command.ErrInvalid},
-		{"ignore the value and give a lease", command.Op{Put: &command.Put{Key: "k", Lease: 1, IgnoreValue: true}}, nil},
-		{"ignore the lease and give a value", command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreLease: true}}, nil},
-		{"ignore what is given, in a transaction", txn(command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreValue: true}}), command.ErrInvalid},
+		{"IgnoreValue with a value", command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreValue: true}}, command.ErrInvalid},
+		{"IgnoreLease with a lease", command.Op{Put: &command.Put{Key: "k", Lease: -1, IgnoreLease: true}}, command.ErrInvalid},
+		{"IgnoreValue with a lease", command.Op{Put: &command.Put{Key: "k", Lease: 1, IgnoreValue: true}}, nil},
+		{"IgnoreLease with a value", command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreLease: true}}, nil},
+		{"IgnoreValue with a value, in a transaction", txn(command.Op{Put: &command.Put{Key: "k", Value: "v", IgnoreValue: true}}), command.ErrInvalid},
 
 		{"last sort", command.Op{Get: &command.Get{Key: "k", SortBy: command.SortByValue, Order: command.SortDescend}}, nil},
 		{"unknown sort target", command.Op{Get: &command.Get{Key: "k", SortBy: command.SortByValue + 1}}, command.ErrInvalid},
@@ -69,7 +69,7 @@ func TestSyntax(t *testing.T) {
 		{"unknown compare target", nest(command.Txn{Compares: []command.Compare{{Key: "k", Target: command.Lease + 1}}}), command.ErrInvalid},
 		{"unknown compare", nest(command.Txn{Compares: []command.Compare{{Key: "k", Op: command.NotEqual + 1}}}), command.ErrInvalid},
 
-		{"as deep as may be", nested(deepest), nil},
+		{"deepest", nested(deepest), nil},
 		{"too deep", nested(deepest + 1), command.ErrInvalid},
 		{"too deep in else", either(nil, []command.Op{nested(deepest)}), command.ErrInvalid},
 	} {
@@ -88,24 +88,24 @@ func TestOperationLimit(t *testing.T) {
 		txn           command.Txn
 		limit, actual int64 // 0 is valid
 	}{
-		{"as many as may be", command.Txn{Compares: compares(maxOps), Then: many(maxOps), Else: many(maxOps)}, 0, 0},
+		{"as many as allowed", command.Txn{Compares: compares(maxOps), Then: many(maxOps), Else: many(maxOps)}, 0, 0},
 		{"too many compares", command.Txn{Compares: compares(maxOps + 1)}, maxOps, maxOps + 1},
 		{"too many in then", command.Txn{Then: many(maxOps + 1)}, maxOps, maxOps + 1},
 		{"too many in else", command.Txn{Else: many(maxOps + 7)}, maxOps, maxOps + 7},
 		{"the largest counts", command.Txn{Compares: compares(130), Then: many(200), Else: many(140)}, maxOps, 200},
 
-		{"nested, what one leaves", command.Txn{Then: []command.Op{txn(many(maxOps - 1)...)}}, 0, 0},
+		{"nested, as many as one leaves", command.Txn{Then: []command.Op{txn(many(maxOps - 1)...)}}, 0, 0},
 		{"nested, more than one leaves", command.Txn{Then: []command.Op{txn(many(maxOps)...)}}, maxOps - 1, maxOps},
 		{"nested in else, more than one leaves", command.Txn{Else: []command.Op{txn(many(maxOps)...)}}, maxOps - 1, maxOps},
-		{"what compares leave", command.Txn{Compares: compares(100), Then: []command.Op{txn(many(28)...)}}, 0, 0},
+		{"as many as compares leave", command.Txn{Compares: compares(100), Then: []command.Op{txn(many(28)...)}}, 0, 0},
 		{"more than compares leave", command.Txn{Compares: compares(100), Then: []command.Op{txn(many(29)...)}}, 28, 29},
 		{"more than the other branch leaves", command.Txn{Then: []command.Op{txn(many(29)...)}, Else: many(100)}, 28, 29},
 		{"siblings do not share", command.Txn{Then: []command.Op{txn(many(126)...), txn(many(126)...)}}, 0, 0},
 		{"compares of the nested one", command.Txn{Compares: compares(100), Then: []command.Op{nest(command.Txn{Compares: compares(29)})}}, 28, 29},
-		{"what two leave", command.Txn{Then: []command.Op{txn(append(many(9), txn(many(maxOps-11)...))...)}}, 0, 0},
+		{"as many as two leave", command.Txn{Then: []command.Op{txn(append(many(9), txn(many(maxOps-11)...))...)}}, 0, 0},
 		{"more than two leave", command.Txn{Then: []command.Op{txn(append(many(9), txn(many(maxOps-10)...))...)}}, maxOps - 11, maxOps - 10},
-		{"nothing is left for nothing", command.Txn{Compares: compares(maxOps), Then: []command.Op{txn()}}, 0, 0},
-		{"nothing is left", command.Txn{Compares: compares(maxOps), Then: []command.Op{txn(get("k", ""))}}, 0, 1},
+		{"nothing left for an empty transaction", command.Txn{Compares: compares(maxOps), Then: []command.Op{txn()}}, 0, 0},
+		{"nothing left", command.Txn{Compares: compares(maxOps), Then: []command.Op{txn(get("k", ""))}}, 0, 1},
 	} {
 		err := command.Validate(&command.Op{Txn: &c.txn}, maxOps)
 		if c.actual == 0 {
@@ -124,7 +124,7 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		ops  []command.Op
-		twin bool // it is a duplicate
+		twin bool // it has a duplicate
 	}{
 		{"two keys", ops(put("a"), put("b")), false},
 		{"put twice", ops(put("a"), put("b"), put("a")), true},
@@ -166,7 +166,7 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 		{"a branch of the first, both of the second", ops(either(nil, ops(put("a"))), either(ops(put("a")), ops(put("a")))), true},
 		{"siblings, the first deletes", ops(txn(del("a", "")), txn(put("a"))), true},
 		{"siblings, the else of the first deletes", ops(either(nil, ops(del("a", ""))), either(nil, ops(put("a")))), true},
-		// This is a hole in the rule, and it is etcd's.
+		// This gap in the rule exists in etcd, too.
 		{"siblings, the second deletes", ops(txn(put("a")), txn(del("a", ""))), false},
 		{"siblings, the else of the second deletes", ops(either(nil, ops(put("a"))), either(nil, ops(del("a", "")))), false},
 	} {
@@ -188,7 +188,7 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 }
 
 func TestSizesAreLimited(t *testing.T) {
-	const overhead = 32 // beside the key and the value
+	const overhead = 32 // in addition to the key and the value
 	commands := []command.Command{{Op: command.Op{Put: &command.Put{Key: "key", Value: strings.Repeat("v", 100)}}}}
 	for _, op := range operations() {
 		commands = append(commands, command.Command{Op: op})
@@ -212,7 +212,7 @@ func TestSizesAreLimited(t *testing.T) {
 	for _, p := range proposals() {
 		if p.Command.Op == (command.Op{}) {
 			_, err := command.CheckSize(&p.Command, 0)
-			require.NoError(t, err, "what no user made is not limited")
+			require.NoError(t, err, "the cluster's own commands are not limited")
 		}
 	}
 }

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Deadlines tells when leases end, by a leader's clock. A lease whose expiry was proposed is held
-// back until the outcome: it is neither renewed nor proposed again, unless the proposal seems lost.
-// Were a renewal acknowledged meanwhile, the lease would end although it had just been renewed. The
-// zero value is not ready; the caller guards it. No method blocks.
+// Deadlines tracks when leases end, by a leader's clock. After a lease's expiry has been proposed, the
+// lease is held until the outcome: it is neither renewed nor proposed again, unless the proposal seems
+// lost. If a renewal were acknowledged in between, the lease would end although it had just been renewed.
+// Use NewDeadlines, not the zero value. The caller serializes calls. No method blocks.
 type Deadlines struct {
 	leases map[int64]*deadline
 	queue  deadlines
@@ -20,14 +20,14 @@ type Deadlines struct {
 type deadline struct {
 	Lease
 	at    time.Time
-	place int  // in the queue
+	place int  // index in the queue
 	held  bool // its expiry was proposed, and the outcome is not known
 }
 
-// NewDeadlines returns none.
+// NewDeadlines returns an empty Deadlines.
 func NewDeadlines() *Deadlines { return &Deadlines{leases: map[int64]*deadline{}} }
 
-// Reset forgets what there was and gives every lease its full TTL from now.
+// Reset replaces all leases. Each gets its full TTL from now.
 func (d *Deadlines) Reset(leases iter.Seq[Lease], now time.Time) {
 	d.Clear()
 	for l := range leases {
@@ -35,7 +35,7 @@ func (d *Deadlines) Reset(leases iter.Seq[Lease], now time.Time) {
 	}
 }
 
-// Clear forgets every lease.
+// Clear removes every lease.
 func (d *Deadlines) Clear() {
 	clear(d.leases)
 	d.queue = nil
@@ -51,7 +51,7 @@ func (d *Deadlines) Grant(l Lease, now time.Time) {
 	heap.Push(&d.queue, e)
 }
 
-// Revoke forgets a lease that has ended.
+// Revoke removes a lease that has ended.
 func (d *Deadlines) Revoke(id int64) {
 	if l, ok := d.leases[id]; ok {
 		delete(d.leases, id)
@@ -59,8 +59,8 @@ func (d *Deadlines) Revoke(id int64) {
 	}
 }
 
-// Renew gives a lease its full TTL from now. If its expiry was proposed, it does not, and ending says
-// so: ask again, until the outcome is known. ok is false for an unknown lease.
+// Renew gives a lease its full TTL from now. If its expiry was proposed, Renew does nothing and ending is
+// true: call it again until the outcome is known. ok is false for an unknown lease.
 func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, ending, ok bool) {
 	l, ok := d.leases[id]
 	if !ok {
@@ -74,7 +74,7 @@ func (d *Deadlines) Renew(id int64, now time.Time) (ttl time.Duration, ending, o
 	return l.TTL, false, true
 }
 
-// Remaining returns a lease's TTL and what is left of it, not less than nothing.
+// Remaining returns a lease's TTL and the remaining time, which is at least zero.
 func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration, ok bool) {
 	l, ok := d.leases[id]
 	if !ok {
@@ -86,8 +86,8 @@ func (d *Deadlines) Remaining(id int64, now time.Time) (ttl, left time.Duration,
 	return l.TTL, left, true
 }
 
-// Expire returns up to limit leases whose time is over, for the caller to propose their expiry, and
-// holds them back. Those whose outcome has not come within retry are returned again.
+// Expire returns up to limit expired leases and holds them. The caller proposes their expiry. Leases
+// without an outcome after retry are returned again.
 func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids []int64) {
 	for len(ids) < limit && len(d.queue) > 0 && !d.queue[0].at.After(now) {
 		l := d.queue[0]
@@ -100,7 +100,7 @@ func (d *Deadlines) Expire(now time.Time, limit int, retry time.Duration) (ids [
 	return ids
 }
 
-// Next returns when Expire will next have something; false if there are no leases.
+// Next returns the time when Expire will next return something, and false if there are no leases.
 func (d *Deadlines) Next() (time.Time, bool) {
 	if len(d.queue) == 0 {
 		return time.Time{}, false
@@ -108,10 +108,10 @@ func (d *Deadlines) Next() (time.Time, bool) {
 	return d.queue[0].at, true
 }
 
-// Len returns how many leases there are.
+// Len returns the number of leases.
 func (d *Deadlines) Len() int { return len(d.leases) }
 
-// deadlines is a heap, the earliest first; of equal ones the least ID.
+// deadlines is a heap, earliest first; among equal deadlines the lowest ID comes first.
 type deadlines []*deadline
 
 func (q deadlines) Len() int { return len(q) }
@@ -128,18 +128,18 @@ func (q deadlines) Swap(i, j int) {
 	q[i].place, q[j].place = i, j
 }
 
-// Push is heap.Interface.
+// Push implements heap.Interface.
 func (q *deadlines) Push(x any) {
 	l := x.(*deadline)
 	l.place = len(*q)
 	*q = append(*q, l)
 }
 
-// Pop is heap.Interface.
+// Pop implements heap.Interface.
 func (q *deadlines) Pop() any {
 	rest := len(*q) - 1
 	last := (*q)[rest]
-	(*q)[rest] = nil // else the queue's memory would keep it
+	(*q)[rest] = nil // otherwise the slice would keep it
 	*q = (*q)[:rest]
 	return last
 }

@@ -16,7 +16,7 @@ const retry = 5 * time.Second
 
 func after(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
 
-// verify makes sure that the map and the queue have the same leases, in the order of a heap.
+// verify checks that the map and the queue have the same leases, in heap order.
 func verify(t testing.TB, d *Deadlines) {
 	t.Helper()
 	require.Len(t, d.leases, len(d.queue))
@@ -29,7 +29,7 @@ func verify(t testing.TB, d *Deadlines) {
 	}
 }
 
-func TestExpireInTheOrderOfDeadlines(t *testing.T) {
+func TestExpireInOrderOfDeadlines(t *testing.T) {
 	d := NewDeadlines()
 	for id, ttl := range map[int64]time.Duration{1: 30, 2: 10, 3: 20, 4: 10} {
 		d.Grant(Lease{id, ttl * time.Second}, start)
@@ -42,11 +42,11 @@ func TestExpireInTheOrderOfDeadlines(t *testing.T) {
 	}{
 		{0, 10, nil},
 		{9.999, 10, nil},
-		{10, 1, []int64{2}}, // of equal ones the least ID
+		{10, 1, []int64{2}}, // among equal deadlines the lowest ID
 		{10, 10, []int64{4}},
-		{10, 10, nil}, // no outcome is known, but the proposals may be on their way
+		{10, 10, nil}, // the proposals may still be in progress
 		{14.9, 10, nil},
-		{15, 10, []int64{2, 4}}, // they seem lost
+		{15, 10, []int64{2, 4}}, // the proposals seem lost
 		{30, 10, []int64{2, 3, 4, 1}},
 	} {
 		require.Equal(t, step.want, d.Expire(after(step.at), step.limit, retry), "at %v", step.at)
@@ -61,7 +61,7 @@ func TestExpireInTheOrderOfDeadlines(t *testing.T) {
 	require.Empty(t, d.Expire(after(1000), 10, retry))
 }
 
-func TestExpireReturnsALeaseOnceWhateverTheRetry(t *testing.T) {
+func TestExpireReturnsLeaseOnce(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, time.Second}, start)
 	require.Equal(t, []int64{1}, d.Expire(after(1), 10, 0))
@@ -80,10 +80,10 @@ func TestNextIsTheEarliest(t *testing.T) {
 	require.Equal(t, after(20), at)
 	d.Expire(after(20), 1, retry)
 	at, _ = d.Next()
-	require.Equal(t, after(25), at, "a lost proposal's turn comes again at a wake-up")
+	require.Equal(t, after(25), at, "a lost proposal is retried at a wake-up")
 }
 
-func TestRenewGivesTheFullTTL(t *testing.T) {
+func TestRenewGivesFullTTL(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, 10 * time.Second}, start)
 	ttl, ending, ok := d.Renew(1, after(9))
@@ -91,7 +91,7 @@ func TestRenewGivesTheFullTTL(t *testing.T) {
 	require.False(t, ending)
 	require.Equal(t, 10*time.Second, ttl)
 	require.Empty(t, d.Expire(after(18.9), 10, retry))
-	// It is late, but its expiry was not proposed: the renewal comes first.
+	// The renewal is late, but it comes before the expiry is proposed.
 	_, ending, ok = d.Renew(1, after(25))
 	require.True(t, ok)
 	require.False(t, ending)
@@ -109,13 +109,13 @@ func TestT19_UnknownLeaseIsNotFound(t *testing.T) {
 	d.Revoke(1)
 }
 
-func TestT21_ARenewalWaitsForTheOutcomeOfAnExpiry(t *testing.T) {
+func TestT21_RenewalWaitsForExpiryOutcome(t *testing.T) {
 	for name, c := range map[string]struct {
 		outcome func(d *Deadlines)
 		found   bool
 	}{
 		"it has expired": {func(d *Deadlines) { d.Revoke(1) }, false},
-		"another leader": {func(d *Deadlines) { d.Clear() }, false},
+		"a new leader":   {func(d *Deadlines) { d.Clear() }, false},
 		"leader anew":    {func(d *Deadlines) { d.Reset(slices.Values([]Lease{{1, 10 * time.Second}}), after(11)) }, true},
 		"expired before a new term": {
 			func(d *Deadlines) { d.Reset(slices.Values([]Lease{{2, 10 * time.Second}}), after(11)) }, false,
@@ -143,7 +143,7 @@ func TestT21_ARenewalWaitsForTheOutcomeOfAnExpiry(t *testing.T) {
 	}
 }
 
-func TestOneOutcomeIsNotAnothers(t *testing.T) {
+func TestOutcomeBelongsToOneLease(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, 10 * time.Second}, start)
 	d.Grant(Lease{2, 10 * time.Second}, start)
@@ -155,13 +155,13 @@ func TestOneOutcomeIsNotAnothers(t *testing.T) {
 	require.True(t, ending)
 }
 
-func TestT20_ResetGivesEveryLeaseItsFullTTL(t *testing.T) {
+func TestT20_ResetGivesFullTTL(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, 10 * time.Second}, start)
 	d.Grant(Lease{9, 10 * time.Second}, start)
 	d.Reset(slices.Values([]Lease{{1, 10 * time.Second}, {2, 30 * time.Second}}), after(9))
 	require.Equal(t, 2, d.Len())
-	require.Empty(t, d.Expire(after(18.9), 10, retry), "it lives longer than its TTL")
+	require.Empty(t, d.Expire(after(18.9), 10, retry), "the lease outlives its TTL")
 	require.Equal(t, []int64{1}, d.Expire(after(19), 10, retry))
 	d.Revoke(1)
 	require.Equal(t, []int64{2}, d.Expire(after(39), 10, retry))
@@ -180,10 +180,10 @@ func TestRemaining(t *testing.T) {
 	d.Expire(after(10), 10, retry)
 	_, left, ok := d.Remaining(1, after(10))
 	require.True(t, ok)
-	require.Zero(t, left, "the time until the next attempt is not the lease's")
+	require.Zero(t, left, "the time until the next attempt does not count")
 }
 
-func TestTheLongestTTLDoesNotOverflow(t *testing.T) {
+func TestLongestTTLDoesNotOverflow(t *testing.T) {
 	d := NewDeadlines()
 	d.Grant(Lease{1, 9_000_000_000 * time.Second}, start)
 	d.Grant(Lease{2, time.Second}, start)
@@ -198,7 +198,7 @@ func TestManyLeases(t *testing.T) {
 	for id := range int64(many) {
 		d.Grant(Lease{id + 1, time.Duration(1+id*7919%many) * time.Millisecond}, start)
 	}
-	// Every other one is renewed in time, again and again.
+	// Every second lease is renewed in time, again and again.
 	for id := int64(2); id <= many; id += 2 {
 		_, _, ok := d.Renew(id, start)
 		require.True(t, ok)

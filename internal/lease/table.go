@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lease has the leases: the replicated table of who was granted what and which keys are
-// attached, and the deadlines that a leader keeps for them. It reads no clock: whoever asks says
-// what time it is.
+// Package lease implements the leases: the replicated table of granted leases and the keys attached to
+// them, and the deadlines that a leader keeps. It reads no clock; callers pass the time.
 package lease
 
 import (
@@ -13,27 +12,26 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// A Lease is a time to live under an ID.
+// A Lease is an ID with a time to live.
 type Lease struct {
 	ID  int64
 	TTL time.Duration
 }
 
-// Nanoseconds returns a lease whose TTL is a number of nanoseconds, for those who do not deal in
+// Nanoseconds returns a lease with a TTL in nanoseconds, for callers that do not use package
 // time.
 func Nanoseconds(id, ttl int64) Lease { return Lease{id, time.Duration(ttl)} }
 
-// An attachment is a key that ends with a lease.
+// An attachment is a key that is deleted when its lease ends.
 type attachment struct {
 	id  int64
 	key string
 }
 
-// A Table is the replicated state of all leases. One goroutine changes it; a View of it never
-// changes.
+// A Table is the replicated state of all leases. One goroutine changes it. A View of it never changes.
 type Table struct{ View }
 
-// A View is a Table as it was. Any number of goroutines may read it.
+// A View is an immutable copy of a Table. Any number of goroutines may read it.
 type View struct {
 	leases *btree.BTreeG[Lease]
 	keys   *btree.BTreeG[attachment] // by lease, then key
@@ -50,10 +48,10 @@ func NewTable() *Table {
 	}}
 }
 
-// Freeze returns the table as it is, at the same cost whatever it holds.
+// Freeze returns a view of the table. Its cost does not depend on the size of the table.
 func (t *Table) Freeze() *View { return &View{leases: t.leases.Copy(), keys: t.keys.Copy()} }
 
-// Grant adds a lease; false if its ID is in use.
+// Grant adds a lease. It returns false if the ID is in use.
 func (t *Table) Grant(l Lease) bool {
 	if t.Has(l.ID) {
 		return false
@@ -62,13 +60,13 @@ func (t *Table) Grant(l Lease) bool {
 	return true
 }
 
-// Remove removes a lease, whose keys the caller has detached.
+// Remove removes a lease. The caller has detached its keys.
 func (t *Table) Remove(id int64) { t.leases.Delete(Lease{ID: id}) }
 
-// Attach ties a key to a lease.
+// Attach attaches a key to a lease.
 func (t *Table) Attach(id int64, key string) { t.keys.Set(attachment{id, key}) }
 
-// Detach unties it.
+// Detach detaches a key from a lease.
 func (t *Table) Detach(id int64, key string) { t.keys.Delete(attachment{id, key}) }
 
 // Has reports whether a lease exists.
@@ -77,7 +75,7 @@ func (v *View) Has(id int64) bool {
 	return ok
 }
 
-// Len returns how many leases there are.
+// Len returns the number of leases.
 func (v *View) Len() int { return v.leases.Len() }
 
 // All yields the leases in the order of their IDs.
@@ -85,14 +83,14 @@ func (v *View) All() iter.Seq[Lease] {
 	return func(yield func(Lease) bool) { v.leases.Scan(yield) }
 }
 
-// Keys yields the keys attached to a lease, in their order.
+// Keys yields the keys attached to a lease, in order.
 func (v *View) Keys(id int64) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		v.keys.Ascend(attachment{id: id}, func(a attachment) bool { return a.id == id && yield(a.key) })
 	}
 }
 
-// Check verifies that keys are attached to leases that exist, and calls attached with each of them.
+// Check verifies that keys are attached to existing leases, and calls attached with each attachment.
 func (v *View) Check(attached func(id int64, key string) error) (err error) {
 	v.keys.Scan(func(a attachment) bool {
 		if !v.Has(a.id) {
@@ -105,5 +103,5 @@ func (v *View) Check(attached func(id int64, key string) error) (err error) {
 	return err
 }
 
-// Attached returns how many keys are attached to leases.
+// Attached returns the number of attached keys.
 func (v *View) Attached() int { return v.keys.Len() }

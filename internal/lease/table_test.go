@@ -29,11 +29,11 @@ func TestGrantOnce(t *testing.T) {
 	table.Remove(7)
 	table.Remove(8)
 	require.Equal(t, []Lease{{-7, time.Minute}}, slices.Collect(table.All()))
-	require.True(t, table.Grant(Lease{7, time.Hour}), "it may be used again")
+	require.True(t, table.Grant(Lease{7, time.Hour}), "the ID may be used again")
 	check(t, &table.View)
 }
 
-func TestKeysComeInTheirOrder(t *testing.T) {
+func TestKeysAreOrdered(t *testing.T) {
 	table := NewTable()
 	for _, id := range []int64{1, 2, -1} {
 		table.Grant(Lease{id, time.Second})
@@ -52,7 +52,7 @@ func TestKeysComeInTheirOrder(t *testing.T) {
 		break
 	}
 	table.Detach(1, "b")
-	table.Detach(1, "d") // attached to another
+	table.Detach(1, "d") // attached to another lease
 	require.Equal(t, []string{"a", "a\x00", "c", "\xff"}, slices.Collect(table.Keys(1)))
 	require.Equal(t, 6, table.Attached())
 	check(t, &table.View)
@@ -80,7 +80,7 @@ func TestViewIsImmutable(t *testing.T) {
 	check(t, &table.View)
 }
 
-func TestCheckFindsWhatIsWrong(t *testing.T) {
+func TestCheckFindsMissingLease(t *testing.T) {
 	table := NewTable()
 	table.Attach(1, "k")
 	require.ErrorContains(t, table.Check(func(int64, string) error { return nil }), "does not exist")

@@ -35,13 +35,13 @@ func (h handler) WithGroup(name string) slog.Handler {
 	return handler{h.queue, &scope{in: h.scope, group: name}}
 }
 
-// A scope is the attributes or the group that a logger was given, within another scope. The handler
-// that has them is made when the first line comes, since making it runs code of the handler's.
+// A scope is the attributes or the group given to a logger, within another scope. Its handler is made for
+// the first line, because making it runs code of the underlying handler.
 type scope struct {
 	in    *scope
 	attrs []slog.Attr
 	group string
-	built slog.Handler // only the goroutine of the Queue uses it
+	built slog.Handler // used only by the goroutine of the Queue
 }
 
 func (s *scope) handler() slog.Handler {
@@ -55,8 +55,8 @@ func (s *scope) handler() slog.Handler {
 	return s.built
 }
 
-// settle returns what v is now, for a handler that sees it later: what may change meanwhile becomes
-// text. Errors do not change, and handlers may want to know their types.
+// settle returns the current value of v, for a handler that reads it later: values that may change become
+// text. Errors do not change, and handlers may need their types.
 func settle(v slog.Value) slog.Value {
 	switch v.Kind() {
 	case slog.KindGroup:
@@ -69,7 +69,7 @@ func settle(v slog.Value) slog.Value {
 			return settle(v.Resolve())
 		}
 		switch kind := reflect.ValueOf(v.Any()).Kind(); {
-		case kind <= reflect.Complex128, kind == reflect.String: // nil, too
+		case kind <= reflect.Complex128, kind == reflect.String: // includes nil
 			return v
 		}
 		return slog.StringValue(fmt.Sprintf("%+v", v.Any()))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package logqueue keeps a program going whatever its log does. A Queue is a slog.Handler in front of
-// another one, which may block, panic or be slow: only the goroutine of the Queue waits for it.
+// Package logqueue keeps a program running whatever its log does. A Queue is a slog.Handler in front of
+// another one that may block, panic or be slow: only the goroutine of the Queue waits for it.
 package logqueue
 
 import (
@@ -12,29 +12,29 @@ import (
 	"github.com/coterie-kv/coterie/internal/signal"
 )
 
-// Size is how many lines a Queue holds. Debug lines get half of it, so that they leave room for the
-// others.
+// Size is the number of lines that a Queue holds. Debug lines may use half of it, so that they leave
+// space for the others.
 const Size = 1024
 
-// Config says what a Queue does.
+// Config configures a Queue.
 type Config struct {
-	// To handles the lines, one after the other, in the order in which they were logged. All its
-	// methods, Enabled, WithAttrs and WithGroup among them, are called on the goroutine of the Queue.
+	// To handles the lines, one after the other, in the order in which they were logged. All its methods,
+	// including Enabled, WithAttrs and WithGroup, are called on the goroutine of the Queue.
 	To slog.Handler
-	// Dropped is called for each line that is lost: the queue was full, To panicked, or the Queue was
-	// closed. It may be called concurrently and must not block.
+	// Dropped is called for each lost line: the queue was full, To panicked, or the Queue was closed. It
+	// may be called concurrently and must not block.
 	Dropped func()
-	// Resumed is called when To takes lines again after a queue that was full, with the number of lines
-	// that it missed. It may log.
+	// Resumed is called when To accepts lines again after the queue was full, with the number of lost
+	// lines. It may log.
 	Resumed func(missed int)
 }
 
-// A Queue holds log lines until its goroutine has given them to a handler. Lines that do not fit are
-// dropped: nothing that logs waits.
+// A Queue holds log lines until its goroutine has passed them to a handler. Lines that do not fit are
+// dropped, so that callers never wait. mu guards the fields below it.
 type Queue struct {
 	cfg  Config
-	wake chan struct{} // has a value when lines may have come, or the Queue was closed
-	done chan struct{} // closed when the goroutine has ended
+	wake chan struct{} // receives a value when lines may have arrived, or the Queue was closed
+	done chan struct{} // closed when the goroutine has returned
 
 	mu     sync.Mutex
 	lines  []line
@@ -42,25 +42,25 @@ type Queue struct {
 	closed bool
 }
 
-// A line is a record for the handler that a scope describes.
+// A line is a record for the handler of a scope.
 type line struct {
 	of     *scope
 	record slog.Record
 }
 
-// New returns a Queue whose goroutine ends after Close.
+// New returns a Queue and starts its goroutine, which ends after Close.
 func New(cfg Config) *Queue {
 	q := &Queue{cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	go q.run()
 	return q
 }
 
-// Handler returns the handler that puts lines into the queue. It takes lines of every level: whether a
-// line is wanted, the handler behind it is asked later.
+// Handler returns the handler that adds lines to the queue. It accepts lines of every level; the
+// underlying handler's Enabled is called later.
 func (q *Queue) Handler() slog.Handler { return handler{q, &scope{built: q.cfg.To}} }
 
-// Close waits until the lines that were logged before are handled, or ctx ends: then those that are
-// left are dropped, and the goroutine of the Queue ends when the handler returns. Later lines are
+// Close waits until the lines logged so far are handled, or until ctx ends. In that case the remaining
+// lines are dropped, and the goroutine of the Queue ends when the handler returns. Later lines are
 // dropped.
 func (q *Queue) Close(ctx context.Context) {
 	q.mu.Lock()
@@ -100,8 +100,8 @@ func (q *Queue) put(l line) {
 	signal.Poke(q.wake)
 }
 
-// run gives the lines to the handler until the Queue is closed. A handler that ends its goroutine, as
-// testing.T's FailNow does, gets another one.
+// run passes the lines to the handler until the Queue is closed. If the handler ends its goroutine, as
+// testing.T's FailNow does, run starts another one.
 func (q *Queue) run() {
 	ended := false
 	defer func() {
@@ -126,7 +126,7 @@ func (q *Queue) run() {
 	}
 }
 
-// take takes the next line. If there is none, it takes the number of those that were missed.
+// take takes the next line. If there is none, it takes the number of lost lines.
 func (q *Queue) take() (l line, missed int, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -145,13 +145,13 @@ func (q *Queue) handle(l line) {
 	handled := false
 	defer func() {
 		if !handled {
-			_ = recover() // the log is no reason to end the program, and the place to tell of it failed
+			_ = recover() // a failing log must not end the program, and cannot report its own failure
 			q.cfg.Dropped()
 		}
 	}()
 	ctx := context.Background()
 	if h := l.of.handler(); h.Enabled(ctx, l.record.Level) {
-		_ = h.Handle(ctx, l.record) // as package log/slog does
+		_ = h.Handle(ctx, l.record) // package log/slog ignores the error, too
 	}
 	handled = true
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A sink is a handler that runs a function for each line, before it writes it.
+// A sink is a handler that runs a function before it writes each line.
 type sink struct {
 	slog.Handler
 	before func(message string)
@@ -40,7 +40,7 @@ func text(w io.Writer) slog.Handler {
 	}})
 }
 
-// queued returns a Queue, what it has dropped, and how often it resumed.
+// queued returns a Queue, the number of dropped lines, and how often it resumed.
 func queued(t *testing.T, to slog.Handler) (l *slog.Logger, q *Queue, dropped, resumed *atomic.Int64) {
 	dropped, resumed = new(atomic.Int64), new(atomic.Int64)
 	q = New(Config{To: to, Dropped: func() { dropped.Add(1) }, Resumed: func(n int) { resumed.Add(int64(n)) }})
@@ -48,7 +48,7 @@ func queued(t *testing.T, to slog.Handler) (l *slog.Logger, q *Queue, dropped, r
 	return slog.New(q.Handler()), q, dropped, resumed
 }
 
-func TestAQueueIsAHandler(t *testing.T) {
+func TestQueueIsHandler(t *testing.T) {
 	var out bytes.Buffer
 	_, q, dropped, _ := queued(t, slog.NewJSONHandler(&out, nil))
 	require.NoError(t, slogtest.TestHandler(q.Handler(), func() (lines []map[string]any) {
@@ -63,14 +63,14 @@ func TestAQueueIsAHandler(t *testing.T) {
 	require.Zero(t, dropped.Load())
 }
 
-func TestABlockedHandlerHoldsNobodyUp(t *testing.T) {
+func TestBlockedHandlerDelaysNoCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		gate := make(chan struct{})
 		l, q, dropped, resumed := queued(t, sink{text(&out), func(string) { <-gate }})
 		begin := time.Now()
 		l.Info("first")
-		synctest.Wait() // it is out of the queue
+		synctest.Wait() // it is no longer in the queue
 		for range Size {
 			l.Debug("debug")
 		}
@@ -91,7 +91,7 @@ func TestABlockedHandlerHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-func TestCloseLeavesABlockedHandlerBehind(t *testing.T) {
+func TestCloseAbandonsBlockedHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		l, q, dropped, _ := queued(t, sink{text(io.Discard), func(string) { <-gate }})
@@ -104,8 +104,8 @@ func TestCloseLeavesABlockedHandlerBehind(t *testing.T) {
 		q.Close(ctx)
 		require.Equal(t, time.Second, time.Since(begin))
 		l.Info("late")
-		require.EqualValues(t, 3, dropped.Load(), "two that waited, and a late one")
-		close(gate) // or the goroutine would be left
+		require.EqualValues(t, 3, dropped.Load(), "two queued lines, and a late one")
+		close(gate) // otherwise the goroutine would leak
 	})
 }
 
@@ -117,7 +117,7 @@ func (panicker) Handle(context.Context, slog.Record) error { panic("Handle") }
 func (panicker) WithAttrs([]slog.Attr) slog.Handler        { panic("WithAttrs") }
 func (panicker) WithGroup(string) slog.Handler             { panic("WithGroup") }
 
-func TestAHandlerThatPanicsLosesItsLine(t *testing.T) {
+func TestPanickingHandlerLosesItsLine(t *testing.T) {
 	l, q, dropped, _ := queued(t, panicker{})
 	l.Info("a")
 	l.With("k", "v").Info("b")
@@ -149,7 +149,7 @@ func (s *thing) LogValue() slog.Value { return slog.StringValue("log " + s.name)
 
 type name string
 
-func TestALineHasWhatWasTrueWhenItWasLogged(t *testing.T) {
+func TestValuesAreTakenWhenLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		gate := make(chan struct{})
@@ -181,5 +181,5 @@ func TestALineHasWhatWasTrueWhenItWasLogged(t *testing.T) {
 	})
 }
 
-// A fmtr has the text of a thing, and not its value for logs.
+// A fmtr has the text of a thing, but not its LogValue.
 type fmtr interface{ String() string }

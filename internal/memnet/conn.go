@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// window is how many bytes a connection holds in one direction before its writer waits.
+// window is the number of bytes that a connection buffers in one direction before the writer waits.
 const window = 256 << 10
 
 // A connection is the two streams between two ends.
 type connection struct {
 	network *Network
 	streams [2]*stream
-	open    int         // ends that are not closed; guarded by network.mu
+	open    int         // number of open ends; guarded by network.mu
 	silent  atomic.Bool // nothing arrives any more, at either end
 }
 
-// connect makes a connection and returns its ends. It is called with n.mu held.
+// connect makes a connection and returns its ends. The caller holds n.mu.
 func (n *Network) connect(local, remote address, there, back *link) (dialled, accepted *conn) {
 	c := &connection{network: n, open: 2}
 	c.streams = [2]*stream{newStream(c, there, back), newStream(c, back, there)}
@@ -35,7 +35,7 @@ func (n *Network) connect(local, remote address, there, back *link) (dialled, ac
 	return dialled, accepted
 }
 
-// reset breaks the connection for both ends at once; what was in flight is lost.
+// reset breaks the connection at both ends at once. Data in flight is lost.
 func (c *connection) reset() {
 	c.network.mu.Lock()
 	c.forget()
@@ -45,7 +45,7 @@ func (c *connection) reset() {
 	}
 }
 
-// forget takes the connection out of its links. It is called with network.mu held.
+// forget removes the connection from its links. The caller holds network.mu.
 func (c *connection) forget() {
 	for _, s := range c.streams {
 		delete(s.link.streams, s)
@@ -79,7 +79,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends this end. The other one reads what is in flight, then io.EOF.
+// Close closes this end. The other end reads the data in flight, then io.EOF.
 func (c *conn) Close() error {
 	err := c.failed("close", net.ErrClosed)
 	c.closing.Do(func() {
@@ -124,11 +124,11 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// A stream is one direction of a connection.
+// A stream is one direction of a connection. mu guards the fields below it.
 type stream struct {
 	connection *connection
-	link       *link // the way that the bytes take
-	back       *link // the way by which the writer learns that the reader is gone
+	link       *link // the link that carries the bytes
+	back       *link // the link by which the writer learns that the reader has closed
 
 	mu        sync.Mutex
 	changed   sync.Cond
@@ -142,7 +142,7 @@ type stream struct {
 	writeBy   deadline
 }
 
-// A segment is what one write put on the way. One without data is the end of the stream.
+// A segment is the data of one write in flight. A segment without data is the end of the stream.
 type segment struct {
 	data    []byte
 	arrives time.Time
@@ -168,7 +168,7 @@ func newStream(c *connection, way, back *link) *stream {
 	return s
 }
 
-// change runs f under the lock and wakes everyone who waits.
+// change runs f with the lock held and wakes all waiting goroutines.
 func (s *stream) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,8 +176,8 @@ func (s *stream) change(f func()) {
 	s.changed.Broadcast()
 }
 
-// wake makes everyone who waits look again. It takes the lock, without which it could fall between
-// a waiter's look and its wait.
+// wake makes all waiting goroutines check again. It takes the lock so that it cannot fall between a check
+// and the wait.
 func (s *stream) wake() { s.change(func() {}) }
 
 func (s *stream) setDeadline(d *deadline, closed *bool, t time.Time) bool {
@@ -209,7 +209,7 @@ func (s *stream) abandon() {
 	s.abandoned, s.segments, s.buffered = true, nil, 0
 }
 
-// send puts data, which it keeps, on the way.
+// send sends data, which it keeps.
 func (s *stream) send(data []byte) {
 	arrives := time.Now().Add(s.link.delay())
 	if arrives.Before(s.latest) {
@@ -278,7 +278,7 @@ func (s *stream) read(p []byte) (int, error) {
 	}
 }
 
-// take moves what has arrived, as much as fits, into p.
+// take moves data that has arrived into p, as much as fits.
 func (s *stream) take(p []byte) (n int) {
 	now := time.Now()
 	for n < len(p) && len(s.segments) > 0 {

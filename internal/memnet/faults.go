@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A link is the way from one host to another, with its faults. Readers and writers look at it
-// without the network's lock.
+// A link is the path from one host to another, with its faults. Readers and writers use it without the
+// network's lock.
 type link struct {
 	blocked atomic.Bool
 	late    atomic.Int64  // nanoseconds
@@ -21,7 +21,7 @@ type link struct {
 
 func (l *link) delay() time.Duration { return time.Duration(l.late.Load()) }
 
-// link returns the way from one host to another. It is called with n.mu held.
+// link returns the link from one host to another. The caller holds n.mu.
 func (n *Network) link(from, to string) *link {
 	key := [2]string{from, to}
 	l := n.links[key]
@@ -32,16 +32,15 @@ func (n *Network) link(from, to string) *link {
 	return l
 }
 
-// Seed starts the random choices of Drop anew.
+// Seed reseeds the random choices of Drop.
 func (n *Network) Seed(seed uint64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.rng = rand.New(rand.NewPCG(seed, seed))
 }
 
-// Block holds back everything on the way from one host to the other, as TCP would: no byte is lost,
-// none arrives before the block ends, and no new connection between the two comes to be, in either
-// direction.
+// Block holds back all data from one host to the other, as TCP would: no byte is lost, but none arrives
+// before Unblock, and no new connection between the two is made in either direction.
 func (n *Network) Block(from, to string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -56,24 +55,24 @@ func (n *Network) Unblock(from, to string) {
 	n.wake()
 }
 
-// Delay makes bytes take d from one host to the other. Those under way keep their time.
+// Delay makes data take d from one host to the other. Data in flight is not affected.
 func (n *Network) Delay(from, to string, d time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.link(from, to).late.Store(int64(d))
 }
 
-// Drop makes a write from one host to the other break its connection with probability p: a user of
-// TCP never sees a lost segment, only delay or a reset.
+// Drop makes a write from one host to the other reset its connection with probability p. A user of TCP
+// never sees a lost segment, only delays or a reset.
 func (n *Network) Drop(from, to string, p float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.link(from, to).drop.Store(math.Float64bits(p))
 }
 
-// Silence makes all present connections between two hosts swallow what is written to them, for good
-// and in both directions, as a NAT does that has lost its table: neither end hears of it. New
-// connections work.
+// Silence makes all current connections between two hosts lose everything that is written to them, for
+// good and in both directions, like a NAT that has lost its table: neither end notices. New connections
+// work.
 func (n *Network) Silence(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,8 +81,7 @@ func (n *Network) Silence(a, b string) {
 	}
 }
 
-// Heal removes every fault between hosts. A host that was cut stays so, and a connection that was
-// silenced.
+// Heal removes every fault between hosts, except for cut hosts and silenced connections.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -95,8 +93,8 @@ func (n *Network) Heal() {
 	n.wake()
 }
 
-// Cut crashes a host: its connections break at once, its listeners close, and it can neither listen
-// nor dial before Revive.
+// Cut crashes a host: its connections break at once, its listeners close, and it can neither listen nor
+// dial before Revive.
 func (n *Network) Cut(name string) {
 	n.mu.Lock()
 	n.host(name).down = true
@@ -125,14 +123,14 @@ func (n *Network) Cut(name string) {
 	}
 }
 
-// Revive lets a host that was cut listen and dial again.
+// Revive lets a cut host listen and dial again.
 func (n *Network) Revive(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.host(name).down = false
 }
 
-// wake lets all who wait for a fault to go look again. It is called with n.mu held.
+// wake makes everything that waits for the end of a fault check again. The caller holds n.mu.
 func (n *Network) wake() {
 	if n.healed != nil {
 		close(n.healed)
@@ -145,7 +143,7 @@ func (n *Network) wake() {
 	}
 }
 
-// strikes reports whether a write on this link is to break its connection.
+// strikes reports whether a write on this link must break its connection.
 func (n *Network) strikes(l *link) bool {
 	p := math.Float64frombits(l.drop.Load())
 	if p == 0 {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package memnet is a network in memory: hosts by name, listeners, connections that behave like
-// TCP's, and the faults that a test wants to inject. All waiting is on conditions, channels and
-// timers made where the wait happens, so a whole cluster can live in a testing/synctest bubble. It
-// starts no goroutine.
+// Package memnet is a network in memory: named hosts, listeners, connections that behave like TCP's, and
+// faults that tests can inject. It waits only on conditions, channels and timers that are made at the
+// place of the wait, so a whole cluster can run in a testing/synctest bubble. It starts no goroutine.
 package memnet
 
 import (
@@ -17,20 +16,20 @@ import (
 	"time"
 )
 
-// anonymous is the host that an address without a host part belongs to when no Host was asked.
+// anonymous is the host of addresses without a host part, unless they are used through a Host.
 const anonymous = "localhost"
 
 var errHostDown = errors.New("host is down")
 
-// A Network connects hosts. Its methods may be called concurrently.
+// A Network connects hosts. Its methods may be called concurrently. mu guards all fields.
 type Network struct {
 	mu        sync.Mutex
 	hosts     map[string]*Host
 	listeners map[string]*listener
 	links     map[[2]string]*link
-	turn      int // of the ports for those who name none
+	turn      int // of the ephemeral ports
 	rng       *rand.Rand
-	healed    chan struct{} // closed when a fault goes away; nil while nobody waits
+	healed    chan struct{} // closed when a fault ends; nil while nothing waits for that
 }
 
 // New returns a network without hosts or faults.
@@ -43,14 +42,14 @@ func New() *Network {
 	}
 }
 
-// A Host is one machine of a network: faults are between hosts.
+// A Host is one machine of a network. Faults are between hosts.
 type Host struct {
 	network *Network
 	name    string
 	down    bool // guarded by network.mu
 }
 
-// Host returns the host of that name, the same one at every call.
+// Host returns the host of that name. It returns the same one at every call.
 func (n *Network) Host(name string) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -66,8 +65,8 @@ func (n *Network) host(name string) *Host {
 	return h
 }
 
-// Listen announces on addr, a host:port, for whichever host addr names; an empty host part means a
-// host that is shared by all who name none. An empty port, or 0, picks a free one.
+// Listen announces on addr, a host:port, for the host that addr names. An empty host part means a host
+// that all such addresses share. Port 0, or no port, selects a free one.
 func (n *Network) Listen(addr string) (net.Listener, error) {
 	host, port, err := split(addr)
 	if err != nil {
@@ -79,13 +78,13 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	return n.listen(host, port)
 }
 
-// Dial connects to addr from a host without a name.
+// Dial connects to addr from the shared host.
 func (n *Network) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return n.dial(ctx, anonymous, addr)
 }
 
-// Listen announces on addr, a host:port whose host part is empty or this host's name. An empty
-// port, or 0, picks a free one.
+// Listen announces on addr, a host:port. The host part is empty or this host's name. Port 0, or no port,
+// selects a free one.
 func (h *Host) Listen(addr string) (net.Listener, error) {
 	host, port, err := split(addr)
 	if err != nil {
@@ -97,13 +96,13 @@ func (h *Host) Listen(addr string) (net.Listener, error) {
 	return h.network.listen(h.name, port)
 }
 
-// Dial connects to addr from this host. While the way there or back is blocked it waits for ctx or
-// for the block to end.
+// Dial connects to addr from this host. While the path is blocked in either direction, it waits for ctx
+// or for the end of the block.
 func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return h.network.dial(ctx, h.name, addr)
 }
 
-// split takes an address apart; an unspecified host is returned empty and an unspecified port as 0.
+// split parses an address. It returns an unspecified host as "" and an unspecified port as 0.
 func split(addr string) (host string, port int, err error) {
 	if addr == "" {
 		return "", 0, nil
@@ -149,13 +148,13 @@ func (n *Network) listen(host string, port int) (net.Listener, error) {
 	return l, nil
 }
 
-// Ports from firstPort on are for those who name none.
+// The ephemeral ports.
 const (
 	firstPort = 49152
 	ports     = 1<<16 - firstPort
 )
 
-// ephemeral returns the next address in turn. It is called with n.mu held.
+// ephemeral returns the next ephemeral address. The caller holds n.mu.
 func (n *Network) ephemeral(host string) string {
 	n.turn = (n.turn + 1) % ports
 	return join(host, firstPort+n.turn)
@@ -200,7 +199,7 @@ func (n *Network) dial(ctx context.Context, from, addr string) (net.Conn, error)
 	return dialled, nil
 }
 
-// travel takes the time of a round trip and waits while one of the ways is blocked.
+// travel waits for the duration of a round trip, or while one of the directions is blocked.
 func (n *Network) travel(ctx context.Context, from, to string) error {
 	for {
 		n.mu.Lock()
@@ -258,7 +257,7 @@ type listener struct {
 	closed  bool
 }
 
-// offer puts a connection before the listener, unless that is closed or its queue full.
+// offer queues a connection for Accept. It returns false if the listener is closed or its queue is full.
 func (l *listener) offer(c *conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -284,7 +283,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close ends the listener; connections that nobody accepted break.
+// Close closes the listener and resets the connections in its queue.
 func (l *listener) Close() error {
 	l.network.mu.Lock()
 	if l.network.listeners[string(l.addr)] == l {
@@ -297,7 +296,7 @@ func (l *listener) Close() error {
 	return nil
 }
 
-// shut reports false when the listener was closed already.
+// shut reports false if the listener was closed already.
 func (l *listener) shut() bool {
 	l.mu.Lock()
 	if l.closed {

@@ -11,15 +11,14 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A proposer is one run of a node, which may propose the same again.
+// A proposer is one run of a node, which may repeat proposals.
 type proposer struct {
-	lowest  uint64 // it waits for nothing below
+	lowest  uint64 // it waits for no lower sequence number
 	results map[uint64]*command.Result
 }
 
-// Propose executes a proposal of an entry of term, unless it was executed before. It returns the
-// result, nil when the proposer does not wait for one. Proposers are never forgotten, however many
-// there are.
+// Propose executes a proposal in an entry of term, unless it was executed before. It returns the result,
+// or nil if the proposer does not wait for one. The model never evicts proposers.
 func (m *Model) Propose(term uint64, p *command.Proposal) *command.Result {
 	known := m.proposers[p.Proposer]
 	switch {
@@ -44,8 +43,8 @@ func (m *Model) Propose(term uint64, p *command.Proposal) *command.Result {
 	return known.results[p.Seq]
 }
 
-// Result returns what came of a proposal, or nil: it was not executed, or its proposer does not
-// wait for it any more. Sequence 0 is the registration.
+// Result returns the result of a proposal. It returns nil if the proposal was not executed, or if its
+// proposer no longer waits for it. Sequence number 0 is the registration.
 func (m *Model) Result(id, seq uint64) *command.Result {
 	known := m.proposers[id]
 	switch {
@@ -57,7 +56,7 @@ func (m *Model) Result(id, seq uint64) *command.Result {
 	return known.results[seq]
 }
 
-// Execute executes a command of an entry of term.
+// Execute executes a command in an entry of term.
 func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 	code := command.OK
 	switch {
@@ -81,7 +80,7 @@ func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 	return m.refusal(code)
 }
 
-// refusal returns the result of a command that has nothing to tell but its code.
+// refusal returns a result that has only a code.
 func (m *Model) refusal(code command.Code) *command.Result {
 	r := &command.Result{Code: code, Revision: m.revision}
 	if code == command.Compacted {
@@ -104,7 +103,7 @@ func (m *Model) Attached(id int64) (attached []string) {
 	return attached
 }
 
-// end ends a lease and deletes its keys in one revision.
+// end ends a lease and deletes its keys, all in one revision.
 func (m *Model) end(id int64) command.Code {
 	if _, exists := m.leases[id]; !exists {
 		return command.LeaseNotFound
@@ -117,14 +116,14 @@ func (m *Model) end(id int64) command.Code {
 	return command.OK
 }
 
-// A plan is an operation with what its transactions have chosen.
+// A plan is an operation with the branches that its transactions have chosen.
 type plan struct {
 	*command.Op
 	succeeded bool
 	branch    []plan
 }
 
-// run chooses all branches, then looks for what is wrong with them, and only then changes anything.
+// run chooses all branches, then checks them, and only then changes anything.
 func (m *Model) run(op *command.Op) *command.Result {
 	p := m.choose(op)
 	if code := m.wrong(p, false); code != command.OK {
@@ -154,8 +153,8 @@ func (m *Model) choose(op *command.Op) plan {
 	return p
 }
 
-// holds reports whether a compare holds for every key of its range. An empty range is like a key
-// that has zero for everything, and no value that anything could be compared with.
+// holds reports whether a compare holds for every key of its range. An empty range is treated as one key
+// with zero fields and a value that cannot be compared.
 func (m *Model) holds(c command.Compare) bool {
 	found := m.Range(c.Key, c.End, 0)
 	if len(found) == 0 {
@@ -182,7 +181,7 @@ func (m *Model) holds(c command.Compare) bool {
 	return true
 }
 
-// wrong returns the code that refuses an operation.
+// wrong returns the code that rejects an operation, or OK.
 func (m *Model) wrong(p plan, nested bool) command.Code {
 	switch {
 	case p.Put != nil:
@@ -194,7 +193,7 @@ func (m *Model) wrong(p plan, nested bool) command.Code {
 		}
 	case p.Get != nil:
 		if rev := p.Get.Revision; nested && rev < 0 && rev < m.compacted {
-			return command.Compacted // only outside of a transaction is it the latest
+			return command.Compacted // it means the latest revision only outside of a transaction
 		}
 		return m.Readable(p.Get.Revision)
 	}
@@ -206,7 +205,7 @@ func (m *Model) wrong(p plan, nested bool) command.Code {
 	return command.OK
 }
 
-// do executes an operation as part of the revision to come.
+// do executes an operation as part of the next revision.
 func (m *Model) do(p plan) (r command.Result) {
 	switch {
 	case p.Put != nil:
@@ -251,13 +250,13 @@ func (m *Model) put(p *command.Put) []*mvcc.KeyValue {
 
 func (m *Model) get(g *command.Get) (r command.Result) {
 	found := m.Range(g.Key, g.End, g.Revision)
-	r.Count = int64(len(found)) // whatever limit and filters are
+	r.Count = int64(len(found)) // independent of limit and filters
 	if g.CountOnly {
 		return r
 	}
 	filtered := g.MinModRevision != 0 || g.MaxModRevision != 0 || g.MinCreateRevision != 0 || g.MaxCreateRevision != 0
 	if g.Limit > 0 && g.Order == command.SortNone && !filtered && r.Count > g.Limit {
-		// etcd takes one key more than the limit before it sorts in the order that a target implies.
+		// etcd takes one key more than the limit before it sorts, if a target but no order is given.
 		found = found[:g.Limit+1]
 	}
 	found = slices.DeleteFunc(found, func(kv *mvcc.KeyValue) bool {
@@ -285,7 +284,7 @@ func (m *Model) get(g *command.Get) (r command.Result) {
 			bare := *kv
 			bare.Value = ""
 			if g.SortBy != command.SortByValue {
-				bare.Lease = 0 // etcd takes it from an index that knows no leases
+				bare.Lease = 0 // etcd takes the key from an index that has no leases
 			}
 			kv = &bare
 		}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package model is the replicated data by etcd's rules, written to be right at sight: a list of
-// every change ever made, from which the state at any revision is found by replaying. Tests compare
-// with it what has to be fast, and histories can be checked against it. It shares the types of
-// commands, results and versions with the packages that it judges, and none of their code.
+// Package model implements the replicated data by etcd's rules in the simplest possible way: it keeps a
+// list of all changes and replays it to find the state at any revision. Tests compare the fast
+// implementation with it, and check histories against it. It shares the types of commands, results and
+// versions with the packages that it checks, but no code.
 package model
 
 import (
@@ -15,18 +15,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A Model is the data that every node of a cluster holds: the store, the leases, and what came of
-// each proposal. Versions that it returns are not to be changed.
+// A Model is the data on every node of a cluster: the store, the leases, and the result of each proposal.
+// Callers must not change the versions that it returns.
 type Model struct {
-	changes   []*mvcc.KeyValue // all that were ever made; those of the revision to come are last
-	now       keys             // what replaying all of them gives
+	changes   []*mvcc.KeyValue // all changes ever made; those of the next revision are last
+	now       keys             // the result of replaying all changes
 	revision  int64
 	compacted int64
 	leases    map[int64]int64 // TTLs, by ID
 	proposers map[uint64]*proposer
 }
 
-// keys are the keys that exist.
+// keys are the existing keys.
 type keys map[string]*mvcc.KeyValue
 
 func (k keys) replay(change *mvcc.KeyValue) {
@@ -42,7 +42,7 @@ func New() *Model {
 	return &Model{now: keys{}, revision: 1, compacted: -1, leases: map[int64]int64{}, proposers: map[uint64]*proposer{}}
 }
 
-// Clone returns a copy that goes its own way.
+// Clone returns an independent copy.
 func (m *Model) Clone() *Model {
 	c := *m
 	c.changes, c.now, c.leases = slices.Clone(m.changes), maps.Clone(m.now), maps.Clone(m.leases)
@@ -56,11 +56,11 @@ func (m *Model) Clone() *Model {
 // Revision returns the newest revision. It is 1 before the first change.
 func (m *Model) Revision() int64 { return m.revision }
 
-// CompactRevision returns the revision of the last compaction, -1 before the first.
+// CompactRevision returns the revision of the last compaction, or -1 before the first.
 func (m *Model) CompactRevision() int64 { return m.compacted }
 
-// Readable returns OK if the state at rev can be read, or else Compacted or FutureRevision. Zero
-// and less stand for the latest.
+// Readable returns OK if the state at rev can be read, otherwise Compacted or FutureRevision. Zero and
+// negative values mean the latest.
 func (m *Model) Readable(rev int64) command.Code {
 	switch {
 	case rev > m.revision:
@@ -71,8 +71,8 @@ func (m *Model) Readable(rev int64) command.Code {
 	return command.OK
 }
 
-// at returns the keys as they were at rev; if it is not positive as they are, changes that are not
-// committed included.
+// at returns the keys as they were at rev. If rev is not positive, it returns the current ones, including
+// uncommitted changes.
 func (m *Model) at(rev int64) keys {
 	if rev <= 0 {
 		return m.now
@@ -86,7 +86,7 @@ func (m *Model) at(rev int64) keys {
 	return then
 }
 
-// contains reports whether the range [key, end) has k. An empty end makes it the single key, "\x00"
+// contains reports whether k is in the range [key, end). An empty end means the single key, and "\x00"
 // every key from key on.
 func contains(key, end, k string) bool {
 	switch end {
@@ -98,8 +98,8 @@ func contains(key, end, k string) bool {
 	return k >= key && k < end
 }
 
-// Range returns the keys of a range in their order, as they were at rev; if it is not positive as
-// they are, changes that are not committed included.
+// Range returns the keys of a range in order, as they were at rev. If rev is not positive, it returns the
+// current ones, including uncommitted changes.
 func (m *Model) Range(key, end string, rev int64) (found []*mvcc.KeyValue) {
 	for k, kv := range m.at(rev) {
 		if contains(key, end, k) {
@@ -113,9 +113,8 @@ func (m *Model) Range(key, end string, rev int64) (found []*mvcc.KeyValue) {
 // Get returns a key as it was at rev, or nil.
 func (m *Model) Get(key string, rev int64) *mvcc.KeyValue { return m.at(rev)[key] }
 
-// Changes returns the changes of the revisions from one to another, both included, in the order in
-// which they were made, tombstones among them. There are none of what is compacted or not
-// committed.
+// Changes returns the changes of the revisions between from and to, both included, in the order in which
+// they were made, including tombstones. It omits compacted and uncommitted changes.
 func (m *Model) Changes(from, to int64) (found []*mvcc.KeyValue) {
 	for _, change := range m.changes {
 		rev := change.ModRevision
@@ -136,8 +135,8 @@ func (m *Model) Next(key string, after int64) *mvcc.KeyValue {
 	return nil
 }
 
-// Previous returns what a change changed: the key as it was one revision before. It is nil if the
-// key did not exist or that revision is compacted.
+// Previous returns the key as it was one revision before a change, or nil if it did not exist or that
+// revision is compacted.
 func (m *Model) Previous(change *mvcc.KeyValue) *mvcc.KeyValue {
 	before := change.ModRevision - 1
 	if before < 1 || before < m.compacted {
@@ -146,8 +145,8 @@ func (m *Model) Previous(change *mvcc.KeyValue) *mvcc.KeyValue {
 	return m.Get(change.Key, before)
 }
 
-// Kept returns the versions that somebody may still see, in the order in which they were made: all
-// changes from the compact revision on, and those before that were current then.
+// Kept returns the versions that are still visible, in the order in which they were made: all changes
+// from the compact revision on, and earlier ones that were current then.
 func (m *Model) Kept() (found []*mvcc.KeyValue) {
 	current := m.at(max(m.compacted, 1))
 	for _, change := range m.changes {
@@ -163,7 +162,7 @@ func (m *Model) change(kv *mvcc.KeyValue) {
 	m.now.replay(kv)
 }
 
-// Put stores a value under a key, as part of the revision to come, and returns what was there.
+// Put stores a value under a key, as part of the next revision, and returns the previous version.
 func (m *Model) Put(key, value string, lease int64) (prev *mvcc.KeyValue) {
 	kv := mvcc.KeyValue{
 		Key: key, Value: value, Lease: lease, CreateRevision: m.revision + 1, ModRevision: m.revision + 1, Version: 1,
@@ -175,7 +174,7 @@ func (m *Model) Put(key, value string, lease int64) (prev *mvcc.KeyValue) {
 	return prev
 }
 
-// Delete deletes the keys of a range, as part of the revision to come, and returns what they were.
+// Delete deletes the keys of a range, as part of the next revision, and returns their previous versions.
 func (m *Model) Delete(key, end string) (deleted []*mvcc.KeyValue) {
 	deleted = m.Range(key, end, 0)
 	for _, kv := range deleted {
@@ -184,12 +183,12 @@ func (m *Model) Delete(key, end string) (deleted []*mvcc.KeyValue) {
 	return deleted
 }
 
-// Pending reports whether the revision to come has changes.
+// Pending reports whether the next revision has changes.
 func (m *Model) Pending() bool {
 	return len(m.changes) > 0 && m.changes[len(m.changes)-1].ModRevision > m.revision
 }
 
-// Commit makes the revision to come, if it has changes.
+// Commit ends the next revision, if it has changes.
 func (m *Model) Commit() {
 	if m.Pending() {
 		m.revision++

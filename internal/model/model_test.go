@@ -44,14 +44,14 @@ func TestRevisions(t *testing.T) {
 	require.Equal(t, command.Compacted, m.Readable(3))
 	require.Equal(t, command.OK, m.Readable(4))
 	require.Equal(t, []*mvcc.KeyValue{{Key: "k", ModRevision: 4}}, m.Kept(), "a watch may begin here")
-	require.Nil(t, m.Previous(m.Next("k", 3)), "what was before is compacted")
+	require.Nil(t, m.Previous(m.Next("k", 3)), "the previous version is compacted")
 	execute(m, put("k", "2"))
 	require.Equal(t, command.OK, m.Compact(5))
 	require.Equal(t, []*mvcc.KeyValue{{Key: "k", Value: "2", CreateRevision: 5, ModRevision: 5, Version: 1}}, m.Kept())
 }
 
-// Every compare is evaluated before anything is changed, and everything is checked; reads see what
-// came before them.
+// Every compare is evaluated, and everything is checked, before anything changes. Reads see earlier
+// operations.
 func TestTransactions(t *testing.T) {
 	m := New()
 	missing := []command.Compare{{Key: "k", Target: command.Version}}
@@ -147,20 +147,20 @@ func TestProposals(t *testing.T) {
 	require.Equal(t, command.UnknownProposer, m.Propose(1, &p).Code)
 	m.Propose(1, &command.Proposal{Proposer: 9, Command: command.Command{Register: true}})
 	require.EqualValues(t, 2, m.Propose(1, &p).Revision)
-	require.EqualValues(t, 2, m.Propose(1, &p).Revision, "it is not executed again")
+	require.EqualValues(t, 2, m.Propose(1, &p).Revision, "the proposal is not executed again")
 	require.EqualValues(t, 2, m.Revision())
 	require.NotNil(t, m.Result(9, 1))
 	p.Seq, p.Lowest = 2, 2
 	require.EqualValues(t, 3, m.Propose(1, &p).Revision)
 	require.Nil(t, m.Result(9, 1))
 	p.Seq = 1
-	require.Nil(t, m.Propose(1, &p), "nobody waits")
+	require.Nil(t, m.Propose(1, &p), "no caller waits")
 	p.Proposer = 0
 	require.Nil(t, m.Propose(1, &p))
 	require.EqualValues(t, 4, m.Revision())
 }
 
-// What exists now is what replaying all changes gives.
+// The current keys are the result of replaying all changes.
 func TestNow(t *testing.T) {
 	m := New()
 	m.Put("a", "1", 0)

@@ -2,28 +2,29 @@
 
 package mvcc
 
-// A history has the changes of each revision since the compaction, in chunks, so that appending
-// copies nothing and dropping the oldest frees them. A copy of it is a view of it: the original
-// only appends, and drops from copies of its own.
+// A history holds the changes of each revision since the compaction, in chunks, so that appending copies
+// nothing and dropping the oldest frees them. A copy of it serves as a view: the original only appends,
+// and replaces chunks when it drops entries.
 type history struct {
 	first  int64 // the revision of the oldest entry
 	count  int64
 	chunks []*chunk
-	skip   int64 // entries of the first chunk that were dropped
+	skip   int64 // number of dropped entries in the first chunk
 }
 
 const chunkSize = 256
 
 type chunk [chunkSize]entry
 
-// An entry is what one revision changed.
+// An entry holds the changes of one revision.
 type entry struct {
 	one  *KeyValue // if it is a single change
 	many []*KeyValue
-	// What compacting to it frees: the bytes of older versions that its changes superseded.
+	// superseded is freed by compacting to this revision: the bytes of older versions that its changes
+	// replaced.
 	superseded int64
-	// What only compacting beyond it frees, for its own changes are seen until then: the bytes of
-	// its tombstones, and of versions that it made and superseded.
+	// own is freed only by compacting beyond this revision, because its own changes are visible until
+	// then: the bytes of its tombstones, and of versions that it both made and replaced.
 	own int64
 }
 
@@ -62,7 +63,7 @@ func (h *history) append(e entry) {
 	h.count++
 }
 
-// drop forgets the revisions before rev. Views keep their own.
+// drop removes the revisions before rev. Views keep theirs.
 func (h *history) drop(rev int64) {
 	n := min(rev-h.first, h.count)
 	if n <= 0 {
@@ -71,11 +72,10 @@ func (h *history) drop(rev int64) {
 	h.first, h.count, h.skip = h.first+n, h.count-n, h.skip+n
 	whole := h.skip / chunkSize
 	h.skip %= chunkSize
-	// New memory, for the old holds the chunks that were dropped.
+	// The old slice would keep the dropped chunks.
 	h.chunks = append([]*chunk(nil), h.chunks[whole:]...)
 	if h.skip > 0 && len(h.chunks) > 0 {
-		// The first chunk is copied without what was dropped of it, which it would keep from being
-		// freed.
+		// The first chunk is copied without its dropped entries, which it would otherwise keep in memory.
 		rest := new(chunk)
 		copy(rest[h.skip:], h.chunks[0][h.skip:])
 		h.chunks[0] = rest

@@ -9,11 +9,11 @@ import (
 	"github.com/tidwall/btree"
 )
 
-// A record is a key with its versions. It does not change: a new version makes a new record. Their
-// slices of old versions share memory, for only the newest record appends to it.
+// A record is a key with its versions. It is immutable: a new version makes a new record. The slices of
+// old versions share memory, since only the newest record appends to it.
 type record struct {
 	cur *KeyValue
-	old []*KeyValue // those before cur, oldest first
+	old []*KeyValue // older versions, oldest first
 }
 
 // at returns the newest version at or before rev, or nil.
@@ -21,7 +21,7 @@ func (r *record) at(rev int64) *KeyValue {
 	if r.cur.ModRevision <= rev {
 		return r.cur
 	}
-	// The first that is too new; of several of one revision the last counts.
+	// Find the first version that is too new. Of several versions of one revision the last one counts.
 	i, _ := slices.BinarySearchFunc(r.old, rev+1, func(kv *KeyValue, rev int64) int {
 		return cmp.Compare(kv.ModRevision, rev)
 	})
@@ -50,9 +50,9 @@ func (r *record) with(kv *KeyValue) *record {
 	return &record{cur: kv, old: append(r.old, r.cur)}
 }
 
-// compacted returns the record without what nobody can see at or after rev, or nil if nothing is
-// left of it. It keeps the changes of rev itself, tombstones too, for a watch may begin there; and
-// else the version that was current at rev, unless that is a tombstone.
+// compacted returns the record without the versions that are not visible at or after rev, or nil if none
+// is left. It keeps all changes made at rev, including tombstones, because a watch may begin there.
+// Otherwise it keeps the version that was current at rev, unless that is a tombstone.
 func (r *record) compacted(rev int64) *record {
 	version := func(i int) *KeyValue {
 		if i < len(r.old) {
@@ -75,11 +75,11 @@ func (r *record) compacted(rev int64) *record {
 	case first == 0:
 		return r
 	}
-	// A copy, since the old slice would keep what was cut off.
+	// The old slice would keep the removed versions in memory.
 	return &record{cur: r.cur, old: slices.Clone(r.old[first:])}
 }
 
-// records is a tree of records in the order of their keys.
+// records is a tree of records, ordered by key.
 type records = btree.BTreeG[*record]
 
 func newRecords() *records {
@@ -94,7 +94,7 @@ func find(t *records, key string) *record {
 	return r
 }
 
-// rank returns how many keys of a tree are less than key.
+// rank returns the number of keys in a tree that are less than key.
 func rank(t *records, key string) int {
 	low, high := 0, t.Len()
 	for low < high {

@@ -4,11 +4,11 @@ package mvcc
 
 import "fmt"
 
-// A Store is the writer's hold on the store. Its methods, the View's among them, belong to one
-// goroutine; they see what was changed and not yet committed.
+// A Store is the writable store. Its methods, including those of View, belong to one goroutine, and see
+// uncommitted changes.
 type Store struct {
 	view
-	open entry // the changes of the revision to come
+	open entry // the changes of the next revision
 }
 
 type view = View
@@ -20,15 +20,15 @@ func New() *Store {
 	}}
 }
 
-// View returns the store as it is. It costs the same whatever the store holds. No revision may be
-// open.
+// View returns an immutable view of the store. Its cost does not depend on the size of the store. There
+// must be no uncommitted changes.
 func (s *Store) View() *View {
 	v := s.view
 	v.live, v.dead = s.live.Copy(), s.dead.Copy()
 	return &v
 }
 
-// change makes kv its key's newest version.
+// change makes kv the newest version of its key.
 func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 	s.bytes += kv.bytes()
 	r := find(s.live, kv.Key)
@@ -65,8 +65,8 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 	return prev
 }
 
-// Put stores a value under a key, attached to a lease or, with 0, to none. It belongs to the next
-// revision. It returns the previous version, nil if the key did not exist, and the new.
+// Put stores a value under a key, with a lease or 0 for none, as part of the next revision. It returns
+// the previous version, nil if the key did not exist, and the new one.
 func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
 	now = &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
 	if prev = s.Get(key, 0); prev != nil {
@@ -76,7 +76,7 @@ func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
 	return prev, now
 }
 
-// Delete deletes the keys of a range, as part of the next revision, and returns what they were, in
+// Delete deletes the keys of a range, as part of the next revision. It returns their previous versions in
 // the order of keys.
 func (s *Store) Delete(key, end string) (prev []*KeyValue) {
 	s.Ascend(key, end, 0, func(kv *KeyValue) bool {
@@ -92,8 +92,8 @@ func (s *Store) Delete(key, end string) (prev []*KeyValue) {
 // Pending reports whether the next revision has changes.
 func (s *Store) Pending() bool { return s.open.one != nil || s.open.many != nil }
 
-// Commit ends the next revision, if anything was changed. It returns the store's revision, and
-// whether it is new.
+// Commit ends the next revision if it has changes. It returns the store's revision, and whether it is
+// new.
 func (s *Store) Commit() (rev int64, changed bool) {
 	if !s.Pending() {
 		return s.revision, false
@@ -104,11 +104,10 @@ func (s *Store) Commit() (rev int64, changed bool) {
 	return s.revision, true
 }
 
-// Compact forgets what cannot be seen at or after rev. It costs in proportion to the changes since
-// the last compaction up to rev. No revision may be open.
+// Compact removes the versions that are not visible at or after rev. Its cost is proportional to the
+// number of changes from the last compaction up to rev. There must be no uncommitted changes.
 //
-// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist
-// yet.
+// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
 func (s *Store) Compact(rev int64) error {
 	if rev <= s.compacted {
 		return ErrCompacted
@@ -116,7 +115,7 @@ func (s *Store) Compact(rev int64) error {
 	if rev > s.revision {
 		return ErrFuture
 	}
-	// The revision of the last compaction is looked at again: its tombstones had to stay.
+	// The revision of the last compaction is included, because its tombstones had to stay.
 	s.Changes(s.compacted, rev, func(_ int64, changes []*KeyValue) bool {
 		for _, kv := range changes {
 			s.compactKey(kv.Key, rev)
@@ -156,15 +155,15 @@ func (s *Store) compactKey(key string, rev int64) {
 	}
 }
 
-// A Loader rebuilds a store from what View.Base and View.Changes gave.
+// A Loader rebuilds a store from the output of View.Base and View.Changes.
 type Loader struct {
 	store    *Store
 	revision int64
 	last     *KeyValue
-	based    bool // the base is over
+	based    bool // the base is complete
 }
 
-// NewLoader returns a Loader of a store with these revisions.
+// NewLoader returns a Loader for a store with these revisions.
 func NewLoader(revision, compacted int64) *Loader {
 	s := New()
 	s.compacted = compacted
@@ -172,8 +171,8 @@ func NewLoader(revision, compacted int64) *Loader {
 	return &Loader{store: s, revision: revision}
 }
 
-// Add takes the next version: the base first, then the changes, each in its order. It refuses what
-// no store could have given.
+// Add adds the next version: first the base, then the changes, each in its order. It rejects versions
+// that no store could have produced.
 func (l *Loader) Add(kv *KeyValue) error {
 	s := l.store
 	bad := func(why string) error {
@@ -207,7 +206,7 @@ func (l *Loader) Add(kv *KeyValue) error {
 	case kv.ModRevision != s.revision+1:
 		return bad("out of order")
 	case kv.Deleted() && prev == nil:
-		// The version it deleted may have been compacted; then the tombstone is the first change
+		// The version that it deleted may have been compacted. Then the tombstone is the first change
 		// that is kept.
 		if kv.ModRevision != s.compacted || find(s.dead, kv.Key) != nil {
 			return bad("deletes nothing")
@@ -219,13 +218,13 @@ func (l *Loader) Add(kv *KeyValue) error {
 		s.open.add(kv)
 		return nil
 	case !kv.Deleted() && prev != nil && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision):
-		return bad("does not follow the one before")
+		return bad("does not follow the previous version")
 	}
 	s.change(kv)
 	return nil
 }
 
-// Store returns the store, when everything was added.
+// Store returns the store after all versions have been added.
 func (l *Loader) Store() (*Store, error) {
 	s := l.store
 	if !l.based {

@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A run is a store and a model to which the same is done.
+// A run applies the same operations to a store and a model.
 type run struct {
 	*testing.T
 	*rand.Rand
@@ -26,19 +26,19 @@ type run struct {
 	taken  []snapshot
 }
 
-// A snapshot is a view with what it has to show for good.
+// A snapshot is a view with its expected contents.
 type snapshot struct {
 	view  *mvcc.View
 	model *model.Model
 }
 
-// A store agrees with the model in everything that can be seen of it.
+// A store agrees with the model in everything observable.
 func TestStoreAgreesWithModel(t *testing.T) {
 	r := modeltest.Random(t)
 	for range modeltest.Few(15) {
 		s := &run{T: t, Rand: r, store: mvcc.New(), model: model.New()}
 		s.hashes = map[int64]uint64{1: s.store.Hash(0)}
-		// What compaction and a reload leave is worth reading only if neither is too frequent.
+		// Compaction and reloading must not be so frequent that too little is left to compare.
 		compactions, reloads := 10+r.IntN(200), 50+r.IntN(200)
 		for range 1000 {
 			s.commit()
@@ -61,7 +61,7 @@ func TestStoreAgreesWithModel(t *testing.T) {
 	}
 }
 
-// commit makes a revision, or none, of some changes.
+// commit makes a revision, or none, from some changes.
 func (s *run) commit() {
 	for range s.IntN(4) {
 		s.change()
@@ -89,7 +89,7 @@ func (s *run) change() {
 	}
 	key, end := modeltest.Range(s.Rand)
 	if s.IntN(4) > 0 {
-		end = "" // else there is seldom anything
+		end = "" // else most ranges are empty
 	}
 	require.Equal(s, s.model.Delete(key, end), s.store.Delete(key, end))
 }
@@ -104,7 +104,7 @@ func (s *run) compact() {
 	modeltest.Compare(s, s.Rand, s.model, s.store.View())
 }
 
-// reload goes on with a store that was made of what a view shows, for which there is no difference.
+// reload continues with a store that is rebuilt from a view. The difference is not observable.
 func (s *run) reload() {
 	v := s.store.View()
 	l := mvcc.NewLoader(v.Revision(), v.CompactRevision())
@@ -127,7 +127,7 @@ func (s *run) reload() {
 	s.store = again
 }
 
-// compareHash compares the hash of a revision with what it was before anything was compacted.
+// compareHash compares the hash of a revision with its hash before any compaction.
 func (s *run) compareHash() {
 	rev := modeltest.Revision(s.Rand, s.model)
 	if rev > 0 && s.store.CheckRevision(rev) == nil {
@@ -135,7 +135,7 @@ func (s *run) compareHash() {
 	}
 }
 
-// view takes a view at times, and looks at one that was taken.
+// view sometimes takes a view, and checks an earlier one.
 func (s *run) view() {
 	switch s.IntN(50) {
 	case 0:
@@ -153,7 +153,7 @@ func (s *run) view() {
 	}
 }
 
-// checkTarget makes sure that a bound's compaction is the lowest that brings history within it.
+// checkTarget checks that CompactTarget returns the lowest revision that satisfies the bounds.
 func (s *run) checkTarget() {
 	revisions, bytes := s.Int64N(50)-5, s.Int64N(10_000)-1000
 	exceeded := func(m *model.Model) bool {
@@ -163,7 +163,7 @@ func (s *run) checkTarget() {
 	}
 	compacted := func(rev int64) *model.Model {
 		m := s.model.Clone()
-		m.Compact(rev) // to what is compacted already it does nothing
+		m.Compact(rev) // if rev is compacted already this does nothing
 		return m
 	}
 	bounds := fmt.Sprintf("%d revisions, %d bytes", revisions, bytes)
@@ -177,8 +177,8 @@ func (s *run) checkTarget() {
 	require.True(s, !exceeded(compacted(target)) || target == s.store.Revision(), bounds)
 }
 
-// A bound of bytes counts what compaction leaves, tombstones of its own revision too, and nothing
-// that an earlier one has freed.
+// A bound on bytes counts everything that compaction leaves, including tombstones of its own revision,
+// and nothing that an earlier compaction has freed.
 func TestCompactTargetCountsRemainingBytes(t *testing.T) {
 	s := mvcc.New()
 	do := func(change func()) {
@@ -197,5 +197,5 @@ func TestCompactTargetCountsRemainingBytes(t *testing.T) {
 		do(put(1000)) // to revision 14
 	}
 	require.Less(t, s.Superseded(), int64(12_000))
-	require.EqualValues(t, 10, s.CompactTarget(-1, 5000), "the first value was freed and counts no more")
+	require.EqualValues(t, 10, s.CompactTarget(-1, 5000), "the first value was freed and no longer counts")
 }

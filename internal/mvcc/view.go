@@ -8,36 +8,36 @@ import (
 	"hash/crc32"
 )
 
-// A View is the store as it was when it was taken. Any number of goroutines may read it.
+// A View is an immutable view of the store at one revision. Any number of goroutines may read it.
 type View struct {
 	revision   int64
 	compacted  int64
 	live       *records // of keys that exist
-	dead       *records // of keys whose newest version is a tombstone
+	dead       *records // of deleted keys: their newest version is a tombstone
 	history    history
 	bytes      int64 // of all versions
-	superseded int64 // of those that are not a living key's newest
+	superseded int64 // of all versions except the newest ones of existing keys
 }
 
 // Revision returns the newest revision. An empty store has revision 1.
 func (v *View) Revision() int64 { return v.revision }
 
-// CompactRevision returns the revision of the last compaction, the oldest that can be read; -1
-// before the first.
+// CompactRevision returns the revision of the last compaction, which is the oldest readable one, or -1
+// before the first compaction.
 func (v *View) CompactRevision() int64 { return v.compacted }
 
-// Keys returns how many keys exist.
+// Keys returns the number of existing keys.
 func (v *View) Keys() int { return v.live.Len() }
 
-// Bytes returns about how much memory all versions take.
+// Bytes returns the approximate memory use of all versions.
 func (v *View) Bytes() int64 { return v.bytes }
 
-// Superseded returns how much of Bytes belongs to versions that were changed or deleted since:
-// compaction frees it.
+// Superseded returns the part of Bytes that belongs to versions that have been replaced or deleted.
+// Compaction frees it.
 func (v *View) Superseded() int64 { return v.superseded }
 
-// CheckRevision returns ErrCompacted or ErrFuture if the state at rev cannot be read. Zero and less
-// stand for the latest.
+// CheckRevision returns ErrCompacted or ErrFuture if the state at rev cannot be read. Zero and negative
+// values mean the latest.
 func (v *View) CheckRevision(rev int64) error {
 	switch {
 	case rev > v.revision:
@@ -56,8 +56,8 @@ func (v *View) record(key string) *record {
 	return find(v.dead, key)
 }
 
-// Get returns a key as it was at rev, or as it is if rev is not positive; nil if it did not exist.
-// The caller has checked rev.
+// Get returns a key as it was at rev, or as it is if rev is not positive, or nil if it did not exist. The
+// caller has checked rev.
 func (v *View) Get(key string, rev int64) *KeyValue {
 	if rev <= 0 {
 		if r := find(v.live, key); r != nil {
@@ -73,8 +73,8 @@ func (v *View) Get(key string, rev int64) *KeyValue {
 	return nil
 }
 
-// Ascend visits the keys of a range in their order, as they were at rev, or as they are if rev is
-// not positive, until fn returns false. The caller has checked rev.
+// Ascend visits the keys of a range in order, as they were at rev, or as they are if rev is not positive,
+// until fn returns false. The caller has checked rev.
 func (v *View) Ascend(key, end string, rev int64, fn func(*KeyValue) bool) {
 	if rev <= 0 {
 		ascend(v.live, key, end, func(r *record) bool { return fn(r.cur) })
@@ -118,7 +118,7 @@ func (v *View) merge(key, end string, fn func(*record) bool) {
 	upTo("", false)
 }
 
-// Count returns how many keys a range has now, without walking it.
+// Count returns the number of keys that a range has now. It does not walk the range.
 func (v *View) Count(key, end string) int {
 	switch {
 	case end == "":
@@ -134,8 +134,8 @@ func (v *View) Count(key, end string) int {
 	return rank(v.live, end) - rank(v.live, key)
 }
 
-// Changes visits the revisions from one to another, both included, as far as they are kept, with
-// the changes of each in the order in which they were made, until fn returns false.
+// Changes visits the kept revisions between from and to, both included, with the changes of each in the
+// order in which they were made, until fn returns false.
 func (v *View) Changes(from, to int64, fn func(rev int64, changes []*KeyValue) bool) {
 	for rev := max(from, v.history.first); rev <= min(to, v.history.last()); rev++ {
 		if !fn(rev, v.history.at(rev).changes()) {
@@ -144,7 +144,7 @@ func (v *View) Changes(from, to int64, fn func(rev int64, changes []*KeyValue) b
 	}
 }
 
-// Next returns a key's first change after a revision, tombstones included; nil when none is kept.
+// Next returns a key's first change after a revision, which may be a tombstone, or nil if none is kept.
 func (v *View) Next(key string, after int64) *KeyValue {
 	if r := v.record(key); r != nil {
 		return r.after(after)
@@ -152,8 +152,8 @@ func (v *View) Next(key string, after int64) *KeyValue {
 	return nil
 }
 
-// Previous returns the key as it was at the revision before a change; nil if it did not exist, or
-// that revision is compacted.
+// Previous returns the key as it was at the revision before a change, or nil if it did not exist or that
+// revision is compacted.
 func (v *View) Previous(kv *KeyValue) *KeyValue {
 	rev := kv.ModRevision - 1
 	if rev < max(v.compacted, 1) {
@@ -162,9 +162,9 @@ func (v *View) Previous(kv *KeyValue) *KeyValue {
 	return v.Get(kv.Key, rev)
 }
 
-// CompactTarget returns the lowest revision to compact to so that at most so many revisions of
-// history, and so many superseded bytes, are left; a negative bound is none. It returns 0 when
-// nothing is to be done.
+// CompactTarget returns the lowest revision to compact to so that at most the given numbers of revisions
+// of history and of superseded bytes are left. A negative number means no bound. It returns 0 if no
+// compaction is needed.
 func (v *View) CompactTarget(revisions, bytes int64) int64 {
 	target := int64(0)
 	if revisions >= 0 && v.history.count > revisions+1 {
@@ -191,10 +191,10 @@ func (v *View) CompactTarget(revisions, bytes int64) int64 {
 	return target
 }
 
-// castagnoli is hardware's favourite CRC.
+// castagnoli is the CRC that processors compute in hardware.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Sum hashes one version, all its fields.
+// Sum returns a hash of all fields of a version.
 func (kv *KeyValue) Sum() uint64 {
 	var fields [40]byte
 	binary.LittleEndian.PutUint64(fields[0:], uint64(kv.CreateRevision))
@@ -214,8 +214,8 @@ func Mix(h uint64) uint64 {
 	return h ^ h>>31
 }
 
-// Hash hashes the keys that existed at rev, or exist if it is not positive, with all their fields:
-// the same on every replica, whatever it has compacted. The caller has checked rev.
+// Hash returns a hash of the keys that existed at rev, or exist if rev is not positive, with all their
+// fields. It is the same on every replica, whatever a replica has compacted. The caller has checked rev.
 func (v *View) Hash(rev int64) uint64 {
 	h := uint64(0)
 	v.Ascend(fromKey, fromKey, rev, func(kv *KeyValue) bool {
@@ -225,8 +225,8 @@ func (v *View) Hash(rev int64) uint64 {
 	return h
 }
 
-// Base visits the versions that are older than the history kept, in the order of their keys: with
-// Changes they are the whole store.
+// Base visits the versions that are older than the kept history, in the order of their keys. Base and
+// Changes together give the whole store.
 func (v *View) Base(fn func(*KeyValue) bool) {
 	v.merge("", fromKey, func(r *record) bool {
 		kv := r.cur

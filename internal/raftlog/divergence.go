@@ -74,8 +74,7 @@ func (l *Log) contradicts(c *Claim, own *raft.Log, index, term uint64) error {
 		applied, own.Index, own.Term, c.Leader, first, last, index, term)
 }
 
-// Behind returns the contradiction with a leader whose newest committed entry comes before one that this
-// node has applied.
+// Behind returns the contradiction with a leader that has committed less than this node has applied.
 func (l *Log) Behind(applied, leader, committed uint64) error {
 	return l.store.diverged("it has applied the entries up to %d; the leader of term %d has committed no more than those up to %d",
 		applied, leader, committed)

@@ -137,7 +137,7 @@ func encodeExtent(serial uint64, e extent) []byte {
 	return sealSlot(b)
 }
 
-// write writes an extent, whose data are durable. If the write fails, less is known about the log but
+// write writes the extent of durable data. If the write fails, less is known about the log but
 // nothing is wrong: a failed disk shows when the log is written.
 func (x *extents) write(e extent) {
 	x.serial++

@@ -240,7 +240,7 @@ func TestVoteOfEarlierVersionIsRead(t *testing.T) {
 	require.EqualValues(t, 4, e.term)
 }
 
-// A node of an earlier version whose disk is full is upgraded. It starts, as it did before.
+// A node with a full disk is upgraded from an earlier version. It starts, as it did before.
 func TestFullDiskOpensVoteOfEarlierVersion(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()

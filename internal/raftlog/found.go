@@ -49,7 +49,7 @@ func MemberID(id raft.ServerID) uint64 {
 	return member
 }
 
-// A Founding is the initial data of a founder whose cluster begins with a state.
+// A Founding is the initial data of a founder if the cluster begins with a state.
 type Founding struct {
 	Identity Identity
 	Members  []Member                // the founders, all voters, in the same order on each of them
@@ -158,7 +158,7 @@ func (l *Log) enterTerm(term uint64) (err error) {
 	return failed
 }
 
-// takeSnapshot writes a snapshot whose state does not come from raft. The snapshot gets its name when all
+// takeSnapshot writes a snapshot of a state that does not come from raft. The snapshot gets its name when all
 // of it is durable.
 func (l *Log) takeSnapshot(index, term uint64, members []Member, state func(io.Writer) error) error {
 	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64, uint64) {}}

@@ -176,7 +176,7 @@ func TestFoundingInterruptedTwiceIsRepeated(t *testing.T) {
 	}
 }
 
-// This is the control: a disk whose syncs do nothing is detected.
+// This is the control: a disk with syncs that do nothing is detected.
 func TestFoundingOnLyingDiskIsDetected(t *testing.T) {
 	lost := 0
 	eachEnd(t, true, func(_ int, end string, files vfs.FS, done bool) {

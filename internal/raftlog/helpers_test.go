@@ -83,7 +83,7 @@ func keep(t testing.TB, l *Log, logs ...*raft.Log) {
 	settle(t, l)
 }
 
-// entry returns an entry whose data contain its index and term.
+// entry returns an entry with its index and term as data.
 func entry(index, term uint64) *raft.Log {
 	return &raft.Log{
 		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
@@ -210,7 +210,7 @@ func records(t testing.TB, l *Log, id string) (all []string, err error) {
 	return all, err
 }
 
-// names returns the files in a directory of the log whose names end in suffix.
+// names returns the file names in a directory of the log that end in suffix.
 func names(t testing.TB, files vfs.FS, dir, suffix string) (found []string) {
 	t.Helper()
 	all, err := files.ReadDir(filepath.Join(home, dir))

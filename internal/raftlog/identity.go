@@ -122,7 +122,7 @@ func writeIdentity(fs vfs.FS, dir string, id Identity) error {
 	return settleIdentity(fs, dir, partSuffix)
 }
 
-// stageIdentity writes an identity to a file whose name ends in suffix.
+// stageIdentity writes an identity to the identity file's name with suffix.
 func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	b := identityFormat.Append(nil, identityMagic+4)
 	b = wire.Uint(b, 1, id.Cluster)

@@ -317,7 +317,7 @@ func (l *Log) Durable() uint64 {
 }
 
 // Base returns the index and term of the last entry of the newest snapshot, if the log begins right after
-// it or is empty. In that case the log cannot answer for an append whose previous entry is that one or an
+// it or is empty. In that case the log cannot answer for an append that follows that entry or an
 // earlier one. Otherwise Base returns 0.
 func (l *Log) Base() (index, term uint64) { return l.store.base() }
 

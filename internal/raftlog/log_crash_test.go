@@ -452,7 +452,7 @@ func TestOpenSyncsDataOfKilledProcess(t *testing.T) {
 	})
 }
 
-// This is the control: on a disk whose syncs do nothing, the same tests must find losses.
+// This is the control: on a disk with syncs that do nothing, the same tests must find losses.
 func TestLyingDiskIsDetected(t *testing.T) {
 	found := 0
 	steps(t, func(n int) bool {

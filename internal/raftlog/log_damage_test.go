@@ -18,7 +18,7 @@ import (
 
 const tinySegment = 1 << 10
 
-// A victim is a closed log whose changes were all acknowledged.
+// A victim is a closed log. All its changes were acknowledged.
 type victim struct {
 	image    map[string][]byte // the files
 	segments []string

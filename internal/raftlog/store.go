@@ -228,8 +228,8 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// enqueue passes a change to the writer. The caller holds mu, as for all functions below whose comments
-// do not say otherwise.
+// enqueue passes a change to the writer. The caller holds mu, as for all functions below without
+// another comment on it.
 func (s *store) enqueue(c change) uint64 {
 	s.position++
 	c.position = s.position

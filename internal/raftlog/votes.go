@@ -27,7 +27,7 @@ type votes struct {
 	serial uint64     // of the last record
 	mu     sync.Mutex // held while vote is replaced, and while other goroutines read it
 	vote
-	pending uint64                        // the term of a vote whose candidate follows
+	pending uint64                        // term of a vote; Set follows with its candidate
 	must    func(write func() error) bool // runs a write; false if it failed
 }
 

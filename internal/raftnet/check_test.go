@@ -32,7 +32,7 @@ func TestPlausibleTermsAreAccepted(t *testing.T) {
 	}
 }
 
-// A pair is a transport and a peer whose raft is played by the test.
+// A pair is a transport and a peer. The test plays the peer's raft.
 type pair struct {
 	asks, asked *Transport
 	refusals    chan error // of both

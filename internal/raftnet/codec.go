@@ -56,7 +56,7 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	return b
 }
 
-// decodeAppend decodes an append, whose entries share the memory of b. It rejects input that raft would
+// decodeAppend decodes an append. Its entries share the memory of b. It rejects input that raft would
 // trust and fail on: entries out of sequence, entries of obsolete types, configurations that cannot be
 // decoded, and a commit index that the append does not cover.
 func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {

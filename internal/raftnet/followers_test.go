@@ -19,7 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A script is a leader's transport and a peer whose raft is played by the test.
+// A script is a leader's transport and a peer. The test plays the peer's raft.
 type script struct {
 	*testing.T
 	*Transport

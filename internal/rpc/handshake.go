@@ -94,7 +94,7 @@ type Party struct {
 	// Judge returns ErrForgotten, ErrRemoved or ErrStranger for a node of the same cluster that must not
 	// take part, and ErrEarly while this node may not communicate at all. nil: all nodes are accepted.
 	Judge func(other Identity, lane byte) error
-	// Verify returns ErrCertificate for a node whose certificate does not belong to the member that it
+	// Verify returns ErrCertificate if the certificate does not belong to the member that the node
 	// claims to be. It is called last, and returns when ctx ends. nil: certificates are not compared with
 	// members.
 	Verify func(ctx context.Context, nc net.Conn, other Identity) error

@@ -49,7 +49,7 @@ func serve(t *testing.T, n *memnet.Network, cfg ServerConfig) *Server {
 	return Serve(l, cfg)
 }
 
-// bubble runs f on a network in a bubble, whose end detects leaked goroutines.
+// bubble runs f on a network in a bubble. The end of the bubble detects leaked goroutines.
 func bubble(t *testing.T, f func(t *testing.T, n *memnet.Network)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, memnet.New()) })

@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestALineHasItsRunsAndOlderOnes(t *testing.T) {
+func TestLineHasItsRunsAndOlderOnes(t *testing.T) {
 	var first Line
-	require.True(t, first.Has(Number{5, 5}), "nothing is known of the directory")
+	require.True(t, first.Has(Number{5, 5}), "the directory is unknown")
 	first = first.Next(Number{}, 11)
 	require.Equal(t, Number{1, 11}, first.Now())
 	second := first.Next(Number{}, 12)
@@ -18,17 +18,17 @@ func TestALineHasItsRunsAndOlderOnes(t *testing.T) {
 	require.True(t, second.Has(first.Now()))
 	require.True(t, second.Has(second.Now()))
 	require.False(t, first.Has(second.Now()), "the directory is older")
-	require.False(t, first.Next(first.Now(), 13).Has(second.Now()), "it went on elsewhere")
+	require.False(t, first.Next(first.Now(), 13).Has(second.Now()), "the directory continued elsewhere")
 	require.False(t, second.Has(Void))
 
 	third := second.Next(second.Now(), 13)
 	require.True(t, third.Has(second.Now()))
 	require.True(t, third.Has(Number{1, 99}), "the record is older than the line")
-	require.True(t, second.Next(Number{2, 99}, 13).Has(first.Now()), "another's run on record forgets none")
+	require.True(t, second.Next(Number{2, 99}, 13).Has(first.Now()), "a run of another directory on record drops none")
 }
 
-// However often a node of an older copy is started again, it never comes to have the run on record.
-func TestAnOlderCopyStaysOne(t *testing.T) {
+// However often an older copy is started again, it never gets the run on record.
+func TestOlderCopyStaysOlder(t *testing.T) {
 	copied := Line{}.Next(Number{}, 11)
 	record := copied.Next(copied.Now(), 12).Now()
 	for draw := range uint64(100) {
@@ -37,10 +37,10 @@ func TestAnOlderCopyStaysOne(t *testing.T) {
 	}
 	require.True(t, copied.Has(Number{1, 11}))
 	require.True(t, copied.Has(copied.Now()))
-	require.EqualValues(t, kept, copied.Count, "no run that may be on record is left out")
+	require.EqualValues(t, kept, copied.Count, "no run that may be on record is missing")
 }
 
-func TestLinesComeBack(t *testing.T) {
+func TestLinesRoundTrip(t *testing.T) {
 	l := Line{}
 	for draw := range uint64(kept) {
 		read, err := ReadLine(l.Append(nil))
@@ -49,7 +49,7 @@ func TestLinesComeBack(t *testing.T) {
 		l = l.Next(Number{}, 1<<63+draw)
 	}
 	l.Count = 1 << 63
-	require.LessOrEqual(t, len(l.Append(nil)), 128, "it goes into a hello")
+	require.LessOrEqual(t, len(l.Append(nil)), 128, "a Line must fit into a hello")
 	_, err := ReadLine([]byte{0xff})
 	require.Error(t, err)
 	more, err := ReadLine(append(l.Append(nil), l.Append(nil)...))

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package signal wakes those who wait for something to change.
+// Package signal wakes goroutines that wait for a change.
 package signal
 
 import "sync"
 
-// A Signal wakes everyone who waits for the next change of something. To miss none, take the channel
-// before looking at what may change. The zero value is ready; its methods may be called concurrently.
+// A Signal wakes all goroutines that wait for the next change of something. To miss none, call Wait
+// before reading the state that may change. The zero value is ready to use. Its methods may be called
+// concurrently.
 type Signal struct {
 	mu sync.Mutex
 	ch chan struct{}
@@ -22,7 +23,7 @@ func (s *Signal) Wait() <-chan struct{} {
 	return s.ch
 }
 
-// Broadcast costs next to nothing when nobody waits.
+// Broadcast wakes all waiting goroutines. It costs almost nothing if there are none.
 func (s *Signal) Broadcast() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,7 +33,7 @@ func (s *Signal) Broadcast() {
 	}
 }
 
-// Poke sees to it that a channel with room for one has a value. It does not block.
+// Poke makes sure that a channel of capacity one holds a value. It does not block.
 func Poke(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

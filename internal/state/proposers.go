@@ -64,7 +64,7 @@ func (t *proposers) get(id uint64) *proposer {
 	return &own
 }
 
-// register adds a proposer whose node had applied everything up to applied when it sent the registration.
+// register adds a proposer. Its node had applied everything up to applied when it sent the registration.
 // It returns false if that may be long ago. Repeated registrations change nothing.
 func (t *proposers) register(id, index, applied uint64) bool {
 	if p := t.get(id); p != nil {

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// faults is what can be wrong with a Memory. The disk's lock guards it.
+// faults are the faults of a Memory. The disk's lock guards them.
 type faults struct {
 	stalled bool
 	full    bool
 	lying   bool // syncs do nothing
-	frozen  bool // nothing is done any more, until Crash
-	limited bool // it will be, after so many changes
+	frozen  bool // every operation fails until Crash
+	limited bool // frozen will be set after left more changes
 	left    int
-	failing error // what the next syncs return
-	broken  error // what everything returns, reads among it, after so much more
+	failing error // the error of the next syncs
+	broken  error // the error of every operation, including reads, after whole more
 	whole   int
-	short   error // what everything but a sync returns, reads among it, after so much more
+	short   error // the error of every operation except syncs, after spare more
 	spare   int
 	done    int // changes so far
 	delay   time.Duration
 }
 
-// allow reports what is wrong with an operation, if something is.
+// allow returns the error of an operation, if a fault applies to it.
 func (f *faults) allow(op string) error {
 	if f.broken != nil {
 		if f.whole == 0 {
@@ -63,48 +63,48 @@ func (m *Memory) set(change func(f *faults)) {
 	m.changed.Broadcast()
 }
 
-// Stall has every change wait until it is called again with false, or Crash.
+// Stall makes every change wait until Stall(false) or Crash.
 func (m *Memory) Stall(on bool) { m.set(func(f *faults) { f.stalled = on }) }
 
-// Fill has every change fail that needs room, with syscall.ENOSPC, as long as it is on.
+// Fill makes every change that needs space fail with syscall.ENOSPC, as long as it is on.
 func (m *Memory) Fill(on bool) { m.set(func(f *faults) { f.full = on }) }
 
-// Delay has every change take so long.
+// Delay makes every change take the duration d.
 func (m *Memory) Delay(d time.Duration) { m.set(func(f *faults) { f.delay = d }) }
 
-// FailSync has every Sync of a file return err, and make nothing durable; nil ends that.
+// FailSync makes every Sync of a file return err and make nothing durable. nil ends that.
 func (m *Memory) FailSync(err error) { m.set(func(f *faults) { f.failing = err }) }
 
-// Lie has Sync and SyncDir return without making anything durable: a control that shows what a test
-// of crashes is worth.
+// Lie makes Sync and SyncDir return without making anything durable. Crash tests use it as a control:
+// they must detect the loss.
 func (m *Memory) Lie(on bool) { m.set(func(f *faults) { f.lying = on }) }
 
-// FreezeAfter lets n more changes happen and then fails everything, as if the process had ended
-// there, until Crash.
+// FreezeAfter allows n more changes and then fails everything until Crash, as if the process had ended
+// there.
 func (m *Memory) FreezeAfter(n int) {
 	m.set(func(f *faults) { f.limited, f.left = true, n })
 }
 
-// BreakAfter lets n more operations happen, reads among them, and then fails everything with err,
-// as a disk does that has gone; nil ends that.
+// BreakAfter allows n more operations, including reads, and then fails everything with err, like a disk
+// that has disappeared. nil ends that.
 func (m *Memory) BreakAfter(n int, err error) {
 	m.set(func(f *faults) { f.broken, f.whole = err, n })
 }
 
-// Shortage lets n more operations happen, reads among them, and then fails everything but a Sync with
-// err, as a system does that is short of descriptors or memory; nil ends that.
+// Shortage allows n more operations, including reads, and then fails everything except Sync with err,
+// like a system that is short of descriptors or memory. nil ends that.
 func (m *Memory) Shortage(n int, err error) {
 	m.set(func(f *faults) { f.short, f.spare = err, n })
 }
 
-// Changes returns how many changes were asked for so far.
+// Changes returns the number of changes requested so far.
 func (m *Memory) Changes() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.done
 }
 
-// Damage flips a bit of a file, durably. It reports whether the file has that byte.
+// Damage durably flips a bit of a file. It reports whether the file has that byte.
 func (m *Memory) Damage(name string, at int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

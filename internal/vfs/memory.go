@@ -14,25 +14,25 @@ import (
 	"time"
 )
 
-// A Memory is a disk in memory. Nodes use it through Mount.
+// A Memory is a disk in memory. Nodes use it through Mount. mu guards the fields below it.
 type Memory struct {
-	forgets bool // there will be a Crash: what is not durable is kept apart
+	forgets bool // there will be a Crash, so data that is not durable is kept apart
 
 	mu      sync.Mutex
-	changed sync.Cond // of anything that an operation may wait for
+	changed sync.Cond // broadcast for anything that an operation may wait for
 	dirs    map[string]*directory
-	mount   *mount // the latest
+	mount   *mount // the latest one
 	faults
 }
 
-// A directory's names: as they are, and what a crash would leave, with what was done since the last
-// sync.
+// A directory has the current names, and the names that a crash would leave, with the changes since the
+// last sync.
 type directory struct {
 	names, durable map[string]*content
 	pending        []func(map[string]*content)
 }
 
-// A content is what a file holds.
+// A content is the contents of a file.
 type content struct {
 	data, durable     pages
 	size, durableSize int64
@@ -42,19 +42,19 @@ type content struct {
 
 // A write is a change of a file since its last sync.
 type write struct {
-	at   int64 // where data was written; -1: the file was given a size
+	at   int64 // where data was written; -1 for a change of size
 	data []byte
 	size int64
 }
 
-// NewMemory returns an empty disk that lasts as long as it is used, and that never crashes.
+// NewMemory returns an empty disk that never crashes.
 func NewMemory() *Memory {
 	m := &Memory{dirs: map[string]*directory{}}
 	m.changed.L = &m.mu
 	return m
 }
 
-// NewForgetful returns an empty disk whose Crash leaves what was synced.
+// NewForgetful returns an empty disk on which a Crash loses data that was not synced.
 func NewForgetful() *Memory {
 	m := NewMemory()
 	m.forgets = true
@@ -69,10 +69,9 @@ func (m *Memory) Mount() FS {
 	return m.mount
 }
 
-// Crash ends the mount, all of whose operations then fail with os.ErrClosed, and leaves what a
-// machine finds that lost its power: all that was synced, and of the rest what random decides. With
-// a nil random nothing of the rest is left. A write may be torn anywhere; directories change in
-// order.
+// Crash ends the mount, so that its operations fail with os.ErrClosed, and leaves the disk as after a
+// power failure: all synced data, and a random part of the rest. If random is nil, nothing of the rest is
+// left. A write may be torn anywhere. Changes of a directory survive in order.
 func (m *Memory) Crash(random *rand.Rand) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -96,7 +95,7 @@ func (m *Memory) Crash(random *rand.Rand) {
 	}
 }
 
-// Kill ends the mount as if its process had been killed: what was written stays, as it is.
+// Kill ends the mount as if its process had been killed: all written data stays.
 func (m *Memory) Kill() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,8 +111,8 @@ func (m *Memory) Kill() {
 	}
 }
 
-// Copy returns a disk with the files that this one has at the moment, as a snapshot of a volume has them:
-// all of it is durable, and no file is locked. Of faults it has none.
+// Copy returns a disk with the current files of this one, like a snapshot of a volume: everything is
+// durable, no file is locked, and there are no faults.
 func (m *Memory) Copy() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -158,18 +157,18 @@ func (c *content) sync() {
 	c.durable, c.durableSize, c.pending = c.data.share(), c.size, nil
 }
 
-// A mount is a Memory as one process sees it.
+// A mount is the view of one process on a Memory.
 type mount struct {
 	disk *Memory
 	dead bool
 }
 
-// begin waits until an operation may be done, and counts it if it changes something. The caller
-// holds the lock from then on, unless there is an error.
+// begin waits until an operation is allowed, and counts it if it changes something. Unless it returns an
+// error, it returns with the lock held.
 func (f *mount) begin(op, name string) error {
 	m := f.disk
 	m.mu.Lock()
-	if f.dead { // it is no change of the disk, and must not count as one
+	if f.dead { // operations of a dead process change nothing and must not count
 		m.mu.Unlock()
 		return &os.PathError{Op: op, Path: name, Err: os.ErrClosed}
 	}
@@ -196,7 +195,7 @@ func (f *mount) begin(op, name string) error {
 
 func (f *mount) end() { f.disk.mu.Unlock() }
 
-// dir returns the directory that a name is in. It is called between begin and end.
+// dir returns the directory of a name. It is called between begin and end.
 func (f *mount) dir(name string) (*directory, error) {
 	if d := f.disk.dirs[filepath.Dir(name)]; d != nil {
 		return d, nil
@@ -204,7 +203,7 @@ func (f *mount) dir(name string) (*directory, error) {
 	return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
 }
 
-// change changes a directory, now and, if it is synced, for good.
+// change changes a directory. After a crash the change is lost unless it was synced.
 func (f *mount) change(d *directory, change func(map[string]*content)) {
 	change(d.names)
 	if f.disk.forgets {
@@ -212,7 +211,7 @@ func (f *mount) change(d *directory, change func(map[string]*content)) {
 	}
 }
 
-// MkdirAll is FS.
+// MkdirAll implements FS.
 func (f *mount) MkdirAll(dir string) error {
 	if err := f.begin("read", dir); err != nil {
 		return err
@@ -235,7 +234,7 @@ func (f *mount) MkdirAll(dir string) error {
 	return nil
 }
 
-// Create is FS.
+// Create implements FS.
 func (f *mount) Create(name string) (File, error) {
 	c, err := f.create(name, true)
 	if err != nil {
@@ -244,7 +243,7 @@ func (f *mount) Create(name string) (File, error) {
 	return &memoryFile{f, c, name}, nil
 }
 
-// create makes a file. One that has the name is emptied, or left as it is.
+// create makes a file. If it exists, empty says whether it is replaced by an empty one.
 func (f *mount) create(name string, empty bool) (*content, error) {
 	if err := f.begin("create", name); err != nil {
 		return nil, err
@@ -263,7 +262,7 @@ func (f *mount) create(name string, empty bool) (*content, error) {
 	return c, nil
 }
 
-// Open is FS.
+// Open implements FS.
 func (f *mount) Open(name string) (File, error) {
 	if err := f.begin("read", name); err != nil {
 		return nil, err
@@ -280,7 +279,7 @@ func (f *mount) Open(name string) (File, error) {
 	return &memoryFile{f, c, name}, nil
 }
 
-// Rename is FS. Both names are of one directory.
+// Rename implements FS. Both names must be in the same directory.
 func (f *mount) Rename(from, to string) error {
 	if err := f.begin("rename", from); err != nil {
 		return err
@@ -301,7 +300,7 @@ func (f *mount) Rename(from, to string) error {
 	return nil
 }
 
-// Remove is FS.
+// Remove implements FS.
 func (f *mount) Remove(name string) error {
 	if err := f.begin("remove", name); err != nil {
 		return err
@@ -319,7 +318,7 @@ func (f *mount) Remove(name string) error {
 	return nil
 }
 
-// ReadDir is FS.
+// ReadDir implements FS.
 func (f *mount) ReadDir(dir string) ([]string, error) {
 	if err := f.begin("read", dir); err != nil {
 		return nil, err
@@ -340,7 +339,7 @@ func (f *mount) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-// SyncDir is FS.
+// SyncDir implements FS.
 func (f *mount) SyncDir(dir string) error {
 	if err := f.begin("syncdir", dir); err != nil {
 		return err
@@ -356,11 +355,12 @@ func (f *mount) SyncDir(dir string) error {
 	return nil
 }
 
-// Lock is FS.
+// Lock implements FS.
 func (f *mount) Lock(name string) (io.Closer, error) {
 	file, err := f.Open(name)
 	if os.IsNotExist(err) {
-		// Of two that come at once, the second must not take the place of what the first has locked.
+		// If two processes come at the same time, the second must not replace the file that the first has
+		// locked.
 		var c *content
 		if c, err = f.create(name, false); err == nil {
 			file = &memoryFile{f, c, name}
@@ -381,7 +381,7 @@ func (f *mount) Lock(name string) (io.Closer, error) {
 
 type unlock struct{ *memoryFile }
 
-// Close gives the lock up.
+// Close releases the lock.
 func (u unlock) Close() error {
 	u.fs.disk.mu.Lock()
 	defer u.fs.disk.mu.Unlock()
@@ -397,7 +397,7 @@ type memoryFile struct {
 	name    string
 }
 
-// ReadAt is File.
+// ReadAt implements File.
 func (f *memoryFile) ReadAt(b []byte, at int64) (int, error) {
 	if err := f.fs.begin("read", f.name); err != nil {
 		return 0, err
@@ -415,7 +415,7 @@ func (f *memoryFile) ReadAt(b []byte, at int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt is File.
+// WriteAt implements File.
 func (f *memoryFile) WriteAt(b []byte, at int64) (int, error) {
 	op := "write"
 	if f.fs.begin("read", f.name) == nil {
@@ -435,7 +435,7 @@ func (f *memoryFile) WriteAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
-// Size is File.
+// Size implements File.
 func (f *memoryFile) Size() (int64, error) {
 	if err := f.fs.begin("read", f.name); err != nil {
 		return 0, err
@@ -444,7 +444,7 @@ func (f *memoryFile) Size() (int64, error) {
 	return f.content.size, nil
 }
 
-// Allocate is File.
+// Allocate implements File.
 func (f *memoryFile) Allocate(size int64) error {
 	now, err := f.Size()
 	if err != nil || now >= size {
@@ -453,7 +453,7 @@ func (f *memoryFile) Allocate(size int64) error {
 	return f.resize("grow", size)
 }
 
-// Truncate is File.
+// Truncate implements File.
 func (f *memoryFile) Truncate(size int64) error { return f.resize("truncate", size) }
 
 func (f *memoryFile) resize(op string, size int64) error {
@@ -468,7 +468,7 @@ func (f *memoryFile) resize(op string, size int64) error {
 	return nil
 }
 
-// Sync is File.
+// Sync implements File.
 func (f *memoryFile) Sync() error {
 	if err := f.fs.begin("sync", f.name); err != nil {
 		return err
@@ -480,5 +480,5 @@ func (f *memoryFile) Sync() error {
 	return nil
 }
 
-// Close is File.
+// Close implements File.
 func (f *memoryFile) Close() error { return nil }

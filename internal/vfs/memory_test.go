@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// random returns a source of random numbers whose seed is in the test's log.
+// random returns a source of random numbers and logs its seed.
 func random(t testing.TB) *rand.Rand {
 	t.Helper()
 	a, b := rand.Uint64(), rand.Uint64()
@@ -41,7 +41,7 @@ func put(t testing.TB, files FS, name, text string) File {
 	return f
 }
 
-func TestACopyOfADiskGoesOnByItself(t *testing.T) {
+func TestCopyIsIndependent(t *testing.T) {
 	disk, files := forgetful(t)
 	f := put(t, files, "/d/file", "first")
 	_, err := files.Lock("/d/lock")
@@ -58,7 +58,7 @@ func TestACopyOfADiskGoesOnByItself(t *testing.T) {
 	require.Equal(t, "other", state(t, files)["file"])
 }
 
-// lasting makes a file that a crash leaves as it is.
+// lasting makes a durable file.
 func lasting(t testing.TB, files FS, name, text string) File {
 	t.Helper()
 	f := put(t, files, name, text)
@@ -67,7 +67,7 @@ func lasting(t testing.TB, files FS, name, text string) File {
 	return f
 }
 
-// state returns what a directory holds, by name.
+// state returns the contents of the files in a directory, by name.
 func state(t testing.TB, files FS) map[string]string {
 	t.Helper()
 	names, err := files.ReadDir("/d")
@@ -88,7 +88,7 @@ func state(t testing.TB, files FS) map[string]string {
 	return all
 }
 
-func TestACrashLeavesExactlyWhatWasSynced(t *testing.T) {
+func TestCrashKeepsExactlySyncedData(t *testing.T) {
 	disk, files := forgetful(t)
 	kept := lasting(t, files, "/d/kept", "kept")
 	lasting(t, files, "/d/moved", "moved")
@@ -118,7 +118,7 @@ func TestACrashLeavesExactlyWhatWasSynced(t *testing.T) {
 	require.Equal(t, map[string]string{"kept": "kept", "elsewhere": "moved", "replaced": "new", "made": ""}, state(t, files))
 }
 
-func TestACrashUndoesSizesThatWereNotSynced(t *testing.T) {
+func TestCrashUndoesUnsyncedSizes(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	require.NoError(t, f.Truncate(2))
@@ -136,7 +136,7 @@ func TestACrashUndoesSizesThatWereNotSynced(t *testing.T) {
 	require.Equal(t, map[string]string{"f": "he\x00\x00"}, state(t, disk.Mount()))
 }
 
-func TestARandomCrashLeavesSomeOfWhatWasNotSynced(t *testing.T) {
+func TestRandomCrashKeepsSomeUnsyncedData(t *testing.T) {
 	r := random(t)
 	seen := map[string]bool{}
 	for range 300 {
@@ -157,10 +157,10 @@ func TestARandomCrashLeavesSomeOfWhatWasNotSynced(t *testing.T) {
 			seen[name], seen[text] = true, true
 		}
 	}
-	require.Len(t, seen, 9, "each may happen")
+	require.Len(t, seen, 9, "each outcome may happen")
 }
 
-func TestARandomCrashKeepsWhatWasSynced(t *testing.T) {
+func TestRandomCrashKeepsSyncedData(t *testing.T) {
 	r := random(t)
 	for range 50 {
 		disk, files := forgetful(t)
@@ -173,7 +173,7 @@ func TestARandomCrashKeepsWhatWasSynced(t *testing.T) {
 	}
 }
 
-func TestWhatWasOpenFailsAfterACrash(t *testing.T) {
+func TestOpenFilesFailAfterCrash(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	lock, err := files.Lock("/d/lock")
@@ -199,18 +199,18 @@ func TestWhatWasOpenFailsAfterACrash(t *testing.T) {
 	} {
 		require.ErrorIs(t, err, os.ErrClosed)
 	}
-	require.Equal(t, changes, disk.Changes(), "what a dead process asks for changes nothing")
+	require.Equal(t, changes, disk.Changes(), "operations of a dead process change nothing")
 	require.Equal(t, "hello", state(t, now)["f"])
 
 	again, err := now.Lock("/d/lock")
 	require.NoError(t, err, "the lock ended with its process")
 	require.NoError(t, lock.Close())
 	_, err = now.Lock("/d/lock")
-	require.ErrorIs(t, err, ErrLocked, "and is no longer its to give up")
+	require.ErrorIs(t, err, ErrLocked, "the dead process can no longer release it")
 	require.NoError(t, again.Close())
 }
 
-func TestAKilledProcessLosesNothingUntilTheCrash(t *testing.T) {
+func TestKillKeepsDataUntilCrash(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	_, err := files.Lock("/d/f")
@@ -229,7 +229,7 @@ func TestAKilledProcessLosesNothingUntilTheCrash(t *testing.T) {
 	require.Equal(t, map[string]string{"f": "hello"}, state(t, disk.Mount()))
 }
 
-func TestAStalledDiskHoldsChangesAndNoReads(t *testing.T) {
+func TestStallBlocksChangesNotReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, files := forgetful(t)
 		f := lasting(t, files, "/d/f", "hello")
@@ -243,7 +243,7 @@ func TestAStalledDiskHoldsChangesAndNoReads(t *testing.T) {
 		} {
 			go func() { done <- change() }()
 		}
-		time.Sleep(time.Hour) // a bubble's clock moves only when all are durably blocked
+		time.Sleep(time.Hour) // the clock of a bubble advances only if all goroutines are durably blocked
 		require.Empty(t, done)
 		require.Equal(t, map[string]string{"f": "hello"}, state(t, files))
 		disk.Stall(false)
@@ -260,7 +260,7 @@ func TestAStalledDiskHoldsChangesAndNoReads(t *testing.T) {
 	})
 }
 
-func TestADelayedDiskTakesItsTimeForChanges(t *testing.T) {
+func TestDelayAppliesToChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, files := forgetful(t)
 		f := lasting(t, files, "/d/f", "hello")
@@ -275,7 +275,7 @@ func TestADelayedDiskTakesItsTimeForChanges(t *testing.T) {
 	})
 }
 
-func TestAFullDiskRefusesWhatNeedsRoom(t *testing.T) {
+func TestFullDiskRejectsGrowth(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	disk.Fill(true)
@@ -295,7 +295,7 @@ func TestAFullDiskRefusesWhatNeedsRoom(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestAFailingOrLyingSyncMakesNothingDurable(t *testing.T) {
+func TestFailedOrLyingSyncIsNotDurable(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	broken := errors.New("broken")
@@ -312,7 +312,7 @@ func TestAFailingOrLyingSyncMakesNothingDurable(t *testing.T) {
 	require.Equal(t, map[string]string{"f": "hello"}, state(t, disk.Mount()))
 }
 
-func TestAFrozenDiskDoesNothingUntilTheCrash(t *testing.T) {
+func TestFrozenDiskFailsUntilCrash(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "hello")
 	before := disk.Changes()
@@ -329,13 +329,13 @@ func TestAFrozenDiskDoesNothingUntilTheCrash(t *testing.T) {
 	lasting(t, files, "/d/f", "again")
 }
 
-func TestDamageFlipsABitForGood(t *testing.T) {
+func TestDamageFlipsBitDurably(t *testing.T) {
 	disk, files := forgetful(t)
 	f := lasting(t, files, "/d/f", "a")
 	require.NoError(t, f.Truncate(3))
 	require.NoError(t, f.Sync())
 	require.True(t, disk.Damage("/d/f", 0))
-	require.True(t, disk.Damage("/d/f", 2), "zeros that were never written are bytes, too")
+	require.True(t, disk.Damage("/d/f", 2), "unwritten zeros count as bytes")
 	require.False(t, disk.Damage("/d/f", 3))
 	require.False(t, disk.Damage("/d/g", 0))
 	require.False(t, disk.Damage("/e/g", 0))
@@ -344,7 +344,7 @@ func TestDamageFlipsABitForGood(t *testing.T) {
 	require.Equal(t, map[string]string{"f": "`\x00\x01"}, state(t, disk.Mount()))
 }
 
-func TestADiskThatNeverCrashesRemembersNoWrites(t *testing.T) {
+func TestDurableDiskKeepsNoWrites(t *testing.T) {
 	disk := NewMemory()
 	files := disk.Mount()
 	require.NoError(t, files.MkdirAll("/d"))

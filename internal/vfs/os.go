@@ -11,12 +11,12 @@ import (
 // OS is the operating system's file system.
 type OS struct{}
 
-// MkdirAll is FS.
+// MkdirAll implements FS.
 func (fs OS) MkdirAll(dir string) error {
 	parent := filepath.Dir(dir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		// Whoever made it may have been killed before it was durable. A parent that must not be opened
-		// is not one in which this process has made it.
+		// The process that made it may have been killed before the sync. If this process may not open the
+		// parent, it has not made dir there.
 		_ = fs.SyncDir(parent)
 		return nil
 	}
@@ -26,7 +26,7 @@ func (fs OS) MkdirAll(dir string) error {
 		}
 	}
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		// Somebody else may have made it meanwhile, but not a file.
+		// Another process may have made the directory in the meantime.
 		if info, statErr := os.Stat(dir); statErr != nil || !info.IsDir() {
 			return err
 		}
@@ -34,12 +34,12 @@ func (fs OS) MkdirAll(dir string) error {
 	return fs.SyncDir(parent)
 }
 
-// Create is FS.
+// Create implements FS.
 func (OS) Create(name string) (File, error) {
 	return open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }
 
-// Open is FS.
+// Open implements FS.
 func (OS) Open(name string) (File, error) { return open(name, os.O_RDWR) }
 
 func open(name string, flag int) (File, error) {
@@ -50,13 +50,13 @@ func open(name string, flag int) (File, error) {
 	return osFile{f}, nil
 }
 
-// Rename is FS.
+// Rename implements FS.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
-// Remove is FS.
+// Remove implements FS.
 func (OS) Remove(name string) error { return os.Remove(name) }
 
-// ReadDir is FS.
+// ReadDir implements FS.
 func (OS) ReadDir(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -69,10 +69,10 @@ func (OS) ReadDir(dir string) ([]string, error) {
 	return names, nil
 }
 
-// SyncDir is FS.
+// SyncDir implements FS.
 func (OS) SyncDir(dir string) error { return syncDir(dir) }
 
-// Lock is FS.
+// Lock implements FS.
 func (OS) Lock(name string) (io.Closer, error) { return lock(name, os.O_RDWR|os.O_CREATE) }
 
 func lock(name string, flag int) (io.Closer, error) {
@@ -89,7 +89,7 @@ func lock(name string, flag int) (io.Closer, error) {
 
 type osFile struct{ *os.File }
 
-// Size is File.
+// Size implements File.
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -98,13 +98,13 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Allocate is File.
+// Allocate implements File.
 func (f osFile) Allocate(size int64) error { return allocate(f.File, size) }
 
-// Sync is File.
+// Sync implements File.
 func (f osFile) Sync() error { return syncError(syncFile(f.File)) }
 
-// lengthen makes a file at least so long, where the system cannot be asked for room.
+// lengthen makes a file at least size bytes long, on systems that cannot allocate space.
 func lengthen(f *os.File, size int64) error {
 	info, err := f.Stat()
 	if err != nil || info.Size() >= size {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// syncFile leaves out what does not matter to reading the data back, such as the time of the change.
+// syncFile skips metadata that reading does not need, such as the time of the change.
 func syncFile(f *os.File) error {
 	for {
 		if err := syscall.Fdatasync(int(f.Fd())); err != syscall.EINTR {

@@ -6,8 +6,8 @@ package vfs
 
 import "os"
 
-// lockFile relies on whoever deploys the node to start one for each directory.
+// lockFile does nothing: here the operator must start only one node per directory.
 func lockFile(*os.File) error { return nil }
 
-// syncDir does nothing: such systems have no way to ask for it.
+// syncDir does nothing: these systems offer no way to sync a directory.
 func syncDir(string) error { return nil }

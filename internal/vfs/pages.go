@@ -4,8 +4,8 @@ package vfs
 
 const pageSize = 4 << 10
 
-// pages is what a file holds, in pieces that two of its kind may share until one of them changes. A
-// nil page has zeros, and so has everything past the last.
+// pages are the contents of a file, in pages that two files may share until one changes. A nil page, and
+// everything past the last page, is zeros.
 type pages []*page
 
 type page struct {
@@ -13,7 +13,7 @@ type page struct {
 	shared bool
 }
 
-// share returns the same content, to be changed by itself.
+// share returns the same contents. Changes to either do not affect the other.
 func (p pages) share() pages {
 	for _, page := range p {
 		if page != nil {
@@ -23,7 +23,7 @@ func (p pages) share() pages {
 	return append(pages(nil), p...)
 }
 
-// clone returns the same content with no page in common: for a disk with a lock of its own.
+// clone returns a copy that shares no page, for a disk with another lock.
 func (p pages) clone() pages {
 	other := make(pages, len(p))
 	for i, old := range p {
@@ -34,7 +34,7 @@ func (p pages) clone() pages {
 	return other
 }
 
-// own returns a page to change.
+// own returns a page that may be changed.
 func (p *pages) own(i int64) *page {
 	for int64(len(*p)) <= i {
 		*p = append(*p, nil)
@@ -69,7 +69,7 @@ func (p pages) read(b []byte, at int64) {
 	}
 }
 
-// cut forgets everything from an offset on.
+// cut removes everything from an offset on.
 func (p *pages) cut(size int64) {
 	kept := (size + pageSize - 1) / pageSize
 	if int64(len(*p)) < kept {

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// ReadOnly returns a file system that has what fs has and refuses every change with syscall.EROFS.
-// A lock it takes only if its file is there. Of the operating system's it asks no right to write.
+// ReadOnly returns a file system with the files of fs that rejects every change with syscall.EROFS. It
+// takes a lock only if the lock file exists. Files of the operating system are opened without write
+// permission.
 func ReadOnly(fs FS) FS {
 	if _, ok := fs.(OS); ok {
 		fs = readOnlyOS{}
@@ -17,7 +18,7 @@ func ReadOnly(fs FS) FS {
 	return readOnly{fs}
 }
 
-// readOnlyOS is OS where no file is opened to be written.
+// readOnlyOS is OS, but opens files only for reading.
 type readOnlyOS struct{ OS }
 
 func (readOnlyOS) Open(name string) (File, error) { return open(name, os.O_RDONLY) }
@@ -28,13 +29,13 @@ type readOnly struct{ fs FS }
 
 func refuse(op, name string) error { return &os.PathError{Op: op, Path: name, Err: syscall.EROFS} }
 
-// MkdirAll is FS.
+// MkdirAll implements FS.
 func (readOnly) MkdirAll(dir string) error { return refuse("mkdir", dir) }
 
-// Create is FS.
+// Create implements FS.
 func (readOnly) Create(name string) (File, error) { return nil, refuse("create", name) }
 
-// Open is FS.
+// Open implements FS.
 func (r readOnly) Open(name string) (File, error) {
 	f, err := r.fs.Open(name)
 	if err != nil {
@@ -43,21 +44,21 @@ func (r readOnly) Open(name string) (File, error) {
 	return readOnlyFile{f, name}, nil
 }
 
-// Rename is FS.
+// Rename implements FS.
 func (readOnly) Rename(from, _ string) error { return refuse("rename", from) }
 
-// Remove is FS.
+// Remove implements FS.
 func (readOnly) Remove(name string) error { return refuse("remove", name) }
 
-// ReadDir is FS.
+// ReadDir implements FS.
 func (r readOnly) ReadDir(dir string) ([]string, error) { return r.fs.ReadDir(dir) }
 
-// SyncDir is FS.
+// SyncDir implements FS.
 func (readOnly) SyncDir(dir string) error { return refuse("sync", dir) }
 
-// Lock is FS.
+// Lock implements FS.
 func (r readOnly) Lock(name string) (io.Closer, error) {
-	f, err := r.fs.Open(name) // to take a lock whose file is missing would make it
+	f, err := r.fs.Open(name) // to lock a missing file would create it
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +73,14 @@ type readOnlyFile struct {
 	name string
 }
 
-// WriteAt is File.
+// WriteAt implements File.
 func (f readOnlyFile) WriteAt([]byte, int64) (int, error) { return 0, refuse("write", f.name) }
 
-// Allocate is File.
+// Allocate implements File.
 func (f readOnlyFile) Allocate(int64) error { return refuse("allocate", f.name) }
 
-// Truncate is File.
+// Truncate implements File.
 func (f readOnlyFile) Truncate(int64) error { return refuse("truncate", f.name) }
 
-// Sync is File.
+// Sync implements File.
 func (f readOnlyFile) Sync() error { return refuse("sync", f.name) }

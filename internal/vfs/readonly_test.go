@@ -13,7 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-func TestAReadOnlyFileSystemRefusesEveryChange(t *testing.T) {
+func TestReadOnlyRejectsEveryChange(t *testing.T) {
 	disk := vfs.NewMemory()
 	for name, c := range map[string]struct {
 		fs  vfs.FS
@@ -71,7 +71,7 @@ func TestAReadOnlyFileSystemRefusesEveryChange(t *testing.T) {
 	}
 }
 
-func TestAReadOnlyFileSystemAsksForNoRightToWrite(t *testing.T) {
+func TestReadOnlyNeedsNoWritePermission(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may write everything")
 	}

@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// A SyncError says that the system failed to make something durable. After it nobody knows which
-// part of what was written is on the disk, so it is never tried again: see Short.
+// A SyncError says that the system failed to make data durable. It is not known which part of the data is
+// on the disk, so the sync is never retried: see Short.
 type SyncError struct{ Err error }
 
 func (e *SyncError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what the system said.
+// Unwrap returns the system's error.
 func (e *SyncError) Unwrap() error { return e.Err }
 
 func syncError(err error) error {
@@ -24,9 +24,9 @@ func syncError(err error) error {
 	return &SyncError{err}
 }
 
-// Short reports whether an operation failed because the system is short of something that it may
-// have again: room on the disk, file descriptors, memory, or time. The operation did nothing that
-// another try would not do again. A sync that failed is never short, whatever its error number.
+// Short reports whether an operation failed because the system is short of a resource that may become
+// available again: disk space, file descriptors, memory or time. Such an operation can be repeated. A
+// failed sync is never short, whatever its error number.
 func Short(err error) bool {
 	var sync *SyncError
 	return !errors.As(err, &sync) && slices.ContainsFunc(shortages, func(short syscall.Errno) bool { return errors.Is(err, short) })

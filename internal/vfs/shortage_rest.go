@@ -6,7 +6,7 @@ package vfs
 
 import "syscall"
 
-// shortages are the error numbers that Short is about.
+// shortages are the error numbers that Short recognizes.
 var shortages = []syscall.Errno{
 	syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR,
 }

@@ -4,7 +4,7 @@ package vfs
 
 import "syscall"
 
-// shortages are the error numbers that Short is about.
+// shortages are the error numbers that Short recognizes.
 var shortages = []syscall.Errno{
 	4,    // ERROR_TOO_MANY_OPEN_FILES
 	8,    // ERROR_NOT_ENOUGH_MEMORY

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch knows who waits for changes of which keys. A change wakes only those whose key or
-// range it touches, and tells them where to look, so that whoever is rarely concerned need not look
-// at all that happens in between.
+// Package watch knows which watchers wait for changes of which keys. A change wakes only the watchers
+// of an affected key or range, and tells them the revisions to read, so that a rarely affected watcher
+// need not read everything in between.
 package watch
 
 import (
@@ -18,17 +18,17 @@ type Change struct {
 	Key string
 }
 
-// A Hub has the watchers. Its methods may be called concurrently.
+// A Hub holds the watchers. Its methods may be called concurrently.
 type Hub struct {
 	mu     sync.Mutex
 	keys   map[string]*group
 	ranges tree
-	count  atomic.Int64 // of watchers; whoever asks for it alone does not wait for a Notify
+	count  atomic.Int64 // number of watchers; Len reads it without waiting for Notify
 
 	reached atomic.Int64 // written by the goroutine that calls Applied and Replaced
 }
 
-// A group is the watchers of one key or one range.
+// A group holds the watchers of one key or one range.
 type group struct{ members map[*Watcher]struct{} }
 
 // NewHub returns a Hub without watchers.
@@ -42,8 +42,8 @@ type Watcher struct {
 	first, last int64
 }
 
-// Add adds a watcher of the range [key, end): with an empty end of the single key, with "\x00" of
-// every key from key on.
+// Add adds a watcher of the range [key, end). An empty end means the single key, and "\x00" every key
+// from key on.
 func (h *Hub) Add(key, end string) *Watcher {
 	w := &Watcher{key: key, end: end, wake: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -62,7 +62,7 @@ func (h *Hub) Add(key, end string) *Watcher {
 	return w
 }
 
-// Remove removes a watcher. It is told nothing any more.
+// Remove removes a watcher, which receives no further notifications.
 func (h *Hub) Remove(w *Watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -93,7 +93,7 @@ func (h *Hub) Remove(w *Watcher) {
 func (h *Hub) Len() int { return int(h.count.Load()) }
 
 // Applied notifies the watchers of every revision after one, up to the newest of a view. The caller has
-// published the view, so a watcher that is added meanwhile finds them there.
+// published the view, so a watcher that is added in the meantime finds them there.
 func (h *Hub) Applied(v *mvcc.View, after int64) {
 	rev := v.Revision()
 	if rev == after {
@@ -101,8 +101,8 @@ func (h *Hub) Applied(v *mvcc.View, after int64) {
 	}
 	switch {
 	case after+1 < v.CompactRevision():
-		// Some of these revisions are compacted already, so which watchers they concern is not known.
-		// All of them look, and find that they have missed something.
+		// Some of these revisions are compacted already, so the affected watchers are not known. All
+		// of them read the view; those that have missed a change notice it.
 		h.NotifyAll(after+1, rev)
 	case h.Len() > 0:
 		var changes []Change
@@ -123,11 +123,11 @@ func (h *Hub) Replaced(rev int64) {
 	h.reached.Store(rev)
 }
 
-// Reached returns the newest revision of which every watcher has been notified that it concerns.
+// Reached returns the newest revision of which all affected watchers have been notified.
 func (h *Hub) Reached() int64 { return h.reached.Load() }
 
-// Notify tells the watchers that are concerned of changes, in the order of revisions. Whoever looks
-// then must find them.
+// Notify notifies the affected watchers of changes, in the order of revisions. The changes must be
+// visible before it is called.
 func (h *Hub) Notify(changes []Change) {
 	h.mu.Lock()
 	if h.count.Load() == 0 {
@@ -152,8 +152,8 @@ func (h *Hub) Notify(changes []Change) {
 	wake(touched)
 }
 
-// NotifyAll tells every watcher to look at everything from one revision to another: which of them
-// concern it is not known, for history was replaced, or has been compacted already.
+// NotifyAll tells every watcher to read all revisions from first to last. It is used if the affected
+// watchers are not known, because history was replaced or is compacted already.
 func (h *Hub) NotifyAll(first, last int64) {
 	h.mu.Lock()
 	var touched []*Watcher
@@ -180,7 +180,7 @@ func wake(watchers []*Watcher) {
 	}
 }
 
-// touch notes a revision; it reports whether the watcher had looked at all it was told of before.
+// touch adds a revision. It reports whether the watcher had no unread revisions before.
 func (w *Watcher) touch(rev int64) (first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,11 +201,10 @@ func (w *Watcher) touchAll(first, last int64) {
 	w.last = last
 }
 
-// Wake returns a channel that has a value when there may be something to Take.
+// Wake returns a channel that receives a value when Take may return something.
 func (w *Watcher) Wake() <-chan struct{} { return w.wake }
 
-// Take returns the first and the last revision that concern the watcher since it was last called;
-// zeros if there are none.
+// Take returns the first and the last revision that affect the watcher since the last call, or zeros.
 func (w *Watcher) Take() (first, last int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

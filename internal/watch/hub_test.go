@@ -23,7 +23,7 @@ func woken(w *Watcher) bool {
 	}
 }
 
-// told checks that a watcher was woken and takes these revisions, and nothing after.
+// told checks that a watcher was woken and takes these revisions, and no more afterwards.
 func told(t *testing.T, w *Watcher, first, last int64) {
 	t.Helper()
 	require.True(t, woken(w), "it was not woken")
@@ -40,7 +40,7 @@ func quiet(t *testing.T, w *Watcher) {
 	require.Equal(t, []int64{0, 0}, []int64{first, last})
 }
 
-func TestAChangeWakesOnlyThoseItTouches(t *testing.T) {
+func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 	for _, c := range []struct{ key, end string }{
 		{"b", ""}, {"b", "c"}, {"b", "b\x00"}, {"a", "c"}, {"a", fromKey}, {"b", fromKey}, {"c", fromKey}, {"a", "b"}, {"c", "z"},
 		{"a", ""}, {"b\x00", ""}, {"c", "a"}, {"b", "b"}, {"\x00", fromKey}, {"\x00", ""}, {"\x00", "\x01"}, {"\xff", fromKey},
@@ -58,7 +58,7 @@ func TestAChangeWakesOnlyThoseItTouches(t *testing.T) {
 	}
 }
 
-func TestTakeGivesTheFirstAndTheLastRevision(t *testing.T) {
+func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
 	h := NewHub()
 	key, other, all := h.Add("k", ""), h.Add("other", ""), h.Add("\x00", fromKey)
 	h.Notify([]Change{{3, "k"}, {4, "x"}, {5, "k"}, {5, "l"}, {6, "x"}})
@@ -71,7 +71,7 @@ func TestTakeGivesTheFirstAndTheLastRevision(t *testing.T) {
 	quiet(t, key)
 }
 
-func TestChangesBeforeATakeAreOne(t *testing.T) {
+func TestChangesBeforeTakeAreMerged(t *testing.T) {
 	h := NewHub()
 	w := h.Add("k", "")
 	for rev := int64(2); rev < 100; rev++ {
@@ -80,8 +80,8 @@ func TestChangesBeforeATakeAreOne(t *testing.T) {
 	told(t, w, 2, 99)
 }
 
-// Whoever takes without having been woken is woken for nothing later, but never not at all.
-func TestATakeBetweenChangesLosesNone(t *testing.T) {
+// A Take without a wake-up may cause an empty wake-up later, but never a missing one.
+func TestTakeBetweenChangesLosesNone(t *testing.T) {
 	h := NewHub()
 	w := h.Add("k", "")
 	h.Notify([]Change{{2, "k"}})
@@ -91,7 +91,7 @@ func TestATakeBetweenChangesLosesNone(t *testing.T) {
 	told(t, w, 3, 3)
 }
 
-func TestWatchersOfOneRangeAreToldAlike(t *testing.T) {
+func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
 	h := NewHub()
 	a, b := h.Add("a", "c"), h.Add("a", "c")
 	c, d := h.Add("b", ""), h.Add("b", "")
@@ -109,7 +109,7 @@ func TestWatchersOfOneRangeAreToldAlike(t *testing.T) {
 	quiet(t, c)
 }
 
-func TestNotifyAllTellsEveryWatcherToLookAtEverything(t *testing.T) {
+func TestNotifyAllWakesEveryWatcher(t *testing.T) {
 	h := NewHub()
 	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
 	h.Notify([]Change{{5, "k"}})
@@ -132,14 +132,14 @@ func TestNotifyAllTellsEveryWatcherToLookAtEverything(t *testing.T) {
 	told(t, span, 23, 30)
 }
 
-func TestARemovedWatcherIsToldNothing(t *testing.T) {
+func TestRemovedWatcherIsNotNotified(t *testing.T) {
 	for _, end := range []string{"", "z", fromKey} {
 		h := NewHub()
 		w, stays := h.Add("k", end), h.Add("k", end)
 		h.Remove(w)
 		require.Equal(t, 1, h.Len())
 		h.Remove(w)
-		require.Equal(t, 1, h.Len(), "to remove it again does nothing")
+		require.Equal(t, 1, h.Len(), "a second Remove does nothing")
 		h.Notify([]Change{{2, "k"}})
 		h.NotifyAll(1, 3)
 		quiet(t, w)
@@ -148,16 +148,17 @@ func TestARemovedWatcherIsToldNothing(t *testing.T) {
 		h.Remove(stays)
 		h.Remove(stays)
 		require.Zero(t, h.Len())
-		require.Empty(t, h.keys, "the group of nobody is kept")
-		require.Nil(t, h.ranges.root, "the group of nobody is kept")
+		require.Empty(t, h.keys, "an empty group is left")
+		require.Nil(t, h.ranges.root, "an empty group is left")
 		h.Notify([]Change{{4, "k"}})
 		h.NotifyAll(1, 5)
 		quiet(t, stays)
 	}
 }
 
-// Goroutines come, wait, look, and go while one notifies. Whoever stays has been told of the last
-// revision that concerns it once everything was announced, without ever looking unasked.
+// Goroutines add watchers, wait, take, and remove them while another one notifies. In the end each
+// remaining watcher has received the last revision that affects it, without a Take that no wake-up asked
+// for.
 func TestNoNotificationIsLost(t *testing.T) {
 	const (
 		watchers  = 32
@@ -190,19 +191,19 @@ func TestNoNotificationIsLost(t *testing.T) {
 			defer h.Remove(w)
 			seen := int64(0)
 			for seen < want {
-				<-w.Wake() // a notification that is lost lets the test hang
+				<-w.Wake() // the test hangs if a notification is lost
 				first, last := w.Take()
 				if first == 0 {
 					continue
 				}
 				if first <= seen || last < first {
-					t.Errorf("told of %d to %d after %d", first, last, seen)
+					t.Errorf("received %d to %d after %d", first, last, seen)
 					return
 				}
 				seen = last
 			}
 			if seen != want {
-				t.Errorf("told of revision %d, of %d at last", seen, want)
+				t.Errorf("received revision %d, want %d", seen, want)
 			}
 		})
 		if i >= passing {

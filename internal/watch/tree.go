@@ -2,9 +2,9 @@
 
 package watch
 
-// A tree has the ranges that are watched, and finds those that contain a key in time in proportion
-// to the logarithm of their number, and to what is found. It is a treap by (key, end), each node of
-// which knows the greatest end below it.
+// A tree holds the watched ranges. It finds those that contain a key in time proportional to the
+// logarithm of their number plus the number found. It is a treap by (key, end), in which each node has
+// the greatest end in its subtree.
 type tree struct {
 	root *node
 	seed uint64
@@ -15,23 +15,24 @@ type node struct {
 	group       *group
 	priority    uint64
 	left, right *node
-	greatest    string // end of this node and those below
+	greatest    string // end in this subtree
 }
 
-// fromKey is the end of a range that has none.
+// fromKey is the end of an unbounded range.
 const fromKey = "\x00"
 
-// after reports whether end a lies behind end b.
+// after reports whether end a comes after end b.
 func after(a, b string) bool { return b != fromKey && beyond(a, b) }
 
-// beyond reports whether an end lies behind a key. The key may be "\x00", which as an end is none.
+// beyond reports whether an end comes after a key. The key may be "\x00", which means unbounded only as
+// an end.
 func beyond(end, key string) bool { return end == fromKey || end > key }
 
 func (n *node) before(key, end string) bool {
 	return n.key < key || n.key == key && n.end < end
 }
 
-// update recomputes what a node knows of those below it.
+// update recomputes the greatest end of a node.
 func (n *node) update() *node {
 	n.greatest = n.end
 	for _, child := range []*node{n.left, n.right} {
@@ -57,12 +58,12 @@ func (t *tree) find(key, end string) *group {
 	return nil
 }
 
-// insert returns the group of a range, made if need be.
+// insert returns the group of a range, and makes it if needed.
 func (t *tree) insert(key, end string) *group {
 	if g := t.find(key, end); g != nil {
 		return g
 	}
-	// Weyl's sequence, scrambled, is random enough to keep the tree in balance.
+	// A scrambled Weyl sequence is random enough to keep the tree balanced.
 	t.seed += 0x9e3779b97f4a7c15
 	priority := (t.seed ^ t.seed>>32) * 0xbf58476d1ce4e5b9
 	n := &node{key: key, end: end, priority: priority, group: &group{members: map[*Watcher]struct{}{}}}
@@ -89,7 +90,7 @@ func remove(n *node, key, end string) *node {
 	return n.update()
 }
 
-// split parts a tree into what is before a range and what is not.
+// split separates the nodes before a range from the others.
 func split(n *node, key, end string) (left, right *node) {
 	if n == nil {
 		return nil, nil
@@ -102,7 +103,7 @@ func split(n *node, key, end string) (left, right *node) {
 	return left, n.update()
 }
 
-// join is the reverse of split.
+// join is the inverse of split.
 func join(left, right *node) *node {
 	switch {
 	case left == nil:

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// random returns a source of random numbers whose seed is in the test's log.
+// random returns a source of random numbers and logs its seed.
 func random(t testing.TB) *rand.Rand {
 	t.Helper()
 	a, b := rand.Uint64(), rand.Uint64()
@@ -20,14 +20,13 @@ func random(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(a, b))
 }
 
-// A span is a range that a tree should have.
+// A span is an expected range of a tree.
 type span struct {
 	key, end string
 	group    *group
 }
 
-// naive is what a tree has to agree with: a list that is searched from end to end, by the rule of
-// the store.
+// naive is the reference for a tree: a list with linear search, by the store's rule.
 type naive []span
 
 func (l naive) find(key, end string) int {
@@ -50,13 +49,13 @@ func (l naive) all() (groups []*group) {
 	return groups
 }
 
-// collect returns the groups that each calls its argument with.
+// collect returns the groups that each passes to its argument.
 func collect(each func(fn func(*group))) (groups []*group) {
 	each(func(g *group) { groups = append(groups, g) })
 	return groups
 }
 
-// same checks that these are the same groups, each once.
+// same checks that got has exactly the groups of want, each once.
 func same(t testing.TB, want, got []*group) {
 	t.Helper()
 	set := map[*group]bool{}
@@ -64,18 +63,17 @@ func same(t testing.TB, want, got []*group) {
 		set[g] = true
 	}
 	if len(want) != len(got) || len(set) != len(got) {
-		require.FailNow(t, "other groups are found", "%d, of which %d differ, instead of %d", len(got), len(set), len(want))
+		require.FailNow(t, "wrong groups", "%d, of which %d differ, instead of %d", len(got), len(set), len(want))
 	}
 	for _, g := range want {
 		if !set[g] {
-			require.FailNow(t, "a group is not found")
+			require.FailNow(t, "a group is missing")
 		}
 	}
 }
 
-// check verifies the invariants of the tree: the order of the ranges, the order of the priorities,
-// and that each node knows the greatest end below it. It returns how many nodes there are, and how
-// many lie on the longest way down.
+// check verifies the invariants of the tree: the order of the ranges, the heap order of the priorities,
+// and the greatest ends. It returns the number of nodes and the height.
 func check(t testing.TB, n *node) (size, height int) {
 	t.Helper()
 	if n == nil {
@@ -86,7 +84,7 @@ func check(t testing.TB, n *node) (size, height int) {
 		if child == nil {
 			continue
 		}
-		require.LessOrEqual(t, child.priority, n.priority, "the priorities are no heap")
+		require.LessOrEqual(t, child.priority, n.priority, "the priorities are not in heap order")
 		require.Equal(t, i == 1, n.before(child.key, child.end), "the ranges are out of order")
 		s, h := check(t, child)
 		size, height = size+s, max(height, h)
@@ -98,8 +96,8 @@ func check(t testing.TB, n *node) (size, height int) {
 	return size + 1, height + 1
 }
 
-// The keys are few and short, so that ranges are met again, nest, touch, overlap, and are empty;
-// those of zeros are keys like any other, and as an end one of them is none.
+// Keys are short and few, so that ranges repeat, nest, touch, overlap and are empty. Keys of zeros are
+// ordinary keys, but one of them means unbounded as an end.
 func randomKey(r *rand.Rand) string {
 	const letters = "\x00abc\xff"
 	b := make([]byte, 1+r.IntN(3))
@@ -116,12 +114,12 @@ func randomEnd(r *rand.Rand) string {
 	return randomKey(r)
 }
 
-func TestATreeAgreesWithAList(t *testing.T) {
+func TestTreeAgreesWithList(t *testing.T) {
 	r := random(t)
 	var tree tree
 	var list naive
 	for i := range 20_000 {
-		// It grows for a while and shrinks for a while, down to nothing.
+		// The tree grows for a while and shrinks for a while, down to nothing.
 		grows := i/1000%2 == 0
 		switch key, end := randomKey(r), randomEnd(r); {
 		case r.IntN(3) == 0:
@@ -157,8 +155,8 @@ func TestATreeAgreesWithAList(t *testing.T) {
 	}
 }
 
-// Ranges come in the order of their keys, which would make a list of a tree without balance.
-func TestATreeStaysInBalance(t *testing.T) {
+// Ranges are inserted in the order of their keys. An unbalanced tree would become a list.
+func TestTreeStaysBalanced(t *testing.T) {
 	var tree tree
 	const n = 1 << 12
 	key := func(i int) string { return string([]byte{byte(i >> 8), byte(i), 'k'}) }
@@ -176,9 +174,8 @@ func TestATreeStaysInBalance(t *testing.T) {
 	require.Less(t, height, 4*11)
 }
 
-// The end of a range that has none looks like the least key, which a range may contain all the
-// same.
-func TestTheLeastKeyIsFound(t *testing.T) {
+// The end of an unbounded range looks like the least key, which a range may contain.
+func TestLeastKeyIsFound(t *testing.T) {
 	const least = "\x00"
 	for _, end := range []string{fromKey, "\x00\x00", "\x01"} {
 		var tree tree

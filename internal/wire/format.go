@@ -11,11 +11,10 @@ import (
 // ErrFormat is matched by every *FormatError.
 var ErrFormat = errors.New("another version's format")
 
-// A FormatError says that something is of a version of its format that this program does not read.
-// That is no damage.
+// A FormatError says that data has a format version that this program does not read. That is not damage.
 type FormatError struct {
-	What    string // has that version: a file, an entry, a hello
-	Version uint64 // which it has; 0: it does not say
+	What    string // the data of that version: a file, an entry, a hello
+	Version uint64 // its version; 0 if it does not say
 	Reads   uint64 // the newest version that this program reads
 }
 
@@ -29,17 +28,18 @@ func (e *FormatError) Error() string {
 // Is reports whether target is ErrFormat.
 func (e *FormatError) Is(target error) bool { return target == ErrFormat }
 
-// A Format is one that begins with a magic and, in the byte after it, the version. A later version
-// keeps both, and adds what an earlier one must not skip.
+// A Format begins with a magic number, followed by a byte with the version. Later versions keep both, and
+// add data that an earlier version must not skip.
 type Format struct {
 	What    string // for FormatError
 	Magic   string
-	Version byte // the one that is written, and the only one that is read
+	Version byte // the version that is written, and the only one that is read
 }
 
-// Check returns what is wrong with the beginning of something that should be of the format.
+// Check checks the beginning of data that should have the format.
 //
-// Errors: *FormatError if it is of another version, ErrMalformed if it does not begin with the magic.
+// Errors: *FormatError if it has another version, ErrMalformed if it does not begin with the magic
+// number.
 func (f Format) Check(b []byte) error {
 	rest, ok := strings.CutPrefix(string(b[:min(len(b), len(f.Magic)+1)]), f.Magic)
 	if !ok || rest == "" || rest[0] == 0 { // versions begin with 1
@@ -48,8 +48,7 @@ func (f Format) Check(b []byte) error {
 	return CheckVersion(f.What, uint64(rest[0]), uint64(f.Version))
 }
 
-// CheckVersion returns a *FormatError if something is of another version than the one that this
-// program reads.
+// CheckVersion returns a *FormatError if version differs from the version that this program reads.
 func CheckVersion(what string, version, reads uint64) error {
 	if version == reads {
 		return nil
@@ -57,7 +56,7 @@ func CheckVersion(what string, version, reads uint64) error {
 	return &FormatError{What: what, Version: version, Reads: reads}
 }
 
-// Append appends the magic and the version, and zeros up to a size.
+// Append appends the magic number, the version, and zeros up to a size.
 func (f Format) Append(b []byte, size int) []byte {
 	b = append(append(b, f.Magic...), f.Version)
 	return append(b, make([]byte, size-len(f.Magic)-1)...)

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package wire is the encoding of everything coterie writes to a disk or a network: numbered
-// fields, in the manner of protocol buffers. A reader skips the fields it does not know, so a newer
-// node may add fields to a message that an older one reads. A zero value takes no bytes. The bytes
-// of a message are a function of its fields alone: equal messages encode alike on every node.
+// Package wire is the encoding of all data that coterie writes to a disk or a network: numbered fields,
+// similar to protocol buffers. A reader skips unknown fields, so a newer node may add fields to a message
+// that an older node reads. A zero value takes no bytes. The bytes of a message are a function of its
+// fields alone: equal messages have equal encodings on every node.
 //
-// A field is a tag and a payload. The tag is the uvarint number<<1|kind; kind 0 is followed by a
-// uvarint, kind 1 by a uvarint length and that many bytes. Signed numbers are zigzag encoded.
+// A field is a tag and a payload. The tag is the uvarint number<<1|kind. Kind 0 is followed by a uvarint,
+// kind 1 by a uvarint length and that many bytes. Signed numbers are zigzag encoded.
 package wire
 
 import (
@@ -14,7 +14,7 @@ import (
 	"errors"
 )
 
-// ErrMalformed is what a Reader reports when its input is not a sequence of fields.
+// ErrMalformed: the input of a Reader is not a sequence of fields.
 var ErrMalformed = errors.New("wire: malformed message")
 
 const (
@@ -22,7 +22,7 @@ const (
 	kindBytes = 1
 )
 
-// Uint appends field num with value v, or nothing when v is zero.
+// Uint appends field num with value v, or nothing if v is zero.
 func Uint(b []byte, num int, v uint64) []byte {
 	if v == 0 {
 		return b
@@ -31,12 +31,12 @@ func Uint(b []byte, num int, v uint64) []byte {
 	return binary.AppendUvarint(b, v)
 }
 
-// Int appends field num with the signed value v, or nothing when v is zero.
+// Int appends field num with the signed value v, or nothing if v is zero.
 func Int(b []byte, num int, v int64) []byte {
 	return Uint(b, num, uint64(v)<<1^uint64(v>>63))
 }
 
-// Bool appends field num when v is true.
+// Bool appends field num if v is true.
 func Bool(b []byte, num int, v bool) []byte {
 	if !v {
 		return b
@@ -44,7 +44,7 @@ func Bool(b []byte, num int, v bool) []byte {
 	return Uint(b, num, 1)
 }
 
-// Text appends field num with the bytes of v, or nothing when v is empty.
+// Text appends field num with the bytes of v, or nothing if v is empty.
 func Text[T string | []byte](b []byte, num int, v T) []byte {
 	if len(v) == 0 {
 		return b
@@ -52,21 +52,21 @@ func Text[T string | []byte](b []byte, num int, v T) []byte {
 	return Element(b, num, v)
 }
 
-// Element is Text for a repeated field, where an empty element counts as well.
+// Element is Text for a repeated field, where empty elements count.
 func Element[T string | []byte](b []byte, num int, v T) []byte {
 	b = binary.AppendUvarint(b, uint64(num)<<1|kindBytes)
 	b = binary.AppendUvarint(b, uint64(len(v)))
 	return append(b, v...)
 }
 
-// Message appends field num holding whatever encode appends, even if that is nothing.
+// Message appends field num with the bytes that encode appends, even if there are none.
 func Message(b []byte, num int, encode func(b []byte) []byte) []byte {
 	return Prefixed(binary.AppendUvarint(b, uint64(num)<<1|kindBytes), encode)
 }
 
-// Prefixed appends whatever encode appends, with its length, a uvarint, before it.
+// Prefixed appends the bytes that encode appends, preceded by their length as a uvarint.
 func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
-	// One byte of length serves most messages; a longer one is moved up once.
+	// One byte of length suffices for most messages. For longer ones the bytes are moved once.
 	start := len(b)
 	b = encode(append(b, 0))
 	size := len(b) - start - 1
@@ -93,7 +93,7 @@ func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
 //	}
 //	return r.Err()
 //
-// A field that is not asked for is skipped. One that is asked for as the other kind is zero or empty.
+// A field that is not read is skipped. A field read as the other kind is zero or empty.
 type Reader struct {
 	rest    []byte
 	field   int
@@ -105,7 +105,7 @@ type Reader struct {
 // NewReader returns a Reader of the message b, which it does not change.
 func NewReader(b []byte) *Reader { return &Reader{rest: b} }
 
-// Next moves to the next field. It returns false at the end, or when the input is malformed.
+// Next moves to the next field. It returns false at the end or if the input is malformed.
 func (r *Reader) Next() bool {
 	if r.err != nil || len(r.rest) == 0 {
 		return false
@@ -157,8 +157,8 @@ func (r *Reader) Bool() bool { return r.number != 0 }
 // Text returns a copy of the current field's bytes as a string.
 func (r *Reader) Text() string { return string(r.payload) }
 
-// Bytes returns the current field's bytes, which are part of the input.
+// Bytes returns the current field's bytes, which share the memory of the input.
 func (r *Reader) Bytes() []byte { return r.payload }
 
-// Err returns ErrMalformed if the input was malformed, else nil.
+// Err returns ErrMalformed if the input was malformed, otherwise nil.
 func (r *Reader) Err() error { return r.err }

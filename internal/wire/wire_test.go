@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFieldsComeBack(t *testing.T) {
+func TestFieldsRoundTrip(t *testing.T) {
 	long := strings.Repeat("x", 70_000)
 	var b []byte
 	b = Uint(b, 1, math.MaxUint64)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package modeltest is what the tests against the model have in common: where their randomness
-// comes from, and the comparison of a store with a model.
+// Package modeltest has the shared parts of the tests against the model: their source of random numbers,
+// and the comparison of a store with a model.
 package modeltest
 
 import (
@@ -17,8 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// Random returns a source of random numbers. Its seed is drawn, or that of COTERIE_SEED, and
-// logged.
+// Random returns a source of random numbers and logs its seed. COTERIE_SEED sets the seed.
 func Random(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -39,8 +38,8 @@ func Few(n int) int {
 	return n
 }
 
-// Key draws one of some eighty keys. Many are prefixes of others, and the bytes at both ends of the
-// order are among theirs.
+// Key returns one of about eighty keys. Many are prefixes of others, and they include the lowest and the
+// highest byte.
 func Key(r *rand.Rand) string {
 	const alphabet = "\x00ab\xff"
 	key := make([]byte, 1+r.IntN(3))
@@ -50,7 +49,7 @@ func Key(r *rand.Rand) string {
 	return string(key)
 }
 
-// Range draws a range: a single key, all keys from one on, or those between two, which may be in
+// Range returns a range: a single key, all keys from one on, or the keys between two, which may be in
 // either order.
 func Range(r *rand.Rand) (key, end string) {
 	switch r.IntN(8) {
@@ -64,8 +63,8 @@ func Range(r *rand.Rand) (key, end string) {
 	return Key(r), Key(r)
 }
 
-// Revision draws a revision: mostly one that can be read, else one around those, or one that stands
-// for the latest.
+// Revision returns a revision: usually a readable one, sometimes one just outside, or one that means the
+// latest.
 func Revision(r *rand.Rand, m *model.Model) int64 {
 	oldest := max(m.CompactRevision(), 1)
 	switch r.IntN(6) {
@@ -79,7 +78,7 @@ func Revision(r *rand.Rand, m *model.Model) int64 {
 	return oldest + r.Int64N(m.Revision()-oldest+1)
 }
 
-// A Reader is a mvcc.View, or a mvcc.Store with changes that are not committed.
+// A Reader is an mvcc.View, or an mvcc.Store with uncommitted changes.
 type Reader interface {
 	Revision() int64
 	CompactRevision() int64
@@ -89,7 +88,7 @@ type Reader interface {
 	Count(key, end string) int
 }
 
-// CompareReads reads the same at random from a store and a model.
+// CompareReads compares random reads from a store and a model.
 func CompareReads(t testing.TB, r *rand.Rand, m *model.Model, store Reader) {
 	require.Equal(t, m.Revision(), store.Revision())
 	require.Equal(t, m.CompactRevision(), store.CompactRevision())
@@ -119,7 +118,7 @@ func CompareReads(t testing.TB, r *rand.Rand, m *model.Model, store Reader) {
 	}
 }
 
-// Compare compares everything that can be seen of a view with the model, some of it at random.
+// Compare compares everything observable in a view with the model, some of it at random.
 func Compare(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View) {
 	require.NoError(t, view.Check())
 	require.Equal(t, len(m.Range("\x00", "\x00", 0)), view.Keys())
@@ -134,7 +133,7 @@ func Compare(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View) {
 	compareKept(t, m, view)
 }
 
-// changes returns the changes of a view, each told with its own revision.
+// changes returns the changes of a view that have the revision of their entry.
 func changes(view *mvcc.View, from, to int64) (found []*mvcc.KeyValue) {
 	view.Changes(from, to, func(rev int64, changes []*mvcc.KeyValue) bool {
 		for _, kv := range changes {
@@ -147,7 +146,7 @@ func changes(view *mvcc.View, from, to int64) (found []*mvcc.KeyValue) {
 	return found
 }
 
-// compareWatches compares what watches are told.
+// compareWatches compares the results for watches.
 func compareWatches(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View) {
 	// A watch of a key begins at the compact revision at the earliest.
 	key, after := Key(r), max(Revision(r, m), m.CompactRevision()-1)
@@ -159,7 +158,7 @@ func compareWatches(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View)
 	}
 }
 
-// compareKept compares which versions there are, and their number of bytes.
+// compareKept compares the kept versions and their size.
 func compareKept(t testing.TB, m *model.Model, view *mvcc.View) {
 	var base, want []*mvcc.KeyValue
 	view.Base(func(kv *mvcc.KeyValue) bool {

@@ -19,7 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// childLock tells a process of this test that it is the other one, and which lock it is to try.
+// childLock is set in a child process of this test. Its value is the lock that the child tries to take.
 const childLock = "VFS_TEST_LOCK"
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// inBoth runs a test on both file systems, with a directory that exists.
+// inBoth runs a test on both file systems, with an existing directory.
 func inBoth(t *testing.T, test func(t *testing.T, fs vfs.FS, dir string)) {
 	t.Helper()
 	t.Run("OS", func(t *testing.T) { test(t, vfs.OS{}, t.TempDir()) })
@@ -44,7 +44,7 @@ func inBoth(t *testing.T, test func(t *testing.T, fs vfs.FS, dir string)) {
 	}
 }
 
-// content returns all that a file holds.
+// content returns the contents of a file.
 func content(t testing.TB, f vfs.File) []byte {
 	t.Helper()
 	size, err := f.Size()
@@ -56,7 +56,7 @@ func content(t testing.TB, f vfs.File) []byte {
 	return b[:n]
 }
 
-// write makes a file that holds this, and that is not durable.
+// write makes a file with the given contents, which are not durable.
 func write(t testing.TB, fs vfs.FS, name, text string) vfs.File {
 	t.Helper()
 	f, err := fs.Create(name)
@@ -67,7 +67,7 @@ func write(t testing.TB, fs vfs.FS, name, text string) vfs.File {
 	return f
 }
 
-// read returns what the file of a name holds.
+// read returns the contents of the file with a name.
 func read(t testing.TB, fs vfs.FS, name string) string {
 	t.Helper()
 	f, err := fs.Open(name)
@@ -76,7 +76,7 @@ func read(t testing.TB, fs vfs.FS, name string) string {
 	return string(content(t, f))
 }
 
-func TestAFileIsWrittenAndReadAtOffsets(t *testing.T) {
+func TestReadAndWriteAtOffsets(t *testing.T) {
 	inBoth(t, func(t *testing.T, fs vfs.FS, dir string) {
 		f := write(t, fs, filepath.Join(dir, "file"), "hello")
 		_, err := f.WriteAt([]byte("XY"), 1)
@@ -84,7 +84,7 @@ func TestAFileIsWrittenAndReadAtOffsets(t *testing.T) {
 		require.Equal(t, "hXYlo", string(content(t, f)))
 		_, err = f.WriteAt([]byte("end"), 8)
 		require.NoError(t, err)
-		require.Equal(t, "hXYlo\x00\x00\x00end", string(content(t, f)), "what was left out is zeros")
+		require.Equal(t, "hXYlo\x00\x00\x00end", string(content(t, f)), "gaps are zeros")
 
 		b := make([]byte, 4)
 		n, err := f.ReadAt(b, 1)
@@ -102,20 +102,20 @@ func TestAFileIsWrittenAndReadAtOffsets(t *testing.T) {
 	})
 }
 
-func TestAFileIsCutAndLengthenedWithZeros(t *testing.T) {
+func TestTruncateAndAllocateFillWithZeros(t *testing.T) {
 	inBoth(t, func(t *testing.T, fs vfs.FS, dir string) {
 		f := write(t, fs, filepath.Join(dir, "file"), "hello world")
 		defer f.Close()
 		require.NoError(t, f.Truncate(5))
 		require.Equal(t, "hello", string(content(t, f)))
 		require.NoError(t, f.Truncate(8))
-		require.Equal(t, "hello\x00\x00\x00", string(content(t, f)), "what was cut off does not come back")
+		require.Equal(t, "hello\x00\x00\x00", string(content(t, f)), "truncated bytes do not come back")
 		_, err := f.WriteAt([]byte("!"), 6)
 		require.NoError(t, err)
 		require.Equal(t, "hello\x00!\x00", string(content(t, f)))
 
 		require.NoError(t, f.Allocate(5))
-		require.Equal(t, "hello\x00!\x00", string(content(t, f)), "it is as long already")
+		require.Equal(t, "hello\x00!\x00", string(content(t, f)), "the file is long enough already")
 		require.NoError(t, f.Allocate(4096))
 		want := append([]byte("hello\x00!"), make([]byte, 4096-7)...)
 		require.True(t, bytes.Equal(want, content(t, f)))
@@ -127,7 +127,7 @@ func TestAFileIsCutAndLengthenedWithZeros(t *testing.T) {
 	})
 }
 
-func TestNamesAreMadeMovedAndRemoved(t *testing.T) {
+func TestCreateRenameRemove(t *testing.T) {
 	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
 		a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
 		_, err := files.Open(a)
@@ -147,7 +147,7 @@ func TestNamesAreMadeMovedAndRemoved(t *testing.T) {
 		defer old.Close()
 		require.NoError(t, files.Rename(a, b))
 		require.Equal(t, a, read(t, files, b))
-		require.Equal(t, b, string(content(t, old)), "who had it open keeps it")
+		require.Equal(t, b, string(content(t, old)), "an open file stays readable")
 		require.NoError(t, files.Remove(c))
 		names, err = files.ReadDir(dir)
 		require.NoError(t, err)
@@ -157,12 +157,12 @@ func TestNamesAreMadeMovedAndRemoved(t *testing.T) {
 		f, err := files.Create(b)
 		require.NoError(t, err)
 		defer f.Close()
-		require.Empty(t, content(t, f), "to make a file empties the one that was there")
+		require.Empty(t, content(t, f), "Create empties an existing file")
 		require.Empty(t, read(t, files, b))
 	})
 }
 
-func TestDirectoriesAreMadeWithThoseAbove(t *testing.T) {
+func TestMkdirAllMakesParents(t *testing.T) {
 	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
 		deep := filepath.Join(dir, "a", "b", "c")
 		_, err := files.ReadDir(deep)
@@ -183,12 +183,12 @@ func TestDirectoriesAreMadeWithThoseAbove(t *testing.T) {
 			require.Equal(t, want, names, above)
 			require.NoError(t, files.SyncDir(above))
 		}
-		require.Error(t, files.MkdirAll(filepath.Join(dir, "file")), "a file is no directory")
+		require.Error(t, files.MkdirAll(filepath.Join(dir, "file")), "a file is not a directory")
 		require.Error(t, files.MkdirAll(filepath.Join(dir, "file", "below")))
 	})
 }
 
-func TestALockIsTakenOnce(t *testing.T) {
+func TestLockIsExclusive(t *testing.T) {
 	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
 		name := filepath.Join(dir, "lock")
 		for range 2 {
@@ -203,7 +203,7 @@ func TestALockIsTakenOnce(t *testing.T) {
 	})
 }
 
-func TestOfManyOneTakesALock(t *testing.T) {
+func TestOneOfManyGetsLock(t *testing.T) {
 	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
 		for i := range 20 {
 			var all sync.WaitGroup
@@ -222,7 +222,7 @@ func TestOfManyOneTakesALock(t *testing.T) {
 	})
 }
 
-func TestALockIsThatOfOneProcess(t *testing.T) {
+func TestLockEndsWithProcess(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "lock")
 	other := func() string {
 		self, err := os.Executable()
@@ -243,7 +243,7 @@ func TestALockIsThatOfOneProcess(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-func TestAContextHasItsFileSystem(t *testing.T) {
+func TestContextCarriesFileSystem(t *testing.T) {
 	require.Nil(t, vfs.From(t.Context()))
 	files := vfs.NewMemory().Mount()
 	require.Same(t, files, vfs.From(vfs.With(t.Context(), files)))

@@ -158,7 +158,7 @@ func TestBlockHoldsBack(t *testing.T) {
 
 		a.Close()
 		_, err = b.Write([]byte("unaware"))
-		require.NoError(t, err, "that the reader is gone is held back too")
+		require.NoError(t, err, "the notice that the reader has closed is held back, too")
 
 		start := time.Now()
 		time.AfterFunc(time.Minute, n.Heal)
@@ -171,7 +171,7 @@ func TestBlockHoldsBack(t *testing.T) {
 	})
 }
 
-func TestSilenceIsOfPresentConnections(t *testing.T) {
+func TestSilenceAffectsCurrentConnections(t *testing.T) {
 	bubble(t, func(t *testing.T, n *Network) {
 		a, b := pair(t, n)
 		_, err := a.Write([]byte("before"))
@@ -320,7 +320,7 @@ func TestAddresses(t *testing.T) {
 	l, err := n.Listen("n1:0")
 	require.NoError(t, err)
 	_, err = n.Dial(t.Context(), l.Addr().String())
-	require.NoError(t, err, "ports stay dialable however many connections came before")
+	require.NoError(t, err, "dialing works after any number of connections")
 	require.NoError(t, l.Close())
 	require.ErrorIs(t, l.Close(), net.ErrClosed)
 	_, err = n.Dial(t.Context(), l.Addr().String())
