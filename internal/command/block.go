@@ -15,8 +15,8 @@ import (
 )
 
 // A stream of records is the format of snapshots. It begins with a magic number, with a
-// version as its last byte. Blocks of records follow, each record preceded by its length, each block by its length and its
-// CRC-32C. A closing block of length 0 has the number of records and its CRC-32C.
+// version as its last byte. Blocks of records follow, each record preceded by its length, each block by
+// its length and its CRC-32C. A closing block of length 0 has the number of records and its CRC-32C.
 const (
 	blockTarget = 64 << 10
 	// maxBlock bounds the block lengths that a reader accepts. The largest record is a key with its

@@ -140,7 +140,7 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 		{"put before one without end", ops(del("b", "\x00"), put("a")), false},
 		{"the least key", ops(del("\x00", "\x00"), put("\x00")), true},
 		{"put in an empty one", ops(del("c", "a"), put("b")), false},
-		{"put beside a key that is deleted", ops(del("a", ""), put("a\x00")), false},
+		{"put next to a deleted key", ops(del("a", ""), put("a\x00")), false},
 
 		{"put by it and a nested one", ops(put("a"), txn(put("a"))), true},
 		{"put by a nested one and it", ops(txn(put("a")), put("a")), true},

@@ -116,7 +116,7 @@ func TestT21_RenewalWaitsForExpiryOutcome(t *testing.T) {
 	}{
 		"it has expired": {func(d *Deadlines) { d.Revoke(1) }, false},
 		"a new leader":   {func(d *Deadlines) { d.Clear() }, false},
-		"leader anew":    {func(d *Deadlines) { d.Reset(slices.Values([]Lease{{1, 10 * time.Second}}), after(11)) }, true},
+		"leader again":   {func(d *Deadlines) { d.Reset(slices.Values([]Lease{{1, 10 * time.Second}}), after(11)) }, true},
 		"expired before a new term": {
 			func(d *Deadlines) { d.Reset(slices.Values([]Lease{{2, 10 * time.Second}}), after(11)) }, false,
 		},

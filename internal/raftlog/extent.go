@@ -62,7 +62,7 @@ func newestOf(files []*segment) *segment {
 	return nil
 }
 
-// extents keeps the newest extent in two slots of the vote file, behind those of the vote. It is written
+// extents keeps the newest extent in two slots of the vote file, after those of the vote. It is written
 // after each batch but not synced: it survives a killed process, and a power failure as far as the system
 // has written it. Each sync of the vote makes it durable, and so does Close. extents belongs to the
 // writer's goroutine.

@@ -335,7 +335,7 @@ func (l *Log) Applied(index uint64) {
 	}
 }
 
-// Recorded returns the durable part of what Applied was called with: after Open, a lower bound.
+// Recorded returns the durable note of Applied. After Open it is a lower bound.
 func (l *Log) Recorded() uint64 {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()

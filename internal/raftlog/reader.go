@@ -36,7 +36,7 @@ type Reader struct {
 	Snapshots  []Snapshot // newest first
 	Diverged   error      // why the log differs from the cluster's: *CorruptError; nil if nothing is noted
 	Damage     []error    // everything else that Open rejects or may find later: each a *CorruptError, which names the file
-	Formats    []error    // files of another version: each a *wire.FormatError. If there are any, Damage lists only what is certain
+	Formats    []error    // files of another version: each a *wire.FormatError. If there are any, Damage lists only certain damage
 
 	fs      vfs.FS
 	dir     string

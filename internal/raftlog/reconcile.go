@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// reconcile makes the log and the newest snapshot agree. After a snapshot raft continues right behind it,
+// reconcile makes the log and the newest snapshot agree. After a snapshot raft continues right after it,
 // whatever entries the log has, so a crash may leave a log that does not belong to the snapshot.
 func (l *Log) reconcile(reached *extent) error {
 	s := l.store
@@ -94,7 +94,7 @@ func (l *Log) Astray() bool {
 
 // Realign drops a log that went astray. Raft must not be running, since it caches facts about the log.
 //
-// Errors: *CorruptError if entries behind the snapshot were applied; an error of the disk if the log
+// Errors: *CorruptError if entries after the snapshot were applied; an error of the disk if the log
 // cannot be read; or the error of a log that has failed or is closed.
 func (l *Log) Realign() error {
 	s := l.store

@@ -250,7 +250,7 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 	return g.torn(b, last)
 }
 
-// torn reports whether a crash has left bytes behind the last whole batch of a segment. It returns an
+// torn reports whether a crash has left bytes after the last whole batch of a segment. It returns an
 // error if a crash cannot be the cause.
 func (g *segment) torn(b []byte, last bool) (bool, error) {
 	if blank(b[min(g.end, int64(len(b))):]) {

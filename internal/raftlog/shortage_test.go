@@ -75,7 +75,7 @@ func work(t *testing.T, l *Log) {
 func TestShortageAtEveryStepIsRetried(t *testing.T) {
 	for _, errno := range shortages {
 		t.Run(errno.Error(), func(t *testing.T) {
-			told, steps, finished := 0, 0, false
+			reported, steps, finished := 0, 0, false
 			for ; !finished; steps++ {
 				synctest.Test(t, func(t *testing.T) {
 					disk := vfs.NewForgetful()
@@ -85,7 +85,7 @@ func TestShortageAtEveryStepIsRetried(t *testing.T) {
 					time.Sleep(time.Minute)
 					require.NoError(t, l.Condition().Err)
 					if c := l.Condition(); c.Short > 0 {
-						told++
+						reported++
 						require.ErrorIs(t, c.Lack, errno)
 						require.Greater(t, c.Short, 50*time.Second)
 					}
@@ -105,9 +105,9 @@ func TestShortageAtEveryStepIsRetried(t *testing.T) {
 					finish(t, l)
 				})
 			}
-			t.Log(steps, "steps,", told, "of which wait and report")
-			require.Greater(t, told, 20)
-			require.Greater(t, steps, told)
+			t.Log(steps, "steps,", reported, "of which wait and report")
+			require.Greater(t, reported, 20)
+			require.Greater(t, steps, reported)
 		})
 	}
 }

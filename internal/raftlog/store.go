@@ -194,7 +194,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		s.mu.Unlock()
 		return s.orDiverge(err)
 	case s.last != 0 && logs[0].Index != s.last+1:
-		// After it installs a snapshot raft continues right behind it, whatever entries the log has.
+		// After it installs a snapshot raft continues right after it, whatever entries the log has.
 		s.forget(0)
 		s.marks, s.durable = nil, logs[0].Index-1
 		s.enqueue(change{kind: reset})

@@ -29,7 +29,7 @@ type follower struct {
 	// and ours are the same for as long as the term lasts.
 	index, term uint64
 	asked       uint64 // the newest mark when index was set
-	told        uint64 // the highest commit index that was sent to it, covered by entries that it had, and not rejected
+	notified    uint64 // the highest commit index that was sent to it, covered by entries that it had, and not rejected
 	nudging     bool   // a goroutine is sending nudges
 	mark        uint64 // of the newest append that it answered with success
 	replies     uint64 // number of answers to raft's replication
@@ -67,7 +67,7 @@ func (t *Transport) sending(id raft.ServerID, target raft.ServerAddress, req *ra
 	if req.Term == t.term {
 		// The follower may have to make entries durable that it has not acknowledged before it commits
 		// them.
-		f.told = max(f.told, min(req.LeaderCommitIndex, f.index))
+		f.notified = max(f.notified, min(req.LeaderCommitIndex, f.index))
 	}
 	t.sent++
 	return t.sent
@@ -94,7 +94,7 @@ func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.Appe
 		return 0
 	}
 	if err != nil || !resp.Success {
-		f.told = 0
+		f.notified = 0
 		// The answer to an append that was sent before the acknowledgement arrived may be older than it.
 		if err == nil && resp.Term == t.term && resp.LastLog < f.index && mark > f.asked {
 			return f.index
@@ -174,7 +174,7 @@ func (t *Transport) nudge(id raft.ServerID, f *follower) {
 // due returns the nudge that the follower needs, or nil. The caller holds t.mu.
 func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 	commit := min(t.commit, f.index)
-	if commit <= f.told {
+	if commit <= f.notified {
 		return nil
 	}
 	// The previous entry must be one that the follower has acknowledged in this term. With none, raft at

@@ -20,7 +20,7 @@ import (
 // errApplied: a snapshot would move the state machine back. Raft gets this error, but the leader gets a
 // success: it need not send the contents of the snapshot. After an error it would send the snapshot again
 // and again if it had nothing else to send.
-var errApplied = errors.New("raftnet: the snapshot is older than what has been applied")
+var errApplied = errors.New("raftnet: the snapshot is older than the applied state")
 
 // Serve passes the requests of a connection to raft, one after the other, and sends the answers back. It
 // returns when ctx ends, when the connection breaks, when a message is not a valid request of the

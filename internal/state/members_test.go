@@ -63,7 +63,7 @@ func TestMembersAreInTheHash(t *testing.T) {
 		"nothing":      func(*machine) {},
 		"voter":        func(m *machine) { m.Configure(3, []Server{{ID: 1, Voter: true}}) },
 		"another":      func(m *machine) { m.Configure(3, []Server{{ID: 2}}) },
-		"nobody":       func(m *machine) { m.Configure(3, nil) },
+		"no member":    func(m *machine) { m.Configure(3, nil) },
 		"wanted":       func(m *machine) { m.enroll(command.Enroll{ID: 1, Voter: true, Term: 1}) },
 		"an address":   func(m *machine) { m.enroll(command.Enroll{ID: 1, Addr: "a", Term: 1}) },
 		"a name":       func(m *machine) { m.enroll(command.Enroll{ID: 1, Name: "a", Term: 1}) },

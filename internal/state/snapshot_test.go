@@ -232,7 +232,7 @@ func TestIntactBlocksWithoutState(t *testing.T) {
 	require.NoError(t, read(head, leaseRecord(7, 1), proposerRecord(1, 0), resultRecord(1), resultRecord(2), versionRecord("k", 2, 2, 1, 7)))
 	future := message(900, func(b []byte) []byte { return append(b, "of a newer version"...) })
 	require.NoError(t, read(head, future, change), "unknown records are skipped")
-	require.NoError(t, read(wire.Text(head, 900, "also beside"), change))
+	require.NoError(t, read(wire.Text(head, 900, "next to known fields"), change))
 
 	for name, records := range map[string][][]byte{
 		"nothing":                 {},

@@ -18,11 +18,11 @@ import (
 type pair struct {
 	*testing.T
 	*generator
-	state *State
-	model *model.Model
-	told  journal // the State's notifications for an entry
-	want  journal // the expected ones
-	codes map[command.Code]int
+	state    *State
+	model    *model.Model
+	notified journal // the State's notifications for an entry
+	want     journal // the expected ones
+	codes    map[command.Code]int
 }
 
 // The State agrees with the model in every result and everything observable, including after restores
@@ -59,17 +59,17 @@ func TestStateAgreesWithModel(t *testing.T) {
 // step applies an entry to both.
 func (p *pair) step() {
 	p.newest = p.model.Revision()
-	p.told, p.want = journal{}, journal{}
+	p.notified, p.want = journal{}, journal{}
 	entries := p.log(1)
 	for _, e := range entries {
 		for i := range e.proposals {
 			p.propose(e.term, &e.proposals[i])
 		}
 	}
-	replay(p, p.state, &p.told, entries)
-	require.Equal(p, p.want.answers, p.told.answers)
-	require.Equal(p, p.want.granted, p.told.granted)
-	require.ElementsMatch(p, p.want.ended, p.told.ended)
+	replay(p, p.state, &p.notified, entries)
+	require.Equal(p, p.want.answers, p.notified.answers)
+	require.Equal(p, p.want.granted, p.notified.granted)
+	require.ElementsMatch(p, p.want.ended, p.notified.ended)
 	require.Equal(p, p.model.Revision(), p.state.kv.Revision())
 	require.Equal(p, p.model.CompactRevision(), p.state.kv.CompactRevision())
 }

@@ -89,7 +89,7 @@ func (h *Hub) Remove(w *Watcher) {
 	}
 }
 
-// Len returns how many watchers there are.
+// Len returns the number of watchers.
 func (h *Hub) Len() int { return int(h.count.Load()) }
 
 // Applied notifies the watchers of every revision after one, up to the newest of a view. The caller has

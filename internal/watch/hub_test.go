@@ -23,8 +23,8 @@ func woken(w *Watcher) bool {
 	}
 }
 
-// told checks that a watcher was woken and takes these revisions, and no more afterwards.
-func told(t *testing.T, w *Watcher, first, last int64) {
+// notified checks that a watcher was woken and takes these revisions, and no more afterwards.
+func notified(t *testing.T, w *Watcher, first, last int64) {
 	t.Helper()
 	require.True(t, woken(w), "it was not woken")
 	gotFirst, gotLast := w.Take()
@@ -50,7 +50,7 @@ func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 			w := h.Add(c.key, c.end)
 			h.Notify([]Change{{Rev: 7, Key: key}})
 			if mvcc.Contains(c.key, c.end, key) {
-				told(t, w, 7, 7)
+				notified(t, w, 7, 7)
 			} else {
 				quiet(t, w)
 			}
@@ -62,12 +62,12 @@ func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
 	h := NewHub()
 	key, other, all := h.Add("k", ""), h.Add("other", ""), h.Add("\x00", fromKey)
 	h.Notify([]Change{{3, "k"}, {4, "x"}, {5, "k"}, {5, "l"}, {6, "x"}})
-	told(t, key, 3, 5)
-	told(t, all, 3, 6)
+	notified(t, key, 3, 5)
+	notified(t, all, 3, 6)
 	quiet(t, other)
 	h.Notify([]Change{{7, "other"}})
-	told(t, other, 7, 7)
-	told(t, all, 7, 7)
+	notified(t, other, 7, 7)
+	notified(t, all, 7, 7)
 	quiet(t, key)
 }
 
@@ -77,7 +77,7 @@ func TestChangesBeforeTakeAreMerged(t *testing.T) {
 	for rev := int64(2); rev < 100; rev++ {
 		h.Notify([]Change{{rev, "k"}})
 	}
-	told(t, w, 2, 99)
+	notified(t, w, 2, 99)
 }
 
 // A Take without a wake-up may cause an empty wake-up later, but never a missing one.
@@ -88,7 +88,7 @@ func TestTakeBetweenChangesLosesNone(t *testing.T) {
 	first, last := w.Take()
 	require.Equal(t, []int64{2, 2}, []int64{first, last})
 	h.Notify([]Change{{3, "k"}})
-	told(t, w, 3, 3)
+	notified(t, w, 3, 3)
 }
 
 func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
@@ -98,13 +98,13 @@ func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
 	require.Equal(t, 4, h.Len())
 	h.Notify([]Change{{2, "b"}})
 	for _, w := range []*Watcher{a, b, c, d} {
-		told(t, w, 2, 2)
+		notified(t, w, 2, 2)
 	}
 	h.Remove(a)
 	h.Remove(c)
 	h.Notify([]Change{{3, "b"}})
-	told(t, b, 3, 3)
-	told(t, d, 3, 3)
+	notified(t, b, 3, 3)
+	notified(t, d, 3, 3)
 	quiet(t, a)
 	quiet(t, c)
 }
@@ -113,23 +113,23 @@ func TestNotifyAllWakesEveryWatcher(t *testing.T) {
 	h := NewHub()
 	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
 	h.Notify([]Change{{5, "k"}})
-	told(t, before, 5, 5)
+	notified(t, before, 5, 5)
 	h.NotifyAll(1, 9)
-	told(t, key, 1, 9)
-	told(t, span, 1, 9)
-	told(t, before, 1, 9)
+	notified(t, key, 1, 9)
+	notified(t, span, 1, 9)
+	notified(t, before, 1, 9)
 	h.Notify([]Change{{10, "k"}})
-	told(t, key, 10, 10)
+	notified(t, key, 10, 10)
 
 	h.NotifyAll(1, 20)
 	h.Notify([]Change{{21, "k"}})
-	told(t, key, 1, 21)
-	told(t, span, 1, 20)
+	notified(t, key, 1, 21)
+	notified(t, span, 1, 20)
 
 	h.Notify([]Change{{22, "k"}})
 	h.NotifyAll(23, 30)
-	told(t, key, 22, 30)
-	told(t, span, 23, 30)
+	notified(t, key, 22, 30)
+	notified(t, span, 23, 30)
 }
 
 func TestRemovedWatcherIsNotNotified(t *testing.T) {
@@ -143,7 +143,7 @@ func TestRemovedWatcherIsNotNotified(t *testing.T) {
 		h.Notify([]Change{{2, "k"}})
 		h.NotifyAll(1, 3)
 		quiet(t, w)
-		told(t, stays, 1, 3)
+		notified(t, stays, 1, 3)
 
 		h.Remove(stays)
 		h.Remove(stays)

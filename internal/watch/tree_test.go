@@ -96,8 +96,8 @@ func check(t testing.TB, n *node) (size, height int) {
 	return size + 1, height + 1
 }
 
-// Keys are short and few, so that ranges repeat, nest, touch, overlap and are empty. Keys of zeros are
-// ordinary keys, but one of them means unbounded as an end.
+// randomKey returns one of a few short keys, so that ranges repeat, nest, touch, overlap and are empty.
+// Keys of zeros are ordinary keys, but one of them means unbounded as an end.
 func randomKey(r *rand.Rand) string {
 	const letters = "\x00abc\xff"
 	b := make([]byte, 1+r.IntN(3))
