@@ -18,15 +18,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
+// A BackupResponse answers [Node.Backup]. Its revision is that of the backup.
+type BackupResponse struct{ Header }
+
 // Backup writes what this node has applied at one moment, while writes go on: all keys with their
-// leases, the leases, and the history that is kept. It returns the header of that revision. It asks
+// leases, the leases, and the history that is kept. It asks
 // no other node, and so works on any, without a quorum as well; call [Node.Ready] before to have in
 // it all that was answered until then. What holds it up is w alone: it returns after w's Write when
 // ctx ends or the node closes. What was written before an error is no backup, and [RestoreBackup]
 // refuses it.
 //
 // Errors: w's, ctx's cause, ErrClosed.
-func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
+func (n *Node) Backup(ctx context.Context, w io.Writer) (*BackupResponse, error) {
 	broken := func() error {
 		if context.Cause(ctx) != nil {
 			return context.Cause(ctx)
@@ -41,9 +44,9 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (Header, error) {
 	v := n.views.Load()
 	head := backup.Head{Cluster: n.cfg.Cluster, ClusterID: n.identity.Load().Cluster, Member: uint64(n.id), Taken: time.Now()}
 	if err := backup.Write(breakable.Writer{Writer: w, Broken: broken}, head, v.Snapshot()); err != nil {
-		return Header{}, err
+		return nil, err
 	}
-	return n.header(v.KV.Revision()), nil
+	return &BackupResponse{n.header(v.KV.Revision())}, nil
 }
 
 // RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a

@@ -82,7 +82,7 @@ func backup(t testing.TB, n *coterie.Node) (coterie.Header, []byte) {
 	var b bytes.Buffer
 	h, err := n.Backup(t.Context(), &b)
 	require.NoError(t, err)
-	return h, b.Bytes()
+	return h.Header, b.Bytes()
 }
 
 func hashAt(t testing.TB, n *coterie.Node, rev int64) uint64 {
@@ -98,7 +98,7 @@ func TestARestoredClusterGoesOn(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				first := put(t, c.Leader(), "k", "old")
 				put(t, c.Leader(), "gone", "v")
-				require.NoError(t, c.Leader().Compact(t.Context(), first.Revision))
+				require.NoError(t, errOf(c.Leader().Compact(t.Context(), first.Revision)))
 				id := grant(t, c.Leader(), time.Hour)
 				put(t, c.Leader(), "leased", "v", coterie.WithLease(id))
 				put(t, c.Leader(), "k", "new")
@@ -212,7 +212,7 @@ func TestABackupIsOfOneRevisionWhileWritesGoOn(t *testing.T) {
 			h, err := n.Backup(ctx, w)
 			require.NoError(t, err)
 			require.Greater(t, n.Status().Revision, begin+100, "the writes went on")
-			backups = append(backups, taken{h, w.Bytes()})
+			backups = append(backups, taken{h.Header, w.Bytes()})
 		}
 		cancel()
 		writers.Wait()
@@ -421,7 +421,7 @@ func TestRestoredFoundersDoNotMeetOthers(t *testing.T) {
 func TestARestoredClusterHasAnIDOfItsOwn(t *testing.T) {
 	b, other := smallBackup(t), smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
-		seen := map[uint64]string{}
+		seen := map[coterie.ClusterID]string{}
 		restore := func(what string, b []byte, s *site) {
 			require.NoError(t, s.restore(t, b))
 			n := s.open(t)

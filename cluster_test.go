@@ -25,7 +25,7 @@ func sameState(t *testing.T, c *coterietest.Cluster) {
 	t.Helper()
 	rev := get(t, c.Leader(), "any").Revision
 	c.WaitRevision(rev)
-	var first coterie.HashResponse
+	var first *coterie.HashResponse
 	for i, n := range c.Nodes() {
 		h, err := n.Hash(t.Context(), rev)
 		require.NoError(t, err)
@@ -232,7 +232,7 @@ func TestAllNodesRestartFromDisk(t *testing.T) {
 		l, err := c.Node(0).Grant(t.Context(), time.Minute)
 		require.NoError(t, err)
 		put(t, c.Node(1), "leased", "v", coterie.WithLease(l.ID))
-		require.NoError(t, c.Node(0).Compact(t.Context(), 100))
+		require.NoError(t, errOf(c.Node(0).Compact(t.Context(), 100)))
 		before := get(t, c.Leader(), "", coterie.WithPrefix())
 		for i := range 3 {
 			c.Stop(i)
@@ -343,7 +343,7 @@ func TestContextEndsACallAtOnce(t *testing.T) {
 			"keepalive": func() error { return n.KeepAlive(ctx, 1) },
 			"ttl":       func() error { _, err := n.TimeToLive(ctx, 1); return err },
 			"leases":    func() error { _, err := n.Leases(ctx); return err },
-			"compact":   func() error { return n.Compact(ctx, 1) },
+			"compact":   func() error { return errOf(n.Compact(ctx, 1)) },
 			"ready":     func() error { return n.Ready(ctx) },
 			"watch": func() error {
 				for _, err := range n.Watch(ctx, "k") {

@@ -127,11 +127,6 @@ type Retention struct {
 // A Founder is a node that founds a cluster: its name, and the address that the others dial.
 type Founder struct{ Name, Addr string }
 
-// A MemberID identifies a member of a cluster. It is printed in hex.
-type MemberID uint64
-
-func (id MemberID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
-
 // A Network makes connections. Its methods, and those of what it returns, may be called concurrently, and
 // are called on goroutines of the node. Connections must honour deadlines, and Close must end calls that
 // wait: a call to another node that waits in one that does not hangs, and [Node.Close] gives up waiting for

@@ -49,7 +49,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 		}
 		calls := map[string]func() error{
 			"delete":           func() error { _, err := n.Delete(ctx, "k"); return err },
-			"revoke":           func() error { return n.Revoke(ctx, lease) },
+			"revoke":           func() error { return errOf(n.Revoke(ctx, lease)) },
 			"keep alive once":  func() error { _, err := n.KeepAliveOnce(ctx, lease); return err },
 			"range":            func() error { return lastError(n.Range(ctx, "k")) },
 			"range of a past":  func() error { return lastError(n.Range(ctx, "k", coterie.WithRevision(2))) },
@@ -146,8 +146,8 @@ func TestContextEndsAWriteThatWasSent(t *testing.T) {
 				return err
 			},
 			"grant":    func(ctx context.Context) error { _, err := n.Grant(ctx, time.Minute); return err },
-			"revoke":   func(ctx context.Context) error { return n.Revoke(ctx, lease) },
-			"compact":  func(ctx context.Context) error { return n.Compact(ctx, 1) },
+			"revoke":   func(ctx context.Context) error { return errOf(n.Revoke(ctx, lease)) },
+			"compact":  func(ctx context.Context) error { return errOf(n.Compact(ctx, 1)) },
 			"proclaim": func(ctx context.Context) error { return e.Proclaim(ctx, "b") },
 			"resign":   func(ctx context.Context) error { return e.Resign(ctx) },
 			"unlock":   func(ctx context.Context) error { return m.Unlock(ctx) },

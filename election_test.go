@@ -386,7 +386,7 @@ func TestAnOnlookerWhoIsSlowGoesOn(t *testing.T) {
 		require.Equal(t, "first", info.Value)
 		require.NoError(t, e.Proclaim(t.Context(), "second"))
 		require.NoError(t, e.Proclaim(t.Context(), "third"))
-		require.NoError(t, n.Compact(t.Context(), n.Status().Revision))
+		require.NoError(t, errOf(n.Compact(t.Context(), n.Status().Revision)))
 		info, err, _ = next()
 		require.NoError(t, err)
 		require.Equal(t, "third", info.Value)

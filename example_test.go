@@ -115,11 +115,12 @@ func ExampleNode_Grant() {
 	if _, err := n.Put(ctx, "services/orders/10.0.0.7", "up", coterie.WithLease(lease.ID)); err != nil {
 		log.Fatal(err)
 	}
-	if lease, err = n.TimeToLive(ctx, lease.ID); err != nil {
+	left, err := n.TimeToLive(ctx, lease.ID)
+	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(lease.TTL, lease.Keys)
-	if err := n.Revoke(ctx, lease.ID); err != nil {
+	fmt.Println(left.TTL, left.Keys)
+	if _, err := n.Revoke(ctx, lease.ID); err != nil {
 		log.Fatal(err)
 	}
 	got, err := n.Get(ctx, "services/", coterie.WithPrefix())

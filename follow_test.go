@@ -71,7 +71,7 @@ func TestFollow(t *testing.T) {
 		put(t, n, "c/c", "6")
 		del(t, n, "c/b")
 		put(t, n, "c/d", "7")
-		require.NoError(t, n.Compact(t.Context(), 10))
+		require.NoError(t, errOf(n.Compact(t.Context(), 10)))
 		require.Equal(t, "10 {c/c=6 c/d=7} [DELETE c/b= was 2, PUT c/c=6, PUT c/d=7]", showState(next()))
 		put(t, n, "c/d", "8")
 		require.Equal(t, "11 {c/c=6 c/d=8} [PUT c/d=8 was 7]", showState(next()))

@@ -57,7 +57,7 @@ func TestAnInspectionFindsWhatANodeHad(t *testing.T) {
 		require.Zero(t, in.Torn)
 		require.False(t, in.Unfinished)
 		require.Equal(t, s.Dir, in.Dir)
-		require.Equal(t, []any{status.ClusterID, status.ID, status.Term}, []any{in.ClusterID, in.Member, in.Term})
+		require.Equal(t, []any{uint64(status.ClusterID), status.ID, status.Term}, []any{in.ClusterID, in.Member, in.Term})
 		require.NotZero(t, in.Incarnation)
 		require.Equal(t, []any{in.Term, status.ID}, []any{in.VoteTerm, in.VotedFor})
 		require.Equal(t, status.Applied, in.Applied)
@@ -233,7 +233,7 @@ func TestAnInspectionOfABackup(t *testing.T) {
 	require.WithinDuration(t, time.Now(), in.Taken, time.Hour)
 	in.Taken = time.Time{}
 	require.Equal(t, coterie.BackupInspection{
-		Cluster: "coterie", ClusterID: h.ClusterID, Member: h.MemberID, Revision: h.Revision, CompactRevision: -1,
+		Cluster: "coterie", ClusterID: uint64(h.ClusterID), Member: h.MemberID, Revision: h.Revision, CompactRevision: -1,
 		Keys: 1, Leases: 1, Bytes: int64(len(b)),
 	}, in)
 	for i := range b {

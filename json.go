@@ -5,22 +5,7 @@ package coterie
 import (
 	"encoding/json"
 	"errors"
-	"strconv"
 )
-
-// MarshalText returns the ID in hex, as String does.
-func (id MemberID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
-
-// UnmarshalText reads what MarshalText returns. Errors: what package strconv says of text that is no
-// number in hex, of 64 bits at most.
-func (id *MemberID) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 16, 64)
-	*id = MemberID(n)
-	return err
-}
-
-// A hexID is another ID, in the same form: many readers of JSON have no 64 bits for a number.
-type hexID = MemberID
 
 // The fields of a type without its methods, which would call themselves.
 type (
@@ -31,9 +16,9 @@ type (
 // An inspectionJSON has IDs in the place of numbers.
 type inspectionJSON struct {
 	inspectionFields
-	ClusterID   hexID `json:"cluster"`
-	Incarnation hexID `json:"incarnation"`
-	Epoch       hexID `json:"epoch"`
+	ClusterID   MemberID `json:"cluster"`
+	Incarnation MemberID `json:"incarnation"`
+	Epoch       MemberID `json:"epoch"`
 }
 
 // MarshalJSON returns the Inspection as an object, which UnmarshalJSON reads: so what was found on one
@@ -44,7 +29,7 @@ func (in Inspection) MarshalJSON() ([]byte, error) {
 	in.Damage = append([]Damage{}, in.Damage...)
 	in.OtherFormats = append([]FormatError{}, in.OtherFormats...)
 	return json.Marshal(inspectionJSON{
-		inspectionFields(in), hexID(in.ClusterID), hexID(in.Incarnation), hexID(in.Epoch),
+		inspectionFields(in), MemberID(in.ClusterID), MemberID(in.Incarnation), MemberID(in.Epoch),
 	})
 }
 
@@ -67,12 +52,12 @@ func (in *Inspection) UnmarshalJSON(b []byte) error {
 // A memberJSON has an ID in the place of a number.
 type memberJSON struct {
 	memberFields
-	Incarnation hexID `json:"incarnation"`
+	Incarnation MemberID `json:"incarnation"`
 }
 
 // MarshalJSON returns the member as an object. IDs are text in hex.
 func (m InspectedMember) MarshalJSON() ([]byte, error) {
-	return json.Marshal(memberJSON{memberFields(m), hexID(m.Incarnation)})
+	return json.Marshal(memberJSON{memberFields(m), MemberID(m.Incarnation)})
 }
 
 // UnmarshalJSON reads what MarshalJSON returns. Errors: what package encoding/json says.

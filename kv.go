@@ -27,7 +27,7 @@ type KeyValue struct {
 
 // A Header tells who answered, and when.
 type Header struct {
-	ClusterID uint64
+	ClusterID ClusterID
 	MemberID  MemberID
 	// Revision of the store when the call was executed: for a write that changed something, the
 	// write's own.
@@ -56,6 +56,9 @@ type DeleteResponse struct {
 	Deleted int64
 	PrevKVs []KeyValue // with WithPrevKV
 }
+
+// A CompactResponse answers [Node.Compact].
+type CompactResponse struct{ Header }
 
 // Put stores val under key. It returns when this node has applied the write, which a majority then
 // holds; it may be called on any node, concurrently. Every put, even of an equal value, makes a
@@ -190,23 +193,29 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 //
 // Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision, ErrNoSpace when
 // a disk is full, ErrOverloaded, ErrMaybeApplied, ErrClosed.
-func (n *Node) Compact(ctx context.Context, rev int64) error {
-	r, err := n.propose(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
+func (n *Node) Compact(ctx context.Context, rev int64) (*CompactResponse, error) {
+	r, err := n.command(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return resultError(r)
+	return &CompactResponse{n.header(r.Revision)}, nil
 }
 
-// execute has the cluster execute a single write.
+// command proposes a command and returns its result, or the error of a command that a rule refused.
+func (n *Node) command(ctx context.Context, c *command.Command) (*command.Result, error) {
+	r, err := n.propose(ctx, c)
+	if err == nil {
+		err = resultError(r)
+	}
+	return r, err
+}
+
+// execute proposes a single write and returns its result in the public form.
 func (n *Node) execute(ctx context.Context, op Op) (OpResponse, error) {
 	if op.err != nil {
 		return OpResponse{}, op.err
 	}
-	r, err := n.propose(ctx, &command.Command{Op: op.op})
-	if err == nil {
-		err = resultError(r)
-	}
+	r, err := n.command(ctx, &command.Command{Op: op.op})
 	if err != nil {
 		return OpResponse{}, err
 	}

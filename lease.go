@@ -8,29 +8,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/state"
 )
-
-// A LeaseID identifies a lease. It is printed in hex, as etcdctl does.
-type LeaseID int64
-
-func (id LeaseID) String() string { return strconv.FormatUint(uint64(id), 16) }
-
-// A Lease is a time to live that keys can be attached to: when it expires or is revoked, they are
-// deleted with it.
-type Lease struct {
-	ID LeaseID
-	// TTL is what the lease was granted.
-	TTL time.Duration
-	// Remaining is what was left of it when the leader answered.
-	Remaining time.Duration
-	// Keys are attached to it, in their order; only TimeToLive sets it.
-	Keys []string
-}
 
 // The bounds of a TTL.
 const (
@@ -38,94 +20,135 @@ const (
 	MaxTTL = 9_000_000_000 * time.Second
 )
 
-// A GrantOption fits [Node.Grant].
+// A GrantResponse answers [Node.Grant].
+type GrantResponse struct {
+	Header
+	ID  LeaseID
+	TTL time.Duration
+}
+
+// A RevokeResponse answers [Node.Revoke].
+type RevokeResponse struct{ Header }
+
+// A KeepAliveResponse answers [Node.KeepAliveOnce]. The revision of its header is this node's: renewals
+// make no revision.
+type KeepAliveResponse struct {
+	Header
+	ID  LeaseID
+	TTL time.Duration
+}
+
+// A TimeToLiveResponse answers [Node.TimeToLive].
+type TimeToLiveResponse struct {
+	Header
+	ID LeaseID
+	// TTL is the time that the lease was granted for.
+	TTL time.Duration
+	// Remaining is the part of it that was left when the leader answered.
+	Remaining time.Duration
+	// Keys are the keys attached to the lease, in their order.
+	Keys []string
+}
+
+// A LeasesResponse answers [Node.Leases].
+type LeasesResponse struct {
+	Header
+	Leases []LeaseID // in their order
+}
+
+// A GrantOption is an option of [Node.Grant].
 type GrantOption interface{ grant(*command.Grant) }
 
-type leaseOption LeaseID
+type grantID LeaseID
 
-func (o leaseOption) grant(g *command.Grant) { g.ID = int64(o) }
+func (o grantID) grant(g *command.Grant) { g.ID = int64(o) }
 
-// WithGrantID asks for a lease ID instead of a random one. 0 is a random one.
-func WithGrantID(id LeaseID) GrantOption { return leaseOption(id) }
+// WithGrantID asks for a lease ID instead of a random one. 0 asks for a random one.
+func WithGrantID(id LeaseID) GrantOption { return grantID(id) }
 
-// Grant makes a lease that expires after ttl without a renewal. It returns when this node has
-// applied it; it may be called on any node, concurrently. The lease lives at least ttl, and may
+// Grant makes a lease: a time to live that keys can be attached to with [WithLease]. If nobody renews
+// the lease, it expires after ttl, and its keys are deleted with it. Grant returns when this node has
+// applied the lease. It may be called on any node, concurrently. The lease lives at least ttl, and may
 // live longer: a new leader counts from its election.
 //
-// Errors: ErrTTLRange, never a silent change of ttl, as etcd makes; ErrLeaseExists;
-// ErrNoSpace, ErrOverloaded, ErrMaybeApplied, ErrClosed.
-func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (Lease, error) {
+// Unlike etcd, it never changes ttl silently.
+//
+// Errors: ErrTTLRange, ErrLeaseExists, ErrNoSpace, ErrOverloaded: nothing was changed.
+// ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
+func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (*GrantResponse, error) {
 	g := command.Grant{TTL: int64(ttl)}
 	for _, opt := range opts {
 		opt.grant(&g)
 	}
 	if ttl < MinTTL || ttl > MaxTTL {
-		return Lease{}, fmt.Errorf("%w: %v is not between %v and %v", ErrTTLRange, ttl, MinTTL, MaxTTL)
+		return nil, fmt.Errorf("%w: %v is not between %v and %v", ErrTTLRange, ttl, MinTTL, MaxTTL)
 	}
 	drawn := g.ID == 0
 	for {
 		if drawn {
 			g.ID = rand.Int64N(1<<63-1) + 1
 		}
-		r, err := n.propose(ctx, &command.Command{Grant: &g})
-		if err == nil {
-			err = resultError(r)
-		}
+		r, err := n.command(ctx, &command.Command{Grant: &g})
 		switch {
 		case err == nil:
-			return Lease{ID: LeaseID(g.ID), TTL: ttl, Remaining: ttl}, nil
+			return &GrantResponse{Header: n.header(r.Revision), ID: LeaseID(g.ID), TTL: ttl}, nil
 		case !drawn || !errors.Is(err, ErrLeaseExists):
-			return Lease{}, err
+			return nil, err
 		}
 	}
 }
 
 // Revoke ends a lease and deletes its keys, in one revision.
 //
-// Errors: ErrLeaseNotFound; ErrNoSpace when a disk is full; ErrOverloaded; ErrMaybeApplied, ErrClosed.
-func (n *Node) Revoke(ctx context.Context, id LeaseID) error {
-	r, err := n.propose(ctx, &command.Command{Revoke: &command.Revoke{ID: int64(id)}})
+// Errors: ErrLeaseNotFound, ErrNoSpace when a disk is full, ErrOverloaded: nothing was changed.
+// ErrMaybeApplied, ErrClosed.
+func (n *Node) Revoke(ctx context.Context, id LeaseID) (*RevokeResponse, error) {
+	r, err := n.command(ctx, &command.Command{Revoke: &command.Revoke{ID: int64(id)}})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return resultError(r)
+	return &RevokeResponse{n.header(r.Revision)}, nil
 }
 
-// KeepAliveOnce renews a lease: it lives for another TTL, counted from a moment after the call
-// began. Only a leader that has just made sure of being one answers, so an acknowledged renewal is
-// never followed by an expiry that was decided before it. Renewals are not written to the log.
+// KeepAliveOnce renews a lease: it lives for another TTL, counted from a moment after the call began.
+// A leader answers only after it has confirmed that it still leads, so an acknowledged renewal is never
+// followed by an expiry that was decided before it. Renewals are not written to the log.
 //
-// Errors: ErrLeaseNotFound; ctx's cause, joined with ErrNoLeader when none was known; ErrClosed.
-func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (Lease, error) {
+// Unlike clientv3, it fails for a lease that does not exist.
+//
+// Errors: ErrLeaseNotFound; ctx's cause, joined with ErrNoLeader if no leader was known; ErrClosed.
+func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveResponse, error) {
 	if err := n.alive(ctx); err != nil {
-		return Lease{}, err
+		return nil, err
 	}
 	for {
 		r, err := n.renewals.ask(ctx, id)
 		switch {
 		case err != nil:
-			return Lease{}, err
+			return nil, err
 		case r == leaseUnknown:
-			return Lease{}, ErrLeaseNotFound
+			return nil, ErrLeaseNotFound
 		case r != leaseEnding:
-			return Lease{ID: id, TTL: time.Duration(r), Remaining: time.Duration(r)}, nil
+			return &KeepAliveResponse{Header: n.header(n.views.Load().KV.Revision()), ID: id, TTL: time.Duration(r)}, nil
 		}
 		outcome := time.NewTimer(n.retryAfter())
 		select {
 		case <-outcome.C:
 		case <-ctx.Done():
 			outcome.Stop()
-			return Lease{}, n.contextError(ctx)
+			return nil, n.contextError(ctx)
 		case <-n.life.Closing():
 			outcome.Stop()
-			return Lease{}, n.life.Err()
+			return nil, n.life.Err()
 		}
 	}
 }
 
-// KeepAlive renews a lease, at once and then about every third of its TTL, until ctx ends, the lease
-// is gone or the node closes. It blocks; a renewal that fails is tried again. See [Session] for a
-// lease whose holder must know in time that it has ended.
+// KeepAlive renews a lease at once, and then about every third of its TTL, until ctx ends, the lease is
+// gone or the node closes. It blocks, and retries a renewal that fails. Use a [Session] if the holder
+// of the lease must know in time that it has ended.
+//
+// Unlike clientv3, it returns why it ended instead of a channel.
 //
 // Errors: ctx's cause, ErrLeaseNotFound, ErrClosed: never nil.
 func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
@@ -147,29 +170,36 @@ func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
 	}
 }
 
-// TimeToLive tells what is left of a lease, and the keys attached to it. It is linearizable.
+// TimeToLive returns the time that a lease has left, and the keys attached to it. It is linearizable.
+//
+// Unlike clientv3, it always returns the keys, and fails for a lease that does not exist.
 //
 // Errors: those of KeepAliveOnce.
-func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (Lease, error) {
+func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse, error) {
 	if err := n.alive(ctx); err != nil {
-		return Lease{}, err
+		return nil, err
 	}
 	left, err := n.lifetimes.ask(ctx, id)
 	if err != nil {
-		return Lease{}, err
+		return nil, err
 	}
 	if left.ttl == 0 {
-		return Lease{}, ErrLeaseNotFound
+		return nil, ErrLeaseNotFound
 	}
 	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.index })
 	if err != nil {
-		return Lease{}, err
+		return nil, err
 	}
-	return Lease{ID: id, TTL: left.ttl, Remaining: left.left, Keys: slices.Collect(v.Leases.Keys(int64(id)))}, nil
+	return &TimeToLiveResponse{
+		Header: n.header(v.KV.Revision()), ID: id, TTL: left.ttl, Remaining: left.left,
+		Keys: slices.Collect(v.Leases.Keys(int64(id))),
+	}, nil
 }
 
-// Leases returns the IDs of all leases, in their order. It is linearizable, unlike etcd's.
-func (n *Node) Leases(ctx context.Context) ([]LeaseID, error) {
+// Leases returns the IDs of all leases. Unlike etcd's, it is linearizable.
+//
+// Errors: ctx's cause, joined with ErrNoLeader if no leader was known; ErrClosed.
+func (n *Node) Leases(ctx context.Context) (*LeasesResponse, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
@@ -177,9 +207,9 @@ func (n *Node) Leases(ctx context.Context) ([]LeaseID, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ids []LeaseID
+	r := &LeasesResponse{Header: n.header(v.KV.Revision())}
 	for l := range v.Leases.All() {
-		ids = append(ids, LeaseID(l.ID))
+		r.Leases = append(r.Leases, LeaseID(l.ID))
 	}
-	return ids, nil
+	return r, nil
 }

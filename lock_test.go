@@ -98,7 +98,7 @@ func TestMutexCalls(t *testing.T) {
 		require.NoError(t, b.Unlock(ctx))
 		require.ErrorIs(t, b.Do(ctx, func(context.Context, int64) error { return failed }), failed)
 		require.ErrorIs(t, b.Do(ctx, func(inner context.Context, _ int64) error {
-			require.NoError(t, n.Revoke(ctx, s.Lease()))
+			require.NoError(t, errOf(n.Revoke(ctx, s.Lease())))
 			<-inner.Done()
 			return nil
 		}), coterie.ErrSessionExpired)
@@ -316,7 +316,7 @@ func TestK2_AStaleUnlockFreesNothing(t *testing.T) {
 		s := session(t, n)
 		a := coterie.NewMutex(s, "lock")
 		require.NoError(t, a.Lock(ctx))
-		require.NoError(t, n.Revoke(ctx, s.Lease()))
+		require.NoError(t, errOf(n.Revoke(ctx, s.Lease())))
 		b := coterie.NewMutex(session(t, n), "lock")
 		require.NoError(t, b.Lock(ctx))
 		require.ErrorIs(t, a.Unlock(ctx), coterie.ErrNotOwner)
@@ -332,7 +332,7 @@ func TestK2_AWaiterEndsWithItsSession(t *testing.T) {
 		waiting := make(chan error)
 		go func() { waiting <- coterie.NewMutex(s, "lock").Lock(ctx) }()
 		time.Sleep(time.Second)
-		require.NoError(t, n.Revoke(ctx, s.Lease()))
+		require.NoError(t, errOf(n.Revoke(ctx, s.Lease())))
 		require.ErrorIs(t, <-waiting, coterie.ErrSessionExpired)
 	})
 }
@@ -396,7 +396,7 @@ func TestK2_ObserveReportsVacancy(t *testing.T) {
 		require.Equal(t, "two", (<-seen).Value)
 		require.NoError(t, e.Resign(ctx))
 		require.Equal(t, coterie.ElectionLeader{}, <-seen, "nobody leads any more")
-		require.NoError(t, n.Compact(ctx, n.Status().Revision))
+		require.NoError(t, errOf(n.Compact(ctx, n.Status().Revision)))
 		require.NoError(t, e.Campaign(ctx, "three"))
 		require.Equal(t, "three", (<-seen).Value)
 		cancel()

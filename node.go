@@ -375,7 +375,7 @@ func (n *Node) unanswered(err error) error {
 }
 
 func (n *Node) header(rev int64) Header {
-	return Header{ClusterID: n.identity.Load().Cluster, MemberID: n.id, Revision: rev, Term: n.lead.Now().Term}
+	return Header{ClusterID: ClusterID(n.identity.Load().Cluster), MemberID: n.id, Revision: rev, Term: n.lead.Now().Term}
 }
 
 // followDisk stops the node when its disk has failed. While the log cannot be written, or a write

@@ -145,12 +145,11 @@ func TestCloseTwice(t *testing.T) {
 	<-n.Done()
 	require.ErrorIs(t, n.Err(), coterie.ErrClosed)
 	ctx := t.Context()
-	errOf := func(_ any, err error) error { return err }
 	for name, err := range map[string]error{
 		"put": errOf(n.Put(ctx, "k", "v")), "get": errOf(n.Get(ctx, "k")),
 		"serializable": errOf(n.Get(ctx, "k", coterie.WithSerializable())),
-		"delete":       errOf(n.Delete(ctx, "k")), "txn": errOf(n.Txn(ctx).Commit()), "compact": n.Compact(ctx, 1),
-		"grant": errOf(n.Grant(ctx, time.Minute)), "revoke": n.Revoke(ctx, 1), "keep alive": n.KeepAlive(ctx, 1),
+		"delete":       errOf(n.Delete(ctx, "k")), "txn": errOf(n.Txn(ctx).Commit()), "compact": errOf(n.Compact(ctx, 1)),
+		"grant": errOf(n.Grant(ctx, time.Minute)), "revoke": errOf(n.Revoke(ctx, 1)), "keep alive": n.KeepAlive(ctx, 1),
 		"leases": errOf(n.Leases(ctx)), "ready": n.Ready(ctx), "check": n.Check(ctx), "hash": errOf(n.Hash(ctx, 0)),
 	} {
 		require.ErrorIs(t, err, coterie.ErrClosed, name)

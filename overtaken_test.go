@@ -33,7 +33,7 @@ func TestAWatchIsToldWhatWasCompactedInOneGo(t *testing.T) {
 				for i := range 20 {
 					last = put(t, leader, "k", fmt.Sprint(i)).Revision
 				}
-				require.NoError(t, leader.Compact(t.Context(), last))
+				require.NoError(t, errOf(leader.Compact(t.Context(), last)))
 				c.Resume(c.Index(follower))
 				end := put(t, leader, "k", "end").Revision
 				for want := first; want <= end; want++ {

@@ -435,5 +435,5 @@ func TestARecoveryOfARealDirectory(t *testing.T) {
 		ready(t, c.Node(i))
 	}
 	require.Equal(t, "v", get(t, c.Node(2), "k").KVs[0].Value)
-	require.Equal(t, r.ClusterID, c.Node(2).Status().ClusterID)
+	require.EqualValues(t, r.ClusterID, c.Node(2).Status().ClusterID)
 }

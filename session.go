@@ -62,21 +62,31 @@ func NewSession(ctx context.Context, n *Node, opts ...SessionOption) (*Session, 
 		opt(&o)
 	}
 	sent := time.Now()
-	var l Lease
-	var err error
-	if o.lease != 0 {
-		l, err = n.KeepAliveOnce(ctx, o.lease)
-	} else {
-		l, err = n.Grant(ctx, o.ttl)
-	}
+	id, ttl, err := o.leaseOf(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{n: n, id: l.ID}
+	s := &Session{n: n, id: id}
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
-	s.renewed(sent, l.TTL)
-	n.keeper.add(s, l.TTL)
+	s.renewed(sent, ttl)
+	n.keeper.add(s, ttl)
 	return s, nil
+}
+
+// leaseOf renews the lease that the session is to use, or grants one, and returns it with its TTL.
+func (o *sessionOptions) leaseOf(ctx context.Context, n *Node) (LeaseID, time.Duration, error) {
+	if o.lease != 0 {
+		r, err := n.KeepAliveOnce(ctx, o.lease)
+		if err != nil {
+			return 0, 0, err
+		}
+		return r.ID, r.TTL, nil
+	}
+	r, err := n.Grant(ctx, o.ttl)
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.ID, r.TTL, nil
 }
 
 // renewed records that the leader acknowledged a renewal that was sent at the given time. The leader's
@@ -255,7 +265,7 @@ func (s *Session) Close() error {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
-	err := s.insist(ctx, func(ctx context.Context) error { return s.n.Revoke(ctx, s.id) })
+	err := s.insist(ctx, func(ctx context.Context) error { _, err := s.n.Revoke(ctx, s.id); return err })
 	if errors.Is(err, ErrLeaseNotFound) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}

@@ -39,7 +39,7 @@ func TestSessionLifeAndEnd(t *testing.T) {
 		again := session(t, n, coterie.WithExistingLease(s.Lease()))
 		time.Sleep(time.Hour)
 		require.Len(t, get(t, n, "k").KVs, 1, "continued by another session")
-		require.NoError(t, n.Revoke(t.Context(), again.Lease()))
+		require.NoError(t, errOf(n.Revoke(t.Context(), again.Lease())))
 		<-again.Context().Done()
 		require.ErrorIs(t, context.Cause(again.Context()), coterie.ErrLeaseNotFound)
 		_, err := coterie.NewSession(t.Context(), n, coterie.WithExistingLease(again.Lease()))
@@ -92,7 +92,7 @@ func TestSessionDone(t *testing.T) {
 		"closed":   func(_ *coterietest.Cluster, s *coterie.Session) error { return s.Close() },
 		"orphaned": func(_ *coterietest.Cluster, s *coterie.Session) error { s.Orphan(); return nil },
 		"revoked": func(c *coterietest.Cluster, s *coterie.Session) error {
-			return c.Node(0).Revoke(context.Background(), s.Lease())
+			return errOf(c.Node(0).Revoke(context.Background(), s.Lease()))
 		},
 		"node stopped": func(c *coterietest.Cluster, _ *coterie.Session) error { c.Stop(0); return nil },
 	} {
@@ -126,13 +126,13 @@ func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
 		<-s.Context().Done()
 		c.Heal()
 		require.NoError(t, n.Ready(t.Context()))
-		ids, err := n.Leases(t.Context())
+		all, err := n.Leases(t.Context())
 		require.NoError(t, err)
-		require.NotEmpty(t, ids)
+		require.NotEmpty(t, all.Leases)
 		require.NoError(t, s.Close())
-		ids, err = n.Leases(t.Context())
+		all, err = n.Leases(t.Context())
 		require.NoError(t, err)
-		require.Empty(t, ids)
+		require.Empty(t, all.Leases)
 	})
 }
 
@@ -225,7 +225,7 @@ func TestCommitRefuses(t *testing.T) {
 		require.ErrorIs(t, commit(other), coterie.ErrLeaseNotFound)
 		require.NoError(t, s.Err(), "it is not the session's lease that is gone")
 
-		require.NoError(t, n.Revoke(t.Context(), s.Lease()))
+		require.NoError(t, errOf(n.Revoke(t.Context(), s.Lease())))
 		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)
 		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrLeaseNotFound)
 		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)

@@ -58,8 +58,8 @@ func (r *Role) UnmarshalText(text []byte) error {
 type Status struct {
 	ID        MemberID
 	Name      string
-	Addr      string // what other nodes dial; empty without a network
-	ClusterID uint64 // 0: of a node that was not let in yet
+	Addr      string    // what other nodes dial; empty without a network
+	ClusterID ClusterID // 0: of a node that was not let in yet
 	Role      Role
 	Leader    MemberID // 0: none known
 	// Leaderless is how long this node has known no leader; 0 while it knows one. An election takes one
@@ -97,7 +97,7 @@ type Status struct {
 func (n *Node) Status() Status {
 	v, lead := n.views.Load(), n.lead.Now()
 	s := Status{
-		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: n.identity.Load().Cluster,
+		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: ClusterID(n.identity.Load().Cluster),
 		Leader: lead.Leader, Leaderless: n.lead.Vacant(), Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
 		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
@@ -145,24 +145,24 @@ type HashResponse struct {
 // and takes time in proportion to the store.
 //
 // Errors: *CompactedError, ErrFutureRevision, ctx's cause, ErrClosed.
-func (n *Node) Hash(ctx context.Context, rev int64) (HashResponse, error) {
+func (n *Node) Hash(ctx context.Context, rev int64) (*HashResponse, error) {
 	if err := n.alive(ctx); err != nil {
-		return HashResponse{}, err
+		return nil, err
 	}
 	v := n.views.Load()
 	if err := revisionError(v, rev); err != nil {
-		return HashResponse{}, err
+		return nil, err
 	}
 	if rev <= 0 {
 		rev = v.KV.Revision()
 	}
-	r := HashResponse{Header: n.header(v.KV.Revision()), HashRevision: rev, CompactRevision: v.KV.CompactRevision()}
-	var hash uint64
+	var hash uint64 // not a field of the response: fn may outlive the call
 	if err := n.inBackground(ctx, func() error { hash = v.KV.Hash(rev); return nil }); err != nil {
-		return HashResponse{}, err
+		return nil, err
 	}
-	r.Hash = hash
-	return r, nil
+	return &HashResponse{
+		Header: n.header(v.KV.Revision()), Hash: hash, HashRevision: rev, CompactRevision: v.KV.CompactRevision(),
+	}, nil
 }
 
 // inBackground returns what fn returns, or why the call ends as soon as ctx ends or the node closes;

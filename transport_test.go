@@ -24,7 +24,7 @@ const propose = 2
 // posing is the handshake of who says it is a member that joined after anything to knows of. Nothing
 // but TLS keeps it out.
 func posing(as coterie.MemberID, to *coterie.Node) rpc.Party {
-	return rpc.Always(rpc.Identity{Cluster: to.Status().ClusterID, Member: uint64(as), Since: math.MaxUint64})
+	return rpc.Always(rpc.Identity{Cluster: uint64(to.Status().ClusterID), Member: uint64(as), Since: math.MaxUint64})
 }
 
 // An entry that one node cannot apply would stop all of them, for ever: what is no sound proposal of
@@ -42,7 +42,7 @@ func TestProposalsOfOthersAreChecked(t *testing.T) {
 			_, err := client.Call(ctx, rpc.Peer{ID: uint64(leader.ID()), Addr: leader.Status().Addr}, propose, entry)
 			return err
 		}
-		stranger := rpc.NewClient(network.Host("stranger"), rpc.Always(rpc.Identity{Cluster: leader.Status().ClusterID, Member: 42}))
+		stranger := rpc.NewClient(network.Host("stranger"), rpc.Always(rpc.Identity{Cluster: uint64(leader.Status().ClusterID), Member: 42}))
 		defer stranger.Close()
 		_, err := stranger.Call(t.Context(), rpc.Peer{ID: uint64(leader.ID()), Addr: leader.Status().Addr}, propose, nil)
 		require.ErrorContains(t, err, "not a member", "nobody's member ID")

@@ -82,7 +82,7 @@ func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
 	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value, "a deletion has one")
 	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor for a key that was deleted and created again")
 
-	require.NoError(t, n.Compact(t.Context(), 3))
+	require.NoError(t, errOf(n.Compact(t.Context(), 3)))
 	watch = n.WatchChan(t.Context(), "k", coterie.WithRevision(3), coterie.WithPrevKV())
 	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor where the revision before is compacted")
 	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value)
@@ -155,7 +155,7 @@ func TestT10_T35_WatchAtTheCompaction(t *testing.T) {
 	put(t, n, "k", "1")
 	del(t, n, "k")      // revision 3
 	put(t, n, "x", "1") // revision 4
-	require.NoError(t, n.Compact(t.Context(), 3))
+	require.NoError(t, errOf(n.Compact(t.Context(), 3)))
 	watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(3))
 	require.Equal(t, "3: DELETE k=", show(next(t, watch)), "a deletion at the compact revision is seen")
 	for _, opt := range []coterie.WatchOption{coterie.WithRevision(2), coterie.WithRevision(1)} {
@@ -211,7 +211,7 @@ func TestT38_ASlowWatchLosesNothingUnlessItIsOvertaken(t *testing.T) {
 		for i := range 1000 {
 			require.EqualValues(t, base+int64(i)+1, next(t, watch).Revision)
 		}
-		require.NoError(t, n.Compact(t.Context(), n.Status().Revision))
+		require.NoError(t, errOf(n.Compact(t.Context(), n.Status().Revision)))
 		var err error
 		for r := range watch {
 			if err = r.Err; err == nil {
@@ -232,7 +232,7 @@ func TestAWatchThatSawEverythingIsNotOvertaken(t *testing.T) {
 		for range 100 {
 			put(t, n, "other", "v")
 		}
-		require.NoError(t, n.Compact(t.Context(), n.Status().Revision))
+		require.NoError(t, errOf(n.Compact(t.Context(), n.Status().Revision)))
 		silent(t, watch)
 		put(t, n, "k", "2")
 		require.Equal(t, "103: PUT k=2", show(next(t, watch)))

@@ -357,7 +357,8 @@ func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 			}
 			write()
 			if random.IntN(2) == 0 { // those who were away cannot be told what they missed
-				require.NoError(t, c.Leader().Compact(t.Context(), last))
+				_, err := c.Leader().Compact(t.Context(), last)
+				require.NoError(t, err)
 			}
 			if fault == 0 {
 				c.Restart(victim)
@@ -403,7 +404,8 @@ func TestIndexReadsAgainAfterCompaction(t *testing.T) {
 			require.NoError(t, err)
 		}
 		last := put(t, n, "m/b", "8")
-		require.NoError(t, n.Compact(t.Context(), last))
+		_, err = n.Compact(t.Context(), last)
+		require.NoError(t, err)
 		require.Equal(t, 3, x.Snapshot().Len(), "one that decodes holds up nobody who looks up")
 		close(gate)
 		s := wait(t, x, last)

@@ -85,7 +85,8 @@ func TestRollbackOfABadPut(t *testing.T) {
 		require.Equal(t, 2, v.Load().Rate)
 
 		rev := put(t, n, "limits", "bad again")
-		require.NoError(t, n.Compact(t.Context(), rev))
+		_, err = n.Compact(t.Context(), rev)
+		require.NoError(t, err)
 		_, err = v.Rollback(t.Context(), 0)
 		var rejected *sharedconfig.RejectedError
 		require.ErrorAs(t, err, &rejected, "what it replaced is no more, and the newest version is bad")
@@ -117,7 +118,8 @@ func TestUpdateKeepsValueReplacedByPut(t *testing.T) {
 		require.Equal(t, []int{2, 4, 3, 2, 1}, rates(v))
 
 		// What history does not have is lost.
-		require.NoError(t, n.Compact(t.Context(), put("limits", 5)))
+		_, err = n.Compact(t.Context(), put("limits", 5))
+		require.NoError(t, err)
 		rate(t, v, 6)
 		require.Equal(t, []int{6, 5, 4, 3, 2, 1}, rates(v))
 
@@ -169,7 +171,8 @@ func TestHistoryAndRollback(t *testing.T) {
 		for i := range 6 {
 			revs = append(revs, rate(t, v, i+1))
 		}
-		require.NoError(t, n.Compact(t.Context(), revs[5])) // versions are no history of the store
+		_, err = n.Compact(t.Context(), revs[5]) // versions are no history of the store
+		require.NoError(t, err)
 		history := func() (found []string) {
 			versions, err := v.History(t.Context())
 			require.NoError(t, err)

@@ -172,7 +172,7 @@ func (v *Value[T]) read(ctx context.Context, opts ...coterie.GetOption) (stored,
 	if err != nil {
 		return stored{}, err
 	}
-	s := stored{cluster: r.ClusterID, revision: r.Revision}
+	s := stored{cluster: uint64(r.ClusterID), revision: r.Revision}
 	for _, op := range r.Responses {
 		if len(op.Get.KVs) == 0 {
 			s.documents, s.modified = append(s.documents, nil), append(s.modified, 0)

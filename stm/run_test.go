@@ -257,7 +257,8 @@ func TestAConflictRunsAgain(t *testing.T) {
 			"history is compacted": {func(tx *stm.Tx) { _, _, _ = tx.Get("p/1") }, func(tx *stm.Tx) {
 				put(t, n, "q", "x")
 				put(t, n, "q", "y")
-				require.NoError(t, n.Compact(t.Context(), n.Status().Revision))
+				_, err := n.Compact(t.Context(), n.Status().Revision)
+				require.NoError(t, err)
 				_, _, _ = tx.Get("p/2")
 			}, 2},
 		} {

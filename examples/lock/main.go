@@ -139,7 +139,13 @@ func demo(ctx context.Context) error {
 
 	// The lease goes, as it does when it is not renewed in time, and the lock with it.
 	stale, next := mutexes[0], mutexes[1]
-	err = errors.Join(stale.Lock(ctx), nodes[2].Revoke(ctx, sessions[0].Lease()), next.Lock(ctx))
+	err = stale.Lock(ctx)
+	if err == nil {
+		_, err = nodes[2].Revoke(ctx, sessions[0].Lease())
+	}
+	if err == nil {
+		err = next.Lock(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("lose the lock: %w", err)
 	}
