@@ -6,6 +6,7 @@ package docs_test
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 )
 
 // The samples that are statements are functions here, which nothing calls.
-var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery, backup, restore, loadTLS, verifyMember}
+var _ = []any{health, measure, (*prom)(nil), founder, config, joining, recovery, backup, restore, loadTLS, verifyMember, occupy}
 
 // metrics.md
 
@@ -166,4 +167,23 @@ func loadTLS(cfg *coterie.Config) error {
 func verifyMember(cfg *coterie.Config) {
 	cfg.Name = "a" // subjectAltName=DNS:a,DNS:a.internal,IP:10.0.0.1
 	cfg.VerifyMember = coterie.VerifyMemberName
+}
+
+// recipes.md
+
+// occupy gives a session a key that does not exist, and returns the guard of it.
+func occupy(ctx context.Context, s *coterie.Session, key string) (coterie.Comparison, error) {
+	mark := rand.Text() // no other call has the same
+	free := coterie.Compare(coterie.CreateRevision(key), coterie.Equal, 0)
+	put := coterie.OpPut(key, mark, coterie.WithLease(s.Lease()))
+	ours := coterie.Compare(coterie.Value(key), coterie.Equal, mark)
+	undo := coterie.OpTxn([]coterie.Comparison{ours}, []coterie.Op{coterie.OpDelete(key)}, nil)
+	r, err := s.CommitOrUndo(s.Node().Txn(ctx).If(free).Then(put).Else(coterie.OpGet(key)), undo)
+	switch {
+	case err != nil:
+		return coterie.Comparison{}, err
+	case !r.Succeeded:
+		return coterie.Comparison{}, coterie.NewHeldError(key, r.Responses[0].Get.KVs[0], coterie.ErrLocked)
+	}
+	return coterie.Compare(coterie.CreateRevision(key), coterie.Equal, r.Revision), nil
 }
