@@ -73,7 +73,7 @@ func TestAPoisonEntryStopsNobody(t *testing.T) {
 	for says, entry := range map[string][]byte{
 		"corrupt log entry at offset 0":            nil,
 		"corrupt log entry at offset 1":            sound[:len(sound)-1],
-		"log entry is of format version 2":         newer,
+		"log entry has format version 2":           newer,
 		"unknown kind of command":                  unknown,
 		"proposal at offset 5: command: empty key": empty,
 	} {

@@ -122,7 +122,7 @@ func TestAVerifierThatFailsRefuses(t *testing.T) {
 				}
 				err := notReady(t, nodes[0], wait)
 				require.ErrorIs(t, err, coterie.ErrClusterMismatch)
-				require.ErrorContains(t, err, "the certificate is of another member")
+				require.ErrorContains(t, err, "the certificate belongs to another member")
 				synctest.Wait()
 				require.NotEmpty(t, log.lines("connection refused", says), &log.text)
 				for _, n := range nodes {

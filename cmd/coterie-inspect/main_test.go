@@ -120,7 +120,7 @@ func TestInspectDirectoriesAndBackups(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, newer, 0o600))
 		out, _, code = p.run(t, strings.TrimSuffix(path, "/identity"))
 		require.Equal(t, uninspected, code, out)
-		require.Regexp(t, "(?m)^NOT READ .* is of format version 2, this program reads version 1", out)
+		require.Regexp(t, "(?m)^NOT READ .* has format version 2, this program reads version 1", out)
 		require.NotContains(t, out, "DAMAGED")
 		out, _, code = p.run(t, "-json", strings.TrimSuffix(path, "/identity"))
 		require.Equal(t, uninspected, code)

@@ -47,7 +47,7 @@ func (e *extent) lost(dir string, newest *segment, last uint64) error {
 // lostSnapshot returns an error if the log and the snapshots end before a snapshot that existed.
 func (e *extent) lostSnapshot(dir string, last, snapshot uint64) error {
 	if end := max(last, snapshot); end < e.snapshot {
-		return &CorruptError{filepath.Join(dir, snapshotDir), fmt.Errorf("log and snapshots end with entry %d, and there was a snapshot of entry %d", end, e.snapshot)}
+		return &CorruptError{filepath.Join(dir, snapshotDir), fmt.Errorf("log and snapshots end with entry %d, but there was a snapshot of entry %d", end, e.snapshot)}
 	}
 	return nil
 }

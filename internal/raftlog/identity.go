@@ -45,7 +45,7 @@ func (id *Identity) withoutLog(dir string) error {
 	if id.Since == 0 || id.Floor > 0 {
 		return nil
 	}
-	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("it has no entry, and there is no snapshot; the identity is of a member that had entry %d", id.Since)}
+	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("it has no entry, and there is no snapshot, but the member had entry %d", id.Since)}
 }
 
 var errIdentityMissing = errors.New("it is missing, and the log is not")

@@ -232,7 +232,7 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 	}
 	if n := len(s.files); n > 0 && g.after != uint32(s.files[n-1].end) {
 		return false, &CorruptError{
-			s.files[n-1].name, fmt.Errorf("it ends at %d, and the segment after it says at %d", s.files[n-1].end, g.after),
+			s.files[n-1].name, fmt.Errorf("it ends at %d, but the next segment expects its end at %d", s.files[n-1].end, g.after),
 		}
 	}
 	for g.end = segmentHeader; g.end < int64(len(b)); {

@@ -18,7 +18,7 @@ import (
 // ErrTooLarge: a frame exceeds the limit of its lane.
 var ErrTooLarge = errors.New("rpc: frame is too large")
 
-// ErrBusy: too many large frames are being received, and none has finished in time.
+// ErrBusy: too many large frames are being received, and not enough of them finished in time.
 var ErrBusy = errors.New("rpc: too much is being received")
 
 // Limits bound the memory and time that other nodes can cost this one. A zero field selects its default.

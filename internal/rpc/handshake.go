@@ -42,13 +42,13 @@ var (
 	ErrTLS = errors.New("rpc: no agreement on TLS")
 	// ErrForgotten: the cluster has other data on record for the member, or a later run of the same data:
 	// data was lost, or two nodes use the same identity.
-	ErrForgotten = errors.New("rpc: the cluster knows the member by other data than it has")
+	ErrForgotten = errors.New("rpc: the cluster has other data on record for the member")
 	// ErrRemoved: the node was a member and has been removed.
 	ErrRemoved = errors.New("rpc: no longer a member")
 	// ErrStranger: the node is not a member.
 	ErrStranger = errors.New("rpc: not a member")
 	// ErrCertificate: the other node's certificate does not belong to the member that it claims to be.
-	ErrCertificate = errors.New("rpc: the certificate is of another member")
+	ErrCertificate = errors.New("rpc: the certificate belongs to another member")
 	// ErrEarly: the node is not in a cluster yet, or may not take part in it for now.
 	ErrEarly = errors.New("rpc: not in a cluster yet")
 )

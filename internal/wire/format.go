@@ -20,9 +20,9 @@ type FormatError struct {
 
 func (e *FormatError) Error() string {
 	if e.Version == 0 {
-		return fmt.Sprintf("%s is of an unknown format version, this program reads version %d", e.What, e.Reads)
+		return fmt.Sprintf("%s has an unknown format version, this program reads version %d", e.What, e.Reads)
 	}
-	return fmt.Sprintf("%s is of format version %d, this program reads version %d", e.What, e.Version, e.Reads)
+	return fmt.Sprintf("%s has format version %d, this program reads version %d", e.What, e.Version, e.Reads)
 }
 
 // Is reports whether target is ErrFormat.
