@@ -71,7 +71,9 @@ func TestContextEndsEveryCall(t *testing.T) {
 				_, err := coterie.NewSession(ctx, n, coterie.WithExistingLease(lease))
 				return err
 			},
-			"run as leader": func() error { return coterie.RunAsLeader(ctx, n, "another", "b", body) },
+			"run with lock":   func() error { return coterie.RunWithLock(ctx, n, "another", body) },
+			"resume election": func() error { _, err := coterie.ResumeElection(ctx, s, "led"); return err },
+			"run as leader":   func() error { return coterie.RunAsLeader(ctx, n, "another", "b", body) },
 			"watch": func() (last error) {
 				for r := range n.WatchChan(ctx, "k") {
 					last = r.Err

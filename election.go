@@ -10,30 +10,73 @@ import (
 	"time"
 )
 
-// An Election chooses one among all who campaign under its prefix, on any node, in the order in
-// which they did. Its methods may be called concurrently. See [RunAsLeader] for the usual case.
+// An Election elects one leader among all candidates that campaign under its prefix, on any node, in the
+// order in which they called Campaign. Its methods may be called concurrently. For the usual case, in which
+// a service does something as long as it leads, see [RunAsLeader].
+//
+// An Election differs from the one of clientv3/concurrency: Campaign never returns nil without leadership,
+// Proclaim, Resign and Guard check that the leadership still is this one, and Observe reports that there is
+// no leader.
 type Election struct {
 	s      *Session
 	prefix string
 
-	mu   sync.Mutex
-	won  *place // nil unless this Election leads
-	busy bool   // a Campaign is under way
+	mu   sync.Mutex // guards won and busy
+	won  *place     // nil unless this Election leads
+	busy bool       // a Campaign is in progress
 }
 
-// NewElection returns an Election that does not lead; nothing is asked of the cluster. Different
-// prefixes are independent, also if one continues the other, as "a/b" continues "a": the keys of the
-// election are prefix + "/" + the lease of a session in hex + "-" + 8 hex digits. Campaign refuses an
-// empty prefix.
+// NewElection returns an Election that does not lead. It does not contact the cluster. Elections of
+// different prefixes are independent, even if one prefix continues the other, as "a/b" continues "a". The
+// keys of an election are prefix + "/" + the lease of a session in hex + "-" + 8 hex digits. Campaign rejects
+// an empty prefix.
 func NewElection(s *Session, prefix string) *Election { return &Election{s: s, prefix: prefix} }
 
-// Campaign waits until this Election leads, with val for all to see. When it leads already, it
-// proclaims val. When it fails, no candidacy is left behind.
+// ResumeElection returns an Election that leads already if the session's lease does: for a process that
+// restarts while its lease lives, and then leads on without an election.
 //
-// Errors: ctx's cause, in a *HeldError if another leads as far as this node knows, and with ErrNoLeader when
-// no leader of the cluster was known; ErrSessionExpired when the session ended, ErrNotOwner when somebody removed
-// the candidacy: it never returns nil without leading; ErrLocked when another Campaign of this
-// Election is under way; ErrInvalidOption for an empty prefix; ErrClosed.
+//	s, err := coterie.NewSession(ctx, n, coterie.WithExistingLease(lease)) // as stored before the restart
+//	e, err := coterie.ResumeElection(ctx, s, prefix)
+//	err = e.Campaign(ctx, val) // returns at once if e leads
+//
+// If the lease does not lead, ResumeElection returns an Election as NewElection does, whose Key is "". It
+// deletes candidacies of the lease that do not lead, because their process no longer waits for them: so call
+// it before another Election of the same lease and prefix campaigns. A resumed leadership is the same one,
+// with the same Token: neither Token nor Guard stop the process before the restart, which must have
+// ended. It costs two reads.
+//
+// Unlike concurrency.ResumeElection, it needs neither the key nor the revision of the leadership, and asks
+// the cluster whether the leadership still exists.
+//
+// Errors: ErrSessionExpired if the session has ended; ErrInvalidOption for an empty prefix; those of
+// [Node.Get] and [Txn.Commit].
+func ResumeElection(ctx context.Context, s *Session, prefix string) (*Election, error) {
+	e := NewElection(s, prefix)
+	own, err := ownPlaces(ctx, s, prefix)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range own {
+		before, _, err := p.before(ctx)
+		if err == nil && before != "" {
+			err = p.leave(ctx)
+		} else if err == nil {
+			e.won = p
+		}
+		if err != nil && !errors.Is(err, ErrNotOwner) {
+			return nil, err
+		}
+	}
+	return e, s.Err()
+}
+
+// Campaign waits until this Election leads, and publishes val as the leader's value. If it leads already,
+// it publishes val. If Campaign fails, it leaves no candidacy behind.
+//
+// Errors: ctx's cause, in a *HeldError if this node knows of another leader, and with ErrNoLeader if no
+// leader of the cluster was known; ErrSessionExpired if the session has ended; ErrNotOwner if the
+// candidacy was removed by deleting its key; ErrLocked if another Campaign of this Election is in progress;
+// ErrInvalidOption for an empty prefix; ErrClosed; those of [Txn.Commit].
 func (e *Election) Campaign(ctx context.Context, val string) error {
 	e.mu.Lock()
 	won, busy := e.won, e.busy
@@ -69,7 +112,7 @@ func (e *Election) campaign(ctx context.Context, val string) (*place, error) {
 	return p, nil
 }
 
-// place returns what the Election leads by: nil if it does not.
+// place returns the place by which the Election leads, or nil if it does not lead.
 func (e *Election) place() *place {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -78,7 +121,8 @@ func (e *Election) place() *place {
 
 // Proclaim changes the leader's value.
 //
-// Errors: ErrNotOwner when this Election does not lead, or no longer; those of a write.
+// Errors: ErrNotOwner if this Election does not lead, or no longer; ErrSessionExpired; those of
+// [Txn.Commit].
 func (e *Election) Proclaim(ctx context.Context, val string) error {
 	p := e.place()
 	if p == nil {
@@ -87,22 +131,18 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 	if err := e.s.Err(); err != nil {
 		return err
 	}
-	r, err := e.s.Node().Txn(ctx).If(p.guard()).Then(OpPut(p.key, val, WithLease(e.s.Lease()))).Commit()
-	if err != nil {
-		return err
-	}
-	if !r.Succeeded {
+	err := p.write(ctx, OpPut(p.key, val, WithLease(e.s.Lease())))
+	if errors.Is(err, ErrNotOwner) {
 		e.lost(p)
-		return ErrNotOwner
 	}
-	return nil
+	return err
 }
 
-// Resign gives leadership up; the next candidate leads then. After an error other than ErrNotOwner
-// it may be called again.
+// Resign gives up leadership, so that the next candidate leads. After an error other than ErrNotOwner it may
+// be called again.
 //
-// Errors: ErrNotOwner when this Election does not lead, or no longer: the leadership of another is
-// never touched. Those of a write.
+// Errors: ErrNotOwner if this Election does not lead, or no longer: Resign never ends the leadership of
+// another candidate. Those of [Txn.Commit].
 func (e *Election) Resign(ctx context.Context) error {
 	p := e.place()
 	if p == nil {
@@ -115,6 +155,7 @@ func (e *Election) Resign(ctx context.Context) error {
 	return err
 }
 
+// lost records that the leadership by a place has ended, unless the Election leads by another one meanwhile.
 func (e *Election) lost(p *place) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,8 +164,17 @@ func (e *Election) lost(p *place) {
 	}
 }
 
-// Token returns the fencing token: a number higher than that of every earlier leader; 0 when this
-// Election does not lead.
+// Key returns the key by which this Election leads, and "" if it does not lead. Deleting the key ends the
+// leadership.
+func (e *Election) Key() string {
+	if p := e.place(); p != nil {
+		return p.key
+	}
+	return ""
+}
+
+// Token returns the fencing token: the create revision of the leader's key, which is higher than that of
+// every earlier leader. It is 0 if this Election does not lead. It is Rev of clientv3/concurrency.
 func (e *Election) Token() int64 {
 	if p := e.place(); p != nil {
 		return p.rev
@@ -132,7 +182,8 @@ func (e *Election) Token() int64 {
 	return 0
 }
 
-// Guard returns a condition that holds as long as this Election leads, as [Mutex.Guard] does.
+// Guard returns a condition for transactions that holds as long as this Election leads, as [Mutex.Guard]
+// does.
 func (e *Election) Guard() Comparison {
 	p := e.place()
 	if p == nil {
@@ -141,60 +192,62 @@ func (e *Election) Guard() Comparison {
 	return p.guard()
 }
 
-// ElectionLeader tells who leads.
+// An ElectionLeader is the leader of an election, or says that there is none. The leader of the cluster is
+// a [ClusterLeader].
 type ElectionLeader struct {
 	Key, Value string
 	Token      int64 // the fencing token of this leadership
-	Elected    bool  // false: nobody leads
+	Elected    bool  // false if no candidate leads; then the other fields are empty
 }
 
-// ObserveElection yields who leads among those who campaign under prefix, with an [Election] or
-// [RunAsLeader]: now, and whenever that or the leader's value changes; that nobody leads, too. A slow
-// loop sees the latest and may miss what was between. Whoever only looks on needs no session. The
-// sequence may be used once; it ends with ctx or the node, with a pair whose error says which, or
-// with ErrInvalidOption for an empty prefix.
+// ObserveElection yields the leader among the candidates that campaign under prefix, with an [Election] or
+// [RunAsLeader]: now, and again whenever the leader or its value changes. It also yields that there is no
+// leader. A slow loop sees the latest state and may miss those in between. ObserveElection needs no
+// session. The sequence may be used once. It ends with ctx or the node, with a pair that has the error.
+//
+// Errors: ctx's cause; ErrClosed; ErrInvalidOption for an empty prefix.
 func ObserveElection(ctx context.Context, n *Node, prefix string) iter.Seq2[ElectionLeader, error] {
 	return func(yield func(ElectionLeader, error) bool) {
-		err := observe(ctx, n, prefix, func(info ElectionLeader) bool { return yield(info, nil) })
+		err := observe(ctx, n, prefix, func(leader ElectionLeader) bool { return yield(leader, nil) })
 		if err != nil {
 			yield(ElectionLeader{}, err)
 		}
 	}
 }
 
-// Observe is [ObserveElection] of this election. The session need not live.
+// Observe is [ObserveElection] for this election. It continues after the session has ended.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[ElectionLeader, error] {
 	return ObserveElection(ctx, e.s.Node(), e.prefix)
 }
 
-// Leader tells who leads now. It is linearizable.
+// Leader returns the leader of this election. It is linearizable. If there is no leader, it returns no
+// error but an ElectionLeader that is not Elected.
 func (e *Election) Leader(ctx context.Context) (ElectionLeader, error) {
-	info, _, err := leaderOf(ctx, e.s.Node(), e.prefix)
-	return info, err
+	leader, _, err := leaderOf(ctx, e.s.Node(), e.prefix)
+	return leader, err
 }
 
-// leaderOf returns who leads, and at which revision.
+// leaderOf returns the leader of an election, and the revision at which it read it.
 func leaderOf(ctx context.Context, n *Node, prefix string, opts ...GetOption) (ElectionLeader, int64, error) {
-	found, rev, err := places(ctx, n, prefix, 1, append(opts, WithSort(SortByCreateRevision, SortAscend))...)
-	if err != nil || len(found) == 0 {
+	kv, found, rev, err := head(ctx, n, prefix, opts...)
+	if err != nil || !found {
 		return ElectionLeader{}, rev, err
 	}
-	kv := found[0]
 	return ElectionLeader{Key: kv.Key, Value: kv.Value, Token: kv.CreateRevision, Elected: true}, rev, nil
 }
 
-// observe returns nil when yield returned false.
+// observe calls yield for the leader now and after each change. It returns nil when yield returned false.
 func observe(ctx context.Context, n *Node, prefix string, yield func(ElectionLeader) bool) error {
 	var last ElectionLeader
-	rev := int64(0) // of last
+	rev := int64(0) // at which last was read
 	look := func(opts ...GetOption) (more bool, err error) {
-		info, seen, err := leaderOf(ctx, n, prefix, opts...)
+		leader, seen, err := leaderOf(ctx, n, prefix, opts...)
 		if err != nil {
 			return false, err
 		}
-		changed := rev == 0 || info != last
-		last, rev = info, seen
-		return !changed || yield(info), nil
+		changed := rev == 0 || leader != last
+		last, rev = leader, seen
+		return !changed || yield(leader), nil
 	}
 	for {
 		if more, err := look(); !more {
@@ -202,7 +255,7 @@ func observe(ctx context.Context, n *Node, prefix string, yield func(ElectionLea
 		}
 		for r, err := range n.Watch(ctx, prefix+"/", WithPrefix(), WithRevision(rev+1)) {
 			if errors.Is(err, ErrCompacted) {
-				break // it was slow: what leads now is all that counts
+				break // the loop was slow: only the present leader matters, so read again
 			}
 			if err != nil {
 				return err
@@ -214,7 +267,7 @@ func observe(ctx context.Context, n *Node, prefix string, yield func(ElectionLea
 	}
 }
 
-// A LeaderOption fits [RunAsLeader]. Every [SessionOption] is one.
+// A LeaderOption is an option of [RunAsLeader]. Every [SessionOption] is one.
 type LeaderOption interface{ leads(*leaderOptions) }
 
 type leaderOptions struct {
@@ -228,41 +281,35 @@ type onErrorOption func(error)
 
 func (o onErrorOption) leads(l *leaderOptions) { l.onError = o }
 
-// WithOnError makes RunAsLeader call fn with every error that its body returned as the leader, before
-// it campaigns again. By then it has resigned. It calls fn on its own goroutine: while fn runs, this
-// instance is no candidate, and nothing else waits.
+// WithOnError makes RunAsLeader call fn with every error that its body returned while it led, before it
+// campaigns again. By then it has resigned. It calls fn on its own goroutine: this instance is no candidate
+// until fn returns, but nothing else waits.
 func WithOnError(fn func(err error)) LeaderOption { return onErrorOption(fn) }
 
-// The first pause between two campaigns, and the longest.
-const (
-	retryPause    = 100 * time.Millisecond
-	maxRetryPause = 30 * time.Second
-)
-
-// RunAsLeader campaigns under prefix, with val for all to see, and runs fn as the leader, with a
-// context that ends before anyone else can lead, and the fencing token of this leadership. It
-// campaigns again until ctx ends, the node closes, or fn ends the campaign:
+// RunAsLeader campaigns under prefix, publishes val as the leader's value, and runs fn while it leads. fn
+// gets the fencing token of this leadership, and a context that ends before another candidate can lead.
+// RunAsLeader campaigns again until ctx ends, the node closes, or fn ends the campaign:
 //
-//   - If fn returns nil as the leader, RunAsLeader returns nil.
+//   - If fn returns nil while leading, RunAsLeader returns nil.
 //   - If fn returns an error that matches [ErrStopCampaign], RunAsLeader returns that error.
-//   - If fn returns another error as the leader, RunAsLeader resigns, so that another candidate can
-//     lead, logs the error, calls the function of [WithOnError], and campaigns again after a pause: 0.1 s
-//     after the first error, twice as long after each further one, up to 30 s. A body that led for
-//     30 s begins anew with 0.1 s.
-//   - If leadership is lost, RunAsLeader waits until fn has returned, drops its error, and campaigns
-//     again.
-//   - If fn panics, RunAsLeader resigns, and the panic goes on to its caller.
+//   - If fn returns another error while leading, RunAsLeader resigns, so that another candidate can lead,
+//     logs the error, calls the function of [WithOnError], and campaigns again after a pause: 0.1 s after
+//     the first error, twice as long after each further one, up to 30 s. After a leadership of at least
+//     30 s the pause is 0.1 s again.
+//   - If leadership is lost, RunAsLeader waits until fn has returned, drops its error, and campaigns again.
+//   - If fn panics, RunAsLeader resigns, and the panic continues in the caller.
 //
 // RunAsLeader has a session of its own, and has resigned when it returns. It calls fn on the caller's
-// goroutine.
+// goroutine. It does not resume a leadership that a lease of [WithExistingLease] has: it would wait for
+// itself. For that, see [ResumeElection].
 //
-// A body that returns when its context ends never overlaps with another's. One that may be stopped
-// for long, as processes are, must guard what it writes: with the token, or in this store with
-// [GuardFromContext]. To stop an instance, end ctx and wait for RunAsLeader before the node is closed: a node
-// that is closed revokes nothing, and the next leader has to wait for the lease.
+// Two bodies that return when their contexts end never overlap. A body in a process that may be suspended
+// for long must protect its writes: in this store with [GuardFromContext], elsewhere with the token. To stop
+// an instance, end ctx and wait for RunAsLeader before you close the node: a closed node revokes nothing, and
+// the next leader has to wait until the lease expires.
 //
 // Errors: ctx's cause; ErrClosed; ErrStopCampaign, as fn returned it; ErrTTLRange and ErrInvalidOption;
-// ErrTooLarge if val is.
+// ErrTooLarge if val is too large.
 func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 	fn func(ctx context.Context, token int64) error, opts ...LeaderOption,
 ) error {
@@ -291,22 +338,17 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 		case term.outcome == notLed && hopeless(err):
 			return err
 		}
-		// A lease that was given is gone by now.
-		o.session = append(o.session[:len(o.session):len(o.session)], WithExistingLease(0))
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		case <-n.Done():
-		}
+		o.session = withNewLease(o.session)
+		sleep(ctx, n, pause)
 	}
 }
 
-// hopeless reports whether every further campaign would fail with this error too.
-func hopeless(err error) bool {
-	return errors.Is(err, ErrClosed) || errors.Is(err, ErrTTLRange) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalidOption)
+// withNewLease returns options for the next session: the lease that an option named is revoked by now.
+func withNewLease(opts []SessionOption) []SessionOption {
+	return append(opts[:len(opts):len(opts)], WithExistingLease(0))
 }
 
-// A term is what came of one campaign.
+// A term is the result of one campaign.
 type term struct {
 	outcome outcome
 	led     time.Duration
@@ -317,12 +359,12 @@ type outcome int
 const (
 	notLed   outcome = iota // the campaign failed
 	lost                    // leadership was lost before fn returned
-	failed                  // fn returned an error as the leader
-	finished                // fn wants no further campaign
+	failed                  // fn returned an error while leading
+	finished                // fn ended the campaign
 )
 
-// runOnce campaigns and runs fn once. The error is that of the campaign if it failed, and fn's if fn
-// returned as the leader or wants no further campaign.
+// runOnce campaigns and runs fn once. The error is the campaign's if the campaign failed, and fn's if fn
+// returned while leading or ended the campaign.
 func runOnce(ctx context.Context, n *Node, prefix, val string,
 	fn func(context.Context, int64) error, opts []SessionOption,
 ) (t term, err error) {
@@ -335,30 +377,16 @@ func runOnce(ctx context.Context, n *Node, prefix, val string,
 	if err := e.Campaign(ctx, val); err != nil {
 		return t, err
 	}
-	p := e.place()
-	bound, unbind := s.WorkContext(withGuard(ctx, p.guard()))
-	defer unbind()
-	inner, cancel := context.WithCancelCause(bound)
-	var watching sync.WaitGroup
-	watching.Go(func() { cancel(p.lost(inner)) })
 	begin := time.Now()
-	err = fn(inner, p.rev)
+	ended, err := e.place().run(ctx, fn)
 	t.led = time.Since(begin)
-	leads := inner.Err() == nil && s.Err() == nil
-	stop := errors.Is(err, ErrStopCampaign)
-	if leads && err != nil && !stop {
-		// A write that its guard refused may have told fn sooner than the watch tells here.
-		leads = p.held(inner)
-	}
-	cancel(nil)
-	watching.Wait()
 	switch {
-	case stop, leads && err == nil:
+	case errors.Is(err, ErrStopCampaign), ended == nil && err == nil:
 		t.outcome = finished
-	case leads:
+	case ended == nil:
 		t.outcome = failed
 	default:
-		t.outcome, err = lost, nil // fn's error came of the loss
+		t.outcome, err = lost, nil // the loss caused fn's error
 	}
 	return t, err
 }

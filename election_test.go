@@ -43,6 +43,91 @@ func TestElectionGuards(t *testing.T) {
 	})
 }
 
+func TestResumeElectionLeadsOn(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx, n := t.Context(), c.Follower()
+		before := coterie.NewElection(session(t, n, coterie.WithTTL(time.Minute)), "job")
+		require.Empty(t, before.Key())
+		require.NoError(t, before.Campaign(ctx, "before"))
+		rival := coterie.NewElection(session(t, c.Leader(), coterie.WithTTL(time.Hour)), "job")
+		won := make(chan error, 1)
+		go func() { won <- rival.Campaign(ctx, "rival") }()
+		time.Sleep(time.Second)
+		key, token := before.Key(), before.Token()
+		lease := get(t, n, key).KVs[0].Lease
+		c.Crash(c.Index(n))
+		time.Sleep(20 * time.Second)
+
+		n = c.Leader()
+		s := session(t, n, coterie.WithExistingLease(lease))
+		e, err := coterie.ResumeElection(ctx, s, "job")
+		require.NoError(t, err)
+		require.Equal(t, key, e.Key())
+		require.Equal(t, token, e.Token())
+		require.True(t, commit(t, n.Txn(ctx).If(e.Guard())).Succeeded)
+		require.NoError(t, e.Campaign(ctx, "after"))
+		require.Equal(t, key, e.Key(), "there was no other election")
+		leader, err := e.Leader(ctx)
+		require.NoError(t, err)
+		require.Equal(t, coterie.ElectionLeader{Key: key, Value: "after", Token: token, Elected: true}, leader)
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, won)
+		require.NoError(t, e.Resign(ctx))
+		require.NoError(t, <-won)
+		require.Empty(t, e.Key())
+	})
+}
+
+func TestResumeElectionWithoutLeadership(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		ctx := t.Context()
+		s := session(t, n)
+		e, err := coterie.ResumeElection(ctx, s, "job")
+		require.NoError(t, err)
+		require.Empty(t, e.Key())
+		require.Zero(t, e.Token())
+		require.NoError(t, e.Campaign(ctx, "first"))
+
+		// A candidacy of the lease that nothing waits for any more would lead, and do nothing.
+		other := session(t, n)
+		forgotten := make(chan error, 1)
+		go func() { forgotten <- coterie.NewElection(other, "job").Campaign(ctx, "forgotten") }()
+		put(t, n, fmt.Sprintf("job/%v-note", other.Lease()), "no candidacy")
+		put(t, n, fmt.Sprintf("job/2/%v-00000000", other.Lease()), "of another prefix")
+		synctest.Wait()
+		resumed, err := coterie.ResumeElection(ctx, session(t, n, coterie.WithExistingLease(other.Lease())), "job")
+		require.NoError(t, err)
+		require.Empty(t, resumed.Key())
+		require.Len(t, get(t, n, "job/", coterie.WithPrefix()).KVs, 3)
+		require.NoError(t, e.Resign(ctx))
+		require.ErrorIs(t, <-forgotten, coterie.ErrNotOwner)
+		require.NoError(t, resumed.Campaign(ctx, "resumed"))
+
+		_, err = coterie.ResumeElection(ctx, other, "")
+		require.ErrorIs(t, err, coterie.ErrInvalidOption)
+		require.NoError(t, other.Close())
+		_, err = coterie.ResumeElection(ctx, other, "job")
+		require.ErrorIs(t, err, coterie.ErrSessionExpired)
+	})
+}
+
+// Two elections of one lease led one after the other: the first is resumed, the second deleted.
+func TestResumeElectionOfTwoCandidacies(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		first, second := coterie.NewElection(s, "job"), coterie.NewElection(s, "job")
+		require.NoError(t, first.Campaign(t.Context(), "first"))
+		lost := make(chan error, 1)
+		go func() { lost <- second.Campaign(t.Context(), "second") }()
+		synctest.Wait()
+		e, err := coterie.ResumeElection(t.Context(), s, "job")
+		require.NoError(t, err)
+		require.Equal(t, first.Key(), e.Key())
+		require.NoError(t, e.Resign(t.Context()))
+		require.ErrorIs(t, <-lost, coterie.ErrNotOwner)
+	})
+}
+
 func TestRunAsLeaderReturnsWhatItsBodyDoes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		body := func(context.Context, int64) error { return coterie.ErrStopCampaign }

@@ -229,7 +229,7 @@ var guestTests = map[string]func(t *testing.T){
 		}
 	},
 	"Config.VerifyMember": TestAVerifierThatFailsRefuses,
-	"bodies of Mutex.Do, RunAsLeader, Once.Do": func(t *testing.T) {
+	"bodies of Mutex.Do, RunWithLock, RunAsLeader, Once.Do": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)
 			s, err := coterie.NewSession(t.Context(), n)
@@ -241,6 +241,7 @@ var guestTests = map[string]func(t *testing.T){
 			}
 			for name, call := range map[string]func() error{
 				"Mutex.Do":    func() error { return coterie.NewMutex(s, "lock").Do(t.Context(), fail) },
+				"RunWithLock": func() error { return coterie.RunWithLock(t.Context(), n, "another", fail) },
 				"RunAsLeader": func() error { return coterie.RunAsLeader(t.Context(), n, "lead", "", fail) },
 				"Once.Do":     once,
 			} {

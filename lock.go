@@ -58,12 +58,12 @@ func (m *Mutex) enter(ctx context.Context) (*place, error) {
 // Errors: ErrLocked, in a *HeldError, if the lock is not free; those of Lock.
 func (m *Mutex) TryLock(ctx context.Context) error {
 	_, err := m.lock(func(p *place) error {
-		ahead, _, err := places(ctx, p.s.Node(), p.name, 1, WithSort(SortByCreateRevision, SortAscend))
+		first, found, _, err := head(ctx, p.s.Node(), p.name)
 		if err != nil {
 			return err
 		}
-		if len(ahead) > 0 {
-			return NewHeldError(p.name, ahead[0], ErrLocked)
+		if found {
+			return NewHeldError(p.name, first, ErrLocked)
 		}
 		return p.enter(ctx, NewHolder(p.s.Node()).Value(), p.try)
 	})
@@ -160,7 +160,7 @@ func (m *Mutex) Guard() Comparison {
 // may hold for a Mutex that was never locked; here it does not.
 func (m *Mutex) IsOwner() Comparison { return m.Guard() }
 
-// Do locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn ends with ctx
+// Do is [RunWithLock] on a session that the caller has. It locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn ends with ctx
 // or with the session, and carries the guard: see [GuardFromContext]. Do returns fn's error, joined with
 // ErrSessionExpired if the session ended meanwhile. If fn's context has ended and no quorum answers, Do
 // does not wait for the lock to be free; freeing it continues in the background. If fn calls Unlock and
@@ -249,6 +249,76 @@ func (l locker) Unlock() {
 	}
 }
 
+// RunWithLock gets a session, locks name as a [Mutex] does, runs fn, and frees the lock. It calls fn at most
+// once:
+//
+//   - Until fn is called, RunWithLock does not give up: if it loses its session or its place in the queue, or
+//     the node rejects a write for now, it tries again after 0.1 s, with another session and as the last in
+//     the queue.
+//   - Once fn is called, RunWithLock never calls it again, whatever happens. If the lock is lost while fn runs,
+//     the context of fn ends, RunWithLock waits until fn has returned, and returns fn's error joined with the
+//     reason, which matches ErrSessionExpired or ErrNotOwner.
+//   - If fn panics, RunWithLock frees the lock, and the panic continues in the caller.
+//
+// So if RunWithLock returns nil, fn ran once, returned nil, and had the lock all the time. An error that
+// matches ErrSessionExpired or ErrNotOwner means that fn has run, and that another holder may have had the
+// lock before fn returned. To run fn again after that is the caller's decision.
+//
+// The context of fn ends with ctx, with the session, before another holder can have the lock, and when the
+// lock's key is deleted, after which the next holder may run already. It carries the guard for
+// transactions on this store: see [GuardFromContext]. Other systems need the fencing token. Writes without
+// either may come after those of the next holder, if the process is suspended.
+//
+// RunWithLock calls fn on the caller's goroutine. When it returns, the lock is free, with two exceptions: if
+// ctx has ended, the lock is being freed in the background; without a quorum, it becomes free when the lease
+// expires. opts are options of the session. Only the first session uses the lease of [WithExistingLease],
+// and revokes it at its end.
+//
+// Errors: fn's; ErrSessionExpired and ErrNotOwner, as above. Without a call of fn: ctx's cause, in a
+// *HeldError if this node knows of another holder, and with ErrNoLeader if no leader was known; ErrClosed;
+// ErrTTLRange, ErrInvalidOption for an empty name, ErrTooLarge for one that is too long.
+func RunWithLock(ctx context.Context, n *Node, name string,
+	fn func(ctx context.Context, token int64) error, opts ...SessionOption,
+) error {
+	for {
+		called, err := lockOnce(ctx, n, name, fn, opts)
+		switch {
+		case called, !errors.Is(err, ErrSessionExpired) && hopeless(err):
+			return err
+		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+			return err
+		case ctx.Err() != nil:
+			return n.ContextError(ctx)
+		}
+		opts = withNewLease(opts)
+		sleep(ctx, n, retryPause)
+	}
+}
+
+// lockOnce runs fn under a lock if it gets the lock with one session.
+func lockOnce(ctx context.Context, n *Node, name string,
+	fn func(context.Context, int64) error, opts []SessionOption,
+) (called bool, err error) {
+	s, err := NewSession(ctx, n, opts...)
+	if err != nil {
+		return false, err
+	}
+	// The lock goes with the session, so there is no Unlock. Deferred for a panic of fn.
+	defer settle(ctx, func() { s.Close() })
+	p, err := NewMutex(s, name).enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	lost, err := p.run(ctx, fn)
+	switch {
+	case errors.Is(lost, ErrSessionExpired), errors.Is(lost, ErrNotOwner):
+		err = errors.Join(err, lost)
+	case lost != nil && ctx.Err() == nil: // the node closes, and ends the session
+		err = errors.Join(err, fmt.Errorf("%w: %w", ErrSessionExpired, lost))
+	}
+	return true, err
+}
+
 type guardKey struct{}
 
 // withGuard returns a context from which GuardFromContext gets the guard.
@@ -256,9 +326,9 @@ func withGuard(ctx context.Context, guard Comparison) context.Context {
 	return context.WithValue(ctx, guardKey{}, guard)
 }
 
-// GuardFromContext returns the guard of the lock or the leadership under which [Mutex.Do] or [RunAsLeader]
-// called the function that ctx was given to: a condition for transactions that holds as long as the lock
-// or the leadership lasts. For any other context it returns a condition that never holds.
+// GuardFromContext returns the guard of the lock or the leadership under which [Mutex.Do], [RunWithLock] or
+// [RunAsLeader] called the function that got ctx: a condition for transactions that holds as long as the
+// lock or the leadership lasts. For any other context it returns a condition that never holds.
 func GuardFromContext(ctx context.Context) Comparison {
 	if guard, ok := ctx.Value(guardKey{}).(Comparison); ok {
 		return guard

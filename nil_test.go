@@ -74,6 +74,16 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.ContextError": {func(f nilFixture) { f.n.ContextError(nil) }},
 	"coterie.NewMutex":          {func(f nilFixture) { coterie.NewMutex(nil, "nil").Lock(f.ctx) }},
 	"coterie.NewElection":       {func(f nilFixture) { coterie.NewElection(nil, "nil").Campaign(f.ctx, "") }},
+	"coterie.ResumeElection": {
+		func(f nilFixture) { coterie.ResumeElection(nil, f.s, "nil") },
+		func(f nilFixture) { coterie.ResumeElection(f.ctx, nil, "nil") },
+	},
+	"coterie.RunWithLock": {
+		func(f nilFixture) { coterie.RunWithLock(nil, f.n, "nil", leadNothing) },
+		func(f nilFixture) { coterie.RunWithLock(f.ctx, nil, "nil", leadNothing) },
+		func(f nilFixture) { coterie.RunWithLock(f.ctx, f.n, "nil", nil) },
+		func(f nilFixture) { coterie.RunWithLock(f.ctx, f.n, "nil", leadNothing, nil) },
+	},
 	"coterie.RunAsLeader": {
 		func(f nilFixture) { coterie.RunAsLeader(nil, f.n, "nil", "", leadNothing) },
 		func(f nilFixture) { coterie.RunAsLeader(f.ctx, nil, "nil", "", leadNothing) },

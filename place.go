@@ -10,25 +10,31 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
-// A place is a session's place in a queue: a key right under the queue's name, attached to the session's
-// lease. The oldest is at the head. It is the mechanism of Mutex and Election.
+// A place is a session's place in a queue: a key directly below the queue's name, attached to the session's
+// lease. The oldest place is the head of the queue: it has the lock, or leads. Mutex and Election are built
+// on places.
 type place struct {
 	s    *Session
 	name string // of the queue
 	key  string
-	rev  int64 // that created the key, once the place is taken
+	rev  int64 // create revision of the key; 0 before the place is taken
 }
 
-// newPlace chooses a key of its own under a name, so that two places of one session differ.
+// newPlace chooses a new key under a name, so that two places of one session differ. It does not take the
+// place yet.
 func newPlace(s *Session, name string) (*place, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	return &place{s: s, name: name, key: fmt.Sprintf("%s/%v-%08x", name, s.Lease(), rand.Uint32())}, nil
+	return &place{s: s, name: name, key: fmt.Sprintf("%s%08x", keyPrefix(s, name), rand.Uint32())}, nil
 }
+
+// keyPrefix returns the prefix of the keys of a session's places under a name.
+func keyPrefix(s *Session, name string) string { return fmt.Sprintf("%s/%v-", name, s.Lease()) }
 
 func checkName(name string) error {
 	if name == "" {
@@ -37,35 +43,64 @@ func checkName(name string) error {
 	return nil
 }
 
-// isPlace reports whether a key is a place under a name. Keys of a name that continues this one, as
+// isPlace reports whether a key is a place under a name. Keys under a name that continues this one, as
 // "a/b" continues "a", are not.
 func isPlace(name, key string) bool {
-	lease, chance, _ := strings.Cut(strings.TrimPrefix(key, name+"/"), "-")
+	lease, random, _ := strings.Cut(strings.TrimPrefix(key, name+"/"), "-")
 	_, leaseErr := strconv.ParseUint(lease, 16, 64)
-	_, chanceErr := strconv.ParseUint(chance, 16, 32)
-	return leaseErr == nil && chanceErr == nil && len(chance) == 8
+	_, randomErr := strconv.ParseUint(random, 16, 32)
+	return leaseErr == nil && randomErr == nil && len(random) == 8
 }
 
-// places returns the first places under a name, at most so many, in the order of the options, and the
-// revision of that. It reads no more than it needs as long as no other name continues this one.
-func places(ctx context.Context, n *Node, name string, most int, opts ...GetOption) ([]KeyValue, int64, error) {
+// places returns the first places under a name, at most limit of them, in the order that opts ask for, and
+// the revision at which it read them. It reads no more than it needs as long as no other name continues
+// this one.
+func places(ctx context.Context, n *Node, name string, limit int, opts ...GetOption) ([]KeyValue, int64, error) {
 	if err := checkName(name); err != nil {
 		return nil, 0, err
 	}
-	for limit := int64(most); ; limit *= 16 {
-		r, err := n.Get(ctx, name+"/", append(opts[:len(opts):len(opts)], WithPrefix(), WithLimit(limit))...)
+	for read := int64(limit); ; read *= 16 {
+		r, err := n.Get(ctx, name+"/", append(opts[:len(opts):len(opts)], WithPrefix(), WithLimit(read))...)
 		if err != nil {
 			return nil, 0, err
 		}
 		found := slices.DeleteFunc(r.KVs, func(kv KeyValue) bool { return !isPlace(name, kv.Key) })
-		if len(found) >= most || !r.More {
-			return found[:min(most, len(found))], r.Revision, nil
+		if len(found) >= limit || !r.More {
+			return found[:min(limit, len(found))], r.Revision, nil
 		}
 	}
 }
 
-// enter takes the last place and waits there. If that fails, the place is given up, and the error tells
-// who has what was waited for.
+// head returns the place at the head of the queue of a name, if there is one, and the revision at which it
+// read it.
+func head(ctx context.Context, n *Node, name string, opts ...GetOption) (kv KeyValue, found bool, rev int64, err error) {
+	kvs, rev, err := places(ctx, n, name, 1, append(opts, WithSort(SortByCreateRevision, SortAscend))...)
+	if err != nil || len(kvs) == 0 {
+		return KeyValue{}, false, rev, err
+	}
+	return kvs[0], true, rev, nil
+}
+
+// ownPlaces returns the places that the session's lease has under a name, the oldest first.
+func ownPlaces(ctx context.Context, s *Session, name string) ([]*place, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	r, err := s.Node().Get(ctx, keyPrefix(s, name), WithPrefix(), WithSort(SortByCreateRevision, SortAscend))
+	if err != nil {
+		return nil, err
+	}
+	var own []*place
+	for _, kv := range r.KVs {
+		if isPlace(name, kv.Key) && kv.Lease == s.Lease() {
+			own = append(own, &place{s: s, name: name, key: kv.Key, rev: kv.CreateRevision})
+		}
+	}
+	return own, nil
+}
+
+// enter takes the last place of the queue and waits there. If it fails, it gives up the place, and its error
+// names the holder that it waited for.
 func (p *place) enter(ctx context.Context, val string, wait func(context.Context) error) error {
 	err := p.take(ctx, val)
 	if err == nil {
@@ -78,15 +113,15 @@ func (p *place) enter(ctx context.Context, val string, wait func(context.Context
 	default:
 		return err
 	}
-	// What this node knows is told without asking: nothing may be left to wait with.
-	first, _, readErr := places(context.WithoutCancel(ctx), p.s.Node(), p.name, 1, WithSort(SortByCreateRevision, SortAscend), WithSerializable())
-	if readErr != nil || len(first) == 0 || first[0].Key == p.key {
+	// A serializable read, because there may be no time left to ask the leader.
+	first, found, _, readErr := head(context.WithoutCancel(ctx), p.s.Node(), p.name, WithSerializable())
+	if readErr != nil || !found || first.Key == p.key {
 		return err
 	}
-	return NewHeldError(p.name, first[0], err)
+	return NewHeldError(p.name, first, err)
 }
 
-// stay waits at a place. If that fails, the place is given up.
+// stay waits at a place. If it fails, it gives up the place.
 func (p *place) stay(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := p.s.WorkContext(ctx)
 	defer cancel()
@@ -100,7 +135,7 @@ func (p *place) stay(ctx context.Context, wait func(context.Context) error) erro
 	return err
 }
 
-// take takes the last place. When it is given up, the key goes.
+// take takes the last place of the queue. If it fails, no key is left.
 func (p *place) take(ctx context.Context, val string) error {
 	put := OpPut(p.key, val, WithLease(p.s.Lease()))
 	r, err := p.s.CommitOrUndo(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), "=", 0)).Then(put), OpDelete(p.key))
@@ -108,13 +143,13 @@ func (p *place) take(ctx context.Context, val string) error {
 		return err
 	}
 	if !r.Succeeded {
-		return fmt.Errorf("%w: %s was there already", ErrNotOwner, p.key)
+		return fmt.Errorf("%w: %s exists already", ErrNotOwner, p.key)
 	}
 	p.rev = r.Revision
 	return nil
 }
 
-// wait returns when the place is at the head and, by a read of that moment, still there.
+// wait returns when the place is the head of the queue and, by a read of that moment, still exists.
 func (p *place) wait(ctx context.Context) error {
 	for {
 		before, rev, err := p.before(ctx)
@@ -125,12 +160,12 @@ func (p *place) wait(ctx context.Context) error {
 			if err != nil && !errors.Is(err, ErrCompacted) {
 				return err
 			}
-			break // it is gone, or it is time to look again
+			break // the key is gone, or the history is: look again
 		}
 	}
 }
 
-// try returns ErrLocked unless the place is at the head.
+// try returns ErrLocked unless the place is the head of the queue.
 func (p *place) try(ctx context.Context) error {
 	before, _, err := p.before(ctx)
 	if before != "" {
@@ -139,8 +174,8 @@ func (p *place) try(ctx context.Context) error {
 	return err
 }
 
-// before returns the key of the place before this one, if there is one, and the revision of that. This
-// place was still there at that moment.
+// before returns the key of the place before this one, or "" if this is the head, and the revision at which
+// it read that. If this place no longer existed then, it returns ErrNotOwner.
 func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
 	found, rev, err := places(ctx, p.s.Node(), p.name, 2,
 		WithMaxCreateRevision(p.rev), WithSort(SortByCreateRevision, SortDescend), WithKeysOnly())
@@ -155,7 +190,8 @@ func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
 	return key, rev, nil
 }
 
-// guard holds while the place is there; for a place that was not taken, never.
+// guard returns a condition that holds while the place exists. For a place that was not taken it never
+// holds.
 func (p *place) guard() Comparison {
 	if p.rev == 0 {
 		return Compare(CreateRevision(p.key), "<", 0)
@@ -163,31 +199,56 @@ func (p *place) guard() Comparison {
 	return Compare(CreateRevision(p.key), "=", p.rev)
 }
 
-// leave gives the place up. ErrNotOwner says that it was lost before.
-func (p *place) leave(ctx context.Context) error {
-	r, err := p.s.Node().Txn(ctx).If(p.guard()).Then(OpDelete(p.key)).Commit()
-	switch {
-	case err != nil:
-		return err
-	case !r.Succeeded:
-		return ErrNotOwner
+// write executes an operation if the place still exists, and returns ErrNotOwner otherwise.
+func (p *place) write(ctx context.Context, op Op) error {
+	r, err := p.s.Node().Txn(ctx).If(p.guard()).Then(op).Commit()
+	if err == nil && !r.Succeeded {
+		err = ErrNotOwner
 	}
-	return nil
+	return err
 }
 
-// abandon sees to it that the key goes, though whoever wanted it has gone already.
+// leave gives up the place. ErrNotOwner means that it was lost before.
+func (p *place) leave(ctx context.Context) error { return p.write(ctx, OpDelete(p.key)) }
+
+// abandon deletes the key in the background, for a caller that does not wait for it.
 func (p *place) abandon() { go p.s.CleanUp(OpDelete(p.key)) }
 
-// held reports whether the key is still the place's, as far as can be told before ctx ends.
+// run calls fn with a context that carries the place's guard and ends with ctx, with the session, or when
+// the key is removed. It returns fn's error, and in lost the reason if the context had ended when fn
+// returned.
+func (p *place) run(ctx context.Context, fn func(context.Context, int64) error) (lost, err error) {
+	bound, unbind := p.s.WorkContext(withGuard(ctx, p.guard()))
+	defer unbind()
+	inner, cancel := context.WithCancelCause(bound)
+	var watching sync.WaitGroup
+	watching.Go(func() { cancel(p.lost(inner)) })
+	err = fn(inner, p.rev)
+	if lost = p.s.Err(); lost == nil {
+		lost = context.Cause(inner)
+	}
+	if lost == nil && err != nil && !errors.Is(err, ErrStopCampaign) && !p.held(inner) {
+		// A write that the guard rejected may have informed fn before the watch informs this call.
+		if lost = context.Cause(inner); lost == nil {
+			lost = ErrNotOwner
+		}
+	}
+	cancel(nil)
+	watching.Wait()
+	return lost, err
+}
+
+// held reports whether the key still belongs to the place, as far as is known before ctx ends.
 func (p *place) held(ctx context.Context) bool {
 	r, err := p.s.Node().Get(ctx, p.key)
 	return err == nil && len(r.KVs) > 0 && r.KVs[0].CreateRevision == p.rev
 }
 
-// lost returns, with the reason, when somebody has removed the key by hand, or ctx has ended.
+// lost waits until the key has been removed, and returns ErrNotOwner, or until ctx ends, and returns its
+// error.
 func (p *place) lost(ctx context.Context) error {
 	for {
-		// Whoever has waited for long may have a key that is older than the history.
+		// Read first: after a long wait the key may be older than the history that a watch can read.
 		r, err := p.s.Node().Get(ctx, p.key)
 		if err != nil {
 			return err
@@ -207,15 +268,36 @@ func (p *place) lost(ctx context.Context) error {
 }
 
 // passes reports whether a call that failed with err may succeed later, with the same arguments and the
-// same session: the node was overloaded or had no space, or the outcome was unknown and has been undone.
+// same session: the node was overloaded or had no space, or the outcome was unknown and is being undone.
 func passes(err error) bool {
 	return errors.Is(err, ErrOverloaded) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrMaybeApplied)
 }
 
-// settleTime is how long a call whose ctx has ended waits for what it leaves behind.
+// hopeless reports whether a repeated call would always fail with err, with any session.
+func hopeless(err error) bool {
+	return errors.Is(err, ErrClosed) || errors.Is(err, ErrTTLRange) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrInvalidOption)
+}
+
+// The first pause between two attempts, and the longest.
+const (
+	retryPause    = 100 * time.Millisecond
+	maxRetryPause = 30 * time.Second
+)
+
+// sleep waits for d, or until ctx ends or the node closes.
+func sleep(ctx context.Context, n *Node, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	case <-n.Done():
+	}
+}
+
+// settleTime is how long a call whose ctx has ended waits for its cleanup.
 const settleTime = 5 * time.Millisecond
 
-// settle runs fn and waits for it as long as ctx lasts, and a moment more: then fn goes on alone.
+// settle runs fn and waits for it until ctx ends, and settleTime longer. Then fn continues in the
+// background.
 func settle(ctx context.Context, fn func()) {
 	done := make(chan struct{})
 	go func() {
