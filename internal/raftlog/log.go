@@ -455,7 +455,7 @@ func (l *Log) release() error {
 	return errors.Join(errs...)
 }
 
-// refuseEarlier refuses a directory of the first format.
+// refuseEarlier returns an error for a directory of the first format.
 func refuseEarlier(fs vfs.FS, dir string) error {
 	earlier, err := exists(fs, filepath.Join(dir, earlierStore))
 	if err == nil && earlier {

@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// reconcile makes the log and the newest snapshot agree. After a snapshot raft continues right after it,
-// whatever entries the log has, so a crash may leave a log that does not belong to the snapshot.
+// reconcile makes the log and the newest snapshot agree. After raft installs a snapshot, it continues
+// with the next entry, whatever the log has. So a crash may leave a log that does not belong to the snapshot.
 func (l *Log) reconcile(reached *extent) error {
 	s := l.store
 	metas, err := l.snapshots.List()

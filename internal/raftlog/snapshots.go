@@ -290,7 +290,7 @@ type snapshotFile struct {
 func (k *snapshotFile) ID() string { return k.meta.ID }
 
 // Own marks the snapshot as one of this node's own state: Close verifies that its body is intact, but not
-// that it makes a state.
+// that a state can be restored from it.
 func (k *snapshotFile) Own() { k.own = true }
 
 // Write implements raft.SnapshotSink.

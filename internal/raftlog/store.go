@@ -27,7 +27,7 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // A store is a raft.LogStore that answers from memory and makes its changes durable in the background, in
 // order. Each change has a position in that order. A reply that acknowledges a change may leave the node
 // once its position is durable. An index would not do, because an older entry may have had the same
-// index.
+// index. mu guards the fields below it.
 type store struct {
 	disk    *segments // disk and extents belong to the writer's goroutine
 	extents *extents
@@ -68,7 +68,7 @@ type store struct {
 	note    func(reason error) error            // writes a divergence to the directory
 }
 
-// A mark says that the entries up to an index are durable when a position is.
+// A mark says that the entries up to an index are durable once a position is durable.
 type mark struct{ last, position uint64 }
 
 // A change is a task of the writer: store entries, truncate, reset or compact.
@@ -117,8 +117,8 @@ func (s *store) LastIndex() (uint64, error) {
 }
 
 // GetLog implements raft.LogStore. Open has verified the entries on the disk, so if one cannot be read
-// now, the disk has failed. Raft panics on an error and would send a wrong entry, so in that case GetLog
-// blocks until the node shuts down and nothing leaves it any more.
+// now, the disk has failed. Raft panics on an error and would send a substitute to followers, so in that case
+// GetLog blocks until the node shuts down and nothing leaves it any more.
 //
 // For the last entry of the newest snapshot, if the log begins right after it, GetLog returns only the
 // term: see Log.Base. Raft never asks for that entry in order to send it, since it asks for the previous
@@ -194,7 +194,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		s.mu.Unlock()
 		return s.orDiverge(err)
 	case s.last != 0 && logs[0].Index != s.last+1:
-		// After it installs a snapshot raft continues right after it, whatever entries the log has.
+		// After raft installs a snapshot, it continues with the next entry, whatever the log has.
 		s.forget(0)
 		s.marks, s.durable = nil, logs[0].Index-1
 		s.enqueue(change{kind: reset})

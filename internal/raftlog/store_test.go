@@ -107,7 +107,7 @@ func TestReplacedEntriesAreKept(t *testing.T) {
 	finish(t, l)
 }
 
-// After an installed snapshot raft continues right after it, whatever the log has.
+// After raft installs a snapshot, it continues with the next entry, whatever the log has.
 func TestGapAfterSnapshotDropsLog(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
