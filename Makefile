@@ -1,10 +1,10 @@
 # The commands are in .ci/run, one place for each.
-.PHONY: all test race lint fuzz examples bench
+.PHONY: all test race lint fuzz examples consumer bench
 
 all:
 	.ci/run
 
-test race lint fuzz examples:
+test race lint fuzz examples consumer:
 	.ci/run $@
 
 bench:

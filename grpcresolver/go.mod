@@ -3,7 +3,8 @@ module github.com/coterie-kv/coterie/grpcresolver
 go 1.26.0
 
 require (
-	github.com/coterie-kv/coterie v0.0.0
+	// Below every version, until there is a tag: docs/versioning.md.
+	github.com/coterie-kv/coterie v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
@@ -27,4 +28,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 )
 
+// For this tree alone: the go command ignores it in a dependency.
 replace github.com/coterie-kv/coterie => ../
