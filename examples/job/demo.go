@@ -13,7 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/mirror"
 )
 
-// demo has the leader of three nodes be cut off, and the next one killed.
+// demo cuts the leader of three nodes off, and kills the next leader.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -47,11 +47,11 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the first leader: %w", err)
 	}
-	fmt.Printf("%s is cut off, with a result that it is about to write\n", first.name)
+	fmt.Printf("%s is cut off while it is about to write a result\n", first.name)
 	links[first.name].cut(true)
 	late := make(chan error, 1)
 	go func() {
-		// As a program does that does not heed its context, or was stopped and does not know.
+		// A program that ignores its context, or was stopped and has not noticed, would write like this.
 		written, err := first.publish(ctx, first.after(report{}))
 		if written {
 			err = errors.New("a leader that was cut off has overwritten the result")
@@ -67,21 +67,21 @@ func demo(ctx context.Context) error {
 	if err := <-late; err != nil {
 		return err
 	}
-	fmt.Printf("%s was refused when it wrote its result\n", first.name)
+	fmt.Printf("the result of %s was refused\n", first.name)
 
 	fmt.Printf("%s is killed\n", second.name)
-	if err := second.node.Close(); err != nil { // that gives nothing up: the lease has to end
+	if err := second.node.Close(); err != nil { // this gives nothing up: its lease must end
 		return fmt.Errorf("kill the second leader: %w", err)
 	}
 	if _, r, err = next(ctx, nodes, terms, second, r); err != nil {
 		return fmt.Errorf("the third leader: %w", err)
 	}
-	fmt.Printf("%d pieces are done, each counted once: they come to %d\n", r.Pieces, r.Total)
+	fmt.Printf("%d pieces are done, each counted once: the sum is %d\n", r.Pieces, r.Total)
 	return nil
 }
 
-// next waits for a leader after another one, and until a node that was neither has, of three more
-// pieces of the job, the result.
+// next waits for the leader after last, and until a node that was neither has the result of three more pieces of the
+// job.
 func next(ctx context.Context, nodes []*coterie.Node, terms <-chan *term, last *term, done report,
 ) (*term, report, error) {
 	var t *term

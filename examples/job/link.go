@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A link is a node's way to the others and back, which can be cut.
+// A link is the network of one node. It can be cut.
 type link struct {
 	coterie.Network
 	net.Listener
@@ -20,7 +20,7 @@ type link struct {
 	conns []net.Conn
 }
 
-// cut breaks what goes through the link and lets nothing more through, or mends it.
+// cut closes all connections of the link and refuses new ones, or repairs the link.
 func (l *link) cut(isCut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -31,6 +31,7 @@ func (l *link) cut(isCut bool) {
 	l.conns = nil
 }
 
+// through adds a connection to the link, or refuses it if the link is cut.
 func (l *link) through(c net.Conn) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

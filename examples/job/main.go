@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Job has one instance do a job, the leader, and all instances use its result. When the leader is
-// cut off or killed, another goes on where it was; and the one that was leader, and does not know,
-// cannot overwrite what its successor has found.
+// Job runs a job in one instance, the leader, and all instances use its result. If the leader is cut off or killed,
+// another one continues the job. A former leader that has not noticed cannot overwrite the result of its successor.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process show this and check it. To run it as three processes on one machine,
+// use a terminal for each:
 //
 //	go run ./examples/job -name a -addr 127.0.0.1:7471 -dir /tmp/job/a \
 //		-founders a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
@@ -14,8 +13,8 @@
 //	go run ./examples/job -name c -addr 127.0.0.1:7473 -dir /tmp/job/c \
 //		-founders a=127.0.0.1:7471,b=127.0.0.1:7472,c=127.0.0.1:7473
 //
-// Each tells when it leads, and when it has the first result of a leader. Kill the leader, or stop
-// it for a while with SIGSTOP: another goes on, and no result is ever followed by an older one.
+// Each process prints when it leads, and when it has the first result of a new leader. Kill the leader, or stop it for a
+// while with SIGSTOP: another process continues, and no result is ever followed by an older one.
 package main
 
 import (
@@ -30,11 +29,11 @@ import (
 )
 
 const (
-	candidates = "job/leader" // where candidates queue
-	result     = "job/result" // the key that has the result
+	candidates = "job/leader" // the name of the election
+	result     = "job/result" // the key of the result
 )
 
-// A report is the result of the job: how many pieces are done, and what they come to.
+// A report is the result of the job: the number of pieces that are done, and their sum.
 type report struct {
 	Pieces, Total int
 	By            string
@@ -50,11 +49,11 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
+	fmt.Printf("%s waits for the other nodes: all %d at the first start, a majority later\n", cfg.Name, len(cfg.Founders))
 	return run(ctx, node, 5*time.Second, func(*term) {})
 }
 
-// A term is a node's time as the leader. Its context ends with it, and has its guard.
+// A term is the time in which a node leads. Its context ends with it, and carries the guard of the leadership.
 type term struct {
 	ctx   context.Context
 	node  *coterie.Node
@@ -62,7 +61,7 @@ type term struct {
 	token int64
 }
 
-// run is what every instance does: it follows the result, and does the job when it is its turn.
+// run is the work of every instance: it follows the result, and does the job while it leads.
 func run(ctx context.Context, node *coterie.Node, ttl time.Duration, began func(*term)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -75,7 +74,7 @@ func run(ctx context.Context, node *coterie.Node, ttl time.Duration, began func(
 	}, coterie.WithTTL(ttl))
 }
 
-// follow tells of each leader's first result, and checks that none is overwritten by an older one.
+// follow prints the first result of each leader, and checks that no result is overwritten by an older one.
 func follow(ctx context.Context, node *coterie.Node, name string) error {
 	index, err := mirror.New(ctx, node, result, mirror.JSON[report])
 	if err != nil {
@@ -92,15 +91,15 @@ func follow(ctx context.Context, node *coterie.Node, name string) error {
 			return fmt.Errorf("%s has %+v after %+v", name, r, last)
 		}
 		if r.Token > last.Token && r.By != name {
-			fmt.Printf("%s takes over the result of %s, which has done piece %d\n", name, r.By, r.Pieces)
+			fmt.Printf("%s has the first result of %s, piece %d\n", name, r.By, r.Pieces)
 		}
 		last = r
 	}
 	return nil
 }
 
-// work goes on where the leader before has ended, until this one leads no more. Nobody else writes
-// the result meanwhile, so it is read once.
+// work continues the job of the previous leader until this node no longer leads. No other node writes the result
+// meanwhile, so it reads the result once.
 func (t *term) work() error {
 	var r report
 	stored, err := t.node.Get(t.ctx, result)
@@ -112,8 +111,8 @@ func (t *term) work() error {
 			return err
 		}
 	}
-	fmt.Printf("%s leads, with fencing token %d, and goes on after piece %d\n", t.name, t.token, r.Pieces)
-	defer fmt.Printf("%s leads no more\n", t.name)
+	fmt.Printf("%s leads with fencing token %d and continues after piece %d\n", t.name, t.token, r.Pieces)
+	defer fmt.Printf("%s no longer leads\n", t.name)
 	for tick := time.Tick(50 * time.Millisecond); ; {
 		r = t.after(r)
 		written, err := t.publish(t.ctx, r)
@@ -121,7 +120,7 @@ func (t *term) work() error {
 			return err
 		}
 		if !written {
-			return coterie.ErrNotOwner // it leads no more, and its context is about to say so
+			return coterie.ErrNotOwner // it no longer leads, and its context is about to end
 		}
 		select {
 		case <-tick:
@@ -136,7 +135,7 @@ func (t *term) after(r report) report {
 	return report{Pieces: r.Pieces + 1, Total: r.Total + r.Pieces + 1, By: t.name, Token: t.token}
 }
 
-// publish writes a result on the condition that this leader leads still, and tells whether it did.
+// publish writes a result if this node still leads, and reports whether it did.
 func (t *term) publish(ctx context.Context, r report) (written bool, err error) {
 	text, err := json.Marshal(r)
 	if err != nil {

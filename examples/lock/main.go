@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Lock takes turns at a lock, in the order in which it was asked for. Its holder may lose it without
-// knowing, as when the process is stopped for a while; so what it writes is guarded by the lock itself.
+// Lock shares a lock among instances. They get it in the order of their requests. A holder may lose the lock without
+// noticing, for example while its process is stopped. Therefore its writes have the guard of the lock as a condition.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process show this and check it. To run it as three processes on one machine,
+// use a terminal for each:
 //
 //	go run ./examples/lock -name a -addr 127.0.0.1:7421 -dir /tmp/lock/a \
 //		-founders a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
@@ -13,8 +13,8 @@
 //	go run ./examples/lock -name c -addr 127.0.0.1:7423 -dir /tmp/lock/c \
 //		-founders a=127.0.0.1:7421,b=127.0.0.1:7422,c=127.0.0.1:7423
 //
-// Each takes the lock again and again, and prints its fencing token, which grows with each turn.
-// Kill the holder: the others go on when its session has expired.
+// Each process acquires the lock again and again, and prints its fencing token, which grows with each turn. Kill the
+// holder: the others continue when its session has expired.
 package main
 
 import (
@@ -29,20 +29,20 @@ import (
 )
 
 const (
-	prefix = "lock"  // where those who want the lock queue
+	prefix = "lock"  // the name of the lock
 	count  = "count" // the key that the lock protects
 )
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes: it takes turns until ctx ends.
+// serve runs one of three nodes. It acquires the lock again and again until ctx ends.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
+	fmt.Printf("%s waits for the other nodes: all %d at the first start, a majority later\n", cfg.Name, len(cfg.Founders))
 	for {
 		session, err := coterie.NewSession(ctx, node, coterie.WithTTL(5*time.Second))
 		if err != nil {
@@ -55,18 +55,18 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		if !errors.Is(err, coterie.ErrSessionExpired) && !errors.Is(err, coterie.ErrNotOwner) {
 			return err
 		}
-		fmt.Printf("%s was cut off for so long that its session is over, and opens another\n", cfg.Name)
+		fmt.Printf("%s was cut off until its session expired, and opens another session\n", cfg.Name)
 	}
 }
 
-// turn waits for the lock, counts, and holds the lock a moment longer.
+// turn acquires the lock, counts, and holds the lock a moment longer.
 func turn(ctx context.Context, node *coterie.Node, mutex *coterie.Mutex, moment time.Duration) error {
 	return mutex.Do(ctx, func(ctx context.Context, token int64) error {
 		n, err := add(ctx, node, mutex)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s has the lock, with fencing token %d, and counts to %d\n", node.Status().Name, token, n)
+		fmt.Printf("%s has the lock with fencing token %d and counts to %d\n", node.Status().Name, token, n)
 		select {
 		case <-time.After(moment):
 			return nil
@@ -76,8 +76,8 @@ func turn(ctx context.Context, node *coterie.Node, mutex *coterie.Mutex, moment 
 	})
 }
 
-// add adds one to the count. What it read is still so when it writes, if it has the lock still; and
-// if not, it does not write.
+// add adds one to the count. The guard refuses the write if the mutex has lost the lock, so the count that add has read is
+// still the present one when it writes.
 func add(ctx context.Context, node *coterie.Node, mutex *coterie.Mutex) (n int, err error) {
 	read, err := node.Get(ctx, count)
 	if err != nil {
@@ -96,7 +96,7 @@ func add(ctx context.Context, node *coterie.Node, mutex *coterie.Mutex) (n int, 
 	return n, err
 }
 
-// demo has three nodes take turns, and one of them lose the lock without knowing.
+// demo lets three nodes take turns. Then one of them loses the lock without noticing.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -134,10 +134,10 @@ func demo(ctx context.Context) error {
 	}
 
 	if err := inOrder(ctx, nodes[0], mutexes); err != nil {
-		return fmt.Errorf("wait in line: %w", err)
+		return fmt.Errorf("wait in order: %w", err)
 	}
 
-	// The lease goes, as it does when it is not renewed in time, and the lock with it.
+	// Revoking the lease ends the lock, as its expiry does if it is not renewed in time.
 	stale, next := mutexes[0], mutexes[1]
 	err = stale.Lock(ctx)
 	if err == nil {
@@ -149,7 +149,7 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lose the lock: %w", err)
 	}
-	fmt.Printf("node1 has lost the lock of token %d, and does not know; node2 has it, with token %d\n",
+	fmt.Printf("node1 has lost the lock of token %d without noticing; node2 has it with token %d\n",
 		stale.Token(), next.Token())
 	if stale.Token() >= next.Token() {
 		return errors.New("lose the lock: the token has not grown")
@@ -157,7 +157,7 @@ func demo(ctx context.Context) error {
 	if _, err := add(ctx, nodes[0], stale); !errors.Is(err, coterie.ErrNotOwner) {
 		return fmt.Errorf("write without the lock: it was not refused: %v", err)
 	}
-	fmt.Println("node1 counts, and is refused")
+	fmt.Println("the write of node1 is refused")
 	n, err := add(ctx, nodes[1], next)
 	if err != nil {
 		return fmt.Errorf("write with the lock: %w", err)
@@ -169,8 +169,7 @@ func demo(ctx context.Context) error {
 	return nil
 }
 
-// inOrder has node1 hold the lock and the others ask for it, node3 before node2, and checks that they
-// get it in that order.
+// inOrder checks the order of waiters: node1 holds the lock, and node3 requests it before node2.
 func inOrder(ctx context.Context, node *coterie.Node, mutexes []*coterie.Mutex) error {
 	holder, got, ended := mutexes[0], make(chan int, 2), make(chan error, 2)
 	if err := holder.Lock(ctx); err != nil {
@@ -183,12 +182,12 @@ func inOrder(ctx context.Context, node *coterie.Node, mutexes []*coterie.Mutex) 
 				return nil
 			})
 		}()
-		for line, err := range coterie.Follow(ctx, node, prefix+"/") {
+		for queue, err := range coterie.Follow(ctx, node, prefix+"/") {
 			if err != nil {
 				return err
 			}
-			if len(line.KVs) == i+2 {
-				break // it stands behind those who were there
+			if len(queue.KVs) == i+2 {
+				break // its request is in the queue
 			}
 		}
 	}
@@ -196,8 +195,8 @@ func inOrder(ctx context.Context, node *coterie.Node, mutexes []*coterie.Mutex) 
 		return err
 	}
 	if first, second := <-got, <-got; first > second {
-		return errors.New("who has asked later was first")
+		return errors.New("the later request was granted first")
 	}
-	fmt.Println("node3 has asked before node2, and had the lock before node2")
+	fmt.Println("node3 requested the lock before node2, and had it before node2")
 	return nil
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A console watches the directory. Orders of systems that have vanished it gives to others, if no
-// other console has.
+// A console watches the directory. It gives the orders of lost systems to other systems, unless another console has done
+// so.
 type console struct {
 	node    *coterie.Node
-	reached map[string]string // the percent of each part that has begun, which outlives its key
+	reached map[string]string // percent of each part that has begun; outlives the progress key
 }
 
 func newConsole(node *coterie.Node) *console { return &console{node, map[string]string{}} }
 
-// watch tells what happens, and calls saw with it, until that has seen enough.
+// watch prints all events, and calls saw with each state until it reports enough.
 func (c *console) watch(ctx context.Context, saw func(coterie.PrefixState) (enough bool, err error)) error {
 	for m, err := range coterie.Follow(ctx, c.node, root) {
 		if err != nil {
 			return err
 		}
-		if m.Events == nil { // what is there in the beginning
+		if m.Events == nil { // the initial state
 			for _, key := range slices.Sorted(maps.Keys(m.KVs)) {
 				c.tell(coterie.Event{Type: coterie.EventPut, KV: m.KVs[key]})
 			}
@@ -50,10 +50,10 @@ func (c *console) tell(e coterie.Event) {
 	dir, name := e.KV.Key[:strings.LastIndex(e.KV.Key, "/")+1], e.KV.Key[strings.LastIndex(e.KV.Key, "/")+1:]
 	switch {
 	case dir == systems && e.Type == coterie.EventDelete:
-		fmt.Printf("%s is gone\n", name)
+		fmt.Printf("%s is down\n", name)
 	case dir == systems:
-		fmt.Printf("%s is there\n", name)
-	case e.Type == coterie.EventDelete: // something else tells of it, or nothing needs to
+		fmt.Printf("%s is up\n", name)
+	case e.Type == coterie.EventDelete: // another event says the same, or it does not matter
 	case dir == progress:
 		c.reached[name] = e.KV.Value
 		fmt.Printf("  %s: %s%%\n", name, e.KV.Value)
@@ -65,9 +65,9 @@ func (c *console) tell(e coterie.Event) {
 	}
 }
 
-// reassign gives what systems were ordered that are not there to one that is.
+// reassign gives the orders of systems that are down to one that is up.
 func (c *console) reassign(ctx context.Context, m coterie.PrefixState) error {
-	var heir string // the first in order, so that all consoles choose the same
+	var heir string // the first name, so that all consoles choose the same system
 	for key := range m.KVs {
 		if name, is := strings.CutPrefix(key, systems); is && (heir == "" || name < heir) {
 			heir = name
@@ -78,7 +78,7 @@ func (c *console) reassign(ctx context.Context, m coterie.PrefixState) error {
 	}
 	for key, kv := range m.KVs {
 		system, part, _ := strings.Cut(strings.TrimPrefix(key, orders), "/")
-		if _, there := m.KVs[systems+system]; there || !strings.HasPrefix(key, orders) {
+		if _, up := m.KVs[systems+system]; up || !strings.HasPrefix(key, orders) {
 			continue
 		}
 		percent := kv.Value

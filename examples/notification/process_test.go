@@ -11,20 +11,19 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/terminals"
 )
 
-// A system is killed that pushes something: every console tells that it is gone, and that another goes
-// on where it was. It is given orders again when it is back.
-func TestAnotherProcessGoesOnWithAnOrder(t *testing.T) {
+// A system is killed while it works: every console prints that it is down, and that another one continues its work. It gets
+// orders again after its restart.
+func TestAnotherProcessContinuesAnOrder(t *testing.T) {
 	s := terminals.Trio(t)
-	// All three have to be there: one that the cluster has never heard of does not count when another
-	// is gone.
+	// Wait for all three: a process that has not joined yet is no part of the quorum when another one is lost.
 	for _, name := range []string{"a", "b", "c"} {
-		s.Await(`^`+name+` is there$`, name)
+		s.Await(`^`+name+` is up$`, name)
 	}
 	consoles := []string{"a", "c"}
 	s.Type("a", "news")
-	s.Await(`^type a system and what it is to push$`, "a")
+	s.Await(`^type the name of a system and a part$`, "a")
 	s.Type("a", "d news")
-	s.Await(`^order news: there is no system "d"$`, "a")
+	s.Await(`^order news: no system "d" is up$`, "a")
 
 	s.Type("a", "b news")
 	for _, name := range consoles {
@@ -32,18 +31,18 @@ func TestAnotherProcessGoesOnWithAnOrder(t *testing.T) {
 	}
 	s.Kill("b")
 	for _, name := range consoles {
-		s.Await(`^b is gone$`, name)
+		s.Await(`^b is down$`, name)
 		s.Await(`^[ac] is ordered to push news$`, name)
 		s.Await(`^  news: done by [ac]$`, name)
 	}
 	begun := map[string]bool{}
 	for _, l := range s.Lines(`^  news: 0%$`) {
-		require.False(t, begun[l.From], "what was done is done again")
+		require.False(t, begun[l.From], "a finished quarter is not done again")
 		begun[l.From] = true
 	}
 
 	s.Start("b")
-	s.Await(`^b is there$`, "c")
+	s.Await(`^b is up$`, "c")
 	s.Type("c", "b weather")
 	s.Await(`^  weather: 0%$`, "a")
 	s.Stop(syscall.SIGTERM)

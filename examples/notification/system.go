@@ -11,15 +11,15 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A system does what it is ordered.
+// A system does the parts that it is ordered to do.
 type system struct {
 	name    string
 	session *coterie.Session
-	step    time.Duration // how long a quarter of a part takes
-	stuck   int           // the percent at which it gets stuck, to show what happens then; 0: it does not
+	step    time.Duration // time for a quarter of a part
+	stuck   int           // percent at which it gets stuck, for the demo; 0 means never
 }
 
-// join has a system appear to the others. It is there until its session ends, or a TTL after a crash.
+// join makes a system visible to the others. It is up until its session ends, or for a TTL after a crash.
 func join(ctx context.Context, node *coterie.Node, name string, ttl time.Duration) (*system, error) {
 	session, err := coterie.NewSession(ctx, node, coterie.WithTTL(ttl))
 	if err != nil {
@@ -31,8 +31,8 @@ func join(ctx context.Context, node *coterie.Node, name string, ttl time.Duratio
 	return &system{name: name, session: session}, nil
 }
 
-// serve does one order after another, until ctx or the session ends. Those that are there already may
-// be of a system of this name that has crashed.
+// serve does one order after the other until ctx or the session ends. It begins with existing orders: a system of this
+// name may have crashed.
 func (s *system) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -61,8 +61,8 @@ func (s *system) serve(ctx context.Context) error {
 	return nil
 }
 
-// do does a part, from where others have left it, and tells of its progress; as long as it is this
-// system's: of an order that was given to another, nothing more is written.
+// do does the rest of a part, and writes its progress while the order belongs to this system. After the order was given to
+// another system, it writes nothing more.
 func (s *system) do(ctx context.Context, order coterie.KeyValue) error {
 	part := order.Key[len(orders+s.name+"/"):]
 	own := coterie.Compare(coterie.CreateRevision(order.Key), "=", order.CreateRevision)

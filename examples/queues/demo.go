@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/queue"
 )
 
-// demo has one node enqueue items and another take them.
+// demo enqueues items on one node and takes them on another.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -38,7 +38,7 @@ func demo(ctx context.Context) error {
 		{"by priority", byPriority},
 		{"three items ready", threeReady},
 		{"a named item present", namedPresent},
-		{"a signal", signalled},
+		{"a call of Open", opened},
 	} {
 		fmt.Printf("%s:\n", step.name)
 		if err := step.run(ctx, queue.New(sessions[0], step.name), queue.New(sessions[1], step.name)); err != nil {
@@ -46,7 +46,7 @@ func demo(ctx context.Context) error {
 		}
 	}
 	if err := crash(ctx, sessions); err != nil {
-		return fmt.Errorf("a taker crashes: %w", err)
+		return fmt.Errorf("a consumer crashes: %w", err)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func namedPresent(ctx context.Context, from, to *queue.Queue) error {
 	}, "a list of pages", "page 1", "page 2", "page 3")
 }
 
-func signalled(ctx context.Context, from, to *queue.Queue) error {
+func opened(ctx context.Context, from, to *queue.Queue) error {
 	if err := put(ctx, from, []string{"runner 1", "runner 2"}); err != nil {
 		return err
 	}
@@ -105,8 +105,7 @@ func signalled(ctx context.Context, from, to *queue.Queue) error {
 	}, "runner 1", "runner 2")
 }
 
-// gated checks that a gate is closed until open has opened it, and that whoever waits before it is given
-// certain items then.
+// gated checks that a gate is closed until open opens it, and that its Dequeue then returns certain items.
 func gated(ctx context.Context, gate *queue.Gate, open func() error, values ...string) error {
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
@@ -122,10 +121,10 @@ func gated(ctx context.Context, gate *queue.Gate, open func() error, values ...s
 	return <-given
 }
 
-// crash has node3 crash, which has the first of two items. When it comes to life again it does not know
-// that another has its item.
+// crash crashes node3, which has the first of two items. When node3 resumes, it does not know that another node has its
+// item.
 func crash(ctx context.Context, sessions []*coterie.Session) error {
-	fmt.Println("a taker crashes:")
+	fmt.Println("a consumer crashes:")
 	from, to, crashing := queue.New(sessions[0], "crash"), queue.New(sessions[1], "crash"), queue.New(sessions[2], "crash")
 	if err := put(ctx, from, []string{"drill", "sand"}); err != nil {
 		return err
@@ -136,7 +135,7 @@ func crash(ctx context.Context, sessions []*coterie.Session) error {
 	}
 	begin := time.Now()
 	sessions[2].Orphan() // nothing is renewed, revoked or given back, as after a crash
-	fmt.Printf("  node3 takes %s, with token %d, and crashes\n", lost.Value, lost.Token())
+	fmt.Printf("  node3 takes %s with token %d, and crashes\n", lost.Value, lost.Token())
 	if err := expect(ctx, to.Dequeue, "sand"); err != nil {
 		return err
 	}
@@ -152,7 +151,7 @@ func crash(ctx context.Context, sessions []*coterie.Session) error {
 	if err := lost.Ack(ctx, coterie.OpPut(done+lost.Value, "node3")); !errors.Is(err, coterie.ErrNotOwner) {
 		return fmt.Errorf("node3 was not refused: %v", err)
 	}
-	fmt.Println("  node3 comes to life, acknowledges it, and is refused")
+	fmt.Println("  node3 resumes, and its acknowledgement is refused")
 	if err := acknowledge(ctx, again); err != nil {
 		return err
 	}
@@ -161,12 +160,12 @@ func crash(ctx context.Context, sessions []*coterie.Session) error {
 		return err
 	}
 	if len(read.KVs) != 1 || read.KVs[0].Value != "node2" || read.KVs[0].Version != 1 {
-		return fmt.Errorf("it was not done by node2 once: %v", read.KVs)
+		return fmt.Errorf("node2 did not do it exactly once: %v", read.KVs)
 	}
 	return nil
 }
 
-// acknowledge writes down that node2 has done an item: once, for the acknowledgement goes with it.
+// acknowledge acknowledges an item, and records in the same transaction that node2 has done it.
 func acknowledge(ctx context.Context, item *queue.Item) error {
 	if err := item.Ack(ctx, coterie.OpPut(done+item.Value, "node2")); err != nil {
 		return err
@@ -175,7 +174,7 @@ func acknowledge(ctx context.Context, item *queue.Item) error {
 	return nil
 }
 
-// expect takes items, does them one by one, and checks that they are in a certain order.
+// expect takes and acknowledges items, and checks their order.
 func expect(ctx context.Context, dequeue func(context.Context) (*queue.Item, error), values ...string) error {
 	for _, value := range values {
 		item, err := dequeue(ctx)

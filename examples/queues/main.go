@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Queues hands out work: in order, by priority, or only when there is reason to begin; and once more
-// when who had it has crashed.
+// Queues distributes work: in order, by priority, or only when there is a reason to begin. The work of a consumer that
+// crashes is done by another one.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process show this and check it. To run it as three processes on one machine,
+// use a terminal for each:
 //
 //	go run ./examples/queues -name a -addr 127.0.0.1:7441 -dir /tmp/queues/a \
 //		-founders a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
@@ -13,9 +13,9 @@
 //	go run ./examples/queues -name c -addr 127.0.0.1:7443 -dir /tmp/queues/c \
 //		-founders a=127.0.0.1:7441,b=127.0.0.1:7442,c=127.0.0.1:7443
 //
-// Each line that is typed into any of them is an item, and one of them takes it; a line that begins
-// with an exclamation mark comes before the others. Kill one that has an item: another takes it when the
-// session of the first has expired. Stop one that has an item: another takes it at once.
+// Each line that you type into any of them is an item, and one of them takes it. Lines that begin with an exclamation mark
+// are taken first. Kill a process that has an item: another one takes the item when the session of the first has expired.
+// Stop it with Ctrl-C: another one takes the item at once.
 package main
 
 import (
@@ -33,18 +33,18 @@ import (
 	"github.com/coterie-kv/coterie/queue"
 )
 
-const done = "done/" // below it, who has done an item
+const done = "done/" // prefix of the keys that say which node has done an item
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes: it takes items until ctx ends, and enqueues what is typed.
+// serve runs one of three nodes. It takes items until ctx ends, and enqueues typed lines.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	fmt.Printf("%s waits for the others: all %d nodes for the first time, a majority later\n", cfg.Name, len(cfg.Founders))
+	fmt.Printf("%s waits for the other nodes: all %d at the first start, a majority later\n", cfg.Name, len(cfg.Founders))
 	typed := make(chan string)
 	go read(ctx, os.Stdin, typed)
 	for {
@@ -52,7 +52,7 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%s takes items: type them, urgent ones as !item\n", cfg.Name)
+		fmt.Printf("%s takes items: type an item, or !item if it is urgent\n", cfg.Name)
 		items := queue.New(session, "typed")
 		go enqueue(session.Context(), items, typed)
 		for err == nil {
@@ -62,11 +62,11 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		if !errors.Is(err, coterie.ErrSessionExpired) && !errors.Is(err, coterie.ErrNotOwner) {
 			return err
 		}
-		fmt.Printf("%s was cut off for so long that its session is over, and opens another\n", cfg.Name)
+		fmt.Printf("%s was cut off until its session expired, and opens another session\n", cfg.Name)
 	}
 }
 
-// read sends what is typed, line by line.
+// read sends typed lines.
 func read(ctx context.Context, from io.Reader, typed chan<- string) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
 		select {
@@ -77,7 +77,7 @@ func read(ctx context.Context, from io.Reader, typed chan<- string) {
 	}
 }
 
-// enqueue makes items of lines, until ctx ends.
+// enqueue enqueues lines as items until ctx ends.
 func enqueue(ctx context.Context, items *queue.Queue, typed <-chan string) {
 	for {
 		select {
@@ -87,7 +87,7 @@ func enqueue(ctx context.Context, items *queue.Queue, typed <-chan string) {
 				line, opts = urgent, append(opts, queue.WithPriority(1))
 			}
 			if err := items.Enqueue(ctx, line, opts...); err != nil {
-				fmt.Printf("%s was not enqueued, or maybe it was: %v\n", line, err)
+				fmt.Printf("%s was not enqueued, or its outcome is unknown: %v\n", line, err)
 			}
 		case <-ctx.Done():
 			return
@@ -95,7 +95,7 @@ func enqueue(ctx context.Context, items *queue.Queue, typed <-chan string) {
 	}
 }
 
-// work waits for an item, takes some time for it, and acknowledges it.
+// work waits for an item, works on it for some time, and acknowledges it.
 func work(ctx context.Context, items *queue.Queue, name string) error {
 	item, err := items.Dequeue(ctx)
 	if err != nil {

@@ -11,12 +11,11 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/terminals"
 )
 
-// What is typed into one process is done by any of them, once: also what one had that was killed, and
-// what one had that was stopped. The last one can be stopped, too, though there is no quorum any more.
+// An item that is typed into one process is done once, by any of them, even if a process that has it is killed or
+// stopped. The last process can be stopped, too, although there is no quorum any more.
 func TestItemsOutliveProcesses(t *testing.T) {
 	s := terminals.Trio(t)
-	// All three have to be there: one that the cluster has never heard of does not count when another
-	// is gone.
+	// Wait for all three: a process that has not joined yet is no part of the quorum when another one is lost.
 	for _, name := range []string{"a", "b", "c"} {
 		s.Await(`^`+name+` takes items`, name)
 	}
