@@ -48,11 +48,8 @@ type applier interface {
 type effects struct {
 	me      func(id uint64) bool // whether the proposals with an ID are this node's own
 	answers []proposer.Answer
-	leases  []leaseChange
+	leases  []lease.Lease // that were granted or, without a TTL, have ended
 }
-
-// A leaseChange is a lease that was granted or, without a TTL, that has ended.
-type leaseChange = lease.Lease
 
 func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}, durable func(uint64) bool) *fsm {
 	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing, durable: durable}
@@ -216,7 +213,11 @@ func (n *Node) newConsumers() []func(appliedBatch) {
 	return []func(appliedBatch){
 		// Two parts come before the view is published. A call that has waited for the view asks for the
 		// deadlines of its leases; and nothing that was visible may be discarded from the log.
-		n.leases.applied,
+		func(b appliedBatch) {
+			if b.lead.Self && b.view.Term == b.lead.Term {
+				n.expirer.Applied(b.lead.Term, b.view.Leases, b.effects.leases)
+			}
+		},
 		func(b appliedBatch) { n.log.Applied(b.view.Index) },
 		func(b appliedBatch) { n.views.publish(b.view) },
 		// Then the other nodes, which wait for the commit index, and the members.
@@ -230,7 +231,11 @@ func (n *Node) newConsumers() []func(appliedBatch) {
 		func(b appliedBatch) { n.proposer.Answered(b.effects.answers) },
 		func(b appliedBatch) { n.hub.Applied(b.view.KV, b.old.KV.Revision()) },
 		// At last those that may propose something themselves.
-		n.history.applied,
+		func(b appliedBatch) {
+			if b.lead.Self {
+				n.retention.Applied(b.view.KV)
+			}
+		},
 		func(appliedBatch) { n.pokeSnapshot() },
 		func(b appliedBatch) { n.count(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
 	}
@@ -281,7 +286,7 @@ func (n *Node) pokeSnapshot() {
 
 func (e *effects) Granted(l lease.Lease) { e.leases = append(e.leases, l) }
 
-func (e *effects) Ended(id int64) { e.leases = append(e.leases, leaseChange{ID: id}) }
+func (e *effects) Ended(id int64) { e.leases = append(e.leases, lease.Lease{ID: id}) }
 
 // Answer is state.Sink. Only the node that proposed something waits for its result.
 func (e *effects) Answer(id, seq uint64, r *command.Result) {

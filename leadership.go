@@ -169,7 +169,7 @@ func (n *Node) setLeadership(lead ClusterLeader) {
 		n.attempts.Forget()
 	}
 	if !lead.Self {
-		n.leases.demote()
+		n.expirer.Demote()
 	}
 	n.lead.announce()
 	if n.life.Err() != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/expiry"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -122,13 +123,13 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 		return nil, err
 	}
 	for {
-		r, err := n.renewals.ask(ctx, id)
+		r, err := n.renewals.Ask(ctx, int64(id))
 		switch {
 		case err != nil:
 			return nil, err
-		case r == leaseUnknown:
+		case r == expiry.Unknown:
 			return nil, ErrLeaseNotFound
-		case r != leaseEnding:
+		case r != expiry.Ending:
 			return &KeepAliveResponse{Header: n.header(n.views.Load().KV.Revision()), ID: id, TTL: time.Duration(r)}, nil
 		}
 		outcome := time.NewTimer(n.retryAfter())
@@ -179,19 +180,19 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse,
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	left, err := n.lifetimes.ask(ctx, id)
+	left, err := n.lifetimes.Ask(ctx, int64(id))
 	if err != nil {
 		return nil, err
 	}
-	if left.ttl == 0 {
+	if left.TTL == 0 {
 		return nil, ErrLeaseNotFound
 	}
-	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.index })
+	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.Index })
 	if err != nil {
 		return nil, err
 	}
 	return &TimeToLiveResponse{
-		Header: n.header(v.KV.Revision()), ID: id, TTL: left.ttl, Remaining: left.left,
+		Header: n.header(v.KV.Revision()), ID: id, TTL: left.TTL, Remaining: left.Left,
 		Keys: slices.Collect(v.Leases.Keys(int64(id))),
 	}, nil
 }

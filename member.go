@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -251,7 +252,9 @@ func (n *Node) changed(ctx context.Context, c *change) (*state.View, error) {
 
 // askToChange has the leader make a change, wherever it is.
 func (n *Node) askToChange(ctx context.Context, c *change) (admission, error) {
-	return askLeader(n, ctx,
+	return leader.Ask(ctx, host{n.life, n},
 		func(ctx context.Context) (admission, error) { return n.roster.change(ctx, c) },
-		func(ctx context.Context, leader MemberID) (admission, error) { return n.callChange(ctx, leader, c) })
+		func(ctx context.Context, leader uint64) (admission, error) {
+			return n.callChange(ctx, MemberID(leader), c)
+		})
 }

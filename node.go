@@ -11,10 +11,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/expiry"
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/logqueue"
 	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/retention"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/watch"
@@ -60,11 +63,11 @@ type Node struct {
 
 	proposer  *proposer.Proposer
 	reads     *sharedReads
-	leases    *expirer
+	expirer   *expiry.Expirer
 	keeper    *keeper
-	renewals  *rounds[LeaseID, renewal]
-	lifetimes *rounds[LeaseID, remaining]
-	history   *retention
+	renewals  *leader.Rounds[int64, expiry.Renewal]
+	lifetimes *leader.Rounds[int64, expiry.Lifetime]
+	retention *retention.Retention
 	snapshot  chan struct{} // has a value when a snapshot is due
 	turn      chan struct{} // has a value while somebody looks for room in the log, and appends
 }
@@ -146,15 +149,20 @@ func (n *Node) open(cfg Config) (err error) {
 	n.identity.Store(&identity)
 	n.disputed.Store(identity.Disputed)
 
+	h := host{n.life, n}
 	n.reads = newSharedReads(n)
-	n.proposer = proposer.New(proposerHost{n.life, n}, proposer.Config{
+	n.proposer = proposer.New(h, proposer.Config{
 		MaxCalls: cfg.MaxPendingCalls, MaxBytes: cfg.MaxPendingBytes, ElectionTimeout: cfg.ElectionTimeout,
 	})
-	n.leases, n.history, n.roster = newExpirer(n), newRetention(n), newRoster(n)
+	n.expirer = expiry.New(h, 2*cfg.ElectionTimeout)
+	n.retention = retention.New(h, retention.Bounds{
+		Age: cfg.Retention.Age, Revisions: cfg.Retention.Revisions, Bytes: cfg.Retention.Bytes, Quota: cfg.QuotaBytes,
+	}, 2*cfg.ElectionTimeout)
+	n.roster = newRoster(n)
 	n.consumers = n.newConsumers()
 	n.keeper = newKeeper(n)
-	n.renewals = &rounds[LeaseID, renewal]{n: n, here: n.leases.renew, there: n.callRenew}
-	n.lifetimes = &rounds[LeaseID, remaining]{n: n, here: n.leases.timeToLive, there: n.callTimeToLive}
+	n.renewals = leader.NewRounds(h, n.expirer.Renew, n.callRenew)
+	n.lifetimes = leader.NewRounds(h, n.expirer.TimeToLive, n.callTimeToLive)
 
 	n.connect()
 	undo = append(undo, n.client.Close)
@@ -177,9 +185,9 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.followLeadership)
 	n.life.Go(n.followDisk)
 	n.life.Go(n.proposer.Run)
-	n.life.Go(n.leases.run)
+	n.life.Go(n.expirer.Run)
 	n.life.Go(n.keeper.run)
-	n.life.Go(n.history.run)
+	n.life.Go(n.retention.Run)
 	n.life.Go(n.takeSnapshots)
 	n.life.Go(func() { n.introduce(); n.gather() })
 	n.life.Go(n.campaign)

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -93,27 +95,27 @@ func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
 
 // sharedReads lets the reads of one moment share one question to the leader and its majority.
 type sharedReads struct {
-	rounds[struct{}, readPoint]
+	rounds *leader.Rounds[struct{}, readPoint]
 }
 
 func newSharedReads(n *Node) *sharedReads {
 	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }
-	return &sharedReads{rounds[struct{}, readPoint]{
-		n:    n,
-		here: func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
-		there: func(ctx context.Context, leader MemberID, _ []struct{}) ([]readPoint, error) {
+	return &sharedReads{leader.NewRounds(host{n.life, n},
+		func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
+		func(ctx context.Context, leader uint64, _ []struct{}) ([]readPoint, error) {
 			applied := n.views.Load().Index
-			p, err := n.callReadIndex(ctx, leader)
+			p, err := n.callReadIndex(ctx, MemberID(leader))
 			if err == nil {
 				err = n.verify(applied, p)
 			}
 			return one(p, err)
-		},
-	}}
+		})}
 }
 
-// point asks the leader for a readPoint, together with all callers that ask at the moment.
-func (s *sharedReads) point(ctx context.Context) (readPoint, error) { return s.ask(ctx, struct{}{}) }
+// point asks the leader for a readPoint, together with all callers that ask at the same moment.
+func (s *sharedReads) point(ctx context.Context) (readPoint, error) {
+	return s.rounds.Ask(ctx, struct{}{})
+}
 
 // verify stops this node, and returns why, if it had applied something, before it asked the leader,
 // that the leader has not committed: then the two have different logs, and no read may be answered. The
@@ -150,50 +152,80 @@ func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
 	return readPoint{index: index, term: lead.Term, leader: lead.Term}, err
 }
 
-// askLeader asks the leader, wherever it is, until it answers or ctx ends. Both functions may be
-// called several times.
-func askLeader[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
-	there func(context.Context, MemberID) (T, error),
-) (T, error) {
+// read evaluates op, a Get or a Txn of Gets, linearizably. A node that cannot write its log applies
+// nothing, so its view may stay behind the read point: then the leader evaluates op. A leader of an
+// earlier version does not know that call; then, and if it fails otherwise, the read waits for the view.
+func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse, error) {
+	if err := n.alive(ctx); err != nil {
+		return OpResponse{}, err
+	}
+	p, err := n.reads.point(ctx)
+	if err != nil {
+		return OpResponse{}, err
+	}
 	for {
-		changed := n.lead.Changed()
-		v, err := askOnce(n, ctx, here, there)
-		if err == nil || final(err) {
-			return v, err
+		if !p.reached(n.views.Load()) && n.room() != nil {
+			if r, err := n.callRead(ctx, op); err == nil {
+				if err := resultError(r); err != nil {
+					return OpResponse{}, err
+				}
+				return n.opResponse(op, r), nil
+			}
+		}
+		attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+		v, err := n.views.Await(attempt, p.reached)
+		cancel()
+		if err == nil {
+			return n.executeRead(ctx, v, op, quick)
 		}
 		if err := n.alive(ctx); err != nil {
-			return v, err
+			return OpResponse{}, err
 		}
-		retry := time.NewTimer(n.retryAfter())
-		select {
-		case <-changed:
-		case <-retry.C:
-		case <-ctx.Done():
-		case <-n.life.Closing():
-		}
-		retry.Stop()
 	}
 }
 
-// askOnce asks the leader that is known now, and gives up after an election timeout.
-func askOnce[T any](n *Node, ctx context.Context, here func(context.Context) (T, error),
-	there func(context.Context, MemberID) (T, error),
-) (v T, err error) {
-	attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+// callRead has the leader evaluate a read.
+func (n *Node) callRead(ctx context.Context, op *command.Op) (*command.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
 	defer cancel()
-	err = errNotLeader
-	switch lead := n.lead.Now(); {
-	case lead.Self:
-		v, err = here(attempt)
-	case lead.Leader != 0:
-		v, err = there(attempt, lead.Leader)
+	lead := n.lead.Now()
+	if lead.Self || lead.Leader == 0 {
+		return nil, errNotLeader
 	}
-	if err != nil && attempt.Err() != nil {
-		err = context.Cause(attempt) // err may tell why nobody answers, and that is no answer
+	request := command.Proposal{Command: command.Command{Op: *op}}
+	resp, err := n.call(ctx, lead.Leader, methodRead, request.Append(nil))
+	if err != nil {
+		return nil, err
 	}
-	return v, err
+	return command.DecodeResult(resp)
 }
 
-// retryAfter is how long to wait before asking a leader again that did not answer, unless another
-// is elected meanwhile.
-func (n *Node) retryAfter() time.Duration { return n.cfg.ElectionTimeout / 20 }
+// answerRead evaluates a read of another node.
+func (n *Node) answerRead(ctx context.Context, req []byte) ([]byte, error) {
+	if !n.lead.Now().Self {
+		return nil, errNotLeader
+	}
+	var p command.Proposal
+	if err := p.Decode(req); err != nil {
+		return nil, err
+	}
+	op := &p.Command.Op
+	if op.Get == nil && (op.Txn == nil || !readOnly(op.Txn)) {
+		return nil, fmt.Errorf("%w: a read that writes", ErrInvalidOption)
+	}
+	if err := command.Validate(op, n.cfg.MaxTxnOps); err != nil {
+		return nil, commandError(err)
+	}
+	v, err := n.linearizableView(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := state.Execute(v.KV, op, func() bool { return ctx.Err() != nil })
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return r.Append(nil), nil
+}
+
+// retryAfter returns how long to wait before asking a leader again that has not answered.
+func (n *Node) retryAfter() time.Duration { return leader.RetryAfter(n.cfg.ElectionTimeout) }

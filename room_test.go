@@ -124,7 +124,7 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 		disk.Stall(true)
 		before := last()
 		begin := func() { // as if the term had only begun
-			n.leases.demote()
+			n.expirer.Demote()
 			n.lead.ready.Store(nil)
 		}
 		begin()

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
@@ -57,8 +58,8 @@ func sentinels() []error {
 	}
 }
 
-// errNotLeader: a call that only the leader serves came elsewhere. It never leaves the package.
-var errNotLeader = errors.New("coterie: not the leader")
+// errNotLeader: a call that only the leader serves came elsewhere. No call of a user returns it.
+var errNotLeader = fault.ErrNotLeader
 
 // listen opens the node's one port, if it has one.
 func listen(cfg *Config) (net.Listener, error) {

@@ -62,28 +62,6 @@ func puts(op command.Op) bool {
 		op.Txn != nil && (slices.ContainsFunc(op.Txn.Then, puts) || slices.ContainsFunc(op.Txn.Else, puts))
 }
 
-// proposerHost is the node as its proposer sees it.
-type proposerHost struct {
-	*lifecycle
-	n *Node
-}
-
-func (h proposerHost) Leader() (leader, term uint64, self bool) {
-	lead := h.n.lead.Now()
-	return uint64(lead.Leader), lead.Term, lead.Self
-}
-
-func (h proposerHost) LeaderChanged() <-chan struct{}         { return h.n.lead.Changed() }
-func (h proposerHost) Applied() uint64                        { return h.n.views.Load().Index }
-func (h proposerHost) Room() error                            { return h.n.room() }
-func (h proposerHost) Append(entry []byte)                    { h.n.apply(entry) }
-func (h proposerHost) Batched(calls int)                      { h.n.observe(MetricBatchProposals, float64(calls)) }
-func (h proposerHost) ContextError(ctx context.Context) error { return h.n.contextError(ctx) }
-
-func (h proposerHost) Forward(ctx context.Context, leader uint64, entry []byte) error {
-	return h.n.callPropose(ctx, MemberID(leader), entry)
-}
-
 // accept appends an entry of another node to the log of this one, which leads, if its disk has room.
 func (n *Node) accept(entry []byte) error {
 	if err := n.room(); err != nil {

@@ -4,12 +4,15 @@ package coterie
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/expiry"
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/signal"
 )
@@ -105,13 +108,11 @@ func (k *keeper) run() {
 
 // next returns the leases that are due, or how long it takes until one is. What is not renewed soon is
 // due again.
-func (k *keeper) next() (ids []LeaseID, wait time.Duration) {
+func (k *keeper) next() (ids []int64, wait time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	for _, id := range k.due.Expire(now, maxQuestions, k.n.retryAfter()) {
-		ids = append(ids, LeaseID(id))
-	}
+	ids = k.due.Expire(now, leader.MaxQuestions, k.n.retryAfter())
 	if at, some := k.due.Next(); some {
 		return ids, at.Sub(now)
 	}
@@ -120,17 +121,19 @@ func (k *keeper) next() (ids []LeaseID, wait time.Duration) {
 
 // renew renews leases, and reports whether the leader answered: all at once, unless it is of an
 // earlier version.
-func (k *keeper) renew(ids []LeaseID) bool {
+func (k *keeper) renew(ids []int64) bool {
 	for len(ids) > 0 {
 		sent := time.Now()
-		renewals, err := askOnce(k.n, k.n.life.Context(),
-			func(ctx context.Context) ([]renewal, error) { return k.n.leases.renew(ctx, ids) },
-			func(ctx context.Context, leader MemberID) ([]renewal, error) { return k.n.callRenew(ctx, leader, ids) })
+		renewals, err := leader.AskOnce(k.n.life.Context(), host{k.n.life, k.n},
+			func(ctx context.Context) ([]expiry.Renewal, error) { return k.n.expirer.Renew(ctx, ids) },
+			func(ctx context.Context, leader uint64) ([]expiry.Renewal, error) {
+				return k.n.callRenew(ctx, leader, ids)
+			})
 		if err != nil {
 			return false
 		}
 		for i, r := range renewals {
-			k.renewed(ids[i], r, sent)
+			k.renewed(LeaseID(ids[i]), r, sent)
 		}
 		ids = ids[len(renewals):]
 	}
@@ -138,17 +141,17 @@ func (k *keeper) renew(ids []LeaseID) bool {
 }
 
 // renewed notes the answer to a renewal.
-func (k *keeper) renewed(id LeaseID, r renewal, sent time.Time) {
+func (k *keeper) renewed(id LeaseID, r expiry.Renewal, sent time.Time) {
 	k.mu.Lock()
 	sessions := k.sessions[id]
-	if r > leaseEnding && len(sessions) > 0 {
+	if r > expiry.Ending && len(sessions) > 0 {
 		k.schedule(id, time.Duration(r))
 	}
 	k.mu.Unlock()
 	for _, s := range sessions {
 		switch r {
-		case leaseEnding: // it is due again soon
-		case leaseUnknown:
+		case expiry.Ending: // it is due again soon
+		case expiry.Unknown:
 			s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, ErrLeaseNotFound))
 		default:
 			s.renewed(sent, time.Duration(r))
@@ -168,4 +171,54 @@ func (k *keeper) close() {
 	for _, s := range all {
 		k.end(s)
 	}
+}
+
+// The calls between nodes about leases.
+
+func (n *Node) callRenew(ctx context.Context, leader uint64, ids []int64) ([]expiry.Renewal, error) {
+	b, err := n.call(ctx, MemberID(leader), methodRenew, expiry.Request(ids))
+	switch {
+	case errors.Is(err, ErrLeaseNotFound): // the answer for a single lease
+		return []expiry.Renewal{expiry.Unknown}, nil
+	case err != nil:
+		return nil, err
+	}
+	return expiry.ReadRenewals(b, len(ids))
+}
+
+func (n *Node) answerRenew(ctx context.Context, req []byte) ([]byte, error) {
+	ids, single := expiry.ReadRequest(req, leader.MaxQuestions)
+	renewals, err := n.expirer.Renew(ctx, ids)
+	switch {
+	case err != nil:
+		return nil, err
+	case single && renewals[0] == expiry.Unknown:
+		return nil, ErrLeaseNotFound
+	case single && renewals[0] == expiry.Ending:
+		return nil, errNotLeader // the caller asks again
+	}
+	return expiry.AppendRenewals(nil, renewals), nil
+}
+
+func (n *Node) callTimeToLive(ctx context.Context, leader uint64, ids []int64) ([]expiry.Lifetime, error) {
+	b, err := n.call(ctx, MemberID(leader), methodTimeToLive, expiry.Request(ids))
+	switch {
+	case errors.Is(err, ErrLeaseNotFound): // the answer for a single lease
+		return []expiry.Lifetime{{}}, nil
+	case err != nil:
+		return nil, err
+	}
+	return expiry.ReadLifetimes(b, len(ids))
+}
+
+func (n *Node) answerTimeToLive(ctx context.Context, req []byte) ([]byte, error) {
+	ids, single := expiry.ReadRequest(req, leader.MaxQuestions)
+	all, err := n.expirer.TimeToLive(ctx, ids)
+	switch {
+	case err != nil:
+		return nil, err
+	case single && all[0].TTL == 0:
+		return nil, ErrLeaseNotFound
+	}
+	return expiry.AppendLifetimes(nil, all, single), nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/expiry"
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/memnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
@@ -31,16 +33,16 @@ func TestASingleLeaseIsAnsweredInItsWay(t *testing.T) {
 		require.Equal(t, time.Minute, time.Duration(ttl))
 		b, err := n.answerTimeToLive(t.Context(), single(l.ID))
 		require.NoError(t, err)
-		r, _, err := readRemaining(b)
+		r, err := expiry.ReadLifetimes(b, 1)
 		require.NoError(t, err)
-		require.Equal(t, time.Minute, r.ttl)
+		require.Equal(t, time.Minute, r[0].TTL)
 		for _, req := range [][]byte{single(l.ID + 1), nil, {0xff}} {
 			_, err = n.answerRenew(t.Context(), req)
 			require.ErrorIs(t, err, ErrLeaseNotFound)
 			_, err = n.answerTimeToLive(t.Context(), req)
 			require.ErrorIs(t, err, ErrLeaseNotFound)
 		}
-		many := leaseRequest([]LeaseID{l.ID, l.ID + 1})
+		many := expiry.Request([]int64{int64(l.ID), int64(l.ID) + 1})
 		b, err = n.answerRenew(t.Context(), many)
 		require.NoError(t, err)
 		require.Equal(t, append(binary.AppendUvarint(nil, uint64(time.Minute)), 0), b, "the second does not exist")
@@ -73,65 +75,30 @@ func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
 				case method == methodRenew:
 					return binary.AppendUvarint(nil, uint64(ttl)), nil
 				}
-				return remaining{ttl, ttl / 2, 7}.append(nil), nil
+				return expiry.AppendLifetimes(nil, []expiry.Lifetime{{TTL: ttl, Left: ttl / 2, Index: 7}}, true), nil
 			},
 		})
 		defer old.Close()
 		n.addresses.Learn(42, "old:1")
 
-		renew := func(ctx context.Context, ids []LeaseID) ([]renewal, error) { return n.callRenew(ctx, 42, ids) }
-		look := func(ctx context.Context, ids []LeaseID) ([]remaining, error) { return n.callTimeToLive(ctx, 42, ids) }
-		renewals := rounds[LeaseID, renewal]{n: n, here: renew}
-		lifetimes := rounds[LeaseID, remaining]{n: n, here: look}
+		renew := func(ctx context.Context, ids []int64) ([]expiry.Renewal, error) { return n.callRenew(ctx, 42, ids) }
+		look := func(ctx context.Context, ids []int64) ([]expiry.Lifetime, error) {
+			return n.callTimeToLive(ctx, 42, ids)
+		}
+		renewals := leader.NewRounds(host{n.life, n}, renew, nil)
+		lifetimes := leader.NewRounds(host{n.life, n}, look, nil)
 		for id := range LeaseID(6) {
 			go func() {
-				r, err := renewals.ask(t.Context(), id+1)
+				r, err := renewals.Ask(t.Context(), int64(id+1))
 				require.NoError(t, err)
 				require.Equal(t, leases[id+1], time.Duration(r))
-				left, err := lifetimes.ask(t.Context(), id+1)
+				left, err := lifetimes.Ask(t.Context(), int64(id+1))
 				require.NoError(t, err)
-				require.Equal(t, leases[id+1], left.ttl)
-				require.Equal(t, leases[id+1]/2, left.left)
+				require.Equal(t, leases[id+1], left.TTL)
+				require.Equal(t, leases[id+1]/2, left.Left)
 			}()
 		}
 		synctest.Wait()
 		require.EqualValues(t, 12, calls.Load())
-	})
-}
-
-// A renewal whose caller has given up is not asked for when a leader is there at last: the lease would
-// outlive its holder.
-func TestAQuestionWithoutCallersIsDropped(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n, err := Open(t.Context(), Config{InMemory: true})
-		require.NoError(t, err)
-		defer n.Close()
-		require.NoError(t, n.Ready(t.Context()))
-		away := true
-		var asked []int
-		r := rounds[int, int]{n: n, here: func(_ context.Context, questions []int) ([]int, error) {
-			if away {
-				return nil, errNotLeader
-			}
-			asked = append(asked, questions...)
-			return questions, nil
-		}}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		for i := range 4 { // in the round that is asked, and in the one after it
-			go func() {
-				_, err := r.ask(ctx, i)
-				require.ErrorIs(t, err, context.DeadlineExceeded)
-			}()
-			synctest.Wait()
-		}
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		away = false
-		answer, err := r.ask(t.Context(), 7)
-		require.NoError(t, err)
-		require.Equal(t, 7, answer)
-		require.Equal(t, []int{7}, asked)
-		require.Empty(t, r.waiting)
 	})
 }
