@@ -79,7 +79,9 @@ var importRules = []struct {
 	{
 		"internal packages do not know the package they serve",
 		func(s source) bool { return strings.HasPrefix(s.path, "internal/") },
-		func(p string) bool { return p == module || strings.HasPrefix(p, module+"/coterietest") },
+		func(p string) bool {
+			return p == module || strings.HasPrefix(p, module+"/coterietest") || strings.HasPrefix(p, module+"/datadir")
+		},
 	},
 	{
 		"the errors that all packages share import none of them",
@@ -109,6 +111,15 @@ var importRules = []struct {
 		func(s source) bool { return !s.test() && in(s, "internal/lease") },
 		func(p string) bool {
 			return slices.Contains([]string{"math/rand", "math/rand/v2", "os", "net", "log", "log/slog"}, p)
+		},
+	},
+	{
+		"directories are read without consensus and without a network",
+		func(s source) bool { return !s.test() && in(s, "datadir") },
+		func(p string) bool {
+			name, internal := strings.CutPrefix(p, module+"/internal/")
+			return strings.Contains(p, ".") && p != module && !internal ||
+				internal && !slices.Contains([]string{"backup", "breakable", "command", "raftlog", "run", "state", "vfs", "wire"}, name)
 		},
 	},
 	{
@@ -324,6 +335,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"internal imports root": {"internal/mvcc/x.go", head + "mvcc\nimport _ \"" + module + "\"", importFaults},
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
+		"a network in datadir":  {"datadir/x.go", head + "datadir\nimport _ \"" + module + "/internal/rpc\"", importFaults},
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/sharedconfig\"", importFaults},
 		"internal in a module":  {"grpcresolver/x.go", head + "grpcresolver\nimport _ \"" + module + "/internal/signal\"", importFaults},

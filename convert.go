@@ -118,7 +118,7 @@ func formatError(err error) error {
 	if !errors.As(err, &format) {
 		return nil
 	}
-	return &FormatError{What: format.What, Version: format.Version, Reads: format.Reads, err: err}
+	return &FormatError{What: format.What, Version: format.Version, Reads: format.Reads, Err: err}
 }
 
 // logError returns the public form of an error of package raftlog.

@@ -105,12 +105,6 @@ var (
 	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
 	// again, or remove the directory.
 	ErrRestoreUnfinished = fault.ErrRestoreUnfinished
-	// ErrNothingToRecover: the directory is of a node that was never let into a cluster, or has taken
-	// part in nothing since that was founded. Recover another, or begin anew.
-	ErrNothingToRecover = errors.New("coterie: nothing to recover")
-	// ErrBehind: another survivor has more than the directory that was to be recovered; see
-	// [BehindError] for which. Recover that one.
-	ErrBehind = errors.New("coterie: another survivor has more")
 	// ErrFormat: a file, a backup, or what another node sent is of a version of its format that this
 	// program does not read; [FormatError] has both versions. Nothing is damaged, and nothing was
 	// changed. Use a version of this package that reads it, the one that has run here last. Never remove
@@ -144,21 +138,21 @@ type FormatError struct {
 	What    string `json:"what"`    // has that version: a file, an entry of the log, a hello
 	Version uint64 `json:"version"` // which it has; 0 if it does not say
 	Reads   uint64 `json:"reads"`   // the newest version that this program reads
-	err     error
+	Err     error  `json:"-"`       // says where the version was found; nil if that is not known
 }
 
 func (e *FormatError) Error() string {
-	if e.err == nil { // read from JSON
+	if e.Err == nil { // read from JSON
 		return fmt.Sprintf("%v: %s has version %d, this program reads version %d", ErrFormat, e.What, e.Version, e.Reads)
 	}
-	return fmt.Sprintf("%v: %v; nothing is damaged: use a version of coterie that reads it", ErrFormat, e.err)
+	return fmt.Sprintf("%v: %v; nothing is damaged: use a version of coterie that reads it", ErrFormat, e.Err)
 }
 
 // Is reports whether target is ErrFormat.
 func (e *FormatError) Is(target error) bool { return target == ErrFormat }
 
-// Unwrap returns where the version was found, if that is known.
-func (e *FormatError) Unwrap() error { return e.err }
+// Unwrap returns Err.
+func (e *FormatError) Unwrap() error { return e.Err }
 
 // A LimitError says which limit a request exceeds. It matches [ErrTooLarge], [ErrTooManyOps],
 // [ErrNoSpace] or [ErrOverloaded].

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -81,12 +82,12 @@ func TestAnotherVersionsDirectoryIsNoDamage(t *testing.T) {
 				})
 				_, err = coterie.Open(ctx, cfg)
 				requireOther(t, err, what)
-				in, err := coterie.Inspect(ctx, dir)
+				in, err := datadir.Inspect(ctx, dir)
 				requireOther(t, err, what)
 				require.Len(t, in.OtherFormats, 1)
 				require.Contains(t, in.OtherFormats[0].What, file)
-				require.Empty(t, in.Damage)
-				_, err = coterie.Recover(ctx, dir)
+				require.Empty(t, in.DamagedFiles)
+				_, err = datadir.Recover(ctx, dir)
 				requireOther(t, err, what)
 			})
 		})
@@ -113,7 +114,7 @@ func TestAnotherVersionsEntryIsNoDamage(t *testing.T) {
 			require.NoError(t, n.Close())
 		}
 		requireOther(t, err, "log entry")
-		_, err = coterie.Inspect(ctx, "/"+name)
+		_, err = datadir.Inspect(ctx, "/"+name)
 		requireOther(t, err, "log entry in /"+name+"/log/")
 	})
 }
@@ -140,7 +141,7 @@ func TestAnotherVersionsBackupIsNoDamage(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, n.Close())
 		b.Bytes()[6] = 2
-		_, err = coterie.InspectBackup(t.Context(), bytes.NewReader(b.Bytes()))
+		_, err = datadir.InspectBackup(t.Context(), bytes.NewReader(b.Bytes()))
 		requireOther(t, err, "backup")
 		err = coterie.RestoreBackup(t.Context(), bytes.NewReader(b.Bytes()), coterie.Config{Name: "a", Dir: t.TempDir() + "/new"})
 		requireOther(t, err, "backup")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/dsync"
 	"github.com/coterie-kv/coterie/mirror"
 	"github.com/coterie-kv/coterie/sharedconfig"
@@ -287,7 +288,7 @@ var guestTests = map[string]func(t *testing.T){
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)
 			require.PanicsWithValue(t, "io", func() { _, _ = n.Backup(t.Context(), panickingIO{}) })
-			require.PanicsWithValue(t, "io", func() { _, _ = coterie.InspectBackup(t.Context(), panickingIO{}) })
+			require.PanicsWithValue(t, "io", func() { _, _ = datadir.InspectBackup(t.Context(), panickingIO{}) })
 			cfg := coterie.Config{Dir: t.TempDir()}
 			require.PanicsWithValue(t, "io", func() { _ = coterie.RestoreBackup(t.Context(), panickingIO{}, cfg) })
 			left, err := os.ReadDir(cfg.Dir)

@@ -41,7 +41,7 @@ func requireLogLost(t *testing.T, disk *vfs.Memory, open func() error) {
 		require.ErrorIs(t, err, ErrCorrupt)
 		require.ErrorContains(t, err, "it had reached")
 		require.ErrorContains(t, err, "join anew")
-		_, err = Inspect(vfs.With(t.Context(), disk.Mount()), trioDir)
+		_, _, err = InspectDir(vfs.With(t.Context(), disk.Mount()), trioDir)
 		require.ErrorIs(t, err, ErrCorrupt)
 		require.ErrorContains(t, err, "it had reached")
 	}

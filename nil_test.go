@@ -21,6 +21,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/dsync"
 	"github.com/coterie-kv/coterie/mirror"
 	"github.com/coterie-kv/coterie/queue"
@@ -58,9 +59,9 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Open":          {func(nilFixture) { coterie.Open(nil, coterie.Config{InMemory: true}) }},
 	"coterie.OpenCluster":   {func(nilFixture) { coterie.OpenCluster(nil, 1, coterie.Config{InMemory: true}) }},
 	"coterie.HealthHandler": {func(nilFixture) { coterie.HealthHandler(nil) }},
-	"coterie.Inspect":       {func(f nilFixture) { coterie.Inspect(nil, f.dir) }},
-	"coterie.InspectBackup": {func(f nilFixture) { coterie.InspectBackup(nil, strings.NewReader("")) }, func(f nilFixture) { coterie.InspectBackup(f.ctx, nil) }},
-	"coterie.Recover":       {func(f nilFixture) { coterie.Recover(nil, f.dir) }},
+	"datadir.Inspect":       {func(f nilFixture) { datadir.Inspect(nil, f.dir) }},
+	"datadir.InspectBackup": {func(f nilFixture) { datadir.InspectBackup(nil, strings.NewReader("")) }, func(f nilFixture) { datadir.InspectBackup(f.ctx, nil) }},
+	"datadir.Recover":       {func(f nilFixture) { datadir.Recover(nil, f.dir) }},
 	"coterie.RestoreBackup": {
 		func(f nilFixture) { coterie.RestoreBackup(nil, strings.NewReader(""), coterie.Config{Dir: f.dir}) },
 		func(f nilFixture) { coterie.RestoreBackup(f.ctx, nil, coterie.Config{Dir: f.dir}) },
@@ -296,7 +297,7 @@ func value(f nilFixture) *sharedconfig.Value[int] {
 // functions. A nil among variadic arguments counts where those are functions.
 func nilTakers(t *testing.T) (names []string) {
 	t.Helper()
-	packages := []string{".", "dsync", "queue", "stm", "mirror", "registry", "sharedconfig"}
+	packages := []string{".", "datadir", "dsync", "queue", "stm", "mirror", "registry", "sharedconfig"}
 	for _, s := range sources(t) {
 		if s.test() || !slices.Contains(packages, path.Dir(s.path)) {
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 func TestANodeOutlivesAChangeOfDirectory(t *testing.T) {
@@ -32,11 +33,11 @@ func TestANodeOutlivesAChangeOfDirectory(t *testing.T) {
 	require.Empty(t, left)
 
 	t.Chdir(home)
-	in, err := coterie.Inspect(t.Context(), "data")
+	in, err := datadir.Inspect(t.Context(), "data")
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(home, "data"), in.Dir)
 	require.EqualValues(t, 20, in.Keys)
-	_, err = coterie.Recover(t.Context(), "data")
+	_, err = datadir.Recover(t.Context(), "data")
 	require.NoError(t, err)
 	require.EqualValues(t, 20, reopened(t, cfg).Status().Keys)
 }
@@ -52,10 +53,10 @@ func TestADirectoryMayBeNamedWithDots(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, n.Close())
 
-	in, err := coterie.Inspect(t.Context(), cfg.Dir)
+	in, err := datadir.Inspect(t.Context(), cfg.Dir)
 	require.NoError(t, err)
 	require.Equal(t, filepath.Join(base, "dots2"), in.Dir)
-	_, err = coterie.Recover(t.Context(), cfg.Dir)
+	_, err = datadir.Recover(t.Context(), cfg.Dir)
 	require.NoError(t, err)
 	require.Equal(t, 1, reopened(t, cfg).Status().Keys)
 

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 var record = flag.String("record", "", "record the formats of this commit in testdata")
@@ -186,7 +187,7 @@ func requireWrites(t *testing.T, n *coterie.Node) {
 func TestEarlierDirectoriesAreOpened(t *testing.T) {
 	golden(t, func(t *testing.T, _, dir string) {
 		for _, name := range []string{"a", "b", "c"} {
-			in, err := coterie.Inspect(t.Context(), filepath.Join(dir, name))
+			in, err := datadir.Inspect(t.Context(), filepath.Join(dir, name))
 			require.NoError(t, err)
 			require.Len(t, in.Members, 3)
 			require.NotEmpty(t, in.Snapshots)

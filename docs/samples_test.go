@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/docs/testdata/prometheus"
 )
 
@@ -120,15 +121,15 @@ func joining(dir string, tls *tls.Config) coterie.Config {
 }
 
 func recovery(ctx context.Context, best string, dirs []string) error {
-	var all []coterie.Inspection
+	var all []datadir.Inspection
 	for _, dir := range dirs {
-		in, err := coterie.Inspect(ctx, dir)
+		in, err := datadir.Inspect(ctx, dir)
 		if err != nil {
 			return err
 		}
 		all = append(all, in)
 	}
-	r, err := coterie.Recover(ctx, best, all...)
+	r, err := datadir.Recover(ctx, best, all...)
 	if err != nil {
 		return err
 	}

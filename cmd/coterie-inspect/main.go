@@ -5,7 +5,7 @@
 //
 //	coterie-inspect [-json] PATH
 //
-// With -json it prints, for a directory, JSON that decodes into a coterie.Inspection.
+// With -json it prints, for a directory, JSON that decodes into a datadir.Inspection.
 //
 // The exit status is 0 if everything is valid, 1 if something is damaged, and 2 if the path or a part of
 // it could not be inspected: wrong arguments, no such path, a running node, or a file that another
@@ -23,6 +23,7 @@ import (
 	"os/signal"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 const (
@@ -90,7 +91,7 @@ func inspect(ctx context.Context, path string) (report, error) {
 		return nil, err
 	}
 	if info.IsDir() {
-		found, err := coterie.Inspect(ctx, path)
+		found, err := datadir.Inspect(ctx, path)
 		return &directory{found}, err
 	}
 	file, err := os.Open(path)
@@ -98,6 +99,6 @@ func inspect(ctx context.Context, path string) (report, error) {
 		return nil, err
 	}
 	defer file.Close() // it was only read
-	found, err := coterie.InspectBackup(ctx, file)
-	return ofBackup(path, &found, err), err
+	found, err := datadir.InspectBackup(ctx, file)
+	return ofBackup(path, found, err), err
 }

@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 // A program is the path of the built program.
@@ -92,16 +92,16 @@ func TestInspectDirectoriesAndBackups(t *testing.T) {
 	require.Contains(t, out, "every byte is valid")
 	out, _, code = p.run(t, "-json", dir)
 	require.Equal(t, whole, code)
-	var printed coterie.Inspection
+	var printed datadir.Inspection
 	require.NoError(t, json.Unmarshal([]byte(out), &printed))
-	found, err := coterie.Inspect(ctx, dir)
+	found, err := datadir.Inspect(ctx, dir)
 	require.NoError(t, err)
-	found.Damage, found.OtherFormats = []coterie.Damage{}, []coterie.FormatError{}
-	found.Snapshots = []coterie.InspectedSnapshot{}
+	found.DamagedFiles, found.OtherFormats = []datadir.DamagedFile{}, []coterie.FormatError{}
+	found.Snapshots = []datadir.Snapshot{}
 	require.Equal(t, found, printed, "JSON decodes into the Inspection")
-	require.Equal(t, []any{status.ClusterID, status.ID, status.Applied, 1}, []any{found.ClusterID, found.Member, found.Applied, found.Keys})
+	require.Equal(t, []any{status.ClusterID, status.ID, status.Applied, 1}, []any{found.ClusterID, found.Member, found.AppliedIndex, found.Keys})
 	require.Contains(t, out, `"member": "`+status.ID.String()+`"`)
-	require.Contains(t, out, fmt.Sprintf(`"cluster": "%016x"`, status.ClusterID))
+	require.Contains(t, out, `"cluster": "`+status.ClusterID.String()+`"`)
 	require.Equal(t, before, times(t, dir), "nothing was changed")
 
 	out, _, code = p.run(t, file)

@@ -10,30 +10,23 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 // A report is an inspection that can be printed as JSON or as text.
 type report interface{ write(out io.Writer) error }
 
-// An id is printed in hex, as everywhere else. Many JSON readers do not support 64-bit numbers.
-type id uint64
-
-// MarshalText implements encoding.TextMarshaler.
-func (i id) MarshalText() ([]byte, error) { return []byte(i.String()), nil }
-
-func (i id) String() string { return fmt.Sprintf("%016x", uint64(i)) }
-
-// A directory is printed in JSON like [coterie.Inspection], so that programs can decode it.
-type directory struct{ coterie.Inspection }
+// A directory is printed in JSON like [datadir.Inspection], so that programs can decode it.
+type directory struct{ datadir.Inspection }
 
 func (d *directory) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line(w, "directory", d.Dir)
-	if d.Unfinished {
+	if d.RestoreUnfinished {
 		line(w, "unfinished", "a backup was being restored; restore it again, or remove the directory")
 	}
-	line(w, "cluster", id(d.ClusterID), "epoch", id(d.Epoch))
-	line(w, "member", d.Member, "incarnation", id(d.Incarnation))
+	line(w, "cluster", d.ClusterID, "epoch", d.Epoch)
+	line(w, "member", d.Member, "incarnation", d.Incarnation)
 	line(w, "term", d.Term)
 	if d.VoteTerm > 0 {
 		line(w, "vote", fmt.Sprintf("for %s in term %d", d.VotedFor, d.VoteTerm))
@@ -43,8 +36,8 @@ func (d *directory) write(out io.Writer) error {
 	} else {
 		line(w, "log", "empty")
 	}
-	line(w, "durable", d.Durable)
-	line(w, "applied", d.Applied)
+	line(w, "durable", d.DurableIndex)
+	line(w, "applied", d.AppliedIndex)
 	contents(w, d.Revision, d.CompactRevision, d.Keys, d.Leases)
 	for _, m := range d.Members {
 		role := "voter"
@@ -56,55 +49,44 @@ func (d *directory) write(out io.Writer) error {
 	for _, s := range d.Snapshots {
 		line(w, "snapshot", s.File, fmt.Sprintf("index %d, term %d, revision %d, %d bytes", s.Index, s.Term, s.Revision, s.Size))
 	}
-	if d.Torn > 0 {
-		line(w, "torn", fmt.Sprintf("%d bytes at the end of the log, as a crash leaves them: no damage", d.Torn))
+	if d.TornTailBytes > 0 {
+		line(w, "torn", fmt.Sprintf("%d bytes at the end of the log, as a crash leaves them: no damage", d.TornTailBytes))
 	}
-	return verdict(w, d.Damage, d.OtherFormats)
+	return verdict(w, d.DamagedFiles, d.OtherFormats)
 }
 
+// A backup is printed in JSON as [datadir.BackupInspection] is, with the file and the damage.
 type backup struct {
-	Backup          string           `json:"backup"`
-	Name            string           `json:"clusterName"`
-	Cluster         id               `json:"cluster"`
-	Member          id               `json:"member"`
-	Taken           time.Time        `json:"taken"`
-	Revision        int64            `json:"revision"`
-	CompactRevision int64            `json:"compactRevision"`
-	Keys            int              `json:"keys"`
-	Leases          int              `json:"leases"`
-	Bytes           int64            `json:"bytes"`
-	Damage          []coterie.Damage `json:"damage"`
-
+	File string `json:"backup"`
+	datadir.BackupInspection
+	DamagedFiles []datadir.DamagedFile `json:"damagedFiles"`
 	OtherFormats []coterie.FormatError `json:"otherFormats"`
 }
 
-func ofBackup(file string, in *coterie.BackupInspection, err error) report {
-	b := &backup{
-		Backup: file, Name: in.Cluster, Cluster: id(in.ClusterID), Member: id(in.Member), Taken: in.Taken.UTC(), Revision: in.Revision,
-		CompactRevision: in.CompactRevision, Keys: in.Keys, Leases: in.Leases, Bytes: in.Bytes, Damage: []coterie.Damage{},
-		OtherFormats: []coterie.FormatError{},
-	}
+func ofBackup(file string, found datadir.BackupInspection, err error) report {
+	found.Taken = found.Taken.UTC()
+	b := &backup{file, found, []datadir.DamagedFile{}, []coterie.FormatError{}}
 	var other *coterie.FormatError
 	switch {
 	case errors.As(err, &other):
 		b.OtherFormats = append(b.OtherFormats, *other)
 	case err != nil:
-		b.Damage = append(b.Damage, coterie.Damage{File: file, Reason: err.Error()})
+		b.DamagedFiles = append(b.DamagedFiles, datadir.DamagedFile{File: file, Reason: err.Error()})
 	}
 	return b
 }
 
 func (b *backup) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	line(w, "backup", b.Backup)
-	if len(b.Damage)+len(b.OtherFormats) == 0 { // else these are not known
-		line(w, "cluster", b.Cluster, b.Name)
+	line(w, "backup", b.File)
+	if len(b.DamagedFiles)+len(b.OtherFormats) == 0 { // else these are not known
+		line(w, "cluster", b.ClusterID, b.Cluster)
 		line(w, "member", b.Member)
 		line(w, "taken", b.Taken.Format(time.RFC3339))
 		contents(w, b.Revision, b.CompactRevision, b.Keys, b.Leases)
 		line(w, "bytes", b.Bytes)
 	}
-	return verdict(w, b.Damage, b.OtherFormats)
+	return verdict(w, b.DamagedFiles, b.OtherFormats)
 }
 
 // line writes a name and its values. Flush returns the errors.
@@ -130,7 +112,7 @@ func contents(w io.Writer, revision, compacted int64, keys, leases int) {
 	line(w, "leases", leases)
 }
 
-func verdict(w *tabwriter.Writer, all []coterie.Damage, others []coterie.FormatError) error {
+func verdict(w *tabwriter.Writer, all []datadir.DamagedFile, others []coterie.FormatError) error {
 	for _, d := range all {
 		line(w, "DAMAGED", d.File+":", d.Reason)
 	}

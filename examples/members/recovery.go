@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 // loseMajority kills all four and throws two of their directories away: what is left is no majority, and
@@ -94,26 +95,26 @@ func loseMajority(o *operator) error {
 	return nil
 }
 
-// recover inspects what is left of the cluster, and recovers the directory that has most. Which that is,
-// Recover tells: it refuses any other.
+// recover inspects the directories of the survivors, and recovers the one that has the newest entries:
+// datadir.Recover refuses the others.
 func (o *operator) recover(survivors ...*instance) (*instance, error) {
-	var found []coterie.Inspection
+	var found []datadir.Inspection
 	for _, i := range survivors {
-		in, err := coterie.Inspect(o.ctx, o.data(i.name))
+		in, err := datadir.Inspect(o.ctx, o.data(i.name))
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, in)
 	}
 	for n, i := range survivors {
-		what, err := coterie.Recover(o.ctx, o.data(i.name), slices.Delete(slices.Clone(found), n, n+1)...)
-		if errors.Is(err, coterie.ErrBehind) {
+		recovery, err := datadir.Recover(o.ctx, o.data(i.name), slices.Delete(slices.Clone(found), n, n+1)...)
+		if errors.Is(err, datadir.ErrBehind) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		for line := range strings.Lines(what.String()) {
+		for line := range strings.Lines(recovery.String()) {
 			say("lose a majority", "%s", strings.TrimSuffix(line, "\n"))
 		}
 		return i, nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
 // The steps, in the order in which they build on each other.
@@ -140,7 +141,7 @@ func backUp(o *operator) error {
 	if err != nil {
 		return err
 	}
-	found, err := coterie.InspectBackup(o.ctx, bytes.NewReader(backup))
+	found, err := datadir.InspectBackup(o.ctx, bytes.NewReader(backup))
 	if err != nil {
 		return err
 	}

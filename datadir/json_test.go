@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie_test
+package datadir_test
 
 import (
 	"encoding/json"
@@ -11,9 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 )
 
-// requireFilled makes sure that a sample leaves out no field.
+// requireFilled checks that every field of a sample is set.
 func requireFilled(t *testing.T, v reflect.Value) {
 	t.Helper()
 	for i := range v.NumField() {
@@ -21,14 +22,14 @@ func requireFilled(t *testing.T, v reflect.Value) {
 	}
 }
 
-func TestAnInspectionGoesThroughJSON(t *testing.T) {
-	member := coterie.InspectedMember{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1}
-	in := coterie.Inspection{
+func TestInspectionRoundTripsThroughJSON(t *testing.T) {
+	member := datadir.Member{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1}
+	in := datadir.Inspection{
 		Dir: "/data", ClusterID: math.MaxUint64 - 2, Member: math.MaxUint64, Incarnation: math.MaxUint64 - 1, Epoch: 1,
-		Forgetful: true, Unfinished: true, Term: 2, VoteTerm: 3, VotedFor: 4, FirstIndex: 5, LastIndex: 6, LastTerm: 7, Durable: 8,
-		Applied: 9, Revision: 10, CompactRevision: -1, Keys: 11, Leases: 12, Members: []coterie.InspectedMember{member},
-		Snapshots: []coterie.InspectedSnapshot{{File: "f", Index: 13, Term: 14, Size: 15, Revision: 16}},
-		Torn:      17, Damage: []coterie.Damage{{File: "g", Reason: "h"}},
+		MayLackAcknowledged: true, RestoreUnfinished: true, Term: 2, VoteTerm: 3, VotedFor: 4, FirstIndex: 5, LastIndex: 6, LastTerm: 7, DurableIndex: 8,
+		AppliedIndex: 9, Revision: 10, CompactRevision: -1, Keys: 11, Leases: 12, Members: []datadir.Member{member},
+		Snapshots:     []datadir.Snapshot{{File: "f", Index: 13, Term: 14, Size: 15, Revision: 16}},
+		TornTailBytes: 17, DamagedFiles: []datadir.DamagedFile{{File: "g", Reason: "h"}},
 		OtherFormats: []coterie.FormatError{{What: "i", Version: 2, Reads: 1}},
 	}
 	requireFilled(t, reflect.ValueOf(in))
@@ -41,13 +42,13 @@ func TestAnInspectionGoesThroughJSON(t *testing.T) {
 	} {
 		require.Contains(t, string(b), text)
 	}
-	var read coterie.Inspection
+	var read datadir.Inspection
 	require.NoError(t, json.Unmarshal(b, &read))
 	require.Equal(t, in, read)
 	require.Equal(t, b, must(t)(json.Marshal(&read)))
 
-	empty := must(t)(json.Marshal(coterie.Inspection{Dir: "d"}))
-	for _, list := range []string{`"members":[]`, `"snapshots":[]`, `"damage":[]`} {
+	empty := must(t)(json.Marshal(datadir.Inspection{Dir: "d"}))
+	for _, list := range []string{`"members":[]`, `"snapshots":[]`, `"damagedFiles":[]`, `"otherFormats":[]`} {
 		require.Contains(t, string(empty), list)
 	}
 }
@@ -60,13 +61,13 @@ func must(t *testing.T) func([]byte, error) []byte {
 	}
 }
 
-func TestWhatIsNoInspectionIsNotRead(t *testing.T) {
+func TestOtherJSONIsNoInspection(t *testing.T) {
 	for _, text := range []string{
-		`{}`, `[]`, `{"backup": "b", "cluster": "00"}`, `{"directory": "d", "cluster": 5}`, `{"directory": "d", "member": "x"}`,
+		`{}`, `[]`, `{"backup": "b", "cluster": "00"}`, `{"directory": "d", "cluster": 5}`, `{"directory": "d", "durable": 5}`, `{"directory": "d", "member": "x"}`,
 		`{"directory": "d", "epoch": "12345678901234567"}`, `{"directory": "d", "members": [{"incarnation": "x"}]}`,
 	} {
-		in := coterie.Inspection{Dir: "before"}
+		in := datadir.Inspection{Dir: "before"}
 		require.Error(t, json.Unmarshal([]byte(text), &in), text)
-		require.Equal(t, coterie.Inspection{Dir: "before"}, in, text)
+		require.Equal(t, datadir.Inspection{Dir: "before"}, in, text)
 	}
 }

@@ -13,11 +13,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// untilDone calls do with contexts that end ever later, on a disk that takes its time, until it succeeds.
-// After each that ended, undone checks what is left.
+// untilDone calls do with contexts that end later each time, on a slow disk, until it succeeds. After each call
+// that ended early, it calls undone.
 func untilDone(t *testing.T, site func() *site, do func(ctx context.Context, s *site) error, undone func(s *site)) {
 	t.Helper()
 	ended := 0
@@ -39,53 +40,22 @@ func untilDone(t *testing.T, site func() *site, do func(ctx context.Context, s *
 	require.Less(t, ended, 100)
 }
 
-func TestARestoreWhoseContextEndsIsDoneAgain(t *testing.T) {
+func TestInterruptedRestoreIsRepeated(t *testing.T) {
 	b := smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		unfinished := 0
 		untilDone(t, func() *site { return sites(1)[0] }, func(ctx context.Context, s *site) error {
 			return coterie.RestoreBackup(ctx, bytes.NewReader(b), s.Config)
 		}, func(s *site) {
-			if in, err := s.inspect(t); err != nil {
+			if in, err := datadir.Inspect(on(t, s.disk), s.Dir); err != nil {
 				require.ErrorIs(t, err, fs.ErrNotExist)
 			} else {
-				require.True(t, in.Unfinished)
+				require.True(t, in.RestoreUnfinished)
 				unfinished++
 			}
 			require.NoError(t, s.restore(t, b))
 			whole(t, s)
 		})
 		require.NotZero(t, unfinished)
-	})
-}
-
-// What is left is the old state, in a later term at most.
-func TestARecoveryWhoseContextEndsLeavesTheOldState(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var before coterie.Inspection
-		raised := 0
-		untilDone(t, func() *site {
-			s, _ := lived(t)
-			in, err := s.inspect(t)
-			require.NoError(t, err)
-			before = in
-			return s
-		}, func(ctx context.Context, s *site) error {
-			_, err := coterie.Recover(ctx, s.Dir)
-			return err
-		}, func(s *site) {
-			after, err := s.inspect(t)
-			require.NoError(t, err)
-			if after.Term > before.Term {
-				raised++
-			}
-			after.Term = before.Term
-			require.Equal(t, before, after)
-			opened(t, []*site{s}, func(nodes []*coterie.Node) {
-				readyAll(t, nodes)
-				require.Equal(t, before.Revision, nodes[0].Status().Revision)
-			})
-		})
-		require.NotZero(t, raised)
 	})
 }

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie
+package datadir
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie"
 )
 
-// A recovery is complete only when the directories of a majority are known that have all that their
-// members acknowledged.
-func TestWhatIsLostIsToldByWhoWasInspected(t *testing.T) {
-	voter := func(id MemberID) InspectedMember {
-		return InspectedMember{ID: id, Voter: true, Incarnation: uint64(id)}
-	}
-	of := func(id MemberID) Inspection { return Inspection{Member: id, Incarnation: uint64(id)} }
+// Nothing is lost only if a majority of voters has a directory that was inspected and that has everything its
+// member acknowledged.
+func TestNothingLostNeedsAMajority(t *testing.T) {
+	voter := func(id coterie.MemberID) Member { return Member{ID: id, Voter: true, Incarnation: ID(id)} }
+	of := func(id coterie.MemberID) Inspection { return Inspection{Member: id, Incarnation: ID(id)} }
 	changed := func(in Inspection, change func(*Inspection)) Inspection { change(&in); return in }
-	three := []InspectedMember{voter(1), voter(2), voter(3)}
+	three := []Member{voter(1), voter(2), voter(3)}
 	for name, c := range map[string]struct {
-		members   []InspectedMember
+		members   []Member
 		survivors []Inspection
 		inspected int
 		complete  bool
@@ -32,23 +32,23 @@ func TestWhatIsLostIsToldByWhoWasInspected(t *testing.T) {
 		"two of four":       {append(three, voter(4)), []Inspection{of(2)}, 2, false},
 		"three of four":     {append(three, voter(4)), []Inspection{of(2), of(4)}, 3, true},
 		"a stranger":        {three, []Inspection{of(9)}, 1, false},
-		"without a vote":    {append(three, InspectedMember{ID: 4}), []Inspection{of(4)}, 1, false},
-		"damaged":           {three, []Inspection{changed(of(2), func(in *Inspection) { in.Damage = []Damage{{}} })}, 1, false},
-		"forgetful":         {three, []Inspection{changed(of(2), func(in *Inspection) { in.Forgetful = true })}, 1, false},
+		"without a vote":    {append(three, Member{ID: 4}), []Inspection{of(4)}, 1, false},
+		"damaged":           {three, []Inspection{changed(of(2), func(in *Inspection) { in.DamagedFiles = []DamagedFile{{}} })}, 1, false},
+		"may lack entries":  {three, []Inspection{changed(of(2), func(in *Inspection) { in.MayLackAcknowledged = true })}, 1, false},
 		"another directory": {three, []Inspection{changed(of(2), func(in *Inspection) { in.Incarnation = 9 })}, 1, false},
-		"never heard of": {
-			[]InspectedMember{voter(1), {ID: 2, Voter: true}, voter(3)}, []Inspection{of(2)}, 2, true,
+		"not on record": {
+			[]Member{voter(1), {ID: 2, Voter: true}, voter(3)}, []Inspection{of(2)}, 2, true,
 		},
 	} {
 		rec := &recovery{in: &inspector{found: of(1)}, survivors: c.survivors}
 		rec.in.found.Members = c.members
 		rec.count()
-		require.Equal(t, c.inspected, rec.done.Inspected, name)
-		require.Equal(t, c.complete, rec.done.Complete, name)
+		require.Equal(t, c.inspected, rec.done.InspectedVoters, name)
+		require.Equal(t, c.complete, rec.done.NothingLost, name)
 	}
 }
 
-func TestTheTermOfARecoveryIsLaterThanAnyKnown(t *testing.T) {
+func TestNextTermIsLaterThanEveryKnownTerm(t *testing.T) {
 	rec := &recovery{in: &inspector{found: Inspection{Term: 5, LastTerm: 4}}}
 	require.EqualValues(t, 6, rec.nextTerm())
 	rec.survivors = []Inspection{{Term: 9}, {Term: 7}}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie_test
+package datadir_test
 
 import (
 	"context"
@@ -15,16 +15,12 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// recover recovers a founder's directory.
-func (s *site) recover(t testing.TB, survivors ...coterie.Inspection) (coterie.Recovery, error) {
-	return coterie.Recover(on(t, s.disk), s.Dir, survivors...)
-}
-
-// refused checks that a directory is not recovered, and left as it is.
-func (s *site) refused(t testing.TB, want error, survivors ...coterie.Inspection) error {
+// refused checks that Recover returns an error and changes nothing.
+func (s *site) refused(t testing.TB, want error, survivors ...datadir.Inspection) error {
 	t.Helper()
 	changes := s.disk.Changes()
 	_, err := s.recover(t, survivors...)
@@ -33,29 +29,7 @@ func (s *site) refused(t testing.TB, want error, survivors ...coterie.Inspection
 	return err
 }
 
-// opened has founders' nodes do something, and closes them.
-func opened(t testing.TB, all []*site, do func(nodes []*coterie.Node)) {
-	t.Helper()
-	var nodes []*coterie.Node
-	for _, s := range all {
-		n, err := coterie.Open(on(t, s.disk), s.Config)
-		require.NoError(t, err)
-		nodes = append(nodes, n)
-	}
-	do(nodes)
-	for _, n := range nodes {
-		require.NoError(t, n.Close())
-	}
-}
-
-func readyAll(t testing.TB, nodes []*coterie.Node) {
-	t.Helper()
-	for _, n := range nodes {
-		require.NoError(t, n.Ready(t.Context()))
-	}
-}
-
-func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
+func TestRecoverRefusesDirectoryWithNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := sites(1)[0]
 		s.refused(t, fs.ErrNotExist)
@@ -66,12 +40,12 @@ func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
 
 		fresh := sites(3)[0]
 		opened(t, []*site{fresh}, func([]*coterie.Node) { time.Sleep(time.Minute) })
-		fresh.refused(t, coterie.ErrNothingToRecover)
+		fresh.refused(t, datadir.ErrNothingToRecover)
 
 		joiner := sites(1)[0]
 		joiner.Founders, joiner.Join = nil, []string{"nowhere:1"}
 		opened(t, []*site{joiner}, func([]*coterie.Node) { time.Sleep(time.Minute) })
-		joiner.refused(t, coterie.ErrNothingToRecover)
+		joiner.refused(t, datadir.ErrNothingToRecover)
 
 		unfinished := sites(1)[0]
 		unfinished.disk.FreezeAfter(8)
@@ -81,34 +55,34 @@ func TestADirectoryThatHasNothingIsNotRecovered(t *testing.T) {
 
 		restored := sites(3)[0]
 		require.NoError(t, restored.restore(t, smallBackup(t)))
-		restored.refused(t, coterie.ErrNothingToRecover)
+		restored.refused(t, datadir.ErrNothingToRecover)
 	})
 }
 
-func TestADirectoryThatIsInUseIsNotRecovered(t *testing.T) {
+func TestRecoverRefusesDirectoryInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := lived(t)
+		s, _ := longRun(t)
 		n, err := coterie.Open(on(t, s.disk), s.Config)
 		require.NoError(t, err)
-		_, err = coterie.Recover(vfs.With(t.Context(), s.disk.Mount()), s.Dir)
+		_, err = datadir.Recover(vfs.With(t.Context(), s.disk.Mount()), s.Dir)
 		require.ErrorIs(t, err, coterie.ErrDirInUse)
 		require.NoError(t, n.Close())
 		enough := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(on(t, s.disk))
 		cancel(enough)
-		_, err = coterie.Recover(ctx, s.Dir)
+		_, err = datadir.Recover(ctx, s.Dir)
 		require.ErrorIs(t, err, enough)
 	})
 }
 
-func TestADamagedDirectoryIsNotRecovered(t *testing.T) {
+func TestRecoverRefusesDamagedDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := lived(t)
+		s, _ := longRun(t)
 		for _, part := range []string{"/identity", ".snap", ".log"} {
 			for name, size := range s.files(t, part) {
 				require.True(t, s.disk.Damage(name, size/2))
 				require.ErrorContains(t, s.refused(t, coterie.ErrCorrupt), name)
-				require.True(t, s.disk.Damage(name, size/2), "which mends it")
+				require.True(t, s.disk.Damage(name, size/2), "the second flip repairs it")
 			}
 		}
 		_, err := s.recover(t)
@@ -116,7 +90,7 @@ func TestADamagedDirectoryIsNotRecovered(t *testing.T) {
 	})
 }
 
-func TestADirectoryThatIsBehindIsNotRecovered(t *testing.T) {
+func TestRecoverRefusesDirectoryThatIsBehind(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		behind := c.Index(c.Follower())
 		before := put(t, c.Leader(), "k", "before")
@@ -129,7 +103,7 @@ func TestADirectoryThatIsBehindIsNotRecovered(t *testing.T) {
 		found, newest := inspected(t, c, others...)
 		ahead := newest[1]
 		_, err := c.Recover(behind, found...)
-		var refused *coterie.BehindError
+		var refused *datadir.BehindError
 		require.ErrorAs(t, err, &refused)
 		in, err := c.Inspect(others[0])
 		require.NoError(t, err)
@@ -139,26 +113,26 @@ func TestADirectoryThatIsBehindIsNotRecovered(t *testing.T) {
 
 		r, err := c.Recover(ahead, found...)
 		require.NoError(t, err)
-		require.True(t, r.Complete)
-		require.Equal(t, 2, r.Inspected)
+		require.True(t, r.NothingLost)
+		require.Equal(t, 2, r.InspectedVoters)
 		c.Restart(ahead)
 		require.Equal(t, "acknowledged", get(t, c.Node(ahead), "k").KVs[0].Value)
 
-		// Who does not know better may take what is behind, and is told.
+		// Without the other Inspections the directory is accepted, and the Recovery says that writes may be lost.
 		r, err = c.Recover(behind)
 		require.NoError(t, err)
-		require.False(t, r.Complete)
+		require.False(t, r.NothingLost)
 		require.Equal(t, before.Revision, r.Revision)
-		require.Contains(t, r.String(), "lost: what may have been acknowledged")
+		require.Contains(t, r.String(), "lost: possibly acknowledged writes")
 		c.Wipe(ahead) // or there are two clusters
 		c.Restart(behind)
 		require.Equal(t, "before", get(t, c.Node(behind), "k").KVs[0].Value)
 	})
 }
 
-func TestASurvivorOfAnotherClusterIsRefused(t *testing.T) {
+func TestRecoverRefusesSurvivorOfAnotherCluster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := lived(t)
+		s, _ := longRun(t)
 		in, err := s.inspect(t)
 		require.NoError(t, err)
 		other := in
@@ -166,20 +140,20 @@ func TestASurvivorOfAnotherClusterIsRefused(t *testing.T) {
 		s.refused(t, coterie.ErrClusterMismatch, in, other)
 		other = in
 		other.Epoch++
-		other.Durable++
+		other.DurableIndex++
 		s.refused(t, coterie.ErrClusterMismatch, other)
-		s.refused(t, coterie.ErrClusterMismatch, coterie.Inspection{})
-		other.Epoch = 0 // it had not heard of it
-		s.refused(t, coterie.ErrBehind, other)
+		s.refused(t, coterie.ErrClusterMismatch, datadir.Inspection{})
+		other.Epoch = 0 // the survivor has not learnt of the epoch
+		s.refused(t, datadir.ErrBehind, other)
 		_, err = s.recover(t, in)
 		require.NoError(t, err)
 		s.refused(t, coterie.ErrClusterMismatch, in)
 	})
 }
 
-// It may not have heard of its removal: then it is as one of those that know less. So this is tried until
-// one has.
-func TestTheDirectoryOfARemovedMemberIsNotRecovered(t *testing.T) {
+// A removed node may not have applied its own removal, and its directory is then recovered like any other that
+// is behind. The test repeats until two nodes have applied it.
+func TestRecoverRefusesDirectoryOfRemovedMember(t *testing.T) {
 	heard := 0
 	for round := 0; heard < 2; round++ {
 		require.Less(t, round, 200)
@@ -191,7 +165,7 @@ func TestTheDirectoryOfARemovedMemberIsNotRecovered(t *testing.T) {
 			in, err := c.Inspect(i)
 			require.NoError(t, err)
 			_, err = c.Recover(i)
-			if slices.ContainsFunc(in.Members, func(m coterie.InspectedMember) bool { return m.ID == removed.ID() }) {
+			if slices.ContainsFunc(in.Members, func(m datadir.Member) bool { return m.ID == removed.ID() }) {
 				require.NoError(t, err)
 				return
 			}

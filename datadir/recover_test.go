@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie_test
+package datadir_test
 
 import (
 	"cmp"
@@ -19,16 +19,17 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A load is what writers have put, and been answered.
+// A load records the writes that were answered.
 type load struct {
 	mu    sync.Mutex
 	acked map[string]int64 // revisions by key
 }
 
-// run has a writer on each node put new keys until ctx ends or its node does.
+// run starts a writer on each node. It puts new keys until ctx ends or its node stops.
 func (l *load) run(ctx context.Context, nodes []*coterie.Node) *sync.WaitGroup {
 	var writers sync.WaitGroup
 	for i, n := range nodes {
@@ -47,7 +48,7 @@ func (l *load) run(ctx context.Context, nodes []*coterie.Node) *sync.WaitGroup {
 	return &writers
 }
 
-// require checks that a node has all writes that were answered with a revision up to one.
+// require checks that a node has all writes that were answered with a revision up to upTo.
 func (l *load) require(t *testing.T, n *coterie.Node, upTo int64) {
 	t.Helper()
 	for key, rev := range l.acked {
@@ -60,23 +61,23 @@ func (l *load) require(t *testing.T, n *coterie.Node, upTo int64) {
 	}
 }
 
-// inspected inspects directories, and returns what was found, the newest last.
-func inspected(t *testing.T, c *coterietest.Cluster, nodes ...int) (found []coterie.Inspection, order []int) {
+// inspected inspects directories, and returns the results and the order of the nodes, the newest last.
+func inspected(t *testing.T, c *coterietest.Cluster, nodes ...int) (found []datadir.Inspection, order []int) {
 	t.Helper()
 	for _, i := range nodes {
 		in, err := c.Inspect(i)
 		require.NoError(t, err)
 		found = append(found, in)
 	}
-	at := func(i int) coterie.Inspection { return found[slices.Index(nodes, i)] }
+	at := func(i int) datadir.Inspection { return found[slices.Index(nodes, i)] }
 	order = slices.SortedFunc(slices.Values(nodes), func(i, j int) int {
 		a, b := at(i), at(j)
-		return cmp.Or(cmp.Compare(a.LastTerm, b.LastTerm), cmp.Compare(a.Durable, b.Durable))
+		return cmp.Or(cmp.Compare(a.LastTerm, b.LastTerm), cmp.Compare(a.DurableIndex, b.DurableIndex))
 	})
 	return found, order
 }
 
-// within returns a context for what is to be done in an election timeout.
+// within returns a context that ends after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
@@ -89,9 +90,9 @@ func down(c *coterietest.Cluster, nodes ...int) {
 	}
 }
 
-// The whole procedure: disks are lost under load, what is left is inspected, the best is recovered, and
-// the others come in anew, some by Join and some with the Founders that they had.
-func TestAClusterGoesOnWithASurvivor(t *testing.T) {
+// The whole procedure: disks are lost under load, the remaining directories are inspected, the best one is
+// recovered, and the others join again, by Join or with the Founders that they had.
+func TestClusterContinuesWithASurvivor(t *testing.T) {
 	for _, size := range []int{3, 5} {
 		for lost := size / 2; lost < size; lost++ {
 			for _, join := range []bool{false, true} {
@@ -139,12 +140,12 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 	}
 	whole := found[slices.Index(left, best)]
 	worst := newest[0]
-	if in := found[slices.Index(left, worst)]; in.LastTerm < whole.LastTerm || in.Durable < whole.Durable {
+	if in := found[slices.Index(left, worst)]; in.LastTerm < whole.LastTerm || in.DurableIndex < whole.DurableIndex {
 		_, err := c.Recover(worst, found...)
-		require.ErrorIs(t, err, coterie.ErrBehind)
-		var behind *coterie.BehindError
+		require.ErrorIs(t, err, datadir.ErrBehind)
+		var behind *datadir.BehindError
 		require.ErrorAs(t, err, &behind)
-		require.Greater(t, behind.Term<<32+behind.Index, in.LastTerm<<32+in.Durable)
+		require.Greater(t, behind.Term<<32+behind.Index, in.LastTerm<<32+in.DurableIndex)
 		again, err := c.Inspect(worst)
 		require.NoError(t, err)
 		require.Equal(t, in, again, "nothing was changed")
@@ -152,27 +153,27 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 	r, err := c.Recover(best, found...)
 	require.NoError(t, err)
 	t.Logf("%v", r)
-	require.Equal(t, lost <= (size-1)/2, r.Complete)
-	require.Equal(t, []int{size - lost, size}, []int{r.Inspected, len(r.Voters)})
-	require.Equal(t, []uint64{whole.Durable, whole.LastTerm, whole.Applied}, []uint64{r.Index, r.Term, r.Applied})
+	require.Equal(t, lost <= (size-1)/2, r.NothingLost)
+	require.Equal(t, []int{size - lost, size}, []int{r.InspectedVoters, len(r.Voters)})
+	require.Equal(t, []uint64{whole.DurableIndex, whole.LastTerm, whole.AppliedIndex}, []uint64{r.LastIndex, r.LastTerm, r.AppliedIndex})
 	after, err := c.Inspect(best)
 	require.NoError(t, err)
-	require.Equal(t, []any{r.Epoch, r.Revision, r.Index}, []any{after.Epoch, after.Revision, after.Applied})
+	require.Equal(t, []any{r.Epoch, r.Revision, r.LastIndex}, []any{after.Epoch, after.Revision, after.AppliedIndex})
 	require.Equal(t, []string{r.Name}, names(after.Members))
 
 	c.Restart(best)
 	n := c.Node(best)
 	p, err := n.Put(within(t, time.Second), "after", "v")
 	require.NoError(t, err)
-	require.Equal(t, r.Revision+1, p.Revision, "revisions go on")
+	require.Equal(t, r.Revision+1, p.Revision, "revisions continue")
 	require.Equal(t, 1, n.Status().Voters)
-	if r.Complete {
+	if r.NothingLost {
 		l.require(t, n, p.Revision)
 	}
 	require.EqualValues(t, long, get(t, n, "long").KVs[0].Lease)
 	watch := n.WatchChan(t.Context(), "", coterie.WithPrefix(), coterie.WithRevision(first.Revision))
 	for rev := first.Revision; rev <= p.Revision; rev++ {
-		require.Equal(t, rev, (<-watch).Revision, "so do watches")
+		require.Equal(t, rev, (<-watch).Revision, "watches continue")
 	}
 
 	for _, i := range order {
@@ -201,7 +202,7 @@ func surviveLoss(t *testing.T, c *coterietest.Cluster, random *rand.Rand, lost i
 	sameState(t, c)
 }
 
-func names(members []coterie.InspectedMember) (all []string) {
+func names(members []datadir.Member) (all []string) {
 	for _, m := range members {
 		all = append(all, m.Name)
 	}
@@ -209,11 +210,11 @@ func names(members []coterie.InspectedMember) (all []string) {
 	return all
 }
 
-// Entries that the leader alone had may have been about to be acknowledged: they are kept.
-func TestTheEndOfTheLogIsKept(t *testing.T) {
+// Entries that only the leader had are kept: they may have been about to be acknowledged.
+func TestRecoverKeepsTheEndOfTheLog(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "acknowledged")
-		time.Sleep(time.Second) // what is applied is noted
+		time.Sleep(time.Second) // the applied index is recorded
 		leader := c.Index(c.Leader())
 		for i := range 3 {
 			if i != leader {
@@ -228,22 +229,21 @@ func TestTheEndOfTheLogIsKept(t *testing.T) {
 		require.NoError(t, err)
 		r, err := c.Recover(leader)
 		require.NoError(t, err)
-		require.Equal(t, in.Applied, r.Applied)
-		require.Less(t, r.Applied, r.Index)
+		require.Equal(t, in.AppliedIndex, r.AppliedIndex)
+		require.Less(t, r.AppliedIndex, r.LastIndex)
 		require.Equal(t, in.Revision+1, r.Revision)
-		require.Contains(t, r.String(), fmt.Sprintf("entries %d to %d", r.Applied+1, r.Index))
+		require.Contains(t, r.String(), fmt.Sprintf("entries %d to %d", r.AppliedIndex+1, r.LastIndex))
 		c.Restart(leader)
 		require.Equal(t, r.Revision, get(t, c.Node(leader), "open").KVs[0].ModRevision)
 	})
 }
 
-// What is left of the cluster before, and what it has become, meet in neither direction, whichever is
-// there first.
-func TestWhatWasRecoveredMeetsNobodyFromBefore(t *testing.T) {
+// The remaining old nodes and the recovered node refuse each other, in whatever order they start.
+func TestRecoveredNodeAndOldNodesRefuseEachOther(t *testing.T) {
 	for _, oldFirst := range []bool{false, true} {
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 			put(t, c.Leader(), "k", "v")
-			time.Sleep(time.Second) // what is applied is noted, and with it the epoch
+			time.Sleep(time.Second) // the applied index is recorded, and with it the epoch
 			down(c, 0, 1, 2)
 			c.Wipe(2)
 			found, newest := inspected(t, c, 0, 1)
@@ -262,7 +262,7 @@ func TestWhatWasRecoveredMeetsNobodyFromBefore(t *testing.T) {
 			require.ErrorIs(t, notReady(t, c.Node(old), time.Minute), coterie.ErrClusterMismatch)
 			put(t, c.Node(now), "k", "w")
 			require.Len(t, members(t, c.Node(now)), 1)
-			c.Restart(2) // with the Founders it had
+			c.Restart(2) // with the Founders that it had
 			ready(t, c.Node(2))
 			c.Wipe(old)
 			c.Restart(old)
@@ -273,9 +273,8 @@ func TestWhatWasRecoveredMeetsNobodyFromBefore(t *testing.T) {
 	}
 }
 
-// Had the others not been lost after all, there are two clusters, and nothing goes from one to the
-// other.
-func TestAMajorityThatWasNotLostIsAnotherCluster(t *testing.T) {
+// If the other nodes were not lost after all, there are two clusters, and no data passes between them.
+func TestMajorityThatWasNotLostIsAnotherCluster(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		r := put(t, c.Leader(), "k", "v")
 		c.WaitRevision(r.Revision)
@@ -292,11 +291,11 @@ func TestAMajorityThatWasNotLostIsAnotherCluster(t *testing.T) {
 		require.Equal(t, "new", get(t, c.Node(0), "k").KVs[0].Value)
 		require.Equal(t, "old", get(t, c.Node(2), "k").KVs[0].Value)
 		require.Equal(t, []int{1, 3}, []int{c.Node(0).Status().Voters, c.Node(1).Status().Voters})
-		c.Wipe(0) // for what follows a test compares all
+		c.Wipe(0) // a check after the test compares all nodes
 	})
 }
 
-func TestADirectoryWithoutAVoteIsRecovered(t *testing.T) {
+func TestRecoverDirectoryOfNonVoter(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		i := c.Join(func(cfg *coterie.Config) { cfg.NonVoter = true })
 		ready(t, c.Node(i))
@@ -306,9 +305,9 @@ func TestADirectoryWithoutAVoteIsRecovered(t *testing.T) {
 		}
 		done, err := c.Recover(i)
 		require.NoError(t, err)
-		require.True(t, done.NonVoter)
-		require.False(t, done.Complete)
-		require.Equal(t, []int{0, 3}, []int{done.Inspected, len(done.Voters)})
+		require.True(t, done.WasNonVoter)
+		require.False(t, done.NothingLost)
+		require.Equal(t, []int{0, 3}, []int{done.InspectedVoters, len(done.Voters)})
 		require.Contains(t, done.String(), "no vote before")
 		c.Restart(i)
 		w, err := c.Node(i).Put(within(t, time.Second), "k", "w")
@@ -318,28 +317,28 @@ func TestADirectoryWithoutAVoteIsRecovered(t *testing.T) {
 	})
 }
 
-func TestARecoveryIsRepeated(t *testing.T) {
+func TestRecoverAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, status := lived(t)
-		epochs := map[uint64]bool{}
+		s, status := longRun(t)
+		epochs := map[datadir.ID]bool{}
 		for round := range 5 {
 			in, err := s.inspect(t)
 			require.NoError(t, err)
 			r, err := s.recover(t, in)
 			require.NoError(t, err)
-			require.True(t, r.Complete, "a cluster of one has nothing to lose")
+			require.True(t, r.NothingLost, "a cluster of one has nothing to lose")
 			require.Equal(t, status.Revision, r.Revision)
 			require.False(t, epochs[r.Epoch])
 			epochs[r.Epoch] = true
 			again, err := s.recover(t)
 			require.NoError(t, err)
-			require.Equal(t, []uint64{r.Index, r.Index}, []uint64{again.Index, again.Applied})
+			require.Equal(t, []uint64{r.LastIndex, r.LastIndex}, []uint64{again.LastIndex, again.AppliedIndex})
 			require.False(t, epochs[again.Epoch])
 			n, err := coterie.Open(on(t, s.disk), s.Config)
 			require.NoError(t, err)
 			require.NoError(t, n.Ready(within(t, time.Second)))
 			require.Equal(t, status.ClusterID, n.Status().ClusterID)
-			for range 3 * round { // with and without a snapshot of its own
+			for range 3 * round { // enough writes for a snapshot, and too few
 				put(t, n, "k", "v")
 			}
 			status = n.Status()
@@ -350,7 +349,7 @@ func TestARecoveryIsRepeated(t *testing.T) {
 }
 
 // The process ends after each change that Recover makes to the disk.
-func TestARecoveryIsWholeOrNotAtAll(t *testing.T) {
+func TestRecoverIsDoneCompletelyOrNotAtAll(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -384,11 +383,11 @@ func TestARecoveryIsWholeOrNotAtAll(t *testing.T) {
 				after, err := s.inspect(t)
 				require.NoError(t, err, "%s after %d", name, steps)
 				if len(after.Members) == 3 {
-					require.False(t, done, "%s after %d: it was done, and is gone", name, steps)
+					require.False(t, done, "%s after %d: it was done, and its result is gone", name, steps)
 					require.Equal(t, before.Epoch, after.Epoch)
 					require.Equal(t, []uint64{before.FirstIndex, before.LastIndex, before.LastTerm}, []uint64{after.FirstIndex, after.LastIndex, after.LastTerm})
 					old++
-					// It is the member that it was.
+					// The directory still belongs to the old member.
 					opened(t, all, func(nodes []*coterie.Node) {
 						readyAll(t, nodes)
 						require.Equal(t, "v", get(t, nodes[0], "k").KVs[0].Value)
@@ -416,7 +415,7 @@ func TestARecoveryIsWholeOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestARecoveryOfARealDirectory(t *testing.T) {
+func TestRecoverRealDirectory(t *testing.T) {
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	c := coterietest.NewCluster(t, 3, coterietest.WithTCP(), coterietest.WithConfig(func(i int, cfg *coterie.Config) { cfg.Dir = dirs[i] }))
 	p := put(t, c.Node(1), "k", "v")
@@ -426,8 +425,8 @@ func TestARecoveryOfARealDirectory(t *testing.T) {
 	}
 	require.NoError(t, os.RemoveAll(dirs[1]))
 	require.NoError(t, os.RemoveAll(dirs[2]))
-	require.NoError(t, os.Remove(filepath.Join(dirs[0], "lock"))) // a copy may be without
-	r, err := coterie.Recover(t.Context(), dirs[0])
+	require.NoError(t, os.Remove(filepath.Join(dirs[0], "lock"))) // a copy may have no lock file
+	r, err := datadir.Recover(t.Context(), dirs[0])
 	require.NoError(t, err)
 	require.Equal(t, p.Revision, r.Revision)
 	for i := range 3 {
