@@ -18,42 +18,42 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// BalancerName is the name of NewBalancer's policy in a service config.
+// BalancerName is the name of the policy of [NewBalancer] in a service config.
 const BalancerName = "coterie"
 
-// NewBalancer returns a balancing policy that keeps a connection to each instance and picks among
-// those that are ready as registry.Picker does. gRPC finds policies by name alone, in a table of
-// the process that must not be written while it is read: so, first thing in main,
+// NewBalancer returns a balancing policy that keeps a connection to each instance. It picks among the ready
+// connections as a [registry.Picker] does. gRPC finds policies by name in a table of the process that
+// must not change while it is in use. So register the policy at the beginning of main:
 //
 //	balancer.Register(grpcresolver.NewBalancer())
 //
-// and for each client a service config such as
+// Then give each client a service config such as
 //
 //	{"loadBalancingConfig": [{"coterie": {"policy": "least_in_flight", "zone": "eu-1"}}]}
 //
-// The policies are round_robin (the default), weighted, least_loaded and least_in_flight. zone is
-// for registry.WithPreferredZone: while a connection to an instance of the zone is ready, no other is asked.
-// What is in flight is counted for each client alone, and forgotten of an instance whose connection
-// is lost. Of instances that have the same address one counts. Endpoints of other resolvers are
-// instances without zone, weight and load.
+// The policies are round_robin (the default), weighted, least_loaded and least_in_flight. zone means
+// [registry.WithPreferredZone]: calls go to other zones only if no connection to an instance of the zone is
+// ready. Each client counts its own calls in flight, and forgets the count of an instance when the
+// connection is lost. Instances with the same address count as one. Endpoints of other resolvers count as
+// instances without a zone, a weight and a load.
 func NewBalancer() balancer.Builder { return policy{} }
 
 type policy struct{}
 
 func (policy) Name() string { return BalancerName }
 
-// A config is a service config's, checked. It is immutable.
+// A config is the checked form of a service config. It is immutable.
 type config struct {
 	serviceconfig.LoadBalancingConfig
-	none *registry.Picker // that picks by this config, from nothing yet
+	none *registry.Picker // has the options of this config, and no instances
 }
 
-// ParseConfig checks what a service config says. What it does not know it ignores, as gRPC has it.
+// ParseConfig checks a service config. It ignores unknown fields, as gRPC does.
 //
-// Errors: for a policy that there is not, which fails grpc.NewClient.
+// Errors: an unknown policy, with which grpc.NewClient fails.
 func (policy) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
-	said := struct{ Policy, Zone string }{Policy: "round_robin"}
-	if err := json.Unmarshal(text, &said); err != nil {
+	parsed := struct{ Policy, Zone string }{Policy: "round_robin"}
+	if err := json.Unmarshal(text, &parsed); err != nil {
 		return nil, fmt.Errorf("grpcresolver: config of the balancer: %w", err)
 	}
 	by, ok := map[string]registry.Policy{
@@ -61,11 +61,11 @@ func (policy) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConf
 		"weighted":        registry.Weighted,
 		"least_loaded":    registry.LeastLoaded,
 		"least_in_flight": registry.LeastInFlight,
-	}[said.Policy]
+	}[parsed.Policy]
 	if !ok {
-		return nil, fmt.Errorf("grpcresolver: config of the balancer: no policy %q", said.Policy)
+		return nil, fmt.Errorf("grpcresolver: config of the balancer: unknown policy %q", parsed.Policy)
 	}
-	none, err := registry.NewStaticPicker(nil, registry.WithPolicy(by), registry.WithPreferredZone(said.Zone))
+	none, err := registry.NewStaticPicker(nil, registry.WithPolicy(by), registry.WithPreferredZone(parsed.Zone))
 	return &config{none: none}, err
 }
 
@@ -76,20 +76,21 @@ func (policy) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer
 	return b
 }
 
-// A balancing is the balancer of one client. Its child keeps the connections, and tells it of them
-// through UpdateState.
+// A balancing is the balancer of one client. Its child keeps the connections and reports their states to
+// UpdateState.
 type balancing struct {
 	balancer.ClientConn
 	balancer.Balancer
 
-	// mu is held while the client is told, so that it is told in order; the child holds its own then.
+	// mu guards the fields below. UpdateState also holds it while it updates the client, so that updates stay
+	// in order. The child holds its own lock during that call.
 	mu     sync.Mutex
 	config *config
-	last   *registry.Picker // what the client has, for its counts
-	reason error            // why there are no endpoints, if there are none
+	last   *registry.Picker // the Picker that the client uses; the next one continues its counts
+	reason error            // the error of calls while there are no endpoints
 }
 
-// UpdateClientConnState takes what the resolver knows.
+// UpdateClientConnState takes the state of the resolver.
 //
 // Errors: ErrBadResolverState for an empty list, or without a config of this policy.
 func (b *balancing) UpdateClientConnState(s balancer.ClientConnState) error {
@@ -103,11 +104,11 @@ func (b *balancing) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	b.reason = registry.ErrNoInstance
 	b.mu.Unlock()
-	// The children have no config, and heed gRPC's health checks.
+	// The children have no config, and use gRPC's health checks.
 	return b.Balancer.UpdateClientConnState(balancer.ClientConnState{ResolverState: pickfirst.EnableHealthListener(s.ResolverState)})
 }
 
-// ResolverError is what calls fail with while there are no endpoints; else it changes nothing.
+// ResolverError sets the error of calls while there are no endpoints. Otherwise it changes nothing.
 func (b *balancing) ResolverError(err error) {
 	b.mu.Lock()
 	b.reason = err
@@ -115,8 +116,8 @@ func (b *balancing) ResolverError(err error) {
 	b.Balancer.ResolverError(err)
 }
 
-// UpdateState is the child's, about the connections: it gives the client a picker of those that are
-// ready. While none is, the child's own picker waits or fails as it is due.
+// UpdateState takes the states of the connections from the child, and gives the client a picker of the ready
+// ones. If none is ready, the client gets the child's picker, which waits or fails.
 func (b *balancing) UpdateState(s balancer.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -140,7 +141,7 @@ func (b *balancing) UpdateState(s balancer.State) {
 	b.ClientConn.UpdateState(s)
 }
 
-// instanceOr returns the instance that an endpoint is, or one made of its address.
+// instanceOr returns the instance of an endpoint, or one made from its address.
 func instanceOr(e resolver.Endpoint) registry.Instance {
 	i, ok := InstanceFromEndpoint(e)
 	if !ok {

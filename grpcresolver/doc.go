@@ -1,22 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package grpcresolver has gRPC clients call the instances of a service that package registry
-// knows. It is a module of its own, so that who does not use gRPC has none of it.
+// Package grpcresolver lets gRPC clients call the instances of a service that package
+// [github.com/coterie-kv/coterie/registry] lists.
 //
 //	conn, err := grpc.NewClient("coterie:///services/orders",
 //		grpc.WithResolvers(grpcresolver.New(node)),
 //		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`), …)
 //
-// What follows "coterie:///" is the service as registry.Register has it. Without a service config
-// gRPC sends all calls to one instance; round_robin sends them to each in turn, and [NewBalancer]'s
-// policy as registry's pickers do: of the zone first, by weight, by load, or by what is in flight.
+// # Targets
 //
-// The instances are those that the node knows, and each change reaches the client at once. When the
-// quorum is lost nobody can be told of a change: calls go on to those that were known last. Of
-// these gRPC itself finds out who is reached; who is reached and cannot work is told by gRPC's
-// health checks, which both policies heed.
+// The part of the target after "coterie:///" is the service, as [registry.Register] takes it.
 //
-// With TLS, the name that a server has to prove is the target's: "services%2Forders", which few
-// certificates have. grpc.WithAuthority gives another one. Where HTTPS_PROXY is set, gRPC sends
-// what is not local to the proxy, as if all instances were one: grpc.WithNoProxy prevents that.
+// # Balancing
+//
+// Without a service config, gRPC sends all calls to one instance. With round_robin it sends them to each
+// instance in turn. The policy of [NewBalancer] picks as a [registry.Picker] does: it can prefer a zone, and
+// use weights, reported loads, or the number of calls in flight.
+//
+// # Failures
+//
+// A client has the instances that its node knows, and gets each change at once. Without a quorum the list
+// cannot change, so calls continue to the last known instances. gRPC itself notices which of them it cannot
+// reach. For instances that are reachable and cannot work, enable gRPC's health checks; round_robin and
+// NewBalancer's policy both use them.
+//
+// # TLS and proxies
+//
+// With TLS, a server must prove the name of the target, which is "services%2Forders" and in few
+// certificates. Set another name with grpc.WithAuthority. If HTTPS_PROXY is set, gRPC sends all calls that are
+// not local to the proxy, as if all instances were one. grpc.WithNoProxy prevents that.
+//
+// # Module
+//
+// This package is a module of its own, so that programs without gRPC do not link it. Require it together with
+// the root module:
+//
+//	go get github.com/coterie-kv/coterie@latest github.com/coterie-kv/coterie/grpcresolver@latest
+//
+// docs/versioning.md says which versions of the two modules fit together.
 package grpcresolver

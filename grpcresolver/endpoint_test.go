@@ -16,26 +16,26 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// heard keeps what a resolver says.
-type heard struct {
+// A recorder records the calls of a resolver.
+type recorder struct {
 	resolver.ClientConn
 	states []resolver.State
 	errs   []error
 }
 
-func (h *heard) UpdateState(s resolver.State) error {
+func (h *recorder) UpdateState(s resolver.State) error {
 	h.states = append(h.states, s)
 	return nil
 }
 
-func (h *heard) ReportError(err error) { h.errs = append(h.errs, err) }
+func (h *recorder) ReportError(err error) { h.errs = append(h.errs, err) }
 
-func (h *heard) last() resolver.State { return h.states[len(h.states)-1] }
+func (h *recorder) last() resolver.State { return h.states[len(h.states)-1] }
 
-// resolve begins to resolve the service, and waits for what can be told at once.
-func resolve(t *testing.T, b resolver.Builder) (resolver.Resolver, *heard) {
+// resolve starts to resolve the service, and waits until the resolver is idle.
+func resolve(t *testing.T, b resolver.Builder) (resolver.Resolver, *recorder) {
 	t.Helper()
-	h := &heard{}
+	h := &recorder{}
 	var target resolver.Target
 	target.URL.Scheme, target.URL.Path = b.Scheme(), "/"+service
 	r, err := b.Build(target, h, resolver.BuildOptions{})
@@ -83,7 +83,7 @@ func TestInstanceFromEndpoint(t *testing.T) {
 		for _, e := range h.last().Endpoints {
 			sum += uint64(weight.FromEndpoint(e).Weight)
 		}
-		require.LessOrEqual(t, sum, uint64(math.MaxUint32), "who adds weights up does not overflow")
+		require.LessOrEqual(t, sum, uint64(math.MaxUint32), "the sum of the weights fits in 32 bits")
 		r.Close()
 	})
 }
@@ -93,14 +93,14 @@ func TestResolverClose(t *testing.T) {
 		watchers := c.Node(0).Status().Watchers
 		r, h := resolve(t, grpcresolver.New(c.Node(0)))
 		require.Equal(t, watchers+1, c.Node(0).Status().Watchers)
-		require.Len(t, h.states, 1, "that there is no instance")
+		require.Len(t, h.states, 1, "an empty list")
 		require.Empty(t, h.last().Endpoints)
 		r.ResolveNow(resolver.ResolveNowOptions{})
 		r.Close()
-		require.Equal(t, watchers, c.Node(0).Status().Watchers, "it has waited")
+		require.Equal(t, watchers, c.Node(0).Status().Watchers, "Close has waited")
 		register(t, c.Node(0), instance("a"))
 		require.Len(t, h.states, 1)
-		require.Empty(t, h.errs, "that was no failure")
+		require.Empty(t, h.errs, "Close is not an error")
 	})
 }
 

@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// Two servers over TCP, and a client that calls them.
+// Two servers register, and a client calls them over TCP.
 func Example() {
 	ctx := context.Background()
 	node, err := coterie.Open(ctx, coterie.Config{InMemory: true})
@@ -27,7 +27,7 @@ func Example() {
 	}
 	defer node.Close()
 
-	for _, id := range []string{"a", "b"} { // usually, each in a process of its own
+	for _, id := range []string{"a", "b"} { // usually, each in its own process
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			log.Fatal(err)

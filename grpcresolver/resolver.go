@@ -14,31 +14,30 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// Scheme begins the targets that are resolved here, as "coterie:///services/orders".
+// Scheme is the scheme of the targets, as in "coterie:///services/orders".
 const Scheme = "coterie"
 
-// ErrInvalidTarget: a target does not name a service. Calls of such a client fail with codes.Unavailable
-// and the reason.
-var ErrInvalidTarget = errors.New("grpcresolver: no target of a service")
+// ErrInvalidTarget means that a target does not name a service. Calls of the client fail with
+// codes.Unavailable and the reason.
+var ErrInvalidTarget = errors.New("grpcresolver: the target does not name a service")
 
-// New returns a builder for grpc.WithResolvers, which resolves services by what a node knows. It
-// may be used for any number of clients, concurrently; nothing is registered for other clients of
-// the process.
+// New returns a builder for grpc.WithResolvers. It resolves services with the state of a node. It is safe
+// for concurrent use by any number of clients, and does not affect other clients of the process.
 //
-// A client begins with the instances that the node knows, without asking the cluster. If it knows
-// of none, calls wait until the cluster has been asked, and fail with codes.Unavailable when it has
-// not answered for five seconds. So they do, at once, when there is no instance. Those that
-// WaitForReady wait in either case. A client whose node is closed keeps the last list; one that is
-// made then, or comes back from gRPC's idleness, cannot call.
+// A client starts with the instances that the node knows, without asking the cluster. If the node knows
+// none, calls wait for an answer of the cluster. They fail with codes.Unavailable if there is no answer within
+// five seconds, and at once if there is no instance. Calls with grpc.WaitForReady wait in both cases.
+// When the node closes, clients keep the last list. A client that is made later, or returns from gRPC's
+// idleness later, cannot call.
 //
-// Each client that is not idle has one watch and one goroutine, which ends with the client.
+// Each client that is not idle takes one watch and one goroutine, which end with the client.
 func New(n *coterie.Node) resolver.Builder { return builder{n} }
 
 type builder struct{ node *coterie.Node }
 
 func (b builder) Scheme() string { return Scheme }
 
-// Build begins to resolve a target. It does not wait for the cluster.
+// Build starts to resolve a target. It does not wait for the cluster.
 //
 // Errors: ErrInvalidTarget; ErrInvalidOption without a node; ErrClosed of the node.
 func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
@@ -46,7 +45,7 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 	if err != nil {
 		return nil, err
 	}
-	if b.node == nil { // gRPC calls Build on goroutines of its own, too
+	if b.node == nil { // gRPC also calls Build in its own goroutines, where a panic would end the program
 		return nil, fmt.Errorf("%w: grpcresolver.New was given no node", coterie.ErrInvalidOption)
 	}
 	known, err := registry.Resolve(context.Background(), b.node, service, coterie.WithSerializable())
@@ -62,21 +61,21 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 	return f, nil
 }
 
-// serviceOf returns the service that a target names.
+// serviceOf returns the service of a target.
 func serviceOf(target resolver.Target) (string, error) {
 	u, service := target.URL, target.Endpoint()
 	switch {
 	case u.Host != "" || u.User != nil:
 		return "", fmt.Errorf("%w: %q has a host; three slashes come before the service", ErrInvalidTarget, u.String())
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", fmt.Errorf("%w: %q has a query or a fragment; in a service, write %%3F and %%23", ErrInvalidTarget, u.String())
+		return "", fmt.Errorf("%w: %q has a query or a fragment; write %%3F and %%23 in the name of a service", ErrInvalidTarget, u.String())
 	case service == "":
-		return "", fmt.Errorf("%w: %q names none", ErrInvalidTarget, u.String())
+		return "", fmt.Errorf("%w: %q is empty after the slashes", ErrInvalidTarget, u.String())
 	}
 	return service, nil
 }
 
-// A following tells one client of one service.
+// A following updates one client with the instances of one service.
 type following struct {
 	node    *coterie.Node
 	service string
@@ -85,10 +84,10 @@ type following struct {
 	done    chan struct{}
 }
 
-// patience is how long calls wait for the cluster when nothing is known of a service.
+// patience is how long calls wait for the cluster if the node knows no instance of the service.
 const patience = 5 * time.Second
 
-// run publishes the instances, again after each change, until ctx or the node ends.
+// run publishes the instances, and again after each change, until ctx ends or the node closes.
 func (f *following) run(ctx context.Context, known bool) {
 	defer close(f.done)
 	if !known {
@@ -103,34 +102,34 @@ func (f *following) run(ctx context.Context, known bool) {
 	}
 }
 
-// ask waits for the cluster's first answer, but not for ever: without any word of the resolver gRPC
-// has even those calls wait that would rather fail.
+// ask waits for the first answer of the cluster, for a limited time. Until a resolver reports a state or an
+// error, gRPC lets all calls wait, including those that should fail fast.
 func (f *following) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, err := registry.Resolve(ctx, f.node, f.service)
 	if errors.Is(err, context.DeadlineExceeded) {
-		f.cc.ReportError(fmt.Errorf("grpcresolver: nothing is known of %s, and the cluster does not answer", f.service))
+		f.cc.ReportError(fmt.Errorf("grpcresolver: no instance of %s is known, and the cluster does not answer", f.service))
 	}
 }
 
-// fail tells why the list does not change any more. Balancers go on with the last one.
+// fail reports why the list no longer changes. Balancers continue with the last list.
 func (f *following) fail(ctx context.Context, err error) {
 	if ctx.Err() == nil {
 		f.cc.ReportError(fmt.Errorf("grpcresolver: %s: %w", f.service, err))
 	}
 }
 
-// publish gives the client a list. That balancers want another one, as when it is empty, is no
-// reason to do anything: it comes by itself.
+// publish gives the list to the client. It ignores the error with which a balancer asks for another list, for
+// example because this one is empty: each change comes by itself.
 func (f *following) publish(instances []registry.Instance) {
 	_ = f.cc.UpdateState(stateOf(instances))
 }
 
-// ResolveNow does nothing: changes are pushed.
+// ResolveNow does nothing, because each change is pushed.
 func (f *following) ResolveNow(resolver.ResolveNowOptions) {}
 
-// Close ends the goroutine, and waits for it.
+// Close ends the goroutine and waits for it.
 func (f *following) Close() {
 	f.end()
 	<-f.done

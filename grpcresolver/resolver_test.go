@@ -24,13 +24,13 @@ import (
 
 func TestCallsFollowInstances(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a", "b", "c")
 		register(t, c.Node(0), instance("a"))
 		b := register(t, c.Node(1), instance("b"))
 		conn := w.client(t, c.Follower(), target, roundRobin)
 		connect(conn)
-		time.Sleep(time.Second) // the node has heard of them
+		time.Sleep(time.Second) // until the node has applied the registrations
 		require.Equal(t, map[string]int{"a": 5, "b": 5}, calls(t, conn, 10))
 
 		begin := time.Now()
@@ -44,11 +44,11 @@ func TestCallsFollowInstances(t *testing.T) {
 	})
 }
 
-// One that dies without a word is left out at once, since its connection breaks, and leaves the
-// list a TTL later.
+// An instance that crashes gets no more calls, because its connection breaks. It leaves the list when its lease
+// expires.
 func TestDeadInstanceGetsNoCalls(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "b")
 		server, _ := w.serve(t, "a", func(context.Context) {})
 		follower := c.Index(c.Follower())
@@ -68,17 +68,17 @@ func TestDeadInstanceGetsNoCalls(t *testing.T) {
 		found, err := registry.Resolve(t.Context(), n, service)
 		require.NoError(t, err)
 		require.Len(t, found, 1)
-		require.Greater(t, w.dials("a:80"), dials, "it was tried while it was in the list")
+		require.Greater(t, w.dials("a:80"), dials, "gRPC dials it while it is listed")
 		dials = w.dials("a:80")
 		time.Sleep(10 * time.Minute)
-		require.Equal(t, dials, w.dials("a:80"), "and no more")
+		require.Equal(t, dials, w.dials("a:80"), "and not later")
 		c.Restart(follower)
 	})
 }
 
 func TestCallsContinueWithoutQuorum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a", "b", "c")
 		n := c.Node(0)
 		register(t, n, instance("a"))
@@ -87,9 +87,9 @@ func TestCallsContinueWithoutQuorum(t *testing.T) {
 		connect(before)
 		require.Equal(t, map[string]int{"a": 5, "b": 5}, calls(t, before, 10))
 		c.Partition([]int{0}, []int{1}, []int{2})
-		time.Sleep(10 * time.Minute) // every lease is over, and nobody can say so
+		time.Sleep(10 * time.Minute) // every lease is due, and cannot expire without a quorum
 		require.Equal(t, map[string]int{"a": 5, "b": 5}, calls(t, before, 10))
-		// A client that begins now has what the node knows.
+		// A new client starts with the list of its node.
 		during := w.client(t, n, target, roundRobin)
 		connect(during)
 		require.Equal(t, map[string]int{"a": 5, "b": 5}, calls(t, during, 10))
@@ -105,7 +105,7 @@ func TestCallsContinueWithoutQuorum(t *testing.T) {
 
 func TestCallsContinueDuringLeaderChange(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a", "b", "c")
 		leader := c.Index(c.Leader())
 		n := c.Node((leader + 1) % 3)
@@ -127,8 +127,8 @@ func TestCallsContinueDuringLeaderChange(t *testing.T) {
 
 func TestCallsToEmptyService(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		for i, config := range []string{roundRobin, balanced(`{}`), `{}`} {
-			w := newTown()
+		for i, config := range []string{roundRobin, balancerConfig(`{}`), `{}`} {
+			w := newNetwork()
 			id := fmt.Sprint("a", i)
 			w.serveAll(t, id)
 			conn := w.client(t, c.Node(0), target, config)
@@ -139,8 +139,8 @@ func TestCallsToEmptyService(t *testing.T) {
 
 			answered := make(chan string, 1)
 			go func() {
-				who, err := call(t, conn, grpc.WaitForReady(true))
-				answered <- fmt.Sprint(who, err)
+				got, err := call(t, conn, grpc.WaitForReady(true))
+				answered <- fmt.Sprint(got, err)
 			}()
 			time.Sleep(30 * time.Second)
 			require.Empty(t, answered)
@@ -149,23 +149,23 @@ func TestCallsToEmptyService(t *testing.T) {
 			r.Close()
 			synctest.Wait()
 			_, err = call(t, conn)
-			require.Equal(t, codes.Unavailable, status.Code(err), "the last one has gone: %v", err)
+			require.Equal(t, codes.Unavailable, status.Code(err), "no instance is left: %v", err)
 		}
 	})
 }
 
-// A node that has just begun, and cannot ask anybody, is no reason to let calls hang.
+// Calls must not hang when a node has just started and cannot reach the cluster.
 func TestCallsFailIfClusterIsSilent(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a")
 		c.Partition([]int{0}, []int{1}, []int{2})
 		time.Sleep(10 * time.Second)
-		conn := w.client(t, c.Node(0), target, balanced(`{}`))
+		conn := w.client(t, c.Node(0), target, balancerConfig(`{}`))
 		begin := time.Now()
 		_, err := call(t, conn)
 		require.Equal(t, codes.Unavailable, status.Code(err))
-		require.ErrorContains(t, err, "nothing is known of services/orders")
+		require.ErrorContains(t, err, "no instance of services/orders is known")
 		require.Equal(t, 5*time.Second, time.Since(begin))
 		c.Heal()
 		register(t, c.Leader(), instance("a"))
@@ -176,7 +176,7 @@ func TestCallsFailIfClusterIsSilent(t *testing.T) {
 
 func TestFirstCallWaitsForCluster(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a")
 		leader := c.Index(c.Leader())
 		cut := (leader + 1) % 3
@@ -185,14 +185,14 @@ func TestFirstCallWaitsForCluster(t *testing.T) {
 		conn := w.client(t, c.Node(cut), target, roundRobin)
 		connect(conn)
 		time.AfterFunc(2*time.Second, c.Heal)
-		require.Equal(t, map[string]int{"a": 1}, calls(t, conn, 1), "it is not told of an empty list")
+		require.Equal(t, map[string]int{"a": 1}, calls(t, conn, 1), "the client does not get an empty list first")
 	})
 }
 
 func TestClosedNodeKeepsTheLastList(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		for _, config := range []string{roundRobin, balanced(`{}`)} {
-			w := newTown()
+		for _, config := range []string{roundRobin, balancerConfig(`{}`)} {
+			w := newNetwork()
 			w.serveAll(t, "a", "b")
 			r, s := register(t, c.Node(0), instance("a")), register(t, c.Node(0), instance("b"))
 			conn, unused := w.client(t, c.Node(0), target, config), w.client(t, c.Node(0), target, config)
@@ -212,9 +212,9 @@ func TestClosedNodeKeepsTheLastList(t *testing.T) {
 
 func TestInvalidTargetsAreRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		for target, reason := range map[string]string{
-			"coterie:///":                      "names none",
+			"coterie:///":                      "is empty",
 			"coterie://services/orders":        "three slashes",
 			"coterie:///services/orders?zone=": "query",
 			"coterie:///services/orders#a":     "fragment",
@@ -227,10 +227,10 @@ func TestInvalidTargetsAreRejected(t *testing.T) {
 	})
 }
 
-// gRPC builds resolvers on goroutines of its own, where a panic would end the program.
+// gRPC builds resolvers in its own goroutines, where a panic would end the program.
 func TestResolverWithoutNode(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		_, err := call(t, newTown().client(t, nil, "coterie:///services/orders", roundRobin))
+		_, err := call(t, newNetwork().client(t, nil, "coterie:///services/orders", roundRobin))
 		require.Equal(t, codes.Unavailable, status.Code(err))
 		require.ErrorContains(t, err, "no node")
 	})
@@ -238,7 +238,7 @@ func TestResolverWithoutNode(t *testing.T) {
 
 func TestServiceNamesInTargets(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a")
 		for target, service := range map[string]string{
 			"coterie:///orders":          "orders",
@@ -255,11 +255,11 @@ func TestServiceNamesInTargets(t *testing.T) {
 	})
 }
 
-// Connections outlive reports of load, and changes of everything else but the address.
+// A connection outlives each change of its instance, except of the address.
 func TestUpdateKeepsTheConnection(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		for i, config := range []string{roundRobin, balanced(`{}`), `{}`} {
-			w := newTown()
+		for i, config := range []string{roundRobin, balancerConfig(`{}`), `{}`} {
+			w := newNetwork()
 			id := fmt.Sprint("a", i)
 			w.serveAll(t, id)
 			r := register(t, c.Node(0), instance(id))
@@ -281,7 +281,7 @@ func TestUpdateKeepsTheConnection(t *testing.T) {
 func TestUnhealthyInstanceGetsNoCalls(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		for _, policy := range []string{"round_robin", "coterie"} {
-			w := newTown()
+			w := newNetwork()
 			w.serveAll(t, "b")
 			_, health := w.serve(t, "a", func(context.Context) {})
 			r, s := register(t, c.Node(0), instance("a")), register(t, c.Node(0), instance("b"))
@@ -298,15 +298,15 @@ func TestUnhealthyInstanceGetsNoCalls(t *testing.T) {
 	})
 }
 
-// gRPC ends what serves a client that is not used, and begins anew with the next call.
+// gRPC closes the resolver of an idle client, and builds another one for the next call.
 func TestClientReturnsFromIdleness(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a", "b")
 		register(t, c.Node(0), instance("a"))
 		conn := w.client(t, c.Node(0), target, roundRobin, grpc.WithIdleTimeout(time.Minute))
 		calls(t, conn, 1)
-		synctest.Wait() // it follows
+		synctest.Wait() // until the resolver watches
 		watches := c.Node(0).Status().Watchers
 		time.Sleep(2 * time.Minute)
 		require.Equal(t, watches-1, c.Node(0).Status().Watchers)
@@ -318,7 +318,7 @@ func TestClientReturnsFromIdleness(t *testing.T) {
 
 func TestManyClientsLeaveNoWatches(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		w := newTown()
+		w := newNetwork()
 		w.serveAll(t, "a", "b", "c")
 		for i, id := range []string{"a", "b", "c"} {
 			register(t, c.Node(i), instance(id))
@@ -331,7 +331,7 @@ func TestManyClientsLeaveNoWatches(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 90 {
 			all.Go(func() {
-				conn := w.client(t, c.Node(i%3), target, []string{roundRobin, balanced(`{"policy": "least_in_flight"}`)}[i%2])
+				conn := w.client(t, c.Node(i%3), target, []string{roundRobin, balancerConfig(`{"policy": "least_in_flight"}`)}[i%2])
 				for range 5 {
 					if _, err := call(t, conn); err != nil {
 						t.Error(err)
@@ -342,7 +342,7 @@ func TestManyClientsLeaveNoWatches(t *testing.T) {
 				}
 			})
 		}
-		// Meanwhile the list changes again and again.
+		// Meanwhile the list keeps changing.
 		for range 20 {
 			r := register(t, c.Node(0), instance("elsewhere"))
 			time.Sleep(10 * time.Millisecond)

@@ -31,43 +31,42 @@ const (
 	roundRobin = `{"loadBalancingConfig": [{"round_robin": {}}]}`
 )
 
-// balanced is a service config of NewBalancer's.
-func balanced(config string) string {
+// balancerConfig returns a service config for NewBalancer's policy.
+func balancerConfig(config string) string {
 	return `{"loadBalancingConfig": [{"coterie": ` + config + `}]}`
 }
 
-// A town has servers that are reached by their addresses, within a bubble.
-type town struct {
-	mu     sync.Mutex
-	houses map[string]*bufconn.Listener
-	dialed map[string]int
+// A network connects clients to servers by address, in memory.
+type network struct {
+	mu      sync.Mutex
+	servers map[string]*bufconn.Listener
+	dialed  map[string]int
 }
 
-func newTown() *town {
-	return &town{houses: map[string]*bufconn.Listener{}, dialed: map[string]int{}}
+func newNetwork() *network {
+	return &network{servers: map[string]*bufconn.Listener{}, dialed: map[string]int{}}
 }
 
-func (w *town) dial(ctx context.Context, addr string) (net.Conn, error) {
+func (w *network) dial(ctx context.Context, addr string) (net.Conn, error) {
 	w.mu.Lock()
 	w.dialed[addr]++
-	l := w.houses[addr]
+	l := w.servers[addr]
 	w.mu.Unlock()
 	if l == nil {
-		return nil, fmt.Errorf("nobody at %s", addr)
+		return nil, fmt.Errorf("no server at %s", addr)
 	}
 	return l.DialContext(ctx)
 }
 
-// dials returns how often an address was dialed.
-func (w *town) dials(addr string) int {
+// dials returns how often clients have dialed an address.
+func (w *network) dials(addr string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.dialed[addr]
 }
 
-// serve starts a server that answers every call with its ID, after work is over. Its health is the
-// test's to change.
-func (w *town) serve(t *testing.T, id string, work func(context.Context)) (*grpc.Server, *health.Server) {
+// serve starts a server that calls work and then answers with its ID. It returns the server and its health.
+func (w *network) serve(t *testing.T, id string, work func(context.Context)) (*grpc.Server, *health.Server) {
 	t.Helper()
 	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
@@ -80,31 +79,31 @@ func (w *town) serve(t *testing.T, id string, work func(context.Context)) (*grpc
 	grpc_health_v1.RegisterHealthServer(s, h)
 	l := bufconn.Listen(1 << 16)
 	w.mu.Lock()
-	w.houses[id+":80"] = l
+	w.servers[id+":80"] = l
 	w.mu.Unlock()
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { w.kill(id, s) })
 	return s, h
 }
 
-// serveAll starts servers with nothing to do.
-func (w *town) serveAll(t *testing.T, ids ...string) {
+// serveAll starts servers that answer at once.
+func (w *network) serveAll(t *testing.T, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		w.serve(t, id, func(context.Context) {})
 	}
 }
 
-// kill stops a server at once: its connections break, and no new ones are taken.
-func (w *town) kill(id string, s *grpc.Server) {
+// kill stops a server at once: its connections break, and it accepts no new ones.
+func (w *network) kill(id string, s *grpc.Server) {
 	w.mu.Lock()
-	delete(w.houses, id+":80")
+	delete(w.servers, id+":80")
 	w.mu.Unlock()
 	s.Stop()
 }
 
-// client returns a client of a service that a node knows.
-func (w *town) client(t *testing.T, n *coterie.Node, target, config string, opts ...grpc.DialOption) *grpc.ClientConn {
+// client returns a client that resolves target with a node.
+func (w *network) client(t *testing.T, n *coterie.Node, target, config string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
 	opts = append([]grpc.DialOption{
 		grpc.WithResolvers(grpcresolver.New(n)), grpc.WithDefaultServiceConfig(config),
@@ -125,29 +124,29 @@ func register(t *testing.T, n *coterie.Node, i registry.Instance, opts ...regist
 	return r
 }
 
-// call asks an instance who it is. A call without an answer ends after a minute.
+// call returns the ID of the instance that answered. It ends after a minute without an answer.
 func call(t *testing.T, conn *grpc.ClientConn, opts ...grpc.CallOption) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var who wrapperspb.StringValue
-	err := conn.Invoke(ctx, "/orders.Orders/Who", &emptypb.Empty{}, &who, opts...)
-	return who.Value, err
+	var id wrapperspb.StringValue
+	err := conn.Invoke(ctx, "/orders.Orders/ID", &emptypb.Empty{}, &id, opts...)
+	return id.Value, err
 }
 
-// calls calls many times, none of which may fail, and tells how often each instance answered.
+// calls makes calls that must not fail, and returns how often each instance answered.
 func calls(t *testing.T, conn *grpc.ClientConn, times int) map[string]int {
 	t.Helper()
 	answered := map[string]int{}
 	for range times {
-		who, err := call(t, conn)
+		id, err := call(t, conn)
 		require.NoError(t, err)
-		answered[who]++
+		answered[id]++
 	}
 	return answered
 }
 
-// connect has a client connect, and waits until all that it can do at once is done.
+// connect makes a client connect, and waits until it is idle.
 func connect(conn *grpc.ClientConn) {
 	conn.Connect()
 	synctest.Wait()
