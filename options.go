@@ -260,6 +260,19 @@ func (f watchFunc) watch(o *watchOptions) { f(o) }
 // minutes: every event up to the response's revision has been yielded.
 func WithProgressNotify() WatchOption { return watchFunc(func(o *watchOptions) { o.progress = true }) }
 
+// WithProgressRequests yields a response without events for each value that the watch receives from
+// requests: every event up to the response's revision has been yielded, and that revision is at least
+// the one that this node had applied when the watch received the value. A watch from a future revision
+// answers when this node has applied that revision. So send a value after a write on this node, or after
+// a read [WithWaitRevision], to be told when the watch has caught up with it.
+//
+// It replaces clientv3's RequestProgress, which asks all watches of a stream, and is ignored while one of
+// them is behind. Give each watch a channel of its own, with a buffer of one value: a request that finds
+// the buffer full need not be sent, since the pending one is received later and covers it.
+func WithProgressRequests(requests <-chan struct{}) WatchOption {
+	return watchFunc(func(o *watchOptions) { o.requests = requests })
+}
+
 // WithCreatedNotify yields a response without events, with Created set, before all others.
 func WithCreatedNotify() WatchOption { return watchFunc(func(o *watchOptions) { o.created = true }) }
 

@@ -6,6 +6,8 @@
 package watch
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,14 +27,15 @@ type Hub struct {
 	ranges tree
 	count  atomic.Int64 // number of watchers; Len reads it without waiting for Notify
 
-	reached atomic.Int64 // written by the goroutine that calls Applied and Replaced
+	reached atomic.Int64          // only reach writes it, which holds mu
+	waiting map[*Watcher]struct{} // those that WakeAt has added since reached was written
 }
 
 // A group holds the watchers of one key or one range.
 type group struct{ members map[*Watcher]struct{} }
 
 // NewHub returns a Hub without watchers.
-func NewHub() *Hub { return &Hub{keys: map[string]*group{}} }
+func NewHub() *Hub { return &Hub{keys: map[string]*group{}, waiting: map[*Watcher]struct{}{}} }
 
 // A Watcher waits for changes of a key or a range. One goroutine uses it.
 type Watcher struct {
@@ -66,6 +69,7 @@ func (h *Hub) Add(key, end string) *Watcher {
 func (h *Hub) Remove(w *Watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	delete(h.waiting, w)
 	var g *group
 	if w.end == "" {
 		g = h.keys[w.key]
@@ -114,13 +118,35 @@ func (h *Hub) Applied(v *mvcc.View, after int64) {
 		})
 		h.Notify(changes)
 	}
-	h.reached.Store(rev)
+	h.reach(rev)
 }
 
 // Replaced notifies all watchers that another history has replaced the one they know, up to a revision.
 func (h *Hub) Replaced(rev int64) {
 	h.NotifyAll(1, rev)
+	h.reach(rev)
+}
+
+// reach makes rev the revision that Reached returns, and wakes the watchers that wait for it.
+func (h *Hub) reach(rev int64) {
+	h.mu.Lock()
 	h.reached.Store(rev)
+	waiting := slices.Collect(maps.Keys(h.waiting))
+	clear(h.waiting)
+	h.mu.Unlock()
+	wake(waiting)
+}
+
+// WakeAt reports whether Reached returns rev or more. If it does not yet, the watcher is woken when
+// Reached returns more than it does now.
+func (h *Hub) WakeAt(w *Watcher, rev int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.reached.Load() >= rev {
+		return true
+	}
+	h.waiting[w] = struct{}{}
+	return false
 }
 
 // Reached returns the newest revision of which all affected watchers have been notified.
@@ -201,7 +227,7 @@ func (w *Watcher) touchAll(first, last int64) {
 	w.last = last
 }
 
-// Wake returns a channel that receives a value when Take may return something.
+// Wake returns a channel that receives a value when Take may return something, and as WakeAt says.
 func (w *Watcher) Wake() <-chan struct{} { return w.wake }
 
 // Take returns the first and the last revision that affect the watcher since the last call, or zeros.

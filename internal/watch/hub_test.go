@@ -237,3 +237,30 @@ func TestNoNotificationIsLost(t *testing.T) {
 	require.Nil(t, h.ranges.root)
 	require.Empty(t, h.keys)
 }
+
+func TestWakeAtWakesWhenTheRevisionIsReached(t *testing.T) {
+	h := NewHub()
+	w, other := h.Add("k", ""), h.Add("other", "")
+	h.Replaced(5)
+	notified(t, w, 1, 5)
+	notified(t, other, 1, 5)
+	require.True(t, h.WakeAt(w, 5))
+	quiet(t, w)
+	require.False(t, h.WakeAt(w, 6))
+	require.False(t, h.WakeAt(w, 6))
+	store := mvcc.New()
+	for range 6 {
+		store.Put("x", "", 0)
+		store.Commit()
+	}
+	require.EqualValues(t, 7, store.Revision())
+	h.Applied(store.View(), 5)
+	require.True(t, woken(w), "once the revision is reached")
+	require.True(t, h.WakeAt(w, 6))
+	quiet(t, w)
+	quiet(t, other)
+	require.False(t, h.WakeAt(w, 8))
+	h.Remove(w)
+	h.Replaced(8)
+	require.False(t, woken(w), "it was removed")
+}

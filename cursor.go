@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/watch"
+)
+
+// A cursor is the position of a watch in the history. It has no queue: it reads the history on the
+// goroutine of the loop, which owns it.
+type cursor struct {
+	n        *Node
+	ctx      context.Context
+	key, end string
+	next     int64 // the first revision that was not read yet
+	since    int64 // the node's revision when the watch was made
+	owed     int64 // the least revision of the answer to a request for progress; 0 if there is none
+	watchOptions
+}
+
+func (n *Node) newCursor(ctx context.Context, key string, opts []WatchOption) (*cursor, error) {
+	w := &cursor{n: n, ctx: ctx}
+	for _, opt := range opts {
+		opt.watch(&w.watchOptions)
+	}
+	var err error
+	if w.key, w.end, err = w.keys.bounds(key); err != nil {
+		return nil, err
+	}
+	if w.end != "" && w.end != allKeys && w.end <= w.key {
+		return nil, fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
+	}
+	w.since = n.views.Load().KV.Revision()
+	w.next = w.from
+	if w.from == 0 {
+		w.next = w.since + 1
+	}
+	return w, nil
+}
+
+// run yields until the loop breaks, and then returns nil, or until the watch ends, and then returns the
+// reason. The watch scans the existing history once. After that it reads only the revisions that the hub
+// reports, which it does once the view that has them is published.
+func (w *cursor) run(yield func(WatchResponse, error) bool) error {
+	touched := w.n.hub.Add(w.key, w.end)
+	defer w.n.hub.Remove(touched)
+
+	if w.created && !yield(WatchResponse{Header: w.n.header(w.since), Created: true}, nil) {
+		return nil
+	}
+	silence := time.NewTimer(progressInterval)
+	defer silence.Stop()
+	if !w.progress {
+		silence.Stop()
+	}
+	send := func(r WatchResponse) bool {
+		if w.progress {
+			silence.Reset(progressInterval)
+		}
+		if len(r.Events) > 0 {
+			w.n.count(MetricWatchEvents, len(r.Events))
+		}
+		return yield(r, nil)
+	}
+
+	first, last := w.next, w.n.views.Load().KV.Revision()
+	for {
+		for first = max(first, w.next); first <= last; {
+			// Load the newest view each time: keeping one while the caller is busy would keep all that it
+			// has from being compacted.
+			r, err := w.find(w.n.views.Load(), first, last)
+			if err != nil {
+				return err
+			}
+			if r.Events == nil {
+				break
+			}
+			if !send(r) {
+				return nil
+			}
+			first = r.Revision + 1
+		}
+		w.next = max(w.next, last+1)
+		why, err := w.wait(touched, silence.C)
+		if err != nil {
+			return err
+		}
+		reached := w.n.hub.Reached() // before Take, so that a revision up to reached is taken now
+		if first, last = touched.Take(); last > 0 {
+			continue
+		}
+		// Every event up to reached was yielded. A watch from a future revision is silent until then.
+		answers := w.owed > 0 && w.owed <= reached
+		if answers || why == silent && (w.from <= w.since+1 || reached >= w.from) {
+			w.owed = 0
+			if !send(WatchResponse{Header: w.n.header(reached)}) {
+				return nil
+			}
+		}
+	}
+}
+
+// A wakeup is the reason why wait returns.
+type wakeup uint8
+
+const (
+	notified  wakeup = iota // the hub has reported something
+	silent                  // nothing was yielded for progressInterval
+	requested               // a request for progress was received
+)
+
+// wait returns when there may be something to yield, or with the reason why the watch ends.
+func (w *cursor) wait(touched *watch.Watcher, silence <-chan time.Time) (wakeup, error) {
+	if w.owed > 0 && w.n.hub.WakeAt(touched, w.owed) {
+		return notified, nil
+	}
+	for {
+		var lost <-chan time.Time
+		var leaderChanged <-chan struct{}
+		if w.leader {
+			leaderChanged = w.n.lead.Changed()
+			if without := w.n.lead.Vacant(); without > 0 {
+				left := leaderGrace*w.n.cfg.ElectionTimeout - without
+				if left <= 0 {
+					return 0, ErrNoLeader
+				}
+				lost = time.After(left)
+			}
+		}
+		select {
+		case <-touched.Wake():
+			return notified, nil
+		case <-silence:
+			return silent, nil
+		case _, open := <-w.requests:
+			if !open {
+				w.requests = nil
+				continue
+			}
+			w.owed = max(w.owed, w.n.views.Load().KV.Revision(), w.from)
+			return requested, nil
+		case <-lost:
+		case <-leaderChanged:
+		case <-w.ctx.Done():
+			return 0, context.Cause(w.ctx)
+		case <-w.n.life.Done():
+			return 0, w.n.life.Err()
+		}
+	}
+}
+
+// find returns the first revision from first to last that affects the watch, with its events. If there
+// is none, the events are nil.
+func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
+	if err := context.Cause(w.ctx); err != nil {
+		return r, err
+	}
+	if first < v.KV.CompactRevision() || first < 0 {
+		return r, &CompactedError{Revision: max(v.KV.CompactRevision(), 1)}
+	}
+	looked := 0
+	visit := func(rev int64, changes []*mvcc.KeyValue) bool {
+		if looked++; looked%1024 == 0 && w.ctx.Err() != nil {
+			err = context.Cause(w.ctx)
+			return false
+		}
+		if events := w.events(v, changes); len(events) > 0 {
+			r = WatchResponse{Header: w.n.header(rev), Events: events}
+		}
+		return r.Events == nil
+	}
+	if w.end != "" {
+		v.KV.Changes(first, last, visit)
+		return r, err
+	}
+	// A single key has a history of its own, so revisions of other keys cost nothing.
+	for r.Events == nil {
+		kv := v.KV.Next(w.key, first-1)
+		if kv == nil || kv.ModRevision > last {
+			break
+		}
+		v.KV.Changes(kv.ModRevision, kv.ModRevision, visit)
+		first = kv.ModRevision + 1
+	}
+	return r, nil
+}
+
+func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {
+	var events []Event
+	for _, kv := range changes {
+		if !mvcc.Contains(w.key, w.end, kv.Key) || kv.Deleted() && w.noDelete || !kv.Deleted() && w.noPut {
+			continue
+		}
+		e := Event{KV: keyValue(kv)}
+		if kv.Deleted() {
+			e.Type = EventDelete
+		}
+		if w.prevKV {
+			if prev := v.KV.Previous(kv); prev != nil {
+				kv := keyValue(prev)
+				e.PrevKV = &kv
+			}
+		}
+		events = append(events, e)
+	}
+	return events
+}
