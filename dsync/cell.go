@@ -10,7 +10,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A cell is a key whose value is a number. An update compares and sets it: it is one write if the key is as
+// A cell is a number in a key. An update compares and sets it: it is one write if the key is as
 // this cell saw it last; otherwise the refusal returns the present value, and the update tries again. Callers
 // of one cell take turns, so that they do not conflict with each other.
 type cell struct {

@@ -207,6 +207,15 @@ func TestAnObjectHoldsOneLockAtATime(t *testing.T) {
 		require.NoError(t, first.release(t.Context()))
 		require.ErrorIs(t, second.acquire(canceled(t)), context.Canceled)
 		require.NoError(t, second.acquire(t.Context()), "a failed request does not count")
+
+		require.ErrorIs(t, second.release(canceled(t)), context.Canceled)
+		require.True(t, holds(t, n, second.Guard()), "a failed release can be repeated")
+		refused(second)
+		_, err := n.Delete(t.Context(), second.Key())
+		require.NoError(t, err)
+		refused(second)
+		require.ErrorIs(t, second.release(t.Context()), coterie.ErrNotOwner)
+		require.NoError(t, second.acquire(t.Context()), "after a lost lock was unlocked")
 	})
 }
 
@@ -272,7 +281,7 @@ func TestARefusedRequestLeavesNoGoroutine(t *testing.T) {
 	})
 }
 
-// A waiter whose context or session ends leaves no place behind that others would wait for.
+// If the context or the session of a waiter ends, it leaves no place behind that others would wait for.
 func TestAWaiterThatGivesUpLeavesNothing(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()

@@ -72,7 +72,8 @@ func (m *RWMutex) RLock(ctx context.Context) error { return m.wait(ctx, m.read, 
 func (m *RWMutex) TryRLock(ctx context.Context) error { return m.try(ctx, m.read, m.writers) }
 
 // Unlock releases the write lock: one write. It blocks until that write is applied. After an error other than
-// ErrNotOwner it may be called again. Without another call the lock is released when the session ends.
+// ErrNotOwner the RWMutex still counts as locked, and Unlock may be called again. Without another call the lock is
+// released when the session ends.
 //
 // Errors: coterie.ErrNotOwner if this RWMutex does not hold the write lock, or lost it earlier, for example
 // with its session; a newer lock is never released. Those of a transaction. After coterie.ErrMaybeApplied,

@@ -152,7 +152,7 @@ func TestRWMutexUnlocksAsItLocked(t *testing.T) {
 	})
 }
 
-// A waiter whose place is deleted does not take that for its turn.
+// If the place of a waiter is deleted, the waiter does not take that for its turn.
 func TestADeletedPlaceIsLost(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)

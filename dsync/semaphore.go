@@ -69,9 +69,9 @@ func (m *Semaphore) TryAcquire(ctx context.Context, n int64) error {
 	})
 }
 
-// Release gives all permits back that this Semaphore holds: one write. It blocks until that write is applied.
-// After an error other than ErrNotOwner it may be called again. Without another call the permits are released
-// when the session ends.
+// Release gives all permits back that this Semaphore holds: one write. It blocks until that write is applied. After an
+// error other than ErrNotOwner the permits still count as held, and Release may be called again. Without another call
+// they are released when the session ends.
 //
 // Errors: coterie.ErrNotOwner if this Semaphore holds no permits, or lost them earlier, for example with its
 // session. Those of a transaction. After coterie.ErrMaybeApplied, ErrNotOwner from the next call says that the

@@ -119,7 +119,7 @@ func missing(key string) coterie.Comparison {
 }
 
 // byID reads the keys that consist of a prefix and an ID. An ID begins with a digit, so the result has no keys of a
-// queue whose name is this prefix, as "jobs/item" beside "jobs".
+// queue that has this prefix as its name, as "jobs/item" beside "jobs".
 func byID(prefix string, opts ...coterie.GetOption) coterie.Op {
 	return coterie.OpGet(prefix+"0", append(opts, coterie.WithRange(prefix+":"))...)
 }

@@ -65,7 +65,7 @@ func (g *Gate) Close(ctx context.Context) error {
 
 // Wait returns when the gate is open. If the gate is closed but its condition holds, Wait opens it.
 //
-// Errors: those of a transaction; ctx's cause, whose text says that the gate is closed.
+// Errors: those of a transaction; ctx's cause, with a text that says that the gate is closed.
 func (g *Gate) Wait(ctx context.Context) error {
 	if err := g.q.check(); err != nil {
 		return err

@@ -81,8 +81,9 @@ const maxName = 1 << 10
 // [WhenNamed], and a second Enqueue after an error. The name is free again when the item is acknowledged.
 func WithName(name string) EnqueueOption { return func(p *properties) { p.name = name } }
 
-// Enqueue adds an item behind all items of its priority whose Enqueue has returned, on any node. Items whose calls
-// overlap may have either order. It costs a read and one write, and blocks until this node has applied the write.
+// Enqueue adds an item behind all items of its priority that were enqueued by calls that have returned, on any node.
+// Items of overlapping calls may have either order. It costs a read and one write, and blocks until this node has
+// applied the write.
 //
 // Errors: ErrExists; coterie.ErrInvalidOption for a name that is too long; those of a transaction. After
 // coterie.ErrMaybeApplied the item may be in the queue. An item with a name can be enqueued again: if the first one was
@@ -136,7 +137,7 @@ func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
 	return item, err
 }
 
-// nothing returns the error of a call whose ctx has ended without an item. It reads this node's copy without contacting
+// nothing returns the error of a call that got no item before ctx ended. It reads this node's copy without contacting
 // the cluster, because ctx has ended.
 func (q *Queue) nothing(ctx context.Context) error {
 	err := q.s.Node().ContextError(ctx)
@@ -302,7 +303,7 @@ func (q *Queue) watch(ctx context.Context, after int64, interesting func([]coter
 }
 
 // frees reports whether the events of one revision make an item available: an item that entered the line, or an item
-// whose claim was deleted without the item.
+// that still exists after its claim was deleted.
 func (q *Queue) frees(events []coterie.Event) bool {
 	done := map[string]bool{}
 	for _, e := range events {

@@ -36,8 +36,8 @@ type nestedKey struct{}
 //   - coterie.ErrNoSpace, coterie.ErrClosed.
 //
 // After all of them nothing was changed, unless the error matches coterie.ErrMaybeApplied: then the transaction may have
-// been committed, and Run does not run fn again. If a transaction must be applied exactly once, let fn read and write a key of the request, and return if the key exists.
-// Then Run may be called again.
+// been committed, and Run does not run fn again. If a transaction must be applied exactly once, let fn read and write a
+// key of the request, and return if the key exists. Then Run may be called again.
 func Run(ctx context.Context, n *coterie.Node, fn func(tx *Tx) error) (revision int64, err error) {
 	if ctx.Value(nestedKey{}) != nil {
 		return 0, ErrNested

@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Tx gives the function of [Run] access to the store. It must be used by one goroutine only, and ends when the function
-// returns.
+// A Tx gives the function of [Run] access to the store. It must be used by one goroutine only, and ends when the
+// function returns.
 type Tx struct { // the goroutine of the function owns all fields
 	ctx    context.Context
 	n      *coterie.Node
