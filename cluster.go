@@ -11,21 +11,21 @@ import (
 	"strconv"
 )
 
-// A Cluster is several nodes in this process: for programs that want replicas of their own state on
-// several disks, for trying things out, and for examples. Tests have package coterietest.
+// A Cluster is several nodes in this process, for programs that keep replicas of their state on several
+// disks, for trying things out, and for examples. For tests, see package coterietest.
 type Cluster struct {
 	nodes []*Node
 }
 
-// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when each is ready. With cfg.Addr they listen on its host, over TCP or cfg.Network: on consecutive ports, or
-// on free ones if its port is 0. Without it they have a memory network of their own. Their
-// directories are those below cfg.Dir that bear their names; the rest of cfg holds for each. ctx
-// bounds the opening.
+// OpenCluster opens n founding nodes, named node1, node2 and so on, and returns when all of them are ready.
+// With cfg.Addr they listen on its host, over TCP or cfg.Network: on consecutive ports, or on free ones if its
+// port is 0. Without cfg.Addr they have a memory network of their own. Each node has a directory of its name
+// below cfg.Dir. The rest of cfg is the same for all. ctx bounds the call.
 //
-// Errors: those of Open and Ready; nothing is left open.
+// Errors: those of [Open] and [Node.Ready]; nothing is left open.
 func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 	if n < 1 || cfg.Name != "" || cfg.Advertise != "" || len(cfg.Founders) > 0 {
-		return nil, fmt.Errorf("%w: OpenCluster wants at least one node, and neither Name, Advertise nor Founders", ErrInvalidOption)
+		return nil, fmt.Errorf("%w: OpenCluster needs at least one node, and neither Name, Advertise nor Founders", ErrInvalidOption)
 	}
 	listeners, cfg, err := clusterListeners(n, cfg)
 	if err != nil {
@@ -59,8 +59,8 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 	return c, nil
 }
 
-// clusterListeners opens the ports of a cluster's nodes before any of them, so that each can be
-// told of all.
+// clusterListeners opens the ports of all nodes before the nodes, so that each node can be configured with
+// the addresses of all.
 func clusterListeners(n int, cfg Config) ([]net.Listener, Config, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = "localhost:0"
@@ -94,7 +94,7 @@ func clusterListeners(n int, cfg Config) ([]net.Listener, Config, error) {
 	return listeners, cfg, nil
 }
 
-// listening is a network on which the node's port is open already.
+// listening is a network on which the node's port is open already, as l.
 type listening struct {
 	Network
 	l net.Listener
@@ -102,16 +102,16 @@ type listening struct {
 
 func (n listening) Listen(string) (net.Listener, error) { return n.l, nil }
 
-// Nodes returns the nodes, in the order of their names' numbers.
+// Nodes returns the nodes in order: node1, node2 and so on.
 func (c *Cluster) Nodes() []*Node { return append([]*Node(nil), c.nodes...) }
 
 // Node returns the node with index i, from 0.
 func (c *Cluster) Node(i int) *Node { return c.nodes[i] }
 
-// Leader waits until one of the nodes leads and can serve, and returns it. It may have lost the
-// lead by then.
+// Leader waits until one of the nodes leads and can serve, and returns it. By then it may have lost
+// leadership again.
 //
-// Errors: ctx's cause, joined with ErrNoLeader; ErrClosed when no node runs.
+// Errors: ctx's cause, joined with ErrNoLeader; ErrClosed if no node runs.
 func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	for {
 		var running *Node
@@ -135,7 +135,7 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 	}
 }
 
-// Close closes every node, and returns what went wrong. Nobody is left to hand over to.
+// Close closes every node and returns their errors. The leader does not hand over, because no node remains.
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, n := range c.nodes {

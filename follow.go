@@ -11,23 +11,25 @@ import (
 	"strings"
 )
 
-// A PrefixState is all that is stored under a prefix, at a revision.
+// A PrefixState is everything that is stored under a prefix at one revision. [Follow] yields it.
 type PrefixState struct {
 	Revision int64
-	// KVs has the key-values by their keys. It is the receiver's, to keep and to change.
+	// KVs has the key-values by key. The receiver owns it, and may keep and change it.
 	KVs map[string]KeyValue
-	// Events are what changed since the PrefixState before, with PrevKV where there was one; none in the
-	// first. After a compaction that was missed they are the difference, in the order of keys, at
-	// this revision.
+	// Events are the changes since the PrefixState before, with PrevKV where the key existed. The first
+	// PrefixState has none. If the loop was so slow that history was compacted meanwhile, they are the
+	// difference between the two states, in the order of keys.
 	Events []Event
 }
 
-// Follow yields the whole state of a prefix, also if it is empty, and then again after each
-// revision that changes it: shared configuration, kept current in one loop. It is never behind for
-// long, and when history was compacted under a slow loop it reads the state anew by itself. Each
-// PrefixState is a copy, at a cost in proportion to the prefix: for one with many thousands of keys see
-// Watch. The sequence may be used once; it ends only with ctx or the node, with a pair whose error
-// says which.
+// Follow yields the whole state of a prefix, even if it is empty, and yields it again after each revision that
+// changes it: one loop keeps, for example, shared configuration current. It does not fall far behind: if
+// history was compacted while the loop was busy, Follow reads the whole state again by itself. Each PrefixState
+// is a copy whose cost is proportional to the size of the prefix. For a prefix with many thousands of keys, use
+// [Node.Watch] or package mirror. The sequence may be used once. It ends only with ctx or the node, with a pair
+// that has the error.
+//
+// Errors: ctx's cause; ErrClosed.
 func Follow(ctx context.Context, n *Node, prefix string) iter.Seq2[PrefixState, error] {
 	return func(yield func(PrefixState, error) bool) {
 		f := follower{n: n, prefix: prefix}
@@ -40,14 +42,15 @@ func Follow(ctx context.Context, n *Node, prefix string) iter.Seq2[PrefixState, 
 	}
 }
 
+// A follower holds the state of a prefix for one Follow.
 type follower struct {
 	n      *Node
 	prefix string
-	rev    int64
+	rev    int64               // of kvs
 	kvs    map[string]KeyValue // nil before the first read
 }
 
-// run returns nil when yield returned false.
+// run calls yield for the present state and after each change. It returns nil when yield returned false.
 func (f *follower) run(ctx context.Context, yield func([]Event) bool) error {
 	for {
 		first := f.kvs == nil
@@ -60,7 +63,7 @@ func (f *follower) run(ctx context.Context, yield func([]Event) bool) error {
 		}
 		for r, err := range f.n.Watch(ctx, f.prefix, WithPrefix(), WithRevision(f.rev+1)) {
 			if errors.Is(err, ErrCompacted) {
-				break // read it all again
+				break // read everything again
 			}
 			if err != nil {
 				return err
@@ -73,7 +76,7 @@ func (f *follower) run(ctx context.Context, yield func([]Event) bool) error {
 	}
 }
 
-// read reads the state and returns how it differs from what was known.
+// read reads the whole state and returns its differences from the state before.
 func (f *follower) read(ctx context.Context) (events []Event, err error) {
 	r, err := f.n.Get(ctx, f.prefix, WithPrefix())
 	if err != nil {
@@ -101,7 +104,7 @@ func (f *follower) read(ctx context.Context) (events []Event, err error) {
 	return events, nil
 }
 
-// apply brings the state to the revision of a response, and completes its events.
+// apply brings the state to the revision of a response, and sets PrevKV in its events.
 func (f *follower) apply(r WatchResponse) {
 	f.rev = r.Revision
 	for i := range r.Events {

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// A Holder is a process that has a lock, a permit or an item, or waits for it. It is the value of the
-// key by which the process does so, as JSON, for operators and for a [HeldError].
+// A Holder describes a process that has a lock, a permit or an item, or waits for it. As JSON it is the value
+// of the key by which the process has it or waits, for operators and for a [HeldError].
 type Holder struct {
 	Node string `json:"node"` // Config.Name
 	Host string `json:"host"`
 	PID  int    `json:"pid"`
-	// Asked is when the process asked, by its own clock. It may have waited after that.
+	// Asked is when the process asked for the lock, by its own clock. It may have waited after that.
 	Asked time.Time `json:"asked"`
 }
 
-// NewHolder returns this process, which asks now by a node. It does not block.
+// NewHolder returns a Holder for this process, which asks now, through n. It does not block.
 func NewHolder(n *Node) Holder {
 	host, err := os.Hostname()
 	if err != nil {
@@ -28,8 +28,8 @@ func NewHolder(n *Node) Holder {
 	return Holder{Node: n.Status().Name, Host: host, PID: os.Getpid(), Asked: time.Now().UTC()}
 }
 
-// ParseHolder returns the Holder that a key's value names. It reports false for other values: earlier
-// versions wrote none, and the value of a candidate in an [Election] is the candidate's own.
+// ParseHolder returns the Holder that is the value of a key. It reports false for other values: earlier
+// versions wrote no Holder, and a candidate in an [Election] chooses its value itself.
 func ParseHolder(value string) (Holder, bool) {
 	var h Holder
 	err := json.Unmarshal([]byte(value), &h)
@@ -40,24 +40,24 @@ func ParseHolder(value string) (Holder, bool) {
 func (h Holder) Value() string {
 	b, err := json.Marshal(h)
 	if err != nil {
-		return "" // of a year that JSON cannot have
+		return "" // Asked has a year that JSON cannot represent
 	}
 	return string(b)
 }
 
-// String returns the Holder as a part of a message.
+// String returns the Holder as part of a message.
 func (h Holder) String() string {
 	return fmt.Sprintf("node %s (host %s, pid %d), which asked for it at %s", h.Node, h.Host, h.PID, h.Asked.Format(time.RFC3339))
 }
 
-// A HeldError says that a call did not get a lock, leadership or a permit since another has it. It
-// matches the reason why the call did not wait longer: ctx's cause, or ErrLocked.
+// A HeldError reports that a call did not get a lock, leadership or a permit because another holder has it.
+// It wraps the reason why the call did not wait longer: ctx's cause, or ErrLocked.
 type HeldError struct {
 	Name  string  // of the lock, election or semaphore
-	Key   string  // of the oldest holder: deleted, it makes way
+	Key   string  // of the oldest holder; deleting it frees the lock
 	Value string  // of that key
-	Lease LeaseID // of the holder's session: revoked, all that the session has makes way
-	Err   error
+	Lease LeaseID // of the holder's session; revoking it frees all that the session has
+	Err   error   // why the call did not wait longer
 }
 
 // NewHeldError returns a HeldError for the key of a holder.
@@ -65,7 +65,7 @@ func NewHeldError(name string, holder KeyValue, err error) *HeldError {
 	return &HeldError{Name: name, Key: holder.Key, Value: holder.Value, Lease: holder.Lease, Err: err}
 }
 
-// maxShown is how many bytes of a value a message has.
+// maxShown is how many bytes of a value a message shows.
 const maxShown = 100
 
 func (e *HeldError) Error() string {
@@ -76,5 +76,5 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%v: %q is held by %s, with key %q and lease %v", e.Err, e.Name, by, e.Key, e.Lease)
 }
 
-// Unwrap returns the reason why the call did not wait longer.
+// Unwrap returns Err.
 func (e *HeldError) Unwrap() error { return e.Err }
