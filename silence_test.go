@@ -38,7 +38,7 @@ func TestWritesOutliveSilentConnections(t *testing.T) {
 						time.Sleep(time.Duration(random.IntN(int(time.Second))))
 						for _, other := range c.Nodes() {
 							if other != struck {
-								c.Silence(c.Index(struck), c.Index(other))
+								c.BlackholeConnections(c.Index(struck), c.Index(other))
 							}
 						}
 						time.Sleep(3 * electionTimeout)

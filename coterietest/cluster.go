@@ -1,22 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package coterietest runs clusters for tests, in the manner of net/http/httptest: in one process,
-// on a network in memory that can be cut, delayed and broken, on disks in memory that outlive a
-// crash, and, within Run, in virtual time: a test that waits for a lease of an hour takes
-// milliseconds.
-//
-//	func TestFailover(t *testing.T) {
-//		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-//			c.Crash(c.Index(c.Leader()))
-//			_, err := c.Leader().Put(t.Context(), "k", "v")
-//			…
-//		})
-//	}
-//
-// The node with index 0 is named "node1", the next one "node2", as those of [coterie.OpenCluster] are.
-//
-// At the end of a test every node is checked and closed, and the test fails if a goroutine of the
-// cluster is left.
 package coterietest
 
 import (
@@ -38,63 +21,64 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A Cluster is a cluster under test: founding nodes, and those that join later. Its methods belong to the test's goroutine,
-// unless said otherwise. They fail the test when they cannot do what they promise.
+// A Cluster is a cluster under test: founding nodes, and nodes that join later. Call its methods from the
+// goroutine of the test. A method that cannot do its work fails the test.
 type Cluster struct {
 	t     testing.TB
 	net   *memnet.Network // nil over TCP
-	label string          // that every goroutine of the cluster has
-	rand  *rand.Rand      // of the seed
+	label string          // of every goroutine of the cluster
+	rand  *rand.Rand      // seeded with opts.seed
 	nodes []*member
-	hosts []string // by node: its name, which is its host in the network
+	hosts []string // by index: the name of a node, which is its host in the network
 	opts  options
 }
 
-// A member is a node's place: what outlives it.
+// A member is the part of a node that outlives a restart.
 type member struct {
 	node   *coterie.Node // nil while it is down
-	disk   *vfs.Memory   // nil with a directory
+	disk   *vfs.Memory   // nil with a real directory
 	cfg    coterie.Config
 	paused bool
 }
 
 type options struct {
 	seed   uint64
-	limit  time.Duration // of virtual time
+	limit  time.Duration // of virtual time; 0 is the default
 	tcp    bool
 	config []func(i int, cfg *coterie.Config)
 }
 
-// An Option changes what NewCluster makes.
+// An Option is an option of [Run] and [NewCluster].
 type Option func(*options)
 
-// WithSeed sets the seed of random faults. Without it one is drawn and logged.
+// WithSeed sets the seed of random faults. By default a test draws a seed and logs it.
 func WithSeed(seed uint64) Option { return func(o *options) { o.seed = seed } }
 
-// WithConfig changes the configuration of the node with index i before it is opened. With a Dir the
-// node has a real directory. Without a Logger it logs nothing.
+// WithConfig calls change with the configuration of each node before it is opened, and with the node's index.
+// A node with a Dir has a real directory instead of a disk in memory. A node without a Logger logs nothing.
 func WithConfig(change func(i int, cfg *coterie.Config)) Option {
 	return func(o *options) { o.config = append(o.config, change) }
 }
 
-// WithTCP has the nodes talk over TCP on loopback. It cannot be had in virtual time, and without
-// most faults.
+// WithTCP makes the nodes communicate over TCP on loopback. It needs real time, so it works with NewCluster and
+// not with Run. The methods that cause faults of the network, and Crash, Wipe and Pause, then fail the test.
 func WithTCP() Option { return func(o *options) { o.tcp = true } }
 
-// WithTimeLimit sets how much virtual time a test of Run may take. Defaults to 12 hours. A test of
-// NewCluster alone has no limit.
+// WithTimeLimit sets how much virtual time a test with Run may take. The default is 12 hours. A test that uses
+// NewCluster without Run has no limit.
 func WithTimeLimit(limit time.Duration) Option { return func(o *options) { o.limit = limit } }
 
 const defaultTimeLimit = 12 * time.Hour
 
-var clusters atomic.Uint64 // made so far, to tell their goroutines apart
+var clusters atomic.Uint64 // counts clusters, so that each labels its goroutines differently
 
-// Run runs a test of a cluster of n nodes in virtual time: fn and all of the cluster are in a
-// testing/synctest bubble. There t.Run panics; make each subtest call Run instead.
+// Run runs fn with a cluster of n nodes in virtual time: fn and the cluster are in a testing/synctest bubble.
+// In a bubble t.Run panics; call Run in each subtest instead.
 //
-// A test that waits for what cannot happen would let virtual time pass until go test kills it. When the
-// limit of [WithTimeLimit] is reached, the test fails with the stacks of what waits in it, and all nodes
-// are closed, so that calls return coterie.ErrClosed. A test that still waits an hour later panics.
+// If a test waits for something that never happens, virtual time would pass until go test ends the process.
+// So after the limit of [WithTimeLimit] the test fails with the stacks of the goroutines that wait in it, and
+// all nodes are closed, which makes calls return coterie.ErrClosed. If the test still waits an hour of virtual
+// time later, it panics.
 func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,7 +90,7 @@ func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option)
 	})
 }
 
-// explainSubtest says what to do in the panic of a t.Run that is called inside Run.
+// explainSubtest replaces the panic of a t.Run inside Run by one that says how to write subtests.
 func explainSubtest() {
 	r := recover()
 	if text, ok := r.(string); ok && strings.Contains(text, "t.Run called inside synctest bubble") {
@@ -118,8 +102,8 @@ func explainSubtest() {
 	}
 }
 
-// NewCluster opens a cluster of n nodes and returns when all of them are ready. The end of the test
-// checks and closes it.
+// NewCluster opens a cluster of n nodes and returns when all of them are ready. At the end of the test it is
+// checked and closed.
 func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, label: fmt.Sprintf("cluster-%d", clusters.Add(1))}
@@ -127,7 +111,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 		opt(&c.opts)
 	}
 	if c.opts.seed == 0 {
-		c.opts.seed = rand.Uint64() // not the clock: in a bubble it always begins at the same time
+		c.opts.seed = rand.Uint64() // not from the clock, which begins at the same time in every bubble
 	}
 	t.Logf("coterietest: seed %d", c.opts.seed)
 	c.rand = rand.New(rand.NewPCG(c.opts.seed, 0))
@@ -159,7 +143,7 @@ func NewCluster(t testing.TB, n int, opts ...Option) *Cluster {
 	return c
 }
 
-// add opens a node in a new place.
+// add opens a node with the next index.
 func (c *Cluster) add(i int, cfg coterie.Config) {
 	c.t.Helper()
 	m := &member{cfg: cfg}
@@ -180,8 +164,9 @@ func (c *Cluster) add(i int, cfg coterie.Config) {
 	c.open(m)
 }
 
-// Join opens a node that joins the cluster, once it reaches a node that is up now, and returns its
-// index. change may be nil; it finds the network of the cluster in cfg, and may wrap it.
+// Join opens a node that joins the cluster, and returns its index. The node joins once it reaches one of the
+// nodes that are up at the time of the call. change may be nil; otherwise it may change the configuration,
+// and may wrap the cluster's network, which is in cfg.
 func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 	c.t.Helper()
 	i := len(c.nodes)
@@ -202,14 +187,14 @@ func (c *Cluster) Join(change func(cfg *coterie.Config)) int {
 		change(&cfg)
 	}
 	if cfg.Network == own {
-		cfg.Network = nil // add has that of its name, which may be another by now
+		cfg.Network = nil // add uses the network of the node's name, which change may have changed
 	}
 	c.hosts = append(c.hosts, cfg.Name)
 	c.add(i, cfg)
 	return i
 }
 
-// open opens a member's node, in goroutines that bear the cluster's label.
+// open opens a member's node. The goroutines of the node inherit the cluster's label.
 func (c *Cluster) open(m *member) {
 	c.t.Helper()
 	var err error
@@ -224,19 +209,19 @@ func (c *Cluster) open(m *member) {
 	}
 }
 
-// finish checks and closes what runs, and looks for goroutines that are left.
+// finish checks and closes the nodes that are up, and fails the test if a goroutine is left.
 func (c *Cluster) finish() {
 	c.Heal()
 	for _, m := range c.nodes {
 		if m.node == nil {
 			continue
 		}
-		// Who was removed from the cluster has stopped, and only that.
+		// A node that was removed from the cluster has stopped by itself, which is no failure.
 		if err := m.node.Check(context.Background()); err != nil && !errors.Is(err, coterie.ErrMemberNotFound) {
 			c.t.Errorf("coterietest: %s: %v", m.cfg.Name, err)
 		}
 	}
-	// The leader last: it would hand over to a node that cannot win without those that are closed.
+	// The leader is closed last. A node that it hands over to could not win once the others are closed.
 	leads := func(m *member) bool { return m.node != nil && m.node.Status().Role == coterie.RoleLeader }
 	for _, last := range []bool{false, true} {
 		for i, m := range c.nodes {
@@ -250,12 +235,12 @@ func (c *Cluster) finish() {
 	}
 }
 
-// goroutines returns the stacks of the goroutines that bear the cluster's label. One that is about
-// to end has a moment to do so.
+// goroutines returns the stacks of the goroutines with the cluster's label. It waits for up to two seconds
+// for goroutines that are about to end.
 func (c *Cluster) goroutines() string {
 	for wait := time.Millisecond; ; wait *= 2 {
 		var profile strings.Builder
-		_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // a Builder takes everything
+		_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // a Builder never fails
 		var left []string
 		for stack := range strings.SplitSeq(profile.String(), "\n\n") {
 			if strings.Contains(stack, `"coterietest":"`+c.label+`"`) {
@@ -272,7 +257,7 @@ func (c *Cluster) goroutines() string {
 // nodeName returns the name of the node with index i.
 func nodeName(i int) string { return fmt.Sprint("node", i+1) }
 
-// Node returns the node with index i, from 0. The test fails if the node is down: see [Cluster.Up].
+// Node returns the node with index i, from 0. If the node is down, the test fails: see [Cluster.Up].
 func (c *Cluster) Node(i int) *coterie.Node {
 	c.t.Helper()
 	if i < 0 || i >= len(c.nodes) {
@@ -285,11 +270,11 @@ func (c *Cluster) Node(i int) *coterie.Node {
 	return m.node
 }
 
-// Up reports whether the node with index i runs: it was not crashed, wiped or stopped since it was
-// opened last.
+// Up reports whether the node with index i is up: since it was last opened, the test has not crashed, wiped or
+// stopped it.
 func (c *Cluster) Up(i int) bool { return c.nodes[i].node != nil }
 
-// Nodes returns the nodes that are up, and have not stopped by themselves.
+// Nodes returns the nodes that are up and have not stopped by themselves.
 func (c *Cluster) Nodes() []*coterie.Node {
 	var up []*coterie.Node
 	for _, m := range c.nodes {
@@ -300,7 +285,7 @@ func (c *Cluster) Nodes() []*coterie.Node {
 	return up
 }
 
-// Index returns the index of a node that is up.
+// Index returns the index of a node. If the node is not one of those that are up, the test fails.
 func (c *Cluster) Index(n *coterie.Node) int {
 	c.t.Helper()
 	for i, m := range c.nodes {
@@ -312,10 +297,10 @@ func (c *Cluster) Index(n *coterie.Node) int {
 	return -1
 }
 
-// patience is how long the cluster is waited for before the test fails.
+// patience is how long the methods of a Cluster wait for the cluster before they fail the test.
 const patience = time.Minute
 
-// Leader waits for a leader that a majority follows, and returns it.
+// Leader waits for a leader that a majority follows, and returns its node.
 func (c *Cluster) Leader() *coterie.Node {
 	c.t.Helper()
 	for begin := time.Now(); time.Since(begin) < patience; time.Sleep(5 * time.Millisecond) {
@@ -348,7 +333,7 @@ func (c *Cluster) Follower() *coterie.Node {
 	return nil
 }
 
-// WaitRevision waits until every node that is up has applied a revision.
+// WaitRevision waits until every node that is up has applied the revision.
 func (c *Cluster) WaitRevision(rev int64) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

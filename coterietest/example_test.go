@@ -10,9 +10,40 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A lease of a minute expires on three nodes, in a test that takes milliseconds: time is virtual
-// within Run, and passes at once when everything waits for it.
-func TestLeaseExpiresInVirtualTime(t *testing.T) {
+// t is the test: func TestFailover(t *testing.T), for example.
+var t *testing.T
+
+// The examples have no output, so go test does not run them by itself.
+func TestExamples(test *testing.T) {
+	for name, example := range map[string]func(){"failover": Example, "lease expires": ExampleRun} {
+		test.Run(name, func(sub *testing.T) {
+			t = sub
+			example()
+		})
+	}
+}
+
+// Three nodes go on after their leader has crashed, and the crashed node catches up.
+func Example() {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		crashed := c.Index(c.Leader())
+		c.Crash(crashed)
+		put, err := c.Leader().Put(t.Context(), "k", "v") // by a new leader
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Restart(crashed)
+		c.WaitRevision(put.Revision)
+		got, err := c.Node(crashed).Get(t.Context(), "k", coterie.WithSerializable())
+		if err != nil || got.Count != 1 {
+			t.Fatal("the crashed node did not catch up:", err)
+		}
+	})
+}
+
+// A lease of a minute expires in a test that takes milliseconds. In Run time is virtual, and advances at once
+// when all goroutines wait.
+func ExampleRun() {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		ctx, n := t.Context(), c.Follower()
 		lease, err := n.Grant(ctx, time.Minute)

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// freeAddr returns an address on loopback that was free a moment ago.
+// freeAddr returns an address on loopback whose port was free a moment ago.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -25,17 +25,16 @@ func freeAddr(t testing.TB) string {
 
 func (c *Cluster) host(i int) string { return c.hosts[i] }
 
-// faulty fails a test that asks for faults of a network that has none.
+// faulty fails the test over TCP, where the network has no faults.
 func (c *Cluster) faulty() {
 	c.t.Helper()
 	if c.net == nil {
-		c.t.Fatal("coterietest: no faults over TCP")
+		c.t.Fatal("coterietest: no faults over TCP: use a cluster without WithTCP")
 	}
 }
 
-// Partition cuts the network into groups of indexes: nodes of different groups do not reach each
-// other, and a node that is in none is alone. As with TCP, what was sent is held back until the cut
-// is healed.
+// Partition divides the network into groups of node indexes. Nodes of different groups do not reach each other,
+// and a node in no group reaches none. As with TCP, data in transit is held back until the partition is healed.
 func (c *Cluster) Partition(groups ...[]int) {
 	c.t.Helper()
 	c.faulty()
@@ -51,29 +50,30 @@ func (c *Cluster) Partition(groups ...[]int) {
 	}
 }
 
-// Block cuts one direction: what from sends does not reach to.
+// Block cuts one direction of a connection: what node from sends does not reach node to. It is held back until
+// Heal.
 func (c *Cluster) Block(from, to int) {
 	c.t.Helper()
 	c.faulty()
 	c.net.Block(c.host(from), c.host(to))
 }
 
-// Delay makes what from sends to to arrive later.
+// Delay makes everything that node from sends arrive at node to later, by d.
 func (c *Cluster) Delay(from, to int, d time.Duration) {
 	c.t.Helper()
 	c.faulty()
 	c.net.Delay(c.host(from), c.host(to), d)
 }
 
-// Drop breaks connections: each write of from to to with probability p. TCP hides the loss of
-// packets otherwise.
+// BreakConnections makes writes of node from to node to fail and break their connection, each with probability p.
+// Other effects of lost packets do not exist here, because TCP hides them.
 func (c *Cluster) BreakConnections(from, to int, p float64) {
 	c.t.Helper()
 	c.faulty()
 	c.net.Drop(c.host(from), c.host(to), p)
 }
 
-// Heal ends every fault of the network and of the disks. It does not restart a node.
+// Heal ends all faults of the network and of the disks, and all pauses. It does not restart nodes.
 func (c *Cluster) Heal() {
 	if c.net != nil {
 		c.net.Heal()
@@ -89,52 +89,52 @@ func (c *Cluster) Heal() {
 	}
 }
 
-// disk returns a node's disk in memory.
+// disk returns the disk in memory of a node. If the node has a real directory, the test fails.
 func (c *Cluster) disk(i int) *vfs.Memory {
 	c.t.Helper()
 	if c.nodes[i].disk == nil {
-		c.t.Fatal("coterietest: no faults of a disk with a real directory")
+		c.t.Fatal("coterietest: a real directory has no faults: use a node without Config.Dir")
 	}
 	return c.nodes[i].disk
 }
 
-// StallDisk has everything that a node writes wait, as long as it is on.
+// StallDisk makes all writes of a node to its disk block, while on is true.
 func (c *Cluster) StallDisk(i int, on bool) {
 	c.t.Helper()
 	c.disk(i).Stall(on)
 }
 
-// SlowDisk has everything that a node writes take so long; 0 ends that.
+// SlowDisk makes each write of a node to its disk take d. 0 ends it.
 func (c *Cluster) SlowDisk(i int, d time.Duration) {
 	c.t.Helper()
 	c.disk(i).Delay(d)
 }
 
-// FillDisk has a node's disk have no room left, as long as it is on. The log's file is allocated in
-// advance, so small writes go on until that is full: to see [coterie.ErrNoSpace], write some megabytes.
+// FillDisk makes the disk of a node full, while on is true. The file of the log is allocated in advance, so
+// small writes succeed until it is full: to see [coterie.ErrNoSpace], write some megabytes.
 func (c *Cluster) FillDisk(i int, on bool) {
 	c.t.Helper()
 	c.disk(i).Fill(on)
 }
 
-// RefuseDisk has the system refuse everything that a node asks of its disk, until it is called with
-// nil: err is what it says for lack of something, as [syscall.EMFILE]. Syncs alone succeed.
+// RefuseDisk makes all operations of a node on its disk, except syncs, fail with err, until it is called with
+// nil. It simulates a host that lacks a resource: err is, for example, [syscall.EMFILE].
 func (c *Cluster) RefuseDisk(i int, err error) {
 	c.t.Helper()
 	c.disk(i).Shortage(0, err)
 }
 
-// Silence makes all present connections between two nodes swallow what is written to them, for good and
-// in both directions: neither node hears of it. New connections work.
-func (c *Cluster) Silence(i, j int) {
+// BlackholeConnections makes all present connections between two nodes drop all data, for good and in both
+// directions, as a firewall does that has lost its state. Neither node gets an error. New connections work.
+func (c *Cluster) BlackholeConnections(i, j int) {
 	c.t.Helper()
 	c.faulty()
 	c.net.Silence(c.host(i), c.host(j))
 }
 
-// Pause makes a node look like a stopped process: nothing that it sends leaves it and nothing
-// reaches it, until Resume or Heal. Its own goroutines go on, so unlike a process it notices that
-// it hears nothing; a test of real pauses needs real processes.
+// Pause makes a node look like a suspended process to the others: it sends and receives nothing until Resume or
+// Heal. Unlike in a suspended process its goroutines continue, so it notices that it receives nothing. To
+// test real suspensions, use real processes.
 func (c *Cluster) Pause(i int) {
 	c.t.Helper()
 	c.faulty()
@@ -147,7 +147,7 @@ func (c *Cluster) Pause(i int) {
 	}
 }
 
-// Resume ends a Pause, and other blocks of the node but those of nodes that are paused still.
+// Resume ends a Pause, and all other blocks between this node and nodes that are not paused.
 func (c *Cluster) Resume(i int) {
 	c.t.Helper()
 	c.faulty()
@@ -160,9 +160,9 @@ func (c *Cluster) Resume(i int) {
 	}
 }
 
-// Crash ends a node as a crash of its machine does: its connections break, nothing more leaves it, and
-// its disk keeps what was synced; of the rest, what the seed decides. A real directory keeps what was
-// written. It hands nothing over.
+// Crash ends a node as a crash of its machine does. Its connections break, and it sends nothing more, so it does
+// not hand over leadership. Its disk keeps all data that was synced, and a random part of the rest; a real
+// directory keeps all data that was written.
 func (c *Cluster) Crash(i int) {
 	c.t.Helper()
 	c.faulty()
@@ -172,7 +172,7 @@ func (c *Cluster) Crash(i int) {
 		m.disk.Crash(c.rand)
 	}
 	if m.node != nil {
-		err := m.node.Close() // with a disk that is gone, it has something to say
+		err := m.node.Close() // fails if the disk in memory has crashed
 		if err != nil && m.disk == nil {
 			c.t.Errorf("coterietest: closing %s: %v", m.cfg.Name, err)
 		}
@@ -180,7 +180,7 @@ func (c *Cluster) Crash(i int) {
 	}
 }
 
-// Wipe ends a node that is up as Crash does, and its disk loses everything.
+// Wipe ends a node as Crash does, and its disk loses all data.
 func (c *Cluster) Wipe(i int) {
 	c.t.Helper()
 	c.Crash(i)
@@ -188,12 +188,12 @@ func (c *Cluster) Wipe(i int) {
 	c.nodes[i].disk = vfs.NewForgetful()
 }
 
-// Reconfigure changes the configuration of a node from its next opening on.
+// Reconfigure changes the configuration that a node has after its next Restart.
 func (c *Cluster) Reconfigure(i int, change func(cfg *coterie.Config)) {
 	change(&c.nodes[i].cfg)
 }
 
-// Stop closes a node, which hands its leadership over. Nothing happens to one that is down.
+// Stop closes a node, which hands over leadership if it leads. If the node is down, Stop does nothing.
 func (c *Cluster) Stop(i int) {
 	c.t.Helper()
 	m := c.nodes[i]
@@ -206,7 +206,7 @@ func (c *Cluster) Stop(i int) {
 	m.node = nil
 }
 
-// Restart opens a node again, from its disk, after ending it if it is up.
+// Restart opens a node again, from its disk. If the node is up, Restart stops it first.
 func (c *Cluster) Restart(i int) {
 	c.t.Helper()
 	c.Stop(i)

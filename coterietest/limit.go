@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// grace is how much virtual time a test has to end after it has reached its limit.
+// grace is the virtual time that a test has to end after it has reached its limit.
 const grace = time.Hour
 
-// bound fails the test when it has taken too much virtual time, and closes the nodes, so that what waits
-// for them ends. The caller stops the timer that it returns.
+// bound fails the test when it has taken too much virtual time, and closes the nodes, so that calls that wait
+// for them return. The caller must stop the returned timer.
 func (c *Cluster) bound() *time.Timer {
 	limit := c.opts.limit
 	if limit <= 0 {
@@ -33,13 +33,13 @@ func (c *Cluster) bound() *time.Timer {
 		c.t.Errorf("coterietest: the test has taken %v of virtual time, its limit (WithTimeLimit). It waits here:\n\n%s", limit, waits)
 		timer.Reset(grace)
 		for _, n := range c.Nodes() {
-			_ = n.Close() // what the test waits for matters, and Stop reports the rest
+			_ = n.Close() // Stop reports the error at the end of the test
 		}
 	})
 	return timer
 }
 
-// stacks returns the stack of this goroutine, or of all.
+// stacks returns the stack of this goroutine, or of all goroutines.
 func stacks(all bool) string {
 	for size := 1 << 16; ; size *= 4 {
 		b := make([]byte, size)
@@ -49,12 +49,12 @@ func stacks(all bool) string {
 	}
 }
 
-// bubbleOf returns the bubble of the first goroutine of some stacks.
+// bubbleOf returns the name of the bubble of the first goroutine in stacks.
 func bubbleOf(stacks string) string {
 	return regexp.MustCompile(`synctest bubble \d+`).FindString(stacks)
 }
 
-// waiting returns the goroutines of a bubble that run code of a test.
+// waiting returns the stacks of the goroutines of a bubble that run code of a test.
 func waiting(stacks, bubble string) string {
 	var found []string
 	for stack := range strings.SplitSeq(stacks, "\n\n") {
