@@ -11,7 +11,7 @@ import (
 )
 
 // A cell is a number in a key. An update compares and sets it: it is one write if the key is as
-// this cell saw it last; otherwise the refusal returns the present value, and the update tries again. Callers
+// this cell saw it last; otherwise the rejection returns the present value, and the update tries again. Callers
 // of one cell take turns, so that they do not conflict with each other.
 type cell struct {
 	n    *coterie.Node
@@ -48,12 +48,12 @@ func (c *cell) update(ctx context.Context, change func(int64) (int64, []coterie.
 	for {
 		var is int64
 		var ops []coterie.Op
-		was, refused := number(seen)
-		if refused == nil {
-			is, ops, refused = change(was)
+		was, rejected := number(seen)
+		if rejected == nil {
+			is, ops, rejected = change(was)
 		}
 		val := strconv.FormatInt(is, 10)
-		if refused == nil {
+		if rejected == nil {
 			ops = append(ops, coterie.OpPut(c.key, val))
 		}
 		same := coterie.Compare(coterie.ModRevision(c.key), "=", seen.ModRevision)
@@ -61,8 +61,8 @@ func (c *cell) update(ctx context.Context, change func(int64) (int64, []coterie.
 		switch {
 		case err != nil:
 			return 0, err
-		case r.Succeeded && refused != nil:
-			return 0, refused
+		case r.Succeeded && rejected != nil:
+			return 0, rejected
 		case r.Succeeded:
 			seen = coterie.KeyValue{Key: c.key, Value: val, ModRevision: r.Revision}
 			return is, nil

@@ -134,10 +134,10 @@ func TestLeaveDoesNotWaitForTheNextRound(t *testing.T) {
 }
 
 // Participants beyond the number of the barrier get ErrFull.
-func TestADoubleBarrierRefusesMore(t *testing.T) {
+func TestADoubleBarrierRejectsMore(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const participants, all = 10, 35
-		var entered, refused atomic.Int64
+		var entered, rejected atomic.Int64
 		var wg sync.WaitGroup
 		for i := range all {
 			s := session(t, c.Node(i%3))
@@ -146,7 +146,7 @@ func TestADoubleBarrierRefusesMore(t *testing.T) {
 				case nil:
 					entered.Add(1)
 				case dsync.ErrFull:
-					refused.Add(1)
+					rejected.Add(1)
 				default:
 					t.Error(err)
 				}
@@ -154,7 +154,7 @@ func TestADoubleBarrierRefusesMore(t *testing.T) {
 		}
 		wg.Wait()
 		require.EqualValues(t, participants, entered.Load())
-		require.EqualValues(t, all-participants, refused.Load())
+		require.EqualValues(t, all-participants, rejected.Load())
 		time.Sleep(time.Second)
 		require.EqualValues(t, participants, count(t, c.Leader(), "double/in/"))
 	})

@@ -25,7 +25,7 @@ func open(ctx context.Context) (*coterie.Node, *coterie.Session) {
 	return n, s
 }
 
-// Readers hold the lock together. A writer is alone, and its guarded write is refused if it has lost the lock.
+// Readers hold the lock together. A writer is alone, and its guarded write is rejected if it has lost the lock.
 func ExampleRWMutex() {
 	ctx := context.Background()
 	n, s := open(ctx)

@@ -22,7 +22,7 @@ type hold struct {
 	busy  bool       // an acquisition is in progress
 }
 
-// acquire runs enter, which returns a place that is served, and holds that place. It refuses a second
+// acquire runs enter, which returns a place that is served, and holds that place. It rejects a second
 // acquisition by the same object, which would wait for itself.
 func (h *hold) acquire(enter func() (*place, error)) error {
 	if err := checkName(h.name); err != nil {
@@ -121,10 +121,8 @@ func (h *hold) workContext(ctx context.Context) (context.Context, context.Cancel
 
 // enter takes the last place in a line and calls wait there. If that fails, it gives the place up, and the
 // error names the holder of the oldest place of the line.
-func enter(ctx context.Context, s *coterie.Session, name string, l line, prefix, val string,
-	wait func(context.Context, *place) error,
-) (*place, error) {
-	p, err := take(ctx, s, prefix, val)
+func (h *hold) enter(ctx context.Context, l line, prefix, val string, wait func(context.Context, *place) error) (*place, error) {
+	p, err := take(ctx, h.s, prefix, val)
 	if err == nil && p == nil {
 		err = fmt.Errorf("%w: the key of a new place below %s exists already", coterie.ErrNotOwner, prefix)
 	}
@@ -135,12 +133,12 @@ func enter(ctx context.Context, s *coterie.Session, name string, l line, prefix,
 	case err == nil:
 		return p, nil
 	case errors.Is(err, coterie.ErrLocked):
-	case ctx.Err() != nil && s.Err() == nil:
-		err = s.Node().ContextError(ctx)
+	case ctx.Err() != nil && h.s.Err() == nil:
+		err = h.s.Node().ContextError(ctx)
 	default:
 		return nil, err
 	}
-	return nil, l.heldError(ctx, s.Node(), name, p, err)
+	return nil, l.heldError(ctx, h.s.Node(), h.name, p, err)
 }
 
 // stay calls wait at a place. If that fails, it gives the place up.

@@ -151,7 +151,7 @@ func eachContender(t *testing.T, nodes int, fn func(t *testing.T, c *coterietest
 }
 
 // A lock of a process that stops is free when its lease has ended, and not earlier. When the process resumes,
-// its writes are refused.
+// its writes are rejected.
 func TestALostHolderFreesItsLock(t *testing.T) {
 	eachContender(t, 3, func(t *testing.T, c *coterietest.Cluster, createFirst, createSecond func(*coterie.Session) contender) {
 		s := session(t, c.Follower())
@@ -181,7 +181,7 @@ func TestAnObjectHoldsOneLockAtATime(t *testing.T) {
 	eachContender(t, 1, func(t *testing.T, c *coterietest.Cluster, createFirst, createSecond func(*coterie.Session) contender) {
 		n := c.Node(0)
 		first, second := createFirst(session(t, n)), createSecond(session(t, n))
-		refused := func(o contender) {
+		rejected := func(o contender) {
 			t.Helper()
 			before := revision(t, n)
 			for _, acquire := range []func(context.Context) error{o.acquire, o.try} {
@@ -193,15 +193,15 @@ func TestAnObjectHoldsOneLockAtATime(t *testing.T) {
 			require.Equal(t, before, revision(t, n))
 		}
 		require.NoError(t, first.acquire(t.Context()))
-		refused(first)
+		rejected(first)
 		waiting := make(chan error, 1)
 		go func() { waiting <- second.acquire(t.Context()) }()
 		time.Sleep(time.Second)
-		refused(second)
+		rejected(second)
 		require.Zero(t, second.Token())
 		require.NoError(t, first.release(t.Context()))
 		require.NoError(t, <-waiting)
-		refused(second)
+		rejected(second)
 		require.NoError(t, second.release(t.Context()))
 		require.NoError(t, first.try(t.Context()), "it can be acquired again")
 		require.NoError(t, first.release(t.Context()))
@@ -210,10 +210,10 @@ func TestAnObjectHoldsOneLockAtATime(t *testing.T) {
 
 		require.ErrorIs(t, second.release(canceled(t)), context.Canceled)
 		require.True(t, holds(t, n, second.Guard()), "a failed release can be repeated")
-		refused(second)
+		rejected(second)
 		_, err := n.Delete(t.Context(), second.Key())
 		require.NoError(t, err)
-		refused(second)
+		rejected(second)
 		require.ErrorIs(t, second.release(t.Context()), coterie.ErrNotOwner)
 		require.NoError(t, second.acquire(t.Context()), "after a lost lock was unlocked")
 	})
@@ -269,7 +269,7 @@ func TestAnObjectOfAnEndedSession(t *testing.T) {
 }
 
 // A request that can never succeed leaves no goroutine behind that tries to undo it for ever.
-func TestARefusedRequestLeavesNoGoroutine(t *testing.T) {
+func TestARejectedRequestLeavesNoGoroutine(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		m := dsync.NewRWMutex(session(t, c.Node(0)), strings.Repeat("x", 2<<20))
 		before := runtime.NumGoroutine()

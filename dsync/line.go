@@ -68,7 +68,7 @@ func (l line) empty(ctx context.Context, n *coterie.Node) (bool, error) {
 	return len(l.only(r.Responses[0].Get.KVs)) == 0, nil
 }
 
-// checkName refuses an empty name.
+// checkName rejects an empty name.
 func checkName(name string) error {
 	if name == "" {
 		return fmt.Errorf("%w: the name is empty", coterie.ErrInvalidOption)

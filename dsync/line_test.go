@@ -83,7 +83,7 @@ func release(t *testing.T, m contender) func() {
 	return func() { require.NoError(t, m.release(short(t))) }
 }
 
-func TestAnEmptyNameIsRefused(t *testing.T) {
+func TestAnEmptyNameIsRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		s := session(t, n)

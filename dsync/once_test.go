@@ -113,7 +113,7 @@ func TestOnceEndsWithItsOutcome(t *testing.T) {
 	})
 }
 
-// If a runner is lost, another function runs, and the outcome of the first is refused.
+// If a runner is lost, another function runs, and the outcome of the first is rejected.
 func TestOnceRunsAgainAfterALostRunner(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		s := session(t, c.Follower())

@@ -30,7 +30,7 @@ type RWMutex struct {
 }
 
 // NewRWMutex returns an unlocked RWMutex. It does not contact the cluster. The lock ends with the session.
-// Its keys are below name + "/read/" and name + "/write/". All calls refuse an empty name with
+// Its keys are below name + "/read/" and name + "/write/". All calls reject an empty name with
 // coterie.ErrInvalidOption.
 func NewRWMutex(s *coterie.Session, name string) *RWMutex {
 	read, write := name+"/read/", name+"/write/"
@@ -91,12 +91,12 @@ func (m *RWMutex) Key() string { return m.hold.key() }
 // Token returns the fencing token of the lock that is held, or 0 if none is: the create revision of its
 // key, higher than that of every lock of this name that was requested earlier.
 //
-// A store that compares tokens refuses a writer if it has seen a higher token. That rule does not work
+// A store that compares tokens rejects a writer if it has seen a higher token. That rule does not work
 // among readers, which hold the lock together: a reader with a lower token may still hold its lock. Such a
 // store can compare the reader's token with that of the last writer. In this store use [RWMutex.Guard].
 func (m *RWMutex) Token() int64 { return m.hold.token() }
 
-// Guard returns a condition for transactions that holds until the lock is released or lost: with it, a write is refused
+// Guard returns a condition for transactions that holds until the lock is released or lost: with it, a write is rejected
 // if its holder lost the lock and does not know. If no lock is held, the condition never holds.
 func (m *RWMutex) Guard() coterie.Comparison { return m.hold.guard() }
 
@@ -136,6 +136,5 @@ func (m *RWMutex) try(ctx context.Context, prefix string, l line) error {
 }
 
 func (m *RWMutex) enter(ctx context.Context, prefix string, l line, wait func(context.Context, *place) error) (*place, error) {
-	s := m.hold.s
-	return enter(ctx, s, m.hold.name, l, prefix, coterie.NewHolder(s.Node()).Value(), wait)
+	return m.hold.enter(ctx, l, prefix, coterie.NewHolder(m.hold.s.Node()).Value(), wait)
 }

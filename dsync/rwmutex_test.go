@@ -131,7 +131,7 @@ func TestRWMutexTries(t *testing.T) {
 		require.ErrorIs(t, third.TryLock(t.Context()), coterie.ErrLocked)
 		require.NoError(t, first.RUnlock(t.Context()))
 		require.NoError(t, second.RUnlock(t.Context()))
-		require.Equal(t, before+4, revision(t, n), "two writes for a lock, none for a refusal")
+		require.Equal(t, before+4, revision(t, n), "two writes for a lock, none for a rejection")
 		require.NoError(t, third.TryLock(t.Context()))
 		require.ErrorIs(t, first.TryRLock(t.Context()), coterie.ErrLocked)
 		require.NoError(t, third.Unlock(t.Context()))

@@ -82,13 +82,13 @@ func (m *Semaphore) Release(ctx context.Context) error { return m.hold.release(c
 func (m *Semaphore) Key() string { return m.hold.key() }
 
 // Token returns the fencing token of the permits that are held, or 0 if none are: the create revision of
-// their key, higher than that of every earlier request. Another store can refuse lower tokens only if the
+// their key, higher than that of every earlier request. Another store can reject lower tokens only if the
 // Semaphore has a single permit: holders of several permits work at the same time, and one with a lower token
 // may still hold its own. In this store use [Semaphore.Guard].
 func (m *Semaphore) Token() int64 { return m.hold.token() }
 
 // Guard returns a condition for transactions that holds until the permits are released or lost: with it, a
-// write is refused if its holder lost them and does not know. If no permits are held, the condition never
+// write is rejected if its holder lost them and does not know. If no permits are held, the condition never
 // holds.
 func (m *Semaphore) Guard() coterie.Comparison { return m.hold.guard() }
 
@@ -104,7 +104,7 @@ func (m *Semaphore) acquire(ctx context.Context, n int64, wait func(context.Cont
 		return fmt.Errorf("%w: %d permits of %d", coterie.ErrInvalidOption, n, m.size)
 	}
 	return m.hold.acquire(func() (*place, error) {
-		return enter(ctx, m.hold.s, m.hold.name, m.line, m.line.all, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
+		return m.hold.enter(ctx, m.line, m.line.all, strconv.FormatInt(n, 10), func(ctx context.Context, p *place) error {
 			return wait(ctx, p, n)
 		})
 	})

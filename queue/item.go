@@ -41,7 +41,7 @@ func (q *Queue) item(ctx context.Context, id string, rev int64) (*Item, error) {
 // of the item.
 func (i *Item) Token() int64 { return i.rev }
 
-// Guard returns a condition for transactions that holds while this consumer has the item: with it, a write is refused
+// Guard returns a condition for transactions that holds while this consumer has the item: with it, a write is rejected
 // if the consumer has lost the item and does not know.
 func (i *Item) Guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(i.q.keys.claims+i.id), "=", i.rev)

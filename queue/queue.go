@@ -40,7 +40,7 @@ type keys struct {
 }
 
 // New returns the Queue of a name. It does not contact the cluster. Items that are taken from it return to it when the
-// session ends. All calls refuse an empty name with coterie.ErrInvalidOption. Config.MaxTxnOps must be at least 4.
+// session ends. All calls reject an empty name with coterie.ErrInvalidOption. Config.MaxTxnOps must be at least 4.
 //
 // The keys are name + "/open", and those below name + "/item/", "/line/", "/claim/" and "/name/". Queues of different
 // names are independent, even if one name continues the other, as "a/b" continues "a". The exception is a name that
@@ -278,7 +278,7 @@ func (q *Queue) look(ctx context.Context, most int64) (ids []string, rev int64, 
 	}
 }
 
-// shrink reports whether a transaction for several items was refused for its size. If so, it halves the number for later
+// shrink reports whether a transaction for several items was rejected for its size. If so, it halves the number for later
 // transactions, so that the caller can try again.
 func (q *Queue) shrink(err error, items int) bool {
 	if items < 2 || !errors.Is(err, coterie.ErrTooManyOps) && !errors.Is(err, coterie.ErrTooLarge) {

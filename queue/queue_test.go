@@ -232,7 +232,7 @@ func TestAQueueHasANameOnce(t *testing.T) {
 	})
 }
 
-func TestALongNameIsRefused(t *testing.T) {
+func TestALongNameIsRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		q := queue.New(session(t, c.Node(0)), "jobs")
 		long := strings.Repeat("n", 1<<10)
@@ -307,7 +307,7 @@ func TestQueuesOfNestedNamesAreIndependent(t *testing.T) {
 	})
 }
 
-func TestAnEmptyNameIsRefused(t *testing.T) {
+func TestAnEmptyNameIsRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		ctx := t.Context()
 		q := queue.New(session(t, c.Node(0)), "")

@@ -73,7 +73,7 @@ func transfer(id, from, to string, amount int) func(tx *stm.Tx) error {
 }
 
 // Transfers between accounts run while leaders are lost and callers give up: the sum is right at all times, and each
-// transfer is made once or, if it was refused, never.
+// transfer is made once or, if it was rejected, never.
 func TestTransfersKeepTheSum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const accounts, each = 6, 100
@@ -416,7 +416,7 @@ func TestAGuardIsACondition(t *testing.T) {
 	})
 }
 
-// A write that the node refuses because it is overloaded is tried again.
+// A write that the node rejects because it is overloaded is tried again.
 func TestRunRetriesOnAnOverloadedNode(t *testing.T) {
 	alone(t, func(t *testing.T, n *coterie.Node) {
 		var wg sync.WaitGroup
