@@ -130,7 +130,7 @@ func (c Config) forRestore() (Config, error) {
 
 // restoredID is the identity of a cluster that began with a backup of this checksum.
 func (c *Config) restoredID(sum []byte) uint64 {
-	return identity("restored", fmt.Sprintf("%016x", c.clusterID()), fmt.Sprintf("%x", sum))
+	return hashOf("restored", fmt.Sprintf("%016x", c.clusterID()), fmt.Sprintf("%x", sum))
 }
 
 // founders returns the members that a cluster begins with.

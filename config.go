@@ -332,7 +332,7 @@ func checkDialable(addr string) error {
 
 // memberID is the identity of the node with a name: the same on every start and every node.
 func (c *Config) memberID(name string) MemberID {
-	return MemberID(identity("member", c.Cluster, name))
+	return MemberID(hashOf("member", c.Cluster, name))
 }
 
 // clusterID is the identity of the cluster: founders that were given different lists refuse each other.
@@ -342,10 +342,11 @@ func (c *Config) clusterID() uint64 {
 	for _, p := range founders {
 		parts = append(parts, p.Name, p.Addr)
 	}
-	return identity(parts...)
+	return hashOf(parts...)
 }
 
-func identity(parts ...string) uint64 {
+// hashOf returns a hash of words that is not 0.
+func hashOf(parts ...string) uint64 {
 	h := fnv.New64a()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:%s", len(p), p)

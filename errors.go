@@ -83,12 +83,12 @@ var (
 	//   - The directory was put back from an older copy, or a copy of it has been in use since. Remove the
 	//     member, and start its node with an empty directory.
 	//   - Two nodes have one name. Give one of them another.
-	ErrDirMismatch = errors.New("coterie: the data directory is not the one on record for this member")
+	ErrDirMismatch = fault.ErrDirMismatch
 	// ErrDuplicateNode: another node runs on a copy of this node's directory. This one has stopped, the
 	// other goes on. If the other is the copy, stop it, too, and remove the member: both may have
 	// acknowledged what the other does not have. A node that is to run beside it needs a name and an
 	// empty directory of its own.
-	ErrDuplicateNode = errors.New("coterie: another node runs on a copy of the directory")
+	ErrDuplicateNode = fault.ErrDuplicateNode
 	// ErrMemberNotFound: there is no such member. As the reason why a node has stopped, or does not get
 	// in: it was removed, and its directory is of no more use.
 	ErrMemberNotFound = fault.ErrMemberNotFound

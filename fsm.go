@@ -224,7 +224,7 @@ func (n *Node) newConsumers() []func(appliedBatch) {
 		n.nudgeFollowers,
 		func(b appliedBatch) {
 			if !slices.Equal(b.view.Members, b.old.Members) {
-				n.membersChanged(b.view)
+				n.joiner.membersChanged(b.view)
 			}
 		},
 		// Only then the calls and the watches: they find what they are woken for.
@@ -252,7 +252,7 @@ func (n *Node) applied(v *state.View, e *effects) {
 // restored is the applier: a snapshot has replaced the state.
 func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
 	n.views.publish(v)
-	n.membersChanged(v)
+	n.joiner.membersChanged(v)
 	n.proposer.Restored(result)
 	n.hub.Replaced(v.KV.Revision())
 	if c := n.raft(); c != nil && n.log.Astray() {

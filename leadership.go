@@ -149,8 +149,8 @@ func (n *Node) followLeadership() {
 		case <-again:
 		case <-look:
 		case <-vacant.C:
-			if !n.gathers() { // a founder that waits for the others logs that itself
-				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.noLeader())
+			if !n.joiner.gathers() { // a founder that waits for the others logs that itself
+				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.peers.noLeader())
 			}
 		case <-n.life.Context().Done(): // after the hand-over
 			return
@@ -165,8 +165,7 @@ func (n *Node) setLeadership(lead ClusterLeader) {
 		n.count(MetricLeaderChanges, 1)
 	}
 	if lead.Leader != 0 {
-		n.refusal.Store(nil)
-		n.attempts.Forget()
+		n.peers.forgetTroubles()
 	}
 	if !lead.Self {
 		n.expirer.Demote()
@@ -183,7 +182,7 @@ func (n *Node) setLeadership(lead ClusterLeader) {
 	}
 	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", n.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
 	if lead.Self && n.views.Load().Epoch == 0 {
-		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.voterIDs()))
+		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.raft().voterIDs()))
 	}
 }
 
@@ -256,7 +255,7 @@ func (n *Node) campaign() {
 // turnToStand returns when it is this node's turn to stand for election if its leader stays silent.
 func (n *Node) turnToStand() time.Time {
 	leader, since := n.raft().silence()
-	rank := rank(n.id, leader, n.voterIDs())
+	rank := rank(n.id, leader, n.raft().voterIDs())
 	turn := since.Add(n.cfg.ElectionTimeout * time.Duration(turnsPerTimeout+rank) / turnsPerTimeout)
 	if yields := n.raft().net.Yields(); yields.After(turn) {
 		return yields

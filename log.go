@@ -43,7 +43,7 @@ func slogLevel(level hclog.Level) slog.Level {
 func (s slogger) Log(level hclog.Level, msg string, args ...any) {
 	as := slogLevel(level)
 	switch {
-	case slices.Contains(args, any(errGathering)): // gather tells of it
+	case slices.Contains(args, any(errGathering)): // gather logs it
 		as = slog.LevelDebug
 	case as != slog.LevelError || len(args) == 0:
 	case args[0] == "peer" || args[0] == "target":

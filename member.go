@@ -9,20 +9,21 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/leader"
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
 // A Member is a member of the cluster.
 type Member struct {
 	ID         MemberID
-	Name, Addr string // Addr is what other nodes dial
-	Voter      bool   // it has a vote; without, it serves everything all the same
-	Leader     bool   // it leads, as far as the node that was asked knows
+	Name, Addr string // Addr is the address that other nodes dial
+	Voter      bool   // the member has a vote; it serves all calls in any case
+	Leader     bool   // the member leads, as far as the node that was asked knows
 }
 
-// Members returns the members of the cluster, in the order of their IDs: founders, those who joined,
-// and those who were added and may never have been started. It asks the leader, like a linearizable
-// read. The result is the caller's.
+// Members returns the members of the cluster, in the order of their IDs: founders, nodes that joined, and
+// members that were added, even if their nodes have never been started. It asks the leader, like a
+// linearizable read. The caller owns the result.
 //
 // Errors: those of [Node.Ready].
 func (n *Node) Members(ctx context.Context) ([]Member, error) {
@@ -78,47 +79,47 @@ func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberO
 	if err := checkDialable(addr); err != nil {
 		return Member{}, fmt.Errorf("%w: %v", ErrInvalidOption, err)
 	}
-	c := &change{kind: changeAdd, id: n.cfg.memberID(name), name: name, addr: addr, voter: !o.nonVoter}
-	v, err := n.changed(ctx, c)
+	c := &membership.Change{Kind: membership.Add, ID: uint64(n.cfg.memberID(name)), Name: name, Addr: addr, Voter: !o.nonVoter}
+	v, err := n.changeMembers(ctx, c)
 	if err != nil {
 		return Member{}, err
 	}
-	m, ok := v.Members.Get(uint64(c.id))
+	m, ok := v.Members.Get(c.ID)
 	if !ok { // removed since
-		return Member{}, fmt.Errorf("%w: %v", ErrMemberNotFound, c.id)
+		return Member{}, fmt.Errorf("%w: %v", ErrMemberNotFound, MemberID(c.ID))
 	}
 	return publicMember(m, n.lead.Now().Leader), nil
 }
 
-// RemoveMember removes a member, for good: the node stops by itself as soon as it hears of that, and
-// its directory lets it in no more, unless AddMember names it again. A node of that name with an
-// empty directory may join anew. A leader hands over first. Removing one that is gone for good is how
-// a cluster gets its majority back to fewer.
+// RemoveMember removes a member for good. Its node stops by itself as soon as it learns of that, and cannot
+// join again with its directory, unless AddMember adds the name again. A node of that name with an empty
+// directory can join again. A leader hands over first. Remove a member that is gone for good, so that a
+// majority of the cluster takes fewer members.
 //
-// Errors: ErrMemberNotFound; ErrUnhealthy when those who stay could not go on, since too few of them
-// can be reached; ErrInvalidOption for the last voter; those of [Node.Ready]. After an error of ctx it
-// may have been removed, or will be.
+// Errors: ErrMemberNotFound; ErrUnhealthy if too few of the remaining voters can be reached to go on;
+// ErrInvalidOption for the last voter; those of [Node.Ready]. After an error of ctx the member may have
+// been removed, or may be removed later.
 func (n *Node) RemoveMember(ctx context.Context, id MemberID) error {
-	if err := n.member(ctx, id); err != nil {
+	if err := n.checkMember(ctx, id); err != nil {
 		return err
 	}
-	_, err := n.changed(ctx, &change{kind: changeRemove, id: id})
+	_, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Remove, ID: uint64(id)})
 	if id == n.id && errors.Is(err, ErrClosed) && errors.Is(err, ErrMemberNotFound) {
-		return nil // this node has stopped for it before the answer came
+		return nil // this node was removed, and stopped before the answer came
 	}
 	return err
 }
 
-// PromoteMember has a member without a vote be given one, and waits until it has it: when it runs and
-// has caught up. For one that has a vote it does nothing.
+// PromoteMember gives a vote to a member as soon as its node runs and has caught up, and waits for that. It
+// does nothing for a member that has a vote.
 //
-// Errors: ErrMemberNotFound, those of [Node.Ready]. After an error of ctx it is promoted nevertheless
+// Errors: ErrMemberNotFound; those of [Node.Ready]. After an error of ctx the member still gets the vote
 // when it has caught up.
 func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
-	if err := n.member(ctx, id); err != nil {
+	if err := n.checkMember(ctx, id); err != nil {
 		return err
 	}
-	if _, err := n.changed(ctx, &change{kind: changePromote, id: id}); err != nil {
+	if _, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Promote, ID: uint64(id)}); err != nil {
 		return err
 	}
 	v, err := n.views.Await(ctx, func(v *state.View) bool {
@@ -147,21 +148,21 @@ func (n *Node) UpdateMember(ctx context.Context, id MemberID, addr string) error
 	if err := checkDialable(addr); err != nil {
 		return fmt.Errorf("%w: %v", ErrInvalidOption, err)
 	}
-	_, err := n.changed(ctx, &change{kind: changeUpdate, id: id, addr: addr})
+	_, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Update, ID: uint64(id), Addr: addr})
 	return err
 }
 
-// TransferLeadership has a voter lead, and waits until this node follows it. Writes wait meanwhile,
-// for about the time of two messages. Where another node comes to lead in between, it tries again.
+// TransferLeadership makes a voter the leader, and waits until this node follows it. Meanwhile writes wait,
+// for about the time of two messages. If another node is elected in between, it tries again.
 //
-// Errors: ErrMemberNotFound; ErrInvalidOption for a member without a vote; ErrUnhealthy for one that
+// Errors: ErrMemberNotFound; ErrInvalidOption for a member without a vote; ErrUnhealthy for a member that
 // the leader cannot reach; those of [Node.Ready].
 func (n *Node) TransferLeadership(ctx context.Context, to MemberID) error {
-	if err := n.member(ctx, to); err != nil {
+	if err := n.checkMember(ctx, to); err != nil {
 		return err
 	}
 	for {
-		if _, err := n.changed(ctx, &change{kind: changeTransfer, id: to}); err != nil {
+		if _, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Transfer, ID: uint64(to)}); err != nil {
 			return err
 		}
 		if follows, err := n.follows(ctx, to); follows || err != nil {
@@ -170,7 +171,8 @@ func (n *Node) TransferLeadership(ctx context.Context, to MemberID) error {
 	}
 }
 
-// follows waits until this node follows a leader, for an election timeout: it may have missed its turn.
+// follows waits until this node follows a leader. It gives up after an election timeout, since that node
+// may have led and lost the lead already.
 func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 	limit := time.NewTimer(n.cfg.ElectionTimeout)
 	defer limit.Stop()
@@ -191,37 +193,22 @@ func (n *Node) follows(ctx context.Context, leader MemberID) (bool, error) {
 	}
 }
 
-// Leave hands leadership over, removes this node from the cluster, and closes it. Its directory is of
-// no more use: a node that is opened on it stops by itself. A node that shall come back is closed
-// instead.
+// Leave hands leadership over, removes this node from the cluster, and closes it. The directory is of no
+// more use: a node that is opened on it stops by itself. Use [Node.Close] for a node that comes back.
 //
-// Errors: those of [Node.RemoveMember], and then the node runs on; those of Close.
+// Errors: those of [Node.RemoveMember], after which the node still runs; those of Close.
 func (n *Node) Leave(ctx context.Context) error {
-	n.leaving.Store(true)
+	n.joiner.leaving.Store(true)
 	err := n.RemoveMember(ctx, n.id)
-	// It may have heard of its removal meanwhile, or have been removed before.
-	if removed := !n.leaving.Swap(false); err != nil && !removed && !errors.Is(err, ErrMemberNotFound) {
+	// This node may have applied its removal meanwhile, or have been removed before.
+	if removed := !n.joiner.leaving.Swap(false); err != nil && !removed && !errors.Is(err, ErrMemberNotFound) {
 		return err
 	}
 	return n.Close()
 }
 
-// gone stops this node: it is a member no more, or the cluster goes on without its directory.
-func (n *Node) gone(err error) {
-	if n.leaving.Swap(false) {
-		n.stop(nil, false) // as it was asked to
-		return
-	}
-	if errors.Is(err, ErrMemberNotFound) {
-		n.cfg.Logger.Error("no longer a member, the node stops", "err", err)
-	} else {
-		n.cfg.Logger.Error("the directory is not to be used, the node stops", "err", err)
-	}
-	n.stop(err, false)
-}
-
-// member makes sure that there is a member with an ID.
-func (n *Node) member(ctx context.Context, id MemberID) error {
+// checkMember returns ErrMemberNotFound unless a member has an ID.
+func (n *Node) checkMember(ctx context.Context, id MemberID) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
@@ -235,8 +222,8 @@ func (n *Node) member(ctx context.Context, id MemberID) error {
 	return nil
 }
 
-// changed has the leader make a change, and returns a view of this node that has it.
-func (n *Node) changed(ctx context.Context, c *change) (*state.View, error) {
+// changeMembers makes the leader change the members, and returns a view of this node that has the change.
+func (n *Node) changeMembers(ctx context.Context, c *membership.Change) (*state.View, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
@@ -244,17 +231,17 @@ func (n *Node) changed(ctx context.Context, c *change) (*state.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.kind == changeRemove && c.id == n.id {
-		return n.views.Load(), nil // it may never hear of it
+	if c.Kind == membership.Remove && MemberID(c.ID) == n.id {
+		return n.views.Load(), nil // this node may never apply its own removal
 	}
-	return n.views.Await(ctx, func(v *state.View) bool { return v.Index >= a.index })
+	return n.views.Await(ctx, func(v *state.View) bool { return v.Index >= a.Index })
 }
 
-// askToChange has the leader make a change, wherever it is.
-func (n *Node) askToChange(ctx context.Context, c *change) (admission, error) {
+// askToChange makes the leader change the members, on whichever node it is.
+func (n *Node) askToChange(ctx context.Context, c *membership.Change) (membership.Admission, error) {
 	return leader.Ask(ctx, host{n.life, n},
-		func(ctx context.Context) (admission, error) { return n.roster.change(ctx, c) },
-		func(ctx context.Context, leader uint64) (admission, error) {
+		func(ctx context.Context) (membership.Admission, error) { return n.roster.change(ctx, c) },
+		func(ctx context.Context, leader uint64) (membership.Admission, error) {
 			return n.callChange(ctx, MemberID(leader), c)
 		})
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/coterie-kv/coterie/internal/expiry"
 	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/logqueue"
-	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/retention"
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
@@ -26,19 +26,15 @@ import (
 // A Node is one replica of the store, inside this process. Its methods may be called concurrently,
 // from Open until after Close; they return when their context ends.
 type Node struct {
-	cfg         Config
-	id          MemberID
-	life        *lifecycle
-	lead        *leadership
-	views       *views
-	identity    atomic.Pointer[raftlog.Identity] // what the directory says
-	identifying sync.Mutex                       // held while identity is replaced, on the disk too
-	confirmed   signal.Signal                    // of identity: the cluster has this node on record now, or it has gathered
-	forgotten   atomic.Bool                      // the cluster has other data on record, or is founded already
-	introduced  atomic.Bool                      // the members that could be reached were asked about this run
-	disputed    atomic.Bool                      // a member knows of data that this directory has lost: no part in raft until a leader decides
-	losses      membership.Losses
-	leaving     atomic.Bool // Leave waits to hear that this node was removed, which is no fault then
+	cfg      Config
+	id       MemberID
+	life     *lifecycle
+	lead     *leadership
+	views    *views
+	identity *identity
+	peers    *peers
+	joiner   *joiner
+	roster   *roster
 
 	log    *raftlog.Log
 	lines  *logqueue.Queue // nil if the logger discards everything
@@ -53,13 +49,8 @@ type Node struct {
 	consumers []func(appliedBatch) // of the log
 	hub       *watch.Hub           // the watches that wait
 
-	refusal   atomic.Pointer[error] // the last handshake that failed for another reason than the network
-	messages  throttle              // of the log's lines about messages of raft's that were refused
-	verifiers guests                // calls of Config.VerifyMember
-
-	addresses membership.Addresses
-	attempts  membership.Attempts
-	roster    *roster
+	messages  throttle // of the log's lines about messages of raft's that were refused
+	verifiers guests   // calls of Config.VerifyMember
 
 	proposer  *proposer.Proposer
 	reads     *sharedReads
@@ -145,9 +136,8 @@ func (n *Node) open(cfg Config) (err error) {
 		return err
 	}
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
-	identity, _ := n.log.Identity()
-	n.identity.Store(&identity)
-	n.disputed.Store(identity.Disputed)
+	n.identity = newIdentity(&n.cfg, n.log, func() bool { return n.raft().founding() })
+	n.peers = newPeers(n)
 
 	h := host{n.life, n}
 	n.reads = newSharedReads(n)
@@ -158,7 +148,6 @@ func (n *Node) open(cfg Config) (err error) {
 	n.retention = retention.New(h, retention.Bounds{
 		Age: cfg.Retention.Age, Revisions: cfg.Retention.Revisions, Bytes: cfg.Retention.Bytes, Quota: cfg.QuotaBytes,
 	}, 2*cfg.ElectionTimeout)
-	n.roster = newRoster(n)
 	n.consumers = n.newConsumers()
 	n.keeper = newKeeper(n)
 	n.renewals = leader.NewRounds(h, n.expirer.Renew, n.callRenew)
@@ -166,11 +155,10 @@ func (n *Node) open(cfg Config) (err error) {
 
 	n.connect()
 	undo = append(undo, n.client.Close)
+	n.joiner = newJoiner(n)
+	n.roster = newRoster(n)
 	n.fsm = newFSM(n, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
-	for _, p := range cfg.Founders {
-		n.addresses.Learn(uint64(cfg.memberID(p.Name)), p.Addr)
-	}
 	undo = append(undo, n.leave)
 	if err = n.onDisk(func() error { return n.resume(fresh) }); err != nil {
 		return err
@@ -189,11 +177,11 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.keeper.run)
 	n.life.Go(n.retention.Run)
 	n.life.Go(n.takeSnapshots)
-	n.life.Go(func() { n.introduce(); n.gather() })
+	n.life.Go(func() { n.joiner.checkRun(); n.joiner.gather() })
 	n.life.Go(n.campaign)
-	n.life.Go(n.enroll)
+	n.life.Go(n.joiner.run)
 	n.life.Go(n.roster.run)
-	n.membersChanged(n.views.Load())
+	n.joiner.membersChanged(n.views.Load())
 	if n.meter != nil {
 		n.log.Measure(n.logWritten)
 		go n.meter.run()
@@ -216,11 +204,20 @@ func (n *Node) resume(fresh bool) error {
 		return err
 	}
 	if !fresh {
-		if err := n.beginRun(); err != nil {
+		if err := n.identity.beginRun(n.recordedRun()); err != nil {
 			return err
 		}
 	}
 	return n.startRaft()
+}
+
+// recordedRun returns the run that the cluster has on record for this directory, as far as this node has
+// applied the log.
+func (n *Node) recordedRun() (recorded run.Number) {
+	if m, ok := n.views.Load().Members.Get(uint64(n.id)); ok && m.Incarnation == n.identity.Load().Incarnation {
+		recorded = m.Run
+	}
+	return recorded
 }
 
 // ID returns the node's member ID: the same at every start.
@@ -237,7 +234,7 @@ func (n *Node) Ready(ctx context.Context) error {
 		return err
 	}
 	for {
-		confirmed := n.confirmed.Wait()
+		confirmed := n.identity.Changed()
 		if n.identity.Load().Since > 0 {
 			_, err := n.linearizableView(ctx)
 			return err
@@ -377,9 +374,9 @@ func (n *Node) contextError(ctx context.Context) error { return n.unanswered(con
 // unanswered adds to err, with which a wait for the cluster ended, why the cluster may not have answered.
 func (n *Node) unanswered(err error) error {
 	if lead := n.lead.Now().Leader; lead != 0 {
-		return n.withRefusal(err, lead)
+		return n.peers.withRefusal(err, lead)
 	}
-	return fmt.Errorf("%w (%w)", err, n.noLeader())
+	return fmt.Errorf("%w (%w)", err, n.peers.noLeader())
 }
 
 func (n *Node) header(rev int64) Header {

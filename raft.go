@@ -326,6 +326,14 @@ func (c *consensus) voters() (ids []raft.ServerID) {
 	return ids
 }
 
+// voterIDs returns the members that have a vote in the newest configuration of the log.
+func (c *consensus) voterIDs() (ids []MemberID) {
+	for _, id := range c.voters() {
+		ids = append(ids, memberOf(id))
+	}
+	return ids
+}
+
 // founding reports whether this node's log has nothing beyond the founding entries. The term does not
 // tell: a node hears of later ones without having been there.
 func (c *consensus) founding() bool {

@@ -61,7 +61,7 @@ func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
 		require.NoError(t, err)
 		leases := map[LeaseID]time.Duration{3: 3 * time.Second, 5: 5 * time.Second}
 		var calls atomic.Int32
-		identity := n.self()
+		identity := n.hello()
 		identity.Member = 42
 		old := rpc.Serve(l, rpc.ServerConfig{
 			Party: rpc.Always(identity),
@@ -79,7 +79,7 @@ func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
 			},
 		})
 		defer old.Close()
-		n.addresses.Learn(42, "old:1")
+		n.peers.addresses.Learn(42, "old:1")
 
 		renew := func(ctx context.Context, ids []int64) ([]expiry.Renewal, error) { return n.callRenew(ctx, 42, ids) }
 		look := func(ctx context.Context, ids []int64) ([]expiry.Lifetime, error) {

@@ -100,7 +100,7 @@ func (n *Node) Status() Status {
 		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: ClusterID(n.identity.Load().Cluster),
 		Leader: lead.Leader, Leaderless: n.lead.Vacant(), Term: lead.Term,
 		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
-		Voters: v.Members.Voters(), VotersReachable: n.reachable(v, 0),
+		Voters: v.Members.Voters(), VotersReachable: n.roster.reachable(v, 0),
 		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
 		QuotaBytes: n.cfg.QuotaBytes,
 	}

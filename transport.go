@@ -17,23 +17,22 @@ import (
 	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
-	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The calls between nodes: two to whoever it is, the others from a follower to its leader.
+// The calls between nodes. A ping and a join go to any node, the others from a follower to its leader.
 const (
-	methodPing byte = iota + 1 // here I am, and who are you
+	methodPing byte = iota + 1 // says where the caller is, and asks which node answers
 	methodPropose
 	methodReadIndex
 	methodRenew
 	methodTimeToLive
 	methodChange
-	methodJoin // as methodChange, wherever the leader is
+	methodJoin // as methodChange; the node passes it on to the leader
 	methodRead
 )
 
-// The codes of errors that a node answers another's call with.
+// The codes of the errors with which a node answers another's call.
 const (
 	codeOther byte = iota
 	codeNotLeader
@@ -58,6 +57,18 @@ func sentinels() []error {
 	}
 }
 
+// final reports whether the leader's answer would be the same error again, so that the call is not repeated.
+func final(err error) bool {
+	for _, kind := range []error{
+		ErrLeaseNotFound, ErrClusterMismatch, ErrDirMismatch, ErrDuplicateNode, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
+	} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
+}
+
 // errNotLeader: a call that only the leader serves came elsewhere. No call of a user returns it.
 var errNotLeader = fault.ErrNotLeader
 
@@ -73,25 +84,45 @@ func listen(cfg *Config) (net.Listener, error) {
 	return l, nil
 }
 
-// connect makes the node's own side of the network.
+// connect makes the node's client side of the network.
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, n.party())
 	n.client.SetPatience(n.cfg.ElectionTimeout / 4)
-	n.client.Refused = n.refusedAt(&throttle{})
-	n.client.Failed = func(err *rpc.DialError) { n.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
+	n.client.Refused = n.dialRefused(&throttle{})
+	n.client.Failed = func(err *rpc.DialError) { n.peers.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
 }
 
-// newTransport makes what carries raft's messages. Raft tells candidates apart by their addresses, but
-// those of members change hands: to raft, a member's own address is its ID.
+// party is this node's side of its handshakes.
+func (n *Node) party() rpc.Party {
+	p := rpc.Party{
+		Self: n.hello, Met: n.peers.met, Judge: n.peers.judge,
+		Terms: func() []byte { return n.peers.terms().Append(nil, rpc.MaxTerms) },
+	}
+	if n.cfg.VerifyMember != nil {
+		p.Verify = n.verifyMember
+	}
+	return p
+}
+
+// hello returns what this node says about itself in a handshake.
+func (n *Node) hello() rpc.Identity {
+	id := n.identity.Load()
+	return rpc.Identity{
+		Cluster: id.Cluster, Epoch: n.views.Load().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
+	}
+}
+
+// newTransport makes the transport of raft's messages. Raft tells candidates apart by their addresses, but
+// two members may have the same address one after the other. So to raft, a member's address is its ID.
 func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
 		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.client, Timeout: n.cfg.ElectionTimeout,
-		Resolve: n.addresses.Find,
+		Resolve: n.peers.addresses.Find,
 		Admit:   n.admitRaft,
 		Newest:  func() uint64 { return max(n.log.Term(), n.identity.Load().Floor) },
 		Check:   command.Check,
-		Refused: n.refusedMessage(&n.messages),
-		Stand:   n.mayStand,
+		Refused: n.messageRefused,
+		Stand:   n.joiner.mayStand,
 		Turn:    n.turnToStand,
 		Lost:    n.lostData,
 		Log:     n.log,
@@ -102,43 +133,83 @@ func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 	})
 }
 
+// admitRaft waits until this node may answer one of raft's requests, or ctx ends.
+func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Request) error {
+	for {
+		changed := n.identity.Changed()
+		if err := n.peers.judge(from, rpc.LaneRaft); err != nil {
+			return err
+		}
+		c, id := n.raft(), n.identity.Load()
+		t := membership.Trust{
+			Since: id.Since, Floor: id.Floor, Last: c.raft.LastIndex(), Gathered: id.Gathered, Forgotten: n.identity.forgotten.Load(),
+		}
+		if t.Since == 0 {
+			t.Founding, t.Elected = c.founding(), c.votedFor(serverID(MemberID(from.Member)), r.Term)
+		}
+		mayVote := n.identity.runChecked.Load() || !r.Vote && !r.Elect
+		if mayVote && t.MayAnswer(membership.Request{Since: from.Since, Term: r.Term, Vote: r.Vote, Elect: r.Elect}) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errUntrusted
+		case <-n.life.Closing():
+			return n.life.Err()
+		}
+	}
+}
+
+// errUntrusted: this node does not know its promises in an earlier incarnation.
+var errUntrusted = errors.New("coterie: this node may have forgotten what it promised")
+
+// lostData notes that a member's log ends at last, though the member had acknowledged more to this leader.
+// This node rejects the member from now on. When the member asks to be on record again, every other node
+// rejects it as well.
+func (n *Node) lostData(member rpc.Identity, acknowledged, last uint64) {
+	if n.peers.losses.Add(member.Member, member.Incarnation) {
+		n.cfg.Logger.Error("a member has lost entries that it had acknowledged", "member", MemberID(member.Member).String(),
+			"acknowledged", acknowledged, "last", last)
+	}
+}
+
 // serve answers other nodes.
 func (n *Node) serve(l net.Listener) {
 	n.server = rpc.Serve(l, rpc.ServerConfig{
 		Party:   n.party(),
 		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
-		Call:    n.answerCall,
-		Member:  func(id rpc.Identity) bool { return n.judge(id, rpc.LaneRaft) == nil },
-		Refused: n.refusedHere(&throttle{}),
+		Call:    n.serveCall,
+		Member:  func(id rpc.Identity) bool { return n.peers.judge(id, rpc.LaneRaft) == nil },
+		Refused: n.callerRefused(&throttle{}),
 	})
 }
 
-// answerCall serves the calls of other nodes.
-func (n *Node) answerCall(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
-	// Whoever asked waits no longer either.
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+// serveCall serves a call of another node.
+func (n *Node) serveCall(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout) // the caller waits no longer either
 	defer cancel()
-	resp, err := n.answer(ctx, from, method, req)
+	resp, err := n.dispatch(ctx, from, method, req)
 	if err != nil && n.alive(ctx) != nil {
-		// Why this node has stopped, or hears of no leader, is its own affair: the caller would take it
-		// for a verdict about itself.
+		// The caller must not learn why this node has stopped or knows no leader: it would take that for
+		// a verdict about itself.
 		err = errNotLeader
 	}
 	return resp, remoteError(err)
 }
 
-func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
+func (n *Node) dispatch(ctx context.Context, from rpc.Identity, method byte, req []byte) ([]byte, error) {
 	if method != methodPing && method != methodJoin {
-		if err := n.judge(from, rpc.LaneRaft); err != nil {
+		if err := n.peers.judge(from, rpc.LaneRaft); err != nil {
 			return nil, err
 		}
 	}
 	switch method {
 	case methodPing:
-		return n.answerPing(from, req), nil
+		return n.joiner.answerPing(from, req), nil
 	case methodJoin, methodChange:
 		a, err := n.answerChange(ctx, from, method, req)
-		return a.append(nil), err
+		return a.Append(nil), err
 	case methodPropose:
 		if !n.lead.Now().Self {
 			return nil, errNotLeader
@@ -163,7 +234,7 @@ func (n *Node) answer(ctx context.Context, from rpc.Identity, method byte, req [
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
 }
 
-// remoteError gives an error the form in which it travels.
+// remoteError returns an error in the form in which it goes to another node.
 func remoteError(err error) error {
 	if err == nil {
 		return nil
@@ -191,56 +262,43 @@ func localError(err error) error {
 	return fmt.Errorf("%w%s", kind, remote.Text)
 }
 
-// call asks another node, and gives its errors their identity back.
+// call calls another member. Errors of the package keep their identity.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.addresses.Find(uint64(to))}, method, req)
-	var answered *rpc.RemoteError
+	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.peers.addresses.Find(uint64(to))}, method, req)
+	var remote *rpc.RemoteError
 	switch {
 	case err == nil:
-		n.talks(to)
-	case !errors.As(err, &answered):
+		n.peers.talks(to)
+	case !errors.As(err, &remote):
 		n.count(MetricCallsFailed, 1)
 	}
 	return resp, localError(err)
 }
 
-func (n *Node) callChange(ctx context.Context, leader MemberID, c *change) (admission, error) {
-	resp, err := n.call(ctx, leader, methodChange, c.append(nil))
+func (n *Node) callChange(ctx context.Context, leader MemberID, c *membership.Change) (membership.Admission, error) {
+	resp, err := n.call(ctx, leader, methodChange, c.Append(nil))
 	if err != nil {
-		return admission{}, err
+		return membership.Admission{}, err
 	}
-	return readAdmission(resp)
+	return membership.ReadAdmission(resp)
 }
 
-// callJoin asks whoever is at an address to have this node let in.
-func (n *Node) callJoin(ctx context.Context, addr string, c *change) (admission, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-	defer cancel()
-	resp, err := n.client.Call(ctx, rpc.Peer{Addr: addr}, methodJoin, c.append(nil))
-	err = localError(err)
-	n.tried(addr, err)
-	if err != nil {
-		return admission{}, err
-	}
-	return readAdmission(resp)
-}
-
-func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte, req []byte) (admission, error) {
-	c, err := readChange(req)
-	if err == nil && (c.addr != "" || c.kind == changeUpdate) {
-		if bad := checkDialable(c.addr); bad != nil {
-			err = fmt.Errorf("%w: the address of member %v: %w", ErrInvalidOption, c.id, bad)
+func (n *Node) answerChange(ctx context.Context, from rpc.Identity, method byte, req []byte) (membership.Admission, error) {
+	c, err := membership.ReadChange(req)
+	if err == nil && (c.Addr != "" || c.Kind == membership.Update) {
+		if bad := checkDialable(c.Addr); bad != nil {
+			err = fmt.Errorf("%w: the address of member %v: %w", ErrInvalidOption, MemberID(c.ID), bad)
 		}
 	}
 	switch {
 	case err != nil:
-		return admission{}, err
+		return membership.Admission{}, err
 	case method == methodChange:
 		return n.roster.change(ctx, c)
-	case c.kind != changeEnroll || uint64(c.id) != from.Member || c.incarnation != from.Incarnation:
-		return admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
+	case c.Kind != membership.Enroll || c.ID != from.Member || c.Incarnation != from.Incarnation:
+		return membership.Admission{}, fmt.Errorf("%w: a node joins for itself", ErrInvalidOption)
 	case n.identity.Load().Since == 0 && n.lead.Now().Leader == 0:
-		return admission{}, errNotLeader // it wants to be let in itself: others are to be asked
+		return membership.Admission{}, errNotLeader // this node is not let in itself yet: the caller asks others
 	}
 	return n.askToChange(ctx, c)
 }
@@ -259,7 +317,7 @@ func (n *Node) callReadIndex(ctx context.Context, leader MemberID) (readPoint, e
 	if size <= 0 {
 		return readPoint{}, wire.ErrMalformed
 	}
-	term, _ := binary.Uvarint(b[size:]) // an earlier version does not tell
+	term, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
 	return readPoint{index: index, leader: term}, nil
 }
 
@@ -275,73 +333,42 @@ func uvarint(b []byte, err error) (uint64, error) {
 	return v, nil
 }
 
-// A pong is the answer to a ping.
-type pong struct {
-	member      uint64
-	founding    bool // it is new: see isNew
-	gathered    bool // see gathered
-	incarnation uint64
-	run         run.Number
-	forgotten   bool // the node that asked has lost data, as far as this one knows
-}
-
-// ping tells a member, 0 for whoever it is, where this node is, and learns where it is itself.
-func (n *Node) ping(ctx context.Context, to MemberID, addr string) (pong, error) {
-	p, err := n.ask(ctx, to, addr, n.cfg.Advertise)
-	if err == nil {
-		n.heed(p, addr)
-	}
-	return p, err
-}
-
-// ask asks a member, 0 for whoever it is, about itself and what it knows of this node. If own is not
-// empty, the member takes it for this node's address.
-func (n *Node) ask(ctx context.Context, to MemberID, addr, own string) (p pong, err error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, own))
-	n.tried(addr, err)
-	if err != nil {
-		return pong{}, err
-	}
-	r := wire.NewReader(resp)
-	for r.Next() {
-		switch r.Field() {
-		case 1:
-			p.member = r.Uint()
-		case 2:
-			p.founding = r.Bool()
-		case 3:
-			p.gathered = r.Bool()
-		case 4:
-			p.incarnation = r.Uint()
-		case 5:
-			p.run.Count = r.Uint()
-		case 6:
-			p.run.Draw = r.Uint()
-		case 7:
-			p.forgotten = r.Bool()
+// callerRefused returns a function that hears of each caller that this node refused, or that refused it.
+func (n *Node) callerRefused(t *throttle) func(remote net.Addr, err error) {
+	return func(remote net.Addr, err error) {
+		n.count(MetricConnectionsRefused, 1)
+		// Any stranger can fail at TLS. If a member does, this node dials it as well, and Ready has the
+		// outcome of that.
+		if !errors.Is(err, rpc.ErrTLS) {
+			n.peers.refused(err)
+		}
+		host, _, splitErr := net.SplitHostPort(remote.String())
+		if splitErr != nil {
+			host = remote.String()
+		}
+		if unsaid, ok := t.due(host); ok {
+			n.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", n.peers.inWords(err), "unsaid", unsaid)
 		}
 	}
-	if r.Err() == nil && !p.founding && n.gathers() {
-		n.attempts.Note(addr, membership.ErrFounded)
-	}
-	return p, r.Err()
 }
 
-func (n *Node) answerPing(from rpc.Identity, req []byte) []byte {
-	r := wire.NewReader(req)
-	for r.Next() {
-		if r.Field() != 1 || from.Member == uint64(n.id) || n.judge(from, rpc.LaneRaft) != nil {
-			continue
-		}
-		if addr := r.Text(); checkDialable(addr) == nil {
-			n.addresses.Learn(from.Member, addr)
+// messageRefused hears of each of raft's messages that this node refused.
+func (n *Node) messageRefused(from rpc.Identity, remote net.Addr, err error) {
+	n.count(MetricConnectionsRefused, 1)
+	member := MemberID(from.Member).String()
+	if unsaid, ok := n.messages.due(member); ok {
+		n.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
+	}
+}
+
+// dialRefused returns a function that hears of each member that refused this node when it dialled, or that
+// it refused then. The last such reason stands until a leader is known, or that member answers a call.
+func (n *Node) dialRefused(t *throttle) func(*rpc.DialError) {
+	return func(err *rpc.DialError) {
+		n.count(MetricConnectionsRefused, 1)
+		n.peers.refused(err)
+		if unsaid, ok := t.due(err.Peer.Addr); ok {
+			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", n.peers.inWords(err), "unsaid", unsaid)
 		}
 	}
-	b := wire.Uint(nil, 1, uint64(n.id))
-	b = wire.Bool(b, 2, n.isNew())
-	b = wire.Bool(b, 3, n.gathered())
-	id := n.identity.Load()
-	now := id.Runs.Now()
-	b = wire.Uint(wire.Uint(wire.Uint(b, 4, id.Incarnation), 5, now.Count), 6, now.Draw)
-	return wire.Bool(b, 7, errors.Is(n.opinion(from), rpc.ErrForgotten))
 }

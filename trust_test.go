@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/memnet"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 )
@@ -30,11 +31,11 @@ func TestAnAbsurdAdmissionIsRefused(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true, Addr: "a:1", Join: []string{"b:1"}, Network: memnet.New(), Logger: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
 		before := *n.identity.Load()
-		for _, a := range []admission{{1, 5, math.MaxUint64}, {1, math.MaxUint64, 3}} {
-			require.ErrorIs(t, n.confirm(a), raftnet.ErrTerm)
+		for _, a := range []membership.Admission{{Cluster: 1, Index: 5, Term: math.MaxUint64}, {Cluster: 1, Index: math.MaxUint64, Term: 3}} {
+			require.ErrorIs(t, n.identity.confirm(a), raftnet.ErrTerm)
 			require.Equal(t, before, *n.identity.Load())
 		}
-		require.NoError(t, n.confirm(admission{1, 5, 3}))
+		require.NoError(t, n.identity.confirm(membership.Admission{Cluster: 1, Index: 5, Term: 3}))
 		require.EqualValues(t, 5, n.identity.Load().Since)
 		require.NoError(t, n.Close())
 	})

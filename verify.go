@@ -13,26 +13,26 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A Claim is what the node at the other end of a connection says that it is, with the TLS by which it
-// says so. See [Config.VerifyMember].
+// A Claim is the claim of the node at the other end of a connection to be a certain member. See
+// [Config.VerifyMember].
 type Claim struct {
-	// ID is the member that the node says it is: a member of the cluster, or a node that wants to join.
+	// ID is the member that the node claims to be: a member of the cluster, or a node that wants to join.
 	ID MemberID
-	// TLS is the state of the connection. Its certificates are verified by Config.TLS; the node's own is
-	// PeerCertificates[0].
+	// TLS is the state of the connection. Config.TLS has verified its certificates. PeerCertificates[0] is
+	// that of the node.
 	TLS tls.ConnectionState
 
 	cluster string
 }
 
-// Is reports whether the claim is to be the member of a name, as Config.Name has it.
+// Is reports whether the node claims to be the member with a name, which is its Config.Name.
 func (c Claim) Is(name string) bool {
 	cfg := Config{Cluster: c.cluster}
 	return cfg.memberID(name) == c.ID
 }
 
-// VerifyMemberName is a [Config.VerifyMember] that accepts a certificate which has the member's name
-// among its DNS names (subjectAltName=DNS:name). The node needs a Config.Name for that.
+// VerifyMemberName is a [Config.VerifyMember]. It accepts a certificate with the member's name among its DNS
+// names (subjectAltName=DNS:name). The node then needs a Config.Name.
 func VerifyMemberName(_ context.Context, c Claim) error {
 	if len(c.TLS.PeerCertificates) == 0 {
 		return errors.New("it has no certificate")
@@ -44,8 +44,8 @@ func VerifyMemberName(_ context.Context, c Claim) error {
 	return fmt.Errorf("its DNS names %q are of other members than %v", names, c.ID)
 }
 
-// verifyMember asks Config.VerifyMember of a node that has introduced itself. Neither the handshake nor
-// Close waits for a function that hangs.
+// verifyMember asks Config.VerifyMember about the node at the other end of a connection. If the function
+// hangs, neither the handshake nor Close waits for it.
 func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity) error {
 	conn, ok := nc.(interface{ ConnectionState() tls.ConnectionState })
 	if !ok {
@@ -58,8 +58,8 @@ func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity
 	return nil
 }
 
-// warnOfPlainText tells an operator that strangers may reach the node. What another Network does is its own
-// affair.
+// warnOfPlainText warns if strangers can reach the node. A Network other than TCP may have its own
+// protection.
 func (n *Node) warnOfPlainText(l net.Listener) {
 	if _, tcp := n.cfg.Network.(tcpNetwork); !tcp || l == nil {
 		return

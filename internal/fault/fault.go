@@ -29,6 +29,8 @@ var (
 	ErrOverloaded = errors.New("coterie: overloaded")
 
 	ErrClusterMismatch = errors.New("coterie: cluster or member mismatch")
+	ErrDirMismatch     = errors.New("coterie: the data directory is not the one on record for this member")
+	ErrDuplicateNode   = errors.New("coterie: another node runs on a copy of the directory")
 	ErrMemberNotFound  = errors.New("coterie: member not found")
 	ErrMemberExists    = errors.New("coterie: member exists")
 	ErrUnhealthy       = errors.New("coterie: too few members can be reached")
