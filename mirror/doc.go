@@ -1,32 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package mirror keeps a typed index of a prefix in memory, for programs that look things up rather
-// than loop over changes: lookups wait for nobody, and nobody waits for them.
+// Package mirror keeps a typed index of a prefix in memory, for programs that look up keys.
 //
 //	byTeam := mirror.GroupBy(func(u User) []string { return u.Teams })
 //	users, err := mirror.New(ctx, node, "users/", mirror.JSON[User], byTeam)
 //	…
+//	defer users.Close()
 //	u, ok := users.Get("users/ann")
 //	for key, u := range users.Snapshot().Group(byTeam, "storage") { … }
 //
-// An [Index] is a sequence of immutable [Snapshot]s, one for each revision that touches the prefix,
-// of which the newest is an atomic pointer away. They share what they have in common: a write costs
-// a few small copies, whatever the size of the prefix, and what differs between two snapshots is
-// found without walking what does not. It writes nothing, asks the cluster nothing, and takes one
-// watch.
+// # Snapshots
 //
-// A lookup takes tens of nanoseconds as long as the keys are in the processor's caches: 28 among a
-// hundred keys, 30 among a thousand and 70 among ten thousand, on a virtual machine of 2026. Any of a
-// hundred thousand takes half a microsecond, which is spent waiting for memory. That is as long as
-// with a sync.Map at every size, and 1.2 to 2.5 times as long as with a map and a sync.RWMutex that
-// nobody contends for. Neither has snapshots. BenchmarkGet compares them.
+// An [Index] is a sequence of immutable [Snapshot] values, one for each revision that touches the prefix. A
+// lookup loads the newest one with an atomic read. Lookups never wait for writes, and writes never wait for
+// lookups. Snapshots share what they have in common: a write costs a few small copies, whatever the size
+// of the prefix, and [Snapshot.ChangesSince] finds the differences of two snapshots without a walk over the
+// rest.
 //
-// What it has is what its node has applied: as old as that, and never older than before. It is kept
-// through changes of leaders, partitions and lost quorums, during which it stays as it is; after a
-// compaction or a snapshot that its watch missed it reads the prefix anew. [Index.WaitRevision]
-// makes it as new as a write.
+// # Freshness
 //
-// Do not use it to decide what to write: use what it found as the condition of a transaction, with
-// [Entry.Revision]. Where a program loops over changes of a prefix that is small, coterie.Follow is
-// enough. A prefix is held twice in memory, as the store's strings and as decoded values.
+// An index has the state that its node has applied, and never goes back. It writes nothing, asks the cluster
+// nothing, and takes one watch. It continues through changes of leaders and partitions. Without a quorum it
+// stays as it is. If its watch missed revisions because of a compaction or an installed snapshot, it reads the
+// prefix again. [Index.WaitRevision] waits until the index has a given write.
+//
+// Do not decide a write by an index alone: it may be old. Make [Entry.Revision] a condition of the transaction.
+// A ctx bounds the call that takes it: an index lives until [Index.Close], or until its node closes.
+//
+// # Costs
+//
+// The values are in memory twice, as strings of the store and as decoded values. For a loop over the changes
+// of a small prefix, [coterie.Follow] is enough.
+//
+// A lookup takes 28 ns among a hundred keys, 30 ns among a thousand and 70 ns among ten thousand, on a virtual
+// machine of 2026, while the keys are in the caches of the processor. Among a hundred thousand keys it
+// takes half a microsecond, most of it waiting for memory. A sync.Map takes as long at every size. A map with
+// a sync.RWMutex that has no contention is 1.2 to 2.5 times as fast. Neither has snapshots. BenchmarkGet
+// compares them.
 package mirror

@@ -23,10 +23,10 @@ import (
 	"github.com/coterie-kv/coterie/mirror"
 )
 
-// number decodes a value that is a number.
+// number decodes a number.
 func number(kv coterie.KeyValue) (int, error) { return strconv.Atoi(kv.Value) }
 
-// digits groups numbers by the digits that they have.
+// digits groups numbers by their digits.
 func digits(v int) []string { return strings.Split(strconv.Itoa(v), "") }
 
 func put(t testing.TB, n *coterie.Node, key, val string) int64 {
@@ -36,7 +36,7 @@ func put(t testing.TB, n *coterie.Node, key, val string) int64 {
 	return r.Revision
 }
 
-// index makes an index, and ends it with the test.
+// index makes an index and closes it at the end of the test.
 func index(t *testing.T, n *coterie.Node, by ...*mirror.Grouping[int]) *mirror.Index[int] {
 	t.Helper()
 	x, err := mirror.New(t.Context(), n, "m/", number, by...)
@@ -53,8 +53,7 @@ func wait(t testing.TB, x *mirror.Index[int], rev int64) mirror.Snapshot[int] {
 	return x.Snapshot()
 }
 
-// check compares a snapshot with the prefix as it was at its revision, and each Grouping with
-// a walk.
+// check compares a snapshot with the prefix in the store at its revision, and its groups with a walk.
 func check(t testing.TB, n *coterie.Node, s mirror.Snapshot[int], by *mirror.Grouping[int]) {
 	t.Helper()
 	r, err := n.Get(t.Context(), "m/", coterie.WithPrefix(), coterie.WithRevision(s.Revision()))
@@ -103,7 +102,7 @@ func TestIndexFollowsThePrefix(t *testing.T) {
 		require.Equal(t, map[string]int{"m/a": 12, "m/b": 22}, maps.Collect(s.Group(by, "2")))
 		require.Equal(t, map[string]int{"m/a": 12}, maps.Collect(s.Group(by, "1")))
 		require.Empty(t, maps.Collect(s.Group(by, "3")))
-		require.Empty(t, maps.Collect(s.Group(mirror.GroupBy(digits), "2")), "a key that the index does not have")
+		require.Empty(t, maps.Collect(s.Group(mirror.GroupBy(digits), "2")), "a Grouping that New did not get")
 		r, err := n.Txn(t.Context()).Then(coterie.OpDelete("m/a"), coterie.OpPut("m/b", "31")).Commit()
 		require.NoError(t, err)
 		s = wait(t, x, r.Revision)
@@ -139,7 +138,7 @@ func TestUndecodableValueKeepsTheLastOne(t *testing.T) {
 			faults[f.Key] = f.Revision
 		}
 		require.Equal(t, map[string]int64{"m/a": bad, "m/never": bad - 1}, faults)
-		wait(t, x, put(t, n, "other", "")) // with faults, it still can tell that it has everything
+		wait(t, x, put(t, n, "other", "")) // it works in spite of decode errors
 
 		s = wait(t, x, put(t, n, "m/a", "2"))
 		require.Equal(t, map[string]int{"m/a": 2}, maps.Collect(s.All()))
@@ -202,7 +201,7 @@ func TestWaitRevision(t *testing.T) {
 		require.Equal(t, 1, s.Len())
 		rev := put(t, c.Leader(), "elsewhere", "v")
 		s = wait(t, x, rev)
-		require.Less(t, s.Revision(), rev, "it had everything before")
+		require.Less(t, s.Revision(), rev, "the prefix has not changed")
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -210,7 +209,7 @@ func TestWaitRevision(t *testing.T) {
 	})
 }
 
-// An index that is held up does not pass for one that has nothing to wait for.
+// WaitRevision waits for an index that is behind, also if no key is newer than its snapshot.
 func TestWaitRevisionOfSlowIndex(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -233,7 +232,7 @@ func TestWaitRevisionOfSlowIndex(t *testing.T) {
 			require.ErrorIs(t, x.WaitRevision(short, rev), context.DeadlineExceeded)
 		}
 		behind(put(t, n, "m/a", "0"))
-		r, err := n.Delete(t.Context(), "m/a") // now no key is newer than what the index has
+		r, err := n.Delete(t.Context(), "m/a") // now no key in the store is newer than the snapshot
 		require.NoError(t, err)
 		behind(r.Revision)
 		open()
@@ -257,7 +256,7 @@ func TestFollowYieldsNewestSnapshot(t *testing.T) {
 			require.GreaterOrEqual(t, s.Revision(), seen.Revision())
 			seen = s
 			switch s.Len() {
-			case 0: // slower than the writes
+			case 0: // the loop is slower than the writes
 				put(t, n, "m/a", "1")
 				wait(t, x, put(t, n, "m/b", "2"))
 			case 2:
@@ -276,7 +275,7 @@ func TestFollowYieldsNewestSnapshot(t *testing.T) {
 				require.ErrorIs(t, err, coterie.ErrClosed)
 			}
 		}
-		require.Equal(t, 2, x.Snapshot().Len(), "what it had stays")
+		require.Equal(t, 2, x.Snapshot().Len(), "the newest snapshot stays")
 	})
 }
 
@@ -310,8 +309,8 @@ func TestIndexOutlivesItsContext(t *testing.T) {
 	})
 }
 
-// An index on each node is, at every revision that is looked at, what the prefix was at it: through
-// crashes of leaders, partitions, compactions, and snapshots that are installed.
+// Each snapshot of an index equals the prefix at its revision: through crashes of leaders, partitions,
+// compactions, and installed snapshots.
 func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		seed := rand.Uint64()
@@ -352,11 +351,11 @@ func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 			case 1:
 				c.Partition(alone, others)
 			}
-			if fault == 1 { // who is cut off may think that it leads, for a while
+			if fault == 1 { // a leader that is cut off notices that only later
 				time.Sleep(5 * time.Second)
 			}
 			write()
-			if random.IntN(2) == 0 { // those who were away cannot be told what they missed
+			if random.IntN(2) == 0 { // the others cannot get the missed revisions any more
 				_, err := c.Leader().Compact(t.Context(), last)
 				require.NoError(t, err)
 			}
@@ -368,7 +367,7 @@ func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 			c.Heal()
 			write()
 			for i, x := range indexes {
-				check(t, c.Node(i), x.Snapshot(), by) // whatever it has just now
+				check(t, c.Node(i), x.Snapshot(), by) // the snapshot of this moment
 				s := wait(t, x, last)
 				check(t, c.Node(i), s, by)
 				checks++
@@ -378,7 +377,7 @@ func TestIndexEqualsPrefixAtRevision(t *testing.T) {
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 60 }))
 }
 
-// A slow decoder is overtaken by a compaction: the index reads the prefix anew.
+// If a compaction removes revisions that a slow index has not read, the index reads the prefix again.
 func TestIndexReadsAgainAfterCompaction(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -406,18 +405,18 @@ func TestIndexReadsAgainAfterCompaction(t *testing.T) {
 		last := put(t, n, "m/b", "8")
 		_, err = n.Compact(t.Context(), last)
 		require.NoError(t, err)
-		require.Equal(t, 3, x.Snapshot().Len(), "one that decodes holds up nobody who looks up")
+		require.Equal(t, 3, x.Snapshot().Len(), "a decoder that blocks does not block lookups")
 		close(gate)
 		s := wait(t, x, last)
 		require.Equal(t, map[string]int{"m/stays": 5, "m/breaks": 7, "m/a": 0, "m/b": 8}, maps.Collect(s.All()))
 		faults := slices.Collect(s.DecodeErrors())
 		require.Len(t, faults, 1)
 		require.Equal(t, "m/breaks", faults[0].Key)
-		require.Same(t, stays, s.Entry("m/stays"), "what has not changed is not decoded again")
+		require.Same(t, stays, s.Entry("m/stays"), "an unchanged value is not decoded again")
 	})
 }
 
-// Readers see each snapshot whole while it is written: two keys that are always written together.
+// Two keys that are always written together are equal in each snapshot.
 func TestReadersSeeWholeRevisions(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -455,7 +454,7 @@ func TestReadersSeeWholeRevisions(t *testing.T) {
 
 const many = 100_000
 
-// benchmark makes an index of so many keys, which it returns in no order.
+// benchmark makes an index of size keys, and returns the keys in random order.
 func benchmark(b *testing.B, size int) (*coterie.Node, *mirror.Index[int], []string) {
 	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
 	require.NoError(b, err)
@@ -477,8 +476,8 @@ func benchmark(b *testing.B, size int) (*coterie.Node, *mirror.Index[int], []str
 	return n, x, keys
 }
 
-// A lookup of any key, and what the same costs of Go's maps, of which neither has snapshots. In a large
-// index it is memory that is waited for: compare within one run, with -cpu 1.
+// BenchmarkGet looks up random keys in an index and in two maps of Go, which have no snapshots. A large index
+// waits for memory, so compare within one run, with -cpu 1.
 func BenchmarkGet(b *testing.B) {
 	for _, size := range []int{100, 1000, 10_000, many} {
 		_, x, keys := benchmark(b, size)
@@ -534,7 +533,7 @@ func BenchmarkGetDuringWrites(b *testing.B) {
 	writer.Wait()
 }
 
-// What an index adds to a write, with 100,000 keys: the time from a put until the index has it.
+// BenchmarkPut measures the time from a Put until an index of 100,000 keys has the write.
 func BenchmarkPut(b *testing.B) {
 	n, x, keys := benchmark(b, many)
 	b.ReportAllocs()

@@ -10,23 +10,23 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An Entry is a key with its decoded value. It is shared by all who look it up: neither it nor what
-// its value refers to may be changed.
+// An Entry is a key with its decoded value. All lookups share it: it must not be changed, and neither must
+// the data that Value refers to.
 type Entry[T any] struct {
 	Key   string
 	Value T
-	// Revision is the one that made this value, its ModRevision: the condition for a transaction
-	// that is based on it. When a newer value could not be decoded, it is older than the key's.
+	// Revision is the ModRevision of this value: the condition for a transaction that depends on it. If a
+	// newer value of the key could not be decoded, the store has a higher one.
 	Revision int64
 
 	groups [][]string // the names that each Grouping returned for the value
 }
 
-// A DecodeError says that what is stored under a key could not be decoded. It wraps the decoder's
-// error, or names the value of a panic of the decoder or of a Grouping.
+// A DecodeError means that the value of a key could not be decoded. It wraps the error of the decoder, or
+// has the value with which the decoder or a Grouping panicked.
 type DecodeError struct {
 	Key      string
-	Revision int64 // that stored it
+	Revision int64 // the ModRevision of the value
 	Err      error
 }
 
@@ -46,26 +46,25 @@ func GroupBy[T any](of func(T) []string) *Grouping[T] { return &Grouping[T]{of} 
 // A group holds the entries of one group of a Grouping.
 type group[T any] = trie[*Entry[T]]
 
-// A Snapshot is what an index had at a revision, all at once. It is immutable, may be used by any
-// number of goroutines and kept for as long as one likes; it keeps in memory what it has. None of
-// its methods blocks.
+// A Snapshot is the state of an index at one revision. It is immutable and safe for concurrent use. A
+// program may keep it as long as it likes; until then, its entries stay in memory. No method blocks.
 type Snapshot[T any] struct {
 	rev     int64
-	keys    int // under the prefix, those included that never had a value which could be decoded
+	keys    int // the keys in the store, including those without a decodable value
 	entries trie[*Entry[T]]
 	faults  trie[*DecodeError]
 	by      []*Grouping[T]
 	groups  []trie[*group[T]] // of each of by
 }
 
-// Revision is the store's revision up to which everything is included. Revisions that do not touch
-// the prefix make no snapshot, so the store may be further: see [Index.WaitRevision].
+// Revision returns the revision of the store up to which the snapshot has every change. A revision that does
+// not touch the prefix makes no snapshot, so the store may have a higher one; see [Index.WaitRevision].
 func (s Snapshot[T]) Revision() int64 { return s.rev }
 
-// Len is the number of keys that have a value.
+// Len returns the number of keys that have a value.
 func (s Snapshot[T]) Len() int { return s.entries.len }
 
-// Get looks up a key, with its prefix.
+// Get looks up a key. The key includes the prefix.
 func (s Snapshot[T]) Get(key string) (value T, ok bool) {
 	if e, ok := s.entries.get(key); ok {
 		return e.Value, true
@@ -73,13 +72,13 @@ func (s Snapshot[T]) Get(key string) (value T, ok bool) {
 	return value, false
 }
 
-// Entry is Get with the revision of the value; nil for a missing key.
+// Entry looks up a key and returns its value with its revision. It returns nil for a missing key.
 func (s Snapshot[T]) Entry(key string) *Entry[T] {
 	e, _ := s.entries.get(key)
 	return e
 }
 
-// All yields every key with its value, in no order.
+// All yields every key with its value, in no particular order.
 func (s Snapshot[T]) All() iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
 		s.entries.all(func(l *leaf[*Entry[T]]) bool { return yield(l.key, l.value.Value) })
@@ -100,10 +99,9 @@ func (s Snapshot[T]) Group(by *Grouping[T], name string) iter.Seq2[string, T] {
 	}
 }
 
-// DecodeErrors yields, for every key whose latest value could not be decoded, why. Such a key keeps the
-// value it had, in this and all later snapshots of this index, until a good one is stored or the
-// key is deleted. An index that is made after the bad value has none for it: it misses what the
-// older one keeps.
+// DecodeErrors yields an error for every key whose newest value could not be decoded. Such a key keeps its last
+// good value, in this and all later snapshots of the index, until a good one is stored or the key is
+// deleted. An index that was made after the bad value has no value for the key.
 func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {
 	return func(yield func(*DecodeError) bool) {
 		s.faults.all(func(l *leaf[*DecodeError]) bool { return yield(l.value) })
@@ -113,12 +111,12 @@ func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {
 // A Change is how a key differs between two snapshots.
 type Change[T any] struct {
 	Key      string
-	Old, New *Entry[T] // nil for a key that there was, or is, not
+	Old, New *Entry[T] // nil if the key was or is missing
 }
 
-// ChangesSince yields what differs from an older snapshot of the same index, in no order, at a cost in
-// proportion to the differences. Changes between the two that were undone do not show. Since the
-// zero Snapshot, everything is new.
+// ChangesSince yields the differences from an older snapshot of the same index, in no particular order. Its
+// cost is in proportion to the number of differences. It does not yield a change that was undone before this
+// snapshot. Since the zero Snapshot, every key is new.
 func (s Snapshot[T]) ChangesSince(old Snapshot[T]) iter.Seq[Change[T]] {
 	return func(yield func(Change[T]) bool) {
 		s.entries.since(old.entries, func(was, is *leaf[*Entry[T]]) bool {
@@ -134,7 +132,7 @@ func (s Snapshot[T]) ChangesSince(old Snapshot[T]) iter.Seq[Change[T]] {
 	}
 }
 
-// draft returns a copy that put and remove may change: what the two share they do not touch.
+// draft returns a copy for put and remove. They do not change the parts that the two share.
 func (s Snapshot[T]) draft() Snapshot[T] {
 	e := &edit{}
 	s.entries.edit, s.faults.edit = e, e
@@ -145,7 +143,7 @@ func (s Snapshot[T]) draft() Snapshot[T] {
 	return s
 }
 
-// revision returns the one that stored what is known of a key, good or bad; 0 for an unknown key.
+// revision returns the ModRevision of the newest value of a key, good or bad, and 0 for an unknown key.
 func (s *Snapshot[T]) revision(key string) int64 {
 	if f, ok := s.faults.get(key); ok {
 		return f.Revision
@@ -156,6 +154,7 @@ func (s *Snapshot[T]) revision(key string) int64 {
 	return 0
 }
 
+// put sets a key to a value of the store.
 func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T, error)) {
 	if s.revision(kv.Key) == 0 {
 		s.keys++
@@ -181,8 +180,8 @@ func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T,
 	}
 }
 
-// entry makes the entry of a key with the decoder and the Groupings. If one of them panics, the value
-// is bad, as if the decoder had refused it: it must not end every program that has a mirror of it.
+// entry makes the entry of a key with the decoder and the Groupings. If one of them panics, the value is bad, as
+// after an error of the decoder: one value must not end every program that mirrors it.
 func (s *Snapshot[T]) entry(kv coterie.KeyValue, decode func(coterie.KeyValue) (T, error)) (e *Entry[T], err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -220,7 +219,7 @@ func (s *Snapshot[T]) ungroup(key string) {
 		for _, value := range values {
 			g, ok := s.groups[i].get(value)
 			if !ok {
-				continue // the value came twice
+				continue // the Grouping returned the name twice
 			}
 			rest := *g
 			rest.edit = s.entries.edit

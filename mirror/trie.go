@@ -8,12 +8,13 @@ import (
 	"slices"
 )
 
-// A trie is a persistent map from strings to values that are compared by identity: it is never
-// changed, and a map that differs in one key shares all but a path of it. It branches by six bits
-// of a key's hash at a time; what is alone below a branch is a leaf there, so a path is as long as
-// it takes to tell the keys apart: three branches of 64 among 100,000 keys. What a lookup costs is
-// the pieces of memory that it has to wait for one after the other, so branches are wide, and have
-// their leaves side by side instead of pointers to them.
+// A trie is a persistent map from strings to values. It never changes: a map that differs in one key is a new
+// trie that shares all but one path. Values are compared with ==.
+//
+// Each branch looks at six bits of a key's hash. A key that is alone below a branch is a leaf of it, so a path
+// is only as long as needed to tell the keys apart: three branches among 100,000 keys. The cost of a lookup is
+// the number of memory accesses that wait for each other. So branches are wide, and hold their leaves side by
+// side instead of pointers to them.
 type trie[V comparable] struct {
 	seed maphash.Seed // the same in all tries that are compared
 	edit *edit
@@ -21,21 +22,19 @@ type trie[V comparable] struct {
 	len  int
 }
 
-// An edit is a series of changes of which nobody sees but the last: branches that were made for it
-// are its own to change. It makes no difference to what a trie has, but to what a long series
-// costs.
+// An edit is a series of changes of which only the last result is published. It may change the branches that it
+// made itself. That makes a long series cheap, and does not affect its result.
 type edit struct{ _ byte }
 
-const step = 6 // bits of a hash that a branch looks at
+const step = 6 // the bits of a hash that a branch looks at
 
-// A branch has in each of its 64 places a leaf, another branch, or nothing. The leaves are in the
-// order of their places, and so are the branches: a bit of leafMap or belowMap says which places
-// those are.
+// A branch has 64 places. Each has a leaf, another branch, or nothing. leaves and below are in the order of the
+// places; the bits of leafMap and belowMap say which places have one.
 type branch[V comparable] struct {
 	leafMap, belowMap uint64
 	leaves            []leaf[V]
 	below             []*branch[V]
-	edit              *edit // that made it
+	edit              *edit // the edit that made this branch
 }
 
 // A leaf is a key with its value.
@@ -47,7 +46,7 @@ type leaf[V comparable] struct {
 
 func (t trie[V]) get(key string) (v V, ok bool) {
 	if t.root == nil {
-		return v, false // also of the zero trie, which has no seed
+		return v, false // the zero trie has no seed, so do not hash
 	}
 	if l := t.root.get(0, maphash.String(t.seed, key), key); l != nil {
 		return l.value, true
@@ -83,30 +82,29 @@ func (t trie[V]) without(key string) trie[V] {
 // all visits every leaf until visit returns false.
 func (t trie[V]) all(visit func(*leaf[V]) bool) { t.root.all(visit) }
 
-// since visits what differs from another trie, until visit returns false: the leaf there was, nil
-// for a new key, and the leaf there is, nil for a key that has gone.
+// since visits the differences from an older trie until visit returns false. was is nil for a new key, and is is
+// nil for a removed one.
 func (t trie[V]) since(old trie[V], visit func(was, is *leaf[V]) bool) {
 	diff(0, place[V]{below: old.root}, place[V]{below: t.root}, visit)
 }
 
-// at returns the bit of the place that a key has in a branch at a depth of shift bits. Below where
-// the hash ends there are only keys that have the very same one: they are told apart by their own
-// bits, four at a time, and by where they end.
+// at returns the bit of a key's place in a branch at a depth of shift bits. Below the last bit of the hash, all
+// keys have the same hash. There the bits of the keys themselves count, four at a time, and their lengths.
 func at(shift uint, hash uint64, key string) uint64 {
 	if shift < 64 {
 		return 1 << (hash >> shift & (1<<step - 1))
 	}
-	half := (shift - 64) / step // of a byte of the key
+	half := (shift - 64) / step // the index of a half byte of the key
 	if i := int(half / 2); i < len(key) {
 		return 1 << (key[i] >> (half % 2 * 4) & 15)
 	}
 	return 1 << 16
 }
 
-// index returns how many of the places in a map come before that of a bit.
+// index returns the number of places in a map before the place of a bit.
 func index(places, bit uint64) int { return bits.OnesCount64(places & (bit - 1)) }
 
-// get returns the leaf of a key: nil if there is none.
+// get returns the leaf of a key, or nil.
 func (b *branch[V]) get(shift uint, hash uint64, key string) *leaf[V] {
 	for ; b != nil; shift += step {
 		bit := at(shift, hash, key)
@@ -125,7 +123,7 @@ func (b *branch[V]) get(shift uint, hash uint64, key string) *leaf[V] {
 	return nil
 }
 
-// with returns a branch that has a leaf too, and whether its key is new.
+// with returns a branch with a leaf added or replaced, and whether its key is new.
 func (b *branch[V]) with(e *edit, shift uint, l leaf[V]) (*branch[V], bool) {
 	bit := at(shift, l.hash, l.key)
 	i, j := index(b.leafMap, bit), index(b.belowMap, bit)
@@ -154,13 +152,13 @@ func (b *branch[V]) with(e *edit, shift uint, l leaf[V]) (*branch[V], bool) {
 	}
 }
 
-// plant puts a leaf in an empty place of a branch that is the edit's own.
+// plant puts a leaf into an empty place. The edit must own the branch.
 func (b *branch[V]) plant(bit uint64, l leaf[V]) {
 	b.leaves = slices.Insert(b.leaves, index(b.leafMap, bit), l)
 	b.leafMap |= bit
 }
 
-// without returns a branch that lacks a key, and whether it had it.
+// without returns a branch without a key, and whether b had the key.
 func (b *branch[V]) without(e *edit, shift uint, hash uint64, key string) (*branch[V], bool) {
 	bit := at(shift, hash, key)
 	i, j := index(b.leafMap, bit), index(b.belowMap, bit)
@@ -178,7 +176,7 @@ func (b *branch[V]) without(e *edit, shift uint, hash uint64, key string) (*bran
 		return b, false
 	}
 	b = b.own(e)
-	if len(below.leaves) == 1 && len(below.below) == 0 { // alone, it needs no branch
+	if len(below.leaves) == 1 && len(below.below) == 0 { // a single leaf needs no branch
 		b.below = slices.Delete(b.below, j, j+1)
 		b.belowMap &^= bit
 		b.plant(bit, below.leaves[0])
@@ -188,7 +186,7 @@ func (b *branch[V]) without(e *edit, shift uint, hash uint64, key string) (*bran
 	return b, true
 }
 
-// own returns the branch if it is the edit's own, and else a copy that is.
+// own returns b if the edit e made it, and otherwise a copy that e owns.
 func (b *branch[V]) own(e *edit) *branch[V] {
 	if b.edit == e && e != nil {
 		return b
@@ -213,13 +211,13 @@ func (b *branch[V]) all(visit func(*leaf[V]) bool) bool {
 	return true
 }
 
-// A place is what a branch has in one: a leaf, another branch, or neither.
+// A place is the content of one place of a branch: a leaf, another branch, or neither.
 type place[V comparable] struct {
 	leaf  *leaf[V]
 	below *branch[V]
 }
 
-// place returns what is in the place of a bit.
+// place returns the content of the place of a bit.
 func (b *branch[V]) place(bit uint64) (p place[V]) {
 	if b.leafMap&bit != 0 {
 		p.leaf = &b.leaves[index(b.leafMap, bit)]
@@ -234,7 +232,7 @@ func (p place[V]) all(visit func(*leaf[V]) bool) bool {
 	return (p.leaf == nil || visit(p.leaf)) && p.below.all(visit)
 }
 
-// get finds the leaf of a key in a place at a depth of shift bits.
+// get returns the leaf of a key in a place at a depth of shift bits, or nil.
 func (p place[V]) get(shift uint, hash uint64, key string) *leaf[V] {
 	if p.leaf != nil && p.leaf.key == key {
 		return p.leaf
@@ -242,8 +240,8 @@ func (p place[V]) get(shift uint, hash uint64, key string) *leaf[V] {
 	return p.below.get(shift, hash, key)
 }
 
-// diff visits what differs between the same place of two branches. What they share it does not
-// enter.
+// diff visits the differences between the same place of two branches. It does not enter the parts that they
+// share.
 func diff[V comparable](shift uint, old, now place[V], visit func(was, is *leaf[V]) bool) bool {
 	if old == now {
 		return true
@@ -265,5 +263,5 @@ func diff[V comparable](shift uint, old, now place[V], visit func(was, is *leaf[
 	})
 }
 
-// taken has the bits of the places that are not empty.
+// taken returns the bits of the places that are not empty.
 func (b *branch[V]) taken() uint64 { return b.leafMap | b.belowMap }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// content walks a branch, and checks that no leaf is twice in it.
+// content returns the leaves of a branch, and checks that no key is twice in it.
 func content(t *testing.T, b *branch[int]) map[string]int {
 	found := map[string]int{}
 	b.all(func(l *leaf[int]) bool {
@@ -24,9 +24,8 @@ func content(t *testing.T, b *branch[int]) map[string]int {
 	return found
 }
 
-// A trie does what a map does, earlier ones stay as they were, and the difference between any two
-// is what differs: with hashes that are spread, and with hashes of which many are equal in all
-// bits, or in all but the last.
+// A trie behaves as a map, earlier tries do not change, and diff finds exactly the differences: with hashes that
+// are spread, and with hashes that are equal in all or most bits.
 func TestTrieIsAPersistentMap(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
@@ -40,14 +39,14 @@ func TestTrieIsAPersistentMap(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			salt := maphash.MakeSeed()
 			b, model := &branch[int]{}, map[string]int{}
-			var e *edit // by turns one step, and several
+			var e *edit // alternately for one change and for several
 			older, olderModel := b, map[string]int{}
 			for i := range 3000 {
-				key := fmt.Sprint(random.IntN(50)) + strings.Repeat("\x00", random.IntN(3)) // many begin as others do
+				key := fmt.Sprint(random.IntN(50)) + strings.Repeat("\x00", random.IntN(3)) // many share a prefix
 				h := hash(maphash.String(salt, key))
 				_, had := model[key]
 				var changed bool
-				if random.IntN(100) < 50+40*(1-i/500%2*2) { // it grows and shrinks by turns
+				if random.IntN(100) < 50+40*(1-i/500%2*2) { // the map grows and shrinks alternately
 					b, changed = b.with(e, 0, leaf[int]{hash: h, key: key, value: i})
 					model[key] = i
 					require.Equal(t, !had, changed)
@@ -66,7 +65,7 @@ func TestTrieIsAPersistentMap(t *testing.T) {
 					continue
 				}
 				require.Equal(t, model, content(t, b))
-				require.Equal(t, olderModel, content(t, older), "of before")
+				require.Equal(t, olderModel, content(t, older), "the older trie")
 				patched := maps.Clone(olderModel)
 				diff(0, place[int]{below: older}, place[int]{below: b}, func(was, is *leaf[int]) bool {
 					if is == nil {
@@ -106,5 +105,5 @@ func TestTrieDiffVisitsOnlyChanges(t *testing.T) {
 	b.since(a, func(_, _ *leaf[int]) bool { visited++; return true })
 	require.Equal(t, 3, visited)
 	cost := testing.AllocsPerRun(100, func() { b.with("7", 8) })
-	require.Less(t, cost, 11.0, "a path is copied, not the map")
+	require.Less(t, cost, 11.0, "one path is copied")
 }
