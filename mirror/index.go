@@ -11,7 +11,6 @@ import (
 	"iter"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/coterie-kv/coterie"
 )
@@ -19,15 +18,25 @@ import (
 // An Index is a typed copy of a prefix, and is kept current. Its methods are safe for concurrent use.
 // Lookups take no lock and copy nothing.
 //
-// One goroutine publishes the snapshots; it alone writes err, before it closes done.
+// One goroutine writes newest and reached, in this order, and writes err before it closes done. The other fields
+// do not change.
 type Index[T any] struct {
-	n      *coterie.Node
-	prefix string
-	decode func(coterie.KeyValue) (T, error)
-	newest atomic.Pointer[generation[T]]
-	end    context.CancelCauseFunc // ends the goroutine
-	done   chan struct{}           // closed when the goroutine has ended
-	err    error                   // why it has ended
+	n        *coterie.Node
+	prefix   string
+	decode   func(coterie.KeyValue) (T, error)
+	newest   atomic.Pointer[generation[T]]
+	reached  atomic.Pointer[progress]
+	requests chan struct{}           // for progress of the watch; a pending request covers later ones
+	end      context.CancelCauseFunc // ends the goroutine
+	done     chan struct{}           // closed when the goroutine has ended
+	err      error                   // why it has ended
+}
+
+// A progress is the revision up to which the newest snapshot has every change of the prefix. It is higher than
+// the revision of the snapshot if the revisions between did not touch the prefix.
+type progress struct {
+	rev  int64
+	over chan struct{} // closed when there is a higher one
 }
 
 // A generation is a snapshot with a signal that a newer one exists.
@@ -67,8 +76,9 @@ func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 	for i := range first.groups {
 		first.groups[i].seed = seed
 	}
-	x := &Index[T]{n: n, prefix: prefix, decode: decode, done: make(chan struct{})}
+	x := &Index[T]{n: n, prefix: prefix, decode: decode, requests: make(chan struct{}, 1), done: make(chan struct{})}
 	x.newest.Store(&generation[T]{first, make(chan struct{})})
+	x.reached.Store(&progress{over: make(chan struct{})})
 	if err := x.read(ctx); err != nil {
 		return nil, err
 	}
@@ -84,14 +94,18 @@ func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 func (x *Index[T]) follow(ctx context.Context) error {
 	for {
 		next := x.newest.Load().rev + 1
-		for r, err := range x.n.Watch(ctx, x.prefix, coterie.WithPrefix(), coterie.WithRevision(next)) {
+		for r, err := range x.n.Watch(ctx, x.prefix, coterie.WithPrefix(), coterie.WithRevision(next),
+			coterie.WithProgressRequests(x.requests)) {
 			if errors.Is(err, coterie.ErrCompacted) {
 				break // the index or its node was slow; read the current state instead
 			}
 			if err != nil {
 				return err
 			}
-			x.apply(r)
+			if len(r.Events) > 0 {
+				x.apply(r)
+			}
+			x.reach(r.Revision)
 		}
 		if err := x.read(ctx); err != nil {
 			return err
@@ -141,6 +155,7 @@ func (x *Index[T]) read(ctx context.Context) error {
 		}
 	}
 	x.publish(s)
+	x.reach(r.Revision)
 	return nil
 }
 
@@ -148,6 +163,15 @@ func (x *Index[T]) read(ctx context.Context) error {
 func (x *Index[T]) publish(s Snapshot[T]) {
 	last := x.newest.Swap(&generation[T]{s, make(chan struct{})})
 	close(last.over)
+}
+
+// reach notifies WaitRevision that the newest snapshot has everything up to a revision.
+func (x *Index[T]) reach(rev int64) {
+	last := x.reached.Load()
+	if rev > last.rev {
+		x.reached.Store(&progress{rev, make(chan struct{})})
+		close(last.over)
+	}
 }
 
 // Snapshot returns the newest snapshot. Use one snapshot for lookups that must fit together.
@@ -166,7 +190,7 @@ func (x *Index[T]) Follow(ctx context.Context) iter.Seq2[Snapshot[T], error] {
 			if !yield(g.Snapshot, nil) {
 				return
 			}
-			if err := x.await(ctx, g); err != nil {
+			if err := x.await(ctx, g.over); err != nil {
 				yield(Snapshot[T]{}, err)
 				return
 			}
@@ -174,10 +198,10 @@ func (x *Index[T]) Follow(ctx context.Context) iter.Seq2[Snapshot[T], error] {
 	}
 }
 
-// await blocks until there is a newer snapshot than g.
-func (x *Index[T]) await(ctx context.Context, g *generation[T]) error {
+// await blocks until over is closed.
+func (x *Index[T]) await(ctx context.Context, over <-chan struct{}) error {
 	select {
-	case <-g.over:
+	case <-over:
 		return nil
 	case <-x.done:
 		return x.err
@@ -186,47 +210,31 @@ func (x *Index[T]) await(ctx context.Context, g *generation[T]) error {
 	}
 }
 
-// settleTime is how long an index that is behind is waited for before it is asked why.
-const settleTime = time.Millisecond
-
-// WaitRevision returns when the index has everything up to a revision of the store: with that of a
-// write, anywhere, it then has the write. It blocks until the node has applied the revision, which
-// without a quorum may be never, and the index, a moment later. A revision that did not touch the
-// prefix, after which nothing did, is told by one walk over the prefix in the store.
+// WaitRevision blocks until the index has everything up to a revision of the store. After WaitRevision with the
+// revision of a write, the index has the write. It first waits until the node has applied the revision,
+// which may be never without a quorum. A revision that did not touch the prefix costs one message to the
+// goroutine of the index, whatever the size of the prefix.
 //
-// Errors: ctx's cause, or why the index has ended.
+// Errors: ctx's cause; ErrClosed when the index or its node has closed.
 func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
-	if x.newest.Load().rev >= rev {
+	if x.reached.Load().rev >= rev {
 		return nil
 	}
 	if _, err := x.n.Get(ctx, "k", coterie.WithCountOnly(), coterie.WithWaitRevision(rev)); err != nil {
 		return err
 	}
+	// The node has applied rev, so the answer has it. If the watch ends before it answers, the index reads the
+	// prefix again, and has at least rev then.
+	select {
+	case x.requests <- struct{}{}:
+	default:
+	}
 	for {
-		g := x.newest.Load()
-		if g.rev >= rev {
+		p := x.reached.Load()
+		if p.rev >= rev {
 			return nil
 		}
-		// As a rule it has the revision in no time.
-		moment, cancel := context.WithTimeout(ctx, settleTime)
-		err := x.await(moment, g)
-		cancel()
-		if err == nil {
-			continue
-		}
-		if moment.Err() == nil {
-			return err
-		}
-		// If no key is newer than the snapshot, and there are as many, then they are the same.
-		r, err := x.n.Get(ctx, x.prefix, coterie.WithPrefix(), coterie.WithMinModRevision(g.rev+1), coterie.WithLimit(1),
-			coterie.WithKeysOnly(), coterie.WithSerializable())
-		if err != nil {
-			return err
-		}
-		if len(r.KVs) == 0 && r.Count == int64(g.keys) {
-			return nil
-		}
-		if err := x.await(ctx, g); err != nil {
+		if err := x.await(ctx, p.over); err != nil {
 			return err
 		}
 	}

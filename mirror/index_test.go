@@ -279,6 +279,40 @@ func TestFollowYieldsNewestSnapshot(t *testing.T) {
 	})
 }
 
+// Each of many concurrent waits ends, whether its write touched the prefix or not, and although compactions end
+// the watch.
+func TestWaitRevisionDuringCompactions(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Node(0)
+		x, err := mirror.New(t.Context(), n, "m/", func(kv coterie.KeyValue) (int, error) {
+			time.Sleep(time.Millisecond) // slower than the writes
+			return number(kv)
+		})
+		require.NoError(t, err)
+		defer x.Close()
+		var waits sync.WaitGroup
+		for i := range 200 {
+			key := []string{"m/a", "m/b", "elsewhere", "elsewhere"}[i%4]
+			rev := put(t, n, key, strconv.Itoa(i))
+			waits.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := x.WaitRevision(ctx, rev); err != nil {
+					t.Error(rev, err)
+				}
+				if v, _ := x.Get(key); key != "elsewhere" && v < i {
+					t.Errorf("%s is %d, not %d or later", key, v, i)
+				}
+			})
+			if i%10 == 0 {
+				_, err := n.Compact(t.Context(), rev)
+				require.NoError(t, err)
+			}
+		}
+		waits.Wait()
+	})
+}
+
 // A ctx bounds New alone. Close and the node end the index, and the newest snapshot stays.
 func TestIndexOutlivesItsContext(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
@@ -539,6 +573,18 @@ func BenchmarkPut(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		r, err := n.Put(b.Context(), keys[i%many], "1")
+		require.NoError(b, err)
+		require.NoError(b, x.WaitRevision(b.Context(), r.Revision))
+	}
+}
+
+// BenchmarkWaitRevisionElsewhere measures the time from a Put outside the prefix until WaitRevision knows that
+// an index of 100,000 keys has nothing to apply.
+func BenchmarkWaitRevisionElsewhere(b *testing.B) {
+	n, x, _ := benchmark(b, many)
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := n.Put(b.Context(), "elsewhere", "1")
 		require.NoError(b, err)
 		require.NoError(b, x.WaitRevision(b.Context(), r.Revision))
 	}

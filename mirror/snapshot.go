@@ -50,7 +50,6 @@ type group[T any] = trie[*Entry[T]]
 // program may keep it as long as it likes; until then, its entries stay in memory. No method blocks.
 type Snapshot[T any] struct {
 	rev     int64
-	keys    int // the keys in the store, including those without a decodable value
 	entries trie[*Entry[T]]
 	faults  trie[*DecodeError]
 	by      []*Grouping[T]
@@ -156,9 +155,6 @@ func (s *Snapshot[T]) revision(key string) int64 {
 
 // put sets a key to a value of the store.
 func (s *Snapshot[T]) put(kv coterie.KeyValue, decode func(coterie.KeyValue) (T, error)) {
-	if s.revision(kv.Key) == 0 {
-		s.keys++
-	}
 	e, err := s.entry(kv, decode)
 	if err != nil {
 		s.faults = s.faults.with(kv.Key, &DecodeError{kv.Key, kv.ModRevision, err})
@@ -199,11 +195,8 @@ func (s *Snapshot[T]) entry(kv coterie.KeyValue, decode func(coterie.KeyValue) (
 	return e, nil
 }
 
+// remove removes a key. It does nothing if the key is missing.
 func (s *Snapshot[T]) remove(key string) {
-	if s.revision(key) == 0 {
-		return
-	}
-	s.keys--
 	s.ungroup(key)
 	s.entries = s.entries.without(key)
 	s.faults = s.faults.without(key)
