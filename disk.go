@@ -4,52 +4,97 @@ package coterie
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/run"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// onDisk runs fn while the node is opened. fn may wait for the disk, as raft does rather than see it
-// fail. When the disk fails or cannot be written, onDisk ends that wait: fn then goes on with what is
-// no entry, and its result is dropped. Once the node is open, followDisk does this.
+// openLog opens the log of a node. On the first start, which fresh reports, it writes the node's identity into
+// the directory; later it compares the two.
+func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, fresh bool, err error) {
+	fs, given := vfs.From(ctx), true
+	if fs == nil {
+		given = false
+		fs = vfs.OS{}
+		if cfg.InMemory {
+			fs = vfs.NewMemory().Mount()
+		}
+	}
+	dir := cfg.Dir
+	if cfg.InMemory {
+		dir = "/" + cfg.Name
+	}
+	if log, err = raftlog.Open(fs, dir, cfg.InMemory && !given); err != nil {
+		return nil, false, logError(err)
+	}
+	if fresh, err = identify(log, cfg); err != nil {
+		return nil, false, errors.Join(err, log.Close(context.Background()))
+	}
+	return log, fresh, nil
+}
+
+// identify gives a new directory the identity of the node, or compares the two.
+func identify(log *raftlog.Log, cfg *Config) (fresh bool, err error) {
+	member := uint64(cfg.memberID(cfg.Name))
+	kept, known := log.Identity()
+	if !known {
+		id := raftlog.Identity{Member: member, Incarnation: newIncarnation(), Runs: run.Line{}.Next(run.Number{}, newDraw())}
+		if len(cfg.Join) == 0 {
+			id.Cluster = cfg.clusterID()
+		}
+		return true, logError(log.Identify(id))
+	}
+	if kept.Member != member {
+		return false, fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
+			MemberID(kept.Member), cfg.Name, cfg.Cluster, MemberID(member))
+	}
+	return false, nil
+}
+
+// onDisk runs fn while the node is opened. fn may block on the disk, as raft does when the disk fails. When the
+// disk fails or cannot be written, onDisk unblocks fn, which then may have read placeholder entries, so its
+// result is discarded. Once the node is open, followDisk does this.
 //
-// Errors: fn's, or what the disk failed with.
-func (n *Node) onDisk(fn func() error) error {
+// Errors: fn's, or the error of the disk.
+func onDisk(log *raftlog.Log, fn func() error) error {
 	over, watched := make(chan struct{}), make(chan struct{})
 	var fault error
 	go func() {
 		defer close(watched)
 		for fault == nil {
 			select {
-			case <-n.log.Trouble():
-				fault = n.diskFault()
+			case <-log.Trouble():
+				fault = diskFault(log)
 			case <-over:
 				return
 			}
 		}
-		n.log.End()
+		log.End()
 	}()
 	err := fn()
 	close(over)
 	<-watched
 	if fault == nil {
-		fault = diskError(n.log.Condition().Err)
+		fault = diskError(log.Condition().Err)
 	}
 	return cmp.Or(fault, err)
 }
 
 // diskFault returns why the log cannot be written, if so.
-func (n *Node) diskFault() error {
-	disk := n.log.Condition()
+func diskFault(log *raftlog.Log) error {
+	disk := log.Condition()
 	if disk.Lack != nil {
 		return logError(disk.Lack)
 	}
 	return diskError(disk.Err)
 }
 
-// diskError says that the disk has failed, and with what; or that what it holds is not what the cluster
-// has.
+// diskError says that the disk has failed, and how, or that its contents contradict those of the cluster.
 func diskError(err error) error {
 	if err == nil {
 		return nil
@@ -60,11 +105,47 @@ func diskError(err error) error {
 	return fmt.Errorf("the disk has failed: %w", logError(err))
 }
 
-// leave ends raft, if it was started, before the stores it uses are closed.
-func (n *Node) leave() error {
-	c := n.raft()
-	if c == nil {
-		return nil
+// room returns ErrNoSpace if the system has refused to write the log for more than a moment, in which
+// another node would have begun to lead. This node would not even see its own writes applied.
+func (n *Node) room() error {
+	if disk := n.log.Condition(); disk.Short >= n.cfg.ElectionTimeout {
+		return fmt.Errorf("%w: %s cannot write its log: %w", ErrNoSpace, n.cfg.Name, disk.Lack)
 	}
-	return errors.Join(c.net.Close(), c.stop())
+	return nil
+}
+
+// followDisk stops the node when its disk has failed. While the log cannot be written, or a write hangs,
+// another node has to lead: followDisk hands leadership over or, if raft's main loop itself waits for the disk
+// and cannot, stops this node's heartbeats, so that the others elect a leader.
+func (n *Node) followDisk() {
+	look := time.NewTicker(n.cfg.DiskTimeout / 4)
+	defer look.Stop()
+	for logged := false; ; {
+		disk := n.log.Condition()
+		if disk.Err != nil {
+			fault := diskError(disk.Err)
+			if errors.Is(fault, raftlog.ErrDiverged) {
+				n.cfg.Logger.Error("node stops", "err", fault)
+			} else {
+				n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
+			}
+			n.stop(fault, true)
+			return
+		}
+		if disk.Short > 0 && !logged {
+			n.cfg.Logger.Warn("the log cannot be written, and is tried again", "err", disk.Lack)
+		}
+		logged = disk.Short > 0
+		n.raft().net.Mute(disk.Blocked >= n.cfg.DiskTimeout)
+		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.lead.Now().Self && len(n.raft().voters()) > 1 {
+			n.cfg.Logger.Warn("the disk takes no writes, leadership is handed over", "refused", disk.Short, "stalled", disk.Stalled)
+			n.raft().stepDown()
+		}
+		select {
+		case <-n.log.Trouble():
+		case <-look.C:
+		case <-n.life.Context().Done():
+			return
+		}
+	}
 }

@@ -55,6 +55,45 @@ func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}, durable fu
 	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing, durable: durable}
 }
 
+// loadBatch is how many entries load applies at a time.
+const loadBatch = 1000
+
+// load brings the state machine to the state that it had when the node last ran, as far as the log knows:
+// from the newest snapshot and the entries after it. Raft starts behind that. The founding entries need no
+// majority, because every founder has them.
+func (f *fsm) load(log *raftlog.Log) error {
+	snapshots, err := log.Snapshots().List()
+	if err != nil {
+		return logError(err)
+	}
+	next := uint64(1)
+	if len(snapshots) > 0 {
+		_, r, err := log.Snapshots().Open(snapshots[0].ID)
+		if err != nil {
+			return logError(err)
+		}
+		if err := f.Restore(r); err != nil {
+			return err
+		}
+		next = snapshots[0].Index + 1
+	}
+	last := log.Recorded()
+	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
+		last = max(last, min(end, raftlog.FoundingIndex))
+	}
+	for next <= last {
+		batch := make([]*raft.Log, min(last-next+1, loadBatch))
+		for i := range batch {
+			if batch[i], err = log.Entry(next); err != nil {
+				return fmt.Errorf("reading entry %d: %w", next, logError(err))
+			}
+			next++
+		}
+		f.ApplyBatch(batch)
+	}
+	return nil
+}
+
 // ApplyBatch is raft.BatchingFSM: entries in the order of the log, commands and configurations.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
@@ -224,7 +263,7 @@ func (n *Node) newConsumers() []func(appliedBatch) {
 		n.nudgeFollowers,
 		func(b appliedBatch) {
 			if !slices.Equal(b.view.Members, b.old.Members) {
-				n.joiner.membersChanged(b.view)
+				n.followMembers(b.view)
 			}
 		},
 		// Only then the calls and the watches: they find what they are woken for.
@@ -252,12 +291,12 @@ func (n *Node) applied(v *state.View, e *effects) {
 // restored is the applier: a snapshot has replaced the state.
 func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
 	n.views.publish(v)
-	n.joiner.membersChanged(v)
+	n.followMembers(v)
 	n.proposer.Restored(result)
 	n.hub.Replaced(v.KV.Revision())
-	if c := n.raft(); c != nil && n.log.Astray() {
+	if c, started := n.startedRaft(); started && n.log.Astray() {
 		c.astray.Store(true)
-		c.observe()
+		c.pokeObserver()
 	}
 }
 
@@ -266,6 +305,14 @@ func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*comma
 func (n *Node) fence(err error) {
 	n.cfg.Logger.Error("node stops", "err", err)
 	n.stop(err, false)
+}
+
+// followMembers lets the node follow a change of the members. While Open loads what was applied before, it
+// does nothing: Open looks at the members when it has started raft.
+func (n *Node) followMembers(v *state.View) {
+	if _, started := n.startedRaft(); started {
+		n.joiner.membersChanged(v)
+	}
 }
 
 // nudgeFollowers tells the followers of a leader how far the log is committed.

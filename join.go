@@ -177,11 +177,7 @@ func (j *joiner) expel(err error) {
 
 // membersChanged follows the members that the log has, in the FSM's goroutine.
 func (j *joiner) membersChanged(v *state.View) {
-	c := j.raft()
-	if c == nil {
-		return // Open has not finished, and calls it at the end
-	}
-	c.retain(v.Members)
+	j.raft().retain(v.Members)
 	for _, m := range v.Members {
 		if MemberID(m.ID) != j.id {
 			j.peers.addresses.Suggest(m.ID, m.Addr)

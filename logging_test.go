@@ -169,7 +169,7 @@ func TestTheLogSaysWhatIsDocumented(t *testing.T) {
 		networks[i] = cfg.Network
 	}))
 	require.Empty(t, h.to.bad)
-	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, another node shall lead",
+	for _, message := range []string{"node opened", "leadership", "connection refused", "the disk takes no writes, leadership is handed over",
 		"the log cannot be written, and is tried again"} {
 		require.True(t, h.to.seen[message], message)
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/retention"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/run"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
@@ -159,8 +158,8 @@ func (n *Node) open(cfg Config) (err error) {
 	n.roster = newRoster(n)
 	n.fsm = newFSM(n, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
-	undo = append(undo, n.leave)
-	if err = n.onDisk(func() error { return n.resume(fresh) }); err != nil {
+	undo = append(undo, n.shutRaft)
+	if err = onDisk(n.log, func() error { return n.resume(fresh) }); err != nil {
 		return err
 	}
 	if listener != nil {
@@ -197,7 +196,7 @@ func (n *Node) resume(fresh bool) error {
 	if err := found(n.log, &n.cfg); err != nil {
 		return err
 	}
-	if err := load(n.log, n.fsm); err != nil {
+	if err := n.fsm.load(n.log); err != nil {
 		return err
 	}
 	if err := n.life.Fault(); err != nil { // what is on disk cannot be understood
@@ -381,67 +380,4 @@ func (n *Node) unanswered(err error) error {
 
 func (n *Node) header(rev int64) Header {
 	return Header{ClusterID: ClusterID(n.identity.Load().Cluster), MemberID: n.id, Revision: rev, Term: n.lead.Now().Term}
-}
-
-// followDisk stops the node when its disk has failed. While the log cannot be written, or a write
-// hangs, it has another node lead: it hands over or, if raft's main loop itself waits for the disk and
-// cannot, stops this node's heartbeats, so that the others elect a leader.
-func (n *Node) followDisk() {
-	look := time.NewTicker(n.cfg.DiskTimeout / 4)
-	defer look.Stop()
-	for told := false; ; {
-		disk := n.log.Condition()
-		if disk.Err != nil {
-			fault := diskError(disk.Err)
-			if errors.Is(fault, raftlog.ErrDiverged) {
-				n.cfg.Logger.Error("node stops", "err", fault)
-			} else {
-				n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
-			}
-			n.stop(fault, true)
-			return
-		}
-		if disk.Short > 0 && !told {
-			n.cfg.Logger.Warn("the log cannot be written, and is tried again", "err", disk.Lack)
-		}
-		told = disk.Short > 0
-		n.raft().net.Mute(disk.Blocked >= n.cfg.DiskTimeout)
-		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.lead.Now().Self && len(n.raft().voters()) > 1 {
-			n.cfg.Logger.Warn("the disk takes no writes, another node shall lead", "refused", disk.Short, "stalled", disk.Stalled)
-			n.raft().stepDown()
-		}
-		select {
-		case <-n.log.Trouble():
-		case <-look.C:
-		case <-n.life.Context().Done():
-			return
-		}
-	}
-}
-
-// takeSnapshots takes a snapshot whenever one is due.
-func (n *Node) takeSnapshots() {
-	for {
-		select {
-		case <-n.snapshot:
-		case <-n.life.Closing():
-			return
-		}
-		begin := time.Now()
-		taken, err := n.raft().takeSnapshot(n.cfg.SnapshotEntries)
-		if err != nil {
-			n.cfg.Logger.Warn("snapshot failed", "err", err)
-			select { // each entry would begin another
-			case <-time.After(n.cfg.ElectionTimeout):
-				signal.Poke(n.snapshot)
-			case <-n.life.Closing():
-				return
-			}
-			continue
-		}
-		if taken && n.cfg.Metrics != nil {
-			n.observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
-			n.observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
-		}
-	}
 }

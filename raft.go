@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,35 +18,48 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftnet"
-	"github.com/coterie-kv/coterie/internal/run"
+	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
-	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A consensus is this node's part in Raft, and the only owner of *raft.Raft.
+// A consensus is this node's part in Raft, and the only owner of *raft.Raft. The fields above mu do not change,
+// or are safe for concurrent use, but for wedgedSince, which belongs to followLeadership's goroutine.
 type consensus struct {
 	raft         *raft.Raft
+	requests     requests // of raft
 	log          *raftlog.Log
 	net          *raftnet.Transport
 	self         raft.ServerID
 	timeout      time.Duration // of an election
 	started      time.Time
 	observations chan raft.Observation
-	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft was seen to be well
-	wedgedSince  time.Time                 // of revive
-	astray       atomic.Bool               // it was sent a snapshot that its log is no part of
+	doubted      atomic.Pointer[time.Time] // when a hand-over was begun; nil once raft has proved not to be wedged
+	wedgedSince  time.Time
+	astray       atomic.Bool // the leader sent a snapshot that contradicts the log
 
-	mu        sync.Mutex
-	handOvers map[raft.ServerID]handOver // the last to each
+	mu        sync.Mutex                 // guards handOvers, and the changes of raft's configuration in reload
+	handOvers map[raft.ServerID]handOver // the last one to each server
 }
+
+// requests are the requests to raft that change its log. A *raft.Raft answers them; a test may put itself
+// before it, to refuse them as raft does while it hands leadership over.
+type requests interface {
+	Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture
+	AddVoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture
+	AddNonvoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture
+	RemoveServer(id raft.ServerID, prevIndex uint64, timeout time.Duration) raft.IndexFuture
+	LeadershipTransferToServer(id raft.ServerID, addr raft.ServerAddress) raft.Future
+}
+
+// wrapRequests is the key of a func(requests) requests in the context of a test's Open.
+type wrapRequests struct{}
 
 // termKey is raft's name for the term in its stable store.
 var termKey = []byte("CurrentTerm")
 
-// maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state
-// machine holds 128 batches; full, it stalls raft's main loop, and with it heartbeats and hand-over.
-// What raft has taken from its own queue, and what waits there, comes on top: each at most maxAppend
-// entries.
+// maxUnapplied bounds the entries of a leader that it has not applied. Raft's queue to the state machine holds
+// 128 batches. A full queue stalls raft's main loop, and with it heartbeats and hand-overs. The entries that
+// raft has taken from its own queue, and those that wait there, come on top: each at most maxAppend.
 const (
 	maxUnapplied = 48
 	maxAppend    = 32
@@ -62,88 +74,24 @@ const (
 	snapshotBytes = 64 << 20
 )
 
-// openLog opens the log of a node, and makes its directory the node's: on the first start as the
-// configuration says, later as it was then. fresh reports the first start.
-func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, fresh bool, err error) {
-	fs, given := vfs.From(ctx), true
-	if fs == nil {
-		given = false
-		fs = vfs.OS{}
-		if cfg.InMemory {
-			fs = vfs.NewMemory().Mount()
-		}
-	}
-	dir := cfg.Dir
-	if cfg.InMemory {
-		dir = "/" + cfg.Name
-	}
-	if log, err = raftlog.Open(fs, dir, cfg.InMemory && !given); err != nil {
-		return nil, false, logError(err)
-	}
-	if fresh, err = identify(log, cfg); err != nil {
-		return nil, false, errors.Join(err, log.Close(context.Background()))
-	}
-	return log, fresh, nil
-}
-
-func identify(log *raftlog.Log, cfg *Config) (fresh bool, err error) {
-	member := uint64(cfg.memberID(cfg.Name))
-	kept, known := log.Identity()
-	if !known {
-		id := raftlog.Identity{Member: member, Incarnation: newIncarnation(), Runs: run.Line{}.Next(run.Number{}, newDraw())}
-		if len(cfg.Join) == 0 {
-			id.Cluster = cfg.clusterID()
-		}
-		return true, logError(log.Identify(id))
-	}
-	if kept.Member != member {
-		return false, fmt.Errorf("%w: %s belongs to member %v, not to %q of %q, which is %v", ErrClusterMismatch, cfg.Dir,
-			MemberID(kept.Member), cfg.Name, cfg.Cluster, MemberID(member))
-	}
-	return false, nil
-}
-
-// load brings the state machine to what it had applied when the node last ran, as far as the log
-// knows: from the newest snapshot and the entries after it. Raft starts behind that. The founding
-// entries need no majority: every founder has them.
-func load(log *raftlog.Log, f *fsm) error {
-	snapshots, err := log.Snapshots().List()
-	if err != nil {
-		return logError(err)
-	}
-	next := uint64(1)
-	if len(snapshots) > 0 {
-		_, r, err := log.Snapshots().Open(snapshots[0].ID)
-		if err != nil {
-			return logError(err)
-		}
-		if err := f.Restore(r); err != nil {
-			return err
-		}
-		next = snapshots[0].Index + 1
-	}
-	last := log.Recorded()
-	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
-		last = max(last, min(end, raftlog.FoundingIndex))
-	}
-	for next <= last {
-		batch := make([]*raft.Log, min(last-next+1, loadBatch))
-		for i := range batch {
-			if batch[i], err = log.Entry(next); err != nil {
-				return fmt.Errorf("reading entry %d: %w", next, logError(err))
-			}
-			next++
-		}
-		f.ApplyBatch(batch)
-	}
-	return nil
-}
-
-// loadBatch is how many entries are applied at a time before raft starts.
-const loadBatch = 1000
-
-// raft is this node's part in Raft: nil until Open has started it, and another after a rebuild.
+// raft returns this node's part in Raft: another one after a rebuild. It must not be called before Open has
+// started raft; the FSM's goroutine, and Open when it fails, call startedRaft instead.
 func (n *Node) raft() *consensus { return n.consensus.Load() }
+
+// startedRaft returns this node's part in Raft, if Open has started it.
+func (n *Node) startedRaft() (c *consensus, started bool) {
+	c = n.consensus.Load()
+	return c, c != nil
+}
+
+// shutRaft ends raft, if Open has started it, before the stores that it uses are closed.
+func (n *Node) shutRaft() error {
+	c, started := n.startedRaft()
+	if !started {
+		return nil
+	}
+	return errors.Join(c.net.Close(), c.stop())
+}
 
 // startRaft begins or resumes this node's part in Raft.
 func (n *Node) startRaft() error {
@@ -157,15 +105,15 @@ func (n *Node) startRaft() error {
 	conf.LocalID = c.self
 	conf.HeartbeatTimeout = cfg.ElectionTimeout
 	conf.ElectionTimeout = cfg.ElectionTimeout
-	// Followers wait as long: a leader that gave up earlier would cost an election for a pause that
-	// nobody else noticed.
+	// Followers wait as long. A leader that gave up earlier would cost an election for a pause that no
+	// other node noticed.
 	conf.LeaderLeaseTimeout = cfg.ElectionTimeout
 	conf.BatchApplyCh = true
-	conf.MaxAppendEntries = maxAppend // and so long is raft's queue
+	conf.MaxAppendEntries = maxAppend // also the length of raft's queue
 	conf.ShutdownOnRemove = false
 	conf.NoLegacyTelemetry = true
 	conf.TrailingLogs = keptTailEntries
-	conf.NoSnapshotRestoreOnStart = true // load has done it
+	conf.NoSnapshotRestoreOnStart = true // fsm.load has done it
 	// This node decides when to take a snapshot: see takeSnapshot.
 	conf.SnapshotThreshold = math.MaxUint64
 	conf.SnapshotInterval = 24 * time.Hour
@@ -173,6 +121,10 @@ func (n *Node) startRaft() error {
 	var err error
 	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
 		return fmt.Errorf("starting from what is in %s: %w", cfg.Dir, damaged(err))
+	}
+	c.requests = c.raft
+	if wrap, ok := n.life.Context().Value(wrapRequests{}).(func(requests) requests); ok {
+		c.requests = wrap(c.raft)
 	}
 	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
 		switch state := o.Data.(type) {
@@ -190,69 +142,9 @@ func (n *Node) startRaft() error {
 	return nil
 }
 
-// revive has raft started again when it was wedged for two election timeouts, or when its log went
-// astray. It returns when to look next, if that is to be, and whether it did. followLeadership
-// calls it.
-func (n *Node) revive() (again <-chan time.Time, revived bool) {
-	c := n.raft()
-	switch {
-	case c.astray.Load():
-		n.rebuild()
-		return nil, n.raft() != c // else the node ends
-	case c.doubted.Load() == nil:
-		return nil, false
-	case !c.wedged():
-		c.wedgedSince = time.Time{}
-	case c.wedgedSince.IsZero():
-		c.wedgedSince = time.Now()
-	case time.Since(c.wedgedSince) >= 2*c.timeout:
-		n.rebuild()
-		return nil, n.raft() != c
-	}
-	return time.After(c.timeout), false
-}
-
-// rebuild ends raft and starts it again, on the same log and with the same state machine, which skips
-// what it has applied. For others it is a change of leader.
-func (n *Node) rebuild() {
-	n.restart.Lock()
-	defer n.restart.Unlock()
-	if n.life.Context().Err() != nil {
-		return
-	}
-	n.cfg.Logger.Warn("raft is stuck, and started again")
-	old := n.raft()
-	// At once, for the end of the old one may have to wait for the disk.
-	n.setLeadership(ClusterLeader{Term: n.lead.Now().Term})
-	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
-		n.stop(err, false)
-	}
-	old.observe() // who waits for it is to turn to the new one
-}
-
-// wedged reports whether this node leads, and refuses everything since it is said to hand over. After a
-// hand-over that came to nothing, hashicorp/raft may do so for ever (hashicorp/raft#696). It asks for a
-// change of members that raft refuses in any case.
-func (c *consensus) wedged() bool {
-	if c.raft.State() != raft.Leader {
-		return false
-	}
-	err := c.raft.AddVoter(c.self, "", math.MaxUint64, c.timeout).Error()
-	switch {
-	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return true
-	case errors.Is(err, raft.ErrEnqueueTimeout): // it does not answer such questions yet
-	default:
-		if at := c.doubted.Load(); time.Since(*at) > c.timeout { // by then the hand-over was begun
-			c.doubted.CompareAndSwap(at, nil)
-		}
-	}
-	return false
-}
-
-// found writes the founding entries to an empty log, if that was not done before, and the node is a
-// founder. Every founder writes the same. Unlike raft's BootstrapCluster it finishes what a crash left
-// half done: the term is written first, and alone says nothing.
+// found writes the founding entries to an empty log, unless that was done before or the node is no founder.
+// Every founder writes the same entries. Unlike raft's BootstrapCluster, found completes a founding that a
+// crash has interrupted: the term is written first, and has no meaning alone.
 func found(log *raftlog.Log, cfg *Config) error {
 	last, err := log.Logs().LastIndex()
 	if err != nil {
@@ -289,14 +181,14 @@ func foundingEntries(cfg *Config) []*raft.Log {
 	}
 }
 
-// newIncarnation draws what tells the data of a directory from all other.
+// newIncarnation draws the number that tells the data of a directory from all other data.
 func newIncarnation() uint64 { return max(rand.Uint64(), 1) }
 
 func serverID(id MemberID) raft.ServerID { return raftlog.ServerID(uint64(id)) }
 
 func memberOf(id raft.ServerID) MemberID { return MemberID(raftlog.MemberID(id)) }
 
-// leadership tells who leads, as far as this node knows.
+// leadership returns the leader that raft knows.
 func (c *consensus) leadership() ClusterLeader {
 	for {
 		term := c.raft.CurrentTerm()
@@ -306,8 +198,7 @@ func (c *consensus) leadership() ClusterLeader {
 			continue
 		}
 		lead := ClusterLeader{Leader: memberOf(id), Term: term, Self: self}
-		// Raft changes these one after the other; a change that is half done is told of when it is
-		// done.
+		// Raft changes these one after the other. It observes a change when both are done.
 		if self != (id == c.self) {
 			lead.Leader, lead.Self = 0, false
 		}
@@ -315,8 +206,8 @@ func (c *consensus) leadership() ClusterLeader {
 	}
 }
 
-// voters returns the servers that have a vote, in the newest configuration of the log: that is the one
-// that counts, whether or not it is committed.
+// voters returns the servers that have a vote in the newest configuration of the log. That configuration
+// counts, whether or not it is committed.
 func (c *consensus) voters() (ids []raft.ServerID) {
 	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
 		if s.Suffrage == raft.Voter {
@@ -334,8 +225,8 @@ func (c *consensus) voterIDs() (ids []MemberID) {
 	return ids
 }
 
-// founding reports whether this node's log has nothing beyond the founding entries. The term does not
-// tell: a node hears of later ones without having been there.
+// founding reports whether this node's log has nothing beyond the founding entries. The term is no evidence:
+// a node learns of later terms without having taken part in them.
 func (c *consensus) founding() bool {
 	switch last := c.raft.LastIndex(); {
 	case last < raftlog.FoundingIndex:
@@ -348,15 +239,14 @@ func (c *consensus) founding() bool {
 	}
 }
 
-// elect makes this node stand for election now, unless it does already.
+// elect makes this node stand for election now, if it is a follower.
 func (c *consensus) elect() {
 	if c.raft.State() == raft.Follower {
 		c.net.Elect()
 	}
 }
 
-// silence returns the leader that this node follows, or has followed last, and since when it has been
-// silent.
+// silence returns the leader that this node follows, or followed last, and since when it has been silent.
 func (c *consensus) silence() (leader MemberID, since time.Time) {
 	id, since := c.net.Heard()
 	for _, other := range []time.Time{c.started, c.raft.LastContact()} { // it may have voted since
@@ -367,8 +257,8 @@ func (c *consensus) silence() (leader MemberID, since time.Time) {
 	return memberOf(id), since
 }
 
-// look has a voter that follows look now whether its leader is silent, and stand for election if it is.
-// Raft does so whenever its timeout is made shorter.
+// look makes a voter that follows check now whether its leader is silent, and stand for election if so. Raft
+// does that whenever its timeout becomes shorter.
 func (c *consensus) look() {
 	if c.raft.State() != raft.Follower || !slices.Contains(c.voters(), c.self) {
 		return
@@ -393,36 +283,36 @@ func (c *consensus) votedFor(id raft.ServerID, term uint64) bool {
 	return in == term && candidate == string(id)
 }
 
-// addressless reports whether this node's own address is missing in the log: it was founded alone,
-// without a network. Raft takes no change of members then.
+// addressless reports whether this node's own address is missing in the log, because the node founded its
+// cluster alone, without a network. Raft then accepts no change of members.
 func (c *consensus) addressless() bool {
 	return slices.ContainsFunc(c.raft.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
 		return s.ID == c.self && s.Address == ""
 	})
 }
 
-// The ways to change the members. Each returns a question to raft, which it answers when a majority has
-// agreed, or has not: see settle.
+// The ways to change the members. Each returns a request to raft, which blocks until a majority has agreed, or
+// the change has failed: see settle.
 
 func (c *consensus) addNonvoter(id MemberID, addr string) func() error {
 	return func() error {
-		return changeError(c.raft.AddNonvoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout).Error())
+		return changeError(c.requests.AddNonvoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout).Error())
 	}
 }
 
-// addVoter has an entry follow the change. What a new voter acknowledges before raft has noted that it has
-// a vote, raft does not count: the change itself, where that vote is needed for it. Then nothing would
-// be committed until something else is written.
+// addVoter appends an entry after the change. Raft does not count an acknowledgement that a new voter sends
+// before raft has noted its vote. If the change itself needs that vote, it would not be committed until
+// another entry is.
 func (c *consensus) addVoter(id MemberID, addr string) func() error {
 	return func() error {
-		change := c.raft.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout)
+		change := c.requests.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout)
 		c.append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 		return changeError(change.Error())
 	}
 }
 
 func (c *consensus) remove(id MemberID) func() error {
-	return func() error { return changeError(c.raft.RemoveServer(serverID(id), 0, c.timeout).Error()) }
+	return func() error { return changeError(c.requests.RemoveServer(serverID(id), 0, c.timeout).Error()) }
 }
 
 func (c *consensus) transfer(to MemberID, addr string) func() error {
@@ -435,7 +325,7 @@ func (c *consensus) transfer(to MemberID, addr string) func() error {
 	}
 }
 
-// changeError makes one error of all those after which another leader is to be asked, or this one again.
+// changeError returns errNotLeader for the errors after which to ask another leader, or this one again.
 func changeError(err error) error {
 	for _, again := range []error{
 		raft.ErrNotLeader, raft.ErrLeadershipLost, raft.ErrLeadershipTransferInProgress, raft.ErrEnqueueTimeout, raft.ErrRaftShutdown,
@@ -447,7 +337,7 @@ func changeError(err error) error {
 	return err
 }
 
-// retain has the transport forget who is no member any more.
+// retain makes the transport forget the servers that are no longer members.
 func (c *consensus) retain(members state.Members) {
 	voters := c.voters()
 	c.net.Retain(func(id raft.ServerID) bool {
@@ -460,10 +350,9 @@ func (c *consensus) mayAppend(applied uint64) bool { return c.raft.LastIndex() <
 
 // append submits an entry, whether or not mayAppend. It ignores raft's future, which may never resolve after
 // a shutdown: whether the entry is committed shows when the FSM applies it, or the term changes.
-func (c *consensus) append(entry []byte) { c.raft.Apply(entry, c.timeout) }
+func (c *consensus) append(entry []byte) { c.requests.Apply(entry, c.timeout) }
 
-// commands reports whether the log has a command of a term behind what is applied. The term is the
-// newest.
+// commands reports whether the log has a command of the newest term that is not applied yet.
 func (c *consensus) commands(term, applied uint64) bool {
 	for i := c.raft.LastIndex(); i > applied; i-- {
 		switch l, err := c.log.Entry(i); {
@@ -476,8 +365,8 @@ func (c *consensus) commands(term, applied uint64) bool {
 	return false
 }
 
-// confirm returns an index at or after every write answered so far, once a majority has shown that
-// no later leader had been elected when it was called.
+// confirm returns an index at or after every write that was answered before the call, once a majority has
+// shown that no later leader had been elected when it was called.
 func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	index := c.raft.CommitIndex()
 	mark := c.net.Mark()
@@ -492,8 +381,8 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 			return index, nil
 		}
 		if !asked {
-			// It has raft send heartbeats at once. Its own verdict is not asked: it counts answers
-			// to earlier ones.
+			// Called only to trigger heartbeats. Its result also counts replies to earlier ones, so ignore
+			// it.
 			c.raft.VerifyLeader()
 			asked = true
 		}
@@ -505,9 +394,10 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	}
 }
 
-// takeSnapshot takes a snapshot if the log has outgrown the last one, so that what is written for
-// snapshots stays in proportion to what is written to the log. It reports whether it did.
-func (c *consensus) takeSnapshot(entries uint64) (taken bool, err error) {
+// takeSnapshot takes a snapshot if the log has outgrown the last one, so that the writes for snapshots stay in
+// proportion to those of the log. It reports whether it did. applied is the index that the state machine has
+// applied, at least.
+func (c *consensus) takeSnapshot(entries, applied uint64) (taken bool, err error) {
 	n, bytes := c.log.Size()
 	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {
 		return false, nil
@@ -520,8 +410,9 @@ func (c *consensus) takeSnapshot(entries uint64) (taken bool, err error) {
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) || errors.Is(err, raft.ErrRaftShutdown) {
 		return false, nil
 	}
-	// A change of the members is in the log and not applied yet; raft has no name for this error.
-	if err != nil && strings.Contains(err.Error(), "wait until the configuration entry") {
+	// Raft refuses a snapshot, with an error without a name, while a committed change of the members is not
+	// applied. The next entry makes this node try again.
+	if err != nil && c.raft.GetConfiguration().Index() > applied {
 		return false, nil
 	}
 	return err == nil, err
@@ -535,64 +426,18 @@ func (c *consensus) snapshotSize() int64 {
 	return snapshots[0].Size
 }
 
-// stepDown has another node lead, if this one does: the voter that can be reached and has most of the
-// log. It reports whether there is one.
-func (c *consensus) stepDown() bool {
-	var best *raft.Server
-	var most uint64
-	for _, s := range c.raft.GetConfiguration().Configuration().Servers {
-		if s.ID == c.self || s.Suffrage != raft.Voter {
-			continue
-		}
-		if has := c.net.Acknowledged(s.ID, c.timeout); has > most {
-			best, most = &s, has
-		}
-	}
-	if best == nil {
-		return false
-	}
-	_, begun := c.handOver(best.ID, best.Address)
-	return begun
-}
-
-// A handOver is one that was begun: in which term, and how many replies to appends its heir had given.
-type handOver struct{ term, replies uint64 }
-
-// handOver has another server lead, unless one that was begun before may still be under way with it:
-// raft leaves its question to the heir's replication in a queue of one. Where that hangs, as at a disk,
-// and then ends, because the leader does, a second question waits for ever, and a goroutine with it.
-// The queue is taken from at random among others, so some replies have to come in.
-func (c *consensus) handOver(to raft.ServerID, addr raft.ServerAddress) (raft.Future, bool) {
-	now := handOver{c.raft.CurrentTerm(), c.net.Replies(to)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if last, ok := c.handOvers[to]; ok && last.term == now.term && now.replies < last.replies+10 {
-		return nil, false
-	}
-	c.handOvers[to] = now
-	defer c.doubt()
-	return c.raft.LeadershipTransferToServer(to, addr), true
-}
-
-// doubt has revive look whether raft is well.
-func (c *consensus) doubt() {
-	now := time.Now()
-	c.doubted.Store(&now)
-	c.observe()
-}
-
-// observe has followLeadership look, as if raft had something to tell.
-func (c *consensus) observe() {
+// pokeObserver makes followLeadership look, as if raft had observed something.
+func (c *consensus) pokeObserver() {
 	select {
 	case c.observations <- raft.Observation{}:
-	default: // it will come by
+	default: // an observation waits already
 	}
 }
 
 // stop ends raft and waits for its goroutines.
 func (c *consensus) stop() error { return c.raft.Shutdown().Error() }
 
-// describe fills in what raft knows.
+// describe fills in the fields of a Status that raft and its log know.
 func (c *consensus) describe(s *Status) {
 	s.Durable = c.log.Durable()
 	disk := c.log.Condition()
@@ -610,5 +455,32 @@ func (c *consensus) describe(s *Status) {
 	s.LastContact = -1
 	if last := c.raft.LastContact(); !last.IsZero() {
 		s.LastContact = time.Since(last)
+	}
+}
+
+// takeSnapshots takes a snapshot whenever one is due.
+func (n *Node) takeSnapshots() {
+	for {
+		select {
+		case <-n.snapshot:
+		case <-n.life.Closing():
+			return
+		}
+		begin := time.Now()
+		taken, err := n.raft().takeSnapshot(n.cfg.SnapshotEntries, n.views.Load().Index)
+		if err != nil {
+			n.cfg.Logger.Warn("snapshot failed", "err", err)
+			select { // otherwise each entry would begin another snapshot
+			case <-time.After(n.cfg.ElectionTimeout):
+				signal.Poke(n.snapshot)
+			case <-n.life.Closing():
+				return
+			}
+			continue
+		}
+		if taken && n.cfg.Metrics != nil {
+			n.observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
+			n.observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
+		}
 	}
 }

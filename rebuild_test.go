@@ -4,13 +4,12 @@ package coterie
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"reflect"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -21,19 +20,74 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// wedge puts raft into the state of hashicorp/raft#696: it leads, and says of everything that a
-// hand-over is in progress.
-func wedge(c *consensus) {
-	flag := reflect.ValueOf(c.raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
-	atomic.StoreInt32((*int32)(unsafe.Pointer(flag.UnsafeAddr())), 1)
+// A wedge stands before raft. Once in place, it refuses everything as raft does in hashicorp/raft#696: raft
+// leads, and answers every request that a hand-over is in progress.
+type wedge struct {
+	requests
+	inPlace atomic.Bool
+}
+
+// wedgeable returns a context with which Open starts raft behind a wedge.
+func wedgeable(ctx context.Context) context.Context {
+	return context.WithValue(ctx, wrapRequests{}, func(r requests) requests { return &wedge{requests: r} })
+}
+
+// putWedge wedges the raft of a node, and makes the node check it. It ends with the restart of raft.
+func putWedge(c *consensus) {
+	c.requests.(*wedge).inPlace.Store(true)
 	c.doubt()
+}
+
+type refusal struct{ error }
+
+func (r refusal) Error() error  { return r.error }
+func (r refusal) Index() uint64 { return 0 }
+func (r refusal) Response() any { return nil }
+
+func (w *wedge) Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture {
+	if w.inPlace.Load() {
+		return refusal{raft.ErrLeadershipTransferInProgress}
+	}
+	return w.requests.Apply(cmd, timeout)
+}
+
+// AddVoter lets raft answer a probe first: before it answers requests, it is not wedged.
+func (w *wedge) AddVoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
+	if !w.inPlace.Load() {
+		return w.requests.AddVoter(id, addr, prevIndex, timeout)
+	}
+	if err := w.requests.AddVoter(id, addr, impossibleIndex, timeout).Error(); errors.Is(err, raft.ErrEnqueueTimeout) {
+		return refusal{err}
+	}
+	return refusal{raft.ErrLeadershipTransferInProgress}
+}
+
+func (w *wedge) AddNonvoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
+	if w.inPlace.Load() {
+		return refusal{raft.ErrLeadershipTransferInProgress}
+	}
+	return w.requests.AddNonvoter(id, addr, prevIndex, timeout)
+}
+
+func (w *wedge) RemoveServer(id raft.ServerID, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
+	if w.inPlace.Load() {
+		return refusal{raft.ErrLeadershipTransferInProgress}
+	}
+	return w.requests.RemoveServer(id, prevIndex, timeout)
+}
+
+func (w *wedge) LeadershipTransferToServer(id raft.ServerID, addr raft.ServerAddress) raft.Future {
+	if w.inPlace.Load() {
+		return refusal{raft.ErrLeadershipTransferInProgress}
+	}
+	return w.requests.LeadershipTransferToServer(id, addr)
 }
 
 func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c, err := OpenCluster(t.Context(), size, Config{InMemory: true})
+				c, err := OpenCluster(wedgeable(t.Context()), size, Config{InMemory: true})
 				require.NoError(t, err)
 				defer c.Close()
 				leader, err := c.Leader(t.Context())
@@ -44,7 +98,7 @@ func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
 					require.NoError(t, err)
 				}
 				before := leader.raft()
-				wedge(before)
+				putWedge(before)
 				begin := time.Now()
 				for i := range 10 {
 					_, err := c.Node(i%size).Put(t.Context(), "k", fmt.Sprint(10+i))
@@ -75,7 +129,7 @@ func onDisks(t *testing.T) (nodes []*Node, disks []*vfs.Memory, network *memnet.
 	}
 	for _, p := range founders {
 		disk := vfs.NewForgetful()
-		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{
+		n, err := Open(vfs.With(wedgeable(t.Context()), disk.Mount()), Config{
 			InMemory: true, Name: p.Name, Addr: p.Addr, Advertise: p.Addr, Founders: founders, Network: network.Host(p.Name),
 		})
 		require.NoError(t, err)
@@ -127,7 +181,7 @@ func TestAWedgeIsNotMissedWhileDisksStall(t *testing.T) {
 			disk.Stall(i != now)
 		}
 		before := nodes[now].raft()
-		wedge(before)
+		putWedge(before)
 		time.Sleep(3 * time.Second)
 		for _, disk := range disks {
 			disk.Stall(false)
@@ -150,7 +204,7 @@ func TestANodeThatIsStartedAgainOnAStalledDiskDoesNotSayThatItLeads(t *testing.T
 		defer cancel()
 		go nodes[old].Put(ctx, "k", "v")
 		time.Sleep(10 * time.Millisecond)
-		wedge(nodes[old].raft())
+		putWedge(nodes[old].raft())
 		time.Sleep(time.Minute)
 		require.False(t, nodes[old].lead.Now().Self)
 		disks[old].Stall(false)
@@ -164,7 +218,7 @@ func TestADiskThatFailsWhileRaftIsStartedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
 		open := func() *Node {
-			n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a"})
+			n, err := Open(vfs.With(wedgeable(t.Context()), disk.Mount()), Config{InMemory: true, Name: "a"})
 			require.NoError(t, err)
 			require.NoError(t, n.Ready(t.Context()))
 			return n
@@ -179,7 +233,7 @@ func TestADiskThatFailsWhileRaftIsStartedAgain(t *testing.T) {
 		for at := int64(1000); at < 5000; at++ {
 			disk.Damage("/a/log/0000000000000001.log", at)
 		}
-		wedge(n.raft())
+		putWedge(n.raft())
 		<-n.Done()
 		require.ErrorContains(t, n.Err(), "disk")
 		require.NoError(t, n.Close())

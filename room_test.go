@@ -5,12 +5,9 @@ package coterie
 import (
 	"context"
 	"fmt"
-	"reflect"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -108,14 +105,14 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
-		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{InMemory: true, Name: "a", DiskTimeout: time.Hour})
+		n, err := Open(vfs.With(wedgeable(t.Context()), disk.Mount()), Config{InMemory: true, Name: "a", DiskTimeout: time.Hour})
 		require.NoError(t, err)
 		require.NoError(t, n.Ready(t.Context())) // the entry that puts it on record is in the log
 		lease, err := n.Grant(t.Context(), time.Hour)
 		require.NoError(t, err)
 		look := func() {
 			for range 200 {
-				n.raft().observe()
+				n.raft().pokeObserver()
 				time.Sleep(100 * time.Millisecond)
 			}
 		}
@@ -134,14 +131,13 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 		_, err = n.TimeToLive(t.Context(), lease.ID)
 		require.NoError(t, err)
 
-		flag := reflect.ValueOf(n.raft().raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
-		dropping := (*int32)(unsafe.Pointer(flag.UnsafeAddr()))
-		atomic.StoreInt32(dropping, 1)
+		dropping := &n.raft().requests.(*wedge).inPlace
+		dropping.Store(true)
 		before = last()
 		begin()
 		look()
 		require.Equal(t, before, last())
-		atomic.StoreInt32(dropping, 0)
+		dropping.Store(false)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err = n.TimeToLive(ctx, lease.ID)

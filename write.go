@@ -4,7 +4,6 @@ package coterie
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -88,13 +87,4 @@ func (n *Node) apply(entry []byte) {
 		return
 	}
 	n.raft().append(entry)
-}
-
-// room returns ErrNoSpace if the system has refused to write the log for more than a moment, in which
-// another node would have begun to lead. This node would not even see its own writes applied.
-func (n *Node) room() error {
-	if disk := n.log.Condition(); disk.Short >= n.cfg.ElectionTimeout {
-		return fmt.Errorf("%w: %s cannot write its log: %w", ErrNoSpace, n.cfg.Name, disk.Lack)
-	}
-	return nil
 }
