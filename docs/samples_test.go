@@ -76,7 +76,7 @@ func measure(cfg coterie.Config, registerer prometheus.Registerer) {
 
 func founder(tls *tls.Config, logger *slog.Logger, metrics coterie.Metrics) coterie.Config {
 	cfg := coterie.Config{
-		Cluster:   "orders",          // tells this cluster from others
+		Cluster:   "orders",          // distinguishes this cluster from others
 		Name:      "a",               // for ever: the member's ID follows from it
 		Dir:       "/var/lib/orders", // for ever, and for this node alone
 		Addr:      ":7400",
@@ -91,8 +91,8 @@ func founder(tls *tls.Config, logger *slog.Logger, metrics coterie.Metrics) cote
 	return cfg
 }
 
-// config is for the pod of a name. The first three found the cluster, later ones join it. When the
-// cluster is founded, JOIN=true in the manifest has all of them join.
+// config returns the configuration of a pod. The first three pods found the cluster, later ones join it.
+// Once the cluster is founded, set JOIN=true in the manifest: then all of them join.
 func config(pod string) coterie.Config {
 	addr := func(pod string) string { return pod + ".orders-peers.shop.svc.cluster.local:7400" }
 	cfg := coterie.Config{
@@ -138,10 +138,10 @@ func recovery(ctx context.Context, best string, dirs []string) error {
 }
 
 func backup(ctx context.Context, n *coterie.Node, w io.Writer) error {
-	if err := n.Ready(ctx); err != nil { // so that it has everything that was answered until now
+	if err := n.Ready(ctx); err != nil { // so that the backup has everything that was answered until now
 		return err
 	}
-	header, err := n.Backup(ctx, w) // while writes go on; to a file, to an upload
+	header, err := n.Backup(ctx, w) // to a file or an upload, while writes go on
 	fmt.Println(header.Revision)
 	return err
 }
