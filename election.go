@@ -192,6 +192,11 @@ func (e *Election) Guard() Comparison {
 	return p.guard()
 }
 
+// WorkContext returns a context for the work of the leader, as [Mutex.WorkContext] does for a lock.
+func (e *Election) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return workContext(ctx, e.place())
+}
+
 // An ElectionLeader is the leader of an election, or says that there is none. The leader of the cluster is
 // a [ClusterLeader].
 type ElectionLeader struct {

@@ -160,6 +160,14 @@ func (m *Mutex) Guard() Comparison {
 // may hold for a Mutex that was never locked; here it does not.
 func (m *Mutex) IsOwner() Comparison { return m.Guard() }
 
+// WorkContext returns a context for the work that the lock protects. It ends with ctx, with the returned
+// function, which must be called, or with the session, before another holder can get the lock. It does not
+// end with Unlock, nor if the lock's key is deleted. It carries the guard: see [GuardFromContext]. If the Mutex
+// is not locked, the context has ended already, with ErrNotOwner.
+func (m *Mutex) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return workContext(ctx, m.place())
+}
+
 // Do is [RunWithLock] on a session that the caller has. It locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn ends with ctx
 // or with the session, and carries the guard: see [GuardFromContext]. Do returns fn's error, joined with
 // ErrSessionExpired if the session ended meanwhile. If fn's context has ended and no quorum answers, Do
@@ -172,7 +180,7 @@ func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64
 	if err != nil {
 		return err
 	}
-	inner, cancel := m.s.WorkContext(withGuard(ctx, p.guard()))
+	inner, cancel := workContext(ctx, p)
 	err = func() error {
 		defer cancel()
 		// Deferred, because the lock must be freed even if fn panics and though ctx has ended.
@@ -326,9 +334,10 @@ func withGuard(ctx context.Context, guard Comparison) context.Context {
 	return context.WithValue(ctx, guardKey{}, guard)
 }
 
-// GuardFromContext returns the guard of the lock or the leadership under which [Mutex.Do], [RunWithLock] or
-// [RunAsLeader] called the function that got ctx: a condition for transactions that holds as long as the
-// lock or the leadership lasts. For any other context it returns a condition that never holds.
+// GuardFromContext returns the guard of a lock or a leadership: a condition for transactions that holds as long
+// as the lock or the leadership lasts. ctx is the context that [Mutex.Do], [RunWithLock] or [RunAsLeader] passes
+// to its function, or one of [Mutex.WorkContext] or [Election.WorkContext]. For any other context
+// GuardFromContext returns a condition that never holds.
 func GuardFromContext(ctx context.Context) Comparison {
 	if guard, ok := ctx.Value(guardKey{}).(Comparison); ok {
 		return guard

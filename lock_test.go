@@ -228,6 +228,33 @@ func TestMutexKeyAndIsOwner(t *testing.T) {
 	})
 }
 
+func TestWorkContextOfLocksAndLeaders(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		s := session(t, n)
+		m, e := coterie.NewMutex(s, "lock"), coterie.NewElection(s, "job")
+		for name, of := range map[string]struct {
+			work    func(context.Context) (context.Context, context.CancelFunc)
+			acquire func(context.Context) error
+		}{
+			"Mutex":    {m.WorkContext, m.Lock},
+			"Election": {e.WorkContext, func(ctx context.Context) error { return e.Campaign(ctx, "a") }},
+		} {
+			work, cancel := of.work(t.Context())
+			cancel()
+			require.ErrorIs(t, context.Cause(work), coterie.ErrNotOwner, name)
+
+			require.NoError(t, of.acquire(t.Context()))
+			work, cancel = of.work(t.Context())
+			defer cancel()
+			require.NoError(t, work.Err(), name)
+			require.True(t, commit(t, n.Txn(work).If(coterie.GuardFromContext(work))).Succeeded, name)
+			defer func() { require.ErrorIs(t, context.Cause(work), coterie.ErrSessionExpired, name) }()
+		}
+		require.NoError(t, s.Close())
+		synctest.Wait()
+	})
+}
+
 // Goroutines of two nodes share a Locker per node, and one runs at a time.
 func TestLockerExcludes(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

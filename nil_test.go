@@ -145,6 +145,16 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Mutex.Lock":              {func(f nilFixture) { coterie.NewMutex(f.s, "nil").Lock(nil) }},
 	"coterie.Mutex.TryLock":           {func(f nilFixture) { coterie.NewMutex(f.s, "nil").TryLock(nil) }},
 	"coterie.Mutex.Unlock":            {func(f nilFixture) { coterie.NewMutex(f.s, "nil").Unlock(nil) }},
+	"coterie.Mutex.WorkContext": {
+		func(f nilFixture) { coterie.NewMutex(f.s, "nil").WorkContext(nil) },
+		func(f nilFixture) {
+			m := coterie.NewMutex(f.s, "nil-work")
+			if err := m.Lock(f.ctx); err == nil {
+				m.WorkContext(nil)
+			}
+		},
+	},
+	"coterie.Election.WorkContext": {func(f nilFixture) { coterie.NewElection(f.s, "nil").WorkContext(nil) }},
 	"coterie.Mutex.Do": {
 		func(f nilFixture) { coterie.NewMutex(f.s, "nil").Do(nil, leadNothing) },
 		func(f nilFixture) { coterie.NewMutex(f.s, "nil-body").Do(f.ctx, nil) },

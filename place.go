@@ -214,11 +214,22 @@ func (p *place) leave(ctx context.Context) error { return p.write(ctx, OpDelete(
 // abandon deletes the key in the background, for a caller that does not wait for it.
 func (p *place) abandon() { go p.s.CleanUp(OpDelete(p.key)) }
 
+// workContext returns a context that carries the guard of a place and ends with ctx, with the returned function,
+// or with the place's session. If p is nil, it has ended with ErrNotOwner.
+func workContext(ctx context.Context, p *place) (context.Context, context.CancelFunc) {
+	if p == nil {
+		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(ErrNotOwner)
+		return ctx, func() {}
+	}
+	return p.s.WorkContext(withGuard(ctx, p.guard()))
+}
+
 // run calls fn with a context that carries the place's guard and ends with ctx, with the session, or when
 // the key is removed. It returns fn's error, and in lost the reason if the context had ended when fn
 // returned.
 func (p *place) run(ctx context.Context, fn func(context.Context, int64) error) (lost, err error) {
-	bound, unbind := p.s.WorkContext(withGuard(ctx, p.guard()))
+	bound, unbind := workContext(ctx, p)
 	defer unbind()
 	inner, cancel := context.WithCancelCause(bound)
 	var watching sync.WaitGroup
