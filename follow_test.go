@@ -64,9 +64,9 @@ func TestFollow(t *testing.T) {
 		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showState(both))
 		del(t, n, "c/a")
 		require.Equal(t, "6 {c/b=2} [DELETE c/a= was 3]", showState(next()))
-		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showState(both), "each is the receiver's own")
+		require.Equal(t, "5 {c/a=3 c/b=2} [PUT c/b=2, PUT c/a=3 was 1]", showState(both), "the receiver owns each state")
 
-		// Slower than the history is kept: the difference.
+		// A loop that is slower than the compaction gets the difference.
 		put(t, n, "c/c", "5")
 		put(t, n, "c/c", "6")
 		del(t, n, "c/b")

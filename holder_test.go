@@ -17,8 +17,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A lock that is not had says which process has it; without a quorum it says that, too.
-func TestAWaitThatEndsTellsWhy(t *testing.T) {
+// A wait that ends reports the process that has the lock, or that there is no quorum.
+func TestHeldErrorNamesTheHolder(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		holder := session(t, n, coterie.WithTTL(time.Hour))
@@ -76,8 +76,8 @@ func TestAWaitThatEndsTellsWhy(t *testing.T) {
 	})
 }
 
-// A Mutex that ends its wait for another reason says that alone.
-func TestAWaitThatLosesItsSessionSaysSo(t *testing.T) {
+// A wait that ends with its session reports only that.
+func TestHeldErrorNotAfterALostSession(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(t.Context()))
 		s := session(t, n)

@@ -27,12 +27,12 @@ func TestMutexExcludesAndIsFair(t *testing.T) {
 			s := session(t, c.Node(i%3))
 			wg.Go(func() {
 				m := coterie.NewMutex(s, "lock")
-				time.Sleep(time.Duration(i) * time.Second / 10) // so that the order of arrival is known
+				time.Sleep(time.Duration(i) * time.Second / 10) // so that the order of the calls is known
 				err := m.Do(t.Context(), func(ctx context.Context, token int64) error {
 					inside++
 					defer func() { inside-- }()
 					if inside != 1 {
-						return errors.New("two inside")
+						return errors.New("two holders at once")
 					}
 					if token <= last {
 						return fmt.Errorf("token %d after %d", token, last)
@@ -85,7 +85,7 @@ func TestMutexCalls(t *testing.T) {
 		require.ErrorIs(t, b.Lock(short), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(begin))
 		time.Sleep(time.Second)
-		require.Len(t, get(t, n, "lock", coterie.WithPrefix()).KVs, 1, "and a Lock that was given up neither")
+		require.Len(t, get(t, n, "lock", coterie.WithPrefix()).KVs, 1, "and neither does a Lock that was given up")
 
 		first := a.Token()
 		require.NoError(t, a.Unlock(ctx))
@@ -105,8 +105,8 @@ func TestMutexCalls(t *testing.T) {
 	})
 }
 
-// What is left behind goes on in the background: it needs a quorum, the caller does not.
-func TestRecipesReturnWhenTheirContextEnds(t *testing.T) {
+// Cleanup needs a quorum, so it continues in the background. The caller does not wait for it.
+func TestRecipesReturnWithTheirContext(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -148,8 +148,8 @@ func TestRecipesReturnWhenTheirContextEnds(t *testing.T) {
 	})
 }
 
-// A waiter's key must not outlive its session under a lease that lives on.
-func TestAnOrphanedSessionLeavesNoWaiters(t *testing.T) {
+// A waiter's key must not outlive its session, even if the lease lives on.
+func TestOrphanLeavesNoWaiters(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		holder := coterie.NewMutex(session(t, n), "lock")
 		require.NoError(t, holder.Lock(t.Context()))
@@ -165,7 +165,7 @@ func TestAnOrphanedSessionLeavesNoWaiters(t *testing.T) {
 	})
 }
 
-func TestDoUnlocksOnlyWhatItLocked(t *testing.T) {
+func TestMutexDoUnlocksOnlyItsOwnLock(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		m := coterie.NewMutex(session(t, n), "lock")
 		locked := make(chan error, 1)
@@ -270,7 +270,7 @@ func TestLockerExcludes(t *testing.T) {
 				l.Lock()
 				defer l.Unlock()
 				if inside++; inside != 1 {
-					t.Error("two are inside")
+					t.Error("two holders at once")
 				}
 				time.Sleep(time.Second)
 				sum++
@@ -315,8 +315,8 @@ func TestLockerPanicsWhenItCannotLock(t *testing.T) {
 	})
 }
 
-// K1: a holder that was stopped, and does not know that another holds the lock, cannot write.
-func TestK1_AStaleHolderIsRefused(t *testing.T) {
+// K1: a holder that was suspended, and does not know that another holder has the lock, cannot write.
+func TestK1_StaleHolderIsRejected(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		ctx := t.Context()
 		stale := c.Follower()
@@ -335,9 +335,9 @@ func TestK1_AStaleHolderIsRefused(t *testing.T) {
 	})
 }
 
-// The shapes of bugs that etcd's own recipes had.
+// K2: bugs that etcd's recipes had.
 
-func TestK2_AStaleUnlockFreesNothing(t *testing.T) {
+func TestK2_StaleUnlockFreesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
 		s := session(t, n)
@@ -351,7 +351,7 @@ func TestK2_AStaleUnlockFreesNothing(t *testing.T) {
 	})
 }
 
-func TestK2_AWaiterEndsWithItsSession(t *testing.T) {
+func TestK2_WaiterEndsWithItsSession(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
 		require.NoError(t, coterie.NewMutex(session(t, n), "lock").Lock(ctx))
@@ -361,90 +361,5 @@ func TestK2_AWaiterEndsWithItsSession(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, errOf(n.Revoke(ctx, s.Lease())))
 		require.ErrorIs(t, <-waiting, coterie.ErrSessionExpired)
-	})
-}
-
-func TestK2_AFailedCampaignLeavesNoCandidate(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		e := coterie.NewElection(session(t, n), "election")
-		c.Pause(c.Index(n))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, e.Campaign(ctx, "zombie"), context.DeadlineExceeded)
-		c.Heal()
-		time.Sleep(10 * time.Second)
-		require.Empty(t, get(t, n, "election", coterie.WithPrefix()).KVs)
-	})
-}
-
-func TestK2_AFailedResignCanBeRepeated(t *testing.T) {
-	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-		n := c.Follower()
-		e := coterie.NewElection(session(t, n, coterie.WithTTL(time.Minute)), "election")
-		require.NoError(t, e.Campaign(t.Context(), "a"))
-		c.Pause(c.Index(n))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		require.ErrorIs(t, e.Resign(ctx), context.DeadlineExceeded)
-		c.Heal()
-		// Applied already, though that was not known, or applied now.
-		if err := e.Resign(t.Context()); err != nil {
-			require.ErrorIs(t, err, coterie.ErrNotOwner)
-		}
-		info, err := e.Leader(t.Context())
-		require.NoError(t, err)
-		require.False(t, info.Elected)
-	})
-}
-
-func TestK2_ObserveReportsVacancy(t *testing.T) {
-	bubble(t, func(t *testing.T, n *coterie.Node) {
-		ctx, cancel := context.WithCancel(t.Context())
-		e := coterie.NewElection(session(t, n), "election")
-		seen := make(chan coterie.ElectionLeader)
-		ended := make(chan error, 1)
-		go func() {
-			for info, err := range e.Observe(ctx) {
-				if err != nil {
-					ended <- err
-					return
-				}
-				seen <- info
-			}
-		}()
-		require.Equal(t, coterie.ElectionLeader{}, <-seen, "nobody leads yet")
-		require.NoError(t, e.Campaign(ctx, "one"))
-		info := <-seen
-		require.True(t, info.Elected)
-		require.Equal(t, "one", info.Value)
-		require.Equal(t, e.Token(), info.Token)
-		require.NoError(t, e.Proclaim(ctx, "two"))
-		require.Equal(t, "two", (<-seen).Value)
-		require.NoError(t, e.Resign(ctx))
-		require.Equal(t, coterie.ElectionLeader{}, <-seen, "nobody leads any more")
-		require.NoError(t, errOf(n.Compact(ctx, n.Status().Revision)))
-		require.NoError(t, e.Campaign(ctx, "three"))
-		require.Equal(t, "three", (<-seen).Value)
-		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
-	})
-}
-
-func TestK2_CampaignDoesNotSucceedWithoutItsKey(t *testing.T) {
-	bubble(t, func(t *testing.T, n *coterie.Node) {
-		ctx := t.Context()
-		first := coterie.NewElection(session(t, n), "election")
-		require.NoError(t, first.Campaign(ctx, "first"))
-		campaign := make(chan error)
-		go func() { campaign <- coterie.NewElection(session(t, n), "election").Campaign(ctx, "second") }()
-		time.Sleep(time.Second)
-		for _, kv := range get(t, n, "election/", coterie.WithPrefix()).KVs {
-			if kv.Value == "second" {
-				del(t, n, kv.Key)
-			}
-		}
-		require.NoError(t, first.Resign(ctx))
-		require.ErrorIs(t, <-campaign, coterie.ErrNotOwner)
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// The name of one lock continues that of the other, and a lease in hex looks like a part of a name.
+// One name continues another, with parts that look like a lease in hex.
 func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
@@ -34,12 +34,12 @@ func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
 		for i := range 40 { // more than are read at first
 			inner = append(inner, lock(fmt.Sprintf("%s/%d", name, i)))
 		}
-		put(t, n, name+"/note", "of somebody")
+		put(t, n, name+"/note", "not a place")
 		outer := lock(name)
 		inner = append(inner, lock(name+"/2a"), lock(name+"/1-00000000"), lock(name+"/"))
 		require.ErrorIs(t, coterie.NewMutex(s, name).TryLock(ctx), coterie.ErrLocked)
 
-		// A waiter waits for the one before it, though others are between.
+		// A waiter waits for the waiter before it, although keys of other names are in between.
 		order := make(chan int, 3)
 		for i := range 3 {
 			m := coterie.NewMutex(s, name)
@@ -64,7 +64,7 @@ func TestLocksOfNestedNamesAreIndependent(t *testing.T) {
 	})
 }
 
-// TryLock is not fooled by contenders that come between its look and its write, nor by other names.
+// TryLock is right although other contenders come between its read and its write, and under other names.
 func TestTryLockAmongOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
@@ -74,7 +74,7 @@ func TestTryLockAmongOthers(t *testing.T) {
 			others.Go(func() {
 				for inner := coterie.NewMutex(s, "lock/inner"); ctx.Err() == nil; {
 					_ = inner.Do(ctx, func(context.Context, int64) error { return nil })
-					time.Sleep(time.Millisecond / 4) // the clock stands still while anything runs
+					time.Sleep(time.Millisecond / 4) // virtual time stands still while a goroutine runs
 				}
 			})
 		}
@@ -127,7 +127,7 @@ func TestElectionsOfNestedNamesAreIndependent(t *testing.T) {
 	})
 }
 
-func TestAnEmptyNameIsRefused(t *testing.T) {
+func TestEmptyNameIsRejected(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
 		s := session(t, n)
@@ -146,8 +146,8 @@ func TestAnEmptyNameIsRefused(t *testing.T) {
 	})
 }
 
-// What an earlier version wrote excludes, whatever its value.
-func TestAPlaceOfAnEarlierVersionExcludes(t *testing.T) {
+// A key of an earlier version excludes, whatever its value.
+func TestPlaceOfAnEarlierVersionExcludes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
 		key := fmt.Sprintf("lock/%v-%08x", s.Lease(), 7)

@@ -49,8 +49,8 @@ func TestSessionLifeAndEnd(t *testing.T) {
 	})
 }
 
-// L4: the holder knows by its own clock, before anybody else can act on the expiry.
-func TestL4_TheHolderIsToldFirst(t *testing.T) {
+// L4: a holder learns of the expiry by its own clock, before another node can act on it.
+func TestL4_HolderIsNotifiedFirst(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		holder := c.Follower()
 		s := session(t, holder, coterie.WithTTL(10*time.Second))
@@ -60,16 +60,16 @@ func TestL4_TheHolderIsToldFirst(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.Pause(c.Index(holder))
 		<-s.Context().Done()
-		told := time.Now()
+		notified := time.Now()
 		require.ErrorIs(t, context.Cause(s.Context()), coterie.ErrSessionExpired)
 		require.Equal(t, coterie.EventDelete, next(t, watch).Events[0].Type)
-		require.GreaterOrEqual(t, time.Since(told), 100*time.Millisecond, "the other side acts later")
+		require.GreaterOrEqual(t, time.Since(notified), 100*time.Millisecond, "the other side acts later")
 		err := coterie.NewMutex(s, "lock").Lock(t.Context())
 		require.ErrorIs(t, err, coterie.ErrSessionExpired)
 	})
 }
 
-func TestASessionOutlivesItsLeaders(t *testing.T) {
+func TestSessionOutlivesLeaders(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		holder := c.Follower()
 		s := session(t, holder)
@@ -113,8 +113,8 @@ func TestSessionDone(t *testing.T) {
 	}
 }
 
-// A new leader gives a lease its TTL anew, so that it may live on when its session is over.
-func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
+// A new leader extends a lease by its whole TTL, so the lease may outlive its session.
+func TestCloseRevokesAnExtendedLease(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		s := session(t, n, coterie.WithTTL(10*time.Second))
@@ -136,7 +136,7 @@ func TestCloseRevokesALeaseThatItsSessionTookForLost(t *testing.T) {
 	})
 }
 
-func TestABoundContextEndsWithEither(t *testing.T) {
+func TestWorkContextEndsWithEither(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
 		bound, cancel := s.WorkContext(t.Context())
@@ -161,8 +161,8 @@ func TestABoundContextEndsWithEither(t *testing.T) {
 	})
 }
 
-// What arrives after its caller, or its session, has gone is taken back; the session's lease lives on.
-func TestACommitThatIsGivenUpIsUndone(t *testing.T) {
+// A transaction that is applied after its caller or its session has given up is undone. The lease lives on.
+func TestCommitOrUndoUndoes(t *testing.T) {
 	for name, giveUp := range map[string]func(context.CancelFunc, *coterie.Session){
 		"by its caller":  func(cancel context.CancelFunc, _ *coterie.Session) { cancel() },
 		"by its session": func(_ context.CancelFunc, s *coterie.Session) { s.Orphan() },
@@ -196,7 +196,7 @@ func TestACommitThatIsGivenUpIsUndone(t *testing.T) {
 	}
 }
 
-func TestCommitRefuses(t *testing.T) {
+func TestCommitOrUndoRejects(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		s := session(t, n)
 		over, cancel := context.WithCancelCause(t.Context())
@@ -223,7 +223,7 @@ func TestCommitRefuses(t *testing.T) {
 
 		other := n.Txn(t.Context()).Then(coterie.OpPut("k", "", coterie.WithLease(7)))
 		require.ErrorIs(t, commit(other), coterie.ErrLeaseNotFound)
-		require.NoError(t, s.Err(), "it is not the session's lease that is gone")
+		require.NoError(t, s.Err(), "another lease is gone")
 
 		require.NoError(t, errOf(n.Revoke(t.Context(), s.Lease())))
 		require.ErrorIs(t, commit(txn(), coterie.OpDelete("k")), coterie.ErrSessionExpired)

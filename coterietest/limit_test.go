@@ -14,7 +14,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// Tests that are to fail, by name: TestFaultsOfTests runs each in a process of its own.
+// Tests that must fail, by name. TestWrongTestsFail runs each in a process of its own.
 var faulty = map[string]func(t *testing.T, c *coterietest.Cluster){
 	"waits for a node": func(t *testing.T, c *coterietest.Cluster) {
 		s, err := coterie.NewSession(t.Context(), c.Node(0))
@@ -40,13 +40,13 @@ const envFaulty = "COTERIETEST_FAULTY"
 func TestFaulty(t *testing.T) {
 	test, ok := faulty[os.Getenv(envFaulty)]
 	if !ok {
-		t.Skip("TestFaultsOfTests runs it")
+		t.Skip("TestWrongTestsFail runs it")
 	}
 	coterietest.Run(t, 1, test, coterietest.WithTimeLimit(2*time.Hour))
 }
 
-// A test that is wrong ends soon, and says what is wrong.
-func TestFaultsOfTests(t *testing.T) {
+// A wrong test ends soon, and its output says what is wrong.
+func TestWrongTestsFail(t *testing.T) {
 	for name, says := range map[string][]string{
 		"waits for a node":         {"has taken 2h0m0s of virtual time", "WithTimeLimit", "limit_test.go:", "coterie.(*Mutex).Lock"},
 		"waits for nothing":        {"panic: coterietest: the test has taken 2h0m0s of virtual time, its limit (WithTimeLimit), and waits 1h0m0s later", "time.Sleep", "limit_test.go:"},
@@ -68,27 +68,10 @@ func TestFaultsOfTests(t *testing.T) {
 	}
 }
 
-// Whatever waits within the limit is left alone.
-func TestATestMayTakeItsLimit(t *testing.T) {
+// A test that waits within the limit passes.
+func TestWaitWithinTheLimit(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		time.Sleep(2 * time.Hour)
 		require.True(t, c.Up(0))
 	}, coterietest.WithTimeLimit(2*time.Hour+time.Second))
-}
-
-// The last nodes of a cluster have no heir, and do not wait for one.
-func TestAllNodesCloseAtOnce(t *testing.T) {
-	for _, n := range []int{2, 3, 5} {
-		coterietest.Run(t, n, func(t *testing.T, c *coterietest.Cluster) {
-			leader := c.Index(c.Leader())
-			begin := time.Now()
-			for i := range n {
-				if i != leader {
-					c.Stop(i)
-				}
-			}
-			c.Stop(leader)
-			require.Less(t, time.Since(begin), 100*time.Millisecond, "%d nodes", n)
-		})
-	}
 }

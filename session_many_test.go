@@ -19,22 +19,22 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A run of the size that a deployment may have, over TCP and by the real clock:
+// To run the test at the size of a deployment, over TCP and in real time:
 //
 //	go test -run TestManySessionsLive -sessions 20000 -sessions.time 5m -sessions.tcp -v .
 var (
-	manySessions = flag.Int("sessions", 400, "sessions on each of two followers")
-	sessionsTime = flag.Duration("sessions.time", 45*time.Second, "how long they are kept")
-	sessionsTCP  = flag.Bool("sessions.tcp", false, "over TCP and by the real clock, not in virtual time")
+	manySessions = flag.Int("sessions", 400, "number of sessions on each of two followers")
+	sessionsTime = flag.Duration("sessions.time", 45*time.Second, "how long to keep the sessions")
+	sessionsTCP  = flag.Bool("sessions.tcp", false, "use TCP and real time instead of virtual time")
 )
 
-// The sessions of a healthy cluster live, however many there are: also through a close and a kill of
-// the leader. Nothing else changes the term.
+// However many sessions a healthy cluster has, they live on, even when the leader is closed or killed. Nothing
+// else changes the term.
 func TestManySessionsLive(t *testing.T) {
 	if !*sessionsTCP {
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 			for i := range 6 {
-				c.Delay(i%3, (i+1+i/3)%3, 5*time.Millisecond) // so that a handshake takes time
+				c.Delay(i%3, (i+1+i/3)%3, 5*time.Millisecond) // a handshake takes time
 			}
 			keepManySessions(t, c, c.Crash)
 		})
@@ -102,7 +102,7 @@ func keepManySessions(t *testing.T, c *coterietest.Cluster, kill func(i int)) {
 			}
 		}
 		require.Zero(t, lost, "sessions were lost: %v", first)
-		require.Equal(t, term, c.Leader().Status().Term, "the term moved")
+		require.Equal(t, term, c.Leader().Status().Term, "the term changed")
 	}
 	calm("with the first leader")
 	c.Stop(spare)
@@ -119,7 +119,7 @@ func keepManySessions(t *testing.T, c *coterietest.Cluster, kill func(i int)) {
 	calm("after the leader was killed")
 }
 
-// cpuTime is the time that this process has had of its processors.
+// cpuTime returns the CPU time that this process has used.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -128,7 +128,7 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// A mortalNetwork is TCP that ends at once for a node, as when its process is killed.
+// A mortalNetwork is TCP that a test can end at once for one node, as when its process is killed.
 type mortalNetwork struct {
 	mu    sync.Mutex
 	dead  bool
@@ -179,7 +179,7 @@ func (m *mortalNetwork) own(c net.Conn, err error) (net.Conn, error) {
 	return mortalConn{c, m}, nil
 }
 
-// die breaks all connections, and lets none be made before revive.
+// die breaks all connections, and prevents new ones until revive.
 func (m *mortalNetwork) die() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -26,9 +26,9 @@ import (
 	"github.com/coterie-kv/coterie/stm"
 )
 
-// Processes that use all recipes at once, while nodes are cut off, paused, crashed and restarted, and
-// sessions end amid everything: nothing is held by too many, nothing is lost or done twice, and in the
-// end nothing is left and nobody waits for what is gone. COTERIE_SEED tries a seed again.
+// Several programs use all recipes at once, while nodes are cut off, paused, crashed and restarted, and
+// sessions end in between. No lock has too many holders, and nothing is lost or done twice. In the end no key of
+// an ended program is left, and nothing waits for one. COTERIE_SEED repeats a seed.
 func TestRecipesUnderFaults(t *testing.T) {
 	seed := rand.Uint64()
 	if given := os.Getenv("COTERIE_SEED"); given != "" {
@@ -69,23 +69,23 @@ func TestRecipesUnderFaults(t *testing.T) {
 		for _, p := range programs {
 			p.stop()
 		}
-		time.Sleep(time.Minute) // leases end
+		time.Sleep(time.Minute) // until the leases expire
 		b.balance(c.Leader())
 	}, coterietest.WithSeed(seed))
 }
 
-// Books say what has to be true of all programs together.
+// Books record what all programs together hold and have done, and check it.
 type books struct {
 	t *testing.T
 
 	mu   sync.Mutex
-	held map[string]map[context.Context]int64 // what is held of something, and until when
-	sure map[string]int64                     // how often something was done
-	// maybe is how often something ended with an error.
+	held map[string]map[context.Context]int64 // by name: the amounts that are held, each while a context lasts
+	sure map[string]int64                     // by name: how often a call succeeded
+	// maybe counts, by name, how often a call failed.
 	maybe map[string]int64
 }
 
-// hold notes that some of something is held as long as ctx lasts, and that there is no more than all.
+// hold records that an amount is held while ctx lasts, and fails the test if more than all is held.
 func (b *books) hold(ctx context.Context, name string, some, all int64) (letGo func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,13 +119,13 @@ func (b *books) note(name string, err error) {
 	}
 }
 
-// balance compares the books with what is stored, and takes everything once more.
+// balance compares the books with the store, and acquires everything once more.
 func (b *books) balance(n *coterie.Node) {
 	t := b.t
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	for _, prefix := range []string{"lock/", "permits/", "double/in/", "jobs/claim/", "service/"} {
-		require.Empty(t, get(t, n, prefix, coterie.WithPrefix()).KVs, "left of programs that are gone")
+		require.Empty(t, get(t, n, prefix, coterie.WithPrefix()).KVs, "a key of an ended program is left")
 	}
 	s := session(t, n)
 	require.NoError(t, dsync.NewRWMutex(s, "lock").Lock(ctx))
@@ -196,13 +196,13 @@ func startProgram(b *books, n *coterie.Node, id int, random *rand.Rand) *program
 	return p
 }
 
-// stop ends the program as a process ends that is killed: its sessions are not closed.
+// stop ends the program as a kill ends a process: its sessions are not closed.
 func (p *program) stop() {
 	p.end()
 	p.work.Wait()
 }
 
-// settled checks what has to be so once all is well.
+// settled checks the state of the program after all faults have ended.
 func (p *program) settled(t *testing.T) {
 	instances, err := registry.Resolve(t.Context(), p.n, "service")
 	require.NoError(t, err)
@@ -219,12 +219,12 @@ const (
 	permits = 5
 )
 
-// A worker does one kind of work again and again, with sessions that end now and then.
+// A worker repeats one kind of work, with sessions that end at random times.
 type worker struct {
 	*program
 	random *rand.Rand
 	s      *coterie.Session
-	ctx    context.Context // of this piece of work, which it may end at any moment
+	ctx    context.Context // of the present piece of work; it may end at any moment
 	jobs   int
 }
 
@@ -246,7 +246,7 @@ func (w *worker) run(work func(*worker) error) {
 	}
 }
 
-// renew ends the session with whatever it has, in good order or not, and opens another.
+// renew ends the session with all that it has, by Orphan or by Close, and opens another.
 func (w *worker) renew() {
 	if w.s != nil {
 		w.s.Orphan()
@@ -293,12 +293,12 @@ func (w *worker) hold(note string, l lock, name string, some, all int64) error {
 	w.pause()
 	letGo()
 	if w.random.IntN(20) == 0 || l.release(w.ctx) != nil {
-		w.s.Orphan() // its end does it
+		w.s.Orphan() // the lock goes with the session
 	}
 	return nil
 }
 
-const readers = 1000 // more than there can be
+const readers = 1000 // more than there are
 
 func (w *worker) write() error {
 	m := dsync.NewRWMutex(w.s, "lock")
@@ -347,7 +347,7 @@ func (w *worker) dequeue() error {
 	return err
 }
 
-// change changes what has no holder: a counter, two keys of a transaction, a configuration, a mirror.
+// change changes state without a holder: a counter, two keys in a transaction, a configuration, a mirror.
 func (w *worker) change() error {
 	_, err := dsync.NewCounter(w.n, "counter").Add(w.ctx, 1)
 	w.b.note("count", err)

@@ -19,8 +19,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// goroutinesEnd waits until no more goroutines than these run: those that are about to end have a
-// moment to do so.
+// goroutinesEnd waits until no more goroutines run than before, and fails the test if that takes too long.
 func goroutinesEnd(t *testing.T, before int) {
 	t.Helper()
 	for i := 0; runtime.NumGoroutine() > before; i++ {
@@ -32,7 +31,7 @@ func goroutinesEnd(t *testing.T, before int) {
 	}
 }
 
-// freePorts returns the first of so many consecutive ports on loopback that were free a moment ago.
+// freePorts returns the first of n consecutive ports on loopback that were free a moment ago.
 func freePorts(t *testing.T, n int) int {
 	t.Helper()
 	for range 100 {
@@ -59,7 +58,7 @@ func freePorts(t *testing.T, n int) int {
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// everyNodeServes writes and reads on each node of a cluster.
+// everyNodeServes writes to and reads from each node of a cluster.
 func everyNodeServes(t *testing.T, c *coterie.Cluster) {
 	t.Helper()
 	for i, n := range c.Nodes() {
@@ -73,7 +72,7 @@ func everyNodeServes(t *testing.T, c *coterie.Cluster) {
 	}
 }
 
-func TestAClusterOverTCP(t *testing.T) {
+func TestOpenClusterOverTCP(t *testing.T) {
 	before := runtime.NumGoroutine()
 	first := freePorts(t, 3)
 	for name, addr := range map[string]string{"free ports": "127.0.0.1:0", "consecutive ports": address(first)} {
@@ -102,7 +101,7 @@ func TestAClusterOverTCP(t *testing.T) {
 	goroutinesEnd(t, before)
 }
 
-func TestAPortInUseLeavesNothingOpen(t *testing.T) {
+func TestOpenClusterOnAUsedPort(t *testing.T) {
 	before := runtime.NumGoroutine()
 	first := freePorts(t, 3)
 	for used := range 3 {
@@ -125,8 +124,8 @@ func TestAPortInUseLeavesNothingOpen(t *testing.T) {
 	goroutinesEnd(t, before)
 }
 
-// A directory that is in use stops the cluster when some of its nodes are open already.
-func TestANodeThatCannotOpenLeavesNothingOpen(t *testing.T) {
+// The directory of the third node is in use, which OpenCluster finds after it has opened two nodes.
+func TestOpenClusterClosesAllOnFailure(t *testing.T) {
 	dir := t.TempDir()
 	network := &countingPorts{Network: coterie.NewMemoryNetwork()}
 	before := runtime.NumGoroutine()
@@ -146,7 +145,7 @@ func TestANodeThatCannotOpenLeavesNothingOpen(t *testing.T) {
 	require.Zero(t, network.open())
 }
 
-func TestOpenClusterRefusesWhatItCannotUse(t *testing.T) {
+func TestOpenClusterRejectsBadConfig(t *testing.T) {
 	before := runtime.NumGoroutine()
 	network := &countingPorts{Network: coterie.NewMemoryNetwork()}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -161,15 +160,15 @@ func TestOpenClusterRefusesWhatItCannotUse(t *testing.T) {
 		n      int
 		change func(*coterie.Config)
 	}{
-		"no node":          {0, func(*coterie.Config) {}},
-		"fewer":            {-1, func(*coterie.Config) {}},
-		"a name":           {3, func(c *coterie.Config) { c.Name = "a" }},
-		"an advertisement": {3, func(c *coterie.Config) { c.Advertise = "a:1" }},
-		"founders":         {3, func(c *coterie.Config) { c.Founders = []coterie.Founder{{Name: "a", Addr: "a:1"}} }},
-		"no port":          {3, func(c *coterie.Config) { c.Addr = "host" }},
-		"no number":        {3, func(c *coterie.Config) { c.Addr = "host:http" }},
-		"nowhere to write": {3, func(c *coterie.Config) { c.InMemory = false }},
-		"too soon":         {3, func(c *coterie.Config) { c.ElectionTimeout = 1 }},
+		"no node":           {0, func(*coterie.Config) {}},
+		"a negative number": {-1, func(*coterie.Config) {}},
+		"a name":            {3, func(c *coterie.Config) { c.Name = "a" }},
+		"an advertisement":  {3, func(c *coterie.Config) { c.Advertise = "a:1" }},
+		"founders":          {3, func(c *coterie.Config) { c.Founders = []coterie.Founder{{Name: "a", Addr: "a:1"}} }},
+		"no port":           {3, func(c *coterie.Config) { c.Addr = "host" }},
+		"no number":         {3, func(c *coterie.Config) { c.Addr = "host:http" }},
+		"nowhere to write":  {3, func(c *coterie.Config) { c.InMemory = false }},
+		"too short":         {3, func(c *coterie.Config) { c.ElectionTimeout = 1 }},
 	} {
 		cfg := sound
 		c.change(&cfg)
@@ -180,8 +179,8 @@ func TestOpenClusterRefusesWhatItCannotUse(t *testing.T) {
 	goroutinesEnd(t, before)
 }
 
-func TestAClusterIsOpenedAgainWithAllItsData(t *testing.T) {
-	// The addresses may be others each time: the members are told by their names.
+func TestOpenClusterAgainKeepsData(t *testing.T) {
+	// The addresses may differ each time: members are recognized by their names.
 	same := address(freePorts(t, 3))
 	for name, addr := range map[string]string{"memory": "", "the same ports": same, "free ports": "127.0.0.1:0"} {
 		cfg := coterie.Config{Dir: t.TempDir(), Addr: addr, ElectionTimeout: 200 * time.Millisecond}
@@ -210,7 +209,7 @@ func TestAClusterIsOpenedAgainWithAllItsData(t *testing.T) {
 	}
 }
 
-func TestAClusterGoesOnWithoutOneNode(t *testing.T) {
+func TestOpenClusterSurvivesOneNode(t *testing.T) {
 	before := runtime.NumGoroutine()
 	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{InMemory: true})
 	require.NoError(t, err)
@@ -237,8 +236,8 @@ func TestAClusterGoesOnWithoutOneNode(t *testing.T) {
 	goroutinesEnd(t, before)
 }
 
-// Who changes the list of nodes has a list of his own.
-func TestNodesOfAClusterIsACopy(t *testing.T) {
+// A caller that changes the list of nodes changes its own copy.
+func TestClusterNodesIsACopy(t *testing.T) {
 	c, err := coterie.OpenCluster(t.Context(), 1, coterie.Config{InMemory: true})
 	require.NoError(t, err)
 	defer c.Close()
