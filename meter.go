@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/signal"
+	"github.com/coterie-kv/coterie/internal/throttle"
 )
 
 // A meter gathers what a node measures and gives it to Config.Metrics on a goroutine of its own, so that
@@ -19,7 +20,7 @@ type meter struct {
 	stop chan struct{} // closed when the node has stopped
 	done chan struct{} // closed when the last values were delivered
 
-	panics throttle
+	panics throttle.Throttle
 
 	mu       sync.Mutex
 	counts   map[Metric]int // since they were delivered
@@ -133,7 +134,7 @@ func (m *meter) call(of Metric, fn func()) {
 			return
 		}
 		m.add(MetricMetricsDropped, 1)
-		if unsaid, ok := m.panics.due(""); ok {
+		if unsaid, ok := m.panics.Allow(""); ok {
 			m.n.cfg.Logger.Error("Config.Metrics has panicked", "metric", of, "panic", cause, "unsaid", unsaid)
 		}
 	}()

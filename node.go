@@ -19,6 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/retention"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/run"
+	"github.com/coterie-kv/coterie/internal/throttle"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
@@ -48,8 +49,8 @@ type Node struct {
 	consumers []func(appliedBatch) // of the log
 	hub       *watch.Hub           // the watches that wait
 
-	messages  throttle // of the log's lines about messages of raft's that were refused
-	verifiers guests   // calls of Config.VerifyMember
+	messages  throttle.Throttle // of the log's lines about messages of raft's that were refused
+	verifiers guests            // calls of Config.VerifyMember
 
 	proposer  *proposer.Proposer
 	reads     *sharedReads

@@ -17,6 +17,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftlogger"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
@@ -117,7 +118,7 @@ func (n *Node) startRaft() error {
 	// This node decides when to take a snapshot: see takeSnapshot.
 	conf.SnapshotThreshold = math.MaxUint64
 	conf.SnapshotInterval = 24 * time.Hour
-	conf.Logger = raftLogger(cfg.Logger)
+	conf.Logger = raftlogger.New(cfg.Logger, errGathering)
 	var err error
 	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
 		return fmt.Errorf("starting from what is in %s: %w", cfg.Dir, damaged(err))

@@ -17,6 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/throttle"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -88,7 +89,7 @@ func listen(cfg *Config) (net.Listener, error) {
 func (n *Node) connect() {
 	n.client = rpc.NewClient(n.cfg.Network, n.party())
 	n.client.SetPatience(n.cfg.ElectionTimeout / 4)
-	n.client.Refused = n.dialRefused(&throttle{})
+	n.client.Refused = n.dialRefused(&throttle.Throttle{})
 	n.client.Failed = func(err *rpc.DialError) { n.peers.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
 }
 
@@ -181,7 +182,7 @@ func (n *Node) serve(l net.Listener) {
 		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
 		Call:    n.serveCall,
 		Member:  func(id rpc.Identity) bool { return n.peers.judge(id, rpc.LaneRaft) == nil },
-		Refused: n.callerRefused(&throttle{}),
+		Refused: n.callerRefused(&throttle.Throttle{}),
 	})
 }
 
@@ -334,7 +335,7 @@ func uvarint(b []byte, err error) (uint64, error) {
 }
 
 // callerRefused returns a function that hears of each caller that this node refused, or that refused it.
-func (n *Node) callerRefused(t *throttle) func(remote net.Addr, err error) {
+func (n *Node) callerRefused(t *throttle.Throttle) func(remote net.Addr, err error) {
 	return func(remote net.Addr, err error) {
 		n.count(MetricConnectionsRefused, 1)
 		// Any stranger can fail at TLS. If a member does, this node dials it as well, and Ready has the
@@ -346,7 +347,7 @@ func (n *Node) callerRefused(t *throttle) func(remote net.Addr, err error) {
 		if splitErr != nil {
 			host = remote.String()
 		}
-		if unsaid, ok := t.due(host); ok {
+		if unsaid, ok := t.Allow(host); ok {
 			n.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", n.peers.inWords(err), "unsaid", unsaid)
 		}
 	}
@@ -356,18 +357,18 @@ func (n *Node) callerRefused(t *throttle) func(remote net.Addr, err error) {
 func (n *Node) messageRefused(from rpc.Identity, remote net.Addr, err error) {
 	n.count(MetricConnectionsRefused, 1)
 	member := MemberID(from.Member).String()
-	if unsaid, ok := n.messages.due(member); ok {
+	if unsaid, ok := n.messages.Allow(member); ok {
 		n.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
 	}
 }
 
 // dialRefused returns a function that hears of each member that refused this node when it dialled, or that
 // it refused then. The last such reason stands until a leader is known, or that member answers a call.
-func (n *Node) dialRefused(t *throttle) func(*rpc.DialError) {
+func (n *Node) dialRefused(t *throttle.Throttle) func(*rpc.DialError) {
 	return func(err *rpc.DialError) {
 		n.count(MetricConnectionsRefused, 1)
 		n.peers.refused(err)
-		if unsaid, ok := t.due(err.Peer.Addr); ok {
+		if unsaid, ok := t.Allow(err.Peer.Addr); ok {
 			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", n.peers.inWords(err), "unsaid", unsaid)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie
+package raftlogger
 
 import (
 	"bytes"
@@ -13,13 +13,15 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/throttle"
 )
 
-// Of what raft tells again and again an operator reads a line now and then, and every error.
-func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
+func TestRecurringWarningsAreThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		l := raftLogger(slog.New(slog.NewTextHandler(&out, nil)))
+		expected := errors.New("expected")
+		l := New(slog.New(slog.NewTextHandler(&out, nil)), expected)
 		lines := func() (all []string) {
 			for line := range strings.Lines(out.String()) {
 				_, line, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -28,12 +30,12 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			out.Reset()
 			return all
 		}
-		for range throttleInterval / time.Second {
+		for range throttle.Interval / time.Second {
 			l.Error("failed to heartbeat to", "peer", "b:1", "backoff time", time.Second)
 			l.Error("failed to heartbeat to", "peer", "c:1", "backoff time", time.Second)
 			l.With("k", "v").Error("failed to make requestVote RPC", "target", "b:1")
 			l.Warn("election timeout")
-			require.Empty(t, lines(), "it does not last")
+			require.Empty(t, lines(), "these lines have not recurred for long enough")
 			time.Sleep(time.Second)
 		}
 		for range 100 {
@@ -47,9 +49,9 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s unsaid=99`,
 			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 unsaid=0`,
 		}, lines())
-		time.Sleep(throttleInterval / 2)
+		time.Sleep(throttle.Interval / 2)
 		l.Warn("election timeout")
-		time.Sleep(throttleInterval / 2)
+		time.Sleep(throttle.Interval / 2)
 		l.Warn("election timeout")
 		l.Warn("election timeout")
 		l.Error("failed to heartbeat to", "peer", "b:1")
@@ -62,15 +64,20 @@ func TestRaftsWarningsAreToldOnceInAWhile(t *testing.T) {
 			l.Error("failed")
 		}
 		require.Equal(t, strings.Repeat(`level=ERROR msg="failed to get log" index=5 level=ERROR msg=failed `, 3), strings.Join(lines(), " ")+" ")
-		time.Sleep(throttleInterval)
+		time.Sleep(throttle.Interval)
 		l.Warn("election timeout")
-		require.Empty(t, lines(), "it was over meanwhile")
+		require.Empty(t, lines(), "there was a gap")
 		for i := range uint64(20) {
 			l.Warn("failed to get previous log", "previous-index", i)
 			time.Sleep(time.Second)
 		}
 		require.Equal(t, []string{`level=WARN msg="failed to get previous log" previous-index=10 unsaid=1`}, lines())
-		l.Info("daily work", "peer", "b:1", "servers", hclog.Fmt("%d", 5))
+		for range 20 {
+			l.Error("failed to make requestVote RPC", "target", "d:1", "error", expected)
+			time.Sleep(time.Second)
+		}
+		require.Empty(t, lines(), "the error is expected")
+		l.Info("routine work", "peer", "b:1", "servers", hclog.Fmt("%d", 5))
 		require.Empty(t, lines())
 	})
 }
