@@ -151,7 +151,7 @@ func instanceOr(e resolver.Endpoint) registry.Instance {
 	return i
 }
 
-// A picker picks among the instances whose connections were ready at one moment.
+// A picker picks among the instances with connections that were ready at one moment.
 type picker struct {
 	among *registry.Picker
 	conns map[string]balancer.Picker // by the IDs

@@ -32,7 +32,7 @@ func (d described) String() string { return d.ID + " at " + d.Addr }
 
 // stateOf returns instances in gRPC's form. Each instance is an endpoint with one address and with the weight
 // that gRPC's balancers read. The attributes belong to the endpoint and not to its address: gRPC closes the
-// connection to an address whose attributes change, and Load changes often.
+// connection to an address if its attributes change, and Load changes often.
 func stateOf(instances []registry.Instance) resolver.State {
 	var s resolver.State
 	for _, i := range instances {

@@ -128,7 +128,7 @@ func (x *Index[T]) apply(r coterie.WatchResponse) {
 }
 
 // read brings the index to the current state of the node. Entries that have not changed stay as they are, so
-// a key whose newest value is bad keeps its good value.
+// a key with a bad newest value keeps its good one.
 func (x *Index[T]) read(ctx context.Context) error {
 	r, err := x.n.Get(ctx, x.prefix, coterie.WithPrefix(), coterie.WithSerializable())
 	if err != nil {

@@ -98,7 +98,7 @@ func (s Snapshot[T]) Group(by *Grouping[T], name string) iter.Seq2[string, T] {
 	}
 }
 
-// DecodeErrors yields an error for every key whose newest value could not be decoded. Such a key keeps its last
+// DecodeErrors yields an error for every key if its newest value could not be decoded. Such a key keeps its last
 // good value, in this and all later snapshots of the index, until a good one is stored or the key is
 // deleted. An index that was made after the bad value has no value for the key.
 func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {

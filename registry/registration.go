@@ -111,7 +111,7 @@ func Register(ctx context.Context, n *coterie.Node, service string, instance Ins
 	}
 }
 
-// gaveUp returns the error of a Register whose ctx has ended.
+// gaveUp returns the error of Register after the end of ctx.
 func (r *Registration) gaveUp(ctx context.Context) error {
 	err := fmt.Errorf("%w: %s is not registered", r.n.ContextError(ctx), r.key)
 	r.mu.Lock()
@@ -327,7 +327,7 @@ func (r *Registration) Update(instance Instance) error {
 
 // Err returns why the instance is not registered with its newest value, as far as this node knows, and nil
 // if it is. It returns an *IDTakenError while another instance has the ID, ErrTooLarge after an Update
-// whose value was too large, and ErrSessionExpired or another error while the Registration tries to
+// with a value that was too large, and ErrSessionExpired or another error while the Registration tries to
 // register again. After Close, or when the node has closed, it returns ErrClosed.
 func (r *Registration) Err() error {
 	r.mu.Lock()

@@ -284,7 +284,7 @@ func TestSameAddressTwiceDoesNotFight(t *testing.T) {
 	})
 }
 
-// Close revokes a lease that no session renews at the moment, and whose TTL a new leader has restarted.
+// Close revokes a lease that no session renews at the moment, after a new leader has restarted its TTL.
 func TestCloseDeregistersAfterQuorumLoss(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		r := register(t, c.Node(0), instance("a"))
@@ -341,7 +341,7 @@ func TestInvalidInstancesAreRejected(t *testing.T) {
 	})
 }
 
-// An instance whose newest value is too large still survives the loss of its key and of its lease.
+// An instance with a newest value that is too large still survives the loss of its key and of its lease.
 func TestTooLargeUpdateKeepsLastValue(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -540,7 +540,7 @@ func TestCancelledRegisterLeavesNothing(t *testing.T) {
 			time.Sleep(time.Second)
 			require.Empty(t, there(t, n))
 		}
-		time.Sleep(time.Minute) // a lease whose grant was cancelled expires
+		time.Sleep(time.Minute) // the lease of a cancelled grant expires
 		require.Zero(t, c.Leader().Status().Leases)
 		require.Positive(t, cancelled)
 		require.Less(t, cancelled, 30)

@@ -56,7 +56,7 @@ func Follow(ctx context.Context, n *coterie.Node, service string) iter.Seq2[[]In
 }
 
 // instances returns the instances of a service in the order of their IDs. It skips those of a service
-// whose name continues this service's name.
+// with a name that continues this service's name.
 func instances(service string, kvs iter.Seq[coterie.KeyValue]) (found []Instance) {
 	for kv := range kvs {
 		if i, ok := decode(kv); ok && kv.Key == service+"/"+i.ID {

@@ -30,7 +30,7 @@ func serve(t *testing.T, id string) registry.Instance {
 	return registry.Instance{ID: id, Addr: s.Listener.Addr().String()}
 }
 
-// gone returns an instance whose address no server listens on.
+// gone returns an instance with an address that no server listens on.
 func gone(t *testing.T, id string) registry.Instance {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

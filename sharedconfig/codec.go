@@ -4,6 +4,7 @@ package sharedconfig
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -12,14 +13,15 @@ import (
 	"strings"
 )
 
-// A codec makes a value of what is stored under the keys, nil for a key that there is not, and
-// tells what the last key has to have for the value to become another.
+// A codec translates between a value and the documents of its keys. A missing key has a nil document.
 type codec[T any] interface {
+	// decode returns the value of documents.
 	decode(documents []*string) (T, error)
-	encode(documents []*string, is, shall T) (string, error)
+	// encode returns the document of the last key that changes the value from is to want.
+	encode(documents []*string, is, want T) (string, error)
 }
 
-// A text is a codec made of functions, for one key.
+// A text is a codec for one key, with the functions of a Config.
 type text[T any] struct {
 	fallback T
 	from     func(string) (T, error)
@@ -33,10 +35,9 @@ func (c text[T]) decode(documents []*string) (T, error) {
 	return c.from(*documents[0])
 }
 
-func (c text[T]) encode(_ []*string, _, shall T) (string, error) { return c.to(shall) }
+func (c text[T]) encode(_ []*string, _, want T) (string, error) { return c.to(want) }
 
-// Layers is a codec of JSON documents. What one program does not know of a document, since its type
-// lacks the field, it leaves as it is.
+// Layers is a codec for JSON documents. It leaves the fields of a document that T lacks as they are.
 type layers[T any] struct{ fallback T }
 
 func (c layers[T]) decode(documents []*string) (v T, err error) {
@@ -58,7 +59,7 @@ func (c layers[T]) decode(documents []*string) (v T, err error) {
 	if err != nil {
 		return v, err
 	}
-	// Into a value of its own: what the default refers to must not be written to.
+	// Decode into a new value, because the data that the default refers to must not change.
 	if err := json.Unmarshal(whole, &v); err != nil {
 		return v, err
 	}
@@ -69,8 +70,8 @@ func (c layers[T]) decode(documents []*string) (v T, err error) {
 	return v, ambiguous(merged, used)
 }
 
-func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
-	to, err := tree(shall)
+func (c layers[T]) encode(documents []*string, is, want T) (string, error) {
+	to, err := tree(want)
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +82,7 @@ func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
 			return "", err
 		}
 	}
-	// What takes the place of a null may let fields show that the null hid: so it looks again.
+	// A value in the place of a null may reveal fields of a lower layer that the null hid. So compare again.
 	for range 2 {
 		from, err := tree(is)
 		if err != nil {
@@ -91,7 +92,7 @@ func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
 		if !differs && document != nil {
 			break
 		}
-		own = merge(own, patch, true) // a null in it has to hide what is below
+		own = merge(own, patch, true) // a null in the document must hide the lower layers
 		b, err := json.Marshal(own)
 		if err != nil {
 			return "", err
@@ -99,20 +100,20 @@ func (c layers[T]) encode(documents []*string, is, shall T) (string, error) {
 		s := string(b)
 		document = &s
 		if is, err = c.decode(append(slices.Clone(below), document)); err != nil {
-			break // as whoever validates it finds
+			break // the caller validates the document and finds the error
 		}
 	}
 	return *document, nil
 }
 
-// ambiguous returns an error if the layers have a field by two names that differ in case alone. To
-// encoding/json they are the same, of which the last in the alphabet would win, and not the last
-// layer. What was made of them, used, has both if they are not fields but keys of a map.
+// ambiguous returns an error if the layers have a field under two names that differ only in case. For
+// encoding/json they are the same field, and the last name in the alphabet would win instead of the last layer. The
+// decoded value, used, has both names if they are keys of a map and not fields.
 func ambiguous(merged, used any) error {
 	m, _ := merged.(map[string]any)
 	u, ok := used.(map[string]any)
 	if !ok {
-		return nil // the program does not know it
+		return nil // T lacks the field
 	}
 	spelt := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -120,7 +121,7 @@ func ambiguous(merged, used any) error {
 		_, hasFirst := u[first]
 		_, has := u[name]
 		if twice && !(hasFirst && has) {
-			return fmt.Errorf("%q and %q are names of one field", first, name)
+			return fmt.Errorf("%q and %q are two spellings of one field", first, name)
 		}
 		spelt[strings.ToLower(name)] = name
 		if err := ambiguous(m[name], u[name]); err != nil {
@@ -130,7 +131,7 @@ func ambiguous(merged, used any) error {
 	return nil
 }
 
-// tree returns a value as what JSON has: nil, maps, slices, strings, numbers and booleans.
+// tree returns a value in the types of JSON: nil, maps, slices, strings, numbers and booleans.
 func tree(v any) (any, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -141,18 +142,18 @@ func tree(v any) (any, error) {
 
 func parse(document string) (v any, err error) {
 	d := json.NewDecoder(strings.NewReader(document))
-	d.UseNumber() // a float64 cannot hold every integer
+	d.UseNumber() // a float64 cannot represent every integer
 	if err := d.Decode(&v); err != nil {
 		return nil, err
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("more than one JSON value")
+		return nil, errors.New("the document has more than one JSON value")
 	}
 	return v, nil
 }
 
-// merge returns base with a patch applied, as RFC 7396 says; with nulls, those of the patch stay.
-// It changes neither.
+// merge returns base with a patch applied, as in RFC 7396. If nulls is set, the nulls of the patch stay. merge
+// changes neither argument.
 func merge(base, patch any, nulls bool) any {
 	fields, ok := patch.(map[string]any)
 	if !ok {
@@ -174,7 +175,7 @@ func merge(base, patch any, nulls bool) any {
 	return merged
 }
 
-// difference returns the patch that makes one of the other, and whether there is a difference.
+// difference returns the patch that changes from into to, and whether they differ.
 func difference(from, to any) (patch any, differs bool) {
 	f, ok := from.(map[string]any)
 	t, isMap := to.(map[string]any)

@@ -24,22 +24,22 @@ func TestLayersMergeByField(t *testing.T) {
 		require.Equal(t, limits{10, 2, []string{"a", "b"}, map[string]string{"from": "default", "x": "all", "y": "service"}}, v.Load())
 		require.Equal(t, map[string]string{"from": "default"}, cfg.Default.Tags)
 
-		// A change of a general layer shows where nothing is above it.
+		// A change of a lower layer is visible where no higher layer has the field.
 		put(t, n, "all", `{"Rate":11,"Burst":9,"Unknown":12345678901234567890}`)
 		synctest.Wait()
 		require.Equal(t, limits{11, 2, nil, map[string]string{"from": "default", "y": "service"}}, v.Load())
 
-		// An update writes the last layer, in what differs.
+		// An update writes the fields that differ to the last layer.
 		_, err := v.Update(t.Context(), func(l limits) (limits, error) {
 			l.Burst = 3
-			l.Tags = map[string]string{"z": "instance", "y": "service"} // without from
+			l.Tags = map[string]string{"z": "instance", "y": "service"} // from is removed
 			return l, nil
 		})
 		require.NoError(t, err)
 		require.JSONEq(t, `{"Burst":3,"Tags":{"z":"instance","from":null}}`, stored(t, n, "instance"))
 		require.Equal(t, limits{11, 3, nil, map[string]string{"y": "service", "z": "instance"}}, v.Load())
 
-		// Updates keep what this program does not know.
+		// An update keeps the fields that the type lacks.
 		general := open(t, n, config("all"))
 		rate(t, general, 12)
 		require.Equal(t, `{"Burst":9,"Rate":12,"Unknown":12345678901234567890}`, stored(t, n, "all"))
@@ -53,15 +53,15 @@ func TestLayersMergeByField(t *testing.T) {
 	})
 }
 
-// Of two spellings encoding/json would take the last in the alphabet, and not the last layer, nor
-// what an update has stored.
+// With two spellings encoding/json would use the last in the alphabet, instead of the last layer or the stored
+// update.
 func TestTwoSpellingsOfAFieldAreRejected(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		v := open(t, n, config("limits", "limits/own"))
 		put(t, n, "limits", `{"Rate":1,"burst":2,"Tags":{"path":"1","PATH":"2"},"Unknown":{"x":1,"X":2}}`)
 		synctest.Wait()
-		require.NoError(t, v.Err(), "one spelling, keys of a map, and what is not known")
+		require.NoError(t, v.Err(), "one spelling, keys of a map, and unknown fields")
 		require.Equal(t, limits{Rate: 1, Burst: 2, Tags: map[string]string{"path": "1", "PATH": "2"}}, v.Load())
 		_, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Burst = 3; return l, nil })
 		var rejected *sharedconfig.RejectedError

@@ -10,26 +10,26 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Config says where a value is stored, and what is a good one. The functions may be called from
-// several goroutines, those of the Value among them: while one of them blocks, the Value stands still, and
-// nothing else does. A document at which they panic is bad.
+// A Config says where a value is stored and which values are good. Its functions must be safe for concurrent use:
+// callers and the goroutines of the [Value] call them. While one of them blocks, this Value stands still, and
+// nothing else does. A document for which one of them panics is bad.
 type Config[T any] struct {
-	// Keys are where the value is stored: one key, or layers, from the general to the particular,
-	// as "config", "config/orders", "config/orders/a". Update, Rollback and History concern the
-	// last.
+	// Keys are the keys of the value: one key, or several layers from general to particular, such as
+	// "config", "config/orders", "config/orders/a". Update, Rollback and History use the last key.
 	Keys []string
-	// Default is what is below all layers, and the value as long as none is stored.
+	// Default is below all layers. It is the value as long as none is stored.
 	Default T
-	// Validate returns why a value is bad; nil: every value that can be decoded is good.
+	// Validate returns an error for a bad value. If it is nil, every value that can be decoded is good.
 	Validate func(T) error
-	// Decode and Encode are for values that are no JSON documents: both or none, and with one key.
+	// Decode and Encode are for values that are not JSON documents. Set both or neither, and use one key.
 	Decode func(string) (T, error)
 	Encode func(T) (string, error)
-	// History is how many versions are kept besides the present one. 0 is 10; negative: none.
+	// History is the number of versions that are kept besides the current one. 0 means 10; a negative number
+	// means none.
 	History int
-	// File keeps the last good value on this machine, for a start without a quorum. It is replaced
-	// whole or not at all, by way of a file of the same name and ".tmp"; one that is damaged is as
-	// none. It is for one Value at a time. Open makes it absolute. Empty: none is kept.
+	// File is the name of a file with the last good value, for a start without a quorum. If it is empty, there is
+	// no file. A new value is written to a file with the suffix ".tmp", which then replaces the file in one step.
+	// Open ignores a damaged file. Only one Value at a time may use a file. Open makes the name absolute.
 	File string
 }
 
@@ -38,15 +38,15 @@ const defaultHistory = 10
 func (c *Config[T]) check() error {
 	switch {
 	case len(c.Keys) == 0:
-		return fmt.Errorf("%w: a shared configuration value needs a key", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: a value needs a key", coterie.ErrInvalidOption)
 	case slices.Contains(c.Keys, ""):
-		return fmt.Errorf("%w of a shared configuration value", coterie.ErrEmptyKey)
+		return fmt.Errorf("%w in Config.Keys", coterie.ErrEmptyKey)
 	case len(slices.Compact(slices.Sorted(slices.Values(c.Keys)))) < len(c.Keys):
-		return fmt.Errorf("%w: two layers of a shared configuration value have one key", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: two layers have the same key", coterie.ErrInvalidOption)
 	case (c.Decode == nil) != (c.Encode == nil):
-		return fmt.Errorf("%w: Decode and Encode of a shared configuration value go together", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: Decode and Encode go together", coterie.ErrInvalidOption)
 	case c.Decode != nil && len(c.Keys) > 1:
-		return fmt.Errorf("%w: layers of a shared configuration value are JSON documents", coterie.ErrInvalidOption)
+		return fmt.Errorf("%w: values with Decode and Encode have one key", coterie.ErrInvalidOption)
 	}
 	if c.History == 0 {
 		c.History = defaultHistory
@@ -54,13 +54,14 @@ func (c *Config[T]) check() error {
 	return nil
 }
 
-// ErrNoVersion: Rollback was asked for a version that is not kept, or never was.
+// ErrNoVersion means that Rollback got the revision of a version that does not exist or is no longer kept.
 var ErrNoVersion = errors.New("sharedconfig: no such version")
 
-// A RejectedError says why a value is not used. It wraps the error of the decoder or of Validate,
-// or names the value of their panic.
+// A RejectedError is the reason why a value is bad. It wraps the error of the decoder or of Validate, or has the
+// value with which one of them panicked.
 type RejectedError struct {
-	// Revision of the store in which it was found; 0: it was refused before it was stored.
+	// Revision is the revision of the store that has the value. It is 0 if the value was rejected before it was
+	// stored.
 	Revision int64
 	Err      error
 }

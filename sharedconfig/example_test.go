@@ -21,7 +21,7 @@ func (l Limits) Validate() error {
 	return nil
 }
 
-// Limits that all services share, and of which one service has its own.
+// All services share limits, and one service has its own layer.
 func Example() {
 	ctx := context.Background()
 	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
@@ -52,7 +52,7 @@ func Example() {
 	}
 	fmt.Println("updated: ", limits.Load())
 	_, err = limits.Update(ctx, set(-1))
-	fmt.Println("refused: ", err)
+	fmt.Println("rejected:", err)
 	if _, err := limits.Rollback(ctx, 0); err != nil {
 		log.Fatal(err)
 	}
@@ -60,6 +60,6 @@ func Example() {
 	// Output:
 	// default:  {100 10}
 	// updated:  {900 10}
-	// refused:  sharedconfig: not stored: Rate must be positive
+	// rejected: sharedconfig: not stored: Rate must be positive
 	// as before: {500 10}
 }

@@ -13,14 +13,14 @@ import (
 	"slices"
 )
 
-// A sealed is what Config.File has: the JSON of a content, and the CRC-32C of that.
+// A sealed is the form of Config.File: the JSON of a content, and its CRC-32C.
 type sealed struct {
 	CRC     uint32          `json:"crc32c"`
 	Content json.RawMessage `json:"content"`
 }
 
-// A content is what the last good value was made of. Its documents are bytes, nil for a key that
-// there was not, since the text of JSON would change those that are no UTF-8.
+// A content has the documents of the last good value, nil for a missing key. The documents are bytes, because a JSON
+// string would change those that are not UTF-8.
 type content struct {
 	Cluster   uint64   `json:"cluster"`
 	Revision  int64    `json:"revision"`
@@ -28,7 +28,7 @@ type content struct {
 	Documents [][]byte `json:"documents"`
 }
 
-// loadFile returns what a file has, if it is there, whole, and of these keys.
+// loadFile returns the content of a file if the file exists, is undamaged, and has these keys.
 func loadFile(name string, keys []string) (stored, bool) {
 	if name == "" {
 		return stored{}, false
@@ -40,7 +40,7 @@ func loadFile(name string, keys []string) (stored, bool) {
 	return unseal(b, keys)
 }
 
-// unseal returns what the bytes of a file have, if they are whole and of these keys.
+// unseal returns the content of a file if it is undamaged and has these keys.
 func unseal(b []byte, keys []string) (stored, bool) {
 	var s sealed
 	if json.Unmarshal(b, &s) != nil || s.CRC != checksum(s.Content) {
@@ -77,8 +77,7 @@ func seal(s stored, keys []string) ([]byte, error) {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-// save keeps the file current until the value is closed. One that cannot be written is tried again
-// with the next value.
+// save keeps the file current until the Value is closed. After a failure it tries again with the next value.
 func (v *Value[T]) save() {
 	var saved *generation[T]
 	save := func(g *generation[T]) bool {
@@ -93,12 +92,12 @@ func (v *Value[T]) save() {
 		return true
 	}
 	_ = v.generations(context.Background(), save)
-	if last := v.newest.Load(); last != saved { // it came right before the end
+	if last := v.newest.Load(); last != saved { // it was published right before the end
 		save(last)
 	}
 }
 
-// SaveErr returns why Config.File could not be written, the last time that was tried.
+// SaveErr returns the error of the last attempt to write Config.File, and nil after a success.
 func (v *Value[T]) SaveErr() error {
 	if err := v.saving.Load(); err != nil {
 		return *err
@@ -106,9 +105,9 @@ func (v *Value[T]) SaveErr() error {
 	return nil
 }
 
-// replace writes a file so that there is the old one or the new one after a crash at any moment.
-// What it leaves when it fails, or when the process crashes amid it, the next one removes. It makes
-// its file anew, so that it does not write to what somebody else has linked to that name.
+// replace writes a file. After a crash at any moment the file is the old one or the new one. The temporary file
+// that a failure or a crash leaves is removed by the next call. Each call makes a new temporary file, so that
+// it does not write through a link of that name.
 func replace(name string, b []byte) error {
 	temporary := name + ".tmp"
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,13 +127,13 @@ func replace(name string, b []byte) error {
 	return syncDir(filepath.Dir(name))
 }
 
-// syncDir makes a directory's names durable, where a directory can be opened for that.
+// syncDir makes the names in a directory durable, on systems where a directory can be opened.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil
 	}
 	defer d.Close()
-	_ = d.Sync() // some systems refuse it, and need it not
+	_ = d.Sync() // some systems reject it and do not need it
 	return nil
 }

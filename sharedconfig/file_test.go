@@ -44,7 +44,7 @@ func TestFlippedBitOfFileIsDetected(t *testing.T) {
 	}
 }
 
-// What a crash left of a file that was being written is in nobody's way, and does not gather.
+// The temporary file that a crash has left does not block the next write, and is removed.
 func TestLeftoverTemporaryFileIsReplaced(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "limits.json")
 	require.NoError(t, os.WriteFile(name+".tmp", []byte("much more than what is written now"), 0o644))

@@ -49,8 +49,8 @@ func TestFileIsIndependentOfWorkingDir(t *testing.T) {
 	})
 }
 
-// A node that has nothing, and finds no cluster, begins with the file; a cluster that has the value
-// then wins, whatever its revision.
+// A node without data and without a cluster starts with the file. The value of a cluster then replaces it, whatever
+// its revision.
 func TestOpenWithoutDataUsesTheFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "limits.json")
 	cfg := config("limits")
@@ -66,7 +66,7 @@ func TestOpenWithoutDataUsesTheFile(t *testing.T) {
 	})
 	files, err := os.ReadDir(filepath.Dir(name))
 	require.NoError(t, err)
-	require.Len(t, files, 1, "nothing else is left there")
+	require.Len(t, files, 1, "no other file is left")
 
 	t.Run("no quorum", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -86,12 +86,12 @@ func TestOpenWithoutDataUsesTheFile(t *testing.T) {
 			other := cfg
 			other.Keys = []string{"others"}
 			_, err = sharedconfig.Open(ctx, n, other)
-			require.ErrorIs(t, err, context.DeadlineExceeded, "the file is of other keys")
+			require.ErrorIs(t, err, context.DeadlineExceeded, "the file has other keys")
 		})
 	})
 	t.Run("no quorum of another cluster", func(t *testing.T) {
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-			for range 200 { // the node has come further than the file
+			for range 200 { // the node has a higher revision than the file
 				c.WaitRevision(put(t, c.Node(0), "other", "v"))
 			}
 			c.Partition([]int{0}, []int{1}, []int{2})
@@ -115,7 +115,7 @@ func TestOpenWithoutDataUsesTheFile(t *testing.T) {
 	t.Run("another cluster", func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			v := open(t, c.Node(0), cfg)
-			require.Equal(t, 100, v.Load().Rate, "it has no value: that is the default")
+			require.Equal(t, 100, v.Load().Rate, "the cluster has no value, so the default is used")
 			rate(t, v, 3)
 			v.Close()
 			require.Equal(t, 3, open(t, c.Node(0), cfg).Load().Rate)
@@ -123,7 +123,7 @@ func TestOpenWithoutDataUsesTheFile(t *testing.T) {
 	})
 }
 
-// A node that was cut off has an older value than the file that its process wrote elsewhere.
+// A node that was cut off has an older value than the file, which was written through another node.
 func TestOpenWithoutQuorumUsesNewerFile(t *testing.T) {
 	cfg := config("limits")
 	cfg.File = filepath.Join(t.TempDir(), "limits.json")

@@ -12,47 +12,50 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Update changes the value to what fn makes of it, which must be a copy where it refers to
-// anything: fn is given the value that is stored at that moment, and called again if another update
-// came first. Of several keys the last is changed, in the fields that differ. It returns the
-// revision of the write, which this Value has then; of the last one if fn changed nothing of what
-// is stored, for which nothing is written. It blocks until a majority has the write, without a
-// quorum until ctx ends. It costs a linearizable read and a write of the document, of the version
-// before, and the deletion of what is older than Config.History; after a Put, also a write of what that
-// replaced. The document and the version before are one write, so documents of half of coterie's
-// Config.MaxRequestBytes are too large to have versions.
+// Update changes the value to the result of fn. fn gets the value that is stored at that moment, and is called again
+// if another update came first. It must copy the data that it changes, because its argument is shared.
+// With several keys Update changes the last one, in the fields that differ.
 //
-// Errors: fn's; a *RejectedError when what fn returned, or what is stored, is bad; coterie.ErrTooLarge
-// when the document and the one before are too large together: the value is as before; those of a
-// write. After ErrMaybeApplied look at Current, or call it again.
+// Update returns the revision of the write, and this Value then has the new value. If fn changed nothing, Update
+// writes nothing and returns the revision of the last write. It blocks until a majority has the write, and
+// without a quorum until ctx ends.
+//
+// An Update costs a linearizable read and one write. The write has the document, the previous version, and the
+// deletion of the versions beyond Config.History. After a Put of the key there is one more write, of the
+// value that the Put replaced. The document and the previous version must fit into one write, so documents larger
+// than half of [coterie.Config].MaxRequestBytes can have no versions.
+//
+// Errors: fn's; a *RejectedError if the result of fn or the stored value is bad; coterie.ErrTooLarge if the
+// document and the previous one are too large together, and then nothing changes; those of a write. After
+// ErrMaybeApplied look at Current, or call Update again.
 func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)
 		if err != nil {
 			return "", &RejectedError{s.revision, err}
 		}
-		shall, err := fn(is)
+		want, err := fn(is)
 		if err != nil {
 			return "", err
 		}
-		return v.codec.encode(s.documents, is, shall)
+		return v.codec.encode(s.documents, is, want)
 	})
 }
 
-// A Version is what was stored under the last key from a revision on.
+// A Version is a document that was stored under the last key.
 type Version[T any] struct {
-	Revision int64 // that stored it: what Rollback takes
+	Revision int64 // the revision that stored it; the argument of Rollback
 	Document string
-	// Value is what it makes of the other layers as they are now, and Err, a *RejectedError, why
-	// that is bad.
+	// Value is the value of this document with the other layers as they are now. Err is a *RejectedError if that
+	// value is bad.
 	Value T
 	Err   error
 }
 
-// History returns the versions that are kept, the newest first: the present one, if there is one,
-// and those that an Update or a Rollback replaced. What a Put replaced is not among them until the
-// next Update, which adds it if nothing came in between and the store's history still has it. It is
-// a linearizable read, which blocks without a quorum until ctx ends.
+// History returns the versions that are kept, the newest first: the current one, if there is one, and those that an
+// Update or a Rollback has replaced. The next Update adds the document that a Put has replaced, unless
+// there was more than one Put or the history of the store no longer has the document. History is a
+// linearizable read, which blocks without a quorum until ctx ends.
 func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	key := v.key()
 	gets := []coterie.Op{coterie.OpGet(v.versionKey(0), coterie.WithRange(v.versionKey(never)),
@@ -91,11 +94,11 @@ func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 	return versions, nil
 }
 
-// Rollback stores again what was stored under the last key by a revision that History has. 0 is
-// what was there before the present one, whatever that is: also a bad one, that was Put, as long as
-// the store's history has what it replaced, and else the newest version besides. It becomes the
-// newest version, and is checked as any other: with layers it may be bad now. It blocks and costs
-// as Update does.
+// Rollback stores the document of a version again; revision is that of a [Version]. With revision 0 it stores the
+// document that the current one has replaced. That includes a document replaced by a bad Put, as long as the
+// history of the store has it; otherwise it is the newest kept version. The document becomes the newest
+// version. It is checked like any other, and with layers it may be bad by now. Rollback blocks and costs as
+// Update does.
 //
 // Errors: ErrNoVersion; a *RejectedError; those of a write.
 func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) {
@@ -120,14 +123,14 @@ func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) 
 			return "", err
 		}
 		if len(r.KVs) == 0 {
-			return "", fmt.Errorf("%w: %d of %s", ErrNoVersion, revision, v.key())
+			return "", fmt.Errorf("%w: revision %d of %s", ErrNoVersion, revision, v.key())
 		}
 		return r.KVs[0].Value, nil
 	})
 }
 
-// replaced returns what the present document took the place of, which is no version if that was by
-// a Put; nil if there was none, or the store's history does not have it any more.
+// replaced returns the document that the current one has replaced. If a Put has replaced it, it is not a version
+// yet. replaced returns nil if there was no such document, or if the history of the store no longer has it.
 func (v *Value[T]) replaced(ctx context.Context, s stored) (*coterie.KeyValue, error) {
 	modified := s.modified[len(s.modified)-1]
 	if modified <= 1 {
@@ -143,21 +146,20 @@ func (v *Value[T]) replaced(ctx context.Context, s stored) (*coterie.KeyValue, e
 	return &r.KVs[0], nil
 }
 
-// key is the one that is written.
+// key returns the key that is written.
 func (v *Value[T]) key() string { return v.cfg.Keys[len(v.cfg.Keys)-1] }
 
-// never is a revision that no store comes to. The versions are the keys up to there: others may
-// begin with the same key and "@", and must not be taken for one.
+// never is a revision that no store reaches. The keys of versions are below it. Other keys may begin with the same
+// key and "@", and are not versions.
 const never = 1_000_000_000_000_000
 
-// versionKey is where a version is kept that a revision stored. The keys are in the order of the
-// revisions.
+// versionKey returns the key of a version. The keys are in the order of the revisions.
 func (v *Value[T]) versionKey(revision int64) string {
 	return fmt.Sprintf("%s@%019d", v.key(), revision)
 }
 
-// commit stores what change makes of what is stored, if it is good, on the condition that no layer
-// has changed meanwhile.
+// commit stores the document that change returns for the stored ones, if the value is good and no layer has changed
+// meanwhile. Otherwise it tries again.
 func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, error)) (int64, error) {
 	for {
 		s, err := v.read(ctx)
@@ -194,17 +196,17 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 			return 0, err
 		}
 		if r.Succeeded {
-			// This node has applied it, so nothing is waited for; one that closes has it all the
-			// same.
+			// This node has applied the write, so look does not wait. If the node has closed meanwhile, the
+			// write is still stored.
 			_ = v.look(context.WithoutCancel(ctx))
 			return r.Revision, nil
 		}
 	}
 }
 
-// keep returns the operations that make a version of the present document, and delete the oldest of
-// those that are too many then. What the present one took the place of, if it is none yet, it makes a
-// version at once, in a write of its own: all of them in one might be too large.
+// keep returns the operations that make a version of the current document and delete the versions beyond
+// Config.History. If the document that the current one has replaced is not a version yet, keep makes it one at
+// once, in a write of its own, because all of them together might be too large.
 func (v *Value[T]) keep(ctx context.Context, s stored, present string) ([]coterie.Op, error) {
 	kept, err := v.n.Get(ctx, v.versionKey(0), coterie.WithRange(v.versionKey(never)), coterie.WithKeysOnly(), coterie.WithSerializable())
 	if err != nil {
@@ -219,7 +221,7 @@ func (v *Value[T]) keep(ctx context.Context, s stored, present string) ([]coteri
 	if err != nil {
 		return nil, err
 	}
-	var late string // the version that is to be made at once
+	var late string // the version to make at once
 	if before != nil && !slices.Contains(versions, v.versionKey(before.ModRevision)) {
 		late = v.versionKey(before.ModRevision)
 		versions = append(versions, late)

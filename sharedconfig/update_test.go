@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
-// Hundreds of increments from all nodes, while leaders change: none is lost, none counts twice.
+// All nodes increment a value while leaders change. No increment is lost or counted twice.
 func TestUpdatesAreNotLost(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const updaters = 100
@@ -59,7 +59,7 @@ func TestUnchangedUpdateWritesNothing(t *testing.T) {
 	})
 }
 
-// What an update takes away of a lower layer stays away, also when something comes in its place.
+// A field of a lower layer that an update removes stays removed, also if the update sets another one beside it.
 func TestUpdateStoresItsResult(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Node(0), "limits", `{"Rate":1,"Tags":{"a":"1","b":"2"}}`)
@@ -72,7 +72,7 @@ func TestUpdateStoresItsResult(t *testing.T) {
 	})
 }
 
-// What a Put replaced is no version, and must not be lost to an older one.
+// A document that a Put has replaced is not a version. Rollback must not skip it for an older version.
 func TestRollbackOfABadPut(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -89,11 +89,11 @@ func TestRollbackOfABadPut(t *testing.T) {
 		require.NoError(t, err)
 		_, err = v.Rollback(t.Context(), 0)
 		var rejected *sharedconfig.RejectedError
-		require.ErrorAs(t, err, &rejected, "what it replaced is no more, and the newest version is bad")
+		require.ErrorAs(t, err, &rejected, "the history no longer has the replaced document, and the newest version is bad")
 	})
 }
 
-// An Update finds what a Put has replaced before it, and makes a version of that, too.
+// An Update also makes a version of the document that a Put has replaced before.
 func TestUpdateKeepsValueReplacedByPut(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -114,16 +114,16 @@ func TestUpdateKeepsValueReplacedByPut(t *testing.T) {
 		rate(t, v, 4)
 		require.Equal(t, []int{4, 3, 2, 1}, rates(v))
 		_, err := v.Rollback(t.Context(), two)
-		require.NoError(t, err, "its revision is the one that stored it")
+		require.NoError(t, err, "the revision of a version is the one that stored it")
 		require.Equal(t, []int{2, 4, 3, 2, 1}, rates(v))
 
-		// What history does not have is lost.
+		// A document that the history no longer has is lost.
 		_, err = n.Compact(t.Context(), put("limits", 5))
 		require.NoError(t, err)
 		rate(t, v, 6)
 		require.Equal(t, []int{6, 5, 4, 3, 2, 1}, rates(v))
 
-		// Nor are more kept than was said, and the newest are.
+		// No more versions are kept than Config.History, and they are the newest.
 		cfg := config("few")
 		for history, want := range map[int][]int{-1: {4}, 1: {4, 3}, 2: {4, 3, 2}} {
 			cfg.Keys, cfg.History = []string{fmt.Sprint("few", history)}, history
@@ -171,7 +171,7 @@ func TestHistoryAndRollback(t *testing.T) {
 		for i := range 6 {
 			revs = append(revs, rate(t, v, i+1))
 		}
-		_, err = n.Compact(t.Context(), revs[5]) // versions are no history of the store
+		_, err = n.Compact(t.Context(), revs[5]) // versions do not depend on the history of the store
 		require.NoError(t, err)
 		history := func() (found []string) {
 			versions, err := v.History(t.Context())
@@ -195,11 +195,11 @@ func TestHistoryAndRollback(t *testing.T) {
 		require.Equal(t, 6, v.Load().Rate)
 		same, err := v.Rollback(t.Context(), again)
 		require.NoError(t, err)
-		require.Equal(t, again, same, "it is that version already")
+		require.Equal(t, again, same, "the current document is that version")
 		_, err = v.Rollback(t.Context(), revs[0])
-		require.ErrorIs(t, err, sharedconfig.ErrNoVersion, "it is kept no more")
+		require.ErrorIs(t, err, sharedconfig.ErrNoVersion, "the version is no longer kept")
 
-		// What is bad by now is refused.
+		// A version that is bad by now is rejected.
 		cfg.Validate = func(l limits) error {
 			if l.Rate == 5 {
 				return errRate
@@ -237,7 +237,7 @@ func TestTooLargeUpdateChangesNothing(t *testing.T) {
 		require.Equal(t, rev, v.Current().Revision)
 		require.Equal(t, "a", v.Load()[:1])
 
-		// What a Put replaced does not count: it is written by itself.
+		// A document that a Put has replaced does not count, because it has a write of its own.
 		part := strings.Repeat("c", 600<<10)
 		_, err = n.Put(t.Context(), "text", strconv.Quote(part))
 		require.NoError(t, err)

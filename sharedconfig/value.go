@@ -15,57 +15,62 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A Value is a copy of a shared value, kept current. Its methods may be called concurrently.
+// A Value is a copy of a shared value, and is kept current. Its methods are safe for concurrent use.
+//
+// A goroutine follows each key, and one writes the file; only that one stores saving. mu guards seen, and is held to
+// store newest. The other fields do not change after Open.
 type Value[T any] struct {
 	n      *coterie.Node
 	cfg    Config[T]
 	codec  codec[T]
-	ctx    context.Context
+	ctx    context.Context // ends with Close, or when a goroutine that follows a key has ended
 	end    context.CancelCauseFunc
-	ending sync.WaitGroup
+	ending sync.WaitGroup // the goroutines
 	newest atomic.Pointer[generation[T]]
-	saving atomic.Pointer[error] // how the last writing of the file ended
+	saving atomic.Pointer[error] // the result of the last write of the file
 
 	mu   sync.Mutex
-	seen int64 // the revision of the store that was looked at last
+	seen int64 // the revision of the newest state of the store that accept has handled
 }
 
-// A Current is a value at a moment.
+// A Current is the state of a [Value] at one moment.
 type Current[T any] struct {
-	// Value is the last good one. It is shared by all who load it: what it refers to must not be
-	// changed.
+	// Value is the last good value. All callers share the data that it refers to, so that must not be changed.
 	Value T
-	// Revision of the store in which it was found. 0: it is the default, before anything was read.
+	// Revision is the revision of the store that has the value. It is 0 for the default, before a read.
 	Revision int64
-	// Err is a *RejectedError if what is stored now is bad; nil: it is Value.
+	// Err is a *RejectedError if the stored value is bad. If it is nil, the stored value is Value.
 	Err error
 }
 
-// A generation is a value while it is the newest.
+// A generation is a Current with its origin and a signal that a newer one exists.
 type generation[T any] struct {
 	Current[T]
-	good   stored        // what Value was made of
-	found  []int64       // the ModRevisions of what the store had, be that good or bad; nil: not looked at
-	usable bool          // Value is good, be it the default
+	good   stored        // the documents of Value
+	found  []int64       // the ModRevisions of the newest documents, good or bad; nil before a read
+	usable bool          // Value is good, or is a good default
 	over   chan struct{} // closed when there is a newer one
 }
 
-// Stored is what the store has under the keys at one revision.
+// A stored is the state of the keys at one revision of the store.
 type stored struct {
 	cluster   uint64
 	revision  int64
-	documents []*string // nil: no such key
-	modified  []int64   // the ModRevision of each; 0: no such key
+	documents []*string // nil for a missing key
+	modified  []int64   // the ModRevision of each key; 0 for a missing key
 }
 
-// Open reads a value and keeps it current until Close, or until the node closes. It blocks until it
-// has read what the cluster has; when ctx ends first, for want of a quorum, it goes on with the
-// last good value that it can find: of this node's store, or of the file if that is newer or of
-// another cluster. What the cluster has comes when there is a quorum. ctx bounds the call alone. It
-// writes nothing to the store; a goroutine serves each key, and one the file.
+// Open reads a value and returns it as a [Value], which is kept current until [Value.Close], or until the node
+// closes. It does not end with ctx.
 //
-// Errors: ErrInvalidOption and ErrEmptyKey; ctx's cause when there is nothing to go on with; a
-// *RejectedError when what there is is bad, and the default is, too; ErrClosed.
+// Open blocks until it has read the value of the cluster. If ctx ends before, because there is no quorum, it returns the
+// last good value that is available: that of this node, or that of the file if the file is newer or from
+// another cluster. The Value gets the value of the cluster when there is a quorum.
+//
+// Open writes nothing to the store. A Value takes a goroutine and a watch for each key, and a goroutine for the file.
+//
+// Errors: ErrInvalidOption and ErrEmptyKey; ctx's cause if no value is available; a *RejectedError if the
+// stored value and the default are both bad; ErrClosed.
 func Open[T any](ctx context.Context, n *coterie.Node, cfg Config[T]) (*Value[T], error) {
 	cfg.Keys = slices.Clone(cfg.Keys)
 	if err := cfg.check(); err != nil {
@@ -96,12 +101,12 @@ func Open[T any](ctx context.Context, n *coterie.Node, cfg Config[T]) (*Value[T]
 	return v, nil
 }
 
-// first finds a value to begin with.
+// first finds the value to start with.
 func (v *Value[T]) first(ctx context.Context) error {
 	kept, known := loadFile(v.cfg.File, v.cfg.Keys)
 	if known {
 		v.accept(kept)
-		v.seen = 0 // what any cluster has is newer
+		v.seen = 0 // the value of any cluster is newer
 	}
 	s, err := v.read(ctx)
 	if ctx.Err() != nil && err != nil {
@@ -110,7 +115,7 @@ func (v *Value[T]) first(ctx context.Context) error {
 		case localErr != nil:
 			return localErr
 		case known && (local.cluster != kept.cluster || local.revision < kept.revision):
-			return v.refused()
+			return v.noGoodValue()
 		case !known && !slices.ContainsFunc(local.modified, func(rev int64) bool { return rev > 0 }):
 			return err
 		}
@@ -120,18 +125,18 @@ func (v *Value[T]) first(ctx context.Context) error {
 		return err
 	}
 	v.accept(s)
-	return v.refused()
+	return v.noGoodValue()
 }
 
-// refused returns why there is no good value at all.
-func (v *Value[T]) refused() error {
+// noGoodValue returns an error if there is no good value, not even the default.
+func (v *Value[T]) noGoodValue() error {
 	if g := v.newest.Load(); !g.usable {
 		return g.Err
 	}
 	return nil
 }
 
-// follow looks at what is stored whenever a key changes, until there is an error, which it returns.
+// follow reads the keys whenever one of them changes, until an error ends it.
 func (v *Value[T]) follow(key string) error {
 	for {
 		s, err := v.read(v.ctx)
@@ -141,7 +146,7 @@ func (v *Value[T]) follow(key string) error {
 		v.accept(s)
 		for _, err := range v.n.Watch(v.ctx, key, coterie.WithRevision(s.revision+1)) {
 			if errors.Is(err, coterie.ErrCompacted) {
-				break // what there is now is all that counts
+				break // read the current state instead
 			}
 			if err != nil {
 				return err
@@ -153,7 +158,7 @@ func (v *Value[T]) follow(key string) error {
 	}
 }
 
-// look looks at what this node has now.
+// look reads the current state of this node.
 func (v *Value[T]) look(ctx context.Context) error {
 	s, err := v.read(ctx, coterie.WithSerializable())
 	if err == nil {
@@ -184,8 +189,8 @@ func (v *Value[T]) read(ctx context.Context, opts ...coterie.GetOption) (stored,
 	return s, nil
 }
 
-// validate returns the value that documents make, if it is good. One at which the decoder or Validate
-// panics is bad: it must not end every program that follows it.
+// validate returns the value of documents, with an error if it is bad. If the decoder or Validate panics, the value is
+// bad: it must not end every program that follows it.
 func (v *Value[T]) validate(documents []*string) (value T, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -199,7 +204,7 @@ func (v *Value[T]) validate(documents []*string) (value T, err error) {
 	return value, err
 }
 
-// accept makes what is stored the value, if it is newer and good.
+// accept publishes a state of the store if it is newer than the last one. A bad value does not replace Value.
 func (v *Value[T]) accept(s stored) {
 	value, err := v.validate(s.documents)
 	v.mu.Lock()
@@ -210,7 +215,7 @@ func (v *Value[T]) accept(s stored) {
 	}
 	v.seen = s.revision
 	if last.found != nil && slices.Equal(last.found, s.modified) {
-		return // nothing has changed
+		return // the keys have not changed
 	}
 	g := &generation[T]{
 		Current: Current[T]{value, s.revision, nil}, good: s, found: s.modified, usable: true, over: make(chan struct{}),
@@ -226,17 +231,16 @@ func (v *Value[T]) accept(s stored) {
 // Load returns the last good value. It takes no lock and does not block.
 func (v *Value[T]) Load() T { return v.newest.Load().Value }
 
-// Current is Load with the value's revision, and with why what is stored now is not it, if it is
-// bad.
+// Current returns the last good value with its revision, and with an error if the stored value is bad.
 func (v *Value[T]) Current() Current[T] { return v.newest.Load().Current }
 
-// Err returns, as a *RejectedError, why what is stored now is not used, and nil if it is. It does
-// not tell of a lost quorum: see coterie's Status.
+// Err returns a *RejectedError if the stored value is bad and therefore not used, and nil otherwise. It does not report
+// a lost quorum; see [coterie.Node.Status].
 func (v *Value[T]) Err() error { return v.newest.Load().Err }
 
-// Follow yields the value now, and again whenever a good or a bad one comes in: Err tells a bad
-// one, beside the good value that stays. A slow loop misses what was between. It ends only with
-// ctx, Close or the node, with a pair whose error says which.
+// Follow yields the current state, and again after each change of the stored value. After a bad value, Current.Err is
+// set and Current.Value stays. A slow loop skips the states between. Follow ends when ctx ends, or after
+// [Value.Close], or when the node closes. Its last pair has the error.
 func (v *Value[T]) Follow(ctx context.Context) iter.Seq2[Current[T], error] {
 	return func(yield func(Current[T], error) bool) {
 		err := v.generations(ctx, func(g *generation[T]) bool { return yield(g.Current, nil) })
@@ -246,7 +250,7 @@ func (v *Value[T]) Follow(ctx context.Context) iter.Seq2[Current[T], error] {
 	}
 }
 
-// generations returns nil when yield returned false.
+// generations calls yield with each generation. It returns nil when yield returns false, and otherwise why it ended.
 func (v *Value[T]) generations(ctx context.Context, yield func(*generation[T]) bool) error {
 	for {
 		g := v.newest.Load()
@@ -263,8 +267,8 @@ func (v *Value[T]) generations(ctx context.Context, yield func(*generation[T]) b
 	}
 }
 
-// Close ends the value's goroutines, and returns when they have ended. What it has stays, and
-// Update and the others go on to work. It is idempotent.
+// Close ends the goroutines of the Value, and returns when they have ended. The last value stays, and the other methods
+// continue to work, apart from Follow. Close is idempotent.
 func (v *Value[T]) Close() {
 	v.end(coterie.ErrClosed)
 	v.ending.Wait()

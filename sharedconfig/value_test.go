@@ -57,7 +57,7 @@ func put(t testing.TB, n *coterie.Node, key, val string) int64 {
 	return r.Revision
 }
 
-// stored returns what a key has.
+// stored returns the value of a key, or "".
 func stored(t testing.TB, n *coterie.Node, key string) string {
 	t.Helper()
 	r, err := n.Get(t.Context(), key)
@@ -72,7 +72,7 @@ func rate(t testing.TB, v *sharedconfig.Value[limits], rate int) int64 {
 	t.Helper()
 	rev, err := v.Update(t.Context(), func(l limits) (limits, error) { l.Rate = rate; return l, nil })
 	require.NoError(t, err)
-	require.Equal(t, rate, v.Load().Rate, "who has updated it has it")
+	require.Equal(t, rate, v.Load().Rate, "the Value has its own update")
 	return rev
 }
 
@@ -136,9 +136,9 @@ func TestBadValueKeepsTheGoodOne(t *testing.T) {
 			require.Equal(t, 50, v.Load().Rate)
 		}
 		_, err = v.Update(t.Context(), func(l limits) (limits, error) { return l, nil })
-		require.ErrorAs(t, err, &rejected, "what is based on a bad value is not stored")
+		require.ErrorAs(t, err, &rejected, "an update of a bad value is not stored")
 		late := open(t, n, config("limits"))
-		require.Equal(t, limits{Rate: 100}, late.Load(), "the default is all it has")
+		require.Equal(t, limits{Rate: 100}, late.Load(), "the default is the only good value")
 		require.Error(t, late.Err())
 		noDefault := config("limits")
 		noDefault.Default.Rate = 0
@@ -249,7 +249,7 @@ func BenchmarkLoad(b *testing.B) {
 	})
 }
 
-// The keys change at once, and the watch of each finds the one bad value, if at different revisions.
+// All keys change in one revision. The watches of all keys find the same bad value, perhaps at different revisions.
 func TestFollowYieldsABadValueOnce(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
@@ -283,7 +283,7 @@ func TestFollowYieldsABadValueOnce(t *testing.T) {
 	})
 }
 
-// Programs of other versions read it.
+// Other versions read this form.
 func TestStoredFormOfValue(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		cfg := config("general", "limits")
