@@ -29,8 +29,8 @@ func health(n *coterie.Node) {
 	http.Handle("/coterie/", http.StripPrefix("/coterie", coterie.HealthHandler(n)))
 }
 
-// A prom is for one node. Where several nodes share a process, give each a registerer that adds a
-// label: prometheus.WrapRegistererWith.
+// A prom takes the metrics of one node. If several nodes share a process, give each a registerer that adds
+// a label: prometheus.WrapRegistererWith.
 type prom struct {
 	registerer prometheus.Registerer
 	made       map[coterie.Metric]prometheus.Collector
