@@ -14,45 +14,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// opResponse gives the result of an operation its public form. Nested headers tell the revision
-// alone.
-func (n *Node) opResponse(op *command.Op, r *command.Result) OpResponse {
-	resp := opResponse(op, r)
-	header := n.header(r.Revision)
-	switch {
-	case resp.Put != nil:
-		resp.Put.Header = header
-	case resp.Get != nil:
-		resp.Get.Header = header
-	case resp.Delete != nil:
-		resp.Delete.Header = header
-	case resp.Txn != nil:
-		resp.Txn.Header = header
-	}
-	return resp
-}
-
-func opResponse(op *command.Op, r *command.Result) OpResponse {
-	header := Header{Revision: r.Revision}
-	switch {
-	case op.Put != nil:
-		return OpResponse{Put: &PutResponse{Header: header, PrevKV: firstKeyValue(r.KVs)}}
-	case op.Get != nil:
-		return OpResponse{Get: &GetResponse{Header: header, KVs: keyValues(r.KVs), Count: r.Count, More: r.More}}
-	case op.Delete != nil:
-		return OpResponse{Delete: &DeleteResponse{Header: header, Deleted: r.Count, PrevKVs: keyValues(r.KVs)}}
-	}
-	ops := op.Txn.Else
-	if r.Succeeded {
-		ops = op.Txn.Then
-	}
-	t := &TxnResponse{Header: header, Succeeded: r.Succeeded}
-	for i := range r.Ops {
-		t.Responses = append(t.Responses, opResponse(&ops[i], &r.Ops[i]))
-	}
-	return OpResponse{Txn: t}
-}
-
 // resultError is the error of a command that a rule refused, or nil.
 func resultError(r *command.Result) error {
 	switch r.Code {

@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -42,6 +43,18 @@ func (n *Node) newCursor(ctx context.Context, key string, opts []WatchOption) (*
 		w.next = w.since + 1
 	}
 	return w, nil
+}
+
+// sequence is the watch as an iterator. If err is not nil, the watch has not begun, and w may be nil.
+func (w *cursor) sequence(err error) iter.Seq2[WatchResponse, error] {
+	return func(yield func(WatchResponse, error) bool) {
+		if err == nil {
+			err = w.run(yield)
+		}
+		if err != nil {
+			yield(WatchResponse{}, err)
+		}
+	}
 }
 
 // run yields until the loop breaks, and then returns nil, or until the watch ends, and then returns the

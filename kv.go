@@ -88,25 +88,31 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*D
 	return r.Delete, nil
 }
 
-// Get reads a key or, with options, many. It is linearizable on every node: it sees every write
-// that was answered before it began, which costs a question to the leader and its majority, shared
-// by all reads of that moment. On a node that cannot write its log, which so stays behind, the leader
-// answers, and the node itself may apply what it saw later. See [WithSerializable] and
-// [WithWaitRevision] for reads that ask nobody. A missing key is an empty result, not an error. The result is the caller's.
+// Get reads a key or, with options, many keys. It is linearizable on every node: it sees every write that
+// was answered before the call. That costs a round trip to the leader and its majority, which all reads
+// of the same moment share. If this node cannot write its log and so falls behind, the leader answers
+// instead, and the result may be newer than the state of this node. [WithSerializable] and
+// [WithWaitRevision] read without asking another node.
 //
-// Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's
-// cause; joined with ErrNoLeader when none was known.
+// A missing key is an empty result, not an error. The result belongs to the caller.
+//
+// Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's cause,
+// joined with ErrNoLeader if no leader was known.
 func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResponse, error) {
 	o, err := newGet(key, opts)
 	if err != nil {
 		return nil, err
 	}
+	return n.get(ctx, &o)
+}
+
+func (n *Node) get(ctx context.Context, o *getOptions) (*GetResponse, error) {
 	op, quick := &command.Op{Get: &o.Get}, o.End == ""
 	if !o.serializable && !o.waits {
 		resp, err := n.read(ctx, op, quick)
 		return resp.Get, err
 	}
-	v, err := n.readView(ctx, &o)
+	v, err := n.readView(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -141,51 +147,51 @@ func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, q
 	return found, nil
 }
 
-// Range yields the keys of a range in their order, any number of them, all at one revision: the one
-// given by [WithRevision], or the latest when the iteration begins. It is linearizable unless an option
-// says otherwise. It holds no lock; writes and compaction go on meanwhile, without being seen. The
-// sequence may be used once, by one goroutine at a time. It ends after a pair with an error: those
-// of Get.
+// Range yields the keys of a range in their order, without a bound on their number and all at one
+// revision: that of [WithRevision], or the latest when the iteration begins. It is linearizable unless an
+// option says otherwise. It holds no lock; writes and compactions continue meanwhile and are not seen. One
+// goroutine uses the sequence, once.
+//
+// Errors: those of Get. A pair with an error is the last one.
 func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
-		gets := make([]GetOption, len(opts))
-		for i, opt := range opts {
-			gets[i] = opt
-		}
-		o, err := newGet(key, gets)
-		if err != nil {
-			yield(KeyValue{}, err)
-			return
-		}
-		v, err := n.readView(ctx, &o)
+		o, err := newScan(key, opts)
 		if err == nil {
-			err = revisionError(v, o.Revision)
+			err = n.scan(ctx, &o, func(kv KeyValue) bool { return yield(kv, nil) })
 		}
-		if err != nil {
-			yield(KeyValue{}, err)
-			return
-		}
-		yielded := int64(0)
-		ended := func() bool {
-			if err == nil && ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			return err != nil
-		}
-		v.KV.Ascend(o.Key, o.End, o.Revision, state.Until(ended, func(kv *mvcc.KeyValue) bool {
-			if !state.Matches(&o.Get, kv) {
-				return true
-			}
-			if ended() {
-				return false
-			}
-			yielded++
-			return yield(keyValue(kv), nil) && yielded != o.Limit
-		}))
 		if err != nil {
 			yield(KeyValue{}, err)
 		}
 	}
+}
+
+// scan is Range with options that were read. It returns nil if yield returns false.
+func (n *Node) scan(ctx context.Context, o *getOptions, yield func(KeyValue) bool) error {
+	v, err := n.readView(ctx, o)
+	if err == nil {
+		err = revisionError(v, o.Revision)
+	}
+	if err != nil {
+		return err
+	}
+	yielded := int64(0)
+	ended := func() bool {
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return err != nil
+	}
+	v.KV.Ascend(o.Key, o.End, o.Revision, state.Until(ended, func(kv *mvcc.KeyValue) bool {
+		if !state.Matches(&o.Get, kv) {
+			return true
+		}
+		if ended() {
+			return false
+		}
+		yielded++
+		return yield(keyValue(kv)) && yielded != o.Limit
+	}))
+	return err
 }
 
 // Compact forgets the history before rev: reads and watches of older revisions then fail with
@@ -220,6 +226,14 @@ func (n *Node) execute(ctx context.Context, op Op) (OpResponse, error) {
 		return OpResponse{}, err
 	}
 	return n.opResponse(&op.op, r), nil
+}
+
+func newScan(key string, opts []ScanOption) (getOptions, error) {
+	gets := make([]GetOption, len(opts))
+	for i, opt := range opts {
+		gets[i] = opt
+	}
+	return newGet(key, gets)
 }
 
 func newGet(key string, opts []GetOption) (getOptions, error) {

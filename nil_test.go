@@ -116,6 +116,24 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.Delete":             {func(f nilFixture) { f.n.Delete(nil, "k") }, func(f nilFixture) { f.n.Delete(f.ctx, "k", nil) }},
 	"coterie.Node.Get":                {func(f nilFixture) { f.n.Get(nil, "k") }, func(f nilFixture) { f.n.Get(f.ctx, "k", nil) }, func(f nilFixture) { f.n.Get(nil, "k", coterie.WithPrefix()) }},
 	"coterie.Node.Range":              {func(f nilFixture) { each2(f.n.Range(nil, "k")) }, func(f nilFixture) { each2(f.n.Range(f.ctx, "k", nil)) }},
+	"coterie.NewNamespace":            {func(nilFixture) { coterie.NewNamespace(nil, "nil").Put(context.Background(), "k", "v") }},
+	"coterie.Namespace.Put":           {func(f nilFixture) { f.space().Put(nil, "k", "v") }, func(f nilFixture) { f.space().Put(f.ctx, "k", "v", nil) }},
+	"coterie.Namespace.Delete":        {func(f nilFixture) { f.space().Delete(nil, "k") }, func(f nilFixture) { f.space().Delete(f.ctx, "k", nil) }},
+	"coterie.Namespace.Get":           {func(f nilFixture) { f.space().Get(nil, "k") }, func(f nilFixture) { f.space().Get(f.ctx, "k", nil) }},
+	"coterie.Namespace.Do":            {func(f nilFixture) { f.space().Do(nil, coterie.OpGet("k")) }},
+	"coterie.Namespace.Range":         {func(f nilFixture) { each2(f.space().Range(nil, "k")) }, func(f nilFixture) { each2(f.space().Range(f.ctx, "k", nil)) }},
+	"coterie.Namespace.Compact":       {func(f nilFixture) { f.space().Compact(nil, 1) }},
+	"coterie.Namespace.Grant":         {func(f nilFixture) { f.space().Grant(nil, time.Hour) }, func(f nilFixture) { f.space().Grant(f.ctx, time.Hour, nil) }},
+	"coterie.Namespace.Revoke":        {func(f nilFixture) { f.space().Revoke(nil, 1) }},
+	"coterie.Namespace.KeepAliveOnce": {func(f nilFixture) { f.space().KeepAliveOnce(nil, f.s.Lease()) }},
+	"coterie.Namespace.KeepAlive":     {func(f nilFixture) { f.space().KeepAlive(nil, f.s.Lease()) }},
+	"coterie.Namespace.TimeToLive":    {func(f nilFixture) { f.space().TimeToLive(nil, f.s.Lease()) }},
+	"coterie.Namespace.Leases":        {func(f nilFixture) { f.space().Leases(nil) }},
+	"coterie.Namespace.Txn":           {func(f nilFixture) { f.space().Txn(nil).Then(coterie.OpPut("k", "v")).Commit() }},
+	"coterie.Namespace.Watch":         {func(f nilFixture) { each2(f.space().Watch(nil, "k")) }, func(f nilFixture) { each2(f.space().Watch(f.ctx, "k", nil)) }},
+	"coterie.Namespace.WatchChan":     {func(f nilFixture) { f.space().WatchChan(nil, "k") }, func(f nilFixture) { f.space().WatchChan(f.ctx, "k", nil) }},
+	"coterie.NewTxn":                  {func(f nilFixture) { coterie.NewTxn(nil, f.n).Commit() }, func(f nilFixture) { coterie.NewTxn(f.ctx, nil).Commit() }},
+	"coterie.Node.Do":                 {func(f nilFixture) { f.n.Do(nil, coterie.OpGet("k")) }, func(f nilFixture) { f.n.Do(nil, coterie.OpPut("k", "v")) }},
 	"coterie.Node.Compact":            {func(f nilFixture) { f.n.Compact(nil, 1) }},
 	"coterie.Node.Grant":              {func(f nilFixture) { f.n.Grant(nil, time.Hour) }, func(f nilFixture) { f.n.Grant(f.ctx, time.Hour, nil) }},
 	"coterie.Node.Revoke":             {func(f nilFixture) { f.n.Revoke(nil, 1) }},
@@ -267,6 +285,8 @@ var nilCalls = map[string][]func(f nilFixture){
 	"sharedconfig.Value.Rollback": {func(f nilFixture) { value(f).Rollback(nil, 1) }},
 	"sharedconfig.Value.Follow":   {func(f nilFixture) { each2(value(f).Follow(nil)) }},
 }
+
+func (f nilFixture) space() *coterie.Namespace { return coterie.NewNamespace(f.n, "nil/") }
 
 func leadNothing(context.Context, int64) error { return nil }
 

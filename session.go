@@ -191,7 +191,11 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 		return nil, err
 	}
 	for _, t := range []*Txn{t, s.n.Txn(s.ctx).Then(undo...)} {
-		if err := t.check(); err != nil {
+		op, err := t.op()
+		if err == nil {
+			err = s.n.validate(&op.op)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

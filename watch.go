@@ -83,25 +83,23 @@ const progressInterval = 10 * time.Minute
 // ErrInvalidOption at once. The last pair has the error, unless the loop breaks.
 func (n *Node) Watch(ctx context.Context, key string, opts ...WatchOption) iter.Seq2[WatchResponse, error] {
 	w, err := n.newCursor(ctx, key, opts)
-	return func(yield func(WatchResponse, error) bool) {
-		if err == nil {
-			err = w.run(yield)
-		}
-		if err != nil {
-			yield(WatchResponse{}, err)
-		}
-	}
+	return w.sequence(err)
 }
 
 // WatchChan is [Node.Watch] for a select statement. The last value has the error that ended the watch;
 // then the channel is closed. A goroutine sends until ctx ends or the node closes, whether or not
 // anybody receives.
 func (n *Node) WatchChan(ctx context.Context, key string, opts ...WatchOption) <-chan WatchResult {
+	return sendResults(ctx, n, n.Watch(ctx, key, opts...))
+}
+
+// sendResults sends the responses of a watch to the channel that it returns, and at last its error.
+func sendResults(ctx context.Context, n *Node, watch iter.Seq2[WatchResponse, error]) <-chan WatchResult {
 	results := make(chan WatchResult, 1)
-	seq, ended := n.Watch(ctx, key, opts...), ctx.Done()
+	ended := ctx.Done() // a nil ctx panics here, on the caller's goroutine
 	go func() {
 		defer close(results)
-		for r, err := range seq {
+		for r, err := range watch {
 			select {
 			case results <- WatchResult{r, err}:
 				continue

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+// An Op is an operation for [Node.Do], and for the branches of a [Txn]. It is immutable and may be used
+// many times.
+type Op struct {
+	op    command.Op
+	get   *getOptions // of OpGet
+	local bool        // every operation in it is a Get WithSerializable
+	err   error
+}
+
+// An OpResponse answers one operation: the field of its kind is set.
+type OpResponse struct {
+	Put    *PutResponse
+	Get    *GetResponse
+	Delete *DeleteResponse
+	Txn    *TxnResponse
+}
+
+// OpPut is [Node.Put] as an operation.
+func OpPut(key, val string, opts ...PutOption) Op {
+	p := command.Put{Key: key, Value: val}
+	for _, opt := range opts {
+		opt.put(&p)
+	}
+	return Op{op: command.Op{Put: &p}}
+}
+
+// OpGet is [Node.Get] as an operation. In a transaction it sees the results of the operations before it.
+// There WithSerializable has an effect only if every operation has it, and WithWaitRevision is refused.
+func OpGet(key string, opts ...GetOption) Op {
+	o, err := newGet(key, opts)
+	return Op{op: command.Op{Get: &o.Get}, get: &o, local: o.serializable, err: err}
+}
+
+// OpDelete is [Node.Delete] as an operation.
+func OpDelete(key string, opts ...DeleteOption) Op {
+	var o deleteOptions
+	for _, opt := range opts {
+		opt.del(&o)
+	}
+	var err error
+	o.Key, o.End, err = o.keys.bounds(key)
+	return Op{op: command.Op{Delete: &o.Delete}, err: err}
+}
+
+// OpTxn is a transaction as an operation. Inside another one, its comparisons are evaluated with all
+// others, before anything is changed.
+func OpTxn(cmps []Comparison, then, els []Op) Op {
+	var t command.Txn
+	var errs [3]error
+	t.Compares, errs[0] = compares(cmps)
+	t.Then, errs[1] = operations(then)
+	t.Else, errs[2] = operations(els)
+	return Op{op: command.Op{Txn: &t}, local: allLocal(then, els), err: errors.Join(errs[:]...)}
+}
+
+func operations(ops []Op) ([]command.Op, error) {
+	out := make([]command.Op, len(ops))
+	var errs []error
+	for i, op := range ops {
+		out[i] = op.op
+		errs = append(errs, op.err)
+		if op.get != nil && op.get.waits {
+			errs = append(errs, fmt.Errorf("%w: WithWaitRevision in a transaction", ErrInvalidOption))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// allLocal reports whether a transaction of these branches needs nothing but this node's state.
+func allLocal(then, els []Op) bool {
+	local := func(op Op) bool { return op.local }
+	return len(then)+len(els) > 0 && all(then, local) && all(els, local)
+}
+
+// Do executes an operation as the method of its kind does: [Node.Put], [Node.Get], [Node.Delete], or
+// [Txn.Commit] for [OpTxn]. A program can so build operations in one place and execute them in another.
+//
+// Unlike clientv3, it takes no compaction: call [Node.Compact].
+//
+// Errors: those of that method; ErrInvalidOption for an Op that none of the functions made.
+func (n *Node) Do(ctx context.Context, op Op) (OpResponse, error) {
+	switch {
+	case op.err != nil:
+		return OpResponse{}, op.err
+	case op.get != nil:
+		r, err := n.get(ctx, op.get)
+		return OpResponse{Get: r}, err
+	case op.op.Txn != nil:
+		return n.txn(ctx, op)
+	case op.op.Put != nil, op.op.Delete != nil:
+		return n.execute(ctx, op)
+	}
+	return OpResponse{}, fmt.Errorf("%w: an Op that no function made", ErrInvalidOption)
+}
+
+// txn executes a transaction. One that only reads is not written to the log.
+func (n *Node) txn(ctx context.Context, op Op) (OpResponse, error) {
+	if err := n.validate(&op.op); err != nil {
+		return OpResponse{}, err
+	}
+	switch t := op.op.Txn; {
+	case !readOnly(t):
+		return n.execute(ctx, op)
+	case !op.local:
+		return n.read(ctx, &op.op, quick(t))
+	default:
+		v, err := n.readView(ctx, &getOptions{serializable: true})
+		if err != nil {
+			return OpResponse{}, err
+		}
+		return n.executeRead(ctx, v, &op.op, quick(t))
+	}
+}
+
+// validate returns why the node refuses an operation before it asks the cluster.
+func (n *Node) validate(op *command.Op) error {
+	return commandError(command.Validate(op, n.cfg.MaxTxnOps))
+}
+
+// quick reports whether a transaction of Gets looks at single keys only.
+func quick(t *command.Txn) bool {
+	one := func(op command.Op) bool { return op.Get.End == "" }
+	return all(t.Then, one) && all(t.Else, one) && all(t.Compares, func(c command.Compare) bool { return c.End == "" })
+}
+
+// readOnly reports whether every operation is a Get. A nested transaction counts as a write, as in
+// etcd.
+func readOnly(t *command.Txn) bool {
+	get := func(op command.Op) bool { return op.Get != nil }
+	return all(t.Then, get) && all(t.Else, get)
+}
+
+func all[T any](items []T, holds func(T) bool) bool {
+	return !slices.ContainsFunc(items, func(item T) bool { return !holds(item) })
+}
+
+// opResponse returns the result of an operation in the public form. Nested headers have the revision
+// alone.
+func (n *Node) opResponse(op *command.Op, r *command.Result) OpResponse {
+	resp := opResponse(op, r)
+	header := n.header(r.Revision)
+	switch {
+	case resp.Put != nil:
+		resp.Put.Header = header
+	case resp.Get != nil:
+		resp.Get.Header = header
+	case resp.Delete != nil:
+		resp.Delete.Header = header
+	case resp.Txn != nil:
+		resp.Txn.Header = header
+	}
+	return resp
+}
+
+func opResponse(op *command.Op, r *command.Result) OpResponse {
+	header := Header{Revision: r.Revision}
+	switch {
+	case op.Put != nil:
+		return OpResponse{Put: &PutResponse{Header: header, PrevKV: firstKeyValue(r.KVs)}}
+	case op.Get != nil:
+		return OpResponse{Get: &GetResponse{Header: header, KVs: keyValues(r.KVs), Count: r.Count, More: r.More}}
+	case op.Delete != nil:
+		return OpResponse{Delete: &DeleteResponse{Header: header, Deleted: r.Count, PrevKVs: keyValues(r.KVs)}}
+	}
+	ops := op.Txn.Else
+	if r.Succeeded {
+		ops = op.Txn.Then
+	}
+	t := &TxnResponse{Header: header, Succeeded: r.Succeeded}
+	for i := range r.Ops {
+		t.Responses = append(t.Responses, opResponse(&ops[i], &r.Ops[i]))
+	}
+	return OpResponse{Txn: t}
+}
