@@ -329,15 +329,16 @@ func lockOnce(ctx context.Context, n *Node, name string,
 
 type guardKey struct{}
 
-// withGuard returns a context from which GuardFromContext gets the guard.
-func withGuard(ctx context.Context, guard Comparison) context.Context {
+// ContextWithGuard returns a copy of ctx that carries a guard for [GuardFromContext]. It is for recipes of your own,
+// as the locks of package dsync are: it makes the context of their work the same as that of a [Mutex].
+func ContextWithGuard(ctx context.Context, guard Comparison) context.Context {
 	return context.WithValue(ctx, guardKey{}, guard)
 }
 
 // GuardFromContext returns the guard of a lock or a leadership: a condition for transactions that holds as long
 // as the lock or the leadership lasts. ctx is the context that [Mutex.Do], [RunWithLock] or [RunAsLeader] passes
-// to its function, or one of [Mutex.WorkContext] or [Election.WorkContext]. For any other context
-// GuardFromContext returns a condition that never holds.
+// to its function, one of [Mutex.WorkContext] or [Election.WorkContext], or one of [ContextWithGuard]. For any
+// other context GuardFromContext returns a condition that never holds.
 func GuardFromContext(ctx context.Context) Comparison {
 	if guard, ok := ctx.Value(guardKey{}).(Comparison); ok {
 		return guard

@@ -99,6 +99,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	}},
 	"coterie.Follow":           {func(f nilFixture) { each2(coterie.Follow(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.Follow(f.ctx, nil, "nil")) }},
 	"coterie.ObserveElection":  {func(f nilFixture) { each2(coterie.ObserveElection(nil, f.n, "nil")) }, func(f nilFixture) { each2(coterie.ObserveElection(f.ctx, nil, "nil")) }},
+	"coterie.ContextWithGuard": {func(nilFixture) { coterie.ContextWithGuard(nil, coterie.Comparison{}) }},
 	"coterie.GuardFromContext": {func(nilFixture) { coterie.GuardFromContext(nil) }},
 	"coterie.OpPut":            {func(nilFixture) { coterie.OpPut("k", "v", nil) }},
 	"coterie.OpGet":            {func(nilFixture) { coterie.OpGet("k", nil) }},

@@ -222,7 +222,7 @@ func workContext(ctx context.Context, p *place) (context.Context, context.Cancel
 		cancel(ErrNotOwner)
 		return ctx, func() {}
 	}
-	return p.s.WorkContext(withGuard(ctx, p.guard()))
+	return p.s.WorkContext(ContextWithGuard(ctx, p.guard()))
 }
 
 // run calls fn with a context that carries the place's guard and ends with ctx, with the session, or when

@@ -108,15 +108,16 @@ func (h *hold) guard() coterie.Comparison {
 	return coterie.Compare(coterie.CreateRevision(h.name+"/"), "<", 0)
 }
 
-// workContext returns a context that ends with ctx or the session. If nothing is held, it has ended
-// already.
+// workContext returns a context that ends with ctx or the session, and carries the guard. If nothing is held, it
+// has ended already.
 func (h *hold) workContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	if h.held() == nil {
+	p := h.held()
+	if p == nil {
 		ctx, cancel := context.WithCancelCause(ctx)
 		cancel(fmt.Errorf("%w: this object does not hold %q", coterie.ErrNotOwner, h.name))
 		return ctx, func() {}
 	}
-	return h.s.WorkContext(ctx)
+	return h.s.WorkContext(coterie.ContextWithGuard(ctx, p.guard()))
 }
 
 // enter takes the last place in a line and calls wait there. If that fails, it gives the place up, and the

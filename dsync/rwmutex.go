@@ -102,7 +102,8 @@ func (m *RWMutex) Guard() coterie.Comparison { return m.hold.guard() }
 
 // WorkContext returns a context for the work that the lock protects. It ends with ctx, with the returned
 // function, which must be called, or with the session, before the lock can be granted to another. It does not
-// end with Unlock. If no lock is held, the context has ended already, with coterie.ErrNotOwner.
+// end with Unlock. It carries the guard: see [coterie.GuardFromContext]. If no lock is held, the context has ended
+// already, with coterie.ErrNotOwner.
 func (m *RWMutex) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return m.hold.workContext(ctx)
 }

@@ -94,7 +94,8 @@ func (m *Semaphore) Guard() coterie.Comparison { return m.hold.guard() }
 
 // WorkContext returns a context for the work that needs the permits. It ends with ctx, with the returned
 // function, which must be called, or with the session, before the permits can be granted to another. It does
-// not end with Release. If no permits are held, the context has ended already, with coterie.ErrNotOwner.
+// not end with Release. It carries the guard: see [coterie.GuardFromContext]. If no permits are held, the context
+// has ended already, with coterie.ErrNotOwner.
 func (m *Semaphore) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return m.hold.workContext(ctx)
 }

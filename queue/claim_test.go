@@ -32,6 +32,7 @@ func TestAnItemOfALostConsumerReturns(t *testing.T) {
 		require.Equal(t, "second", second.Value)
 		work, cancel := item.WorkContext(t.Context())
 		defer cancel()
+		require.Equal(t, item.Guard(), coterie.GuardFromContext(work))
 		c.Pause(c.Index(n))
 		gone := time.Now()
 		again := dequeue(t, q) // it waits until the lease has ended

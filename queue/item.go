@@ -48,9 +48,10 @@ func (i *Item) Guard() coterie.Comparison {
 }
 
 // WorkContext returns a context for the work on the item. It ends with ctx, with the returned function, which must
-// be called, or with the session, before another consumer can get the item.
+// be called, or with the session, before another consumer can get the item. It carries the guard: see
+// [coterie.GuardFromContext].
 func (i *Item) WorkContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return i.q.s.WorkContext(ctx)
+	return i.q.s.WorkContext(coterie.ContextWithGuard(ctx, i.Guard()))
 }
 
 // Ack acknowledges the item as done and removes it from the queue: one write. The operations are executed in the same
