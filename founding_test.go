@@ -19,9 +19,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A founder that is wiped before all the others know its data is asked for votes by one that knows of
-// an election, and not of it. What it hears then of later terms does not make it one who was there.
-func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
+// A founder is wiped before all the others know its data. A founder that knows of an election, but not of
+// that data, asks it for votes. Hearing of later terms does not make it a participant of the founding.
+func TestFounderWipedEarlyElectsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		founders := []coterie.Founder{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
 		network := memnet.New()
@@ -49,8 +49,8 @@ func TestAFounderThatIsWipedEarlyElectsNobody(t *testing.T) {
 				}
 			}
 		}
-		// The first election comes to nothing, since all are cut off: later the term is so high that raft
-		// takes it over from who refuses its pre-vote.
+		// The first election fails, since all are cut off. Later the term is so high that raft takes it over
+		// from a node that refuses its pre-vote.
 		for voted := 0; voted < len(founders); {
 			time.Sleep(time.Millisecond)
 			voted = 0
@@ -103,7 +103,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 			var log messages
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				put(t, c.Leader(), "k", "v")
-				get(t, c.Node(2), "k") // which has it, too
+				get(t, c.Node(2), "k") // node 2 has it now, too
 				for i := range 2 {
 					c.Stop(i)
 					if !forgetful {
@@ -139,10 +139,10 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 				require.Equal(t, "v", get(t, c.Node(2), "k", coterie.WithSerializable()).KVs[0].Value)
 				require.Equal(t, 1, log.count(`msg="founded a new cluster"`))
 
-				c.Stop(2) // nothing is left that a founding could lose
+				c.Stop(2) // no data is left that a founding could lose
 				if !forgetful {
 					c.Wipe(2)
-					for i := range 2 { // they have met a member
+					for i := range 2 { // they remember that they met a member
 						c.Restart(i)
 					}
 				}
@@ -159,7 +159,7 @@ func TestWipedFoundersDoNotFoundAgain(t *testing.T) {
 	}
 }
 
-func TestAFoundingWaitsForAllFounders(t *testing.T) {
+func TestFoundingWaitsForAllFounders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
 		first, second := all[0].open(t), all[1].open(t)
@@ -173,13 +173,13 @@ func TestAFoundingWaitsForAllFounders(t *testing.T) {
 		for _, n := range []*coterie.Node{first, second, third} {
 			ready(t, n)
 		}
-		require.Less(t, time.Since(begun), time.Second, "nobody waits for a timeout")
+		require.Less(t, time.Since(begun), time.Second, "no node waits for a timeout")
 	})
 }
 
-// Whatever a crash of all founders interrupts, and whichever of them come back first, the founding is
-// finished when all are back.
-func TestAFoundingOutlivesCrashes(t *testing.T) {
+// A crash of all founders interrupts the founding at any point, and they come back in any order. The founding
+// is finished when all are back.
+func TestFoundingOutlivesCrashes(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -227,4 +227,41 @@ func TestAFoundingOutlivesCrashes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two clusters that were founded with the same terms do not merge when they reach each other.
+func TestClustersOfTheSameTermsDoNotMerge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		founders := []coterie.Founder{{Name: "node1", Addr: "node1:1"}, {Name: "node2", Addr: "node2:1"}, {Name: "node3", Addr: "node3:1"}}
+		var disks [2][3]*vfs.Memory
+		open := func(network *memnet.Network, cluster, i int) *coterie.Node {
+			n, err := coterie.Open(vfs.With(t.Context(), disks[cluster][i].Mount()), coterie.Config{
+				Dir: "d", Name: founders[i].Name, Addr: founders[i].Addr, Advertise: founders[i].Addr, Founders: founders, Network: network.Host(founders[i].Name),
+			})
+			require.NoError(t, err)
+			return n
+		}
+		var nodes [2][3]*coterie.Node
+		var networks [2]*memnet.Network
+		for cluster := range nodes {
+			networks[cluster] = memnet.New()
+			for i := range founders {
+				disks[cluster][i] = vfs.NewMemory()
+				nodes[cluster][i] = open(networks[cluster], cluster, i)
+			}
+			ready(t, nodes[cluster][0])
+			put(t, nodes[cluster][0], "cluster", fmt.Sprint(cluster))
+			ready(t, nodes[cluster][2])
+		}
+		// A node of one cluster runs among the nodes of the other.
+		require.NoError(t, nodes[0][2].Close())
+		require.NoError(t, nodes[1][2].Close())
+		lost := open(networks[0], 1, 2)
+		require.ErrorIs(t, notReady(t, lost, time.Minute), coterie.ErrClusterMismatch)
+		require.Equal(t, "1", get(t, lost, "cluster", coterie.WithSerializable()).KVs[0].Value)
+		require.Equal(t, "0", get(t, nodes[0][0], "cluster").KVs[0].Value)
+		for _, n := range []*coterie.Node{lost, nodes[0][0], nodes[0][1], nodes[1][0], nodes[1][1]} {
+			require.NoError(t, n.Close())
+		}
+	})
 }

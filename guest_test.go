@@ -229,7 +229,7 @@ var guestTests = map[string]func(t *testing.T){
 			t.Run(method+" panics", func(t *testing.T) { surviveRogue(t, method, false) })
 		}
 	},
-	"Config.VerifyMember": TestAVerifierThatFailsRefuses,
+	"Config.VerifyMember": TestFailingVerifyMemberRejects,
 	"bodies of Mutex.Do, RunWithLock, RunAsLeader, Once.Do": func(t *testing.T) {
 		coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 			n := c.Node(0)

@@ -16,9 +16,9 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// Nodes that keep nothing may be started again one after the other, whatever the network does: what was
-// acknowledged stays, though in the end every copy has been lost.
-func TestHistoriesOfNodesThatForget(t *testing.T) {
+// Nodes in memory are restarted one after the other, with network faults. Acknowledged writes stay, although
+// in the end every copy has been lost once.
+func TestHistoriesOfNodesInMemory(t *testing.T) {
 	histories(t, 10, func(t *testing.T, c *coterietest.Cluster, random *rand.Rand) func() {
 		size := len(c.Nodes())
 		return func() {
@@ -30,7 +30,7 @@ func TestHistoriesOfNodesThatForget(t *testing.T) {
 			c.Crash(i)
 			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
 			c.Restart(i)
-			// The next may forget when this one is back.
+			// The next node may restart when this one is back.
 			for begin := time.Now(); ; c.Heal() {
 				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 				err := c.Node(i).Ready(ctx)
@@ -44,8 +44,7 @@ func TestHistoriesOfNodesThatForget(t *testing.T) {
 	}, func(cfg *coterie.Config) { cfg.InMemory, cfg.SnapshotEntries = true, 50 })
 }
 
-// Nodes join, leave, are removed, and lose their directories, while clients go on and the network does
-// what it likes.
+// Nodes join, leave, are removed, and lose their directories, with clients at work and network faults.
 func TestHistoriesWhileMembersChange(t *testing.T) {
 	histories(t, 10, func(t *testing.T, c *coterietest.Cluster, random *rand.Rand) func() {
 		return (&churn{t: t, c: c, Rand: random, places: len(c.Nodes())}).step
@@ -57,11 +56,11 @@ type churn struct {
 	t *testing.T
 	c *coterietest.Cluster
 	*rand.Rand
-	places  int // that ever were
-	changes int // that were made
+	places  int // nodes so far
+	changes int // changes made so far
 }
 
-// step makes a change, or a fault. What cannot be done in time is not done.
+// step makes a change, or a fault. It gives up a change that takes too long.
 func (ch *churn) step() {
 	nodes := ch.c.Nodes()
 	n, other := nodes[ch.IntN(len(nodes))], nodes[ch.IntN(len(nodes))]
@@ -81,7 +80,7 @@ func (ch *churn) step() {
 	case 3:
 		if len(nodes) > 3 {
 			if err = n.Leave(ctx); err == nil {
-				ch.c.Stop(ch.c.Index(n)) // it is
+				ch.c.Stop(ch.c.Index(n)) // the node has stopped by itself
 			}
 		}
 	case 4:
@@ -97,16 +96,16 @@ func (ch *churn) step() {
 	}
 }
 
-// replace has a node lose its directory and come back as new. What was acknowledged needs a majority of
-// the others, so nothing else is amiss meanwhile.
+// replace makes a node lose its directory and join again. Acknowledged writes then need a majority of the
+// others, so there is no other fault meanwhile.
 func (ch *churn) replace(n *coterie.Node) {
 	ch.c.Heal()
 	if leader := ch.c.Leader(); leader == n || leader.Status().Voters < 3 {
-		return // what two have acknowledged may be on one of them only
+		return // a write that two have acknowledged may be on one of them only
 	}
 	i := ch.c.Index(n)
 	ch.c.Wipe(i)
-	ch.c.Reconfigure(i, func(cfg *coterie.Config) { // those it was told of may have gone
+	ch.c.Reconfigure(i, func(cfg *coterie.Config) { // the members that it knew may be gone
 		cfg.Founders, cfg.Join = nil, nil
 		for _, other := range ch.c.Nodes() {
 			cfg.Join = append(cfg.Join, other.Status().Addr)
@@ -121,16 +120,16 @@ func (ch *churn) replace(n *coterie.Node) {
 			return
 		}
 		require.Less(ch.t, time.Since(begin), time.Minute, "%v", err)
-		if errors.Is(err, coterie.ErrDirMismatch) { // and not: it had just joined, and had no data yet
+		if errors.Is(err, coterie.ErrDirMismatch) { // not if it had just joined, and had no data yet
 			ctx, cancel := context.WithTimeout(ch.t.Context(), 3*time.Second)
-			_ = ch.c.Leader().RemoveMember(ctx, n.ID()) // it is asked for again
+			_ = ch.c.Leader().RemoveMember(ctx, n.ID()) // the loop repeats it
 			cancel()
 		}
 	}
 }
 
-// Hundreds of changes, under faults, each of which is made or is not.
-func TestHundredsOfChangesOfMembers(t *testing.T) {
+// Hundreds of changes under faults. Each is made completely or not at all.
+func TestHundredsOfMemberChanges(t *testing.T) {
 	steps, seed := 400, rand.Uint64()
 	if testing.Short() {
 		steps = 40
@@ -146,7 +145,7 @@ func TestHundredsOfChangesOfMembers(t *testing.T) {
 				last := c.Nodes()[len(c.Nodes())-1]
 				if _, err := last.Get(ctx, "any"); err == nil {
 					r, err := last.Get(ctx, fmt.Sprint("k", i), coterie.WithSerializable())
-					if !errors.Is(err, coterie.ErrClosed) { // it may have heard of its removal in between
+					if !errors.Is(err, coterie.ErrClosed) { // it may have learned of its removal in between
 						require.NoError(t, err)
 						require.NotEmpty(t, r.KVs)
 					}
@@ -155,7 +154,7 @@ func TestHundredsOfChangesOfMembers(t *testing.T) {
 			cancel()
 		}
 		c.Heal()
-		time.Sleep(time.Minute) // who was removed hears of it
+		time.Sleep(time.Minute) // removed nodes learn of it
 		t.Logf("%d changes, %d writes acknowledged, %d places", ch.changes, acknowledged, ch.places)
 		require.NotZero(t, ch.changes)
 		require.NotZero(t, acknowledged)

@@ -4,6 +4,7 @@ package coterie_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -104,4 +105,61 @@ func TestUpdateMemberErrors(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		require.Equal(t, "node3:1", members(t, n)["node3"].Addr)
 	})
+}
+
+// Nodes move one by one. The others get no new configuration.
+func TestNodesMoveOneByOne(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for round := range 6 {
+			i := round % 3
+			c.Stop(i)
+			addr := fmt.Sprintf("node%d:%d", i+1, 10+round)
+			c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise, cfg.Founders[i].Addr = addr, addr, addr })
+			c.Restart(i)
+			ready(t, c.Node(i))
+			put(t, c.Node(i), "k", "v")
+			time.Sleep(10 * time.Second)
+			for _, n := range c.Nodes() {
+				require.Equal(t, addr, members(t, n)[fmt.Sprint("node", i+1)].Addr)
+			}
+		}
+		sameState(t, c)
+	})
+}
+
+func TestAllNodesMoveAtOnce(t *testing.T) {
+	for name, again := range map[string]func(founders []coterie.Founder, cfg *coterie.Config){
+		"founders": func(founders []coterie.Founder, cfg *coterie.Config) { cfg.Founders = founders },
+		"join": func(founders []coterie.Founder, cfg *coterie.Config) {
+			cfg.Founders, cfg.Join = nil, []string{founders[0].Addr}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				put(t, c.Leader(), "k", "v")
+				for round := range 3 {
+					var founders []coterie.Founder
+					for i := range 3 {
+						founders = append(founders, coterie.Founder{Name: fmt.Sprint("node", i+1), Addr: fmt.Sprintf("node%d:%d", i+1, 10+round)})
+						c.Stop(i)
+					}
+					for i := range 3 {
+						c.Reconfigure(i, func(cfg *coterie.Config) {
+							cfg.Addr, cfg.Advertise = founders[i].Addr, founders[i].Addr
+							again(founders, cfg)
+						})
+						c.Restart(i)
+					}
+					begin := time.Now()
+					put(t, c.Leader(), "k", "v")
+					require.Less(t, time.Since(begin), 10*time.Second)
+					time.Sleep(time.Minute)
+					for _, p := range founders {
+						require.Equal(t, p.Addr, members(t, c.Leader())[p.Name].Addr)
+					}
+				}
+				sameState(t, c)
+			})
+		})
+	}
 }

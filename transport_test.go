@@ -18,18 +18,18 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// propose is the number of the call by which a follower hands an entry to its leader.
+// propose is the method of the call with which a follower hands an entry to its leader.
 const propose = 2
 
-// posing is the handshake of who says it is a member that joined after anything to knows of. Nothing
-// but TLS keeps it out.
+// posing is the handshake of a node that claims to be a member, one that joined later than anything that to
+// has applied. Only TLS keeps such a node out.
 func posing(as coterie.MemberID, to *coterie.Node) rpc.Party {
 	return rpc.Always(rpc.Identity{Cluster: uint64(to.Status().ClusterID), Member: uint64(as), Since: math.MaxUint64})
 }
 
-// An entry that one node cannot apply would stop all of them, for ever: what is no sound proposal of
-// a member does not come into the log.
-func TestProposalsOfOthersAreChecked(t *testing.T) {
+// An entry that a node cannot apply would stop all nodes for good. So the leader appends only sound proposals
+// of members.
+func TestProposalsOfOtherNodesAreChecked(t *testing.T) {
 	network := memnet.New()
 	onNetwork := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = network.Host(cfg.Name) })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {

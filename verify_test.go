@@ -20,7 +20,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// member returns a configuration for TLS on loopback of the member of a name.
+// member returns a TLS configuration on loopback for the member with a name.
 func (a *authority) member(t *testing.T, name string) *tls.Config {
 	t.Helper()
 	cfg := a.static(t, "127.0.0.1")
@@ -39,7 +39,7 @@ func (d tlsDialer) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return (&tls.Dialer{Config: d.Config}).DialContext(ctx, "tcp", addr)
 }
 
-func TestACertificateIsOfOneMember(t *testing.T) {
+func TestCertificateBelongsToOneMember(t *testing.T) {
 	for name, verify := range map[string]func(context.Context, coterie.Claim) error{
 		"any member": nil, "one member": coterie.VerifyMemberName,
 	} {
@@ -69,7 +69,7 @@ func TestACertificateIsOfOneMember(t *testing.T) {
 			ready(t, joined)
 			require.NoError(t, joined.Close())
 
-			// The holder of b's certificate says that it is a, to c.
+			// The holder of b's certificate claims to c to be a.
 			pose := func(certificate string) error {
 				client := rpc.NewClient(tlsDialer{ca.member(t, certificate)}, posing(nodes["a"].ID(), nodes["c"]))
 				defer client.Close()
@@ -91,7 +91,7 @@ func TestACertificateIsOfOneMember(t *testing.T) {
 	}
 }
 
-func TestAVerifierThatFailsRefuses(t *testing.T) {
+func TestFailingVerifyMemberRejects(t *testing.T) {
 	for says, verify := range map[string]func(context.Context, coterie.Claim) error{
 		"not today":             func(context.Context, coterie.Claim) error { return errors.New("not today") },
 		"deadline exceeded":     nil,
@@ -142,7 +142,7 @@ func TestVerifyMemberNeedsTLS(t *testing.T) {
 	require.ErrorContains(t, err, "Config.VerifyMember")
 }
 
-func TestPlainTextIsWarnedOfOnce(t *testing.T) {
+func TestPlainTextIsWarnedAboutOnce(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	for name, c := range map[string]struct {
 		cfg  coterie.Config

@@ -15,18 +15,17 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftnet"
 )
 
-// A vote is for whoever has an ID: two candidates of one term may come to have one address after the
-// other.
-func TestRaftTellsNodesApartByTheirIDs(t *testing.T) {
+// A vote is for a member ID: two candidates of one term may have the same address one after the other.
+func TestRaftAddressesAreMemberIDs(t *testing.T) {
 	n, err := Open(t.Context(), Config{InMemory: true})
 	require.NoError(t, err)
 	require.EqualValues(t, serverID(n.id), n.raft().net.LocalAddr())
 	require.NoError(t, n.Close())
 }
 
-// A node that joins takes index and term over from the leader's answer: absurd ones would keep it from every
+// A node that joins takes index and term from the leader's reply. Absurd ones would keep it out of every
 // election.
-func TestAnAbsurdAdmissionIsRefused(t *testing.T) {
+func TestAbsurdAdmissionIsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true, Addr: "a:1", Join: []string{"b:1"}, Network: memnet.New(), Logger: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)

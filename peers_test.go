@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-func TestReadyNamesEachNodeThatItTried(t *testing.T) {
+func TestReadyNamesEachNodeItTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
 		n := all[0].open(t)
@@ -44,8 +44,8 @@ func TestReadyNamesEachNodeThatItTried(t *testing.T) {
 	})
 }
 
-// With one wrong entry in its Founders a founder meets no other; the error names the entry.
-func TestAWrongPeerIsNamed(t *testing.T) {
+// A founder with one wrong entry in its Founders meets no other founder. The error names the entry.
+func TestReadyNamesAWrongFounder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
 		all[2].Founders = slices.Clone(all[2].Founders)
@@ -73,8 +73,8 @@ func TestAWrongPeerIsNamed(t *testing.T) {
 	})
 }
 
-// A node that is added to Founders after the founding founds nothing, and is told what to do.
-func TestANewFounderIsToldToJoin(t *testing.T) {
+// A node that is added to Founders after the founding founds no cluster. The error says how to join.
+func TestNewFounderIsAdvisedToJoin(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")
 		i := c.Join(func(cfg *coterie.Config) {

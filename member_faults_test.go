@@ -13,8 +13,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// Those whom a node asks to let it in may be cut off from the leader themselves, and keep it waiting.
-func TestANodeIsLetInByWhoeverCan(t *testing.T) {
+// The members that a node asks to let it in may be cut off from the leader, and keep the node waiting.
+func TestJoinThroughAnyReachableMember(t *testing.T) {
 	coterietest.Run(t, 7, func(t *testing.T, c *coterietest.Cluster) {
 		var cut, up []string
 		for i, n := range c.Nodes() {
@@ -29,8 +29,8 @@ func TestANodeIsLetInByWhoeverCan(t *testing.T) {
 	})
 }
 
-// Who has a member lead may not hear of it before another one leads.
-func TestATransferOfLeadershipThatIsOvertaken(t *testing.T) {
+// The node that transfers the leadership may hear of the new leader only when yet another one leads.
+func TestTransferLeadershipThatIsOvertaken(t *testing.T) {
 	coterietest.Run(t, 4, func(t *testing.T, c *coterietest.Cluster) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -49,8 +49,8 @@ func TestATransferOfLeadershipThatIsOvertaken(t *testing.T) {
 	})
 }
 
-// A transfer to who cannot take over is refused, and writes do not wait for it.
-func TestLeadershipIsNotTransferredToWhoIsAway(t *testing.T) {
+// A transfer to a member that cannot take over is rejected, and writes do not wait for it.
+func TestTransferLeadershipToAMemberThatIsDown(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, away := c.Leader(), c.Follower()
 		c.Crash(c.Index(away))
@@ -62,9 +62,9 @@ func TestLeadershipIsNotTransferredToWhoIsAway(t *testing.T) {
 	})
 }
 
-// That another node has lost its data is no reason for one to stop that is just not on record as it is,
-// and finds no leader to put it there.
-func TestANodeDoesNotStopForAnother(t *testing.T) {
+// A node that has moved looks for a leader that puts its address on record. It must not stop because a node
+// that it asks has lost its data.
+func TestNodeIgnoresAnotherNodesDataLoss(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, wiped := c.Index(c.Leader()), c.Index(c.Follower())
 		moves := 3 - leader - wiped
@@ -90,9 +90,9 @@ func TestANodeDoesNotStopForAnother(t *testing.T) {
 	})
 }
 
-// A node in memory is let in again in place of one that answers nobody, and not of one whose answers
-// to a new leader take their time.
-func TestTwoNodesOfOneNameWhileLeadersChange(t *testing.T) {
+// A node in memory replaces a node of its name that does not answer, but not one whose answers to a new
+// leader are slow.
+func TestTwoNodesOfOneNameAndNewLeaders(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		inMemory := func(cfg *coterie.Config) { cfg.InMemory = true }
 		i := c.Join(inMemory)
@@ -115,14 +115,14 @@ func TestTwoNodesOfOneNameWhileLeadersChange(t *testing.T) {
 	})
 }
 
-// A leader that removes itself hears of that as what it asked for, be it from its successor or from the
-// log, and does not come back in as if it were new.
-func TestALeaderThatRemovesItselfStaysOut(t *testing.T) {
+// A leader that removes itself learns of the removal from its successor or from the log. Neither is an error
+// of its call, and it does not join again as if it were new.
+func TestLeaderThatRemovesItselfStaysOut(t *testing.T) {
 	for range 60 {
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			time.Sleep(time.Second) // every founder has heard that it is on record
+			time.Sleep(time.Second) // until every founder knows that it is on record
 			leader := c.Leader()
 			require.NoError(t, leader.RemoveMember(ctx, leader.ID()))
 			select {

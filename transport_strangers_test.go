@@ -20,7 +20,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A stranger is somebody who reaches the port of a node, over TCP.
+// A stranger is a program that reaches the port of a node over TCP.
 type stranger struct {
 	t     *testing.T
 	addr  string
@@ -35,15 +35,15 @@ func (s *stranger) dial() net.Conn {
 	return conn
 }
 
-// leave closes all connections.
-func (s *stranger) leave() {
+// hangUp closes all connections.
+func (s *stranger) hangUp() {
 	for _, conn := range s.conns {
 		conn.Close()
 	}
 	s.conns = nil
 }
 
-// say connects and sends something; the node may hang up meanwhile.
+// say connects and sends bytes. The node may close the connection meanwhile.
 func (s *stranger) say(b []byte) net.Conn {
 	s.t.Helper()
 	conn := s.dial()
@@ -51,7 +51,7 @@ func (s *stranger) say(b []byte) net.Conn {
 	return conn
 }
 
-// recorded is a network whose connections keep what is written to them first.
+// recorded is a network that keeps the first write to its connections.
 type recorded struct {
 	coterie.Network
 	first []byte
@@ -74,7 +74,8 @@ func (c recordedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// handshake returns what a member says first on a lane: whoever has listened can say the same.
+// handshake returns the first bytes that a member sends on a lane. A program that has listened can send the
+// same.
 func handshake(t *testing.T, from, to *coterie.Node, lane byte) []byte {
 	t.Helper()
 	network := &recorded{}
@@ -87,23 +88,23 @@ func handshake(t *testing.T, from, to *coterie.Node, lane byte) []byte {
 	return network.first
 }
 
-// frame is the beginning of a frame, with the length that it announces.
+// frame returns the beginning of a frame, with the length that it announces.
 func frame(size uint32, method byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, size), method)
 }
 
-// heapInUse is what is in use when everything that can go has gone.
+// heapInUse returns the size of the heap after garbage collection.
 func heapInUse() uint64 {
 	runtime.GC()
-	runtime.GC() // what had a finalizer goes with the second
+	runtime.GC() // the second one frees objects with finalizers
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse
 }
 
-// Strangers who reach a node's port neither stop it nor make it grow, whatever they send: not even
-// those who pose as members. Nor do they make the cluster elect another leader.
-func TestANodeServesAmongStrangers(t *testing.T) {
+// Strangers that reach a node's port cannot stop it, make it grow or cause an election, no matter which bytes
+// they send, even if they pose as members.
+func TestNodeServesAmongStrangers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of connections")
 	}
@@ -132,7 +133,7 @@ func TestANodeServesAmongStrangers(t *testing.T) {
 			t.Logf("%d connections, %s: %d KiB more", len(s.conns), what, (now-before)>>10)
 			require.Less(t, now-before, uint64(64<<20), what)
 		}
-		s.leave()
+		s.hangUp()
 	}
 	for _, target := range []*coterie.Node{leader, n} {
 		s := &stranger{t: t, addr: target.Status().Addr}
@@ -167,7 +168,7 @@ func TestANodeServesAmongStrangers(t *testing.T) {
 			for method := range byte(8) {
 				for _, size := range []uint32{1<<32 - 1, 1 << 31, 80<<20 + 1, 80 << 20, 64 << 20} {
 					for range 5 {
-						// As much as the node allocates on the word of a length, and no more.
+						// Up to this size a node allocates memory because of a length alone.
 						s.say(append(append(append([]byte(nil), first...), frame(size, method)...), make([]byte, 1000)...))
 					}
 				}
@@ -175,7 +176,7 @@ func TestANodeServesAmongStrangers(t *testing.T) {
 		}
 		grown(s, "huge frames")
 
-		// Byte by byte, which cannot last: a frame that has begun has to end.
+		// Byte by byte. That cannot last: a frame that has begun must end in time.
 		var trickles sync.WaitGroup
 		for range 20 {
 			for _, b := range [][]byte{call, append(append([]byte(nil), raft...), frame(1<<20, 1)...)} {
@@ -206,8 +207,7 @@ func TestANodeServesAmongStrangers(t *testing.T) {
 	sameState(t, c)
 }
 
-// Of the connections that say nothing only so many stay open, so that a node does not run out of
-// them.
+// The number of silent connections is bounded, so that a node does not run out of connections.
 func TestSilentConnectionsMakeRoomForOthers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens hundreds of connections")
@@ -216,17 +216,17 @@ func TestSilentConnectionsMakeRoomForOthers(t *testing.T) {
 	require.NoError(t, err)
 	defer n.Close()
 	s := &stranger{t: t, addr: n.Status().Addr}
-	defer s.leave()
+	defer s.hangUp()
 	for range 300 {
 		s.dial()
 	}
-	// Sooner than they are when they only take too long.
+	// This is sooner than the timeout of a handshake.
 	soon := time.Now().Add(3 * time.Second)
 	for _, conn := range s.conns[:150] {
 		require.NoError(t, conn.SetReadDeadline(soon))
 		_, err := conn.Read(make([]byte, 1))
 		require.Error(t, err)
-		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it was not hung up on")
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the node did not close it")
 	}
 	put(t, n, "k", "v")
 }

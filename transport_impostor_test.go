@@ -20,13 +20,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// An impostor speaks raft as a member that it is not.
+// An impostor sends raft messages in the name of a member.
 type impostor struct {
 	*raftnet.Transport
 	header raft.RPCHeader
 }
 
-// withImpostor runs a test on a cluster and an impostor, and makes sure that all nodes go on.
+// withImpostor runs a test with a cluster and an impostor, and then checks that all nodes still work.
 func withImpostor(t *testing.T, test func(t *testing.T, c *coterietest.Cluster, as impostor), opts ...coterietest.Option) {
 	network := memnet.New()
 	opts = append(opts, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = network.Host(cfg.Name) }))
@@ -54,7 +54,7 @@ func withImpostor(t *testing.T, test func(t *testing.T, c *coterietest.Cluster, 
 	}, opts...)
 }
 
-// send has a node take entries behind its log, in a term. It returns what the node said of it.
+// send sends a node entries that follow its log, in a term. It returns the node's answer.
 func (as impostor) send(to *coterie.Node, term uint64, data ...[]byte) error {
 	s := to.Status()
 	req := &raft.AppendEntriesRequest{RPCHeader: as.header, Term: term, PrevLogEntry: s.Durable, PrevLogTerm: s.Term}
@@ -64,7 +64,7 @@ func (as impostor) send(to *coterie.Node, term uint64, data ...[]byte) error {
 	return as.AppendEntries(raft.ServerID(to.ID().String()), raft.ServerAddress(s.Addr), req, &raft.AppendEntriesResponse{})
 }
 
-func TestAPoisonEntryStopsNobody(t *testing.T) {
+func TestPoisonEntryStopsNoNode(t *testing.T) {
 	sound := command.Single(&command.Proposal{Proposer: 7, Command: command.Command{Register: true}})
 	newer := append([]byte(nil), sound...)
 	newer[0]++
@@ -93,7 +93,7 @@ func TestAPoisonEntryStopsNobody(t *testing.T) {
 	}
 }
 
-func TestAbsurdTermsAreRefused(t *testing.T) {
+func TestAbsurdTermsAreRejected(t *testing.T) {
 	for name, send := range map[string]func(as impostor, to raft.ServerID, at raft.ServerAddress) error{
 		"append": func(as impostor, to raft.ServerID, at raft.ServerAddress) error {
 			req := &raft.AppendEntriesRequest{RPCHeader: as.header, Term: math.MaxUint64}
@@ -129,8 +129,8 @@ func TestAbsurdTermsAreRefused(t *testing.T) {
 	}
 }
 
-// A node that has nothing yet believes the cluster that lets it in.
-func TestANodeJoinsAClusterOfALateTerm(t *testing.T) {
+// A node without data accepts any term of the cluster that lets it in.
+func TestJoinOfAClusterWithALateTerm(t *testing.T) {
 	withImpostor(t, func(t *testing.T, c *coterietest.Cluster, as impostor) {
 		for range 3 {
 			leader := c.Leader()
@@ -146,8 +146,8 @@ func TestANodeJoinsAClusterOfALateTerm(t *testing.T) {
 	})
 }
 
-// A snapshot that is undamaged and makes no state would be found at every start.
-func TestAPoisonSnapshotStopsNobody(t *testing.T) {
+// A node that keeps an undamaged snapshot which makes no state would fail at every start.
+func TestPoisonSnapshotStopsNoNode(t *testing.T) {
 	var body bytes.Buffer
 	w := command.NewBlockWriter(&body)
 	require.NoError(t, w.Record(func(b []byte) []byte { return append(b, "garbage"...) }))

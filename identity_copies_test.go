@@ -25,7 +25,7 @@ type trio struct {
 	nodes []*coterie.Node // nil: it is down
 }
 
-// trios runs a test of three founders, each on a host of its own, that are ready.
+// trios runs a test with three founders that are ready, each on a host of its own.
 func trios(t *testing.T, fn func(c *trio)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -63,7 +63,7 @@ func (c *trio) down(indexes ...int) {
 	}
 }
 
-// ready waits until nodes are ready, and what they put on record has come to all that are up.
+// ready waits until nodes are ready, and all nodes that are up have their records.
 func (c *trio) ready(indexes ...int) {
 	c.Helper()
 	for _, i := range indexes {
@@ -74,7 +74,7 @@ func (c *trio) ready(indexes ...int) {
 	time.Sleep(10 * time.Second)
 }
 
-// lead has a node lead.
+// lead makes a node the leader.
 func (c *trio) lead(i int) {
 	c.Helper()
 	require.NoError(c, c.nodes[i].TransferLeadership(c.Context(), c.nodes[i].ID()))
@@ -93,14 +93,14 @@ func stopped(t testing.TB, n *coterie.Node, want error) {
 	select {
 	case <-n.Done():
 	case <-time.After(time.Minute):
-		require.FailNow(t, "the node runs on")
+		require.FailNow(t, "the node still runs")
 	}
 	require.ErrorIs(t, n.Err(), want)
 	require.ErrorIs(t, n.Err(), coterie.ErrClosed)
 	require.NoError(t, n.Close())
 }
 
-// has100 requires that what put100 wrote is there.
+// has100 requires that a node has the keys of put100.
 func (c *trio) has100(i int) {
 	c.Helper()
 	r, err := c.nodes[i].Get(c.Context(), "k", coterie.WithPrefix(), coterie.WithCountOnly())
@@ -108,7 +108,7 @@ func (c *trio) has100(i int) {
 	require.EqualValues(c, 100, r.Count)
 }
 
-func TestARolledBackNodeElectsNobody(t *testing.T) {
+func TestRolledBackNodeElectsNobody(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.lead(0)
 		c.down(1)
@@ -121,7 +121,7 @@ func TestARolledBackNodeElectsNobody(t *testing.T) {
 
 		c.sites[1].disk = old
 		c.up(1, 2)
-		for range 12 { // however often it is started again
+		for range 12 { // restarts do not change that
 			require.ErrorIs(c, notReady(c.T, c.nodes[1], 5*time.Second), coterie.ErrDirMismatch)
 			require.Zero(c, c.nodes[2].Status().Leader)
 			c.down(1)
@@ -132,7 +132,7 @@ func TestARolledBackNodeElectsNobody(t *testing.T) {
 		c.has100(2)
 		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 
-		// With an empty directory it joins anew.
+		// With an empty directory it joins again.
 		require.NoError(c, c.nodes[0].RemoveMember(c.Context(), c.nodes[1].ID()))
 		c.sites[1].disk, c.sites[1].Join, c.sites[1].Founders = vfs.NewForgetful(), []string{c.sites[0].Addr}, nil
 		c.up(1)
@@ -141,16 +141,16 @@ func TestARolledBackNodeElectsNobody(t *testing.T) {
 	})
 }
 
-// The candidate does not know of the run that the voter has forgotten. Another member does, which is
-// asked before the vote.
-func TestAnotherMemberTellsOfARollback(t *testing.T) {
+// The candidate does not know the run that the voter has forgotten. Another member does, and the voter asks it
+// before it votes.
+func TestRollbackIsFoundThroughAnotherMember(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.lead(0)
 		c.down(1)
 		old := c.sites[1].disk.Copy()
 		c.down(2)
 		c.up(1)
-		c.ready(1) // which node 2 does not hear of
+		c.ready(1) // node 2 does not learn of this run
 		c.put100(0)
 		c.down(1)
 		c.sites[1].disk = old
@@ -166,8 +166,8 @@ func TestAnotherMemberTellsOfARollback(t *testing.T) {
 	})
 }
 
-// A copy of the same run knows the number on record. The leader knows what the node acknowledged.
-func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
+// A copy of the same run knows the number on record. But the leader knows which entries the node acknowledged.
+func TestLeaderRemembersAcknowledgements(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.lead(0)
 		old := c.sites[1].disk.Copy()
@@ -182,7 +182,7 @@ func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
 		c.has100(2)
 		stopped(c, c.nodes[1], coterie.ErrDirMismatch)
 
-		// All members know by now.
+		// By now all members know of the loss.
 		c.down(0)
 		c.up(0)
 		c.ready(0, 2)
@@ -191,9 +191,9 @@ func TestTheLeaderRemembersAcknowledgements(t *testing.T) {
 	})
 }
 
-// A node that was told of its loss does not forget that when it is started again while no member that knows
-// can be reached.
-func TestALossThatWasToldIsRemembered(t *testing.T) {
+// A node that has learned of its data loss remembers it when it is started again while it can reach no member
+// that knows.
+func TestDataLossIsRememberedAcrossRestarts(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.lead(0)
 		old := c.sites[1].disk.Copy()
@@ -215,9 +215,9 @@ func TestALossThatWasToldIsRemembered(t *testing.T) {
 		defer cancel()
 		if err := c.nodes[1].Ready(ctx); err != nil {
 			require.ErrorIs(c, err, coterie.ErrDirMismatch)
-			return // node 0 had put it in its log that the run is over
+			return // node 0 had put on record that the run is over
 		}
-		c.has100(1) // node 0 forgot when it was closed
+		c.has100(1) // node 0 forgot the loss when it was closed
 		c.down(1)
 		c.up(1)
 		c.ready(1)
@@ -235,20 +235,20 @@ func (c *trio) clone(i int, copied *vfs.Memory) *coterie.Node {
 	return n
 }
 
-// apart has two hosts not reach each other.
+// apart cuts two hosts off from each other.
 func (c *trio) apart(a, b string) {
 	c.net.Block(a, b)
 	c.net.Block(b, a)
 }
 
-func TestACopyBesideTheOriginalStops(t *testing.T) {
+func TestCopyBesideTheOriginalStops(t *testing.T) {
 	for name, test := range map[string]struct {
 		leader int
 		apart  bool // the copy cannot reach the original
 	}{
-		"of a follower":                   {1, false},
-		"of the leader":                   {0, false},
-		"of a follower, which it is told": {1, true},
+		"of a follower":                 {1, false},
+		"of the leader":                 {0, false},
+		"of a follower, through others": {1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trios(t, func(c *trio) {
@@ -266,7 +266,7 @@ func TestACopyBesideTheOriginalStops(t *testing.T) {
 	}
 }
 
-func TestACopyElectsNobodyBesideTheOriginal(t *testing.T) {
+func TestCopyBesideTheOriginalElectsNobody(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.lead(1)
 		old := c.sites[0].disk.Copy()
@@ -285,8 +285,8 @@ func TestACopyElectsNobodyBesideTheOriginal(t *testing.T) {
 	})
 }
 
-// A copy that is opened while the original is down takes its place.
-func TestAnOriginalIsRefusedOnceItsCopyRan(t *testing.T) {
+// A copy that is opened while the original is down replaces it.
+func TestOriginalIsRejectedOnceItsCopyRan(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.down(0)
 		n := c.clone(0, c.sites[0].disk.Copy())
@@ -301,10 +301,10 @@ func TestAnOriginalIsRefusedOnceItsCopyRan(t *testing.T) {
 	})
 }
 
-func TestRestartsAreTakenForNoRollback(t *testing.T) {
+func TestRestartsAreNotTakenForARollback(t *testing.T) {
 	trios(t, func(c *trio) {
 		c.down(1, 2)
-		for range 12 { // without a leader that could put it on record
+		for range 12 { // without a leader that could put its runs on record
 			c.down(0)
 			c.up(0)
 		}
@@ -315,9 +315,9 @@ func TestRestartsAreTakenForNoRollback(t *testing.T) {
 			c.up(1, 2, 0)
 		}
 		c.ready(0, 1, 2)
-		for i := range 9 { // killed one after the other, at once and on a full disk, too
+		for i := range 9 { // killed one after the other, some on a full disk
 			c.sites[i%3].disk.Kill()
-			c.nodes[i%3].Close() // it has something to say of its disk
+			c.nodes[i%3].Close() // it returns an error of its disk
 			c.sites[i%3].disk.Fill(i%2 > 0)
 			c.up(i % 3)
 			c.sites[i%3].disk.Fill(false)

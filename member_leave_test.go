@@ -14,8 +14,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A lateAnswers is a network on which what comes back on a connection takes longer than what comes
-// in on others.
+// A lateAnswers is a network on which replies on outgoing connections are slower than messages on incoming
+// ones.
 type lateAnswers struct{ coterie.Network }
 
 func (n lateAnswers) Dial(ctx context.Context, addr string) (net.Conn, error) {
@@ -34,9 +34,9 @@ func (c lateConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// A node that leaves may hear that it was removed before its own call is answered. It has asked for
-// that: it is no fault.
-func TestWhoLeavesHasNoFault(t *testing.T) {
+// A node that leaves may learn that it was removed before its own call is answered. That is no fault: it has
+// asked for the removal.
+func TestLeaveIsNoFault(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(c.Join(nil))
 		ready(t, n)
@@ -45,7 +45,7 @@ func TestWhoLeavesHasNoFault(t *testing.T) {
 		require.ErrorIs(t, n.Err(), coterie.ErrClosed)
 		require.NotErrorIs(t, n.Err(), coterie.ErrMemberNotFound)
 		requireHealth(t, n, 200, 503)
-		c.Stop(c.Index(n)) // it is
+		c.Stop(c.Index(n)) // the node has stopped by itself
 	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) {
 		if i == 3 {
 			cfg.Network = lateAnswers{cfg.Network}
