@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
 // Config describes a node. It is copied by [Open]; a zero field means the default that its comment
@@ -176,7 +177,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Network == nil {
 		c.Network = tcpNetwork{}
 	} else {
-		c.Network = newGuardedNetwork(c.Network)
+		c.Network = usercode.Network(c.Network)
 	}
 	if c.Addr == "" {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")

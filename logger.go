@@ -9,8 +9,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/logqueue"
 )
 
-// startLogger puts a queue of the node's own before the handler of Config.Logger, so that nothing of the
-// node waits for that, or fails with it.
+// startLogger puts a queue before the handler of Config.Logger, so that the node neither waits for the handler
+// nor fails with it.
 func (n *Node) startLogger() {
 	h := n.cfg.Logger.Handler()
 	if h == slog.DiscardHandler {
@@ -24,7 +24,7 @@ func (n *Node) startLogger() {
 	n.cfg.Logger = slog.New(n.lines.Handler()).With("node", n.cfg.Name)
 }
 
-// stopLogger gives the handler a moment for the lines that are queued.
+// stopLogger waits for a moment until the handler has taken the lines that are queued.
 func (n *Node) stopLogger(ctx context.Context) {
 	if n.lines == nil {
 		return

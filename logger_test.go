@@ -38,7 +38,7 @@ func TestLinesThatAreDroppedAreToldOf(t *testing.T) {
 		for range 2000 {
 			n.cfg.Logger.Info("line")
 		}
-		n.meter.deliver()
+		n.meter.Deliver()
 		dropped := int64(r.Value(MetricLogDropped))
 		require.Positive(t, dropped)
 		close(h.gate)

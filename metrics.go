@@ -3,10 +3,13 @@
 package coterie
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
 // Metrics receives the measurements of a node: see [Config.Metrics]. A goroutine of the node calls its
@@ -85,8 +88,25 @@ func (e *ExpvarMetrics) String() string {
 	return string(text)
 }
 
-func (n *Node) count(m Metric, delta int)       { n.meter.add(m, delta) }
-func (n *Node) observe(m Metric, value float64) { n.meter.observe(m, value) }
+// newMeter returns the meter of a node with Config.Metrics.
+func newMeter(n *Node) *usercode.Meter[Metric] {
+	return usercode.NewMeter(usercode.MeterConfig[Metric]{
+		To: n.cfg.Metrics, Dropped: MetricMetricsDropped, Gauges: n.gauges,
+		Panicked: func(of Metric, cause any, leftOut int) {
+			n.cfg.Logger.Error("Config.Metrics has panicked", "metric", of, "panic", cause, "unsaid", leftOut)
+		},
+	})
+}
+
+// stopMeter waits for a moment until Config.Metrics has taken the last values.
+func (n *Node) stopMeter(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
+	defer cancel()
+	n.meter.Close(ctx)
+}
+
+func (n *Node) count(m Metric, delta int)       { n.meter.Add(m, delta) }
+func (n *Node) observe(m Metric, value float64) { n.meter.Observe(m, value) }
 
 // proposed measures a proposal that began at a time and ended with err, or with its result if err is nil.
 func (n *Node) proposed(begin time.Time, err error) {
@@ -109,8 +129,10 @@ func (n *Node) logWritten(bytes int, took time.Duration) {
 	n.observe(MetricLogWriteBytes, float64(bytes))
 }
 
-// gauges returns the gauges that follow from a Status.
-func gauges(s *Status) map[Metric]float64 {
+// gauges returns the gauges of a node that have a value.
+func (n *Node) gauges() map[Metric]float64 {
+	s := n.Status()
+	calls, bytes := n.proposer.Pending()
 	values := map[Metric]float64{
 		MetricLeading:    0,
 		MetricTerm:       float64(s.Term),
@@ -119,6 +141,9 @@ func gauges(s *Status) map[Metric]float64 {
 		MetricLeases:     float64(s.Leases),
 		MetricWatchers:   float64(s.Watchers),
 		MetricStoreBytes: float64(s.Bytes),
+
+		MetricPendingCalls: float64(calls),
+		MetricPendingBytes: float64(bytes),
 
 		MetricApplyLagEntries:    float64(s.lag()),
 		MetricDiskRefusedSeconds: s.DiskRefused.Seconds(),

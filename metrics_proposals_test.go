@@ -26,7 +26,7 @@ func TestWritesAreCountedByOutcome(t *testing.T) {
 			n := &Node{cfg: Config{Metrics: &r}}
 			n.meter = newMeter(n)
 			n.proposed(time.Now(), err)
-			n.meter.deliver()
+			n.meter.Deliver()
 			for _, m := range []Metric{MetricProposalsApplied, MetricProposalsRefused, MetricProposalsUncertain, MetricProposalsGivenUp} {
 				require.Equal(t, m == want, r.Value(m) == 1, "%v: %s", err, m)
 			}

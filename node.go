@@ -20,6 +20,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/throttle"
+	"github.com/coterie-kv/coterie/internal/usercode"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
@@ -37,8 +38,8 @@ type Node struct {
 	roster   *roster
 
 	log    *raftlog.Log
-	lines  *logqueue.Queue // nil if the logger discards everything
-	meter  *meter          // nil without Config.Metrics
+	lines  *logqueue.Queue         // nil if the logger discards everything
+	meter  *usercode.Meter[Metric] // nil without Config.Metrics
 	client *rpc.Client
 	server *rpc.Server // nil without a network
 	fsm    *fsm
@@ -50,7 +51,7 @@ type Node struct {
 	hub       *watch.Hub           // the watches that wait
 
 	messages  throttle.Throttle // of the log's lines about messages of raft's that were refused
-	verifiers guests            // calls of Config.VerifyMember
+	verifiers usercode.Calls    // calls of Config.VerifyMember
 
 	proposer  *proposer.Proposer
 	reads     *sharedReads
@@ -82,7 +83,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		life: newLifecycle(ctx), lead: newLeadership(), hub: watch.NewHub(),
-		verifiers: guests{name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		verifiers: usercode.Calls{Name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.views = newViews(n.life, n.contextError)
 	opened := make(chan error, 1)
@@ -184,7 +185,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.joiner.membersChanged(n.views.Load())
 	if n.meter != nil {
 		n.log.Measure(n.logWritten)
-		go n.meter.run()
+		go n.meter.Run()
 	}
 	n.warnOfPlainText(listener)
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.views.Load().KV.Revision())
@@ -311,7 +312,7 @@ func (n *Node) shutdown(handOver bool) {
 	}
 	n.cfg.Logger.Info("node closed")
 	n.stopLogger(ctx)
-	n.meter.close(ctx) // last, since what the log drops is counted
+	n.stopMeter(ctx) // last, since what the log drops is counted
 	n.life.finish(err)
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
 // checkTLS reports what a configuration lacks for mutual TLS in both directions.
@@ -52,7 +53,7 @@ func minTLSVersion(cfg *tls.Config) uint16 {
 type tlsNetwork struct {
 	inner          Network
 	server, client *tls.Config
-	callbacks      *guests // of handshakes, in which the functions of Config.TLS run
+	callbacks      *usercode.Calls // of handshakes, in which the functions of Config.TLS run
 }
 
 // newTLSNetwork makes a layer by cfg, which has passed checkTLS and is not changed.
@@ -66,7 +67,7 @@ func newTLSNetwork(inner Network, cfg *tls.Config) *tlsNetwork {
 	// trusted at its time.
 	base.SessionTicketsDisabled, base.ClientSessionCache = true, nil
 	return &tlsNetwork{
-		inner: inner, server: acceptingTLS(base), client: diallingTLS(base), callbacks: &guests{name: "a function of Config.TLS"},
+		inner: inner, server: acceptingTLS(base), client: diallingTLS(base), callbacks: &usercode.Calls{Name: "a function of Config.TLS"},
 	}
 }
 
@@ -167,7 +168,7 @@ type tlsConn struct {
 	raw       net.Conn
 	accepted  bool
 	heard     atomic.Bool // something came through: the two agree
-	callbacks *guests
+	callbacks *usercode.Calls
 
 	open     context.Context // ends with Close
 	end      context.CancelCauseFunc
@@ -196,7 +197,7 @@ func (c *tlsConn) shake() error {
 			ctx, cancel = context.WithDeadlineCause(ctx, *d, os.ErrDeadlineExceeded)
 			defer cancel()
 		}
-		c.shaken = c.callbacks.call(ctx, c.Conn.Handshake)
+		c.shaken = c.callbacks.Do(ctx, c.Conn.Handshake)
 	})
 	return c.shaken
 }

@@ -52,7 +52,7 @@ func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity
 		return fmt.Errorf("%w: the connection has no TLS", rpc.ErrCertificate)
 	}
 	claim := Claim{MemberID(other.Member), conn.ConnectionState(), n.cfg.Cluster}
-	if err := n.verifiers.call(ctx, func() error { return n.cfg.VerifyMember(ctx, claim) }); err != nil {
+	if err := n.verifiers.Do(ctx, func() error { return n.cfg.VerifyMember(ctx, claim) }); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrCertificate, err)
 	}
 	return nil
