@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/coterie-kv/coterie"
@@ -133,7 +134,7 @@ func ExampleNode_Grant() {
 	// 0 services
 }
 
-// The guard refuses what a holder writes that has lost the lock and does not know.
+// The guard rejects a write of a holder that has lost the lock and does not know.
 func ExampleMutex() {
 	ctx := context.Background()
 	n := openExample(ctx)
@@ -166,8 +167,8 @@ func ExampleMutex() {
 	// holder 2, too late: written false
 }
 
-// A recipe of one's own: each session takes the first seat that is free, and what ctx ends amid is
-// given back. When the session ends, so does the seat.
+// A recipe of your own: each session takes the first free seat. If ctx ends in between, the seat is given back. The
+// seat belongs to the session and is free after its end.
 func ExampleSession_CommitOrUndo() {
 	ctx := context.Background()
 	n := openExample(ctx)
@@ -203,8 +204,44 @@ func ExampleSession_CommitOrUndo() {
 	// seats/2
 }
 
-// Both want to lead, here on one node, as a rule on two: they take turns. The function is given a
-// context that ends when leadership is lost, and a token that grows with each leader.
+// One instance at a time reads a number and writes the next one. The function runs at most once, and its write is
+// rejected if the lock is lost meanwhile.
+func ExampleRunWithLock() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	for range 2 {
+		err := coterie.RunWithLock(ctx, n, "locks/stock", func(ctx context.Context, token int64) error {
+			r, err := n.Get(ctx, "stock")
+			if err != nil {
+				return err
+			}
+			stock := 0
+			if len(r.KVs) > 0 {
+				if stock, err = strconv.Atoi(r.KVs[0].Value); err != nil {
+					return err
+				}
+			}
+			write := coterie.OpPut("stock", strconv.Itoa(stock+1))
+			w, err := n.Txn(ctx).If(coterie.GuardFromContext(ctx)).Then(write).Commit()
+			if err != nil {
+				return err
+			}
+			fmt.Println(stock+1, "written:", w.Succeeded)
+			return nil
+		})
+		if err != nil {
+			log.Fatal(err) // ErrSessionExpired or ErrNotOwner: the lock was lost while the function ran
+		}
+	}
+	// Output:
+	// 1 written: true
+	// 2 written: true
+}
+
+// Two instances want to lead, here on one node, usually on two. They take turns. The function gets a context that
+// ends when leadership is lost, and a fencing token that is higher than that of every earlier leader.
 func ExampleRunAsLeader() {
 	ctx := context.Background()
 	n := openExample(ctx)

@@ -127,7 +127,7 @@ func (m *Mutex) freed(p *place) {
 	}
 }
 
-// Key returns the key by which this Mutex has the lock, and "" if it is not locked. To delete the key
+// Key returns the key by which this Mutex has the lock, and "" if it is not locked. Deleting the key
 // frees the lock. In clientv3/concurrency an unlocked Mutex may return the key of its last lock.
 func (m *Mutex) Key() string {
 	if p := m.place(); p != nil {
@@ -168,11 +168,11 @@ func (m *Mutex) WorkContext(ctx context.Context) (context.Context, context.Cance
 	return workContext(ctx, m.place())
 }
 
-// Do is [RunWithLock] on a session that the caller has. It locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn ends with ctx
-// or with the session, and carries the guard: see [GuardFromContext]. Do returns fn's error, joined with
-// ErrSessionExpired if the session ended meanwhile. If fn's context has ended and no quorum answers, Do
-// does not wait for the lock to be free; freeing it continues in the background. If fn calls Unlock and
-// the Mutex is locked again, Do leaves that later lock alone.
+// Do locks, runs fn with the fencing token, and unlocks, even if fn panics. The context of fn is that of
+// [Mutex.WorkContext]. Do returns fn's error, joined with ErrSessionExpired if the session ended meanwhile. If
+// fn's context has ended and no quorum answers, Do does not wait for the lock to be free; freeing it continues
+// in the background. If fn calls Unlock and the Mutex is locked again, Do leaves that later lock alone.
+// [RunWithLock] does the same with a session of its own.
 //
 // Errors: those of Lock, if fn was not called.
 func (m *Mutex) Do(ctx context.Context, fn func(ctx context.Context, token int64) error) error {
@@ -268,9 +268,10 @@ func (l locker) Unlock() {
 //     reason, which matches ErrSessionExpired or ErrNotOwner.
 //   - If fn panics, RunWithLock frees the lock, and the panic continues in the caller.
 //
-// So if RunWithLock returns nil, fn ran once, returned nil, and had the lock all the time. An error that
-// matches ErrSessionExpired or ErrNotOwner means that fn has run, and that another holder may have had the
-// lock before fn returned. To run fn again after that is the caller's decision.
+// So if RunWithLock returns nil, fn ran once, returned nil, and had the lock all the time; only a key that is
+// deleted by hand shortly before fn returns may go unnoticed. An error that matches ErrSessionExpired or
+// ErrNotOwner means that fn has run, and that another holder may have had the lock before fn returned. To run
+// fn again after that is the caller's decision.
 //
 // The context of fn ends with ctx, with the session, before another holder can have the lock, and when the
 // lock's key is deleted, after which the next holder may run already. It carries the guard for

@@ -138,7 +138,7 @@ func (p *place) stay(ctx context.Context, wait func(context.Context) error) erro
 // take takes the last place of the queue. If it fails, no key is left.
 func (p *place) take(ctx context.Context, val string) error {
 	put := OpPut(p.key, val, WithLease(p.s.Lease()))
-	r, err := p.s.CommitOrUndo(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), "=", 0)).Then(put), OpDelete(p.key))
+	r, err := p.s.CommitOrUndo(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), Equal, 0)).Then(put), OpDelete(p.key))
 	if err != nil {
 		return err
 	}
@@ -194,9 +194,9 @@ func (p *place) before(ctx context.Context) (key string, rev int64, err error) {
 // holds.
 func (p *place) guard() Comparison {
 	if p.rev == 0 {
-		return Compare(CreateRevision(p.key), "<", 0)
+		return Compare(CreateRevision(p.key), Less, 0)
 	}
-	return Compare(CreateRevision(p.key), "=", p.rev)
+	return Compare(CreateRevision(p.key), Equal, p.rev)
 }
 
 // write executes an operation if the place still exists, and returns ErrNotOwner otherwise.
