@@ -11,61 +11,62 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// A KeyValue is a key with its value at a revision. Strings are immutable, so it shares the store's
-// memory and may be kept.
+// A KeyValue is a key with its value at a revision. Its strings share the memory of the store; they are
+// immutable and may be kept. In JSON, bytes of a key or value that are not UTF-8 are lost.
 type KeyValue struct {
-	Key, Value string
-	// CreateRevision is the revision that created the key, after its last deletion if any.
-	CreateRevision int64
+	Key   string `json:"key"`
+	Value string `json:"value"`
+	// CreateRevision is the revision that created the key, after its last deletion if there was one.
+	CreateRevision int64 `json:"createRevision"`
 	// ModRevision is the revision of the last change to the key.
-	ModRevision int64
+	ModRevision int64 `json:"modRevision"`
 	// Version counts the changes since the key was created: 1 for a new key.
-	Version int64
-	// Lease is the lease the key is attached to; 0 is none.
-	Lease LeaseID
+	Version int64 `json:"version"`
+	// Lease is the lease that the key is attached to; 0 for none.
+	Lease LeaseID `json:"lease"`
 }
 
-// A Header tells who answered, and when.
+// A Header names the node that answered a call, and the state of the store for which the answer holds.
 type Header struct {
-	ClusterID ClusterID
-	MemberID  MemberID
-	// Revision of the store when the call was executed: for a write that changed something, the
-	// write's own.
-	Revision int64
+	ClusterID ClusterID `json:"cluster"`
+	MemberID  MemberID  `json:"member"`
+	// Revision is the revision of the store at which the call was executed. For a write that changed
+	// something, it is the revision that the write made.
+	Revision int64 `json:"revision"`
 	// Term is the Raft term that the node was in.
-	Term uint64
+	Term uint64 `json:"term"`
 }
 
 // A PutResponse answers [Node.Put].
 type PutResponse struct {
 	Header
-	PrevKV *KeyValue // with WithPrevKV, if the key existed
+	PrevKV *KeyValue `json:"prevKV,omitempty"` // with WithPrevKV, if the key existed
 }
 
 // A GetResponse answers [Node.Get].
 type GetResponse struct {
 	Header
-	KVs   []KeyValue
-	Count int64 // keys in the range, whatever limit and filters left out
-	More  bool  // the limit left some out
+	KVs   []KeyValue `json:"kvs"`
+	Count int64      `json:"count"` // of the keys in the range, including those that the limit and filters left out
+	More  bool       `json:"more"`  // the limit left some out
 }
 
 // A DeleteResponse answers [Node.Delete].
 type DeleteResponse struct {
 	Header
-	Deleted int64
-	PrevKVs []KeyValue // with WithPrevKV
+	Deleted int64      `json:"deleted"`
+	PrevKVs []KeyValue `json:"prevKVs,omitempty"` // with WithPrevKV
 }
 
 // A CompactResponse answers [Node.Compact].
 type CompactResponse struct{ Header }
 
-// Put stores val under key. It returns when this node has applied the write, which a majority then
-// holds; it may be called on any node, concurrently. Every put, even of an equal value, makes a
-// revision.
+// Put stores val under key. It returns when this node has applied the write, which is then on a majority.
+// It may be called on any node, concurrently. Every put makes a revision, even one of an equal value.
 //
 // Errors: ErrEmptyKey, ErrTooLarge, ErrInvalidOption, ErrKeyNotFound, ErrLeaseNotFound, ErrNoSpace,
-// ErrOverloaded: nothing was changed. ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
+// ErrOverloaded: nothing was changed. ErrMaybeApplied when ctx ended or the node closed while the outcome
+// was open; ErrClosed.
 func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*PutResponse, error) {
 	r, err := n.execute(ctx, OpPut(key, val, opts...))
 	if err != nil {
@@ -74,12 +75,12 @@ func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*Pu
 	return r.Put, nil
 }
 
-// Delete removes a key or, with a range option, keys, all in one revision. It returns when this
-// node has applied the write; it may be called on any node, concurrently. Deleting nothing succeeds
-// and makes no revision.
+// Delete removes a key or, with a range option, keys, all in one revision. It returns when this node has
+// applied the write. It may be called on any node, concurrently. Deleting nothing succeeds and makes no
+// revision.
 //
-// Errors: ErrEmptyKey, ErrInvalidOption; ErrNoSpace when a disk is full; ErrOverloaded;
-// ErrMaybeApplied, ErrClosed.
+// Errors: ErrEmptyKey, ErrInvalidOption, ErrNoSpace if a disk is full, ErrOverloaded: nothing was changed.
+// ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*DeleteResponse, error) {
 	r, err := n.execute(ctx, OpDelete(key, opts...))
 	if err != nil {
@@ -120,8 +121,8 @@ func (n *Node) get(ctx context.Context, o *getOptions) (*GetResponse, error) {
 	return resp.Get, err
 }
 
-// executeRead evaluates a Get, or a Txn of Gets. What may take long, since it is of many keys, is done
-// in another goroutine, so that the call ends with ctx.
+// executeRead evaluates a Get, or a Txn of Gets. A read of many keys may take long, so it runs on another
+// goroutine, and the call ends with ctx.
 func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, quick bool) (resp OpResponse, err error) {
 	run := func(stop func() bool) (OpResponse, error) {
 		r := state.Execute(v.KV, op, stop)
@@ -194,11 +195,11 @@ func (n *Node) scan(ctx context.Context, o *getOptions, yield func(KeyValue) boo
 	return err
 }
 
-// Compact forgets the history before rev: reads and watches of older revisions then fail with
-// *CompactedError. The latest state of every key stays. Config.Retention compacts by itself.
+// Compact drops the history before a revision: reads and watches of older revisions then fail with a
+// *CompactedError. The latest state of every key stays. Config.Retention compacts automatically.
 //
-// Errors: *CompactedError when rev is not above the last compaction, ErrFutureRevision, ErrNoSpace when
-// a disk is full, ErrOverloaded, ErrMaybeApplied, ErrClosed.
+// Errors: *CompactedError if rev is not above the last compaction, ErrFutureRevision, ErrNoSpace if a disk
+// is full, ErrOverloaded: nothing was changed. ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) Compact(ctx context.Context, rev int64) (*CompactResponse, error) {
 	r, err := n.command(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
 	if err != nil {

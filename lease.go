@@ -24,8 +24,8 @@ const (
 // A GrantResponse answers [Node.Grant].
 type GrantResponse struct {
 	Header
-	ID  LeaseID
-	TTL time.Duration
+	ID  LeaseID       `json:"id"`
+	TTL time.Duration `json:"ttl"`
 }
 
 // A RevokeResponse answers [Node.Revoke].
@@ -35,26 +35,26 @@ type RevokeResponse struct{ Header }
 // make no revision.
 type KeepAliveResponse struct {
 	Header
-	ID  LeaseID
-	TTL time.Duration
+	ID  LeaseID       `json:"id"`
+	TTL time.Duration `json:"ttl"`
 }
 
 // A TimeToLiveResponse answers [Node.TimeToLive].
 type TimeToLiveResponse struct {
 	Header
-	ID LeaseID
+	ID LeaseID `json:"id"`
 	// TTL is the time that the lease was granted for.
-	TTL time.Duration
+	TTL time.Duration `json:"ttl"`
 	// Remaining is the part of it that was left when the leader answered.
-	Remaining time.Duration
+	Remaining time.Duration `json:"remaining"`
 	// Keys are the keys attached to the lease, in their order.
-	Keys []string
+	Keys []string `json:"keys"`
 }
 
 // A LeasesResponse answers [Node.Leases].
 type LeasesResponse struct {
 	Header
-	Leases []LeaseID // in their order
+	Leases []LeaseID `json:"leases"` // in their order
 }
 
 // A GrantOption is an option of [Node.Grant].

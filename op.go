@@ -22,10 +22,10 @@ type Op struct {
 
 // An OpResponse answers one operation: the field of its kind is set.
 type OpResponse struct {
-	Put    *PutResponse
-	Get    *GetResponse
-	Delete *DeleteResponse
-	Txn    *TxnResponse
+	Put    *PutResponse    `json:"put,omitempty"`
+	Get    *GetResponse    `json:"get,omitempty"`
+	Delete *DeleteResponse `json:"delete,omitempty"`
+	Txn    *TxnResponse    `json:"txn,omitempty"`
 }
 
 // OpPut is [Node.Put] as an operation.

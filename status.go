@@ -4,6 +4,8 @@ package coterie
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -54,46 +56,115 @@ func (r *Role) UnmarshalText(text []byte) error {
 	return fmt.Errorf("coterie: %q is not a role", text)
 }
 
-// Status is what a node knows by itself.
+// A Status describes a node, as far as the node itself knows. In JSON, IDs, the role, durations and errors
+// are text.
 type Status struct {
-	ID        MemberID
-	Name      string
-	Addr      string    // what other nodes dial; empty without a network
-	ClusterID ClusterID // 0: of a node that was not let in yet
-	Role      Role
-	Leader    MemberID // 0: none known
-	// Leaderless is how long this node has known no leader; 0 while it knows one. An election takes one
-	// to three election timeouts.
-	Leaderless time.Duration
-	Term       uint64
-	// Revision and CompactRevision are the store's newest revision and the oldest that can be read;
-	// -1 before the first compaction.
-	Revision, CompactRevision int64
-	// Committed, Applied and Durable are log indexes: of the newest entry known to be committed, of
-	// the newest that the store has applied, and of the newest that is on this node's disk.
-	Committed, Applied, Durable uint64
-	// LastContact is how long ago the leader was heard: the age of local reads. 0 on the leader;
-	// negative if none was ever heard.
-	LastContact time.Duration
-	// VotersReachable are the voters, this one among them, that answered within the last election
-	// timeout; only a leader asks them all the time.
-	Voters, VotersReachable int
-	// DiskRefused is how long the system has refused to write the log, 0 if it does not: for lack of room
-	// on the disk, file descriptors, or memory. DiskError is what it says. The node tries again and
-	// again, and goes on by itself.
-	DiskRefused time.Duration
-	DiskError   error
-	// DiskStalled is how long the write to the log has taken that is under way, 0 if none is.
-	DiskStalled            time.Duration
-	Keys, Leases, Watchers int
-	// Bytes is what the store holds, superseded revisions included; QuotaBytes is how much it may
-	// before this node refuses what makes it grow, 0 if there is no such bound.
-	Bytes, QuotaBytes int64
-	// Err is why the node stopped by itself, if it did.
-	Err error
+	ID        MemberID  `json:"id"`
+	Name      string    `json:"name"`
+	Addr      string    `json:"addr"`    // the address that other nodes dial; empty without a network
+	ClusterID ClusterID `json:"cluster"` // 0: the node was not let into the cluster yet
+	Role      Role      `json:"role"`
+	Leader    MemberID  `json:"leader"` // 0: none is known
+	// Leaderless is the time for which this node has known no leader, and 0 while it knows one. An election
+	// takes one to three election timeouts.
+	Leaderless time.Duration `json:"leaderless"`
+	Term       uint64        `json:"term"`
+	// Revision is the newest revision of the store.
+	Revision int64 `json:"revision"`
+	// CompactRevision is the oldest revision that can be read; -1 before the first compaction.
+	CompactRevision int64 `json:"compactRevision"`
+	// Committed is the log index of the newest entry that is known to be committed.
+	Committed uint64 `json:"committed"`
+	// Applied is the log index of the newest entry that the store has applied.
+	Applied uint64 `json:"applied"`
+	// Durable is the log index of the newest entry that is on this node's disk.
+	Durable uint64 `json:"durable"`
+	// LastContact is the time since this node heard from the leader, which bounds the age of local reads. It
+	// is 0 on the leader, and negative if the node has never heard from one.
+	LastContact time.Duration `json:"lastContact"`
+	Voters      int           `json:"voters"`
+	// VotersReachable counts the voters, including this one, that answered within the last election
+	// timeout. Only a leader asks them continuously.
+	VotersReachable int `json:"votersReachable"`
+	// DiskRefused is the time for which the system has refused to write the log, and 0 if it does not: the
+	// disk is full, or file descriptors or memory are short. The node retries, and recovers by itself.
+	DiskRefused time.Duration `json:"diskRefused"`
+	// DiskError is the system's error while it refuses.
+	DiskError error `json:"diskError,omitempty"`
+	// DiskStalled is the time that the write of the log in progress has taken, and 0 if there is none.
+	DiskStalled time.Duration `json:"diskStalled"`
+	Keys        int           `json:"keys"`
+	Leases      int           `json:"leases"`
+	Watchers    int           `json:"watchers"`
+	// Bytes is the size of the store, including superseded revisions.
+	Bytes int64 `json:"bytes"`
+	// QuotaBytes is the size from which this node refuses writes that make the store grow; 0 if there is
+	// no bound.
+	QuotaBytes int64 `json:"quotaBytes"`
+	// Err is the fault that stopped the node, if there was one.
+	Err error `json:"err,omitempty"`
 }
 
-// Status tells about the node, at once, in any state, and without asking others.
+// A statusJSON replaces the fields of a Status that package encoding/json would not write as text.
+type statusJSON struct {
+	statusFields
+	Leaderless  textDuration `json:"leaderless"`
+	LastContact textDuration `json:"lastContact"`
+	DiskRefused textDuration `json:"diskRefused"`
+	DiskStalled textDuration `json:"diskStalled"`
+	DiskError   textError    `json:"diskError,omitzero"`
+	Err         textError    `json:"err,omitzero"`
+}
+
+// statusFields are a Status without its methods, which would call themselves.
+type statusFields Status
+
+// MarshalJSON returns the status as an object. IDs, the role, durations and errors are text.
+func (s Status) MarshalJSON() ([]byte, error) {
+	return json.Marshal(statusJSON{
+		statusFields(s), textDuration(s.Leaderless), textDuration(s.LastContact), textDuration(s.DiskRefused),
+		textDuration(s.DiskStalled), textError{s.DiskError}, textError{s.Err},
+	})
+}
+
+// UnmarshalJSON reads what MarshalJSON returns. An error that it reads has the text of the original, and
+// matches none of this package's.
+//
+// Errors: those of package encoding/json.
+func (s *Status) UnmarshalJSON(b []byte) error {
+	var read statusJSON
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*s = Status(read.statusFields)
+	s.Leaderless, s.LastContact = time.Duration(read.Leaderless), time.Duration(read.LastContact)
+	s.DiskRefused, s.DiskStalled = time.Duration(read.DiskRefused), time.Duration(read.DiskStalled)
+	s.DiskError, s.Err = read.DiskError.error, read.Err.error
+	return nil
+}
+
+// A textDuration is a duration that is text in JSON, such as "1.5s".
+type textDuration time.Duration
+
+func (d textDuration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *textDuration) UnmarshalText(text []byte) error {
+	read, err := time.ParseDuration(string(text))
+	*d = textDuration(read)
+	return err
+}
+
+// A textError is an error that is text in JSON, where most errors are {}.
+type textError struct{ error }
+
+func (e textError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
+
+func (e *textError) UnmarshalText(text []byte) error {
+	e.error = errors.New(string(text))
+	return nil
+}
+
+// Status describes the node, at once, in any role, and without asking other nodes.
 func (n *Node) Status() Status {
 	v, lead := n.views.Load(), n.lead.Now()
 	s := Status{
@@ -112,11 +183,11 @@ func (n *Node) Status() Status {
 	return s
 }
 
-// Check verifies the invariants of this replica: the order of its trees, its history, its counters,
-// and that leases and keys agree. It reads the state as it is now, while writes go on, and takes
-// time in proportion to it.
+// Check verifies the invariants of this replica: the order of its trees, its history, its counters, and
+// that leases and keys agree. It reads the state at the time of the call while writes continue, and takes
+// time in proportion to that state.
 //
-// Errors: ErrCorrupt, with what was found; ctx's cause; ErrClosed when the node stopped by a fault.
+// Errors: ErrCorrupt, which names the violation; ctx's cause; ErrClosed if a fault stopped the node.
 func (n *Node) Check(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
@@ -133,15 +204,15 @@ func (n *Node) Check(ctx context.Context) error {
 // A HashResponse answers [Node.Hash].
 type HashResponse struct {
 	Header
-	// Hash is of all key-values as they were at HashRevision: equal on every node.
-	Hash         uint64
-	HashRevision int64
+	// Hash is the hash of all key-values as they were at HashRevision. It is the same on every node.
+	Hash         uint64 `json:"hash,string"`
+	HashRevision int64  `json:"hashRevision"`
 	// CompactRevision is the oldest revision that this node keeps.
-	CompactRevision int64
+	CompactRevision int64 `json:"compactRevision"`
 }
 
-// Hash hashes the key-values as they were at a revision, 0 for the newest that this node has
-// applied: on every node with the same result, whatever it has compacted. It asks no other node,
+// Hash returns a hash of the key-values as they were at a revision; 0 means the newest one that this node
+// has applied. The result is the same on every node, whatever each has compacted. Hash asks no other node,
 // and takes time in proportion to the store.
 //
 // Errors: *CompactedError, ErrFutureRevision, ctx's cause, ErrClosed.
@@ -165,8 +236,8 @@ func (n *Node) Hash(ctx context.Context, rev int64) (*HashResponse, error) {
 	}, nil
 }
 
-// inBackground returns what fn returns, or why the call ends as soon as ctx ends or the node closes;
-// fn then goes on for a while and its result is dropped.
+// inBackground returns the result of fn. If ctx ends or the node closes first, it returns the reason at
+// once; fn then continues for a while, and its result is dropped.
 func (n *Node) inBackground(ctx context.Context, fn func() error) error {
 	result := make(chan error, 1)
 	go func() { result <- fn() }()

@@ -128,7 +128,7 @@ func (t *Txn) op() (Op, error) {
 type TxnResponse struct {
 	Header
 	// Succeeded reports whether the comparisons held, so that Then was run and not Else.
-	Succeeded bool
+	Succeeded bool `json:"succeeded"`
 	// Responses answer the operations that were run, in their order.
-	Responses []OpResponse
+	Responses []OpResponse `json:"responses"`
 }

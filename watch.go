@@ -4,6 +4,8 @@ package coterie
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -24,14 +26,28 @@ func (t EventType) String() string {
 	return "PUT"
 }
 
+// MarshalText returns the type as String does.
+func (t EventType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what MarshalText returns.
+func (t *EventType) UnmarshalText(text []byte) error {
+	for _, known := range []EventType{EventPut, EventDelete} {
+		if known.String() == string(text) {
+			*t = known
+			return nil
+		}
+	}
+	return fmt.Errorf("coterie: %q is not a type of events", text)
+}
+
 // An Event is one change of one key.
 type Event struct {
-	Type EventType
+	Type EventType `json:"type"`
 	// KV is the key-value after the change. After a deletion only Key and ModRevision are set.
-	KV KeyValue
+	KV KeyValue `json:"kv"`
 	// PrevKV is the key-value before the change, if the watch is WithPrevKV. It is nil if the change
 	// created the key or if the previous revision has been compacted.
-	PrevKV *KeyValue
+	PrevKV *KeyValue `json:"prevKV,omitempty"`
 }
 
 // IsCreate reports whether the event created the key.
@@ -44,14 +60,22 @@ func (e Event) IsModify() bool { return e.Type == EventPut && !e.IsCreate() }
 // Without events it reports progress: every event up to Header.Revision has been yielded.
 type WatchResponse struct {
 	Header
-	Created bool // this is the first response of a watch WithCreatedNotify
-	Events  []Event
+	Created bool    `json:"created,omitempty"` // this is the first response of a watch WithCreatedNotify
+	Events  []Event `json:"events"`
 }
 
 // A WatchResult is a value of [Node.WatchChan]: a response, or the error that ended the watch.
 type WatchResult struct {
 	WatchResponse
 	Err error
+}
+
+// MarshalJSON returns the result as an object, in which the error is text.
+func (r WatchResult) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		WatchResponse
+		Err textError `json:"err,omitzero"`
+	}{r.WatchResponse, textError{r.Err}})
 }
 
 type watchOptions struct {
