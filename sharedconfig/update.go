@@ -215,7 +215,11 @@ func (v *Value[T]) keep(ctx context.Context, s stored, present string) ([]coteri
 	now := v.versionKey(s.modified[len(s.modified)-1])
 	versions := []string{now}
 	for _, kv := range kept.KVs {
-		versions = append(versions, kv.Key)
+		// Another update has made the versions after now since the read of the current document. The transaction
+		// will fail its conditions. It must not delete now, which it also writes.
+		if kv.Key < now {
+			versions = append(versions, kv.Key)
+		}
 	}
 	before, err := v.replaced(ctx, s)
 	if err != nil {

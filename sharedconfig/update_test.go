@@ -18,6 +18,21 @@ import (
 	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
+// Other updates may make versions between the two reads of an Update. The Update must not fail because of them.
+func TestUpdateWhileNewerVersionsAppear(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		cfg := config("limits")
+		cfg.History = 2
+		v := open(t, c.Node(0), cfg)
+		rate(t, v, 1)
+		for i := range 3 {
+			put(t, c.Node(0), fmt.Sprintf("limits@%019d", 1000+i), `{"Rate":9}`)
+		}
+		rate(t, v, 2)
+		rate(t, v, 3)
+	})
+}
+
 // All nodes increment a value while leaders change. No increment is lost or counted twice.
 func TestUpdatesAreNotLost(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
