@@ -9,6 +9,7 @@ import (
 	"net"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -62,4 +63,26 @@ func Example() {
 	// SERVING
 	// SERVING
 	// SERVING
+}
+
+// A client prefers the instances of its own zone, and picks the one with the fewest calls in flight.
+func ExampleNewBalancer() {
+	node, err := coterie.Open(context.Background(), coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close()
+
+	balancer.Register(grpcresolver.NewBalancer()) // at the beginning of main
+	conn, err := grpc.NewClient("coterie:///services/orders",
+		grpc.WithResolvers(grpcresolver.New(node)),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"coterie": {"policy": "least_in_flight", "zone": "eu-1"}}]}`),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Println(conn.Target())
+	// Output:
+	// coterie:///services/orders
 }

@@ -47,3 +47,32 @@ func Example() {
 	// Ann true
 	// in network: users/ann
 }
+
+// Two snapshots of an index have the changes between them.
+func ExampleSnapshot_ChangesSince() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	users, err := mirror.New(ctx, n, "users/", mirror.JSON[User])
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer users.Close()
+
+	before := users.Snapshot()
+	put, err := n.Put(ctx, "users/ann", `{"Name": "Ann"}`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := users.WaitRevision(ctx, put.Revision); err != nil {
+		log.Fatal(err)
+	}
+	for change := range users.Snapshot().ChangesSince(before) {
+		fmt.Println(change.Key, "is new:", change.Old == nil, "name:", change.New.Value.Name)
+	}
+	// Output:
+	// users/ann is new: true name: Ann
+}

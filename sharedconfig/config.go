@@ -68,9 +68,9 @@ type RejectedError struct {
 
 func (e *RejectedError) Error() string {
 	if e.Revision == 0 {
-		return fmt.Sprintf("sharedconfig: not stored: %v", e.Err)
+		return fmt.Sprintf("sharedconfig: the value is bad and was not stored: %v", e.Err)
 	}
-	return fmt.Sprintf("sharedconfig: not used, of revision %d: %v", e.Revision, e.Err)
+	return fmt.Sprintf("sharedconfig: the value of revision %d is bad and not used: %v", e.Revision, e.Err)
 }
 
 func (e *RejectedError) Unwrap() error { return e.Err }

@@ -60,6 +60,44 @@ func Example() {
 	// Output:
 	// default:  {100 10}
 	// updated:  {900 10}
-	// rejected: sharedconfig: not stored: Rate must be positive
+	// rejected: sharedconfig: the value is bad and was not stored: Rate must be positive
 	// as before: {500 10}
+}
+
+// Follow yields the value, and again after each change.
+func ExampleValue_Follow() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	limits, err := sharedconfig.Open(ctx, n, sharedconfig.Config[Limits]{
+		Keys: []string{"config/limits"}, Default: Limits{Rate: 100}, Validate: Limits.Validate,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer limits.Close()
+	for current, err := range limits.Follow(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(current.Value.Rate, current.Err)
+		switch {
+		case current.Value.Rate == 100: // another instance would do this
+			_, err = n.Put(ctx, "config/limits", `{"Rate": 200}`)
+		case current.Err == nil:
+			_, err = n.Put(ctx, "config/limits", `{"Rate": -1}`)
+		default:
+			return
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// 100 <nil>
+	// 200 <nil>
+	// 200 sharedconfig: the value of revision 3 is bad and not used: Rate must be positive
 }
