@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/tlsnet"
 	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
@@ -193,7 +194,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	if c.TLS != nil {
-		c.Network = newTLSNetwork(c.Network, c.TLS)
+		c.Network = tlsnet.New(c.Network, c.TLS)
 	}
 	return c, nil
 }
@@ -253,7 +254,7 @@ func (c *Config) validate() error {
 		addrs[p.Addr] = true
 	}
 	if c.TLS != nil {
-		checkTLS(c.TLS, bad)
+		tlsnet.Check(c.TLS, bad)
 	} else if c.VerifyMember != nil {
 		bad("VerifyMember needs TLS: there are no certificates without")
 	}

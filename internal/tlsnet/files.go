@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package coterie
+package tlsnet
 
 import (
 	"bytes"
@@ -15,25 +15,9 @@ import (
 	"time"
 )
 
-// LoadTLS returns a configuration for mutual TLS, for [Config.TLS]: caFile has the certificates of
-// those who are trusted to sign, certFile this node's certificate and what is between it and theirs,
-// keyFile its private key; all in PEM.
-//
-// It goes on reading the files when they change, so that certificates and CAs are replaced while
-// nodes run: a handshake looks whether they have, at most once a second. While what is there cannot
-// be read as a whole, as with a file that is half written or a key that is another certificate's,
-// the last that could holds on, and the next handshake tries again; what was wrong is told with the
-// errors that come of it. Nothing runs between handshakes, and the configuration may be used by many
-// nodes. Connections that stand are not checked again. Relative names are made absolute at once, so
-// that the process may change its working directory afterwards.
-//
-// To use it elsewhere, keep its callbacks: they check the other side. It reaches servers by host
-// name only, where a node also reaches those by IP address.
-//
-// Errors: those of reading the files, as fs.ErrNotExist; a file that is no PEM or has parts that are
-// damaged; a key that does not match. The text names the file.
-func LoadTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
-	f := &tlsFiles{names: [...]string{caFile, certFile, keyFile}}
+// LoadFiles returns a configuration for mutual TLS that follows three PEM files: see coterie.LoadTLS.
+func LoadFiles(caFile, certFile, keyFile string) (*tls.Config, error) {
+	f := &files{names: [...]string{caFile, certFile, keyFile}}
 	for i, name := range f.names {
 		if name == "" {
 			continue // reading it fails
@@ -48,14 +32,13 @@ func LoadTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 		return nil, err
 	}
 	f.good.Store(first)
-	// What is trusted may change, RootCAs may not. So package tls is told not to check servers, and
-	// VerifyConnection does what it would have done, by the pool of the moment: the chain, its
-	// dates, that it is a server's, and the name that was dialled. There is no way around it: package
-	// tls calls it in every handshake, resumed ones, too, and whether the other side has the
-	// certificate's key is checked in any case. A server has the pool of the moment as ClientCAs, by
-	// GetConfigForClient, and leaves the check to package tls; VerifyConnection is not in that
-	// configuration. A server that was made to ignore GetConfigForClient would call it beside its
-	// own check, never in place of it: InsecureSkipVerify is for clients alone.
+	// The trusted CAs may change, but RootCAs cannot. So package tls does not check servers, and VerifyConnection
+	// makes the same checks with the current pool: the chain, its dates, its use by a server, and the name that was
+	// dialled. It cannot be bypassed: package tls calls it in every handshake, resumed ones included, and checks in
+	// any case that the other side has the certificate's key. A server gets the current pool as ClientCAs from
+	// GetConfigForClient, and package tls makes the checks; VerifyConnection is not in that configuration. A server
+	// that ignored GetConfigForClient would call VerifyConnection in addition to its own checks, never in place of
+	// them: InsecureSkipVerify concerns only clients.
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		RootCAs:    first.pool,
@@ -70,30 +53,31 @@ func LoadTLS(caFile, certFile, keyFile string) (*tls.Config, error) {
 	}, nil
 }
 
-// tlsFiles are the three files that a node's TLS is made of, and the last good state of them.
-type tlsFiles struct {
+// files follows the three files of a node's TLS, and keeps their last good contents. All fields but names are
+// atomic, so that no handshake waits for another.
+type files struct {
 	names  [3]string // CAs, certificate, key
-	good   atomic.Pointer[tlsState]
-	looked atomic.Int64 // when the files were last looked at, in Unix nanoseconds
-	busy   atomic.Bool  // somebody looks: others do not wait
+	good   atomic.Pointer[loaded]
+	looked atomic.Int64 // the time of the last check of the files, in Unix nanoseconds
+	busy   atomic.Bool  // a handshake checks the files, and others do not wait for it
 }
 
-// A tlsState is what the files had at one time. It is not changed.
-type tlsState struct {
+// A loaded is what the files contained at one time. It is immutable.
+type loaded struct {
 	stamps [3]os.FileInfo
 	pool   *x509.CertPool
 	cert   *tls.Certificate
-	newer  error // why what came since cannot be taken, if so
+	newer  error // why newer contents cannot be used, or nil
 }
 
-// lookInterval is how often the files are looked at, at most.
+// lookInterval is the least time between two checks of the files.
 const lookInterval = time.Second
 
-// current returns the state to use now. It reads the files if they have changed. It takes no lock:
-// a file system that hangs holds up one handshake, not all.
-func (f *tlsFiles) current() *tlsState {
+// current returns the contents to use now. It reads the files if they have changed. It takes no lock: a file
+// system that hangs delays one handshake, not all.
+func (f *files) current() *loaded {
 	now := time.Now().UnixNano()
-	// A clock that was set back does not put the look off.
+	// A clock that was set back does not delay the next check.
 	if ago := now - f.looked.Load(); ago >= 0 && ago < int64(lookInterval) || !f.busy.CompareAndSwap(false, true) {
 		return f.good.Load()
 	}
@@ -114,7 +98,7 @@ func (f *tlsFiles) current() *tlsState {
 	return next
 }
 
-func (f *tlsFiles) stat() (stamps [3]os.FileInfo, err error) {
+func (f *files) stat() (stamps [3]os.FileInfo, err error) {
 	for i, name := range f.names {
 		if stamps[i], err = os.Stat(name); err != nil {
 			return stamps, fmt.Errorf("coterie: TLS: %w", err)
@@ -132,8 +116,8 @@ func sameFiles(a, b [3]os.FileInfo) bool {
 	return true
 }
 
-// read reads the files. The stamps are taken first: what is written meanwhile is found later.
-func (f *tlsFiles) read() (*tlsState, error) {
+// read reads the files. It takes the stamps first, so that it finds changes during the read the next time.
+func (f *files) read() (*loaded, error) {
 	stamps, err := f.stat()
 	if err != nil {
 		return nil, err
@@ -157,10 +141,11 @@ func (f *tlsFiles) read() (*tlsState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coterie: TLS: %s with %s: %w", f.names[1], f.names[2], err)
 	}
-	return &tlsState{stamps: stamps, pool: pool, cert: &cert}, nil
+	return &loaded{stamps: stamps, pool: pool, cert: &cert}, nil
 }
 
-// parsePool reads a bundle whole: one that is cut off would have those refused whose CA is missing.
+// parsePool reads a bundle of CAs. It rejects one that is cut off, because nodes with a certificate of a missing CA
+// would be refused.
 func parsePool(b []byte) (*x509.CertPool, error) {
 	blocks, err := pemBlocks(b)
 	if err != nil {
@@ -180,8 +165,8 @@ func parsePool(b []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// pemBlocks returns the blocks of a file that has at least one, and none that cannot be read: the
-// decoder leaves those out.
+// pemBlocks returns the blocks of a file. The file must have at least one, and none that cannot be read, which
+// package pem would skip.
 func pemBlocks(b []byte) (blocks []*pem.Block, err error) {
 	for rest := b; ; {
 		var block *pem.Block
@@ -199,9 +184,9 @@ func pemBlocks(b []byte) (blocks []*pem.Block, err error) {
 	return blocks, nil
 }
 
-// certificate returns what this node shows. One that has expired is refused in any case: then it is
-// of more use to say why there is no newer one.
-func (f *tlsFiles) certificate() (*tls.Certificate, error) {
+// certificate returns the certificate of this node. If it has expired, it would be refused in any case; then the
+// error says why there is no newer one.
+func (f *files) certificate() (*tls.Certificate, error) {
 	s := f.current()
 	if s.newer != nil && time.Now().After(s.cert.Leaf.NotAfter) {
 		return nil, fmt.Errorf("this node's certificate has expired, and the next cannot be read: %w", s.newer)
@@ -209,8 +194,8 @@ func (f *tlsFiles) certificate() (*tls.Certificate, error) {
 	return s.cert, nil
 }
 
-// forClient makes the configuration of one accepted connection.
-func (f *tlsFiles) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+// forClient returns the configuration of one accepted connection.
+func (f *files) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
 		ClientAuth:     tls.RequireAndVerifyClientCert,
@@ -220,13 +205,13 @@ func (f *tlsFiles) forClient(*tls.ClientHelloInfo) (*tls.Config, error) {
 }
 
 // verifyServer checks the certificate of a server as package tls does without InsecureSkipVerify.
-func (f *tlsFiles) verifyServer(cs tls.ConnectionState) error {
+func (f *files) verifyServer(cs tls.ConnectionState) error {
 	if cs.ServerName == "" {
-		// Verify would check no name at all.
+		// Verify would not check the name.
 		return errors.New("coterie: TLS: the name of the server is not known")
 	}
 	if len(cs.PeerCertificates) == 0 {
-		return errors.New("coterie: TLS: the server has shown no certificate")
+		return errors.New("coterie: TLS: the server has sent no certificate")
 	}
 	s := f.current()
 	between := x509.NewCertPool()
@@ -241,7 +226,7 @@ func (f *tlsFiles) verifyServer(cs tls.ConnectionState) error {
 	}
 	err = &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
 	if s.newer != nil {
-		err = fmt.Errorf("%w; by the last files that could be read: %w", err, s.newer)
+		err = fmt.Errorf("%w; checked with the last files that could be read: %w", err, s.newer)
 	}
 	return err
 }
