@@ -104,6 +104,7 @@ func TestAnotherVersionsEntryIsNoDamage(t *testing.T) {
 		n, err := coterie.Open(ctx, cfg)
 		require.NoError(t, err)
 		put(t, n, "k", "v")
+		time.Sleep(time.Minute) // until the node is on record, so that its log does not grow any more
 		name, last := n.Status().Name, n.Status().Applied
 		require.NoError(t, n.Close())
 		appendEntry(t, disk, "/"+name, last+1, []byte{2, 0, 0, 0, 0})
