@@ -77,7 +77,7 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 			silence.Reset(progressInterval)
 		}
 		if len(r.Events) > 0 {
-			w.n.count(MetricWatchEvents, len(r.Events))
+			w.n.meter.Add(MetricWatchEvents, len(r.Events))
 		}
 		return yield(r, nil)
 	}

@@ -233,10 +233,10 @@ func TestAReadThatShowsAnotherHistoryIsRefused(t *testing.T) {
 				n := c.nodes[1]
 				time.Sleep(time.Second)
 				p := readPoint{index: n.views.Load().Index, leader: n.views.Load().Term}
-				require.NoError(c, n.verify(p.index, p))
-				require.NoError(c, n.verify(p.index, readPoint{index: p.index + 1, leader: p.leader}))
-				require.NoError(c, n.verify(p.index, readPoint{index: p.index}), "an earlier version")
-				require.ErrorIs(c, n.verify(p.index, point(p)), ErrCorrupt)
+				require.NoError(c, n.reads.verify(p.index, p))
+				require.NoError(c, n.reads.verify(p.index, readPoint{index: p.index + 1, leader: p.leader}))
+				require.NoError(c, n.reads.verify(p.index, readPoint{index: p.index}), "an earlier version")
+				require.ErrorIs(c, n.reads.verify(p.index, point(p)), ErrCorrupt)
 				_, err := n.Get(c.Context(), "k", WithSerializable())
 				require.ErrorIs(c, err, ErrCorrupt)
 				c.kill(1)

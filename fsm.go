@@ -20,31 +20,30 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// An fsm gives the committed log to the state machine, in raft's FSM goroutine, the only one that
-// touches it. What it computes depends on the log alone; what comes of it is told to an applier,
-// batch by batch.
+// An fsm gives the committed log to the state machine, in raft's FSM goroutine, which owns all fields but
+// received. The state depends on the log alone. An applier learns the outcome of each batch.
 type fsm struct {
 	state   *state.State
 	applier applier
 	effects effects
-	fed     uint64                  // what raft gave last: it begins behind what is applied
+	fed     uint64                  // the index that raft gave last: after a restart it is behind the state
 	fenced  bool                    // the log cannot be understood: nothing more is applied
 	closing <-chan struct{}         // snapshots in either direction are cut short
 	durable func(index uint64) bool // waits until an entry is on the disk; false if it never will be
 
-	// received is the state of the snapshot that came last, until Restore takes it. Raft's main loop sets
-	// it, and waits while Restore runs.
+	// received is the state of the newest snapshot of a leader, until Restore takes it. Raft's main loop
+	// sets it, and waits while Restore runs.
 	received *state.State
 }
 
-// An applier learns what the log did.
+// An applier learns the outcome of each batch of the log.
 type applier interface {
 	applied(v *state.View, e *effects)
 	restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool))
 	fence(err error)
 }
 
-// effects is what a batch did beside changing the state.
+// effects are the outcome of a batch beside the change of the state.
 type effects struct {
 	me      func(id uint64) bool // whether the proposals with an ID are this node's own
 	answers []proposer.Answer
@@ -97,8 +96,8 @@ func (f *fsm) load(log *raftlog.Log) error {
 // ApplyBatch is raft.BatchingFSM: entries in the order of the log, commands and configurations.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
-	// A leader commits what a majority of the others has; what its own disk may still lose is applied,
-	// and so seen, later.
+	// A leader commits entries that a majority of the other nodes has. Entries that its own disk may still
+	// lose are applied, and so visible, only later.
 	if f.fenced || !f.durable(logs[len(logs)-1].Index) {
 		f.fenced = true
 		return results
@@ -132,14 +131,14 @@ func (f *fsm) apply(l *raft.Log) error {
 	return nil
 }
 
-// Apply is raft.FSM; raft calls ApplyBatch instead.
+// Apply is raft.FSM. Raft calls ApplyBatch instead.
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // StoreConfiguration is raft.ConfigurationStore: with it, entries that change the members come to
 // ApplyBatch too. Raft does not call it.
 func (f *fsm) StoreConfiguration(uint64, raft.Configuration) {}
 
-// configured are the members of a configuration.
+// configured returns the servers of a configuration.
 func configured(members []raftlog.Member) []state.Server {
 	all := make([]state.Server, 0, len(members))
 	for _, m := range members {
@@ -148,20 +147,20 @@ func configured(members []raftlog.Member) []state.Server {
 	return all
 }
 
-// Snapshot is raft.FSM. It costs the same whatever the store holds.
+// Snapshot is raft.FSM. Its cost does not depend on the size of the store.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.fenced {
 		return nil, ErrCorrupt
 	}
 	s := f.state.Snapshot()
 	if f.fed < s.Index() {
-		return nil, raft.ErrNothingNewToSnapshot // raft would take it for a snapshot of what it gave
+		return nil, raft.ErrNothingNewToSnapshot // raft would record it under the index that it gave last
 	}
 	return &snapshot{s, f.closing}, nil
 }
 
-// receive reads a snapshot that comes from another node, and returns why it makes no state: then it must
-// not be kept, for Open would find it. It runs in raft's main loop.
+// receive reads a snapshot of another node, and returns why no state can be made of it. Then it must not be
+// kept, because Open would find it. receive runs in raft's main loop.
 func (f *fsm) receive(index uint64, body io.Reader) error {
 	in := &breakable.Reader{Reader: body, Broken: breakable.When(f.closing, ErrClosed)}
 	s, err := state.Read(in)
@@ -177,8 +176,8 @@ func (f *fsm) receive(index uint64, body io.Reader) error {
 	return nil
 }
 
-// Restore is raft.FSM. The snapshot takes the place of the state once it is read to its end and
-// found whole: by receive, if it has just come. A damaged one stops the node: raft itself would panic.
+// Restore is raft.FSM. The snapshot replaces the state once it is read to its end and found to be whole: by
+// receive, if it has just come. A damaged one stops the node, because raft itself would panic.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	s := f.received
@@ -193,7 +192,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	return nil
 }
 
-// read returns the state of a snapshot of this node's own. If there is none it stops the node.
+// read returns the state of a snapshot that this node has taken. If it cannot be read, read stops the node and
+// returns nil.
 func (f *fsm) read(r io.Reader) *state.State {
 	in := &breakable.Reader{Reader: r, Broken: breakable.When(f.closing, ErrClosed)}
 	s, err := state.Read(in)
@@ -246,86 +246,86 @@ type appliedBatch struct {
 	effects   *effects
 }
 
-// newConsumers returns the parts of the node that follow the log, in the order in which they are given
-// each batch. They run in the FSM's goroutine.
-func (n *Node) newConsumers() []func(appliedBatch) {
-	return []func(appliedBatch){
+// consumers are the parts of a node that follow its log, in the order in which they are given each batch. They
+// run in the FSM's goroutine.
+type consumers struct {
+	n       *Node
+	inOrder []func(appliedBatch)
+}
+
+func newConsumers(n *Node) *consumers {
+	c := &consumers{n: n}
+	c.inOrder = []func(appliedBatch){
 		// Two parts come before the view is published. A call that has waited for the view asks for the
 		// deadlines of its leases; and nothing that was visible may be discarded from the log.
 		func(b appliedBatch) {
 			if b.lead.Self && b.view.Term == b.lead.Term {
-				n.expirer.Applied(b.lead.Term, b.view.Leases, b.effects.leases)
+				n.leases.expirer.Applied(b.lead.Term, b.view.Leases, b.effects.leases)
 			}
 		},
 		func(b appliedBatch) { n.log.Applied(b.view.Index) },
 		func(b appliedBatch) { n.views.publish(b.view) },
 		// Then the other nodes, which wait for the commit index, and the members.
-		n.nudgeFollowers,
+		func(b appliedBatch) {
+			if b.lead.Self {
+				n.raft().net.Committed(b.lead.Term, b.view.Index)
+			}
+		},
 		func(b appliedBatch) {
 			if !slices.Equal(b.view.Members, b.old.Members) {
-				n.followMembers(b.view)
+				c.membersChanged(b.view)
 			}
 		},
 		// Only then the calls and the watches: they find what they are woken for.
 		func(b appliedBatch) { n.proposer.Answered(b.effects.answers) },
 		func(b appliedBatch) { n.hub.Applied(b.view.KV, b.old.KV.Revision()) },
-		// At last those that may propose something themselves.
+		// At last the parts that write something themselves: compactions and snapshots.
 		func(b appliedBatch) {
 			if b.lead.Self {
 				n.retention.Applied(b.view.KV)
 			}
 		},
-		func(appliedBatch) { n.pokeSnapshot() },
-		func(b appliedBatch) { n.count(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
+		func(appliedBatch) {
+			if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
+				signal.Poke(n.snapshot)
+			}
+		},
+		func(b appliedBatch) { n.meter.Add(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
 	}
+	return c
 }
 
 // applied is the applier: it gives a batch to the consumers.
-func (n *Node) applied(v *state.View, e *effects) {
-	b := appliedBatch{lead: n.lead.applied(v.Term), old: n.views.Load(), view: v, effects: e}
-	for _, consume := range n.consumers {
+func (c *consumers) applied(v *state.View, e *effects) {
+	b := appliedBatch{lead: c.n.lead.applied(v.Term), old: c.n.views.Load(), view: v, effects: e}
+	for _, consume := range c.inOrder {
 		consume(b)
 	}
 }
 
 // restored is the applier: a snapshot has replaced the state.
-func (n *Node) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
-	n.views.publish(v)
-	n.followMembers(v)
-	n.proposer.Restored(result)
-	n.hub.Replaced(v.KV.Revision())
-	if c, started := n.startedRaft(); started && n.log.Astray() {
-		c.astray.Store(true)
-		c.pokeObserver()
+func (c *consumers) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
+	c.n.views.publish(v)
+	c.membersChanged(v)
+	c.n.proposer.Restored(result)
+	c.n.hub.Replaced(v.KV.Revision())
+	if r, started := c.n.startedRaft(); started && c.n.log.Astray() {
+		r.astray.Store(true)
+		r.pokeObserver()
 	}
 }
 
-// fence is the applier: the log or a snapshot cannot be read or understood, so this replica must not
-// go on.
-func (n *Node) fence(err error) {
-	n.cfg.Logger.Error("node stops", "err", err)
-	n.stop(err, false)
+// fence is the applier: the log or a snapshot cannot be read or understood, so this replica must not go on.
+func (c *consumers) fence(err error) {
+	c.n.cfg.Logger.Error("node stops", "err", err)
+	c.n.stop(err, false)
 }
 
-// followMembers lets the node follow a change of the members. While Open loads what was applied before, it
+// membersChanged makes the node follow a change of the members. While Open loads what was applied before, it
 // does nothing: Open looks at the members when it has started raft.
-func (n *Node) followMembers(v *state.View) {
-	if _, started := n.startedRaft(); started {
-		n.joiner.membersChanged(v)
-	}
-}
-
-// nudgeFollowers tells the followers of a leader how far the log is committed.
-func (n *Node) nudgeFollowers(b appliedBatch) {
-	if b.lead.Self {
-		n.raft().net.Committed(b.lead.Term, b.view.Index)
-	}
-}
-
-// pokeSnapshot wakes takeSnapshots if the log has outgrown its bounds.
-func (n *Node) pokeSnapshot() {
-	if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
-		signal.Poke(n.snapshot)
+func (c *consumers) membersChanged(v *state.View) {
+	if _, started := c.n.startedRaft(); started {
+		c.n.joiner.membersChanged(v)
 	}
 }
 

@@ -38,7 +38,7 @@ func (h host) Final(err error) bool { return final(err) }
 func (h host) Applied() uint64     { return h.n.views.Load().Index }
 func (h host) Room() error         { return h.n.room() }
 func (h host) Append(entry []byte) { h.n.apply(entry) }
-func (h host) Batched(calls int)   { h.n.observe(MetricBatchProposals, float64(calls)) }
+func (h host) Batched(calls int)   { h.n.meter.Observe(MetricBatchProposals, float64(calls)) }
 
 func (h host) Forward(ctx context.Context, leader uint64, entry []byte) error {
 	return h.n.callPropose(ctx, MemberID(leader), entry)

@@ -113,12 +113,27 @@ func (n *Node) get(ctx context.Context, o *getOptions) (*GetResponse, error) {
 		resp, err := n.read(ctx, op, quick)
 		return resp.Get, err
 	}
-	v, err := n.readView(ctx, o)
+	v, err := n.reads.view(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	resp, err := n.executeRead(ctx, v, op, quick)
 	return resp.Get, err
+}
+
+// read evaluates op, a Get or a Txn of Gets, linearizably.
+func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse, error) {
+	v, result, err := n.reads.evaluate(ctx, op)
+	switch {
+	case err != nil:
+		return OpResponse{}, err
+	case v != nil:
+		return n.executeRead(ctx, v, op, quick)
+	}
+	if err := resultError(result); err != nil {
+		return OpResponse{}, err
+	}
+	return n.opResponse(op, result), nil
 }
 
 // executeRead evaluates a Get, or a Txn of Gets. A read of many keys may take long, so it runs on another
@@ -168,7 +183,7 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 
 // scan is Range with options that were read. It returns nil if yield returns false.
 func (n *Node) scan(ctx context.Context, o *getOptions, yield func(KeyValue) bool) error {
-	v, err := n.readView(ctx, o)
+	v, err := n.reads.view(ctx, o)
 	if err == nil {
 		err = revisionError(v, o.Revision)
 	}

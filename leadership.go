@@ -162,13 +162,13 @@ func (n *Node) followLeadership() {
 func (n *Node) setLeadership(lead ClusterLeader) {
 	old := n.lead.set(lead)
 	if lead.Leader != 0 && lead.Leader != old.Leader {
-		n.count(MetricLeaderChanges, 1)
+		n.meter.Add(MetricLeaderChanges, 1)
 	}
 	if lead.Leader != 0 {
 		n.peers.forgetTroubles()
 	}
 	if !lead.Self {
-		n.expirer.Demote()
+		n.leases.expirer.Demote()
 	}
 	n.lead.announce()
 	if n.life.Err() != nil {

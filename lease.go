@@ -12,6 +12,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/expiry"
+	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -123,7 +124,7 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 		return nil, err
 	}
 	for {
-		r, err := n.renewals.Ask(ctx, int64(id))
+		r, err := n.leases.renewals.Ask(ctx, int64(id))
 		switch {
 		case err != nil:
 			return nil, err
@@ -132,7 +133,7 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 		case r != expiry.Ending:
 			return &KeepAliveResponse{Header: n.header(n.views.Load().KV.Revision()), ID: id, TTL: time.Duration(r)}, nil
 		}
-		outcome := time.NewTimer(n.retryAfter())
+		outcome := time.NewTimer(leader.RetryAfter(n.cfg.ElectionTimeout))
 		select {
 		case <-outcome.C:
 		case <-ctx.Done():
@@ -180,7 +181,7 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse,
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	left, err := n.lifetimes.Ask(ctx, int64(id))
+	left, err := n.leases.lifetimes.Ask(ctx, int64(id))
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +205,7 @@ func (n *Node) Leases(ctx context.Context) (*LeasesResponse, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	v, err := n.linearizableView(ctx)
+	v, err := n.reads.linearizable(ctx)
 	if err != nil {
 		return nil, err
 	}

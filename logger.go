@@ -18,7 +18,7 @@ func (n *Node) startLogger() {
 	}
 	n.lines = logqueue.New(logqueue.Config{
 		To:      h,
-		Dropped: func() { n.count(MetricLogDropped, 1) },
+		Dropped: func() { n.meter.Add(MetricLogDropped, 1) },
 		Resumed: func(missed int) { n.cfg.Logger.Warn("lines of the log were dropped", "dropped", missed) },
 	})
 	n.cfg.Logger = slog.New(n.lines.Handler()).With("node", n.cfg.Name)

@@ -30,7 +30,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	v, err := n.linearizableView(ctx)
+	v, err := n.reads.linearizable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (n *Node) checkMember(ctx context.Context, id MemberID) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
-	v, err := n.linearizableView(ctx)
+	v, err := n.reads.linearizable(ctx)
 	if err != nil {
 		return err
 	}

@@ -105,28 +105,25 @@ func (n *Node) stopMeter(ctx context.Context) {
 	n.meter.Close(ctx)
 }
 
-func (n *Node) count(m Metric, delta int)       { n.meter.Add(m, delta) }
-func (n *Node) observe(m Metric, value float64) { n.meter.Observe(m, value) }
-
 // proposed measures a proposal that began at a time and ended with err, or with its result if err is nil.
 func (n *Node) proposed(begin time.Time, err error) {
 	switch {
 	case err == nil:
-		n.count(MetricProposalsApplied, 1)
-		n.observe(MetricProposalSeconds, time.Since(begin).Seconds())
+		n.meter.Add(MetricProposalsApplied, 1)
+		n.meter.Observe(MetricProposalSeconds, time.Since(begin).Seconds())
 	case errors.Is(err, ErrMaybeApplied):
-		n.count(MetricProposalsUncertain, 1)
+		n.meter.Add(MetricProposalsUncertain, 1)
 	case errors.Is(err, ErrNoSpace), errors.Is(err, ErrOverloaded):
-		n.count(MetricProposalsRefused, 1)
+		n.meter.Add(MetricProposalsRefused, 1)
 	default:
-		n.count(MetricProposalsGivenUp, 1)
+		n.meter.Add(MetricProposalsGivenUp, 1)
 	}
 }
 
 // logWritten measures one write of the log with its sync.
 func (n *Node) logWritten(bytes int, took time.Duration) {
-	n.observe(MetricLogWriteSeconds, took.Seconds())
-	n.observe(MetricLogWriteBytes, float64(bytes))
+	n.meter.Observe(MetricLogWriteSeconds, took.Seconds())
+	n.meter.Observe(MetricLogWriteBytes, float64(bytes))
 }
 
 // gauges returns the gauges of a node that have a value.

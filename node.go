@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coterie-kv/coterie/internal/expiry"
-	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/logqueue"
 	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
@@ -47,18 +45,16 @@ type Node struct {
 	consensus atomic.Pointer[consensus] // see raft
 	restart   sync.Mutex                // held while raft is started again, or ended for good
 
-	consumers []func(appliedBatch) // of the log
-	hub       *watch.Hub           // the watches that wait
+	consumers *consumers
+	hub       *watch.Hub // the watches that wait
 
 	messages  throttle.Throttle // of the log's lines about messages of raft's that were refused
 	verifiers usercode.Calls    // calls of Config.VerifyMember
 
 	proposer  *proposer.Proposer
-	reads     *sharedReads
-	expirer   *expiry.Expirer
+	reads     *reader
+	leases    *leases
 	keeper    *keeper
-	renewals  *leader.Rounds[int64, expiry.Renewal]
-	lifetimes *leader.Rounds[int64, expiry.Lifetime]
 	retention *retention.Retention
 	snapshot  chan struct{} // has a value when a snapshot is due
 	turn      chan struct{} // has a value while somebody looks for room in the log, and appends
@@ -141,24 +137,22 @@ func (n *Node) open(cfg Config) (err error) {
 	n.peers = newPeers(n)
 
 	h := host{n.life, n}
-	n.reads = newSharedReads(n)
+	n.reads = newReader(n)
 	n.proposer = proposer.New(h, proposer.Config{
 		MaxCalls: cfg.MaxPendingCalls, MaxBytes: cfg.MaxPendingBytes, ElectionTimeout: cfg.ElectionTimeout,
 	})
-	n.expirer = expiry.New(h, 2*cfg.ElectionTimeout)
+	n.leases = newLeases(n)
 	n.retention = retention.New(h, retention.Bounds{
 		Age: cfg.Retention.Age, Revisions: cfg.Retention.Revisions, Bytes: cfg.Retention.Bytes, Quota: cfg.QuotaBytes,
 	}, 2*cfg.ElectionTimeout)
-	n.consumers = n.newConsumers()
+	n.consumers = newConsumers(n)
 	n.keeper = newKeeper(n)
-	n.renewals = leader.NewRounds(h, n.expirer.Renew, n.callRenew)
-	n.lifetimes = leader.NewRounds(h, n.expirer.TimeToLive, n.callTimeToLive)
 
 	n.connect()
 	undo = append(undo, n.client.Close)
 	n.joiner = newJoiner(n)
 	n.roster = newRoster(n)
-	n.fsm = newFSM(n, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
+	n.fsm = newFSM(n.consumers, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(n.fsm.receive)
 	undo = append(undo, n.shutRaft)
 	if err = onDisk(n.log, func() error { return n.resume(fresh) }); err != nil {
@@ -174,7 +168,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.followLeadership)
 	n.life.Go(n.followDisk)
 	n.life.Go(n.proposer.Run)
-	n.life.Go(n.expirer.Run)
+	n.life.Go(n.leases.expirer.Run)
 	n.life.Go(n.keeper.run)
 	n.life.Go(n.retention.Run)
 	n.life.Go(n.takeSnapshots)
@@ -237,7 +231,7 @@ func (n *Node) Ready(ctx context.Context) error {
 	for {
 		confirmed := n.identity.Changed()
 		if n.identity.Load().Since > 0 {
-			_, err := n.linearizableView(ctx)
+			_, err := n.reads.linearizable(ctx)
 			return err
 		}
 		select {

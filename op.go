@@ -117,7 +117,7 @@ func (n *Node) txn(ctx context.Context, op Op) (OpResponse, error) {
 	case !op.local:
 		return n.read(ctx, &op.op, quick(t))
 	default:
-		v, err := n.readView(ctx, &getOptions{serializable: true})
+		v, err := n.reads.view(ctx, &getOptions{serializable: true})
 		if err != nil {
 			return OpResponse{}, err
 		}

@@ -131,7 +131,7 @@ func (n *Node) startRaft() error {
 		switch state := o.Data.(type) {
 		case raft.RaftState:
 			if state == raft.Candidate {
-				n.count(MetricElections, 1)
+				n.meter.Add(MetricElections, 1)
 			}
 			return true
 		case raft.LeaderObservation:
@@ -480,8 +480,8 @@ func (n *Node) takeSnapshots() {
 			continue
 		}
 		if taken && n.cfg.Metrics != nil {
-			n.observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
-			n.observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
+			n.meter.Observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
+			n.meter.Observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
 		}
 	}
 }

@@ -4,15 +4,16 @@ package coterie
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // views are the states of the store that this node has applied: immutable, for any use. Only the FSM's
@@ -58,142 +59,171 @@ func (s *views) publish(v *state.View) {
 	s.published.Broadcast()
 }
 
-// readView returns the view that a read's options ask for.
-func (n *Node) readView(ctx context.Context, o *getOptions) (*state.View, error) {
-	if err := n.alive(ctx); err != nil {
+// A reader finds the views that reads may be evaluated in. Its methods may be called concurrently.
+type reader struct {
+	cfg   *Config
+	lead  *leadership
+	views *views
+	log   *raftlog.Log
+	raft  func() *consensus
+	alive func(context.Context) error
+	room  func() error // why this node cannot write its log, if so
+	call  func(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error)
+	stop  func(fault error)
+	asked *leader.Rounds[struct{}, readPoint] // the reads of one moment share a question to the leader
+}
+
+func newReader(n *Node) *reader {
+	r := &reader{
+		cfg: &n.cfg, lead: n.lead, views: n.views, log: n.log, raft: n.raft, alive: n.alive, room: n.room, call: n.call,
+		stop: func(fault error) { n.stop(fault, false) },
+	}
+	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }
+	r.asked = leader.NewRounds(host{n.life, n},
+		func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(r.confirm(ctx)) },
+		func(ctx context.Context, leader uint64, _ []struct{}) ([]readPoint, error) {
+			return one(r.callReadIndex(ctx, MemberID(leader)))
+		})
+	return r
+}
+
+// view returns the view that the options of a read ask for.
+func (r *reader) view(ctx context.Context, o *getOptions) (*state.View, error) {
+	if err := r.alive(ctx); err != nil {
 		return nil, err
 	}
 	switch {
 	case o.serializable && o.waits:
 		return nil, fmt.Errorf("%w: WithSerializable and WithWaitRevision exclude each other", ErrInvalidOption)
 	case o.serializable:
-		return n.views.Load(), nil
+		return r.views.Load(), nil
 	case o.waits:
-		return n.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
+		return r.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
 	}
-	return n.linearizableView(ctx)
+	return r.linearizable(ctx)
 }
 
-// linearizableView returns a view that has every write that was answered before the call.
-func (n *Node) linearizableView(ctx context.Context) (*state.View, error) {
-	p, err := n.reads.point(ctx)
+// linearizable returns a view that has every write that was answered before the call.
+func (r *reader) linearizable(ctx context.Context) (*state.View, error) {
+	p, err := r.point(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return n.views.Await(ctx, p.reached)
+	return r.views.Await(ctx, p.reached)
 }
 
-// A readPoint is an index of the log at or after every write that was answered before it was asked
-// for.
+// evaluate returns a view to evaluate op in, a Get or a Txn of Gets, or its result, so that op is
+// linearizable. A node that cannot write its log applies nothing, so its view may stay behind the read point:
+// then the leader evaluates op. If that fails, for instance because the leader is of an earlier version and
+// does not know the call, the read waits for the view.
+func (r *reader) evaluate(ctx context.Context, op *command.Op) (*state.View, *command.Result, error) {
+	if err := r.alive(ctx); err != nil {
+		return nil, nil, err
+	}
+	p, err := r.point(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		if !p.reached(r.views.Load()) && r.room() != nil {
+			if result, err := r.callRead(ctx, op); err == nil {
+				return nil, result, nil
+			}
+		}
+		attempt, cancel := context.WithTimeout(ctx, r.cfg.ElectionTimeout)
+		v, err := r.views.Await(attempt, p.reached)
+		cancel()
+		if err == nil {
+			return v, nil, nil
+		}
+		if err := r.alive(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// A readPoint is an index of the log at or after every write that was answered before it was asked for.
 type readPoint struct {
 	index  uint64
-	term   uint64 // in which this node led all the while; 0 when another does
-	leader uint64 // the term of the leader that answered, and of the entry at index; 0 if it did not tell
+	term   uint64 // in which this node led all the while; 0 if another node leads
+	leader uint64 // the term of the leader that answered, and of the entry at index; 0 from an earlier version
 }
 
 func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
 
-// sharedReads lets the reads of one moment share one question to the leader and its majority.
-type sharedReads struct {
-	rounds *leader.Rounds[struct{}, readPoint]
-}
-
-func newSharedReads(n *Node) *sharedReads {
-	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }
-	return &sharedReads{leader.NewRounds(host{n.life, n},
-		func(ctx context.Context, _ []struct{}) ([]readPoint, error) { return one(n.readIndex(ctx)) },
-		func(ctx context.Context, leader uint64, _ []struct{}) ([]readPoint, error) {
-			applied := n.views.Load().Index
-			p, err := n.callReadIndex(ctx, MemberID(leader))
-			if err == nil {
-				err = n.verify(applied, p)
-			}
-			return one(p, err)
-		})}
-}
-
 // point asks the leader for a readPoint, together with all callers that ask at the same moment.
-func (s *sharedReads) point(ctx context.Context) (readPoint, error) {
-	return s.rounds.Ask(ctx, struct{}{})
+func (r *reader) point(ctx context.Context) (readPoint, error) { return r.asked.Ask(ctx, struct{}{}) }
+
+// confirm confirms that this node still leads, and returns the index that a read must wait for.
+func (r *reader) confirm(ctx context.Context) (readPoint, error) {
+	lead := r.lead.Now()
+	if !lead.Self {
+		return readPoint{}, errNotLeader
+	}
+	// Before the first command of its own term is applied, a leader may not know everything that its
+	// predecessors committed.
+	if _, err := r.views.Await(ctx, func(v *state.View) bool { return v.Term == lead.Term || r.lead.Now() != lead }); err != nil {
+		return readPoint{}, err
+	}
+	index, err := r.raft().confirm(ctx, lead.Term)
+	return readPoint{index: index, term: lead.Term, leader: lead.Term}, err
 }
 
-// verify stops this node, and returns why, if it had applied something, before it asked the leader,
-// that the leader has not committed: then the two have different logs, and no read may be answered. The
-// leader's answer is at or after the first command of its own term, which follows everything that was
-// committed before that term.
-func (n *Node) verify(applied uint64, p readPoint) error {
+// verify stops this node, and returns why, if it had applied something, before it asked the leader, that the
+// leader has not committed. Then the two have different logs, and no read may be answered. The leader's
+// answer is at or after the first command of its own term, which follows everything that was committed before
+// that term.
+func (r *reader) verify(applied uint64, p readPoint) error {
 	var err error
 	if p.index < applied {
-		err = n.log.Behind(applied, p.leader, p.index)
+		err = r.log.Behind(applied, p.leader, p.index)
 	} else {
-		err = n.log.Contradiction(raftlog.Claim{Leader: p.leader, Committed: applied, Index: p.index, Term: p.leader})
+		err = r.log.Contradiction(raftlog.Claim{Leader: p.leader, Committed: applied, Index: p.index, Term: p.leader})
 	}
 	if err == nil {
 		return nil
 	}
-	n.log.Diverge(err)
+	r.log.Diverge(err)
 	err = logError(err)
-	n.stop(err, false)
+	r.stop(err)
 	return err
 }
 
-// readIndex confirms that this node still leads, and returns the index that a read must wait for.
-func (n *Node) readIndex(ctx context.Context) (readPoint, error) {
-	lead := n.lead.Now()
-	if !lead.Self {
-		return readPoint{}, errNotLeader
-	}
-	// A leader whose own first command is not applied may not know yet what its predecessors
-	// committed.
-	if _, err := n.views.Await(ctx, func(v *state.View) bool { return v.Term == lead.Term || n.lead.Now() != lead }); err != nil {
+// The calls between nodes about reads.
+
+func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
+	applied := r.views.Load().Index
+	b, err := r.call(ctx, leader, methodReadIndex, nil)
+	if err != nil {
 		return readPoint{}, err
 	}
-	index, err := n.raft().confirm(ctx, lead.Term)
-	return readPoint{index: index, term: lead.Term, leader: lead.Term}, err
+	index, size := binary.Uvarint(b)
+	if size <= 0 {
+		return readPoint{}, wire.ErrMalformed
+	}
+	term, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
+	p := readPoint{index: index, leader: term}
+	return p, r.verify(applied, p)
 }
 
-// read evaluates op, a Get or a Txn of Gets, linearizably. A node that cannot write its log applies
-// nothing, so its view may stay behind the read point: then the leader evaluates op. A leader of an
-// earlier version does not know that call; then, and if it fails otherwise, the read waits for the view.
-func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse, error) {
-	if err := n.alive(ctx); err != nil {
-		return OpResponse{}, err
+func (r *reader) answerReadIndex(ctx context.Context) ([]byte, error) {
+	if !r.lead.Now().Self {
+		return nil, errNotLeader
 	}
-	p, err := n.reads.point(ctx)
-	if err != nil {
-		return OpResponse{}, err
-	}
-	for {
-		if !p.reached(n.views.Load()) && n.room() != nil {
-			if r, err := n.callRead(ctx, op); err == nil {
-				if err := resultError(r); err != nil {
-					return OpResponse{}, err
-				}
-				return n.opResponse(op, r), nil
-			}
-		}
-		attempt, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
-		v, err := n.views.Await(attempt, p.reached)
-		cancel()
-		if err == nil {
-			return n.executeRead(ctx, v, op, quick)
-		}
-		if err := n.alive(ctx); err != nil {
-			return OpResponse{}, err
-		}
-	}
+	p, err := r.point(ctx)
+	return binary.AppendUvarint(binary.AppendUvarint(nil, p.index), p.leader), err
 }
 
-// callRead has the leader evaluate a read.
-func (n *Node) callRead(ctx context.Context, op *command.Op) (*command.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.ElectionTimeout)
+// callRead makes the leader evaluate a read.
+func (r *reader) callRead(ctx context.Context, op *command.Op) (*command.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ElectionTimeout)
 	defer cancel()
-	lead := n.lead.Now()
+	lead := r.lead.Now()
 	if lead.Self || lead.Leader == 0 {
 		return nil, errNotLeader
 	}
 	request := command.Proposal{Command: command.Command{Op: *op}}
-	resp, err := n.call(ctx, lead.Leader, methodRead, request.Append(nil))
+	resp, err := r.call(ctx, lead.Leader, methodRead, request.Append(nil))
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +231,8 @@ func (n *Node) callRead(ctx context.Context, op *command.Op) (*command.Result, e
 }
 
 // answerRead evaluates a read of another node.
-func (n *Node) answerRead(ctx context.Context, req []byte) ([]byte, error) {
-	if !n.lead.Now().Self {
+func (r *reader) answerRead(ctx context.Context, req []byte) ([]byte, error) {
+	if !r.lead.Now().Self {
 		return nil, errNotLeader
 	}
 	var p command.Proposal
@@ -213,19 +243,16 @@ func (n *Node) answerRead(ctx context.Context, req []byte) ([]byte, error) {
 	if op.Get == nil && (op.Txn == nil || !readOnly(op.Txn)) {
 		return nil, fmt.Errorf("%w: a read that writes", ErrInvalidOption)
 	}
-	if err := command.Validate(op, n.cfg.MaxTxnOps); err != nil {
+	if err := command.Validate(op, r.cfg.MaxTxnOps); err != nil {
 		return nil, commandError(err)
 	}
-	v, err := n.linearizableView(ctx)
+	v, err := r.linearizable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r := state.Execute(v.KV, op, func() bool { return ctx.Err() != nil })
+	result := state.Execute(v.KV, op, func() bool { return ctx.Err() != nil })
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return r.Append(nil), nil
+	return result.Append(nil), nil
 }
-
-// retryAfter returns how long to wait before asking a leader again that has not answered.
-func (n *Node) retryAfter() time.Duration { return leader.RetryAfter(n.cfg.ElectionTimeout) }

@@ -17,24 +17,45 @@ import (
 	"github.com/coterie-kv/coterie/internal/signal"
 )
 
-// A keeper renews the leases of all sessions of a node, in one goroutine and many leases a call: a
+// leases asks the leader about leases, and answers if this node leads.
+type leases struct {
+	expirer   *expiry.Expirer // keeps the deadlines while this node leads
+	renewals  *leader.Rounds[int64, expiry.Renewal]
+	lifetimes *leader.Rounds[int64, expiry.Lifetime]
+	call      func(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error)
+}
+
+func newLeases(n *Node) *leases {
+	h := host{n.life, n}
+	l := &leases{expirer: expiry.New(h, 2*n.cfg.ElectionTimeout), call: n.call}
+	l.renewals = leader.NewRounds(h, l.expirer.Renew, l.callRenew)
+	l.lifetimes = leader.NewRounds(h, l.expirer.TimeToLive, l.callTimeToLive)
+	return l
+}
+
+// A keeper renews the leases of all sessions of a node, in one goroutine and with many leases a call. A
 // goroutine for each session would cost far more than the renewal itself.
 type keeper struct {
-	n    *Node
-	wake chan struct{} // has a value when the next renewal may be due sooner
+	host   host
+	leases *leases
+	retry  time.Duration // after which a renewal without an answer is repeated
+	wake   chan struct{} // has a value when the next renewal may be due sooner
 
-	mu       sync.Mutex
-	due      *lease.Deadlines // by which each lease is to be renewed
+	mu       sync.Mutex       // guards the fields below
+	due      *lease.Deadlines // by which each lease has to be renewed
 	sessions map[LeaseID][]*Session
 	closed   bool
 }
 
 func newKeeper(n *Node) *keeper {
-	return &keeper{n: n, wake: make(chan struct{}, 1), due: lease.NewDeadlines(), sessions: map[LeaseID][]*Session{}}
+	return &keeper{
+		host: host{n.life, n}, leases: n.leases, retry: leader.RetryAfter(n.cfg.ElectionTimeout),
+		wake: make(chan struct{}, 1), due: lease.NewDeadlines(), sessions: map[LeaseID][]*Session{},
+	}
 }
 
-// renewIn returns when to renew a lease: after about a third of its TTL. The times are random, so that
-// leases granted at one moment are not all renewed at another. They lie on a grid, so that the
+// renewIn returns after how long to renew a lease: about a third of its TTL. The times are random, so that
+// leases that were granted at one moment are not all renewed at another. They lie on a grid, so that the
 // renewals of one step share a call to the leader.
 func renewIn(ttl time.Duration) time.Duration {
 	ttl = max(ttl, MinTTL)
@@ -46,7 +67,7 @@ func renewIn(ttl time.Duration) time.Duration {
 func (k *keeper) add(s *Session, ttl time.Duration) {
 	k.mu.Lock()
 	closed := k.closed
-	if !closed && s.ctx.Err() == nil { // else it has ended already
+	if !closed && s.ctx.Err() == nil { // otherwise it has ended already
 		k.sessions[s.id] = append(k.sessions[s.id], s)
 		k.schedule(s.id, ttl)
 	}
@@ -57,9 +78,9 @@ func (k *keeper) add(s *Session, ttl time.Duration) {
 	signal.Poke(k.wake)
 }
 
-// end ends a session with the node.
+// end ends a session because the node closes.
 func (k *keeper) end(s *Session) {
-	s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, k.n.life.Err()))
+	s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, k.host.Err()))
 }
 
 // schedule sets when a lease is renewed next. It is called with k.mu held.
@@ -81,53 +102,53 @@ func (k *keeper) drop(s *Session) {
 	k.due.Revoke(int64(s.id))
 }
 
-// run renews leases when they are due, and ends all sessions with the node.
+// run renews leases when they are due. It ends all sessions when the node closes.
 func (k *keeper) run() {
 	defer k.close()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		changed := k.n.lead.Changed()
+		changed := k.host.LeaderChanged()
 		ids, next := k.next()
 		if len(ids) > 0 && k.renew(ids) {
 			continue
 		}
 		if len(ids) > 0 {
-			next = k.n.retryAfter()
+			next = k.retry
 		}
 		timer.Reset(next)
 		select {
 		case <-timer.C:
 		case <-k.wake:
 		case <-changed:
-		case <-k.n.life.Closing():
+		case <-k.host.Closing():
 			return
 		}
 	}
 }
 
-// next returns the leases that are due, or how long it takes until one is. What is not renewed soon is
-// due again.
+// next returns the leases that are due, and how long it takes until another is. A lease that is not renewed
+// soon is due again.
 func (k *keeper) next() (ids []int64, wait time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
-	ids = k.due.Expire(now, leader.MaxQuestions, k.n.retryAfter())
+	ids = k.due.Expire(now, leader.MaxQuestions, k.retry)
 	if at, some := k.due.Next(); some {
 		return ids, at.Sub(now)
 	}
 	return ids, time.Hour
 }
 
-// renew renews leases, and reports whether the leader answered: all at once, unless it is of an
-// earlier version.
+// renew renews leases, and reports whether the leader answered. One call renews all of them, unless the
+// leader is of an earlier version.
 func (k *keeper) renew(ids []int64) bool {
 	for len(ids) > 0 {
 		sent := time.Now()
-		renewals, err := leader.AskOnce(k.n.life.Context(), host{k.n.life, k.n},
-			func(ctx context.Context) ([]expiry.Renewal, error) { return k.n.expirer.Renew(ctx, ids) },
+		renewals, err := leader.AskOnce(k.host.Context(), k.host,
+			func(ctx context.Context) ([]expiry.Renewal, error) { return k.leases.expirer.Renew(ctx, ids) },
 			func(ctx context.Context, leader uint64) ([]expiry.Renewal, error) {
-				return k.n.callRenew(ctx, leader, ids)
+				return k.leases.callRenew(ctx, leader, ids)
 			})
 		if err != nil {
 			return false
@@ -150,7 +171,7 @@ func (k *keeper) renewed(id LeaseID, r expiry.Renewal, sent time.Time) {
 	k.mu.Unlock()
 	for _, s := range sessions {
 		switch r {
-		case expiry.Ending: // it is due again soon
+		case expiry.Ending: // the lease is due again soon
 		case expiry.Unknown:
 			s.finish(fmt.Errorf("%w: %w", ErrSessionExpired, ErrLeaseNotFound))
 		default:
@@ -159,7 +180,7 @@ func (k *keeper) renewed(id LeaseID, r expiry.Renewal, sent time.Time) {
 	}
 }
 
-// close ends all sessions, and those that are added later.
+// close ends all sessions. Those that are added later end at once.
 func (k *keeper) close() {
 	k.mu.Lock()
 	k.closed = true
@@ -175,8 +196,8 @@ func (k *keeper) close() {
 
 // The calls between nodes about leases.
 
-func (n *Node) callRenew(ctx context.Context, leader uint64, ids []int64) ([]expiry.Renewal, error) {
-	b, err := n.call(ctx, MemberID(leader), methodRenew, expiry.Request(ids))
+func (l *leases) callRenew(ctx context.Context, leader uint64, ids []int64) ([]expiry.Renewal, error) {
+	b, err := l.call(ctx, MemberID(leader), methodRenew, expiry.Request(ids))
 	switch {
 	case errors.Is(err, ErrLeaseNotFound): // the answer for a single lease
 		return []expiry.Renewal{expiry.Unknown}, nil
@@ -186,9 +207,9 @@ func (n *Node) callRenew(ctx context.Context, leader uint64, ids []int64) ([]exp
 	return expiry.ReadRenewals(b, len(ids))
 }
 
-func (n *Node) answerRenew(ctx context.Context, req []byte) ([]byte, error) {
+func (l *leases) answerRenew(ctx context.Context, req []byte) ([]byte, error) {
 	ids, single := expiry.ReadRequest(req, leader.MaxQuestions)
-	renewals, err := n.expirer.Renew(ctx, ids)
+	renewals, err := l.expirer.Renew(ctx, ids)
 	switch {
 	case err != nil:
 		return nil, err
@@ -200,8 +221,8 @@ func (n *Node) answerRenew(ctx context.Context, req []byte) ([]byte, error) {
 	return expiry.AppendRenewals(nil, renewals), nil
 }
 
-func (n *Node) callTimeToLive(ctx context.Context, leader uint64, ids []int64) ([]expiry.Lifetime, error) {
-	b, err := n.call(ctx, MemberID(leader), methodTimeToLive, expiry.Request(ids))
+func (l *leases) callTimeToLive(ctx context.Context, leader uint64, ids []int64) ([]expiry.Lifetime, error) {
+	b, err := l.call(ctx, MemberID(leader), methodTimeToLive, expiry.Request(ids))
 	switch {
 	case errors.Is(err, ErrLeaseNotFound): // the answer for a single lease
 		return []expiry.Lifetime{{}}, nil
@@ -211,9 +232,9 @@ func (n *Node) callTimeToLive(ctx context.Context, leader uint64, ids []int64) (
 	return expiry.ReadLifetimes(b, len(ids))
 }
 
-func (n *Node) answerTimeToLive(ctx context.Context, req []byte) ([]byte, error) {
+func (l *leases) answerTimeToLive(ctx context.Context, req []byte) ([]byte, error) {
 	ids, single := expiry.ReadRequest(req, leader.MaxQuestions)
-	all, err := n.expirer.TimeToLive(ctx, ids)
+	all, err := l.expirer.TimeToLive(ctx, ids)
 	switch {
 	case err != nil:
 		return nil, err

@@ -28,22 +28,22 @@ func TestASingleLeaseIsAnsweredInItsWay(t *testing.T) {
 		require.NoError(t, err)
 		single := func(id LeaseID) []byte { return binary.AppendUvarint(nil, uint64(id)) }
 
-		ttl, err := uvarint(n.answerRenew(t.Context(), single(l.ID)))
+		ttl, err := uvarint(n.leases.answerRenew(t.Context(), single(l.ID)))
 		require.NoError(t, err)
 		require.Equal(t, time.Minute, time.Duration(ttl))
-		b, err := n.answerTimeToLive(t.Context(), single(l.ID))
+		b, err := n.leases.answerTimeToLive(t.Context(), single(l.ID))
 		require.NoError(t, err)
 		r, err := expiry.ReadLifetimes(b, 1)
 		require.NoError(t, err)
 		require.Equal(t, time.Minute, r[0].TTL)
 		for _, req := range [][]byte{single(l.ID + 1), nil, {0xff}} {
-			_, err = n.answerRenew(t.Context(), req)
+			_, err = n.leases.answerRenew(t.Context(), req)
 			require.ErrorIs(t, err, ErrLeaseNotFound)
-			_, err = n.answerTimeToLive(t.Context(), req)
+			_, err = n.leases.answerTimeToLive(t.Context(), req)
 			require.ErrorIs(t, err, ErrLeaseNotFound)
 		}
 		many := expiry.Request([]int64{int64(l.ID), int64(l.ID) + 1})
-		b, err = n.answerRenew(t.Context(), many)
+		b, err = n.leases.answerRenew(t.Context(), many)
 		require.NoError(t, err)
 		require.Equal(t, append(binary.AppendUvarint(nil, uint64(time.Minute)), 0), b, "the second does not exist")
 	})
@@ -81,9 +81,11 @@ func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
 		defer old.Close()
 		n.peers.addresses.Learn(42, "old:1")
 
-		renew := func(ctx context.Context, ids []int64) ([]expiry.Renewal, error) { return n.callRenew(ctx, 42, ids) }
+		renew := func(ctx context.Context, ids []int64) ([]expiry.Renewal, error) {
+			return n.leases.callRenew(ctx, 42, ids)
+		}
 		look := func(ctx context.Context, ids []int64) ([]expiry.Lifetime, error) {
-			return n.callTimeToLive(ctx, 42, ids)
+			return n.leases.callTimeToLive(ctx, 42, ids)
 		}
 		renewals := leader.NewRounds(host{n.life, n}, renew, nil)
 		lifetimes := leader.NewRounds(host{n.life, n}, look, nil)

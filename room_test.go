@@ -121,7 +121,7 @@ func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
 		disk.Stall(true)
 		before := last()
 		begin := func() { // as if the term had only begun
-			n.expirer.Demote()
+			n.leases.expirer.Demote()
 			n.lead.ready.Store(nil)
 		}
 		begin()

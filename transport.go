@@ -220,17 +220,13 @@ func (n *Node) dispatch(ctx context.Context, from rpc.Identity, method byte, req
 		}
 		return nil, n.accept(req)
 	case methodReadIndex:
-		if !n.lead.Now().Self {
-			return nil, errNotLeader
-		}
-		p, err := n.reads.point(ctx)
-		return binary.AppendUvarint(binary.AppendUvarint(nil, p.index), p.leader), err
+		return n.reads.answerReadIndex(ctx)
 	case methodRead:
-		return n.answerRead(ctx, req)
+		return n.reads.answerRead(ctx, req)
 	case methodRenew:
-		return n.answerRenew(ctx, req)
+		return n.leases.answerRenew(ctx, req)
 	case methodTimeToLive:
-		return n.answerTimeToLive(ctx, req)
+		return n.leases.answerTimeToLive(ctx, req)
 	}
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
 }
@@ -271,7 +267,7 @@ func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) (
 	case err == nil:
 		n.peers.talks(to)
 	case !errors.As(err, &remote):
-		n.count(MetricCallsFailed, 1)
+		n.meter.Add(MetricCallsFailed, 1)
 	}
 	return resp, localError(err)
 }
@@ -309,19 +305,6 @@ func (n *Node) callPropose(ctx context.Context, leader MemberID, entry []byte) e
 	return err
 }
 
-func (n *Node) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
-	b, err := n.call(ctx, leader, methodReadIndex, nil)
-	if err != nil {
-		return readPoint{}, err
-	}
-	index, size := binary.Uvarint(b)
-	if size <= 0 {
-		return readPoint{}, wire.ErrMalformed
-	}
-	term, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
-	return readPoint{index: index, leader: term}, nil
-}
-
 // uvarint reads a reply that is a number.
 func uvarint(b []byte, err error) (uint64, error) {
 	if err != nil {
@@ -337,7 +320,7 @@ func uvarint(b []byte, err error) (uint64, error) {
 // callerRefused returns a function that hears of each caller that this node refused, or that refused it.
 func (n *Node) callerRefused(t *throttle.Throttle) func(remote net.Addr, err error) {
 	return func(remote net.Addr, err error) {
-		n.count(MetricConnectionsRefused, 1)
+		n.meter.Add(MetricConnectionsRefused, 1)
 		// Any stranger can fail at TLS. If a member does, this node dials it as well, and Ready has the
 		// outcome of that.
 		if !errors.Is(err, rpc.ErrTLS) {
@@ -355,7 +338,7 @@ func (n *Node) callerRefused(t *throttle.Throttle) func(remote net.Addr, err err
 
 // messageRefused hears of each of raft's messages that this node refused.
 func (n *Node) messageRefused(from rpc.Identity, remote net.Addr, err error) {
-	n.count(MetricConnectionsRefused, 1)
+	n.meter.Add(MetricConnectionsRefused, 1)
 	member := MemberID(from.Member).String()
 	if unsaid, ok := n.messages.Allow(member); ok {
 		n.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
@@ -366,7 +349,7 @@ func (n *Node) messageRefused(from rpc.Identity, remote net.Addr, err error) {
 // it refused then. The last such reason stands until a leader is known, or that member answers a call.
 func (n *Node) dialRefused(t *throttle.Throttle) func(*rpc.DialError) {
 	return func(err *rpc.DialError) {
-		n.count(MetricConnectionsRefused, 1)
+		n.meter.Add(MetricConnectionsRefused, 1)
 		n.peers.refused(err)
 		if unsaid, ok := t.Allow(err.Peer.Addr); ok {
 			n.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", n.peers.inWords(err), "unsaid", unsaid)
