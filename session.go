@@ -41,8 +41,9 @@ type sessionOptions struct {
 func WithTTL(ttl time.Duration) SessionOption { return func(o *sessionOptions) { o.ttl = ttl } }
 
 // WithExistingLease makes the session continue a lease, for example that of an orphaned session or of the
-// process before a restart, instead of granting a new one. Locks and leadership of that lease live on; see
-// [ResumeElection]. If id is 0, the session grants a lease. The option corresponds to
+// process before a restart, instead of granting a new one. Its keys live on. Leadership can be resumed with
+// [ResumeElection]. A [Mutex] cannot: a lock of that lease stays locked, for this session too, until its key is
+// deleted or the lease ends. If id is 0, the session grants a lease. The option corresponds to
 // concurrency.WithLease.
 func WithExistingLease(id LeaseID) SessionOption { return func(o *sessionOptions) { o.lease = id } }
 
