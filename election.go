@@ -39,7 +39,7 @@ func NewElection(s *Session, prefix string) *Election { return &Election{s: s, p
 //	e, err := coterie.ResumeElection(ctx, s, prefix)
 //	err = e.Campaign(ctx, val) // returns at once if e leads
 //
-// If the lease does not lead, ResumeElection returns an Election as NewElection does, whose Key is "". It
+// If the lease does not lead, ResumeElection returns an Election without a Key, as NewElection does. It
 // deletes candidacies of the lease that do not lead, because their process no longer waits for them: so call
 // it before another Election of the same lease and prefix campaigns. A resumed leadership is the same one,
 // with the same Token: neither Token nor Guard stop the process before the restart, which must have

@@ -207,7 +207,7 @@ func (h *logged) of(message string) (lines []slog.Record) {
 	return lines
 }
 
-// A leader whose key is older than the history notices that its key is deleted.
+// A leader with a key that is older than the history notices that the key is deleted.
 func TestRunAsLeaderNoticesALateLoss(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		first := coterie.NewElection(session(t, n), "election")
@@ -284,7 +284,7 @@ func TestK3_BodiesDoNotOverlap(t *testing.T) {
 	})
 }
 
-// A body whose guarded write is rejected may know of its loss before RunAsLeader does.
+// If the guarded write of a body is rejected, the body may know of its loss before RunAsLeader does.
 func TestRunAsLeaderSeesARejectedGuard(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)

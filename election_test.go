@@ -83,7 +83,7 @@ func TestResumeElectionWithoutLeadership(t *testing.T) {
 		require.Zero(t, e.Token())
 		require.NoError(t, e.Campaign(ctx, "first"))
 
-		// A candidacy of the lease whose process is gone would lead and do nothing.
+		// A candidacy without a process would lead and do nothing.
 		other := session(t, n)
 		forgotten := make(chan error, 1)
 		go func() { forgotten <- coterie.NewElection(other, "job").Campaign(ctx, "forgotten") }()

@@ -25,7 +25,7 @@ type PrefixState struct {
 // Follow yields the whole state of a prefix, even if it is empty, and yields it again after each revision that
 // changes it: one loop keeps, for example, shared configuration current. It does not fall far behind: if
 // history was compacted while the loop was busy, Follow reads the whole state again by itself. Each PrefixState
-// is a copy whose cost is proportional to the size of the prefix. For a prefix with many thousands of keys, use
+// is a copy, at a cost proportional to the size of the prefix. For a prefix with many thousands of keys, use
 // [Node.Watch] or package mirror. The sequence may be used once. It ends only with ctx or the node, with a pair
 // that has the error.
 //

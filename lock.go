@@ -13,12 +13,12 @@ import (
 // A Mutex is a lock shared by all sessions that use its name, on any node. It is fair: callers get it in
 // the order in which they called Lock. Its methods may be called concurrently.
 //
-// A Mutex alone is advisory. A holder whose process is suspended may wake up after its session expired,
-// when another holder has the lock. Make [Mutex.Guard] a condition of each transaction on this store that
+// A Mutex alone is advisory. If the process of a holder is suspended, the holder may wake up after its session
+// has expired, when another holder has the lock. Make [Mutex.Guard] a condition of each transaction on this store that
 // the lock protects. Other systems must compare [Mutex.Token] with the highest token they have seen.
 //
 // A Mutex differs from the one of clientv3/concurrency: two Mutexes of one session exclude each other
-// (there the key, and so the lock, belongs to the session), and a Lock whose ctx has ended leaves no key.
+// (there the key, and so the lock, belongs to the session), and a Lock leaves no key after its ctx has ended.
 type Mutex struct {
 	s    *Session
 	name string
@@ -205,8 +205,8 @@ func (m *Mutex) release(p *place) error {
 	return nil
 }
 
-// Locker returns a [sync.Locker] whose Lock and Unlock lock and unlock this Mutex, for code that cannot
-// handle errors, as concurrency.NewLocker does. All Lockers of a Mutex are alike. Unlike the Mutex itself, a
+// Locker returns this Mutex as a [sync.Locker], for code that cannot handle errors, as concurrency.NewLocker
+// does. All Lockers of a Mutex are alike. Unlike the Mutex itself, a
 // Locker may be shared by goroutines: they take turns, and each has the lock alone. Do not mix it with
 // Lock, TryLock and Unlock of the same Mutex.
 //

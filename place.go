@@ -304,7 +304,7 @@ func sleep(ctx context.Context, n *Node, d time.Duration) {
 	}
 }
 
-// settleTime is how long a call whose ctx has ended waits for its cleanup.
+// settleTime is how long a call waits for its cleanup after its ctx has ended.
 const settleTime = 5 * time.Millisecond
 
 // settle runs fn and waits for it until ctx ends, and settleTime longer. Then fn continues in the

@@ -94,7 +94,7 @@ func Run(t *testing.T, n int, fn func(t *testing.T, c *Cluster), opts ...Option)
 func explainSubtest() {
 	r := recover()
 	if text, ok := r.(string); ok && strings.Contains(text, "t.Run called inside synctest bubble") {
-		r = "coterietest: t.Run called inside coterietest.Run, whose bubble has no subtests: " +
+		r = "coterietest: t.Run called inside coterietest.Run, which has no subtests: " +
 			"call t.Run outside, and coterietest.Run in each subtest"
 	}
 	if r != nil {

@@ -143,7 +143,7 @@ func (r *recorder) run(fn func()) {
 	<-done
 }
 
-// A node whose check fails at the end of a test fails the test.
+// A node that fails its check at the end of a test fails the test.
 func TestFailedCheckFailsTheTest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		good := &recorder{TB: t}

@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// freeAddr returns an address on loopback whose port was free a moment ago.
+// freeAddr returns an address on loopback with a port that was free a moment ago.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
