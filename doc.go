@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package coterie puts one replica of a small, strongly consistent store inside every instance of a
-// service, to share configuration, elect a leader, hold locks and register services. The replicas
-// agree through Raft; there is nothing else to run.
+// Package coterie puts one replica of a small, strongly consistent store inside every instance of a service.
+// Services use it to share configuration, elect a leader, hold locks and register themselves. The replicas
+// agree through Raft, and no other process is needed.
 //
-// The data model and the words are etcd's: keys with revisions, transactions, watches, leases, and
-// on them locks and elections.
+// The data model and the names are etcd's: keys with revisions, transactions, watches, leases, and locks and
+// elections on top of them.
+//
+// # Opening a node
 //
 //	n, err := coterie.Open(ctx, coterie.Config{
 //		Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/service",
@@ -17,16 +19,44 @@
 //	defer n.Close()
 //	err = n.Ready(ctx)
 //
-// The founders found the cluster once, when all of them are up. A node that comes later is given
-// [Config].Join, addresses of some members, instead.
+// The founders create the cluster together, once, when all of them are up. A node that is added later has
+// [Config].Join instead: the addresses of some members.
 //
-// There are few types: a [Node] is a replica, opened from a [Config]. It puts, gets and deletes
-// [KeyValue]s, commits a [Txn], yields a watch of [Event]s, and grants a [Lease]. A [Session] keeps
-// a lease alive, and a [Mutex] and an [Election] stand on one. [RunAsLeader] and [Follow] are the
-// two main uses, each in one call. A [Cluster] is several nodes in one process; package coterietest
-// has one for tests, with faults and virtual time.
+// # Types
 //
-// Every call works on every node. Reads are linearizable unless an option says otherwise; a write
-// is applied once, though nodes and leaders fail while it is under way. docs/guarantees.md says
-// what may have happened after each error.
+// A [Node] is a replica. [Node.Put], [Node.Get], [Node.Range], [Node.Delete] and [Node.Txn] read and write
+// keys, [Node.Watch] yields [Event]s, and [Node.Grant] makes a lease. [NewNamespace] is a view of the keys
+// with a prefix. A [Session] keeps a lease alive; a [Mutex] and an [Election] need one. [RunWithLock],
+// [RunAsLeader] and [Follow] do the most common tasks in one call each.
+//
+// [OpenCluster] opens several nodes in one process. Package coterietest does so for tests, with faults and
+// virtual time. Packages dsync, queue, stm, mirror, registry and sharedconfig are further recipes, and package
+// datadir inspects and recovers the directories of nodes.
+//
+// # Guarantees
+//
+// Every call works on every node. Reads are linearizable unless an option says otherwise. A write is applied
+// once, even if nodes and leaders fail in the meantime. docs/guarantees.md lists for each call and each
+// failure whether the call may have had an effect.
+//
+// # Contexts
+//
+// The ctx of a call bounds the call, and nothing else. If it ends, the call returns an error that matches the
+// cause of ctx. Anything that outlives the call that made it has a Close method and no ctx of its own: a
+// [Node] or a [Session] continues after the ctx of [Open] or [NewSession] has ended. Calls have no timeout:
+// without a deadline in ctx they wait for a quorum as long as it takes.
+//
+// # Results
+//
+// A call that executes an operation of the store returns a pointer to a response of its own, such as
+// [*PutResponse] or [*GrantResponse], which embeds a [Header] with the revision. It is nil if there is an
+// error, and otherwise belongs to the caller. A value that only describes something is returned as it is: a
+// [Status], a [Member], a [ClusterLeader], a [Holder].
+//
+// IDs are 16 hex digits as text, in JSON as well.
+//
+// # Errors
+//
+// Errors are compared with [errors.Is] and [errors.As]. [ErrMaybeApplied] is the only error after which a
+// write may have happened. The comment of each call lists its errors.
 package coterie

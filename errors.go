@@ -6,74 +6,79 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// Errors are compared with [errors.Is] and [errors.As], never by text.
+// Compare errors with [errors.Is] and [errors.As], never by text.
 //
-// A write that fails has either not happened and never will (every error but one), or it may have
-// happened ([ErrMaybeApplied]). A failed compare of a transaction is a result, not an error. A call
-// whose context ends returns an error that matches the context's cause.
+// After [ErrMaybeApplied], a write may have happened. After every other error it has not happened, and
+// never will. A transaction whose comparisons do not hold is a result, not an error. If ctx ends a call,
+// the error matches ctx's cause.
 var (
-	// ErrClosed: the node has stopped, by Close or by a fault that [Node.Err] tells. Open another.
+	// ErrClosed: the node has stopped, by Close or by a fault, which [Node.Err] returns. Open another one.
 	ErrClosed = fault.ErrClosed
-	// ErrNoLeader: no leader is known, so nothing could be asked of the cluster, and nothing was
-	// changed. Try again later, or read with [WithSerializable].
+	// ErrNoLeader: this node knows no leader, so it asked the cluster nothing and changed nothing. Retry
+	// later, or read [WithSerializable].
 	ErrNoLeader = fault.ErrNoLeader
-	// ErrMaybeApplied: the call ended, by its context or the node's Close, while the outcome was
-	// open: the write has happened, or will, or never will. Read the key, or make the write
-	// conditional so that it can be repeated. The text has the cause. It comes without the call's end
-	// in two cases that are rare, both when a snapshot brings this node what it has missed: meanwhile,
-	// after more than 10,000 starts of nodes, the cluster may have forgotten its calls; and a result of
-	// more than 64 KiB may be lost.
+	// ErrMaybeApplied: ctx or Close ended the call before the outcome was known: the write has happened, or
+	// will happen, or never will. Read the key, or make the write conditional so that it can be repeated.
+	// The text has the cause.
+	//
+	// In two rare cases the error comes before ctx ends. Both need a snapshot that brings this node
+	// entries that it has missed: if nodes were started more than 10,000 times in the meantime, the cluster
+	// may have forgotten this node's calls; and a result of more than 64 KiB may be lost.
 	ErrMaybeApplied = fault.ErrMaybeApplied
-	// ErrCompacted: the revision asked for is no longer kept; see [CompactedError] for the oldest
-	// that is.
+	// ErrCompacted: the requested revision was compacted. A [CompactedError] has the oldest one that was not.
 	ErrCompacted = errors.New("coterie: revision has been compacted")
-	// ErrFutureRevision: the revision asked for does not exist yet.
+	// ErrFutureRevision: the requested revision does not exist yet.
 	ErrFutureRevision = errors.New("coterie: revision is in the future")
-	// ErrEmptyKey: a key was empty. Use "\x00" with [WithFromKey] for all keys.
+	// ErrEmptyKey: a key was empty. For all keys, give [WithPrefix] or [WithFromKey].
 	ErrEmptyKey = errors.New("coterie: empty key")
 	// ErrKeyNotFound: WithIgnoreValue or WithIgnoreLease needs a key that exists.
 	ErrKeyNotFound = errors.New("coterie: key not found")
 	// ErrDuplicateKey: a transaction writes one key twice. Split it.
 	ErrDuplicateKey = errors.New("coterie: key written twice in a transaction")
-	// ErrTooManyOps: a transaction has more compares or operations than Config.MaxTxnOps; see
-	// [LimitError].
+	// ErrTooManyOps: a transaction has more comparisons or operations than Config.MaxTxnOps. A [LimitError]
+	// has the numbers.
 	ErrTooManyOps = fault.ErrTooManyOps
-	// ErrTooLarge: a write is larger than Config.MaxRequestBytes; see [LimitError].
+	// ErrTooLarge: a write is larger than Config.MaxRequestBytes. A [LimitError] has the numbers.
 	ErrTooLarge = fault.ErrTooLarge
-	// ErrInvalidOption: options or arguments that do not go together; the text says which.
+	// ErrInvalidOption: options or arguments are invalid or exclude each other. The text names them.
 	ErrInvalidOption = errors.New("coterie: invalid option")
-	// ErrLeaseNotFound: the lease was never granted, was revoked, or has expired. Grant another.
+	// ErrLeaseNotFound: the lease was never granted, was revoked, or has expired. Grant another one.
 	ErrLeaseNotFound = errors.New("coterie: lease not found")
-	// ErrLeaseExists: the lease ID asked for is in use.
+	// ErrLeaseExists: the lease ID of [WithGrantID] is in use.
 	ErrLeaseExists = errors.New("coterie: lease exists")
-	// ErrTTLRange: a time to live under [MinTTL] or over [MaxTTL]. Mind the unit: Grant(ctx, 300)
-	// means 300 ns.
+	// ErrTTLRange: a TTL is less than [MinTTL] or more than [MaxTTL]. Check the unit: Grant(ctx, 300) asks
+	// for 300 ns.
 	ErrTTLRange = errors.New("coterie: TTL out of range")
-	// ErrNoSpace: this node, or the leader, cannot write its log, since its disk is full or its process
-	// has no file descriptor or memory left, which the text tells; or the store holds
-	// Config.QuotaBytes, of which [LimitError] tells. Nothing was changed. Reads go on, and writes do as
-	// soon as there is room: at the quota, delete or compact.
+	// ErrNoSpace: this node or the leader cannot write its log, because its disk is full, or file
+	// descriptors or memory are short, which the text says; or the store has reached Config.QuotaBytes, and
+	// a [LimitError] has the numbers. Nothing was changed. Reads work meanwhile, and writes work again as
+	// soon as there is room. At the quota, delete keys or compact.
 	ErrNoSpace = fault.ErrNoSpace
-	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow;
-	// see [LimitError]. Nothing was changed. Try again later, or elsewhere.
+	// ErrOverloaded: more writes wait in this node than Config.MaxPendingCalls or MaxPendingBytes allow. A
+	// [LimitError] has the numbers. Nothing was changed. Retry later, or on another node.
 	ErrOverloaded = fault.ErrOverloaded
-	// ErrLocked: TryLock found the lock held by another, which a [HeldError] names; or this Mutex is locked already, or another
-	// Campaign of this Election is under way.
+	// ErrLocked: TryLock found the lock held by another holder, which a [HeldError] names; or this Mutex is
+	// locked already; or another Campaign of this Election is in progress.
 	ErrLocked = errors.New("coterie: locked by another holder")
-	// ErrNotOwner: the lock or the leadership is not, or no longer, this session's. Stop what it
-	// protected.
+	// ErrNotOwner: this session does not hold the lock or the leadership, or has lost it. Stop the work
+	// that it protected.
 	ErrNotOwner = errors.New("coterie: not the owner")
-	// ErrSessionExpired: the session's lease has ended, or may have; its locks and leadership are
+	// ErrSessionExpired: the lease of the session has ended, or may have; its locks and leadership are
 	// lost. Open another session.
 	ErrSessionExpired = errors.New("coterie: session expired")
-	// ErrStopCampaign: the body of [RunAsLeader] returns it, alone or wrapped, to make this instance
-	// campaign no more. No other call returns it.
+	// ErrStopCampaign: a body of [RunAsLeader] returns it, alone or wrapped, to end the campaign of this
+	// instance. No other call returns it.
 	ErrStopCampaign = errors.New("coterie: the body stops the campaign")
-	// ErrClusterMismatch: the node that answered belongs to another cluster, or is another member
-	// than the one meant. Check Config.Cluster, Config.Founders and the addresses.
+	// ErrClusterMismatch: a node that answered belongs to another cluster, or is another member than the
+	// expected one. Check Config.Cluster, Config.Founders and the addresses.
 	ErrClusterMismatch = fault.ErrClusterMismatch
 	// ErrDirMismatch: the data directory is not the one that the cluster has on record for this member.
 	// There are three causes:
@@ -84,44 +89,44 @@ var (
 	//     member, and start its node with an empty directory.
 	//   - Two nodes have one name. Give one of them another.
 	ErrDirMismatch = fault.ErrDirMismatch
-	// ErrDuplicateNode: another node runs on a copy of this node's directory. This one has stopped, the
-	// other goes on. If the other is the copy, stop it, too, and remove the member: both may have
-	// acknowledged what the other does not have. A node that is to run beside it needs a name and an
-	// empty directory of its own.
+	// ErrDuplicateNode: another node runs on a copy of this node's directory. This node has stopped; the
+	// other one continues. If the other one is the copy, stop it as well and remove the member, because each
+	// may have acknowledged entries that the other one lacks. A node that is to run beside this one needs
+	// its own name and an empty directory.
 	ErrDuplicateNode = fault.ErrDuplicateNode
-	// ErrMemberNotFound: there is no such member. As the reason why a node has stopped, or does not get
-	// in: it was removed, and its directory is of no more use.
+	// ErrMemberNotFound: there is no such member. If it stopped a node or keeps it from joining, the member
+	// was removed, and its directory cannot be used again.
 	ErrMemberNotFound = fault.ErrMemberNotFound
 	// ErrMemberExists: a member of that name exists.
 	ErrMemberExists = fault.ErrMemberExists
-	// ErrUnhealthy: the change would leave the cluster without a majority that can be reached, or have
-	// a member lead that cannot be. Bring members back first, or remove others.
+	// ErrUnhealthy: the change would leave the cluster without a reachable majority, or make an unreachable
+	// member lead. Restore members first, or remove others.
 	ErrUnhealthy = fault.ErrUnhealthy
-	// ErrDirInUse: another node, in this process or another, has the data directory open.
+	// ErrDirInUse: another node, in this process or another one, has the data directory open.
 	ErrDirInUse = fault.ErrDirInUse
-	// ErrDirNotEmpty: the directory that a backup is to be restored to has a node's data. Nothing
-	// was changed; name a new one.
+	// ErrDirNotEmpty: the target directory of RestoreBackup has the data of a node. Nothing was changed;
+	// name a new directory.
 	ErrDirNotEmpty = fault.ErrDirNotEmpty
-	// ErrRestoreUnfinished: RestoreBackup did not come to its end in the data directory. Call it
-	// again, or remove the directory.
+	// ErrRestoreUnfinished: a RestoreBackup into the data directory did not finish. Call it again, or
+	// remove the directory.
 	ErrRestoreUnfinished = fault.ErrRestoreUnfinished
-	// ErrFormat: a file, a backup, or what another node sent is of a version of its format that this
-	// program does not read; [FormatError] has both versions. Nothing is damaged, and nothing was
-	// changed. Use a version of this package that reads it, the one that has run here last. Never remove
-	// the directory for this: the others of the cluster may be in the same position.
+	// ErrFormat: a file, a backup or a message of another node has a version of its format that this program
+	// does not read. A [FormatError] has both versions. Nothing is damaged, and nothing was changed. Use a
+	// version of this package that reads it, which is the one that ran here last. Never remove the directory
+	// because of this error: the other members may be in the same state.
 	ErrFormat = fault.ErrFormat
-	// ErrCorrupt: data on disk or from another node is damaged, or a part of a directory is gone or older
-	// than the rest, or a node has applied what the cluster does not have; the text names the place. If
-	// other members have the data, remove the member, and let it join anew with an empty directory; else
-	// restore a backup. An older copy of a directory must not be put back: it has forgotten what its node
-	// promised since, and that cannot always be noticed.
+	// ErrCorrupt: data on disk or from another node is damaged; or a part of a directory is missing, or older
+	// than the rest; or a node has applied entries that the cluster does not have. The text says which. If
+	// other members have the data, remove the member, and let its node join again with an empty directory;
+	// otherwise restore a backup. Never restore an older copy of a directory: it lacks promises that the node
+	// has made since, and that is not always noticed.
 	ErrCorrupt = fault.ErrCorrupt
 )
 
-// A CompactedError says that a revision is no longer kept. It matches [ErrCompacted].
+// A CompactedError reports that a revision was compacted. It matches [ErrCompacted].
 type CompactedError struct {
-	// Revision is the oldest revision that can still be read and watched: resume from it, after
-	// reading the present state if what was missed matters.
+	// Revision is the oldest revision that can be read and watched. Resume from it. If the missed changes
+	// matter, read the current state first.
 	Revision int64
 }
 
@@ -132,13 +137,12 @@ func (e *CompactedError) Error() string {
 // Is reports whether target is ErrCompacted.
 func (e *CompactedError) Is(target error) bool { return target == ErrCompacted }
 
-// A FormatError says which version something has that this program does not read. It matches
-// [ErrFormat].
+// A FormatError names the version of a format that this program does not read. It matches [ErrFormat].
 type FormatError struct {
-	What    string `json:"what"`    // has that version: a file, an entry of the log, a hello
-	Version uint64 `json:"version"` // which it has; 0 if it does not say
+	What    string `json:"what"`    // the thing that has the version: a file, an entry of the log, a hello
+	Version uint64 `json:"version"` // its version; 0 if it names none
 	Reads   uint64 `json:"reads"`   // the newest version that this program reads
-	Err     error  `json:"-"`       // says where the version was found; nil if that is not known
+	Err     error  `json:"-"`       // where the version was found; nil if that is not known
 }
 
 func (e *FormatError) Error() string {
@@ -154,7 +158,7 @@ func (e *FormatError) Is(target error) bool { return target == ErrFormat }
 // Unwrap returns Err.
 func (e *FormatError) Unwrap() error { return e.Err }
 
-// A LimitError says which limit a request exceeds. It matches [ErrTooLarge], [ErrTooManyOps],
+// A LimitError reports a request that exceeds a limit. It matches [ErrTooLarge], [ErrTooManyOps],
 // [ErrNoSpace] or [ErrOverloaded].
 type LimitError struct {
 	Limit, Actual int64
@@ -166,11 +170,87 @@ func (e *LimitError) Error() string { return e.err.Error() }
 // Unwrap returns an error that matches the limit's sentinel.
 func (e *LimitError) Unwrap() error { return e.err }
 
-// limitError returns the public form of an error if a limit refused the request, else the error itself.
+// limitError returns the public form of an error if it is a limit's, and otherwise the error itself.
 func limitError(err error) error {
 	var limit *fault.LimitError
 	if !errors.As(err, &limit) {
 		return err
 	}
 	return &LimitError{limit.Limit, limit.Actual, err}
+}
+
+// resultError returns the error of a command that a rule rejected, or nil.
+func resultError(r *command.Result) error {
+	switch r.Code {
+	case command.OK:
+		return nil
+	case command.Compacted:
+		return &CompactedError{Revision: r.CompactRevision}
+	case command.FutureRevision:
+		return ErrFutureRevision
+	case command.KeyNotFound:
+		return ErrKeyNotFound
+	case command.LeaseNotFound:
+		return ErrLeaseNotFound
+	case command.LeaseExists:
+		return ErrLeaseExists
+	}
+	return fmt.Errorf("%w: result code %d", ErrCorrupt, r.Code)
+}
+
+// commandError returns the public form of an error of command.Validate or command.CheckSize.
+func commandError(err error) error {
+	var limit *command.LimitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &limit):
+		public := fault.LimitError{Limit: limit.Limit, Actual: limit.Actual, Kind: ErrTooManyOps, Unit: "operations", Field: "MaxTxnOps"}
+		if limit.Bytes {
+			public.Kind, public.Unit, public.Field = ErrTooLarge, "bytes", "MaxRequestBytes"
+		}
+		return limitError(&public)
+	case errors.Is(err, command.ErrEmptyKey):
+		return ErrEmptyKey
+	case errors.Is(err, command.ErrDuplicateKey):
+		return ErrDuplicateKey
+	}
+	return fmt.Errorf("%w: %w", ErrInvalidOption, err)
+}
+
+// revisionError returns the reason why a view cannot be read at a revision, or nil.
+func revisionError(v *state.View, rev int64) error {
+	switch v.KV.CheckRevision(rev) {
+	case mvcc.ErrCompacted:
+		return &CompactedError{Revision: v.KV.CompactRevision()}
+	case mvcc.ErrFuture:
+		return ErrFutureRevision
+	}
+	return nil
+}
+
+// damaged returns the public form of an error that reports malformed data, from a disk or another node.
+func damaged(err error) error {
+	if format := formatError(err); format != nil {
+		return format
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// formatError returns the public form of an error about another version's format, and nil for any other
+// error.
+func formatError(err error) error {
+	var format *wire.FormatError
+	if !errors.As(err, &format) {
+		return nil
+	}
+	return &FormatError{What: format.What, Version: format.Version, Reads: format.Reads, Err: err}
+}
+
+// logError returns the public form of an error of package raftlog.
+func logError(err error) error {
+	if format := formatError(err); format != nil {
+		return format
+	}
+	return raftlog.Fault(err)
 }
