@@ -21,14 +21,13 @@ import (
 // A BackupResponse answers [Node.Backup]. Its revision is that of the backup.
 type BackupResponse struct{ Header }
 
-// Backup writes what this node has applied at one moment, while writes go on: all keys with their
-// leases, the leases, and the history that is kept. It asks
-// no other node, and so works on any, without a quorum as well; call [Node.Ready] before to have in
-// it all that was answered until then. What holds it up is w alone: it returns after w's Write when
-// ctx ends or the node closes. What was written before an error is no backup, and [RestoreBackup]
-// refuses it.
+// Backup writes the state that this node has applied at one moment, while writes continue: all keys with their
+// leases, the leases, and the history that is kept. It asks no other node, so it works on every node, also
+// without a quorum. Call [Node.Ready] first if the backup must have everything that was answered until then.
+// Only w can delay it: it returns after w's Write when ctx ends or the node closes. The output of a Backup that
+// failed is not a backup, and [RestoreBackup] rejects it.
 //
-// Errors: w's, ctx's cause, ErrClosed.
+// Errors: those of w, ctx's cause, ErrClosed.
 func (n *Node) Backup(ctx context.Context, w io.Writer) (*BackupResponse, error) {
 	broken := func() error {
 		if context.Cause(ctx) != nil {
@@ -49,26 +48,26 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (*BackupResponse, error)
 	return &BackupResponse{n.header(v.KV.Revision())}, nil
 }
 
-// RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with what a
-// backup has. Call it once for each founder, with the Config that Open is given afterwards: each
-// with the same backup and the same Founders, which need not be those of the old cluster. Without
-// Founders it is a cluster of one.
+// RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of a
+// backup. Call it once for each founder, with the Config that Open gets afterwards, and each time with the same
+// backup and the same Founders. They need not be the founders of the old cluster. Without Founders it is a
+// cluster of one.
 //
-// Revisions go on from the backup's, leases begin their TTL anew. The new cluster has an ID of its
-// own: its nodes talk neither to those of the old one nor to one that began with an empty
-// directory. The ID follows from the backup, cfg.Cluster and Founders: who restores the same once more
-// must see to it that no node of the first time still runs.
+// Revisions continue from the backup's, and leases begin their TTL again. The new cluster has an ID of its own:
+// its nodes talk neither to nodes of the old cluster nor to a founder that began with an empty directory. The ID
+// follows from the backup, cfg.Cluster and Founders. So if you restore the same backup again, make sure that no
+// node of the first time still runs.
 //
-// The backup is read to its end, and held in memory, before anything is written. It is restored
-// wholly or not at all: when the process ends while it is written, Open refuses the directory with
-// ErrRestoreUnfinished, and RestoreBackup begins anew. When it ends before, nothing tells Open, which
-// founds an empty cluster: open what was restored. RestoreBackup blocks on r and on the disk, and
-// returns after r's Read when ctx ends.
+// RestoreBackup reads the backup to its end, and holds it in memory, before it writes anything. The restore is
+// done completely or not at all. If the process ends while RestoreBackup writes, Open refuses the directory with
+// ErrRestoreUnfinished, and RestoreBackup can be called again. If the process ends before that, Open cannot know
+// about the restore and founds an empty cluster: call Open only after RestoreBackup has succeeded. RestoreBackup
+// blocks on r and on the disk, and returns after r's Read when ctx ends.
 //
-// Errors: ErrInvalidOption with all that is wrong with cfg, ErrCorrupt for a backup that is damaged
-// or cut off, ErrFormat for one of another version, ErrDirNotEmpty for a directory that has a node's data, ErrDirInUse, r's, ctx's cause,
-// or what the operating system says of the directory. After any but the last two nothing was
-// written.
+// Errors: ErrInvalidOption with everything that is wrong with cfg; ErrCorrupt for a backup that is damaged or cut
+// off; ErrFormat for one of another version; ErrDirNotEmpty for a directory that has a node's data;
+// ErrDirInUse; those of r; ctx's cause; those of the operating system about the directory. After all but the
+// last two nothing was written.
 func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
 	cfg, err := cfg.forRestore()
 	if err != nil {
@@ -105,7 +104,7 @@ func readBackup(ctx context.Context, r io.Reader) (*backup.Backup, error) {
 	return b, err
 }
 
-// forRestore returns the configuration as resolve would leave it, but without a listener.
+// forRestore returns the configuration with all that resolve derives, without a listener.
 func (c Config) forRestore() (Config, error) {
 	c, err := c.withDefaults()
 	bad := func(text string) { err = errors.Join(err, fmt.Errorf("%w: Config.%s", ErrInvalidOption, text)) }
@@ -113,7 +112,7 @@ func (c Config) forRestore() (Config, error) {
 		bad("InMemory leaves nothing to restore to")
 	}
 	if len(c.Join) > 0 {
-		bad("Join is for a node that is no founder")
+		bad("Join is only for a node that is not a founder")
 	}
 	switch {
 	case c.Addr == "" || c.Advertise != "":
@@ -128,7 +127,7 @@ func (c Config) forRestore() (Config, error) {
 	return c, c.resolve(nil)
 }
 
-// restoredID is the identity of a cluster that began with a backup of this checksum.
+// restoredID returns the ID of a cluster that begins with a backup that has a checksum.
 func (c *Config) restoredID(sum []byte) uint64 {
 	return hashOf("restored", fmt.Sprintf("%016x", c.clusterID()), fmt.Sprintf("%x", sum))
 }
@@ -143,7 +142,7 @@ func (c *Config) founders() (all state.Members) {
 	return all
 }
 
-// servers are members as raft has them.
+// servers returns members in the form of a raft configuration.
 func servers(members state.Members) (all []raftlog.Member) {
 	for _, m := range members {
 		all = append(all, raftlog.Member{ID: serverID(MemberID(m.ID)), Addr: m.Addr, Voter: m.Voter})

@@ -23,13 +23,13 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A site is where a founder lives: its configuration, and a disk in memory.
+// A site is where a founder runs: its configuration, and a disk in memory.
 type site struct {
 	coterie.Config
 	disk *vfs.Memory
 }
 
-// sites returns those of n founders that have a network of their own.
+// sites returns the sites of n founders, which share a network of their own.
 func sites(n int) (all []*site) {
 	network := coterie.NewMemoryNetwork()
 	var founders []coterie.Founder
@@ -75,7 +75,7 @@ func restored(t testing.TB, b []byte, n int) (nodes []*coterie.Node) {
 	return nodes
 }
 
-// backup takes one of everything that was answered.
+// backup returns a backup of everything that was answered.
 func backup(t testing.TB, n *coterie.Node) (coterie.Header, []byte) {
 	t.Helper()
 	require.NoError(t, n.Ready(t.Context()))
@@ -92,7 +92,7 @@ func hashAt(t testing.TB, n *coterie.Node, rev int64) uint64 {
 	return h.Hash
 }
 
-func TestARestoredClusterGoesOn(t *testing.T) {
+func TestRestoredClusterContinues(t *testing.T) {
 	for _, founders := range []int{1, 3, 5} {
 		t.Run(fmt.Sprint("3 to ", founders), func(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
@@ -140,8 +140,7 @@ func TestARestoredClusterGoesOn(t *testing.T) {
 	}
 }
 
-// What the old cluster's log had is no measure for the new one's.
-func TestARestoredFounderBeginsAtTheFoundingEntries(t *testing.T) {
+func TestRestoreBeginsAtTheFoundingEntries(t *testing.T) {
 	b := smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := sites(3)[1]
@@ -154,7 +153,7 @@ func TestARestoredFounderBeginsAtTheFoundingEntries(t *testing.T) {
 	})
 }
 
-func TestALeaseOfABackupBeginsItsTTLAnew(t *testing.T) {
+func TestRestoredLeasesBeginTheirTTLAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := open(t)
 		put(t, old, "k", "v", coterie.WithLease(grant(t, old, time.Minute)))
@@ -170,7 +169,7 @@ func TestALeaseOfABackupBeginsItsTTLAnew(t *testing.T) {
 	})
 }
 
-// A slow writer takes its time, during which others write.
+// A slowWriter writes slowly, so that other writes happen in the meantime.
 type slowWriter struct {
 	bytes.Buffer
 	each func()
@@ -181,7 +180,7 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 	return w.Buffer.Write(b)
 }
 
-func TestABackupIsOfOneRevisionWhileWritesGoOn(t *testing.T) {
+func TestBackupIsOfOneRevisionDuringWrites(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for i := range 200 { // enough for several writes
 			put(t, c.Leader(), fmt.Sprint("filler", i), string(make([]byte, 10_000)))
@@ -225,7 +224,7 @@ func TestABackupIsOfOneRevisionWhileWritesGoOn(t *testing.T) {
 	})
 }
 
-func TestABackupNeedsNoQuorum(t *testing.T) {
+func TestBackupNeedsNoQuorum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		r := put(t, c.Leader(), "k", "v")
 		c.WaitRevision(r.Revision)
@@ -239,7 +238,7 @@ func TestABackupNeedsNoQuorum(t *testing.T) {
 	})
 }
 
-func TestABackupIsBrokenOff(t *testing.T) {
+func TestBackupEndsWithContextAndNode(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		for i := range 50 {
@@ -272,7 +271,7 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// smallBackup is one that is tried with many times.
+// smallBackup returns a backup that is small enough for tests with each of its bytes.
 func smallBackup(t testing.TB) []byte {
 	t.Helper()
 	n := open(t)
@@ -282,13 +281,13 @@ func smallBackup(t testing.TB) []byte {
 	return b
 }
 
-func TestADamagedBackupLeavesNothing(t *testing.T) {
+func TestRestoreOfDamagedBackupWritesNothing(t *testing.T) {
 	b := smallBackup(t)
 	refused := func(b []byte, what string, at int) {
 		t.Helper()
 		s := sites(1)[0]
 		err := s.restore(t, b)
-		if !errors.Is(err, coterie.ErrFormat) { // the version has changed, of which there is no checksum
+		if !errors.Is(err, coterie.ErrFormat) { // the byte is the version, which has no checksum
 			require.ErrorIs(t, err, coterie.ErrCorrupt, "%s at %d", what, at)
 		}
 		require.Zero(t, s.disk.Changes(), "%s at %d", what, at)
@@ -306,7 +305,7 @@ func TestADamagedBackupLeavesNothing(t *testing.T) {
 	require.NoDirExists(t, dir)
 }
 
-func TestABackupThatCannotBeReadIsNotDamaged(t *testing.T) {
+func TestUnreadableBackupIsNotDamaged(t *testing.T) {
 	b := smallBackup(t)
 	s := sites(1)[0]
 	broken := errors.New("broken")
@@ -333,7 +332,7 @@ func whole(t *testing.T, s *site) {
 	require.NoError(t, n.Close())
 }
 
-func TestARestoreThatIsBrokenOffIsDoneAgain(t *testing.T) {
+func TestCrashedRestoreIsRepeated(t *testing.T) {
 	b := smallBackup(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -372,7 +371,7 @@ func TestARestoreThatIsBrokenOffIsDoneAgain(t *testing.T) {
 	}
 }
 
-func TestARestoreOverwritesNothing(t *testing.T) {
+func TestRestoreOverwritesNothing(t *testing.T) {
 	b := smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := sites(1)[0]
@@ -396,7 +395,7 @@ func TestARestoreOverwritesNothing(t *testing.T) {
 	})
 }
 
-func TestRestoredFoundersDoNotMeetOthers(t *testing.T) {
+func TestRestoredFoundersRefuseOthers(t *testing.T) {
 	b := smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)
@@ -404,7 +403,7 @@ func TestRestoredFoundersDoNotMeetOthers(t *testing.T) {
 		require.NoError(t, all[1].restore(t, b))
 		n := all[0].open(t)
 		all[1].open(t)
-		stranger, err := coterie.Open(on(t, all[2].disk), all[2].Config) // it was forgotten
+		stranger, err := coterie.Open(on(t, all[2].disk), all[2].Config) // nobody restored the backup there
 		require.NoError(t, err)
 		require.ErrorIs(t, notReady(t, stranger, time.Minute), coterie.ErrClusterMismatch)
 		require.ErrorIs(t, notReady(t, n, time.Minute), coterie.ErrClusterMismatch)
@@ -417,8 +416,8 @@ func TestRestoredFoundersDoNotMeetOthers(t *testing.T) {
 	})
 }
 
-// The ID of a restored cluster follows from what it is restored from, for whom.
-func TestARestoredClusterHasAnIDOfItsOwn(t *testing.T) {
+// The ID of a restored cluster follows from the backup, the name of the cluster, and the founders.
+func TestRestoredClusterHasItsOwnID(t *testing.T) {
 	b, other := smallBackup(t), smallBackup(t)
 	synctest.Test(t, func(t *testing.T) {
 		seen := map[coterie.ClusterID]string{}
@@ -439,7 +438,7 @@ func TestARestoredClusterHasAnIDOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestRestoreBackupReportsAllThatIsWrong(t *testing.T) {
+func TestRestoreBackupReportsAllFaults(t *testing.T) {
 	b := smallBackup(t)
 	founders := []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}}
 	for name, c := range map[string]struct {
@@ -461,7 +460,7 @@ func TestRestoreBackupReportsAllThatIsWrong(t *testing.T) {
 	}
 }
 
-func TestARestoreToARealDirectory(t *testing.T) {
+func TestRestoreToRealDirectory(t *testing.T) {
 	b := smallBackup(t)
 	cfg := coterie.Config{Dir: filepath.Join(t.TempDir(), "a", "b")}
 	require.NoError(t, coterie.RestoreBackup(t.Context(), bytes.NewReader(b), cfg))

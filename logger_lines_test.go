@@ -25,8 +25,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// documentedLines returns what docs/metrics.md says of each message, as "level: keys", and of which keys
-// it tells.
+// documentedLines returns the messages of docs/metrics.md, each with "level: keys", and the attributes that the
+// document explains.
 func documentedLines(t *testing.T) (lines map[string]string, keys []string) {
 	t.Helper()
 	text, err := os.ReadFile("docs/metrics.md")
@@ -42,7 +42,7 @@ func documentedLines(t *testing.T) (lines map[string]string, keys []string) {
 	return lines, keys
 }
 
-// logCalls returns every line that the package's files log, in the form of documentedLines.
+// logCalls returns every line in the source that is logged, in the form of documentedLines.
 func logCalls(t *testing.T) map[string]string {
 	t.Helper()
 	lines := map[string]string{}
@@ -61,7 +61,7 @@ func logCalls(t *testing.T) map[string]string {
 			}
 			of := method.X
 			if call, ok := of.(*ast.CallExpr); ok {
-				of = call.Fun // n.Logger(), as recipes have it
+				of = call.Fun // n.Logger(), as in recipes
 			}
 			if sel, ok := of.(*ast.SelectorExpr); !ok || sel.Sel.Name != "Logger" {
 				return true
@@ -99,7 +99,7 @@ func TestEveryLineOfTheLogIsDocumented(t *testing.T) {
 	require.Len(t, keys, len(used))
 }
 
-// A strict handler takes what is documented, and notes the rest.
+// A strict handler records lines that are not documented.
 type strict struct {
 	lines map[string]string
 	with  []string // keys of all lines
@@ -130,7 +130,7 @@ func (h strict) Handle(_ context.Context, r slog.Record) error {
 	h.to.Lock()
 	defer h.to.Unlock()
 	if slices.Equal(h.with, []string{"node", "part"}) {
-		return nil // raft's own
+		return nil // a line of raft
 	}
 	line := r.Level.String() + ":"
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key; return true })
@@ -141,7 +141,7 @@ func (h strict) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestTheLogSaysWhatIsDocumented(t *testing.T) {
+func TestLoggedLinesAreDocumented(t *testing.T) {
 	lines, _ := documentedLines(t)
 	h := strict{lines: lines, to: &heard{seen: map[string]bool{}}}
 	networks := make([]coterie.Network, 3)
@@ -152,7 +152,7 @@ func TestTheLogSaysWhatIsDocumented(t *testing.T) {
 		require.NoError(t, err)
 		leader := c.Index(c.Leader())
 		c.FillDisk(leader, true)
-		for range 50 { // until there is no room left that was made in advance
+		for range 50 { // until the space that the log has reserved is used up
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			_, err := c.Node(leader).Put(ctx, "k", string(make([]byte, 1<<20)))
 			cancel()
@@ -194,8 +194,8 @@ func (h tally) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// A node that is away, or refused, is no reason to fill the logs of the others.
-func TestANodeThatIsAwayIsLoggedNowAndThen(t *testing.T) {
+// A node that is absent or refused must not fill the logs of the others.
+func TestAbsentNodeIsLoggedRarely(t *testing.T) {
 	for name, remove := range map[string]func(c *coterietest.Cluster, i int){
 		"down":    (*coterietest.Cluster).Crash,
 		"cut off": (*coterietest.Cluster).Pause,
@@ -214,13 +214,13 @@ func TestANodeThatIsAwayIsLoggedNowAndThen(t *testing.T) {
 				t.Logf("%d warnings in ten minutes", warnings)
 				require.Zero(t, errors)
 				require.Positive(t, warnings)
-				require.Less(t, warnings, int64(1000), "a few in ten seconds, on all three")
+				require.Less(t, warnings, int64(1000), "on all three nodes")
 			}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
 		})
 	}
 }
 
-// A transcript has the lines that a node's logger lets through.
+// A transcript has the lines of a node's log.
 type transcript struct {
 	mu    sync.Mutex
 	lines []string
@@ -233,8 +233,8 @@ func (tr *transcript) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A healthy start, run, restart of each node in turn and close is a few lines at Info, and none above.
-func TestAHealthyNodeLogsLittle(t *testing.T) {
+// A start, a run, a restart of each node in turn and a close produce a few lines at Info, and none above.
+func TestHealthyNodeLogsLittle(t *testing.T) {
 	logs := []*transcript{{}, {}, {}}
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		run := func() {
@@ -265,8 +265,8 @@ func TestAHealthyNodeLogsLittle(t *testing.T) {
 	}
 }
 
-// A lost majority is told once, with what came of the other nodes; an election is no warning.
-func TestALostMajorityIsAWarning(t *testing.T) {
+// A lost majority is logged once, with the state of the other nodes. An election is no warning.
+func TestLostMajorityIsAWarning(t *testing.T) {
 	const warning = `level=WARN msg="no leader for three election timeouts"`
 	logs := []*messages{{}, {}, {}}
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
@@ -289,8 +289,8 @@ func TestALostMajorityIsAWarning(t *testing.T) {
 	}, coterietest.WithConfig(func(i int, cfg *coterie.Config) { cfg.Logger = logs[i].logger() }))
 }
 
-// The log says in words why two nodes do not talk.
-func TestARefusalIsLoggedInWords(t *testing.T) {
+// The log says in words why two nodes refuse each other.
+func TestRefusalsAreLoggedInWords(t *testing.T) {
 	var log messages
 	synctest.Test(t, func(t *testing.T) {
 		all := sites(3)

@@ -27,7 +27,7 @@ func (s *stalled) shut() {
 	s.gate.Store(&gate)
 }
 
-// open lets all calls through, those that wait among them.
+// open lets all calls through, including those that wait.
 func (s *stalled) open() {
 	if gate := s.gate.Swap(nil); gate != nil {
 		close(*gate)
@@ -50,7 +50,7 @@ func (s *stalled) Add(m coterie.Metric, v float64)     { s.wait(); s.ExpvarMetri
 func (s *stalled) Set(m coterie.Metric, v float64)     { s.wait(); s.ExpvarMetrics.Set(m, v) }
 func (s *stalled) Observe(m coterie.Metric, v float64) { s.wait(); s.ExpvarMetrics.Observe(m, v) }
 
-// handOver has a node lead, and returns when every node says so.
+// handOver transfers the leadership, and returns when every node knows the new leader.
 func handOver(t *testing.T, c *coterietest.Cluster, to *coterie.Node) {
 	t.Helper()
 	require.NoError(t, c.Leader().TransferLeadership(t.Context(), to.ID()))
@@ -61,9 +61,9 @@ func handOver(t *testing.T, c *coterietest.Cluster, to *coterie.Node) {
 	}
 }
 
-// A pipe that nobody drains, on every node: the cluster goes on as if there were neither log nor
-// metrics, through hand-overs, a crash and Close.
-func TestBlockedLogsAndMetricsStallNothing(t *testing.T) {
+// The logger and the metrics of every node block, as a pipe without a reader does. The cluster continues without
+// delay through hand-overs, a crash and Close.
+func TestBlockedLoggerAndMetricsStallNothing(t *testing.T) {
 	sinks := []*stalled{{}, {}, {}}
 	defer func() {
 		for _, s := range sinks {
@@ -80,7 +80,7 @@ func TestBlockedLogsAndMetricsStallNothing(t *testing.T) {
 			get(t, n, "k")
 			require.Less(t, time.Since(begin), time.Second)
 		}
-		for range 3 { // from one node that is blocked to the next
+		for range 3 { // the leadership passes between blocked nodes
 			handOver(t, c, c.Follower())
 			for _, n := range c.Nodes() {
 				for range 5 {
@@ -101,7 +101,7 @@ func TestBlockedLogsAndMetricsStallNothing(t *testing.T) {
 
 		begin := time.Now()
 		c.Stop(c.Index(c.Leader()))
-		require.Less(t, time.Since(begin), 3*time.Second, "it hands over, and gives each sink half a second")
+		require.Less(t, time.Since(begin), 3*time.Second, "Close hands over, and waits half a second for each sink")
 		for _, s := range sinks {
 			s.open()
 		}
@@ -110,19 +110,19 @@ func TestBlockedLogsAndMetricsStallNothing(t *testing.T) {
 	}))
 }
 
-func TestWhatABlockedMetricsMissedIsDeliveredLater(t *testing.T) {
+func TestBlockedMetricsGetCountersLater(t *testing.T) {
 	s := &stalled{}
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		s.shut()
-		time.Sleep(2 * time.Second) // it is in a call
+		time.Sleep(2 * time.Second) // the meter is in a call that blocks
 		const writes = 3000
 		for range writes {
 			put(t, n, "k", "v")
 		}
 		s.open()
 		time.Sleep(2 * time.Second)
-		require.EqualValues(t, writes, s.Value(coterie.MetricProposalsApplied), "no counter loses anything")
+		require.EqualValues(t, writes, s.Value(coterie.MetricProposalsApplied), "no counter loses values")
 		kept, lost := 0.0, s.Value(coterie.MetricMetricsDropped)
 		for _, m := range []coterie.Metric{
 			coterie.MetricProposalSeconds, coterie.MetricBatchProposals, coterie.MetricLogWriteSeconds, coterie.MetricLogWriteBytes,
@@ -130,7 +130,7 @@ func TestWhatABlockedMetricsMissedIsDeliveredLater(t *testing.T) {
 			kept += s.Value(m + "_count")
 		}
 		require.Positive(t, lost)
-		require.InDelta(t, 4*writes, kept+lost, 1000, "with what the node writes by itself")
+		require.InDelta(t, 4*writes, kept+lost, 1000, "including entries that the node writes by itself")
 		require.Positive(t, s.Value(coterie.MetricRevision), "gauges are set again")
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics = s }))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A gated handler notes lines, and waits for its gate before.
+// A gated handler waits for its gate, and then records the line.
 type gated struct {
 	slog.Handler
 	gate  chan struct{}
@@ -27,7 +27,7 @@ func (h gated) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func TestLinesThatAreDroppedAreToldOf(t *testing.T) {
+func TestDroppedLinesAreReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r ExpvarMetrics
 		var lines []slog.Record
@@ -54,7 +54,7 @@ func TestLinesThatAreDroppedAreToldOf(t *testing.T) {
 	})
 }
 
-func TestASilentLoggerHasNoQueue(t *testing.T) {
+func TestDiscardingLoggerHasNoQueue(t *testing.T) {
 	n := &Node{cfg: Config{Logger: slog.New(slog.DiscardHandler)}}
 	n.startLogger()
 	require.Nil(t, n.lines)

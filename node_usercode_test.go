@@ -28,7 +28,7 @@ import (
 	"github.com/coterie-kv/coterie/stm"
 )
 
-// A rogue is code of a user's that does what a test wants: the Network of a node, or a function of its
+// A rogue is code of a user that misbehaves as a test demands: the Network of a node, or a function of its
 // Config.TLS.
 type rogue struct {
 	coterie.Network
@@ -37,7 +37,7 @@ type rogue struct {
 	hits atomic.Int64
 }
 
-// misbehave has a method block until it is told otherwise, or panic.
+// misbehave makes a method block until behave is called, or panic.
 func (r *rogue) misbehave(method string, block bool) {
 	r.hits.Store(0)
 	if block {
@@ -107,8 +107,8 @@ func (c rogueConn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// surviveRogue has a method of node 2's misbehave from its next start on, and checks that the others
-// go on, that node 2 closes in time, and that it serves when the method behaves again.
+// surviveRogue makes a method of node 2 misbehave from its next start on. It checks that the other nodes continue,
+// that node 2 closes in time, and that node 2 serves when the method behaves again.
 func surviveRogue(t *testing.T, method string, block bool) {
 	ca := newAuthority(t, "ca")
 	r := &rogue{}
@@ -127,9 +127,9 @@ func surviveRogue(t *testing.T, method string, block bool) {
 			}
 			time.Sleep(time.Second)
 		}
-		require.Positive(t, r.hits.Load(), "it was never called")
+		require.Positive(t, r.hits.Load(), "the method was never called")
 		begin := time.Now()
-		if block && (method == "Accept" || method == "Write") { // which Close of the listener or the connection should end
+		if block && (method == "Accept" || method == "Write") { // Close of the listener or the connection should end the call
 			err := c.Node(2).Close()
 			require.Equal(t, 3*time.Second, time.Since(begin))
 			require.ErrorContains(t, err, "hangs")
@@ -161,13 +161,13 @@ func surviveRogue(t *testing.T, method string, block bool) {
 	}))
 }
 
-// A picky Metrics panics at all but counters of what was dropped.
+// A picky Metrics panics except at counters.
 type picky struct{ coterie.ExpvarMetrics }
 
 func (p *picky) Set(coterie.Metric, float64)     { panic("no gauge") }
 func (p *picky) Observe(coterie.Metric, float64) { panic("no distribution") }
 
-// survivePanics has a handler and a Metrics panic, and checks that their node goes on and counts.
+// survivePanics opens a node with a handler and a Metrics that panic, and checks that it continues and counts.
 func survivePanics(t *testing.T, dropped coterie.Metric) {
 	var p picky
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
@@ -183,11 +183,11 @@ func survivePanics(t *testing.T, dropped coterie.Metric) {
 // guestTests has a test for each row of the table in docs/guarantees.md.
 var guestTests = map[string]func(t *testing.T){
 	"Config.Logger's handler": func(t *testing.T) {
-		t.Run("blocks", TestBlockedLogsAndMetricsStallNothing)
+		t.Run("blocks", TestBlockedLoggerAndMetricsStallNothing)
 		t.Run("panics", func(t *testing.T) { survivePanics(t, "coterie_log_dropped_total") })
 	},
 	"Config.Metrics": func(t *testing.T) {
-		t.Run("blocks", TestBlockedLogsAndMetricsStallNothing)
+		t.Run("blocks", TestBlockedLoggerAndMetricsStallNothing)
 		t.Run("panics", func(t *testing.T) { survivePanics(t, "coterie_metrics_dropped_total") })
 	},
 	"Network.Listen": func(t *testing.T) {
@@ -205,7 +205,7 @@ var guestTests = map[string]func(t *testing.T){
 			r.behave()
 			synctest.Wait()
 			n, err := coterie.Open(t.Context(), cfg)
-			require.NoError(t, err, "the one that came late has freed the address")
+			require.NoError(t, err, "the listener that came late was closed")
 			require.NoError(t, n.Close())
 		})
 	},
@@ -271,7 +271,7 @@ var guestTests = map[string]func(t *testing.T){
 			n := c.Node(0)
 			put(t, n, "k", "v")
 			for range n.Watch(t.Context(), "k", coterie.WithRevision(1)) {
-				for i := range 1000 { // while this body is busy
+				for i := range 1000 { // during this body
 					put(t, n, "k", string(rune(i)))
 				}
 				break
@@ -299,7 +299,7 @@ var guestTests = map[string]func(t *testing.T){
 			backup := make(chan error)
 			go func() { _, err := n.Backup(t.Context(), hung); backup <- err }()
 			<-hung.begun
-			put(t, n, "k", "v") // goes on
+			put(t, n, "k", "v") // the node continues
 			require.NoError(t, n.Close())
 			close(hung.gate)
 			require.ErrorIs(t, <-backup, coterie.ErrClosed)
@@ -328,7 +328,7 @@ var guestTests = map[string]func(t *testing.T){
 			put(t, n, "k", "block")
 			put(t, n, "k", "last")
 			synctest.Wait()
-			put(t, n, "other", "v") // goes on
+			put(t, n, "other", "v") // the node continues
 			close(gate)
 			synctest.Wait()
 			entry, _ := x.Snapshot().Get("k")
@@ -356,8 +356,8 @@ func (w blockedWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Each row of the table says what is true.
-func TestWhatTheNodeCallsCannotStallIt(t *testing.T) {
+// TestUserCodeCannotStallTheNode runs a test for each row of the table.
+func TestUserCodeCannotStallTheNode(t *testing.T) {
 	text, err := os.ReadFile("docs/guarantees.md")
 	require.NoError(t, err)
 	_, section, ok := strings.Cut(string(text), "\n## Your code in a node\n")
@@ -375,8 +375,7 @@ func TestWhatTheNodeCallsCannotStallIt(t *testing.T) {
 	require.Len(t, rows, len(guestTests))
 }
 
-// Code that never returns costs a bounded number of goroutines.
-func TestDialsThatHangAreBounded(t *testing.T) {
+func TestHangingDialsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rogue{Network: coterie.NewMemoryNetwork()}
 		n, err := coterie.Open(t.Context(), coterie.Config{

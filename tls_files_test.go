@@ -68,7 +68,7 @@ func TestLoadTLSErrors(t *testing.T) {
 	}
 }
 
-// What a handshake would use now.
+// offered returns the certificate and the CAs that a handshake would use now.
 func offered(t *testing.T, cfg *tls.Config) (shown *x509.Certificate, trusted *x509.CertPool) {
 	t.Helper()
 	cert, err := cfg.GetClientCertificate(nil)
@@ -96,7 +96,7 @@ func TestLoadTLSKeepsTheLastGoodFiles(t *testing.T) {
 
 		require.NoError(t, os.WriteFile(files.ca, both, 0o600))
 		_, trusted = offered(t, cfg)
-		require.True(t, trusted.Equal(pool(ca)), "files are looked at once a second")
+		require.True(t, trusted.Equal(pool(ca)), "the files are checked once a second")
 		time.Sleep(time.Second)
 		_, trusted = offered(t, cfg)
 		require.True(t, trusted.Equal(pool(ca, next)))
@@ -117,8 +117,8 @@ func TestLoadTLSKeepsTheLastGoodFiles(t *testing.T) {
 	})
 }
 
-// An operator reads what is wrong with the files where it begins to matter.
-func TestLoadTLSTellsOfBadFiles(t *testing.T) {
+// The errors that follow from bad files say what is wrong with them.
+func TestLoadTLSReportsBadFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := newAuthority(t, "ca")
 		files := newKeyFiles(t)
@@ -140,7 +140,7 @@ func TestLoadTLSTellsOfBadFiles(t *testing.T) {
 	})
 }
 
-// shownBy is a connection to a host, named as certificates have it, that shows a certificate for b.
+// shownBy returns the state of a connection to a host that has sent a certificate for b.
 func shownBy(t *testing.T, a *authority, host string, change ...func(*x509.Certificate)) tls.ConnectionState {
 	t.Helper()
 	pair, err := tls.X509KeyPair(a.issue(t, "b", change...))
@@ -172,8 +172,8 @@ func TestLoadTLSChecksServers(t *testing.T) {
 	}
 }
 
-// The certificates, then the CA, are replaced step by step while clients write and read everywhere.
-// After each step all connections are broken, so that what is new has to do at once.
+// First the certificates and then the CA are replaced step by step while clients write and read on every node.
+// After each step all connections are broken, so that the new files are used at once.
 func TestTLSRotationUnderLoad(t *testing.T) {
 	first, second := newAuthority(t, "first"), newAuthority(t, "second")
 	network := memnet.New()
@@ -218,7 +218,7 @@ func TestTLSRotationUnderLoad(t *testing.T) {
 			for i := range cfgs {
 				before[i] = servedBy(t, network, cfgs[i].Addr, probe)
 				change(i, cfgs[i].Name)
-				time.Sleep(1100 * time.Millisecond) // nodes have it one after the other
+				time.Sleep(1100 * time.Millisecond) // the nodes change one after the other
 				taps[i].breakAll()
 			}
 			time.Sleep(2 * time.Second)
@@ -250,10 +250,10 @@ func TestTLSRotationUnderLoad(t *testing.T) {
 		}
 
 		for i := range cfgs {
-			require.Error(t, refusedAt(t, network, cfgs[i].Addr, first.static(t, "probe", second)), "the old CA's certificates do no more")
+			require.Error(t, refusedAt(t, network, cfgs[i].Addr, first.static(t, "probe", second)), "certificates of the old CA are no longer accepted")
 		}
 
-		// A process that has never seen the old files joins.
+		// A process that never read the old files joins.
 		i := c.Index(c.Follower())
 		c.Stop(i)
 		cfgs[i].TLS = files[i].load(t)
@@ -298,7 +298,7 @@ func refusedAt(t *testing.T, network *memnet.Network, addr string, cfg *tls.Conf
 	return err
 }
 
-func TestLoadTLSOutlivesAChangeOfDirectory(t *testing.T) {
+func TestLoadTLSSurvivesChdir(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := newAuthority(t, "ca")
 		files := newKeyFiles(t)

@@ -108,8 +108,7 @@ func pool(of ...*authority) *x509.CertPool {
 	return p
 }
 
-// static makes a configuration by hand, which trusts the authorities given, or else the one that
-// signs.
+// static returns a configuration without files. It trusts the given authorities, or else the one that signs.
 func (a *authority) static(t testing.TB, host string, trusted ...*authority) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair(a.issue(t, host))
@@ -135,7 +134,7 @@ func (f keyFiles) load(t testing.TB) *tls.Config {
 	return cfg
 }
 
-// write replaces a file as is right: at once.
+// write replaces a file atomically.
 func write(t testing.TB, name string, content ...[]byte) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(name+".new", bytes.Join(content, nil), 0o600))
@@ -149,7 +148,7 @@ func (f keyFiles) issue(t testing.TB, a *authority, host string) {
 	write(t, f.cert, cert)
 }
 
-// A wiretap is a network whose traffic is seen and whose connections can be broken.
+// A wiretap is a network that records its traffic and can break its connections.
 type wiretap struct {
 	coterie.Network
 	mu    sync.Mutex
@@ -207,7 +206,7 @@ func TestTLSCluster(t *testing.T) {
 		cfg.Network = taps[i]
 		cfg.TLS = ca.static(t, cfg.Name)
 	})
-	const secret = "what nobody else shall read"
+	const secret = "a secret value of the cluster"
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for _, n := range c.Nodes() {
 			put(t, n, n.Status().Name, secret)
@@ -223,7 +222,7 @@ func TestTLSCluster(t *testing.T) {
 			tap.mu.Lock()
 			require.Greater(t, tap.heard.Len(), 1<<10)
 			require.NotContains(t, tap.heard.String(), secret)
-			require.NotContains(t, tap.heard.String(), "cot\xe9", "no hello in the clear")
+			require.NotContains(t, tap.heard.String(), "cot\xe9", "a hello in plain text")
 			tap.mu.Unlock()
 		}
 	}, encrypted)
@@ -255,7 +254,7 @@ func TestTLSOfOpenCluster(t *testing.T) {
 		put(t, c.Node(1), "k", "v")
 		require.Equal(t, "v", get(t, c.Node(2), "k").KVs[0].Value)
 		require.NoError(t, c.Close())
-		require.Zero(t, cfg.ClientAuth, "the caller's")
+		require.Zero(t, cfg.ClientAuth, "the caller's configuration is unchanged")
 		require.Nil(t, cfg.ClientCAs)
 		require.Zero(t, cfg.MinVersion)
 		require.Empty(t, cfg.ServerName)
@@ -267,7 +266,7 @@ func TestTLSConfigIsChecked(t *testing.T) {
 	ca := newAuthority(t, "ca")
 	for name, c := range map[string]struct {
 		change func(*tls.Config)
-		faults []string // none: it is in order
+		faults []string // none if the configuration is valid
 	}{
 		"sound":               {func(*tls.Config) {}, nil},
 		"TLS 1.2":             {func(c *tls.Config) { c.MinVersion = tls.VersionTLS12 }, nil},
@@ -304,7 +303,7 @@ func certificateOf(c *tls.Config) func(*tls.ClientHelloInfo) (*tls.Certificate, 
 	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }
 }
 
-// A record is what a node logs.
+// A record has the log of a node.
 type record struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -334,7 +333,7 @@ next:
 
 func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
-// A pair is two founders, a and b, with what each has for TLS and has logged.
+// A pair is two founders, a and b, with their logs.
 type pair struct {
 	a, b       *coterie.Node
 	logA, logB record
@@ -360,7 +359,7 @@ func openPair(t *testing.T, network func(host string) coterie.Network, addrA, ad
 	return p
 }
 
-// Where two nodes do not agree on TLS, each is told why: in Ready's error and in its log, which is not
+// If two nodes do not agree on TLS, each of them reports why: in the error of Ready, and in its log, which is not
 // flooded.
 func TestTLSRefusals(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "another ca")
@@ -373,8 +372,8 @@ func TestTLSRefusals(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		a, b           *tls.Config
-		readyA, readyB []string // one of which the error has
-		logA, logB     []string // the same for the accepting side
+		readyA, readyB []string // the error has one of them
+		logA, logB     []string // the same, for the log of the accepting side
 	}{
 		"another CA": {
 			ca.static(t, "a"), other.static(t, "b"),
@@ -442,8 +441,7 @@ func TestTLSRefusals(t *testing.T) {
 	}
 }
 
-// few returns the lines that contain all the texts: at least one, and at most one for each ten
-// seconds of a quarter of a minute.
+// few returns the lines that contain all the texts. It requires at least one and at most two in 15 seconds.
 func (r *record) few(t *testing.T, texts ...string) string {
 	t.Helper()
 	lines := r.lines(texts...)
@@ -462,7 +460,7 @@ func requireOneOf(t *testing.T, text string, parts []string) {
 	t.Fatalf("none of %q in %s", parts, text)
 }
 
-// usage is a configuration whose certificate is for that use alone.
+// usage returns a configuration with a certificate for one use only.
 func usage(t *testing.T, a *authority, host string, use x509.ExtKeyUsage) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair(a.issue(t, host, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{use} }))
@@ -470,7 +468,7 @@ func usage(t *testing.T, a *authority, host string, use x509.ExtKeyUsage) *tls.C
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool(a)}
 }
 
-// Over TCP a connection that is closed too soon is reset, and what was said last may be lost.
+// A TCP connection that is closed too soon is reset, and the last message may be lost.
 func TestTLSRefusalsArriveOverTCP(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "another ca")
 	for name, c := range map[string]struct {
@@ -504,7 +502,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// Strangers that begin a handshake and do not go on are as few and as short-lived as those that say
+// Connections that begin a handshake and do not complete it are bounded in number and time, like those that send
 // nothing.
 func TestTLSStallingStrangers(t *testing.T) {
 	ca := newAuthority(t, "ca")
@@ -525,19 +523,19 @@ func TestTLSStallingStrangers(t *testing.T) {
 		for i := range 1000 {
 			nc, err := network.Host("stranger").Dial(t.Context(), addr)
 			require.NoError(t, err)
-			_, err = nc.Write(begun[:1+i%len(begun)]) // in the end with what makes the other side answer, and wait
+			_, err = nc.Write(begun[:1+i%len(begun)]) // a complete hello makes the other side answer and wait
 			require.NoError(t, err)
 			strangers = append(strangers, nc)
 			synctest.Wait()
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		require.LessOrEqual(t, runtime.NumGoroutine()-goroutines, 2*128+22, "two for each that may be pending, at most 128")
-		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(32<<20), "of 1000 strangers, most of it their side")
+		require.LessOrEqual(t, runtime.NumGoroutine()-goroutines, 2*128+22, "two for each pending connection, of at most 128")
+		require.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(32<<20), "1000 connections, mostly their own side")
 
 		begin := time.Now()
 		c.Stop(follower)
-		c.Restart(follower) // its new connections come through
+		c.Restart(follower) // its new connections are accepted
 		require.NoError(t, c.Node(follower).Ready(t.Context()))
 		put(t, c.Node(follower), "k", "v")
 		require.Less(t, time.Since(begin), 3*time.Second)
@@ -545,7 +543,7 @@ func TestTLSStallingStrangers(t *testing.T) {
 		time.Sleep(7 * time.Second)
 		for _, nc := range strangers {
 			_, err := io.Copy(io.Discard, nc)
-			require.NoError(t, err, "it was hung up on")
+			require.NoError(t, err, "the node closed the connection")
 			nc.Close()
 		}
 		require.Equal(t, leader, c.Leader())
@@ -553,7 +551,7 @@ func TestTLSStallingStrangers(t *testing.T) {
 	}, encrypted)
 }
 
-// clientHello returns what a caller begins TLS with.
+// clientHello returns the first message of a TLS client.
 func clientHello(t *testing.T) []byte {
 	t.Helper()
 	ours, theirs := net.Pipe()
@@ -565,9 +563,9 @@ func clientHello(t *testing.T) []byte {
 	return b[:n]
 }
 
-// Whatever a configuration says, or one that it makes for a connection: nobody comes in without a
-// certificate of the right authority, and nobody is spared the check because of an earlier one.
-func TestTLSWantsACertificateOfEveryCaller(t *testing.T) {
+// No caller is accepted without a certificate of a trusted CA, even if the configuration, or one that it chooses
+// for a connection, would allow it. Every connection is checked, even after an earlier one.
+func TestTLSRequiresACertificateOfEveryCaller(t *testing.T) {
 	ca, other := newAuthority(t, "ca"), newAuthority(t, "another ca")
 	lax := func() *tls.Config {
 		return &tls.Config{Certificates: ca.static(t, "a").Certificates, ClientAuth: tls.NoClientCert}
@@ -590,7 +588,7 @@ func TestTLSWantsACertificateOfEveryCaller(t *testing.T) {
 				})
 				require.NoError(t, err)
 				defer n.Close()
-				require.Equal(t, tls.NoClientCert, chosen.ClientAuth, "the caller's")
+				require.Equal(t, tls.NoClientCert, chosen.ClientAuth, "the caller's configuration is unchanged")
 				for _, c := range []struct {
 					host        string
 					cfg         *tls.Config
@@ -620,7 +618,7 @@ func TestTLSWantsACertificateOfEveryCaller(t *testing.T) {
 					_, err = conn.Write([]byte("X"))
 					require.NoError(t, err)
 					_, err = conn.Read(make([]byte, 1))
-					require.ErrorIs(t, err, io.EOF, "it is let in, and hung up on since it is no node")
+					require.ErrorIs(t, err, io.EOF, "TLS accepts it, and the node closes the connection because it sends no hello")
 					require.False(t, conn.ConnectionState().DidResume)
 					conn.Close()
 				}

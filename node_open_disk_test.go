@@ -16,10 +16,10 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// Wherever the disk goes while a node is opened, Open says so, and leaves nothing behind: the
-// bubble ends, and the directory can be opened again. Raft's stores rather wait than let raft see
-// an error; that must not keep Open waiting.
-func TestADiskThatGoesWhileANodeIsOpened(t *testing.T) {
+// The disk fails at each step of Open. Open returns the error and leaves nothing behind: the bubble ends, and the
+// directory can be opened again. The stores of raft wait on a failure, because raft would panic on an error; Open
+// must not wait for them.
+func TestOpenFailsIfTheDiskFails(t *testing.T) {
 	gone := errors.New("gone")
 	open := func(t *testing.T, disk *vfs.Memory) (*coterie.Node, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -55,13 +55,13 @@ func TestADiskThatGoesWhileANodeIsOpened(t *testing.T) {
 					prepare(t, disk)
 					disk.BreakAfter(good, gone)
 					n, err := open(t, disk)
-					if opened = err == nil; opened { // it took no more than that
+					if opened = err == nil; opened { // Open needs fewer operations
 						n.Close()
 						return
 					}
 					require.ErrorIs(t, err, gone, "after %d operations", good)
 					disk.BreakAfter(0, nil)
-					if good%2 == 0 { // else the lock has to be free by itself
+					if good%2 == 0 { // else Open must have released the lock
 						disk.Crash(nil)
 					}
 					n, err = open(t, disk)
