@@ -334,7 +334,7 @@ func RunAsLeader(ctx context.Context, n *Node, prefix, val string,
 				backoff = retryPause
 			}
 			pause, backoff = backoff, min(2*backoff, maxRetryPause)
-			n.Logger().Warn("the leader's body failed, it campaigns again", "prefix", prefix, "err", err, "pause", pause)
+			n.Logger().Warn("leader function failed, campaigning again", "prefix", prefix, "err", err, "pause", pause)
 			if o.onError != nil {
 				o.onError(err)
 			}

@@ -126,7 +126,7 @@ func TestRunAsLeaderBacksOff(t *testing.T) {
 		}
 		require.InDelta(t, 30100*time.Millisecond, begins[12].Sub(begins[11]), float64(50*time.Millisecond))
 		synctest.Wait()
-		require.Len(t, h.of("the leader's body failed, it campaigns again"), 13)
+		require.Len(t, h.of("leader function failed, campaigning again"), 13)
 		require.Empty(t, get(t, c.Node(0), "election", coterie.WithPrefix()).KVs, "it resigned")
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
 }
@@ -174,7 +174,7 @@ func TestRunAsLeaderEndsWithItsNode(t *testing.T) {
 		c.Stop(0)
 		require.ErrorIs(t, <-ended, coterie.ErrClosed)
 		synctest.Wait()
-		require.Empty(t, h.of("the leader's body failed, it campaigns again"))
+		require.Empty(t, h.of("leader function failed, campaigning again"))
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Logger = slog.New(h) }))
 }
 
