@@ -252,7 +252,7 @@ func TestAllNodesRestartFromDisk(t *testing.T) {
 	}, onDisk)
 }
 
-func TestT42_AFollowerThatIsSentASnapshotSeesEachEventOnce(t *testing.T) {
+func TestT42_WatchSeesEventsOnceAcrossASnapshot(t *testing.T) {
 	few := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 20 })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		behind := c.Index(c.Follower())

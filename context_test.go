@@ -175,7 +175,7 @@ func TestContextEndsAWriteThatWasSent(t *testing.T) {
 }
 
 // Check and Hash wait for nobody, but may take long.
-func TestContextEndsALongLookAtTheStore(t *testing.T) {
+func TestContextEndsALongReadOfTheStore(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxTxnOps, c.MaxRequestBytes = 20_000, 64<<20 })
 	var ops []coterie.Op
 	for i := range 20_000 {

@@ -43,8 +43,10 @@
 //
 // The ctx of a call bounds the call, and nothing else. If it ends, the call returns an error that matches the
 // cause of ctx. Anything that outlives the call that made it has a Close method and no ctx of its own: a
-// [Node] or a [Session] continues after the ctx of [Open] or [NewSession] has ended. Calls have no timeout:
-// without a deadline in ctx they wait for a quorum as long as it takes.
+// [Node] or a [Session] continues after the ctx of [Open] or [NewSession] has ended. Iterators, and the channel
+// of [Node.WatchChan], are part of their call and end with its ctx. The ctx of [Node.Txn] bounds the Commit.
+//
+// Calls have no timeout: without a deadline in ctx they wait for a quorum as long as it takes.
 //
 // # Results
 //

@@ -94,7 +94,7 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
-func TestT20_TTLOutOfRangeIsRefused(t *testing.T) {
+func TestT20_TTLOutOfRangeIsRejected(t *testing.T) {
 	n := open(t)
 	for _, ttl := range []time.Duration{0, -time.Second, 300, coterie.MinTTL - 1, coterie.MaxTTL + 1} {
 		_, err := n.Grant(t.Context(), ttl)
@@ -107,7 +107,7 @@ func TestT20_TTLOutOfRangeIsRefused(t *testing.T) {
 	}
 }
 
-// T17: a key that was moved from a lease before a restart ends with the newer one; both outlive a
+// T17: a key that was moved to another lease before a restart ends with that lease. Leases survive a
 // restart and a snapshot.
 func TestT17_LeasesSurviveARestart(t *testing.T) {
 	small := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.SnapshotEntries = 5 })
@@ -159,7 +159,7 @@ func TestALeaseOutlivesItsLeader(t *testing.T) {
 			c.Restart(i)
 		}
 		require.Len(t, get(t, c.Leader(), "kept").KVs, 1)
-		// Each leader begins anew, but one of them lasts.
+		// Each new leader counts the TTL again, but one of them lasts long enough.
 		time.Sleep(31 * time.Second)
 		require.Empty(t, get(t, c.Leader(), "dropped").KVs)
 		t.Log("dropped after", time.Since(lost))
@@ -168,7 +168,7 @@ func TestALeaseOutlivesItsLeader(t *testing.T) {
 	})
 }
 
-// T22: a leader that was cut off does not expire what its successor's clients renew.
+// T22: a leader that was cut off does not expire a lease that is renewed at its successor.
 func TestT22_ACutOffLeaderExpiresNothing(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		old := c.Leader()

@@ -82,7 +82,7 @@ func TestCompares(t *testing.T) {
 	}
 }
 
-func TestT25_ACompareOfARange(t *testing.T) {
+func TestT25_ComparisonOfARange(t *testing.T) {
 	n := open(t)
 	ctx := t.Context()
 	put(t, n, "a1", "x")
@@ -134,7 +134,7 @@ func TestT28_ReadsSeeEarlierWrites(t *testing.T) {
 		coterie.OpPut("p", "1"), coterie.OpTxn(nil, []coterie.Op{coterie.OpGet("p")}, nil), coterie.OpDelete("k", coterie.WithPrevKV()),
 		coterie.OpGet("k"),
 	))
-	// As in etcd, nested transactions run in their place in the list.
+	// As in etcd, nested transactions run at their position in the list.
 	require.Equal(t, "1", r.Responses[1].Txn.Responses[0].Get.KVs[0].Value)
 	require.Equal(t, "new", r.Responses[2].Delete.PrevKVs[0].Value)
 	require.Empty(t, r.Responses[3].Get.KVs)
@@ -158,13 +158,13 @@ func TestT29_TheLimitOfOperations(t *testing.T) {
 	require.ErrorIs(t, err, coterie.ErrTooManyOps)
 	require.EqualValues(t, 4, limit.Limit)
 	require.EqualValues(t, 5, limit.Actual)
-	// A nested transaction has what its parent leaves: 4 - 1.
+	// A nested transaction may use the rest of its parent's limit: 4 - 1.
 	commit(t, n.Txn(ctx).Then(coterie.OpTxn(nil, puts("a", 3), nil)))
 	_, err = n.Txn(ctx).Then(coterie.OpTxn(nil, puts("a", 4), nil)).Commit()
 	require.ErrorIs(t, err, coterie.ErrTooManyOps)
 }
 
-func TestT30_ATransactionWithoutOperationsIsLinearizable(t *testing.T) {
+func TestT30_EmptyTransactionIsLinearizable(t *testing.T) {
 	n := open(t)
 	put(t, n, "k", "v")
 	require.True(t, commit(t, n.Txn(t.Context()).If(coterie.Compare(coterie.Value("k"), "=", "v"))).Succeeded)
@@ -205,7 +205,7 @@ func eventKVs(events []coterie.Event) (kvs []coterie.KeyValue) {
 	return kvs
 }
 
-// Misuse of a transaction says which call was wrong, and what to do.
+// The error for a misused transaction names the wrong call and the correction.
 func TestAMisusedTxnSaysHow(t *testing.T) {
 	n := open(t)
 	op, cmp := coterie.OpPut("k", "v"), coterie.Compare(coterie.Version("k"), "=", 0)

@@ -57,7 +57,7 @@ func TestProgressOfAFutureWatchWaits(t *testing.T) {
 	})
 }
 
-func TestProgressOnRequestIsNotOvertaken(t *testing.T) {
+func TestProgressSurvivesCompaction(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		requests := make(chan struct{}, 1)
 		watch := n.WatchChan(t.Context(), "k", coterie.WithPrefix(), coterie.WithProgressRequests(requests))

@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// next returns what a watch sends next.
+// next returns the next response of a watch.
 func next(t testing.TB, watch <-chan coterie.WatchResult) coterie.WatchResponse {
 	t.Helper()
 	r, ok := <-watch
@@ -88,9 +88,9 @@ func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
 	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value)
 }
 
-// Unlike etcd, a watch that catches up is sent each revision by itself. What holds there holds here:
-// a watch from the revision after the last that was seen goes on without a gap or a repetition.
-func TestT40_AWatchIsResumedAfterTheLastRevisionSeen(t *testing.T) {
+// Unlike in etcd, a watch that catches up yields each revision separately. As in etcd, a watch from the
+// revision after the last one continues without a gap or a repetition.
+func TestT40_WatchResumesAfterTheLastRevision(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		for i := range 3000 {
 			put(t, n, "k", fmt.Sprint(i))
@@ -197,7 +197,7 @@ func TestT37_Progress(t *testing.T) {
 	})
 }
 
-func TestT38_ASlowWatchLosesNothingUnlessItIsOvertaken(t *testing.T) {
+func TestT38_SlowWatchLosesNothingUncompacted(t *testing.T) {
 	n := open(t)
 	for _, key := range []struct {
 		name string
@@ -224,7 +224,7 @@ func TestT38_ASlowWatchLosesNothingUnlessItIsOvertaken(t *testing.T) {
 	}
 }
 
-func TestAWatchThatSawEverythingIsNotOvertaken(t *testing.T) {
+func TestCompactionSparesACurrentWatch(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		watch := n.WatchChan(t.Context(), "k")
 		put(t, n, "k", "1")
@@ -295,7 +295,7 @@ func TestAWatchEndsWithItsReason(t *testing.T) {
 	}
 }
 
-func TestAWatchThatIsNotReadLeavesNoGoroutine(t *testing.T) {
+func TestUnreadWatchLeavesNoGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx, cancel := context.WithCancel(t.Context())
 		n.WatchChan(ctx, "k")

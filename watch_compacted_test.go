@@ -13,9 +13,9 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A follower that comes back applies in one go what was written meanwhile, and the compaction of
-// it. Its watches may not see the revisions any more; then they are told.
-func TestAWatchIsToldWhatWasCompactedInOneGo(t *testing.T) {
+// A follower that comes back applies the missed writes and their compaction in one batch. A watch that can
+// no longer read those revisions ends with an error, and leaves out none.
+func TestWatchReportsUnseenCompactedRevisions(t *testing.T) {
 	for _, key := range []string{"k", ""} { // one key, and all
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 			follower, leader := c.Follower(), c.Leader()
@@ -23,7 +23,7 @@ func TestAWatchIsToldWhatWasCompactedInOneGo(t *testing.T) {
 			if key == "" {
 				opts = append(opts, coterie.WithPrefix())
 			}
-			overtaken := 0
+			compacted := 0
 			for range 5 {
 				watch := follower.WatchChan(t.Context(), key, opts...)
 				time.Sleep(time.Second)
@@ -40,14 +40,14 @@ func TestAWatchIsToldWhatWasCompactedInOneGo(t *testing.T) {
 					r := <-watch
 					if r.Err != nil {
 						require.ErrorIs(t, r.Err, coterie.ErrCompacted)
-						overtaken++
+						compacted++
 						break
 					}
 					require.Equal(t, want, r.Revision, "none is left out")
 				}
 				c.WaitRevision(end)
 			}
-			require.Positive(t, overtaken)
+			require.Positive(t, compacted)
 		})
 	}
 }
