@@ -210,49 +210,8 @@ func (c *Config) validate() error {
 	if c.Dir != "" && c.InMemory {
 		bad("Dir and InMemory exclude each other")
 	}
-	if c.Addr != "" {
-		if _, _, err := splitAddr(c.Addr); err != nil {
-			bad("Addr: %v", err)
-		}
-	}
-	if c.Advertise != "" {
-		if err := checkDialable(c.Advertise); err != nil {
-			bad("Advertise: %v", err)
-		}
-	}
-	if len(c.Founders) > 1 && c.Addr == "" {
-		bad("Addr is empty, but Founders names other nodes")
-	}
-	if len(c.Join) > 0 && len(c.Founders) > 0 {
-		bad("Join and Founders exclude each other: a node joins a cluster, or founds one")
-	}
-	if len(c.Join) > 0 && c.Addr == "" {
-		bad("Addr is empty, but Join names other nodes")
-	}
-	if c.NonVoter && len(c.Join) == 0 {
-		bad("NonVoter is for a node that joins: Join is empty")
-	}
-	for _, addr := range c.Join {
-		if err := checkDialable(addr); err != nil {
-			bad("Join: %v", err)
-		}
-	}
-	names, addrs := map[string]bool{}, map[string]bool{}
-	for _, p := range c.Founders {
-		if p.Name == "" || names[p.Name] {
-			bad("Founders: name %q is empty or given twice", p.Name)
-		}
-		names[p.Name] = true
-		if len(c.Founders) == 1 && p.Addr == "" {
-			continue
-		}
-		if err := checkDialable(p.Addr); err != nil {
-			bad("Founders: %s: %v", p.Name, err)
-		} else if addrs[p.Addr] {
-			bad("Founders: address %s is given twice", p.Addr)
-		}
-		addrs[p.Addr] = true
-	}
+	c.checkAddrs(bad)
+	c.checkFounders(bad)
 	if c.TLS != nil {
 		tlsnet.Check(c.TLS, bad)
 	} else if c.VerifyMember != nil {
@@ -282,7 +241,58 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// resolve fills in what depends on the listener, and checks the node's place among the founders.
+// checkAddrs reports addresses that this node cannot listen on, or that other nodes cannot dial.
+func (c *Config) checkAddrs(bad func(format string, args ...any)) {
+	if c.Addr != "" {
+		if _, _, err := splitAddr(c.Addr); err != nil {
+			bad("Addr: %v", err)
+		}
+	}
+	if c.Advertise != "" {
+		if err := checkDialable(c.Advertise); err != nil {
+			bad("Advertise: %v", err)
+		}
+	}
+	if len(c.Founders) > 1 && c.Addr == "" {
+		bad("Addr is empty, but Founders names other nodes")
+	}
+	if len(c.Join) > 0 && len(c.Founders) > 0 {
+		bad("Join and Founders exclude each other: a node joins a cluster, or founds one")
+	}
+	if len(c.Join) > 0 && c.Addr == "" {
+		bad("Addr is empty, but Join names other nodes")
+	}
+	if c.NonVoter && len(c.Join) == 0 {
+		bad("NonVoter is for a node that joins: Join is empty")
+	}
+	for _, addr := range c.Join {
+		if err := checkDialable(addr); err != nil {
+			bad("Join: %v", err)
+		}
+	}
+}
+
+// checkFounders reports founders without a name or an address of their own.
+func (c *Config) checkFounders(bad func(format string, args ...any)) {
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for _, f := range c.Founders {
+		if f.Name == "" || names[f.Name] {
+			bad("Founders: name %q is empty or given twice", f.Name)
+		}
+		names[f.Name] = true
+		if len(c.Founders) == 1 && f.Addr == "" {
+			continue
+		}
+		if err := checkDialable(f.Addr); err != nil {
+			bad("Founders: %s: %v", f.Name, err)
+		} else if addrs[f.Addr] {
+			bad("Founders: address %s is given twice", f.Addr)
+		}
+		addrs[f.Addr] = true
+	}
+}
+
+// resolve fills in the fields that depend on the listener, and checks that the founders include this node.
 func (c *Config) resolve(l net.Listener) error {
 	if l != nil && c.Advertise == "" {
 		c.Advertise = l.Addr().String()
@@ -297,10 +307,8 @@ func (c *Config) resolve(l net.Listener) error {
 	if len(c.Founders) == 0 {
 		c.Founders = []Founder{{Name: c.Name, Addr: c.Advertise}}
 	}
-	for _, p := range c.Founders {
-		if p.Name == c.Name {
-			return nil
-		}
+	if slices.ContainsFunc(c.Founders, func(f Founder) bool { return f.Name == c.Name }) {
+		return nil
 	}
 	return fmt.Errorf("%w: Config.Name %q is not among Founders", ErrInvalidOption, c.Name)
 }
@@ -317,7 +325,7 @@ func splitAddr(addr string) (host string, port uint16, err error) {
 	return host, uint16(number), nil
 }
 
-// checkDialable returns why other nodes cannot dial an address, if so.
+// checkDialable returns an error if other nodes cannot dial an address.
 func checkDialable(addr string) error {
 	host, port, err := splitAddr(addr)
 	if err != nil {
@@ -332,22 +340,23 @@ func checkDialable(addr string) error {
 	return nil
 }
 
-// memberID is the identity of the node with a name: the same on every start and every node.
+// memberID returns the member ID of the node with a name. It is the same on every start and every node.
 func (c *Config) memberID(name string) MemberID {
 	return MemberID(hashOf("member", c.Cluster, name))
 }
 
-// clusterID is the identity of the cluster: founders that were given different lists refuse each other.
+// clusterID returns the ID of the cluster that the founders found. Founders with different lists reject each
+// other by it.
 func (c *Config) clusterID() uint64 {
 	parts := []string{"cluster", c.Cluster}
 	founders := slices.SortedFunc(slices.Values(c.Founders), func(a, b Founder) int { return cmp.Compare(a.Name, b.Name) })
-	for _, p := range founders {
-		parts = append(parts, p.Name, p.Addr)
+	for _, f := range founders {
+		parts = append(parts, f.Name, f.Addr)
 	}
 	return hashOf(parts...)
 }
 
-// hashOf returns a hash of words that is not 0.
+// hashOf returns a hash of words. It is never 0.
 func hashOf(parts ...string) uint64 {
 	h := fnv.New64a()
 	for _, p := range parts {

@@ -41,7 +41,7 @@ type joiner struct {
 func newJoiner(n *Node) *joiner {
 	return &joiner{
 		cfg: &n.cfg, id: n.id, life: n.life, lead: n.lead, views: n.views, identity: n.identity, peers: n.peers,
-		client: n.client, raft: n.raft, change: n.askToChange, stop: func(fault error) { n.stop(fault, false) },
+		client: n.transport.client, raft: n.raft, change: n.askToChange, stop: func(fault error) { n.stop(fault, false) },
 	}
 }
 

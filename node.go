@@ -15,9 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/retention"
-	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/run"
-	"github.com/coterie-kv/coterie/internal/throttle"
 	"github.com/coterie-kv/coterie/internal/usercode"
 	"github.com/coterie-kv/coterie/internal/watch"
 )
@@ -35,21 +33,17 @@ type Node struct {
 	joiner   *joiner
 	roster   *roster
 
-	log    *raftlog.Log
-	lines  *logqueue.Queue         // nil if the logger discards everything
-	meter  *usercode.Meter[Metric] // nil without Config.Metrics
-	client *rpc.Client
-	server *rpc.Server // nil without a network
-	fsm    *fsm
+	log       *raftlog.Log
+	lines     *logqueue.Queue         // nil if the logger discards everything
+	meter     *usercode.Meter[Metric] // nil without Config.Metrics
+	transport transport
+	fsm       *fsm
 
 	consensus atomic.Pointer[consensus] // see raft
 	restart   sync.Mutex                // held while raft is started again, or ended for good
 
 	consumers *consumers
 	hub       *watch.Hub // the watches that wait
-
-	messages  throttle.Throttle // of the log's lines about messages of raft's that were refused
-	verifiers usercode.Calls    // calls of Config.VerifyMember
 
 	proposer  *proposer.Proposer
 	reads     *reader
@@ -79,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		life: newLifecycle(ctx), lead: newLeadership(), hub: watch.NewHub(),
-		verifiers: usercode.Calls{Name: "Config.VerifyMember"}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		transport: transport{verifiers: usercode.Calls{Name: "Config.VerifyMember"}}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.views = newViews(n.life, n.contextError)
 	opened := make(chan error, 1)
@@ -149,7 +143,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.keeper = newKeeper(n)
 
 	n.connect()
-	undo = append(undo, n.client.Close)
+	undo = append(undo, n.transport.client.Close)
 	n.joiner = newJoiner(n)
 	n.roster = newRoster(n)
 	n.fsm = newFSM(n.consumers, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
@@ -160,7 +154,7 @@ func (n *Node) open(cfg Config) (err error) {
 	}
 	if listener != nil {
 		n.serve(listener)
-		undo = append(undo, n.server.Close)
+		undo = append(undo, n.transport.server.Close)
 	}
 	if err = n.life.open(); err != nil {
 		return err
@@ -312,10 +306,7 @@ func (n *Node) shutdown(handOver bool) {
 
 // takeDown closes the network first, then raft, which must not meet a closed store, then the store.
 func (n *Node) takeDown() error {
-	errs := []error{n.raft().net.Close(), n.client.Close()}
-	if n.server != nil {
-		errs = append(errs, n.server.Close())
-	}
+	errs := []error{n.raft().net.Close(), n.transport.close()}
 	n.log.End()
 	n.restart.Lock() // who has it may have waited for that
 	defer n.restart.Unlock()

@@ -18,6 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/throttle"
+	"github.com/coterie-kv/coterie/internal/usercode"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -73,6 +74,22 @@ func final(err error) bool {
 // errNotLeader: a call that only the leader serves came elsewhere. No call of a user returns it.
 var errNotLeader = fault.ErrNotLeader
 
+// A transport has a node's connections to other nodes. Any goroutine may use it once Open has made it.
+type transport struct {
+	client    *rpc.Client
+	server    *rpc.Server       // nil without a network
+	rejected  throttle.Throttle // of the log lines about raft messages that this node rejected
+	verifiers usercode.Calls    // of Config.VerifyMember
+}
+
+// close closes all connections.
+func (t *transport) close() error {
+	if t.server == nil {
+		return t.client.Close()
+	}
+	return errors.Join(t.client.Close(), t.server.Close())
+}
+
 // listen opens the node's one port, if it has one.
 func listen(cfg *Config) (net.Listener, error) {
 	if cfg.Addr == "" {
@@ -87,10 +104,10 @@ func listen(cfg *Config) (net.Listener, error) {
 
 // connect makes the node's client side of the network.
 func (n *Node) connect() {
-	n.client = rpc.NewClient(n.cfg.Network, n.party())
-	n.client.SetPatience(n.cfg.ElectionTimeout / 4)
-	n.client.Refused = n.dialRefused(&throttle.Throttle{})
-	n.client.Failed = func(err *rpc.DialError) { n.peers.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
+	n.transport.client = rpc.NewClient(n.cfg.Network, n.party())
+	n.transport.client.SetPatience(n.cfg.ElectionTimeout / 4)
+	n.transport.client.Refused = n.dialRefused(&throttle.Throttle{})
+	n.transport.client.Failed = func(err *rpc.DialError) { n.peers.addresses.Failed(err.Peer.ID, err.Peer.Addr) }
 }
 
 // party is this node's side of its handshakes.
@@ -117,7 +134,7 @@ func (n *Node) hello() rpc.Identity {
 // two members may have the same address one after the other. So to raft, a member's address is its ID.
 func (n *Node) newTransport(term, committed func() uint64) *raftnet.Transport {
 	return raftnet.New(raftnet.Config{
-		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.client, Timeout: n.cfg.ElectionTimeout,
+		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.transport.client, Timeout: n.cfg.ElectionTimeout,
 		Resolve: n.peers.addresses.Find,
 		Admit:   n.admitRaft,
 		Newest:  func() uint64 { return max(n.log.Term(), n.identity.Load().Floor) },
@@ -177,7 +194,7 @@ func (n *Node) lostData(member rpc.Identity, acknowledged, last uint64) {
 
 // serve answers other nodes.
 func (n *Node) serve(l net.Listener) {
-	n.server = rpc.Serve(l, rpc.ServerConfig{
+	n.transport.server = rpc.Serve(l, rpc.ServerConfig{
 		Party:   n.party(),
 		Raft:    func(ctx context.Context, c *rpc.Conn) { n.raft().net.Serve(ctx, c) },
 		Call:    n.serveCall,
@@ -261,7 +278,7 @@ func localError(err error) error {
 
 // call calls another member. Errors of the package keep their identity.
 func (n *Node) call(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error) {
-	resp, err := n.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.peers.addresses.Find(uint64(to))}, method, req)
+	resp, err := n.transport.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: n.peers.addresses.Find(uint64(to))}, method, req)
 	var remote *rpc.RemoteError
 	switch {
 	case err == nil:
@@ -340,7 +357,7 @@ func (n *Node) callerRefused(t *throttle.Throttle) func(remote net.Addr, err err
 func (n *Node) messageRefused(from rpc.Identity, remote net.Addr, err error) {
 	n.meter.Add(MetricConnectionsRefused, 1)
 	member := MemberID(from.Member).String()
-	if unsaid, ok := n.messages.Allow(member); ok {
+	if unsaid, ok := n.transport.rejected.Allow(member); ok {
 		n.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
 	}
 }
