@@ -240,11 +240,11 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	return o.TxnResponse, o.err
 }
 
-// CleanUp executes operations in one transaction, and retries until it is applied. It is for what the
-// session gives up and nothing else would remove, such as a place in a queue: others would wait for it as
-// long as the session lives. CleanUp blocks while the node has no space and while there is no quorum. It
-// fails, without a word, only if the node closes or the operations can never be applied. It works after
-// the session has ended, too, because the lease may live on.
+// CleanUp executes operations in one transaction, and retries until the transaction is applied. It is for what
+// the session gives up and nothing else would remove, such as a place in a queue: others would wait for it as
+// long as the session lives. CleanUp blocks while the node has no space and while there is no quorum. Only if
+// the node closes, or the operations can never be applied, it returns without having applied them. It works
+// after the session has ended, too, because the lease may live on.
 func (s *Session) CleanUp(ops ...Op) {
 	_ = s.insist(context.WithoutCancel(s.ctx), func(ctx context.Context) error {
 		_, err := s.n.Txn(ctx).Then(ops...).Commit()
