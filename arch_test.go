@@ -84,9 +84,22 @@ var importRules = []struct {
 		},
 	},
 	{
-		"the errors that all packages share import none of them",
-		func(s source) bool { return !s.test() && in(s, "internal/fault") },
+		"the packages at the bottom import only the standard library",
+		func(s source) bool { return !s.test() && slices.Contains(bottom, path.Dir(s.path)) },
 		func(p string) bool { return strings.Contains(p, ".") },
+	},
+	{
+		"one package knows the logger of hashicorp/raft",
+		func(s source) bool { return !s.test() && !in(s, "internal/raftlogger") },
+		func(p string) bool { return p == "github.com/hashicorp/go-hclog" },
+	},
+	{
+		"TLS and the user's code know connections, and neither storage nor consensus",
+		func(s source) bool { return !s.test() && (in(s, "internal/tlsnet") || in(s, "internal/usercode")) },
+		func(p string) bool {
+			name, internal := strings.CutPrefix(p, module+"/internal/")
+			return strings.Contains(p, ".") && !internal || internal && !slices.Contains([]string{"rpc", "signal", "throttle", "usercode"}, name)
+		},
 	},
 	{
 		"few files know hashicorp/raft",
@@ -140,6 +153,9 @@ var importRules = []struct {
 		},
 	},
 }
+
+// The packages at the bottom: every other package may import them.
+var bottom = []string{"internal/breakable", "internal/fault", "internal/signal", "internal/throttle", "internal/wire"}
 
 // The recipes that are packages of their own, beside the one they are made of.
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
@@ -335,6 +351,9 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"internal imports root": {"internal/mvcc/x.go", head + "mvcc\nimport _ \"" + module + "\"", importFaults},
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
+		"a package below fault": {"internal/fault/x.go", head + "fault\nimport _ \"" + module + "/internal/wire\"", importFaults},
+		"hclog in raft.go":      {"raft.go", head + "coterie\nimport _ \"github.com/hashicorp/go-hclog\"", importFaults},
+		"a log in tlsnet":       {"internal/tlsnet/x.go", head + "tlsnet\nimport _ \"" + module + "/internal/raftlog\"", importFaults},
 		"a network in datadir":  {"datadir/x.go", head + "datadir\nimport _ \"" + module + "/internal/rpc\"", importFaults},
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/sharedconfig\"", importFaults},

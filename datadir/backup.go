@@ -15,7 +15,7 @@ import (
 type BackupInspection struct {
 	Cluster         string            `json:"clusterName"` // the cluster that the backup was taken of
 	ClusterID       coterie.ClusterID `json:"cluster"`
-	Member          coterie.MemberID  `json:"member"` // the member whose node took the backup
+	Member          coterie.MemberID  `json:"member"` // the member of the node that took the backup
 	Taken           time.Time         `json:"taken"`
 	Revision        int64             `json:"revision"`
 	CompactRevision int64             `json:"compactRevision"` // the oldest revision that can be read; -1 before the first compaction

@@ -73,7 +73,7 @@ func (s *site) recover(t testing.TB, survivors ...datadir.Inspection) (datadir.R
 	return datadir.Recover(on(t, s.disk), s.Dir, survivors...)
 }
 
-// longRun returns a single founder whose node has run for a while, and its last Status. The directory has two
+// longRun returns a single founder with a node that has run for a while, and its last Status. The directory has two
 // snapshots, entries before and after them, and a lease.
 func longRun(t testing.TB) (*site, coterie.Status) {
 	t.Helper()

@@ -109,7 +109,7 @@ func TestInspectErrors(t *testing.T) {
 	})
 }
 
-// files returns the files of a founder whose names contain part, with their sizes without reserved space.
+// files returns the files of a founder with part in their names, with their sizes without reserved space.
 func (s *site) files(t testing.TB, part string) map[string]int64 {
 	t.Helper()
 	found, files := map[string]int64{}, s.disk.Mount()

@@ -21,7 +21,7 @@ type Inspection struct {
 	// other. It is 0 if the node had not applied an entry with an epoch yet.
 	Epoch ID `json:"epoch"`
 	// MayLackAcknowledged reports whether the directory may lack entries that its member has acknowledged.
-	// This is so if the member may have had another directory before, whose entries this one has not received
+	// This is so if the member may have had another directory before, and this one has not received its entries
 	// again yet, or if another member has reported that this one lost data.
 	MayLackAcknowledged bool `json:"mayLackAcknowledged"`
 	// RestoreUnfinished reports whether a restore of a backup was interrupted here. coterie.Open then refuses

@@ -61,7 +61,7 @@ func (r Recovery) String() string {
 }
 
 // Recover restarts a cluster that has lost its majority for good, as a single member made from dir. The node
-// of dir must not be running. Everything in the directory is kept, including the end of the log whose entries
+// of dir must not be running. Everything in the directory is kept, including the last entries of the log, which
 // may or may not have been acknowledged. Anything that other members have beyond that is lost. Pass as
 // survivors the Inspections of all other directories that are left, wherever they are: the directory is
 // refused if one of them has more. The directory of a member without a vote can be recovered, and an

@@ -95,7 +95,7 @@ func (rec *recovery) compare() error {
 	return nil
 }
 
-// count counts the voters whose directories were inspected. NothingLost needs a majority even where half of an
+// count counts the voters with a complete directory among the inspected ones. NothingLost needs a majority even where half of an
 // even number would intersect every majority: the other voters may have added a member since, and then have a
 // majority without the inspected ones.
 func (rec *recovery) count() {

@@ -92,7 +92,7 @@ func aboutAnotherNode(args []any) bool {
 	return ok && slices.Contains(nodeKeys, key)
 }
 
-// entryCompacted reports whether an error is that of a leader whose follower needs an entry that was compacted.
+// entryCompacted reports whether a leader reports that a follower needs an entry that was compacted.
 // Raft has no value for it here, only text.
 func entryCompacted(msg string, args []any) bool {
 	return msg == "failed to get log" && len(args) > 0 && fmt.Sprint(args[len(args)-1]) == "log not found"

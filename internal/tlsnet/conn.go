@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
-// A conn is a connection with TLS whose errors say why there is none. Its handshake ends with its deadline, or
+// A conn is a connection with TLS. If there is no TLS, its errors say why. Its handshake ends with its deadline, or
 // with Close, even if a function of Config.TLS blocks in it.
 //
 // Read, Write, SetDeadline and Close may be called concurrently; nothing here needs a lock.
