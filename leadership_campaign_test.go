@@ -87,7 +87,7 @@ func TestALeaderOutlastsAShortSilence(t *testing.T) {
 }
 
 // A voter that hears its leader refuses others, though they do not.
-func TestAFollowerThatIsCutOffFromItsLeaderDeposesNobody(t *testing.T) {
+func TestIsolatedFollowerDeposesNoLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		term := leader.Status().Term

@@ -19,7 +19,7 @@ import (
 )
 
 // A node of an earlier version asks for one lease, and writes no 0 behind it.
-func TestASingleLeaseIsAnsweredInItsWay(t *testing.T) {
+func TestSingleLeaseRequestIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true})
 		require.NoError(t, err)
@@ -50,7 +50,7 @@ func TestASingleLeaseIsAnsweredInItsWay(t *testing.T) {
 }
 
 // A leader of an earlier version reads the first ID of a request, and knows nothing of others.
-func TestALeaderMayAnswerOneLeaseACall(t *testing.T) {
+func TestLeaderMayAnswerOneLeaseACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New()
 		n, err := Open(t.Context(), Config{InMemory: true, Network: network.Host("n")})

@@ -31,7 +31,7 @@ func local(t *testing.T, n *coterie.Node, key string) string {
 
 // A leader commits what one follower has. Were that seen before the leader's own disk has it, a crash
 // of two could take back what somebody saw.
-func TestNothingIsSeenThatTheLeadersDiskDoesNotHave(t *testing.T) {
+func TestOnlyDurableEntriesAreVisible(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, follower := c.Leader(), c.Follower()
 		c.WaitRevision(put(t, leader, "k", "old").Revision)
@@ -49,7 +49,7 @@ func TestNothingIsSeenThatTheLeadersDiskDoesNotHave(t *testing.T) {
 	})
 }
 
-func TestFollowersAcknowledgeOnlyWhatTheirDisksHave(t *testing.T) {
+func TestFollowersAcknowledgeOnlyDurable(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader := c.Leader()
 		c.WaitRevision(put(t, leader, "k", "old").Revision)
@@ -71,7 +71,7 @@ func TestFollowersAcknowledgeOnlyWhatTheirDisksHave(t *testing.T) {
 
 // The acceptance of hashicorp/raft#695: that heartbeats go through raft's main loop costs no
 // leadership, since that loop never waits for the disk.
-func TestSlowDisksOfFollowersChangeNoTerm(t *testing.T) {
+func TestSlowFollowerDisksChangeNoTerm(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader := c.Leader()
 		term := leader.Status().Term
@@ -99,7 +99,7 @@ func TestSlowDisksOfFollowersChangeNoTerm(t *testing.T) {
 	})
 }
 
-func TestALeaderWhoseDiskHangsHandsOver(t *testing.T) {
+func TestLeaderWithHungDiskHandsOver(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, follower := c.Leader(), c.Follower()
 		put(t, leader, "k", "old")
@@ -117,7 +117,7 @@ func TestALeaderWhoseDiskHangsHandsOver(t *testing.T) {
 	})
 }
 
-func TestAFullDiskIsNotTheEnd(t *testing.T) {
+func TestNodeRecoversFromFullDisk(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, other := c.Leader(), c.Follower()
 		put(t, leader, "k", "v")
@@ -153,7 +153,7 @@ func TestAFullDiskIsNotTheEnd(t *testing.T) {
 	})
 }
 
-func TestAFailedSyncStopsTheNode(t *testing.T) {
+func TestFailedSyncStopsNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{InMemory: true})
@@ -176,7 +176,7 @@ func TestAFailedSyncStopsTheNode(t *testing.T) {
 	})
 }
 
-func TestANodeThatRestartsAloneServesWhatItHadApplied(t *testing.T) {
+func TestLoneRestartServesAppliedState(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		i := c.Index(c.Follower())
 		for j := range 100 {

@@ -132,7 +132,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 }
 
 // A write that was on its way when the context ended may have been applied, and says so.
-func TestContextEndsAWriteThatWasSent(t *testing.T) {
+func TestContextEndsSentWrite(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		s := session(t, n, coterie.WithTTL(time.Hour))
@@ -240,7 +240,7 @@ func TestContextEndsOpenCluster(t *testing.T) {
 	})
 }
 
-func TestContextEndsTheSearchForALeader(t *testing.T) {
+func TestContextEndsWaitForLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New()
 		c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{InMemory: true, Addr: "host:0", Network: network})

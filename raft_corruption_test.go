@@ -11,7 +11,7 @@ import (
 
 // An old entry that has changed on a leader's disk reaches nobody: the leader stops by itself, and
 // says why.
-func TestAnEntryThatHasChangedStopsItsNode(t *testing.T) {
+func TestCorruptEntryStopsNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, network := onDisks(t)
 		leader := leading(nodes)

@@ -44,7 +44,7 @@ func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 // A leader whose disk hangs goes on to commit what its followers have, one entry at a time, and
 // applies nothing. However many nodes and callers want to write, raft's main loop goes on: it
 // answers, keeps the lead, and hands it over when it is told to.
-func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
+func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 	for _, size := range []int{5, 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestALeaderWhoseDiskHangsUnderLoadStillAnswers(t *testing.T) {
 
 // The command that begins a term is not sent again while it is in the log, however often one looks;
 // and it is if raft has dropped it.
-func TestTheCommandThatBeginsATermIsSentUntilItIsInTheLog(t *testing.T) {
+func TestFirstCommandIsSentUntilLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
 		n, err := Open(vfs.With(wedgeable(t.Context()), disk.Mount()), Config{InMemory: true, Name: "a", DiskTimeout: time.Hour})

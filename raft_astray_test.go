@@ -43,7 +43,7 @@ func keepTail(t *testing.T, c *consensus, entries uint64) {
 // hashicorp/raft#697: a leader is cut off with entries that nobody else has, the next one takes a
 // snapshot that ends among them, and they meet again. Raft would install it, keep the rest of its
 // log, refuse the next append for it, and ask for the snapshot again, for ever.
-func TestALogThatWentAstrayIsDropped(t *testing.T) {
+func TestAstrayLogIsDropped(t *testing.T) {
 	for name, kept := range map[string]uint64{
 		"the entry at the snapshot's index is kept":              keptTailEntries,
 		"the entry at the snapshot's index would not be kept":    0,
@@ -109,7 +109,7 @@ func TestALogThatWentAstrayIsDropped(t *testing.T) {
 }
 
 // Raft may be ended when it has a snapshot, and the state machine has not.
-func TestASnapshotThatRaftHadNoTimeToHandOver(t *testing.T) {
+func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _, network := onDisks(t)
 		defer closeAll(t, nodes)

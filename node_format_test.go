@@ -48,7 +48,7 @@ func rewrite(t *testing.T, disk *vfs.Memory, name string, change func(b []byte))
 
 // After an upgrade that failed, the program of before must not call for the removal of what the newer
 // one wrote.
-func TestAnotherVersionsDirectoryIsNoDamage(t *testing.T) {
+func TestOtherFormatDirIsNotCorrupt(t *testing.T) {
 	for what, c := range map[string]struct {
 		file string
 		at   int
@@ -96,7 +96,7 @@ func TestAnotherVersionsDirectoryIsNoDamage(t *testing.T) {
 
 // An entry that a newer leader has sent stops the node, for it must not go on without. Its directory
 // is whole.
-func TestAnotherVersionsEntryIsNoDamage(t *testing.T) {
+func TestOtherFormatEntryIsNotCorrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		ctx := vfs.With(t.Context(), disk.Mount())
@@ -133,7 +133,7 @@ func appendEntry(t *testing.T, disk *vfs.Memory, dir string, index uint64, data 
 	require.NoError(t, log.Close(t.Context()))
 }
 
-func TestAnotherVersionsBackupIsNoDamage(t *testing.T) {
+func TestOtherFormatBackupIsNotCorrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
 		require.NoError(t, err)
@@ -150,7 +150,7 @@ func TestAnotherVersionsBackupIsNoDamage(t *testing.T) {
 }
 
 // A node that speaks another version is told so, and so is Ready; neither is in another cluster.
-func TestAnotherVersionsHelloIsNamed(t *testing.T) {
+func TestOtherFormatHelloIsReported(t *testing.T) {
 	network := coterie.NewMemoryNetwork()
 	synctest.Test(t, func(t *testing.T) {
 		l, err := network.Listen("b:1")

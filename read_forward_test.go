@@ -16,7 +16,7 @@ import (
 
 // A node that cannot write its log applies nothing. Its linearizable reads see what was written
 // elsewhere nevertheless.
-func TestReadsGoOnWhereTheLogCannotBeWritten(t *testing.T) {
+func TestReadsWorkWithoutWritableLog(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		old := put(t, leader, "k", "old").Revision

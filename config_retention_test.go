@@ -15,7 +15,7 @@ import (
 
 // A leader drops what it cannot append for an election timeout, and keeps the lead. At the quota nothing
 // may be written that would have history looked at again.
-func TestACompactionThatWasDroppedIsProposedAgain(t *testing.T) {
+func TestDroppedCompactionIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
 		n, err := Open(vfs.With(t.Context(), disk.Mount()), Config{Dir: "/data", QuotaBytes: 1000})

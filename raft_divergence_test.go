@@ -127,7 +127,7 @@ func (c *trio) copied(i int) *vfs.Memory {
 // An older copy of n1's directory is put back, and what it had acknowledged since is acknowledged to
 // others once more. The leader of before has applied what the cluster has not: it stops, with the reason,
 // and serves nothing of it.
-func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
+func TestDivergedNodeStops(t *testing.T) {
 	for name, test := range map[string]struct {
 		others              int  // writes of the other history
 		snapshot, compacted bool // the old leader has what it applied in a snapshot; the new one no log before it
@@ -223,7 +223,7 @@ func TestANodeWhoseLogIsNotTheClustersStops(t *testing.T) {
 
 // What this node has applied and the leader has not committed shows when this node asks the leader for a
 // read, though it has heard nothing of the leader's log yet.
-func TestAReadThatShowsAnotherHistoryIsRefused(t *testing.T) {
+func TestReadFromOtherHistoryIsRejected(t *testing.T) {
 	for name, point := range map[string]func(v readPoint) readPoint{
 		"the leader has committed less":              func(p readPoint) readPoint { p.index--; return p },
 		"the leader has another entry at that index": func(p readPoint) readPoint { p.leader++; return p },

@@ -13,7 +13,7 @@ import (
 
 // What comes inside a snapshot wakes the watches it concerns, though nothing that the log brings
 // does: of a key, and of a range.
-func TestT42_ASnapshotWakesTheWatches(t *testing.T) {
+func TestSnapshotWakesWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _, network := onDisks(t)
 		defer closeAll(t, nodes)

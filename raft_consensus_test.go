@@ -132,7 +132,7 @@ const snapshotInstalled = "Installed remote snapshot"
 
 // Who hears nothing for long asks whether it could win before it raises its term: else its return
 // would depose a leader whom everybody hears.
-func TestAFollowerThatReturnsDeposesNobody(t *testing.T) {
+func TestReturningFollowerDeposesNoLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, away := c.Leader(), c.Follower()
 		put(t, leader, "k", "before")
@@ -160,7 +160,7 @@ func TestAFollowerThatReturnsDeposesNobody(t *testing.T) {
 }
 
 // All reads of a moment share one question to the leader and its majority, on every node.
-func TestReadsShareTheirQuestion(t *testing.T) {
+func TestConcurrentReadsShareOneRound(t *testing.T) {
 	const readers = 1000
 	var writes atomic.Int64
 	counted := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = &tap{Network: cfg.Network, writes: &writes} })
@@ -264,7 +264,7 @@ func (d *displacement) write(key string) error {
 
 // The state machine keeps 10,000 proposers, one for each run of a node. One that was displaced
 // learns of it by its next write, and begins anew with that.
-func TestADisplacedNodeBeginsAnew(t *testing.T) {
+func TestEvictedProposerStartsOver(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
 		d.displace()
@@ -276,7 +276,7 @@ func TestADisplacedNodeBeginsAnew(t *testing.T) {
 
 // A write that was applied before its node was displaced, and of which the node hears by a snapshot
 // that has forgotten it, may have been applied. It is not applied again.
-func TestADisplacedNodeIsSentASnapshot(t *testing.T) {
+func TestEvictedProposerGetsSnapshot(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
 		rev := get(t, d.leader, "any").Revision
@@ -304,7 +304,7 @@ func TestADisplacedNodeIsSentASnapshot(t *testing.T) {
 
 // A write that was applied before its node was displaced has its result, though the node hears of
 // both at once, and has sent the write again.
-func TestADisplacedNodeHearsOfWhatItWroteBefore(t *testing.T) {
+func TestEvictedProposerLearnsEarlierResults(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
 		rev := get(t, d.leader, "any").Revision
@@ -325,7 +325,7 @@ func TestADisplacedNodeHearsOfWhatItWroteBefore(t *testing.T) {
 
 // A follower proposes, and before it hears what came of that its leader has no log any more that
 // would tell: the result is in the snapshot.
-func TestAnAnswerThatComesInsideASnapshot(t *testing.T) {
+func TestAnswerInsideSnapshot(t *testing.T) {
 	var log messages
 	var writes atomic.Int64
 	var taps [3]*tap
@@ -378,7 +378,7 @@ func TestAnAnswerThatComesInsideASnapshot(t *testing.T) {
 
 // A snapshot brings a follower, under load, all that the others have: keys, leases and locks; and
 // its watches see every change once.
-func TestASnapshotUnderLoad(t *testing.T) {
+func TestSnapshotUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes gigabytes of snapshots into memory")
 	}

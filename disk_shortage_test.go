@@ -19,15 +19,15 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// hostDir tells a process of TestANodeOutlivesItsHostsDescriptors where its nodes are.
+// hostDir tells a process of TestNodeOutlivesDescriptorShortage where its nodes are.
 const hostDir = "COTERIE_HOST_DIR"
 
-// TestHost is no test but the process of TestANodeOutlivesItsHostsDescriptors: three nodes and a host
+// TestHost is no test but the process of TestNodeOutlivesDescriptorShortage: three nodes and a host
 // that uses up all file descriptors for a while.
 func TestHost(t *testing.T) {
 	dir := os.Getenv(hostDir)
 	if dir == "" {
-		t.Skip("for TestANodeOutlivesItsHostsDescriptors")
+		t.Skip("for TestNodeOutlivesDescriptorShortage")
 	}
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 200, Max: 200}))
 	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
@@ -87,7 +87,7 @@ func TestHost(t *testing.T) {
 }
 
 // An embedded library outlives a host that has no file descriptor left for a while.
-func TestANodeOutlivesItsHostsDescriptors(t *testing.T) {
+func TestNodeOutlivesDescriptorShortage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes to real disks")
 	}
@@ -101,7 +101,7 @@ func TestANodeOutlivesItsHostsDescriptors(t *testing.T) {
 }
 
 // Whatever is missing, and wherever, Open says so at once, changes nothing and can be called again.
-func TestOpenTellsOfAShortage(t *testing.T) {
+func TestOpenReportsShortage(t *testing.T) {
 	open := func(t *testing.T, disk *vfs.Memory) (*coterie.Node, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -143,7 +143,7 @@ func TestOpenTellsOfAShortage(t *testing.T) {
 }
 
 // Raft writes a change of the members itself, and its main loop waits for it: it cannot hand over.
-func TestALeaderStuckInAChangeIsReplaced(t *testing.T) {
+func TestLeaderStuckInChangeIsReplaced(t *testing.T) {
 	for name, fault := range map[string]func(c *coterietest.Cluster, i int){
 		"refused": func(c *coterietest.Cluster, i int) { c.RefuseDisk(i, syscall.EMFILE) },
 		"hanging": func(c *coterietest.Cluster, i int) { c.StallDisk(i, true) },

@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-func TestLimitsThatMakeNoSenseAreRefused(t *testing.T) {
+func TestInvalidLimitsAreRejected(t *testing.T) {
 	_, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, QuotaBytes: -1, MaxPendingCalls: -1, MaxPendingBytes: 1})
 	require.ErrorIs(t, err, coterie.ErrInvalidOption)
 	for _, field := range []string{"QuotaBytes", "MaxPendingCalls", "MaxPendingBytes"} {
@@ -41,7 +41,7 @@ func fill(t *testing.T, n *coterie.Node) (keys int, err error) {
 	return keys - 1, err
 }
 
-func TestTheQuotaRefusesWhatMakesTheStoreGrow(t *testing.T) {
+func TestQuotaRejectsGrowingWrites(t *testing.T) {
 	const most = 200_000
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -87,7 +87,7 @@ func TestTheQuotaRefusesWhatMakesTheStoreGrow(t *testing.T) {
 }
 
 // History is kept, and deleting alone only adds to it: so it is the leader's to make room.
-func TestDeletingLiftsTheQuota(t *testing.T) {
+func TestDeletingFreesQuota(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		for range 5 {
@@ -108,7 +108,7 @@ func TestDeletingLiftsTheQuota(t *testing.T) {
 	}, quota(200_000))
 }
 
-func TestCompactingLiftsTheQuota(t *testing.T) {
+func TestCompactingFreesQuota(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		rev := put(t, n, "k", strings.Repeat("x", 90_000)).Revision
 		_, err := n.Put(t.Context(), "k", strings.Repeat("y", 90_000))
@@ -120,7 +120,7 @@ func TestCompactingLiftsTheQuota(t *testing.T) {
 }
 
 // The store of a service that overwrites a few keys is nearly all history.
-func TestOverwritingKeysNeverMeetsTheQuota(t *testing.T) {
+func TestOverwritingStaysWithinQuota(t *testing.T) {
 	for _, bytes := range []int64{0, -1} {
 		bubble(t, func(t *testing.T, n *coterie.Node) {
 			for i := range 5000 {
@@ -136,7 +136,7 @@ func TestOverwritingKeysNeverMeetsTheQuota(t *testing.T) {
 }
 
 // Calls that were sent twice wait until it is known what came of them; they keep nobody else waiting.
-func TestAFullDiskIsToldAtTheDoor(t *testing.T) {
+func TestFullDiskRejectsWritesAtOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		put(t, n, "k", "v")
@@ -177,7 +177,7 @@ func TestAFullDiskIsToldAtTheDoor(t *testing.T) {
 }
 
 // A node that was never heard has to register first; while it cannot, its calls do not wait for that.
-func TestAFullDiskIsToldBeforeTheFirstWrite(t *testing.T) {
+func TestFullDiskFoundBeforeFirstWrite(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		c.FillDisk(0, true)
 		n := c.Node(0)
@@ -197,7 +197,7 @@ func TestAFullDiskIsToldBeforeTheFirstWrite(t *testing.T) {
 	})
 }
 
-func TestOverloadIsToldAtOnceAndBounded(t *testing.T) {
+func TestOverloadIsBoundedAndImmediate(t *testing.T) {
 	for name, limits := range map[string]func(_ int, cfg *coterie.Config){
 		"calls": func(_ int, cfg *coterie.Config) { cfg.MaxPendingCalls = 160 },
 		"bytes": func(_ int, cfg *coterie.Config) { cfg.MaxPendingBytes = 160 * (64<<10 + 40) },
@@ -253,7 +253,7 @@ func TestOverloadIsToldAtOnceAndBounded(t *testing.T) {
 
 // Callers that give up and call again, for as long as there is no quorum, take no more than those that
 // are inside.
-func TestCallersWhoGiveUpLeaveNothingBehind(t *testing.T) {
+func TestAbandonedCallsLeaveNothing(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
 		put(t, n, "k", "v")
@@ -277,7 +277,7 @@ func TestCallersWhoGiveUpLeaveNothingBehind(t *testing.T) {
 
 // A place in a queue that nobody wants any more goes though the node takes no writes when it is given
 // up: the session lives on, and all behind it would wait for as long.
-func TestAPlaceIsGivenUpThoughThereIsNoSpace(t *testing.T) {
+func TestRejectedCallFreesItsPlace(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
 		s := session(t, n, coterie.WithTTL(time.Hour))

@@ -83,7 +83,7 @@ func (w *wedge) LeadershipTransferToServer(id raft.ServerID, addr raft.ServerAdd
 	return w.requests.LeadershipTransferToServer(id, addr)
 }
 
-func TestAWedgedLeaderIsStartedAgain(t *testing.T) {
+func TestWedgedLeaderIsRestarted(t *testing.T) {
 	for _, size := range []int{1, 3} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -161,7 +161,7 @@ func closeAll(t *testing.T, nodes []*Node) {
 
 // A leader that is elected again, wedged, answers nothing before the disks of its followers have its
 // first entry: that is no sign of health.
-func TestAWedgeIsNotMissedWhileDisksStall(t *testing.T) {
+func TestWedgeIsFoundWhileDisksStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, network := onDisks(t)
 		defer closeAll(t, nodes)
@@ -194,7 +194,7 @@ func TestAWedgeIsNotMissedWhileDisksStall(t *testing.T) {
 	})
 }
 
-func TestANodeThatIsStartedAgainOnAStalledDiskDoesNotSayThatItLeads(t *testing.T) {
+func TestRestartOnStalledDiskClaimsNoLead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, _ := onDisks(t)
 		defer closeAll(t, nodes)
@@ -214,7 +214,7 @@ func TestANodeThatIsStartedAgainOnAStalledDiskDoesNotSayThatItLeads(t *testing.T
 }
 
 // Starting again may wait for a log that cannot be read: it ends with the node.
-func TestADiskThatFailsWhileRaftIsStartedAgain(t *testing.T) {
+func TestDiskFailsWhileRaftRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
 		open := func() *Node {
@@ -242,7 +242,7 @@ func TestADiskThatFailsWhileRaftIsStartedAgain(t *testing.T) {
 
 // While raft gives again what was applied before, a snapshot would have a state that is ahead of its
 // index.
-func TestNoSnapshotIsTakenBeforeRaftHasCaughtUp(t *testing.T) {
+func TestNoSnapshotBeforeRaftCatchesUp(t *testing.T) {
 	for range 5 {
 		synctest.Test(t, func(t *testing.T) {
 			disk := vfs.NewMemory()
@@ -276,7 +276,7 @@ func TestNoSnapshotIsTakenBeforeRaftHasCaughtUp(t *testing.T) {
 
 // Each election leaves an entry that the state machine is never told of: however many there are, they
 // do not count as entries that wait to be applied.
-func TestElectionsWithoutACommandHoldUpNothing(t *testing.T) {
+func TestElectionEntriesBlockNoWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
 		open := func() *Node {
@@ -306,7 +306,7 @@ func TestElectionsWithoutACommandHoldUpNothing(t *testing.T) {
 }
 
 // To start raft again at any moment is a change of leader and no more.
-func TestRebuildUnderLoad(t *testing.T) {
+func TestRestartUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := OpenCluster(t.Context(), 3, Config{InMemory: true, SnapshotEntries: 20})
 		require.NoError(t, err)

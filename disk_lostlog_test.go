@@ -47,7 +47,7 @@ func requireLogLost(t *testing.T, disk *vfs.Memory, open func() error) {
 	}
 }
 
-func TestALoneNodeWhoseLogIsGoneIsRefused(t *testing.T) {
+func TestLoneNodeWithoutLogIsRejected(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
 		for _, snapshot := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestALoneNodeWhoseLogIsGoneIsRefused(t *testing.T) {
 }
 
 // Two of three have lost what they acknowledged. They neither elect one of the two nor found anew.
-func TestAMajorityWhoseLogsAreGoneIsRefused(t *testing.T) {
+func TestMajorityWithoutLogsIsRejected(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
 		inTrio(t, func(c *trio) {
 			c.kill(2)

@@ -11,7 +11,7 @@ import (
 )
 
 // After a long outage more leases may have ended than one entry takes.
-func TestAnyNumberOfLeasesEndAtOnce(t *testing.T) {
+func TestManyLeasesExpireTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t)
 		for range 2500 {

@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// counterDir tells a process of TestAKilledProcessLosesNothing where to count.
+// counterDir tells a process of TestKilledProcessLosesNothing where to count.
 const counterDir = "COTERIE_COUNTER_DIR"
 
 // counters are written in turn, each with all that was written before it in mind.
@@ -29,12 +29,12 @@ func counterConfig(dir string) coterie.Config {
 	return coterie.Config{Dir: dir, SnapshotEntries: 50}
 }
 
-// TestCounter is no test but the process that TestAKilledProcessLosesNothing kills: it counts, and
+// TestCounter is no test but the process that TestKilledProcessLosesNothing kills: it counts, and
 // says each number that was acknowledged.
 func TestCounter(t *testing.T) {
 	dir := os.Getenv(counterDir)
 	if dir == "" {
-		t.Skip("for TestAKilledProcessLosesNothing")
+		t.Skip("for TestKilledProcessLosesNothing")
 	}
 	n, err := coterie.Open(t.Context(), counterConfig(dir))
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
 }
 
 // Whatever a process was at when it was killed, what it had acknowledged is there.
-func TestAKilledProcessLosesNothing(t *testing.T) {
+func TestKilledProcessLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts 20 processes")
 	}
