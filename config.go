@@ -21,46 +21,45 @@ import (
 	"github.com/coterie-kv/coterie/internal/usercode"
 )
 
-// Config describes a node. It is copied by [Open]; a zero field means the default that its comment
+// Config describes a node. [Open] copies it. A field that is zero has the default that its comment
 // names.
 type Config struct {
-	// Cluster names the cluster: nodes of different clusters refuse each other. Defaults to
+	// Cluster is the name of the cluster. Nodes of different clusters reject each other. Defaults to
 	// "coterie".
 	Cluster string
-	// Name is the node's name, unique in the cluster: no two nodes may run under one, which is noticed
-	// where they have directories. Defaults to Advertise, or "node" for a single node.
+	// Name is the name of the node, unique in the cluster: no two nodes may run with the same name. If
+	// both have directories, they notice it. Defaults to Advertise, or "node" for a single node.
 	Name string
-	// Dir is the data directory, created if need be. Required unless InMemory: forgetting it must
-	// not cost durability. Open makes it absolute and cleans it as [path/filepath.Abs] does, so that
-	// the process may change its working directory afterwards.
+	// Dir is the data directory. Open creates it if necessary. It is required unless InMemory is set, so
+	// that nobody loses durability by forgetting it. Open makes it absolute and cleans it as
+	// [path/filepath.Abs] does, so the process may change its working directory afterwards.
 	Dir string
-	// InMemory keeps everything in memory: nothing survives the node. One that comes back has forgotten
-	// what it promised, and counts again when a majority without it has taken it back, which takes
-	// about an election timeout. If a majority stops at once, the cluster is lost: the nodes that come
-	// back found a new, empty one when all its founders have been started again. Where that may happen,
-	// give nodes directories.
+	// InMemory keeps all data in memory, so none survives the node. A node that comes back has forgotten
+	// its promises. It counts again when a majority without it has let it in again, which takes about an
+	// election timeout. If a majority stops at once, the cluster is lost: once all founders have been
+	// started again, they found a new, empty one. If that can happen, give nodes directories.
 	InMemory bool
-	// Addr is the host:port to listen on; port 0 picks a free one. Empty: a single node without a
-	// network.
+	// Addr is the host:port to listen on. Port 0 picks a free port. If Addr is empty, the node is a single
+	// one without a network.
 	Addr string
-	// Advertise is the address that other nodes dial; its port is not 0. Defaults to the listener's
-	// address.
+	// Advertise is the address that other nodes dial. Its port is not 0. Defaults to the address of the
+	// listener.
 	Advertise string
 	// Network carries the node's connections. Defaults to TCP.
 	Network Network
-	// TLS is for mutual TLS between nodes, in both directions, around Network: each shows a
-	// certificate and checks the other's. It needs a certificate, and RootCAs, by which callers are
-	// checked, too, unless it has ClientCAs. Whatever it says, ClientAuth is
-	// RequireAndVerifyClientCert and nothing is resumed; the least version is TLS 1.3, or TLS 1.2 if
-	// it says so; an empty ServerName is the host that is dialled. [LoadTLS] makes one from files. It
-	// is copied, never changed. A function of it that blocks or panics fails its handshake. nil:
+	// TLS is for mutual TLS between nodes, around Network: in both directions each node shows a
+	// certificate and checks that of the other. It needs a certificate and RootCAs, which also check
+	// callers unless it has ClientCAs. In any case ClientAuth is RequireAndVerifyClientCert, and sessions
+	// are not resumed. The minimum version is TLS 1.3, or TLS 1.2 if MinVersion has that. If ServerName is
+	// empty, it is the host that the node dials. [LoadTLS] makes a configuration from files. The node copies it and
+	// never changes it. If one of its functions blocks or panics, the handshake fails. If TLS is nil,
 	// connections are plain, and any program that reaches the port can pose as a member.
 	TLS *tls.Config
-	// VerifyMember is asked in each handshake between nodes, on both sides, whether the other node is the
-	// member that it says it is, by the certificate that TLS has verified. An error refuses the connection.
-	// Without it, each holder of a certificate can pose as any member; [VerifyMemberName] closes that. It
-	// needs TLS. It may be called concurrently, and must return when ctx ends, within 5 s: one that does not,
-	// or panics, refuses the connection, and holds up nothing else.
+	// VerifyMember decides in each handshake between nodes, on both sides, whether the other node is the
+	// member that it claims to be, by the certificate that TLS has verified. An error rejects the connection.
+	// Without VerifyMember, any holder of a certificate can pose as any member; [VerifyMemberName] prevents
+	// that. It needs TLS. It may be called concurrently, and must return when ctx ends, within 5 s. If it
+	// does not, or panics, the connection is rejected, and nothing else is delayed.
 	VerifyMember func(ctx context.Context, c Claim) error
 	// Founders are the nodes that found the cluster, this one among them: the same list on each. They
 	// found it on their first start, when all of them are up and none has been in a cluster before. On
@@ -74,22 +73,22 @@ type Config struct {
 	// NonVoter is for a node that joins and never gets a vote by itself. It serves all calls, and does
 	// not count for the majority.
 	NonVoter bool
-	// Logger receives what an operator should know: docs/metrics.md has every line. Defaults to
-	// slog.Default(), as it is at Open; slog.New(slog.DiscardHandler) silences the node. Its handler may
-	// block or panic: lines wait for it in a queue of 1024, MetricLogDropped counts those that are lost,
-	// and Close gives it half a second for what is left.
+	// Logger receives the lines for operators; docs/metrics.md lists them all. Defaults to slog.Default() at
+	// the time of Open. slog.New(slog.DiscardHandler) silences the node. The handler may block or panic: up
+	// to 1024 lines wait for it, MetricLogDropped counts the lines that are lost, and Close gives it half a
+	// second for the rest.
 	Logger *slog.Logger
-	// Metrics receives what the node measures of itself. nil: nothing is measured, and costs nothing.
+	// Metrics receives the measurements of the node. If it is nil, the node measures nothing, at no cost.
 	Metrics Metrics
 	// ElectionTimeout is how long a leader must be silent before a follower asks for an election, and how
-	// long a leader leads without an answer of a majority. Heartbeats are a tenth to a fifth of it apart.
-	// When a leader crashes, writes wait a little longer than one ElectionTimeout; each other voter that
-	// is down or cannot win may add a third of it. At least 20 ms, the same on each node. Defaults to 1 s.
+	// long a leader leads without answers of a majority. Heartbeats are a tenth to a fifth of it apart. When
+	// a leader crashes, writes wait a little longer than one ElectionTimeout. Each other voter that is down
+	// or cannot win may add a third of it. It is at least 20 ms, and the same on each node. Defaults to 1 s.
 	ElectionTimeout time.Duration
-	// Retention bounds the history that is kept for reads and watches of past revisions.
+	// Retention bounds the history for reads and watches of past revisions.
 	Retention Retention
-	// SnapshotEntries is how many log entries may follow a snapshot before the next is taken; one
-	// is taken sooner when they outgrow 64 MiB and the snapshot itself. Defaults to 10,000.
+	// SnapshotEntries is how many log entries may follow a snapshot before the node takes the next one. It
+	// takes one earlier if the entries are larger than 64 MiB and than the snapshot. Defaults to 10,000.
 	SnapshotEntries uint64
 	// DiskTimeout is how long a write to the disk may hang before a leader hands over. Defaults to 5 s.
 	DiskTimeout time.Duration
@@ -98,27 +97,28 @@ type Config struct {
 	MaxTxnOps int
 	// MaxRequestBytes bounds the encoded size of a write. Defaults to 1.5 MiB; at most 64 MiB.
 	MaxRequestBytes int
-	// MaxPendingCalls and MaxPendingBytes bound the writes that wait in this node, and what they take:
-	// more are refused with ErrOverloaded, at once. Deletions, revocations and compactions have a
-	// sixteenth on top. They default to 65,536 and 256 MiB; MaxPendingBytes is at least
-	// MaxRequestBytes.
+	// MaxPendingCalls and MaxPendingBytes bound the writes that wait in this node, and their size. Further
+	// writes fail with ErrOverloaded at once. Deletions, revocations and compactions may use another
+	// sixteenth. They default to 65,536 and 256 MiB. MaxPendingBytes is at least MaxRequestBytes.
 	MaxPendingCalls int
 	MaxPendingBytes int64
-	// QuotaBytes is how much the store may hold, superseded revisions included, as Status().Bytes
-	// counts it, before this node refuses what may make it grow with ErrNoSpace: puts, transactions
-	// with one in any branch, grants. Everything else goes on, and so do they once there is less.
-	// What is under way is still applied, so the store can be larger by that much. As less of the quota
-	// is left, a leader keeps less history: see Retention. Each node should have the same. 0: no bound.
+	// QuotaBytes is how much the store may hold, including superseded revisions, as Status().Bytes counts
+	// it. At the quota, this node rejects calls that may make the store grow with ErrNoSpace: puts,
+	// transactions with a put in any branch, and grants. All other calls still work, and these do again when
+	// the store holds less. Writes that are in flight are still applied, so the store can exceed the quota by
+	// their size. The less of the quota is left, the less history a leader keeps: see Retention. Each node
+	// should have the same quota. 0 means no bound.
 	QuotaBytes int64
 }
 
-// Retention bounds history. The bound that is reached first counts; a zero field means its default,
-// a negative one no bound. The leader compacts what exceeds it. With Config.QuotaBytes, history has at
-// most nine tenths of what the present state of the keys leaves of the quota, whatever Bytes says: so
-// deleting keys makes room by itself, and near the quota a slow watch may have to resume.
+// Retention bounds history. The bound that is reached first counts. A field that is zero has its default,
+// and a negative one is no bound. The leader compacts history that exceeds a bound. With Config.QuotaBytes,
+// history has at most nine tenths of the space that the current keys and values leave of the quota,
+// independent of Bytes. So deleting keys frees space by itself, and near the quota a slow watch may have to
+// resume.
 type Retention struct {
-	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader counts it
-	// anew.
+	// Age is how long a superseded revision stays. Defaults to 10 minutes. A new leader measures it from
+	// its election on.
 	Age time.Duration
 	// Revisions is how many revisions stay. Defaults to 1,000,000.
 	Revisions int64
@@ -129,11 +129,10 @@ type Retention struct {
 // A Founder is a node that founds a cluster: its name, and the address that the others dial.
 type Founder struct{ Name, Addr string }
 
-// A Network makes connections. Its methods, and those of what it returns, may be called concurrently, and
-// are called on goroutines of the node. Connections must honour deadlines, and Close must end calls that
-// wait: a call to another node that waits in one that does not hangs, and [Node.Close] gives up waiting for
-// it. A Dial that ignores its context is left behind; once 64 are, further ones fail at once. A panic fails
-// the connection.
+// A Network makes connections. Goroutines of the node call its methods, and those of its listeners and
+// connections, concurrently. Connections must honour deadlines, and Close must end calls that wait.
+// Otherwise a call to another node can hang, and [Node.Close] gives up waiting for it. A Dial that ignores
+// its context is left behind; if 64 are, further ones fail at once. A panic fails the connection.
 type Network interface {
 	// Listen announces on addr, a host:port.
 	Listen(addr string) (net.Listener, error)
@@ -141,8 +140,8 @@ type Network interface {
 	Dial(ctx context.Context, addr string) (net.Conn, error)
 }
 
-// NewMemoryNetwork returns a network for nodes of one process: addresses are any host:port, and
-// nothing touches the operating system.
+// NewMemoryNetwork returns a network for nodes of one process. Any host:port is an address, and the
+// operating system has no part in it.
 func NewMemoryNetwork() Network { return memnet.New() }
 
 type tcpNetwork struct{}
@@ -158,8 +157,8 @@ const (
 	maxRequestBytes    = 64 << 20
 )
 
-// withDefaults returns the configuration with every default filled in but those that need the
-// listener, or all that is wrong with it.
+// withDefaults returns the configuration with all defaults except those that need the listener, or the
+// errors in it.
 func (c Config) withDefaults() (Config, error) {
 	c.Cluster = cmp.Or(c.Cluster, "coterie")
 	c.ElectionTimeout = cmp.Or(c.ElectionTimeout, time.Second)
