@@ -127,6 +127,15 @@ var importRules = []struct {
 		},
 	},
 	{
+		"membership decides without a node, a clock or a network",
+		func(s source) bool { return !s.test() && in(s, "internal/membership") },
+		func(p string) bool {
+			name, internal := strings.CutPrefix(p, module+"/internal/")
+			return internal && !slices.Contains([]string{"fault", "run", "state", "wire"}, name) ||
+				slices.Contains([]string{"context", "time", "math/rand", "math/rand/v2", "os", "net", "log", "log/slog"}, p)
+		},
+	},
+	{
 		"directories are read without consensus and without a network",
 		func(s source) bool { return !s.test() && in(s, "datadir") },
 		func(p string) bool {
@@ -350,6 +359,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 	}{
 		"internal imports root": {"internal/mvcc/x.go", head + "mvcc\nimport _ \"" + module + "\"", importFaults},
 		"raft in kv.go":         {"kv.go", head + "coterie\nimport _ \"github.com/hashicorp/raft\"", importFaults},
+		"net in membership":     {"internal/membership/x.go", head + "membership\nimport _ \"" + module + "/internal/rpc\"", importFaults},
 		"time in fsm.go":        {"fsm.go", head + "coterie\nimport _ \"time\"", importFaults},
 		"a package below fault": {"internal/fault/x.go", head + "fault\nimport _ \"" + module + "/internal/wire\"", importFaults},
 		"hclog in raft.go":      {"raft.go", head + "coterie\nimport _ \"github.com/hashicorp/go-hclog\"", importFaults},
