@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Config is a configuration centre: every instance has the settings in memory, typed and checked, and
-// any of them may change them, and take a change back.
+// Config is a configuration centre. Every instance has the settings in memory, typed and validated. Any
+// instance can change them, and undo a change.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process demonstrate and check this. To run three processes on one
+// machine, use a terminal for each:
 //
 //	go run ./examples/config -name a -addr 127.0.0.1:7401 -dir /tmp/config/a \
 //		-founders a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
@@ -13,10 +13,10 @@
 //	go run ./examples/config -name c -addr 127.0.0.1:7403 -dir /tmp/config/c \
 //		-founders a=127.0.0.1:7401,b=127.0.0.1:7402,c=127.0.0.1:7403
 //
-// Each prints the settings whenever they change. level=debug or rate=50, typed into any of them,
-// changes them for all, if the new ones are good, and undo takes the last change back. A process that
-// is started while no other is there goes on with the settings that it had, which are in a file beside
-// its directory.
+// Each process prints the settings whenever they change. Type level=debug or rate=50 into any of them to
+// change the settings of all, if the new ones are valid. Type undo to undo the last change. A process that
+// starts while no other one runs continues with its last settings, which are in a file beside its
+// directory.
 package main
 
 import (
@@ -36,16 +36,16 @@ import (
 	"github.com/coterie-kv/coterie/sharedconfig"
 )
 
-// key is where the settings are in the store.
+// key is the key of the settings in the store.
 const key = "config"
 
-// Settings are what the instances share.
+// settings are shared by all instances.
 type settings struct {
 	Level string `json:"level"`
 	Rate  int    `json:"rate"`
 }
 
-// validate is asked before settings are stored, and again wherever they are received.
+// validate checks settings before they are stored, and again in each instance that receives them.
 func (s settings) validate() error {
 	if s.Rate <= 0 {
 		return fmt.Errorf("rate is %d, and must be positive", s.Rate)
@@ -57,10 +57,10 @@ func (s settings) String() string { return fmt.Sprintf("level=%s rate=%d", s.Lev
 
 func main() { process.Main(demo, serve) }
 
-// patience is how long a process waits for a majority before it begins with the settings that it had.
+// patience is how long a process waits for a majority before it begins with its last settings.
 const patience = 3 * time.Second
 
-// open has the settings kept current in memory, and in a file if there is to be one.
+// open returns the settings, and keeps them current in memory and, unless file is empty, in a file.
 func open(ctx context.Context, node *coterie.Node, file string) (*sharedconfig.Value[settings], error) {
 	cfg := sharedconfig.Config[settings]{
 		Keys: []string{key}, Default: settings{Level: "info", Rate: 100}, Validate: settings.validate, File: file,
@@ -69,12 +69,12 @@ func open(ctx context.Context, node *coterie.Node, file string) (*sharedconfig.V
 	defer cancel()
 	v, err := sharedconfig.Open(moment, node, cfg)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return sharedconfig.Open(ctx, node, cfg) // this process has never had any
+		return sharedconfig.Open(ctx, node, cfg) // this process has never had settings
 	}
 	return v, err
 }
 
-// serve runs one of three nodes: it shows the settings until ctx ends, and does what is typed.
+// serve runs one of three nodes. It prints the settings and carries out typed lines until ctx ends.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
@@ -94,13 +94,13 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		}
 		fmt.Printf("%s has %v\n", cfg.Name, now.Value)
 		if now.Err != nil {
-			fmt.Printf("%s stays with that: %v\n", cfg.Name, now.Err)
+			fmt.Printf("%s keeps these settings: %v\n", cfg.Name, now.Err)
 		}
 	}
 	return nil
 }
 
-// obey does what is read.
+// obey carries out each line that it reads.
 func obey(ctx context.Context, v *sharedconfig.Value[settings], from io.Reader) {
 	for lines := bufio.NewScanner(from); lines.Scan(); {
 		var err error
@@ -110,12 +110,12 @@ func obey(ctx context.Context, v *sharedconfig.Value[settings], from io.Reader) 
 			_, err = v.Update(ctx, func(s settings) (settings, error) { return change(s, line) })
 		}
 		if err != nil {
-			fmt.Printf("refused: %v\n", err)
+			fmt.Printf("rejected: %v\n", err)
 		}
 	}
 }
 
-// change returns settings in which what a line says is different.
+// change returns the settings with the change that a line describes.
 func change(s settings, line string) (settings, error) {
 	name, value, _ := strings.Cut(line, "=")
 	var err error
@@ -130,7 +130,7 @@ func change(s settings, line string) (settings, error) {
 	return s, err
 }
 
-// demo has one of three nodes follow what the others change, and checks what it sees.
+// demo changes the settings on two of three nodes, and checks that the third one follows.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -146,7 +146,7 @@ func demo(ctx context.Context) error {
 		}
 		defer on[i].Close()
 	}
-	// The usual loop, pulled one by one, to tell what node3 sees after each change.
+	// This is the usual loop over Follow, pulled step by step, to check node3 after each change.
 	see, stop := iter.Pull2(on[2].Follow(ctx))
 	defer stop()
 
@@ -155,26 +155,26 @@ func demo(ctx context.Context) error {
 		name string
 		do   func() error
 		want string
-		bad  bool // node3 says that it does not use what is stored
+		bad  bool // node3 reports that it does not use the stored settings
 	}{
 		{"nothing is set", func() error { return nil }, "level=info rate=100", false},
 		{"node1 sets the level", func() error {
 			_, err := on[0].Update(ctx, func(s settings) (settings, error) { return change(s, "level=debug") })
 			return err
 		}, "level=debug rate=100", false},
-		{"node2 sets a rate, not a bad one", func() error {
+		{"node2 sets a valid rate", func() error {
 			_, err := on[1].Update(ctx, func(s settings) (settings, error) { return change(s, "rate=-1") })
 			if !errors.As(err, &rejected) {
-				return fmt.Errorf("a bad rate ended with %v", err)
+				return fmt.Errorf("an invalid rate ended with %v", err)
 			}
 			_, err = on[1].Update(ctx, func(s settings) (settings, error) { return change(s, "rate=50") })
 			return err
 		}, "level=debug rate=50", false},
-		{"a tool writes nonsense", func() error {
+		{"a tool writes invalid JSON", func() error {
 			_, err := cluster.Node(0).Put(ctx, key, `{"rate": "fast"}`)
 			return err
 		}, "level=debug rate=50", true},
-		{"node1 takes that back", func() error {
+		{"node1 undoes that", func() error {
 			_, err := on[0].Rollback(ctx, 0)
 			return err
 		}, "level=debug rate=50", false},

@@ -16,16 +16,16 @@ import (
 	"github.com/coterie-kv/coterie/registry"
 )
 
-// A client calls a service whose instances come and go. It runs beside a node of its own.
+// A client calls a service with changing instances. It has a node of its own.
 type client struct {
 	*http.Client
 	base   http.RoundTripper
 	node   *coterie.Node
 	picker *registry.Picker
-	calls  int // that were answered
+	calls  int // answered calls
 }
 
-// demo has four instances in two zones, and a client in one of these.
+// demo runs four instances in two zones, and a client in one of the zones.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -34,7 +34,7 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("open five nodes: %w", err)
 	}
 	defer cluster.Close()
-	network := coterie.NewMemoryNetwork() // for HTTP, which goes over TCP where there are several processes
+	network := coterie.NewMemoryNetwork() // for HTTP, which uses TCP if there are several processes
 	base := &http.Transport{DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 		return network.Dial(ctx, addr)
 	}}
@@ -61,10 +61,10 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("in turn: %w", err)
 	}
 	if err := c.use(ctx, registry.WithPreferredZone("east")); err != nil {
-		return fmt.Errorf("the own zone first: %w", err)
+		return fmt.Errorf("its own zone first: %w", err)
 	}
 	if err := c.expect(ctx, "a b c d", "a a b b"); err != nil {
-		return fmt.Errorf("the own zone first: %w", err)
+		return fmt.Errorf("its own zone first: %w", err)
 	}
 	crashed, err := c.crash(ctx, instances, orders)
 	if err != nil {
@@ -77,11 +77,11 @@ func demo(ctx context.Context) error {
 	if err := c.loseQuorum(ctx, instances["c"].node); err != nil {
 		return fmt.Errorf("lose the quorum: %w", err)
 	}
-	fmt.Printf("%d calls were answered; of those that had not been sent, none has failed\n", c.calls)
+	fmt.Printf("%d calls were answered; no call failed that could be sent again\n", c.calls)
 	return nil
 }
 
-// use has the client pick instances in a way, from when it knows of one.
+// use makes the client pick instances by opts, and waits until it knows an instance.
 func (c *client) use(ctx context.Context, opts ...registry.PickerOption) (err error) {
 	if c.picker != nil {
 		c.picker.Close()
@@ -93,18 +93,18 @@ func (c *client) use(ctx context.Context, opts ...registry.PickerOption) (err er
 	return c.picker.Wait(ctx)
 }
 
-// call calls the service once, which must not fail, and returns who has answered.
+// call calls the service once, and returns the ID of the instance that answered. The call must not fail.
 func (c *client) call(ctx context.Context) (string, error) {
-	who, err := call(ctx, c.Client, http.MethodGet)
+	id, err := call(ctx, c.Client, http.MethodGet)
 	if err == nil {
 		c.calls++
 	}
-	return who, err
+	return id, err
 }
 
-// callUntil goes on calling until something is so.
-func (c *client) callUntil(ctx context.Context, so func() bool) error {
-	for !so() {
+// callUntil calls the service until a condition holds.
+func (c *client) callUntil(ctx context.Context, holds func() bool) error {
+	for !holds() {
 		if _, err := c.call(ctx); err != nil {
 			return err
 		}
@@ -113,8 +113,8 @@ func (c *client) callUntil(ctx context.Context, so func() bool) error {
 	return nil
 }
 
-// expect goes on calling until the client knows of certain instances and no others, and then checks
-// that each one's share of the calls is what it should be.
+// expect calls the service until the client knows exactly the instances of list. Then it checks that as
+// many further calls as shares has IDs are answered by those instances.
 func (c *client) expect(ctx context.Context, list, shares string) error {
 	err := c.callUntil(ctx, func() bool {
 		var ids []string
@@ -128,11 +128,11 @@ func (c *client) expect(ctx context.Context, list, shares string) error {
 	}
 	var answers []string
 	for range strings.Fields(shares) {
-		who, err := c.call(ctx)
+		id, err := c.call(ctx)
 		if err != nil {
 			return err
 		}
-		answers = append(answers, who)
+		answers = append(answers, id)
 	}
 	fmt.Printf("%s are listed, and calls answered by %s\n", list, strings.Join(answers, " "))
 	slices.Sort(answers)
@@ -142,9 +142,9 @@ func (c *client) expect(ctx context.Context, list, shares string) error {
 	return nil
 }
 
-// crash has the instance crash that is carrying out an order, and returns its ID. The order fails, and
-// is not sent to another: it may have been carried out. What comes later does not fail, though the
-// client goes on trying who has crashed until the lease has ended.
+// crash crashes the instance that carries out an order, and returns its ID. The order fails, and is not
+// sent to another instance, because it may have been carried out. Later calls do not fail, although the
+// client tries the crashed instance until its lease has ended.
 func (c *client) crash(ctx context.Context, instances map[string]*instance, orders <-chan string) (string, error) {
 	ordered := make(chan error, 1)
 	go func() {
@@ -172,11 +172,11 @@ func (c *client) crash(ctx context.Context, instances map[string]*instance, orde
 	if err := c.expect(ctx, list, other+" "+other); err != nil {
 		return "", err
 	}
-	fmt.Printf("%s was listed for %v, and all calls went on\n", crashed.ID, time.Since(begin).Round(time.Millisecond))
+	fmt.Printf("%s was listed for another %v, and no later call failed\n", crashed.ID, time.Since(begin).Round(time.Millisecond))
 	return crashed.ID, nil
 }
 
-// leave has an instance leave, the last one of the client's zone, which is known at once.
+// leave makes the last instance of the client's zone leave. The list changes at once.
 func (c *client) leave(ctx context.Context, leaves *instance) error {
 	fmt.Printf("%s leaves, the last one of the client's zone\n", leaves.ID)
 	leaves.leave()
@@ -185,13 +185,13 @@ func (c *client) leave(ctx context.Context, leaves *instance) error {
 		return err
 	}
 	if len(left) != 2 {
-		return fmt.Errorf("there are %v, and not two", left)
+		return fmt.Errorf("there are %v instead of two", left)
 	}
 	return errors.Join(c.expect(ctx, "c d", "c c d d"), leaves.node.Close())
 }
 
-// loseQuorum closes a node, so that a minority is left. The instances go on serving, but their leases
-// cannot be renewed any more; whoever knew of them goes on calling them, for longer than a TTL.
+// loseQuorum closes a node, so that only a minority remains. The instances continue to serve, but their
+// leases cannot be renewed any more. A client that knows them can call them for longer than a TTL.
 func (c *client) loseQuorum(ctx context.Context, node *coterie.Node) error {
 	if err := node.Close(); err != nil {
 		return err
@@ -199,9 +199,9 @@ func (c *client) loseQuorum(ctx context.Context, node *coterie.Node) error {
 	asked, cancel := context.WithTimeout(ctx, ttl/4)
 	defer cancel()
 	if _, err := registry.Resolve(asked, c.node, service); !errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("two of five nodes should not be able to tell: %v", err)
+		return fmt.Errorf("two of five nodes should not be able to answer: %v", err)
 	}
-	fmt.Println("the quorum is lost: nobody can tell who is there")
+	fmt.Println("the quorum is lost: the list of instances cannot change")
 	begin := time.Now()
 	if err := c.callUntil(ctx, func() bool { return time.Since(begin) > ttl+ttl/4 }); err != nil {
 		return err
@@ -212,5 +212,5 @@ func (c *client) loseQuorum(ctx context.Context, node *coterie.Node) error {
 	if err := c.use(ctx); err != nil {
 		return err
 	}
-	return c.expect(ctx, "c d", "c d") // who begins only now goes by what its node knows
+	return c.expect(ctx, "c d", "c d") // a client that begins now uses the list of its node
 }

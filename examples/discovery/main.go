@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Discovery has the instances of a service register, and a client call them over HTTP: in turn, those
-// of its own zone first, and without failing when one of them crashes or leaves.
+// Discovery registers the instances of a service, and a client calls them over HTTP: in turn, the
+// instances of its own zone first, and without a failed call when one of them crashes or leaves.
 //
-// Without flags, five nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, five nodes in one process demonstrate and check this. To run three processes on one
+// machine, use a terminal for each:
 //
 //	go run ./examples/discovery -name a -addr 127.0.0.1:7431 -dir /tmp/discovery/a \
 //		-founders a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
@@ -13,8 +13,9 @@
 //	go run ./examples/discovery -name c -addr 127.0.0.1:7433 -dir /tmp/discovery/c \
 //		-founders a=127.0.0.1:7431,b=127.0.0.1:7432,c=127.0.0.1:7433
 //
-// Each is an instance, and calls the service twice a second. Stop one, or kill it: the calls of the
-// others go on. Kill two: so do those of the last, though nobody could tell it of a change.
+// Each process is an instance, and calls the service twice a second. Stop one, or kill it: the calls of
+// the others continue. Kill two: the calls of the last one continue, too, although it cannot learn of
+// changes.
 package main
 
 import (
@@ -33,12 +34,12 @@ import (
 
 const (
 	service = "services/orders"
-	ttl     = 2 * time.Second // how long an instance that has crashed is listed
+	ttl     = 2 * time.Second // how long a crashed instance is listed
 )
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes: an instance, which is a client as well, until ctx ends.
+// serve runs one of three nodes until ctx ends: an instance, which is also a client.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
@@ -71,10 +72,10 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if who, err := call(ctx, client, http.MethodGet); err != nil {
+		if id, err := call(ctx, client, http.MethodGet); err != nil {
 			fmt.Printf("%s has no answer: %v\n", cfg.Name, err)
 		} else {
-			fmt.Printf("%s is answered by %s, one of %d\n", cfg.Name, who, len(orders.Instances()))
+			fmt.Printf("%s is answered by %s, one of %d\n", cfg.Name, id, len(orders.Instances()))
 		}
 	}
 }
@@ -85,10 +86,10 @@ type instance struct {
 	node         *coterie.Node
 	server       http.Server
 	registration *registry.Registration
-	orders       chan<- string // is told the ID of an instance that is given an order
+	orders       chan<- string // receives the ID of the instance that gets an order
 }
 
-// start serves HTTP, and then tells everybody.
+// start serves HTTP, and then registers the instance.
 func start(
 	ctx context.Context, node *coterie.Node, l net.Listener, self registry.Instance, orders chan<- string,
 ) (*instance, error) {
@@ -104,7 +105,8 @@ func start(
 	return i, nil
 }
 
-// ServeHTTP says at once who answers. But an order, which is posted, takes longer than anybody waits.
+// ServeHTTP answers at once with the instance's ID. Only an order, which is a POST, takes longer than any
+// caller waits.
 func (i *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		select {
@@ -116,18 +118,18 @@ func (i *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, i.ID)
 }
 
-// leave tells everybody, and only then stops serving, when it has answered what it was asked.
+// leave deregisters the instance. Only then it stops serving, when it has answered all calls.
 func (i *instance) leave() {
 	i.registration.Close()
-	_ = i.server.Shutdown(context.Background()) // waits for calls; that its listener is closed is no matter
+	_ = i.server.Shutdown(context.Background()) // waits for calls; the error is of the listener, and does not matter
 }
 
-// clientOf returns a client for which the service is the host named orders.
+// clientOf returns an HTTP client that reaches the service as the host orders.
 func clientOf(orders *registry.Picker, base http.RoundTripper) *http.Client {
 	return &http.Client{Transport: &registry.Transport{Pickers: map[string]*registry.Picker{"orders": orders}, Base: base}}
 }
 
-// call calls the service, and returns the ID of who answered.
+// call calls the service, and returns the ID of the instance that answered.
 func call(ctx context.Context, client *http.Client, method string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://orders/", nil)
 	if err != nil {
@@ -141,6 +143,6 @@ func call(ctx context.Context, client *http.Client, method string) (string, erro
 	if resp.StatusCode != http.StatusOK {
 		return "", errors.New(resp.Status)
 	}
-	who, err := io.ReadAll(resp.Body)
-	return string(who), err
+	id, err := io.ReadAll(resp.Body)
+	return string(id), err
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/terminals"
 )
 
-// An instance is killed, comes back, and then two are killed at once: whoever is left goes on being
-// answered, and no call ever fails.
-func TestCallsGoOnWhileProcessesAreKilled(t *testing.T) {
+// An instance is killed and started again, and then two are killed at once. The calls of the remaining
+// processes are answered, and no call ever fails.
+func TestNoCallFailsWhenProcessesAreKilled(t *testing.T) {
 	s := terminals.Trio(t)
 	all := []string{"a", "b", "c"}
-	// In turn: so each calls each.
+	// Instances are called in turn, so each process calls each.
 	answered := func(by []string, of string, callers ...string) {
 		for _, caller := range callers {
 			for _, name := range by {
@@ -31,7 +31,7 @@ func TestCallsGoOnWhileProcessesAreKilled(t *testing.T) {
 	answered(all, "3", all...)
 	s.Kill("b", "c")
 	for range 8 { // longer than a TTL
-		answered([]string{"a"}, "3", "a") // nobody can tell it that two are gone
+		answered([]string{"a"}, "3", "a") // it cannot learn that two are gone
 	}
 	s.Stop(os.Interrupt, "a")
 	require.Empty(t, s.Lines("has no answer"))

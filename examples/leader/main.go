@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Leader runs a job in one instance at a time: when the one that leads stops or dies, another goes
-// on with it.
+// Leader runs a job in one instance at a time. If the leading instance stops or crashes, another one
+// continues the job.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process demonstrate and check this. To run three processes on one
+// machine, use a terminal for each:
 //
 //	go run ./examples/leader -name a -addr 127.0.0.1:7411 -dir /tmp/leader/a \
 //		-founders a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
@@ -13,9 +13,9 @@
 //	go run ./examples/leader -name c -addr 127.0.0.1:7413 -dir /tmp/leader/c \
 //		-founders a=127.0.0.1:7411,b=127.0.0.1:7412,c=127.0.0.1:7413
 //
-// Each prints when it begins and ceases to lead, and whom it follows. Stop the leader, or kill it:
-// another leads, with a higher token. Start it again: it follows. A job that fails does not end the
-// campaign: another instance leads, and the one that failed is a candidate again after a pause.
+// Each process prints when it begins and stops leading, and which leader it follows. Stop the leader, or
+// kill it: another one leads, with a higher token. Start it again: it follows. If the job fails, another
+// instance leads, and the one that failed is a candidate again after a pause.
 package main
 
 import (
@@ -29,13 +29,13 @@ import (
 )
 
 const (
-	prefix = "leader" // where candidates queue
+	prefix = "leader" // of the candidates' keys
 	job    = "job"    // the key that the job writes
 )
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes. When ctx ends it ceases to lead, and only then closes the node.
+// serve runs one of three nodes. When ctx ends, it first stops leading, and then closes the node.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
@@ -46,20 +46,20 @@ func serve(ctx context.Context, cfg coterie.Config) error {
 	return lead(ctx, node, func(term) error { return nil })
 }
 
-// A term is a node's time as the leader.
+// A term is the time in which one node leads.
 type term struct {
 	node  *coterie.Node
 	token int64
 }
 
-// lead does the job whenever it is this node's turn, until ctx ends. An error of the job makes this node
-// resign and, after a pause, campaign again; coterie.ErrStopCampaign would end its campaign.
+// lead does the job whenever this node leads, until ctx ends. After an error of the job this node resigns
+// and, after a pause, campaigns again; coterie.ErrStopCampaign would end its campaign.
 func lead(ctx context.Context, node *coterie.Node, began func(term) error) error {
 	name := node.Status().Name
 	go follow(ctx, node)
 	return coterie.RunAsLeader(ctx, node, prefix, name, func(ctx context.Context, token int64) error {
 		fmt.Printf("%s leads, with fencing token %d\n", name, token)
-		defer fmt.Printf("%s leads no more\n", name)
+		defer fmt.Printf("%s no longer leads\n", name)
 		if err := began(term{node, token}); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func lead(ctx context.Context, node *coterie.Node, began func(term) error) error
 	}))
 }
 
-// follow tells who else leads.
+// follow prints each other node that leads.
 func follow(ctx context.Context, node *coterie.Node) {
 	name := node.Status().Name
 	for leader, err := range coterie.ObserveElection(ctx, node, prefix) {
@@ -79,9 +79,8 @@ func follow(ctx context.Context, node *coterie.Node) {
 	}
 }
 
-// work does a piece of the job now and then, as long as it leads. A leader that was stopped for
-// long, and does not know yet that another leads, does no harm: each write is on the condition that
-// it still does.
+// work does a piece of the job ten times a second, as long as it leads. A leader that was suspended, and
+// does not know yet that another one leads, does no harm: the guard is a condition of each write.
 func work(ctx context.Context, node *coterie.Node) error {
 	for tick := time.Tick(100 * time.Millisecond); ; {
 		r, err := node.Txn(ctx).If(coterie.GuardFromContext(ctx)).Then(coterie.OpPut(job, time.Now().String())).Commit()
@@ -89,7 +88,7 @@ func work(ctx context.Context, node *coterie.Node) error {
 			return err
 		}
 		if !r.Succeeded {
-			return coterie.ErrNotOwner // it leads no more, and its context is about to say so
+			return coterie.ErrNotOwner // another node leads, and the context is about to end
 		}
 		select {
 		case <-tick:
@@ -100,10 +99,10 @@ func work(ctx context.Context, node *coterie.Node) error {
 }
 
 // errFailed is the error of a job that fails once.
-var errFailed = errors.New("the job fails, this once")
+var errFailed = errors.New("the job fails, only once")
 
-// demo makes the job of the first leader of three nodes fail and the next leader stop. It checks that
-// another node goes on with the job each time.
+// demo makes the job of the first leader of three nodes fail, and stops the next leader. It checks that
+// another node continues the job each time.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -163,8 +162,8 @@ func demo(ctx context.Context) error {
 	return nil
 }
 
-// leader waits for a node to lead and to do a piece of the job, beyond those that were done. How
-// many there are is how often the key was written.
+// leader waits until a node leads and has done more than done pieces of the job. The version of the key
+// is the number of pieces.
 func leader(ctx context.Context, terms <-chan term, done int64) (t term, pieces int64, err error) {
 	select {
 	case t = <-terms:

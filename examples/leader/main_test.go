@@ -12,11 +12,11 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/terminals"
 )
 
-// The leader's process is killed: another leads, and the killed one comes back from its directory.
+// The leader's process is killed. Another one leads, and the killed one starts again from its directory.
 func TestKilledLeaderIsReplaced(t *testing.T) {
 	s := terminals.Trio(t)
-	// All three have to be there: one that the cluster has never heard of does not count when another
-	// is gone.
+	// Wait for all three: a founder that the cluster has never heard from does not count when another one
+	// is lost.
 	const leads, knows = `^(\w) leads, with fencing token (\d+)$`, `(\w)(?:, which has| leads, with) fencing token (\d+)$`
 	first, token := "", 0
 	for _, name := range []string{"a", "b", "c"} {
@@ -32,7 +32,7 @@ func TestKilledLeaderIsReplaced(t *testing.T) {
 	again := s.Await(knows, first)
 	require.GreaterOrEqual(t, number(t, again.Fields[2]), number(t, next.Fields[2]))
 	s.Stop(syscall.SIGTERM)
-	require.NotEmpty(t, s.Lines(`^`+next.From+` leads no more$`))
+	require.NotEmpty(t, s.Lines(`^`+next.From+` no longer leads$`))
 }
 
 func number(t *testing.T, text string) int {
