@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Monitor tells which members of the cluster are up: each keeps a lease while it lives, and all of
-// them compare who has one with who should. The members know it of each other sooner, from consensus;
-// but what a lease says all nodes see alike, and it tells of a process rather than of a connection.
+// Monitor reports which members of the cluster are up. Each member keeps a lease while it runs, and all of
+// them compare the list of leases with the list of members. Consensus notices a lost member sooner; but all
+// nodes see the same leases, and a lease stands for a process rather than a connection.
 //
-// Without flags, three nodes in one process show and check that. As three processes on one machine,
-// each in a terminal of its own:
+// Without flags, three nodes in one process demonstrate and check this. To run three processes on one
+// machine, use a terminal for each:
 //
 //	go run ./examples/monitor -name a -addr 127.0.0.1:7451 -dir /tmp/monitor/a \
 //		-founders a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
@@ -14,8 +14,8 @@
 //	go run ./examples/monitor -name c -addr 127.0.0.1:7453 -dir /tmp/monitor/c \
 //		-founders a=127.0.0.1:7451,b=127.0.0.1:7452,c=127.0.0.1:7453
 //
-// Each tells who is down whenever that changes, and every two seconds how it fares itself. Kill one,
-// and start it again; or kill two, and see what the last one says of itself.
+// Each process prints the members that are down whenever that changes, and its own state every two seconds.
+// Kill one, and start it again. Or kill two, and look at the state of the last one.
 package main
 
 import (
@@ -31,13 +31,13 @@ import (
 )
 
 const (
-	up  = "up"            // below it, each member that is up has a key
+	up  = "up"            // below it, each running member has a key
 	ttl = 2 * time.Second // how long a key outlives its member
 )
 
 func main() { process.Main(demo, serve) }
 
-// serve runs one of three nodes: it is monitored, and monitors, until ctx ends.
+// serve runs one of three nodes until ctx ends. It monitors, and is monitored.
 func serve(ctx context.Context, cfg coterie.Config) error {
 	node, err := coterie.Open(ctx, cfg)
 	if err != nil {
@@ -61,8 +61,8 @@ func live(ctx context.Context, node *coterie.Node) (*registry.Registration, erro
 	return registry.Register(ctx, node, up, registry.Instance{ID: self.Name, Addr: self.Addr}, registry.WithTTL(ttl))
 }
 
-// monitor calls alert with the names of those who are down whenever that changes, and prints it. It
-// ends with ctx or the node. Without a quorum it knows nothing new, and is silent: see report.
+// monitor prints the names of the members that are down whenever that changes, and calls alert with them. It
+// ends with ctx or the node. Without a quorum it learns nothing new, and is silent: see report.
 func monitor(ctx context.Context, node *coterie.Node, alert func(down []string)) error {
 	name, last := node.Status().Name, []string{"unknown"}
 	for instances, err := range registry.Follow(ctx, node, up) {
@@ -92,7 +92,7 @@ func monitor(ctx context.Context, node *coterie.Node, alert func(down []string))
 	return nil
 }
 
-// report prints what the node knows of itself now and then: also without a quorum.
+// report prints the node's own state every two seconds, even without a quorum.
 func report(ctx context.Context, node *coterie.Node) {
 	for tick := time.Tick(2 * time.Second); ; {
 		select {
@@ -104,19 +104,20 @@ func report(ctx context.Context, node *coterie.Node) {
 	}
 }
 
+// describe returns a node's state in words.
 func describe(s coterie.Status) string {
 	switch {
 	case s.Role == coterie.RoleLeader:
 		return fmt.Sprintf("%s leads, reaches %d of %d voters, and has revision %d",
 			s.Name, s.VotersReachable, s.Voters, s.Revision)
 	case s.Leader == 0:
-		return fmt.Sprintf("%s has no leader, and revision %d of old", s.Name, s.Revision)
+		return fmt.Sprintf("%s has no leader, and stays at revision %d", s.Name, s.Revision)
 	}
-	return fmt.Sprintf("%s is a %v, has heard its leader %v ago, and has revision %d",
+	return fmt.Sprintf("%s is a %v, heard its leader %v ago, and has revision %d",
 		s.Name, s.Role, s.LastContact.Round(time.Millisecond), s.Revision)
 }
 
-// demo has one of three nodes vanish and come back, and checks what a monitor on another says.
+// demo closes one of three nodes and opens it again, and checks the alerts of a monitor on another node.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -167,9 +168,9 @@ func demo(ctx context.Context) error {
 		return fmt.Errorf("miss %s: %w", name, err)
 	}
 	took := time.Since(vanished)
-	fmt.Printf("the alert came %v after it vanished; its lease was of %v\n", took.Round(time.Millisecond), ttl)
-	if took > 2*ttl { // a leader that has changed counts leases anew
-		return fmt.Errorf("miss %s: that is too late", name)
+	fmt.Printf("the alert came %v after it vanished; its lease had a TTL of %v\n", took.Round(time.Millisecond), ttl)
+	if took > 2*ttl { // a new leader starts the TTL again
+		return fmt.Errorf("miss %s: the alert is too late", name)
 	}
 	if _, err := nodes[0].Put(ctx, "meanwhile", "work goes on"); err != nil {
 		return fmt.Errorf("write without %s: %w", name, err)
@@ -196,12 +197,12 @@ func demo(ctx context.Context) error {
 	return nil
 }
 
-// expect waits for the next alert, and checks whom it names.
+// expect waits for the next alert, and checks the names in it.
 func expect(ctx context.Context, alerts <-chan []string, want ...string) error {
 	select {
 	case down := <-alerts:
 		if !slices.Equal(down, want) {
-			return fmt.Errorf("the monitor says %v are down, and not %v", down, want)
+			return fmt.Errorf("the monitor reports that %v are down, not %v", down, want)
 		}
 		return nil
 	case <-ctx.Done():
@@ -209,7 +210,7 @@ func expect(ctx context.Context, alerts <-chan []string, want ...string) error {
 	}
 }
 
-// reach waits until one of the nodes leads that reaches so many voters.
+// reach waits until one of the nodes leads and reaches that number of voters.
 func reach(ctx context.Context, nodes []*coterie.Node, voters int) error {
 	for {
 		for _, node := range nodes {

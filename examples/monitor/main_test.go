@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The demonstration checks itself; here, in virtual time.
-func TestTheDemonstrationHolds(t *testing.T) {
+// The demonstration checks itself. Here it runs in virtual time.
+func TestDemo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, demo(t.Context()))
 	})

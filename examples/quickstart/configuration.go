@@ -19,11 +19,10 @@ import (
 //go:embed config
 var files embed.FS
 
-// prefix is where the configuration lives in the store.
+// prefix begins the keys of the configuration.
 const prefix = "config/"
 
-// shareConfiguration puts every file into the store, in one transaction, and reads them on another
-// node.
+// shareConfiguration puts every file into the store in one transaction, and reads them on another node.
 func shareConfiguration(ctx context.Context, s *shop) error {
 	var puts []coterie.Op
 	err := fs.WalkDir(files, "config", func(path string, d fs.DirEntry, err error) error {
@@ -46,20 +45,20 @@ func shareConfiguration(ctx context.Context, s *shop) error {
 		return err
 	}
 	if int(read.Count) != len(puts) {
-		return fmt.Errorf("%d files were put, %d are there", len(puts), read.Count)
+		return fmt.Errorf("%d files were put, and %d were read", len(puts), read.Count)
 	}
 	for _, kv := range read.KVs {
 		text, err := files.ReadFile(kv.Key)
 		if err != nil || kv.Value != string(text) {
-			return fmt.Errorf("%s is not what its file has", kv.Key)
+			return fmt.Errorf("%s differs from its file", kv.Key)
 		}
 	}
 	say("configuration", "%d files put on node1 in one transaction, revision %d, read on node3", len(puts), r.Revision)
 	return nil
 }
 
-// followChange has one node follow the configuration while another changes a value, on the
-// condition that nobody else did.
+// followChange follows the configuration on one node while another node changes a value, on the condition
+// that no other change came first.
 func followChange(ctx context.Context, s *shop) error {
 	const key = prefix + "features.json"
 	ctx, cancel := context.WithCancel(ctx)
@@ -86,7 +85,7 @@ func followChange(ctx context.Context, s *shop) error {
 		return err
 	}
 	if !r.Succeeded {
-		return errors.New("nobody else changed the value, and yet it was changed")
+		return errors.New("the value was changed, although no other node writes it")
 	}
 	m := <-mirrors
 	if len(m.Events) != 1 || m.Events[0].KV.Key != key || m.KVs[key].Value != next || m.Events[0].PrevKV.Value != old.Value {
@@ -94,7 +93,7 @@ func followChange(ctx context.Context, s *shop) error {
 	}
 	say("node1 changes a value", "node2 has it, revision %d, %v after the change began", m.Revision, since(begin))
 
-	// The same transaction again: somebody has changed the value meanwhile.
+	// The same transaction again, after the value was changed.
 	r, err = s.nodes[2].Txn(ctx).If(unchanged).Then(coterie.OpPut(key, "lost update")).Commit()
 	if err != nil {
 		return err
@@ -102,6 +101,6 @@ func followChange(ctx context.Context, s *shop) error {
 	if r.Succeeded {
 		return errors.New("an update was lost")
 	}
-	say("node3 is too late", "its change was based on revision %d, and is refused", old.ModRevision)
+	say("node3 is too late", "its change is based on revision %d, and is rejected", old.ModRevision)
 	return nil
 }

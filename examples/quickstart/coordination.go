@@ -28,7 +28,7 @@ func contendForLock(ctx context.Context, s *shop) error {
 		return err
 	}
 	if err := second.TryLock(ctx); !errors.Is(err, coterie.ErrLocked) {
-		return fmt.Errorf("node2 should find the lock taken: %v", err)
+		return fmt.Errorf("node2 should find it locked: %v", err)
 	}
 	stale, staleGuard := first.Token(), first.Guard()
 	say("node1 locks", "fencing token %d; node2 finds it locked", stale)
@@ -51,11 +51,11 @@ func contendForLock(ctx context.Context, s *shop) error {
 	if r.Succeeded {
 		return errors.New("a stale holder wrote")
 	}
-	say("node2 locks", "fencing token %d; a write of node1 under its old lock is refused", second.Token())
+	say("node2 locks", "fencing token %d; a write of node1 under its old lock is rejected", second.Token())
 	return second.Unlock(ctx)
 }
 
-// register attaches a key to a lease that nobody renews, and waits until the key is gone.
+// register attaches a key to a lease, does not renew it, and waits until the key is deleted.
 func register(ctx context.Context, s *shop) error {
 	const key = "registry/orders/10.0.0.7:8080"
 	lease, err := s.nodes[0].Grant(ctx, 2*time.Second)
@@ -79,7 +79,7 @@ func register(ctx context.Context, s *shop) error {
 	if lived := time.Since(begin); lived < 2*time.Second-50*time.Millisecond {
 		return fmt.Errorf("the registration lived only %v of its 2s", lived)
 	}
-	say("a registration", "is gone %v after its owner stopped; its lease had a TTL of %v", since(begin), lease.TTL)
+	say("a registration", "is deleted %v after its owner stopped; its lease had a TTL of %v", since(begin), lease.TTL)
 	return nil
 }
 
@@ -91,7 +91,7 @@ type term struct {
 }
 
 // electLeader lets every node campaign. The first leader resigns, so the next one follows at once. The second
-// one's node is gone without a word, as after a crash, so the third one follows when its session expires.
+// leader's node is closed without resigning, as after a crash, so the third one follows when the session expires.
 func electLeader(ctx context.Context, s *shop) error {
 	terms, ended := make(chan term), make(chan error, len(s.nodes))
 	for _, n := range s.nodes {
@@ -113,7 +113,7 @@ func electLeader(ctx context.Context, s *shop) error {
 	begin := time.Now()
 	first.resign()
 	second := <-terms
-	say("next leader", "%s, fencing token %d, %v later; its node is closed without a word", second.node.Status().Name, second.token, since(begin))
+	say("next leader", "%s, fencing token %d, %v later; its node is closed without resigning", second.node.Status().Name, second.token, since(begin))
 	begin = time.Now()
 	if err := second.node.Close(); err != nil {
 		return err

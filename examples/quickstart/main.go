@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Quickstart shows what coterie is for, on three nodes in one process: they talk over TCP on
-// loopback and keep their data in directories of their own, as they would in three instances of a
-// service. Each step checks what it shows; if something does not hold, the program says which step
-// and exits with 1.
+// Quickstart demonstrates coterie on three nodes in one process. They use TCP on loopback and a directory
+// each, as they would in three instances of a service. Each step checks its result. If a check fails, the
+// program prints the step and exits with 1.
 //
 //	go run ./examples/quickstart
 package main
@@ -18,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A shop is what the steps work on.
+// A shop is the service that the steps work on.
 type shop struct {
 	cluster *coterie.Cluster
 	nodes   []*coterie.Node
@@ -59,7 +58,7 @@ func run() error {
 	}
 	defer cluster.Close()
 	s := &shop{cluster: cluster, nodes: cluster.Nodes()}
-	say("three nodes", "agree on a leader %v after they were opened, in directories of their own", since(begin))
+	say("three nodes", "agree on a leader %v after they were opened, with a directory each", since(begin))
 
 	for _, step := range steps {
 		if err := step.run(ctx, s); err != nil {
@@ -70,7 +69,7 @@ func run() error {
 	return nil
 }
 
-// say prints a line: what it is about, and what happened.
+// say prints a line that begins with its subject.
 func say(about, format string, args ...any) {
 	fmt.Printf("%-26s %s\n", about, fmt.Sprintf(format, args...))
 }

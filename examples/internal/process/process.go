@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package process is what the examples have in common as programs: flags that describe a node, and
-// signals that end it. What they show is in their own files.
+// Package process has the parts that all example programs share: flags that describe a node, and signals
+// that end it.
 package process
 
 import (
@@ -19,9 +19,9 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Main runs demo if there are no flags, and otherwise serve, with the configuration that they
-// describe and a context that ends with SIGINT, SIGTERM or -for. It exits with 1 after an error;
-// that serve returns because its context ended is none. What is no flag ends it with 2.
+// Main runs demo if there are no flags. Otherwise it runs serve, with the configuration that the flags
+// describe and a context that ends with SIGINT, SIGTERM or -for. It exits with 1 after an error, unless
+// serve returns the cause of its context. It exits with 2 if there is an argument that is not a flag.
 func Main(demo func(context.Context) error, serve func(context.Context, coterie.Config) error) {
 	var cfg coterie.Config
 	flag.StringVar(&cfg.Name, "name", "", "the `name` of this node, one of -founders")
@@ -32,17 +32,17 @@ func Main(demo func(context.Context) error, serve func(context.Context, coterie.
 			name, addr, _ := strings.Cut(founder, "=")
 			cfg.Founders = append(cfg.Founders, coterie.Founder{Name: name, Addr: addr})
 		}
-		return nil // whether they make sense, coterie.Open says
+		return nil // coterie.Open checks them
 	})
 	life := flag.Duration("for", 0, "stop after this `time`; 0 waits for a signal")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "Without flags %s shows what it is for, in one process, and checks that.\n"+
-			"With -name, -addr, -dir and -founders it is one of several processes:\n", program())
+		fmt.Fprintf(flag.CommandLine.Output(), "Without flags, %s runs a demonstration in one process, and checks it.\n"+
+			"With -name, -addr, -dir and -founders, it is one of several processes:\n", program())
 		flag.PrintDefaults()
 	}
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "%s: it takes flags alone, not %q\n", program(), flag.Args())
+		fmt.Fprintf(os.Stderr, "%s: unexpected arguments %q\n", program(), flag.Args())
 		os.Exit(2)
 	}
 
@@ -54,7 +54,7 @@ func Main(demo func(context.Context) error, serve func(context.Context, coterie.
 	}
 	var err error
 	if flag.NFlag() == 0 {
-		slog.SetLogLoggerLevel(slog.LevelWarn) // the demo tells itself what its nodes do
+		slog.SetLogLoggerLevel(slog.LevelWarn) // the demo prints the events itself
 		err = demo(ctx)
 	} else if err = serve(ctx, cfg); errors.Is(err, context.Cause(ctx)) {
 		err = nil

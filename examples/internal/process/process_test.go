@@ -17,8 +17,8 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/process"
 )
 
-// A demo prints what happens; the log of its nodes would hide that, but for warnings.
-func TestADemoLogsWarningsAlone(t *testing.T) {
+// The log of a demo's nodes would hide the demo's own output, so it has only warnings.
+func TestDemoLogsOnlyWarnings(t *testing.T) {
 	var text bytes.Buffer
 	log.SetOutput(&text)
 	args, level := os.Args, slog.SetLogLoggerLevel(slog.LevelInfo)
@@ -32,7 +32,7 @@ func TestADemoLogsWarningsAlone(t *testing.T) {
 		slog.Info("leadership")
 		slog.Warn("no leader")
 		return nil
-	}, func(context.Context, coterie.Config) error { t.Error("it has no flags"); return nil })
+	}, func(context.Context, coterie.Config) error { t.Error("there are no flags"); return nil })
 	require.NotContains(t, text.String(), "leadership")
 	require.Contains(t, text.String(), "no leader")
 }

@@ -16,12 +16,12 @@ type process struct {
 	name    string // of its terminal
 	cmd     *exec.Cmd
 	stdin   io.WriteCloser
-	next    int           // the first of Terminals.lines that Await has not passed
-	done    chan struct{} // closed when it has ended and all that it has printed is read,
-	outcome error         // with this
+	next    int           // index of the first of Terminals.lines that Await has not returned or skipped
+	done    chan struct{} // closed when the process has ended and all of its output is read
+	outcome error         // of the process; set before done is closed
 }
 
-// start starts a process whose output is read, both streams as one, until it has ended.
+// start starts a process, and a goroutine that reads its output, both streams as one, until it has ended.
 func (s *Terminals) start(name string, args []string) (*process, error) {
 	p := &process{name: name, cmd: exec.Command(s.program, args...), done: make(chan struct{})}
 	var err error
@@ -64,8 +64,8 @@ func (p *process) ended() bool {
 	}
 }
 
-// end ends a process on whatever way the test ends: at first with a signal, for some end then what
-// they have started themselves. A process that is stopped hears of none but the kill.
+// end ends a process, however the test ends. It sends a signal first, because some processes then end the
+// processes that they have started. A stopped process reacts only to the kill.
 func (p *process) end() {
 	if p.ended() {
 		return

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package terminals runs an example for its test in the way in which its documentation says: as
-// processes, each in a terminal of its own, into which lines are typed, and whose output is read.
+// Package terminals runs an example for its test as the example's documentation says: as processes, each
+// in a terminal of its own. The test types lines into the terminals, and reads the output.
 package terminals
 
 import (
@@ -22,34 +22,36 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that a test waits for. It is no measure: it has to do for a
-// machine that has much else to do.
+// patience bounds each wait of a test. It is generous, for busy machines.
 const patience = time.Minute
 
-// Terminals run one program. What it prints is logged by the test, so it is shown when that fails.
-// All methods are for the test's goroutine; each ends the test if what it is for does not come about.
+// Terminals run one program. Its output goes to the test's log, so it is shown when the test fails. Call
+// all methods on the test's goroutine; each ends the test if it fails.
+//
+// mu guards lines and changed, which the goroutines of the processes change. The test's goroutine owns the
+// other fields.
 type Terminals struct {
 	t         *testing.T
 	program   string
-	dir       string            // has the directories of all nodes
+	dir       string            // contains the directories of all nodes
 	addrs     map[string]string // of the nodes of Trio, by name
 	processes map[string]*process
 
 	mu      sync.Mutex
 	lines   []Line
-	changed chan struct{} // closed, and another one made, with each line and when a process has ended
+	changed chan struct{} // closed and replaced with each line and each end of a process
 }
 
-// A Line is one that a process has printed.
+// A Line was printed by a process.
 type Line struct {
 	From   string   // the terminal
-	Text   string   // without its end
-	Fields []string // what the groups of the pattern match, if it was asked for by one
+	Text   string   // without the newline
+	Fields []string // the match and the groups of the pattern, if there was one
 	from   *process
 }
 
-// Open builds the program whose test this is. It skips the test under -short, and where processes are
-// not ended by signals.
+// Open builds the program of the test's package. It skips the test under -short, and on systems that do
+// not end processes by signals.
 func Open(t *testing.T) *Terminals {
 	t.Helper()
 	if testing.Short() {
@@ -82,7 +84,7 @@ func Trio(t *testing.T) *Terminals {
 	return s
 }
 
-// Start starts nodes of Trio, for the first time or again: with the directories that they had.
+// Start starts nodes of Trio, for the first time or again, with their previous directories.
 func (s *Terminals) Start(names ...string) {
 	s.t.Helper()
 	var founders []string
@@ -91,11 +93,11 @@ func (s *Terminals) Start(names ...string) {
 	}
 	for _, name := range names {
 		s.Run(name, "-name", name, "-addr", s.addrs[name], "-dir", filepath.Join(s.dir, name), "-founders", strings.Join(founders, ","),
-			"-for", "5m") // if this process is killed, nobody else ends that one
+			"-for", "5m") // if this process is killed, no other one ends that one
 	}
 }
 
-// Run starts a process in a terminal where none runs. When the test ends, it is ended.
+// Run starts a process in a terminal in which none runs. The process ends with the test.
 func (s *Terminals) Run(terminal string, args ...string) {
 	s.t.Helper()
 	if p := s.processes[terminal]; p != nil && !p.ended() {
@@ -117,14 +119,13 @@ func (s *Terminals) Type(terminal, line string) {
 	}
 }
 
-// Await waits for a line that matches a pattern, of the processes that run now in the named
-// terminals, or in any if none is named. Of each process it goes on after the line that it has
-// returned last.
+// Await waits for a line that matches a pattern. It looks at the present processes of the named terminals,
+// or of all if none is named, and for each process begins after the line that it returned last.
 func (s *Terminals) Await(pattern string, terminals ...string) Line {
 	s.t.Helper()
 	want, from, over := regexp.MustCompile(pattern), s.named(terminals), time.After(patience)
 	for {
-		// First who has ended: then nothing comes any more that is not there already.
+		// Check which processes have ended before looking at the lines: no further lines come from them.
 		alive := slices.ContainsFunc(from, func(p *process) bool { return !p.ended() })
 		s.mu.Lock()
 		changed := s.changed
@@ -150,7 +151,7 @@ func (s *Terminals) Await(pattern string, terminals ...string) Line {
 	}
 }
 
-// Lines returns all lines that match a pattern, of all processes, in the order in which they came.
+// Lines returns all lines of all processes that match a pattern, in the order in which they came.
 func (s *Terminals) Lines(pattern string) (found []Line) {
 	want := regexp.MustCompile(pattern)
 	s.mu.Lock()
@@ -163,7 +164,7 @@ func (s *Terminals) Lines(pattern string) (found []Line) {
 	return found
 }
 
-// Kill ends processes as a crash does, and returns when they are gone.
+// Kill ends processes as a crash does, and returns when they have ended.
 func (s *Terminals) Kill(terminals ...string) {
 	s.t.Helper()
 	for _, name := range terminals {
@@ -183,7 +184,7 @@ func (s *Terminals) Signal(signal os.Signal, terminal string) {
 	}
 }
 
-// Stop sends a signal to the named processes, or to all that run, and waits for them: see Wait.
+// Stop sends a signal to the named processes, or to all that run, and waits as Wait does.
 func (s *Terminals) Stop(signal os.Signal, terminals ...string) {
 	s.t.Helper()
 	if len(terminals) == 0 {
@@ -242,7 +243,7 @@ func (s *Terminals) running(terminal string) *process {
 	return p
 }
 
-// printed notes a line, and change wakes who waits for one.
+// printed records a line and wakes Await.
 func (s *Terminals) printed(p *process, text string) {
 	s.t.Logf("%s | %s", p.name, text)
 	s.mu.Lock()
@@ -251,6 +252,7 @@ func (s *Terminals) printed(p *process, text string) {
 	s.change()
 }
 
+// change wakes Await.
 func (s *Terminals) change() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,14 +260,14 @@ func (s *Terminals) change() {
 	s.changed = make(chan struct{})
 }
 
-// settle gives nodes addresses on loopback that were free a moment ago. Their ports are below those
-// that systems choose for connections, so that none of these takes one while its process is away.
+// settle gives nodes addresses on loopback that are free now. Their ports are below those that systems
+// choose for connections, so that no connection takes the port of a process that is down.
 func (s *Terminals) settle(names ...string) {
 	s.t.Helper()
 	for tries := 0; len(s.addrs) < len(names); tries++ {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10000+rand.IntN(20000))))
 		if err == nil {
-			defer l.Close() // when all have one
+			defer l.Close() // when all nodes have an address
 			s.addrs[names[len(s.addrs)]] = l.Addr().String()
 		} else if tries == 100 {
 			s.t.Fatal(err)
