@@ -16,8 +16,9 @@ import (
 	"time"
 )
 
-// An authority signs the certificates of one cluster, and of nothing else: whoever has one can pose
-// as any member. Elsewhere it is a few lines of openssl, see docs/tls.md, or what the company has.
+// An authority signs the certificates of one cluster, and no others, because any holder of such a
+// certificate can pose as any member. For a real cluster use a few lines of openssl, as in docs/tls.md, or
+// the CA of your organization.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -39,14 +40,14 @@ func newAuthority() (*authority, error) {
 	return &authority{certificate, key}, err
 }
 
-// issue writes what the node of a name needs to a directory: ca.pem, cert.pem and key.pem.
+// issue makes a certificate for a node, and writes ca.pem, cert.pem and key.pem to a directory.
 func (a *authority) issue(name, dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
 	template := template(name)
-	// Every node dials and is dialled. The address is checked by who dials it.
+	// Every node dials and accepts. The dialling node checks the address.
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
@@ -76,6 +77,7 @@ func (a *authority) issue(name, dir string) error {
 	return nil
 }
 
+// template returns the fields that all certificates share.
 func template(name string) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),

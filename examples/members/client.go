@@ -12,23 +12,25 @@ import (
 	"time"
 )
 
-// A client writes one key after the other, through whichever instances are in rotation, in turn: as
-// if it sat behind a load balancer. It never tries again: the first call that fails ends it.
+// A client writes one key after the other, in turn through the instances that are in rotation, as if there
+// were a load balancer. It never repeats a call: the first call that fails ends it.
+//
+// mu guards rotation, answered, slowest and fault.
 type client struct {
 	mu       sync.Mutex // held during each call
 	rotation []*instance
-	answered int           // calls, since the client began
-	slowest  time.Duration // of them, since the last report
+	answered int           // calls since the client began
+	slowest  time.Duration // of the calls since the last report
 	fault    error
 	quit     chan struct{} // closed to end it
-	ended    chan struct{} // closed when it has
+	ended    chan struct{} // closed when it has ended
 }
 
 func newClient() *client {
 	return &client{quit: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// keys is what the client's keys begin with.
+// keys begins each of the client's keys.
 const keys = "written-"
 
 // add puts an instance in rotation.
@@ -38,7 +40,7 @@ func (c *client) add(i *instance) {
 	c.rotation = append(c.rotation, i)
 }
 
-// remove takes an instance out of rotation, and returns when no call is under way there.
+// remove takes an instance out of rotation, and returns when it has no call under way.
 func (c *client) remove(i *instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,6 +62,7 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
+// write writes the next key.
 func (c *client) write(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,8 +77,8 @@ func (c *client) write(ctx context.Context) error {
 	return nil
 }
 
-// report returns how many calls were answered so far, and how long the slowest since the last
-// report took; or which call failed.
+// report returns the number of answered calls, and the time of the slowest since the last report. If a call
+// failed, it returns its error.
 func (c *client) report() (answered int, slowest time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,7 +86,7 @@ func (c *client) report() (answered int, slowest time.Duration, err error) {
 	return c.answered, slowest.Round(time.Millisecond), c.fault
 }
 
-// stop ends the client, and returns how many calls were answered, or which one failed.
+// stop ends the client. It returns the number of answered calls, or the error of the call that failed.
 func (c *client) stop() (answered int, err error) {
 	close(c.quit)
 	<-c.ended

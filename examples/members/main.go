@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Members goes with a cluster through its life: it is founded, grows, is restarted under load,
-// loses a machine, and shrinks. Every node is a process of its own, with a directory, on TCP, and
-// with TLS. All the while a client writes, and none of its calls may fail.
+// Members leads a cluster through its life: it is founded, grows, is restarted under load, loses a disk,
+// shrinks, and loses a majority. Every node is a process of its own, with a directory, TCP and TLS.
+// Meanwhile a client writes, and none of its calls may fail.
 //
 //	go run ./examples/members
 //
-// The program plays the operator: it makes the certificates, starts the processes, and calls their
-// HTTP interface as an operator's scripts would. Each step checks what it shows; if something does
-// not hold, the program prints what the nodes have logged, and exits with 1. It needs a Unix, for
-// SIGTERM, and nothing that it starts outlives it by more than two minutes, even if it is killed.
+// The program plays the operator: it makes the certificates, starts the processes, and calls their HTTP
+// interface as an operator's scripts would. Each step checks its result. If a check fails, the program
+// prints the nodes' logs and exits with 1. It needs a Unix, for SIGTERM. The processes that it starts
+// outlive it by at most two minutes, even if it is killed.
 //
-// What to copy: service.go, an instance of a service with a node inside; and, from steps.go, which
-// calls belong to which task. docs/operations.md has the same tasks in words.
+// Copy service.go, an instance of a service with a node inside. steps.go shows the calls of each task, and
+// docs/operations.md describes the same tasks in words.
 package main
 
 import (
@@ -29,12 +29,12 @@ func main() {
 	var s service
 	flag.StringVar(&s.http, "http", "", "the `host:port` of the HTTP interface")
 	flag.StringVar(&s.certificates, "certificates", "", "the `directory` that has ca.pem, cert.pem and key.pem")
-	flag.StringVar(&s.join, "join", "", "a member's `host:port`, for a node that is no founder")
+	flag.StringVar(&s.join, "join", "", "a member's `host:port`, for a node that is not a founder")
 	flag.BoolVar(&s.nonVoter, "nonvoter", false, "join without a vote")
 	process.Main(demo, s.serve)
 }
 
-// demo goes through all steps.
+// demo runs all steps.
 func demo(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 50*time.Second)
 	defer cancel()
@@ -65,7 +65,7 @@ func demo(ctx context.Context) (err error) {
 	return nil
 }
 
-// say prints a line: what it is about, and what happened.
+// say prints a line that begins with its subject.
 func say(about, format string, args ...any) {
 	fmt.Printf("%-18s %s\n", about, fmt.Sprintf(format, args...))
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie/examples/internal/terminals"
 )
 
-// The whole demonstration, as its own program: it starts itself as other processes.
-func TestAClusterLivesThroughEverything(t *testing.T) {
+// This runs the demonstration as a program, which starts itself as other processes.
+func TestDemo(t *testing.T) {
 	s := terminals.Open(t)
 	s.Run("operator")
 	s.Wait("operator")

@@ -21,29 +21,28 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An operator starts and ends instances, and asks them over HTTP. Every method gives up when ctx
-// ends.
+// An operator starts and ends instances, and calls them over HTTP. Every method gives up when ctx ends.
 type operator struct {
 	ctx       context.Context
-	dir       string // of all files of the demonstration
+	dir       string // contains all files of the demonstration
 	authority *authority
-	founders  string // as -founders
+	founders  string // the value of -founders
 	instances map[string]*instance
-	client    *client // writes all the while
+	client    *client // writes during all steps
 }
 
-// An instance is the place of a process: what it has in common with those that were there before
-// it.
+// An instance is one member of the service. Its successive processes share the name, the addresses and the
+// directory.
 type instance struct {
 	name, addr, http string
 	args             []string
-	fixed            int // how many of them are the same whatever becomes of it
+	fixed            int // the number of args that never change
 	process          *exec.Cmd
-	exited           chan struct{} // closed when the process has ended,
-	outcome          error         // with this
+	exited           chan struct{} // closed when the process has ended
+	outcome          error         // of the process; set before exited is closed
 }
 
-// define gives an instance its addresses and its certificate.
+// define makes an instance, with its addresses and its certificate.
 func (o *operator) define(name string, args ...string) (*instance, error) {
 	i := &instance{name: name}
 	var err error
@@ -66,7 +65,7 @@ func (o *operator) define(name string, args ...string) (*instance, error) {
 	return i, nil
 }
 
-// data is the directory of an instance's node.
+// data returns the directory of an instance's node.
 func (o *operator) data(name string) string { return filepath.Join(o.dir, name) }
 
 // start starts an instance's process, which is this program with flags.
@@ -79,7 +78,7 @@ func (o *operator) start(i *instance) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the process has it open for itself
+	defer log.Close() // the process has its own copy
 	i.process = exec.Command(program, i.args...)
 	i.process.Stdout, i.process.Stderr = log, log
 	if err := i.process.Start(); err != nil {
@@ -94,7 +93,7 @@ func (o *operator) start(i *instance) error {
 	return nil
 }
 
-// wait waits until a process has ended, and returns what it ended with.
+// wait waits until a process has ended, and returns its outcome.
 func (o *operator) wait(i *instance) error {
 	select {
 	case <-i.exited:
@@ -104,7 +103,7 @@ func (o *operator) wait(i *instance) error {
 	}
 }
 
-// stop ends a process as an orchestrator does: it is told, and then waited for.
+// stop ends a process as an orchestrator does: with SIGTERM, and then it waits.
 func (o *operator) stop(i *instance) error {
 	if err := i.process.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -117,11 +116,11 @@ func (o *operator) kill(i *instance) error {
 	if err := i.process.Process.Kill(); err != nil {
 		return err
 	}
-	_ = o.wait(i) // it says that it was killed
+	_ = o.wait(i) // the error says that it was killed
 	return context.Cause(o.ctx)
 }
 
-// killAll ends what still runs, by its process ID.
+// killAll ends all processes that still run, by their process IDs.
 func (o *operator) killAll() {
 	for _, i := range o.instances {
 		if i.process != nil && i.process.Process != nil {
@@ -131,10 +130,10 @@ func (o *operator) killAll() {
 	}
 }
 
-// logFile is where an instance logs.
+// logFile returns the file that has an instance's log.
 func (o *operator) logFile(name string) string { return filepath.Join(o.dir, name+".log") }
 
-// printLogs prints the last lines that each instance has logged.
+// printLogs prints the last lines of each instance's log.
 func (o *operator) printLogs(to io.Writer) {
 	const most = 20
 	for _, name := range slices.Sorted(maps.Keys(o.instances)) {
@@ -144,8 +143,8 @@ func (o *operator) printLogs(to io.Writer) {
 	}
 }
 
-// ready waits until an instance's /readyz says that it may be given work. While it says no, and at
-// first nobody listens there, it is asked again.
+// ready waits until an instance's /readyz succeeds. It asks again while that fails, or while the instance
+// does not listen yet.
 func (o *operator) ready(i *instance) error {
 	return o.until(i.name+" to be ready", func() (bool, error) {
 		_, err := ask(o.ctx, i, http.MethodGet, "/readyz", nil)
@@ -153,7 +152,7 @@ func (o *operator) ready(i *instance) error {
 	})
 }
 
-// members returns the members by name, as an instance has them.
+// members returns the members by name, as an instance reports them.
 func (o *operator) members(i *instance) (map[string]coterie.Member, error) {
 	var all []coterie.Member
 	if err := o.read(i, "/members", &all); err != nil {
@@ -166,7 +165,7 @@ func (o *operator) members(i *instance) (map[string]coterie.Member, error) {
 	return members, nil
 }
 
-// vote waits until a member has a vote, as another instance knows.
+// vote waits until another instance reports that a member has a vote.
 func (o *operator) vote(name string, from *instance) error {
 	return o.until(name+" to have a vote", func() (bool, error) {
 		members, err := o.members(from)
@@ -174,9 +173,9 @@ func (o *operator) vote(name string, from *instance) error {
 	})
 }
 
-// refused waits until an instance says that it does not get ready for a certain reason.
-func (o *operator) refused(i *instance, reason error) error {
-	return o.until(i.name+" to be refused", func() (bool, error) {
+// rejected waits until an instance reports that it is not ready for the given reason.
+func (o *operator) rejected(i *instance, reason error) error {
+	return o.until(i.name+" to be rejected", func() (bool, error) {
 		_, err := ask(o.ctx, i, http.MethodGet, "/ready", nil)
 		if err == nil {
 			return false, fmt.Errorf("%s is ready", i.name)
@@ -185,7 +184,7 @@ func (o *operator) refused(i *instance, reason error) error {
 	})
 }
 
-// expect checks who the members are: names, in alphabetical order, without a vote in brackets.
+// expect checks the members: their names in alphabetical order, those without a vote in brackets.
 func (o *operator) expect(from *instance, want string) error {
 	members, err := o.members(from)
 	if err != nil {
@@ -204,8 +203,8 @@ func (o *operator) expect(from *instance, want string) error {
 	return nil
 }
 
-// leader waits until an instance leads, and returns it. Who answers has asked the leader: so one
-// that is gone is not told of.
+// leader waits until an instance leads, and returns it. The answer comes from the leader, so it never names
+// an instance that is down.
 func (o *operator) leader(from *instance) (leader *instance, err error) {
 	err = o.until("a leader", func() (bool, error) {
 		members, err := o.members(from)
@@ -219,7 +218,7 @@ func (o *operator) leader(from *instance) (leader *instance, err error) {
 	return leader, err
 }
 
-// read asks an instance for something, which it answers in JSON.
+// read gets a path of an instance, and decodes the answer, which is JSON.
 func (o *operator) read(i *instance, path string, into any) error {
 	body, err := ask(o.ctx, i, http.MethodGet, path, nil)
 	if err != nil {
@@ -228,14 +227,14 @@ func (o *operator) read(i *instance, path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// do has an instance do something.
+// do makes a call to an instance without reading its answer.
 func (o *operator) do(i *instance, method, path string) error {
 	_, err := ask(o.ctx, i, method, path, nil)
 	return err
 }
 
-// until looks again and again whether something has come about.
-func (o *operator) until(what string, holds func() (bool, error)) error {
+// until waits for a condition, which it checks again and again.
+func (o *operator) until(condition string, holds func() (bool, error)) error {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {
@@ -245,13 +244,13 @@ func (o *operator) until(what string, holds func() (bool, error)) error {
 		select {
 		case <-look.C:
 		case <-o.ctx.Done():
-			return fmt.Errorf("waiting for %s: %w", what, context.Cause(o.ctx))
+			return fmt.Errorf("waiting for %s: %w", condition, context.Cause(o.ctx))
 		}
 	}
 }
 
-// ask makes one call to an instance and returns the body of the answer. An answer other than 200 is
-// an error with its text.
+// ask makes one call to an instance and returns the body of the answer. If the status is not 200, it returns
+// an error with the text of the answer.
 func ask(ctx context.Context, i *instance, method, path string, body io.Reader) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+i.http+path, body)
 	if err != nil {
@@ -272,7 +271,7 @@ func ask(ctx context.Context, i *instance, method, path string, body io.Reader) 
 	return text, nil
 }
 
-// freeAddr returns an address on loopback that was free a moment ago.
+// freeAddr returns an address on loopback that is free now.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

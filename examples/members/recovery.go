@@ -14,9 +14,9 @@ import (
 	"github.com/coterie-kv/coterie/datadir"
 )
 
-// loseMajority kills all four and throws two of their directories away: what is left is no majority, and
-// never will be. An operator looks at what is left, and has the cluster go on with the one that has most.
-// The others join it anew, with empty directories: with the one that it had, nobody comes back.
+// loseMajority kills all four nodes and removes two of their directories, so no majority can come back. The
+// operator inspects the remaining directories, and recovers the cluster from the one with the newest
+// entries. The other nodes join again with empty directories, because their old ones are rejected.
 func loseMajority(o *operator) error {
 	a, b, c, e := o.instances["a"], o.instances["b"], o.instances["c"], o.instances["e"]
 	var written int
@@ -57,7 +57,7 @@ func loseMajority(o *operator) error {
 	if err := o.start(other); err != nil {
 		return err
 	}
-	if err := o.refused(other, coterie.ErrClusterMismatch); err != nil {
+	if err := o.rejected(other, coterie.ErrClusterMismatch); err != nil {
 		return err
 	}
 	if err := o.stop(other); err != nil {
@@ -66,7 +66,7 @@ func loseMajority(o *operator) error {
 	if err := os.RemoveAll(o.data(other.name)); err != nil {
 		return err
 	}
-	say("lose a majority", "%s leads, alone; %s, with its old directory, is refused: %q", kept.name, other.name, coterie.ErrClusterMismatch)
+	say("lose a majority", "%s leads, alone; %s, with its old directory, is rejected: %q", kept.name, other.name, coterie.ErrClusterMismatch)
 	for _, i := range []*instance{a, c, other} {
 		i.join(kept.addr)
 		if err := o.start(i); err != nil {
@@ -95,8 +95,8 @@ func loseMajority(o *operator) error {
 	return nil
 }
 
-// recover inspects the directories of the survivors, and recovers the one that has the newest entries:
-// datadir.Recover refuses the others.
+// recover inspects the directories of the survivors, and recovers the one that has the newest entries.
+// datadir.Recover rejects the others.
 func (o *operator) recover(survivors ...*instance) (*instance, error) {
 	var found []datadir.Inspection
 	for _, i := range survivors {
@@ -119,11 +119,11 @@ func (o *operator) recover(survivors ...*instance) (*instance, error) {
 		}
 		return i, nil
 	}
-	return nil, errors.New("each is said to be behind another")
+	return nil, errors.New("each directory is behind another one")
 }
 
-// join has an instance's next process join by an address, if its directory is empty, and else look for
-// the others there.
+// join changes the flags of an instance's next process: it joins at an address if its directory is empty,
+// and otherwise looks for the other nodes there.
 func (i *instance) join(addr string) {
 	flags := slices.Clone(i.args[:i.fixed])
 	i.args = append(flags, "-join", addr)

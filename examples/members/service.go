@@ -19,8 +19,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A service is one instance of a service that has a node inside: what it is told beside
-// coterie.Config.
+// A service is one instance of a service that has a node inside. The fields are its flags that
+// coterie.Config does not have.
 type service struct {
 	http         string
 	certificates string
@@ -28,8 +28,8 @@ type service struct {
 	nonVoter     bool
 }
 
-// serve runs the instance until ctx ends, with SIGTERM, or its node stops by itself: because it
-// left, or was removed, or its disk failed.
+// serve runs the instance until ctx ends, with SIGTERM, or its node stops by itself: because it left, was
+// removed, or its disk failed.
 func (s *service) serve(ctx context.Context, cfg coterie.Config) error {
 	var err error
 	cfg.Logger = slog.New(slog.NewTextHandler(os.Stdout, nil))
@@ -46,7 +46,7 @@ func (s *service) serve(ctx context.Context, cfg coterie.Config) error {
 		return err
 	}
 	defer node.Close()
-	// The interface is there before the node is ready: it is what tells whether it is.
+	// The interface is up before the node is ready, because it reports whether the node is.
 	listener, err := net.Listen("tcp", s.http)
 	if err != nil {
 		return err
@@ -61,9 +61,8 @@ func (s *service) serve(ctx context.Context, cfg coterie.Config) error {
 	case err := <-served:
 		return err
 	}
-	// First the calls that were begun come to their end, with the node's help; then the node stops,
-	// and has another one lead if it led. So nobody's call fails because this instance is
-	// restarted.
+	// First finish the calls that have begun, which need the node. Then close the node, which hands
+	// leadership over if it leads. So no call fails because this instance is restarted.
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
@@ -72,11 +71,11 @@ func (s *service) serve(ctx context.Context, cfg coterie.Config) error {
 	if err := node.Close(); err != nil {
 		return err
 	}
-	return node.Status().Err // why it stopped by itself, if that was a fault: nil for one that left
+	return node.Status().Err // the fault that stopped the node; nil after Leave
 }
 
-// routes are the interface of an instance: for its clients, for whoever watches it, and for
-// operators. That of a real service asks who is calling.
+// routes returns the interface of an instance: for its clients, for an orchestrator, and for operators. A
+// real service authenticates its callers.
 func routes(node *coterie.Node) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, answer func(*http.Request) (any, error)) {
@@ -86,7 +85,7 @@ func routes(node *coterie.Node) http.Handler {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 				return
 			}
-			_ = json.NewEncoder(w).Encode(value) // a caller that has gone is not told
+			_ = json.NewEncoder(w).Encode(value) // the error is of a caller that has gone
 		})
 	}
 
@@ -112,8 +111,7 @@ func routes(node *coterie.Node) http.Handler {
 
 	// For operators.
 	handle("GET /ready", func(r *http.Request) (any, error) {
-		// Without an end it would wait until the node is ready. With one it says why the node is
-		// not.
+		// Without a deadline Ready waits until the node is ready. With one its error has the reason.
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
 		return nil, node.Ready(ctx)
@@ -142,19 +140,19 @@ func routes(node *coterie.Node) http.Handler {
 		return node.Hash(r.Context(), rev)
 	})
 	mux.HandleFunc("GET /backup", func(w http.ResponseWriter, r *http.Request) {
-		// With Ready before it, the backup has everything that was answered until now, anywhere.
+		// After Ready, the backup has everything that any node has answered before this call.
 		err := node.Ready(r.Context())
 		if err == nil {
 			_, err = node.Backup(r.Context(), w)
 		}
 		if err != nil {
-			panic(http.ErrAbortHandler) // the caller must see that it has no whole backup
+			panic(http.ErrAbortHandler) // the caller must notice that its backup is incomplete
 		}
 	})
 	return mux
 }
 
-// find returns the ID of the member of a name.
+// find returns the ID of the member with a name.
 func find(ctx context.Context, node *coterie.Node, name string) (coterie.MemberID, error) {
 	members, err := node.Members(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/datadir"
 )
 
-// The steps, in the order in which they build on each other.
+// steps build on each other, in this order.
 var steps = []struct {
 	name string
 	run  func(o *operator) error
@@ -31,7 +31,7 @@ var steps = []struct {
 	{"lose a majority", loseMajority},
 }
 
-// found starts three founders. Each is given the same list of all three; that is all it takes.
+// found starts three founders. Each gets the same list of all three, and needs nothing else.
 func found(o *operator) error {
 	var founders []string
 	for _, name := range []string{"a", "b", "c"} {
@@ -64,13 +64,13 @@ func found(o *operator) error {
 		return err
 	}
 	go o.client.run(o.ctx)
-	say("found a cluster", "a, b and c are ready %v after they were started, and %s leads; a client begins to write",
+	say("found a cluster", "a, b and c are ready %v after their start, and %s leads; a client begins to write",
 		since(begin), leader.name)
 	return nil
 }
 
-// join starts a fourth node, which knows the address of one member. It is a member as soon as that
-// one's leader has it on record, and has a vote as soon as it has caught up. Nobody is told before.
+// join starts a fourth node, which knows the address of one member. It is a member as soon as the leader has
+// it on record, and has a vote as soon as it has caught up. The other nodes need no new configuration.
 func join(o *operator) error {
 	d, err := o.define("d", "-join", o.instances["a"].addr)
 	if err != nil {
@@ -83,7 +83,7 @@ func join(o *operator) error {
 	if err := o.ready(d); err != nil {
 		return err
 	}
-	say("join", "d is ready after %v: it has what the others have", since(begin))
+	say("join", "d is ready after %v: it has all data of the others", since(begin))
 	if err := o.vote("d", o.instances["a"]); err != nil {
 		return err
 	}
@@ -95,9 +95,9 @@ func join(o *operator) error {
 	return nil
 }
 
-// restartAll restarts all instances one after the other, as for a new version, while the client
-// writes. The next one's turn comes when the last one is ready: so a majority is there at any
-// moment. The leader, when its turn comes, hands over before it stops.
+// restartAll restarts all instances one after the other, as for a new version, while the client writes. It
+// waits until each one is ready before it restarts the next, so there is always a majority. The leader hands
+// over before it stops.
 func restartAll(o *operator) error {
 	before, _, err := o.client.report()
 	if err != nil {
@@ -106,7 +106,7 @@ func restartAll(o *operator) error {
 	begin := time.Now()
 	for _, name := range []string{"a", "b", "c", "d"} {
 		i := o.instances[name]
-		o.client.remove(i) // as a load balancer does that hears of the restart
+		o.client.remove(i) // as a load balancer does before a restart
 		if err := o.stop(i); err != nil {
 			return fmt.Errorf("stop %s: %w", name, err)
 		}
@@ -130,8 +130,8 @@ func restartAll(o *operator) error {
 	return nil
 }
 
-// backUp takes a backup while the client writes, and tries it: a cluster of one, in this process,
-// is begun with it. It has everything that was answered before the backup was asked for.
+// backUp takes a backup while the client writes, and tests it: it begins a cluster of one with the backup,
+// in this process. That has everything that was answered before the request for the backup.
 func backUp(o *operator) error {
 	before, _, err := o.client.report()
 	if err != nil {
@@ -145,7 +145,7 @@ func backUp(o *operator) error {
 	if err != nil {
 		return err
 	}
-	say("back up", "%d bytes with %d keys, of revision %d, while writes go on", len(backup), found.Keys, found.Revision)
+	say("back up", "%d bytes with %d keys, of revision %d, while the client writes", len(backup), found.Keys, found.Revision)
 
 	cfg := coterie.Config{Dir: o.data("restored"), Name: "restored"}
 	if err := coterie.RestoreBackup(o.ctx, bytes.NewReader(backup), cfg); err != nil {
@@ -163,7 +163,7 @@ func backUp(o *operator) error {
 	if restored.Count < int64(before) || restored.Count != int64(found.Keys) {
 		return fmt.Errorf("%d writes were answered before, and the restored cluster has %d keys", before, restored.Count)
 	}
-	say("back up", "restored to a cluster of its own, it has the %d writes that were answered before", before)
+	say("back up", "restored to a cluster of one, it has the %d writes that were answered before", before)
 	return nil
 }
 
@@ -184,9 +184,8 @@ func leave(o *operator) error {
 	return nil
 }
 
-// loseDisk kills the leader and throws its directory away. What it had promised, votes and writes,
-// it does not know any more when it is started again. So it is refused, until an operator says that
-// the old one will not come back.
+// loseDisk kills the leader and removes its directory. When the node is started again, it does not know its
+// own votes and acknowledged writes. So the cluster rejects it until an operator removes the member.
 func loseDisk(o *operator) error {
 	lost, err := o.leader(o.instances["a"])
 	if err != nil {
@@ -196,7 +195,7 @@ func loseDisk(o *operator) error {
 	if other == lost {
 		other = o.instances["b"]
 	}
-	o.client.remove(lost) // calls that are under way in a process end with it
+	o.client.remove(lost) // calls that are under way would fail with the process
 	begin := time.Now()
 	if err := o.kill(lost); err != nil {
 		return err
@@ -217,13 +216,13 @@ func loseDisk(o *operator) error {
 	if err := o.start(lost); err != nil {
 		return err
 	}
-	if err := o.refused(lost, coterie.ErrDirMismatch); err != nil {
+	if err := o.rejected(lost, coterie.ErrDirMismatch); err != nil {
 		return err
 	}
 	if err := o.expect(other, "a b c"); err != nil {
 		return err
 	}
-	say("lose a disk", "%s is started with an empty directory, and refused: %q", lost.name, coterie.ErrDirMismatch)
+	say("lose a disk", "%s is started with an empty directory, and rejected: %q", lost.name, coterie.ErrDirMismatch)
 
 	if err := o.do(other, http.MethodDelete, "/members/"+lost.name); err != nil {
 		return err
@@ -242,13 +241,13 @@ func loseDisk(o *operator) error {
 	if err != nil {
 		return err
 	}
-	say("lose a disk", "%s is removed, joins anew by itself, and has a vote; no write failed, the slowest took %v",
+	say("lose a disk", "%s is removed, joins again by itself, and has a vote; no write failed, the slowest took %v",
 		lost.name, slowest)
 	return nil
 }
 
-// joinWithoutVote adds a node that serves reads and writes like any other, and whose absence costs
-// no majority; then it is given a vote after all.
+// joinWithoutVote adds a node without a vote. It serves reads and writes like any other node, and does not
+// count for majorities. Then the node is promoted.
 func joinWithoutVote(o *operator) error {
 	a := o.instances["a"]
 	e, err := o.define("e", "-join", a.addr, "-nonvoter")
@@ -275,12 +274,12 @@ func joinWithoutVote(o *operator) error {
 	if err := o.expect(e, "a b c e"); err != nil {
 		return err
 	}
-	say("join without vote", "e is promoted: it has one")
+	say("join without vote", "e is promoted, and has a vote")
 	return nil
 }
 
-// compare ends the client, and checks that every write that was answered is on every node, and that
-// they are equal to the last byte.
+// compare ends the client, and checks that every node has every answered write, and that all nodes are equal
+// to the last byte.
 func compare(o *operator) error {
 	written, err := o.client.stop()
 	if err != nil {
