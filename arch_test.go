@@ -172,6 +172,94 @@ var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedcon
 // What brings dependencies that not every user is to have: modules of their own.
 var modules = []string{"compat", "compat/node", "grpcresolver"}
 
+// floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
+var floors = [][]string{
+	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "throttle", "vfs", "wire"},
+	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watch"},
+	{"command", "rpc"},
+	{"model", "proposer", "raftlog", "state", "usercode"},
+	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},
+}
+
+// floor returns the floor of a package below internal/, or -1.
+func floor(name string) int {
+	return slices.IndexFunc(floors, func(f []string) bool { return slices.Contains(f, name) })
+}
+
+func floorFaults(all []source) (faults []string) {
+	for _, s := range all {
+		name, internal := strings.CutPrefix(path.Dir(s.path), "internal/")
+		if !internal || s.test() {
+			continue
+		}
+		own := floor(name)
+		if own < 0 {
+			faults = append(faults, s.path+" is on no floor")
+		}
+		for _, p := range s.imports() {
+			if other, ok := strings.CutPrefix(p, module+"/internal/"); ok && floor(other) >= own {
+				faults = append(faults, s.path+" imports "+other+", which is not on a lower floor")
+			}
+		}
+	}
+	return faults
+}
+
+// The limits of the root package, so that it can be read file by file.
+const (
+	maxRootLines  = 500
+	maxRootFields = 25
+)
+
+// wholeTests are the test files of the root that test no single file.
+var wholeTests = []string{"arch_test.go", "example_test.go", "main_test.go", "nil_test.go", "readme_test.go"}
+
+// rootFaults returns the files of the root that are too long, its structs that have too many fields, and its
+// test files that are not named after a file: x_test.go or x_aspect_test.go tests x.go.
+func rootFaults(all []source) (faults []string) {
+	files := map[string]bool{}
+	for _, s := range all {
+		files[s.path] = true
+	}
+	for _, s := range all {
+		if path.Dir(s.path) != "." {
+			continue
+		}
+		if s.test() {
+			tested := func(name string) bool {
+				for {
+					if files[name+".go"] {
+						return true
+					}
+					cut := strings.LastIndex(name, "_")
+					if cut < 0 {
+						return false
+					}
+					name = name[:cut]
+				}
+			}
+			if !slices.Contains(wholeTests, s.path) && !tested(strings.TrimSuffix(s.path, "_test.go")) {
+				faults = append(faults, s.path+" is not named after a file that it tests")
+			}
+			continue
+		}
+		if n := strings.Count(s.text, "\n"); n > maxRootLines {
+			faults = append(faults, s.path+" has "+strconv.Itoa(n)+" lines")
+		}
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			if st, ok := spec.Type.(*ast.StructType); ok && st.Fields.NumFields() > maxRootFields {
+				faults = append(faults, s.path+": struct "+spec.Name.Name+" has "+strconv.Itoa(st.Fields.NumFields())+" fields")
+			}
+			return true
+		})
+	}
+	return faults
+}
+
 func in(s source, dir string) bool { return path.Dir(s.path) == dir }
 
 func importFaults(all []source) (faults []string) {
@@ -346,6 +434,8 @@ func variableFault(v *ast.ValueSpec) string {
 func TestArchitecture(t *testing.T) {
 	all := sources(t)
 	require.Empty(t, importFaults(all))
+	require.Empty(t, floorFaults(all))
+	require.Empty(t, rootFaults(all))
 	require.Empty(t, recipeFaults(all))
 	require.Empty(t, fileFaults(all))
 }
@@ -368,6 +458,12 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"internal in a recipe":  {"dsync/x.go", head + "dsync\nimport _ \"" + module + "/internal/signal\"", importFaults},
 		"a recipe of another":   {"mirror/x.go", head + "mirror\nimport _ \"" + module + "/sharedconfig\"", importFaults},
 		"internal in a module":  {"grpcresolver/x.go", head + "grpcresolver\nimport _ \"" + module + "/internal/signal\"", importFaults},
+		"upwards":               {"internal/state/x.go", head + "state\nimport _ \"" + module + "/internal/raftnet\"", floorFaults},
+		"on one floor":          {"internal/state/x.go", head + "state\nimport _ \"" + module + "/internal/raftlog\"", floorFaults},
+		"no floor":              {"internal/attic/x.go", head + "attic", floorFaults},
+		"long in the root":      {"x.go", head + "coterie\n" + strings.Repeat("\n", 500), rootFaults},
+		"a large struct":        {"x.go", head + "coterie\ntype x struct {\n" + strings.Repeat("_ int\n", 26) + "}", rootFaults},
+		"a test of no file":     {"x_y_test.go", head + "coterie", rootFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
 		"long":                  {"x.go", head + "x\n" + strings.Repeat("\n", 900), fileFaults},
