@@ -22,8 +22,9 @@ import (
 // its directory is in use elsewhere. No node waits for its run to be on record before it votes or
 // acknowledges: putting it on record takes a leader, and a leader takes votes.
 
-// An identity is what this node knows about itself as a member: what its directory has on record, and what
-// other nodes have said about it. Any goroutine may use it.
+// An identity is the knowledge of this node about itself as a member: the record in its directory, and the
+// doubts of other nodes about that directory. Any goroutine may use it; replacing serializes the changes of
+// record.
 type identity struct {
 	cfg      *Config
 	log      *raftlog.Log
@@ -46,7 +47,7 @@ func newIdentity(cfg *Config, log *raftlog.Log, founding func() bool) *identity 
 	return i
 }
 
-// Load returns what the directory has on record.
+// Load returns the record in the directory.
 func (i *identity) Load() *raftlog.Identity { return i.record.Load() }
 
 // Changed returns a channel that the next change closes. To miss none, call it before Load.
@@ -64,7 +65,7 @@ func (i *identity) hasGathered() bool { return i.Load().Gathered || !i.isNew() }
 // in the founding.
 func (i *identity) wasMember() bool { return i.Load().Since > 0 || !i.founding() }
 
-// update changes what the directory has on record, durably.
+// update changes the record in the directory, durably.
 func (i *identity) update(change func(*raftlog.Identity)) error {
 	i.replacing.Lock()
 	defer i.replacing.Unlock()

@@ -14,8 +14,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// move restarts a node at another address. The node is told where the founders used to be, not where
-// they are now.
+// move restarts a node at another address. Its Config.Founders has the old addresses of the founders.
 func move(c *coterietest.Cluster, i int, addr string) {
 	c.Reconfigure(i, func(cfg *coterie.Config) { cfg.Addr, cfg.Advertise = addr, addr })
 	c.Restart(i)

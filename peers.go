@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// peers is what this node knows about the other nodes: where they may be, which of them it talks to, and
+// peers is the knowledge of this node about the others: where they may be, which of them are members, and
 // why it finds no leader. Any goroutine may use it.
 type peers struct {
 	cfg      *Config
@@ -74,7 +74,7 @@ func (p *peers) named(addr string) string {
 
 // judge rejects raft messages from and to nodes that are not members, and all raft messages while the data
 // of this node is disputed. Calls check for themselves: a joining node is not a member yet, and a node that
-// lost its data must be told.
+// lost its data must get an answer that says so.
 func (p *peers) judge(other rpc.Identity, lane byte) error {
 	if lane == rpc.LaneCall {
 		return nil

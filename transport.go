@@ -71,7 +71,7 @@ func final(err error) bool {
 	return false
 }
 
-// errNotLeader: a call that only the leader serves came elsewhere. No call of a user returns it.
+// errNotLeader: a call that only the leader serves reached another node. No call of a user returns it.
 var errNotLeader = fault.ErrNotLeader
 
 // A transport has a node's connections to other nodes. Any goroutine may use it once Open has made it.
@@ -122,7 +122,7 @@ func (n *Node) party() rpc.Party {
 	return p
 }
 
-// hello returns what this node says about itself in a handshake.
+// hello returns the identity with which this node introduces itself in a handshake.
 func (n *Node) hello() rpc.Identity {
 	id := n.identity.Load()
 	return rpc.Identity{
@@ -180,7 +180,7 @@ func (n *Node) admitRaft(ctx context.Context, from rpc.Identity, r raftnet.Reque
 }
 
 // errUntrusted: this node does not know its promises in an earlier incarnation.
-var errUntrusted = errors.New("coterie: this node may have forgotten what it promised")
+var errUntrusted = errors.New("coterie: this node may have forgotten its promises")
 
 // lostData notes that a member's log ends at last, though the member had acknowledged more to this leader.
 // This node rejects the member from now on. When the member asks to be on record again, every other node

@@ -115,23 +115,23 @@ func TestNodeServesAmongStrangers(t *testing.T) {
 	leader, n := c.Leader(), c.Follower()
 	put(t, n, "k", "v")
 	term := leader.Status().Term
-	serves := func(what string) {
+	serves := func(step string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		_, err := leader.Put(ctx, "k", what)
-		require.NoError(t, err, what)
+		_, err := leader.Put(ctx, "k", step)
+		require.NoError(t, err, step)
 		r, err := n.Get(ctx, "k")
-		require.NoError(t, err, what)
-		require.Equal(t, what, r.KVs[0].Value)
+		require.NoError(t, err, step)
+		require.Equal(t, step, r.KVs[0].Value)
 	}
 	before := heapInUse()
-	grown := func(s *stranger, what string) {
+	grown := func(s *stranger, step string) {
 		t.Helper()
-		serves(what)
+		serves(step)
 		if now := heapInUse(); now > before {
-			t.Logf("%d connections, %s: %d KiB more", len(s.conns), what, (now-before)>>10)
-			require.Less(t, now-before, uint64(64<<20), what)
+			t.Logf("%d connections, %s: %d KiB more", len(s.conns), step, (now-before)>>10)
+			require.Less(t, now-before, uint64(64<<20), step)
 		}
 		s.hangUp()
 	}

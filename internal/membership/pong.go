@@ -7,7 +7,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// A Pong is a node's reply to a ping: what the node is, and what it knows about the caller.
+// A Pong is a node's reply to a ping: facts about the node, and its knowledge of the caller.
 type Pong struct {
 	Member      uint64
 	New         bool // the node is on record nowhere, and its log has nothing beyond the founding entries

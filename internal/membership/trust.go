@@ -2,8 +2,8 @@
 
 package membership
 
-// Trust is what a node knows about itself when one of raft's requests arrives. [Trust.MayAnswer] decides
-// whether the node may answer the request.
+// Trust is the knowledge of a node about itself when one of raft's requests arrives. [Trust.MayAnswer]
+// decides whether the node may answer the request.
 //
 // A node with an empty directory may have had another one, with promises in it: votes in terms that the
 // node no longer knows, acknowledgements of entries that it no longer has. So it answers none of raft's
@@ -32,7 +32,7 @@ type Trust struct {
 	Forgotten bool // the cluster has other data of this node on record, or is founded already
 }
 
-// A Request is what MayAnswer has to know about one of raft's requests.
+// A Request has the properties of one of raft's requests that matter to MayAnswer.
 type Request struct {
 	Since uint64 // as in Trust, of the sender
 	Term  uint64
