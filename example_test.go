@@ -103,6 +103,69 @@ func ExampleNode_Watch() {
 	// 4 DELETE jobs/1
 }
 
+// A namespace is a view of the keys with a prefix, without the prefix.
+func ExampleNewNamespace() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	orders := coterie.NewNamespace(n, "orders/")
+	if _, err := orders.Put(ctx, "limit", "20"); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := n.Put(ctx, "payments/limit", "30"); err != nil {
+		log.Fatal(err)
+	}
+	for kv, err := range orders.Range(ctx, "", coterie.WithPrefix()) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(kv.Key, kv.Value)
+	}
+	all, err := n.Get(ctx, "", coterie.WithPrefix())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(all.KVs[0].Key, all.KVs[1].Key)
+	// Output:
+	// limit 20
+	// orders/limit payments/limit
+}
+
+// A watch of a prefix is asked up to which revision it has yielded every event, after a write that does
+// not touch the prefix.
+func ExampleWithProgressRequests() {
+	ctx := context.Background()
+	n := openExample(ctx)
+	defer n.Close()
+
+	requests := make(chan struct{}, 1)
+	watch := n.Watch(ctx, "jobs/", coterie.WithPrefix(), coterie.WithProgressRequests(requests))
+	if _, err := n.Put(ctx, "jobs/1", "new"); err != nil {
+		log.Fatal(err)
+	}
+	other, err := n.Put(ctx, "users/1", "ann")
+	if err != nil {
+		log.Fatal(err)
+	}
+	requests <- struct{}{}
+	for r, err := range watch {
+		if err != nil {
+			log.Fatal(err)
+		}
+		for _, e := range r.Events {
+			fmt.Println(e.Type, e.KV.Key)
+		}
+		if len(r.Events) == 0 && r.Revision >= other.Revision {
+			fmt.Println("everything up to revision", r.Revision)
+			break
+		}
+	}
+	// Output:
+	// PUT jobs/1
+	// everything up to revision 3
+}
+
 // A key that is attached to a lease goes with it: when it is revoked, or not renewed in time.
 func ExampleNode_Grant() {
 	ctx := context.Background()

@@ -180,7 +180,7 @@ func (s *Session) WorkContext(ctx context.Context) (context.Context, context.Can
 // If CommitOrUndo returns an error, the session has nothing. If the transaction is applied all the same,
 // at once or later, the operations of undo reverse it. They run once the outcome is known, because earlier
 // they could be applied before the transaction. They must do no harm if there is nothing to reverse, and
-// must be no larger than the transaction.
+// must be no larger than the transaction. If t is a transaction of a [Namespace], so is that of undo.
 //
 //	key := fmt.Sprintf("jobs/%v-%08x", s.Lease(), rand.Uint32())
 //	s.CommitOrUndo(n.Txn(ctx).Then(coterie.OpPut(key, "", coterie.WithLease(s.Lease()))), coterie.OpDelete(key))
@@ -215,7 +215,7 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 		case known <- outcome{r, err}:
 		case <-left:
 			if err == nil || errors.Is(err, ErrMaybeApplied) {
-				s.CleanUp(undo...)
+				s.cleanUp(t.doer, undo)
 			}
 		}
 	}()
@@ -235,7 +235,7 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 			return nil, context.Cause(s.ctx)
 		}
 	case errors.Is(o.err, ErrMaybeApplied):
-		go s.CleanUp(undo...)
+		go s.cleanUp(t.doer, undo)
 	}
 	return o.TxnResponse, o.err
 }
@@ -245,9 +245,11 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 // long as the session lives. CleanUp blocks while the node has no space and while there is no quorum. Only if
 // the node closes, or the operations can never be applied, it returns without having applied them. It works
 // after the session has ended, too, because the lease may live on.
-func (s *Session) CleanUp(ops ...Op) {
+func (s *Session) CleanUp(ops ...Op) { s.cleanUp(s.n, ops) }
+
+func (s *Session) cleanUp(d Doer, ops []Op) {
 	_ = s.insist(context.WithoutCancel(s.ctx), func(ctx context.Context) error {
-		_, err := s.n.Txn(ctx).Then(ops...).Commit()
+		_, err := NewTxn(ctx, d).Then(ops...).Commit()
 		return err
 	})
 }

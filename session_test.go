@@ -163,23 +163,28 @@ func TestWorkContextEndsWithEither(t *testing.T) {
 
 // A transaction that is applied after its caller or its session has given up is undone. The lease lives on.
 func TestCommitOrUndoUndoes(t *testing.T) {
-	for name, giveUp := range map[string]func(context.CancelFunc, *coterie.Session){
-		"by its caller":  func(cancel context.CancelFunc, _ *coterie.Session) { cancel() },
-		"by its session": func(_ context.CancelFunc, s *coterie.Session) { s.Orphan() },
+	for name, c := range map[string]struct {
+		giveUp func(context.CancelFunc, *coterie.Session)
+		prefix string
+	}{
+		"by its caller":  {func(cancel context.CancelFunc, _ *coterie.Session) { cancel() }, ""},
+		"by its session": {func(_ context.CancelFunc, s *coterie.Session) { s.Orphan() }, ""},
+		"of a namespace": {func(cancel context.CancelFunc, _ *coterie.Session) { cancel() }, "prefix/"},
 	} {
+		giveUp, prefix := c.giveUp, c.prefix
 		t.Run(name, func(t *testing.T) {
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 				n := c.Follower()
 				s := session(t, n, coterie.WithTTL(time.Hour))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				watch := n.WatchChan(t.Context(), "place")
+				watch := n.WatchChan(t.Context(), prefix+"place")
 				for _, i := range []int{0, 1, 2} {
 					c.Delay(i, c.Index(n), 300*time.Millisecond)
 				}
 				done := make(chan error, 1)
 				go func() {
-					_, err := s.CommitOrUndo(n.Txn(ctx).Then(coterie.OpPut("place", "", coterie.WithLease(s.Lease()))),
+					_, err := s.CommitOrUndo(coterie.NewNamespace(n, prefix).Txn(ctx).Then(coterie.OpPut("place", "", coterie.WithLease(s.Lease()))),
 						coterie.OpDelete("place"))
 					done <- err
 				}()
@@ -188,7 +193,7 @@ func TestCommitOrUndoUndoes(t *testing.T) {
 				require.Error(t, <-done)
 				require.Equal(t, coterie.EventPut, next(t, watch).Events[0].Type)
 				time.Sleep(10 * time.Second)
-				require.Empty(t, get(t, n, "place").KVs)
+				require.Empty(t, get(t, n, prefix+"place").KVs)
 				_, err := n.TimeToLive(t.Context(), s.Lease())
 				require.NoError(t, err)
 			})
