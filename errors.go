@@ -201,6 +201,7 @@ func resultError(r *command.Result) error {
 // commandError returns the public form of an error of command.Validate or command.CheckSize.
 func commandError(err error) error {
 	var limit *command.LimitError
+	var invalid *command.InvalidError
 	switch {
 	case err == nil:
 		return nil
@@ -214,6 +215,8 @@ func commandError(err error) error {
 		return ErrEmptyKey
 	case errors.Is(err, command.ErrDuplicateKey):
 		return ErrDuplicateKey
+	case errors.As(err, &invalid):
+		return fmt.Errorf("%w: %s", ErrInvalidOption, invalid.Reason)
 	}
 	return fmt.Errorf("%w: %w", ErrInvalidOption, err)
 }

@@ -87,7 +87,7 @@ func (c *checker) proposal(b []byte) error {
 		return err
 	}
 	if c.foreign && (proposer == 0 || kinds&clusters != 0) {
-		return fmt.Errorf("%w: only a leader may propose this command", ErrInvalid)
+		return &InvalidError{"only a leader may propose this command"}
 	}
 	if !c.overlaps {
 		return nil
@@ -119,7 +119,7 @@ func checkGrant(b []byte) error {
 		set(r, 2, &ttl)
 	}
 	if ttl <= 0 && r.Err() == nil {
-		return fmt.Errorf("%w: a lease of no duration", ErrInvalid)
+		return &InvalidError{"a lease of no duration"}
 	}
 	return r.Err()
 }

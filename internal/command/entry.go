@@ -25,7 +25,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("command: corrupt %s at offset %d", e.What, e.Offset)
+	return fmt.Sprintf("corrupt %s at offset %d", e.What, e.Offset)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -81,7 +81,7 @@ func DecodeEntry(b []byte, fn func(*Proposal) error) error {
 }
 
 func proposalError(offset int, err error) error {
-	err = fmt.Errorf("command: proposal at offset %d: %w", offset, err)
+	err = fmt.Errorf("proposal at offset %d: %w", offset, err)
 	if errors.Is(err, ErrUnknown) {
 		return fmt.Errorf("%w: %w", &wire.FormatError{What: "log entry", Reads: entryVersion}, err)
 	}

@@ -15,8 +15,16 @@ import (
 var (
 	ErrEmptyKey     = errors.New("command: empty key")
 	ErrDuplicateKey = errors.New("command: key written twice in a transaction")
-	ErrInvalid      = errors.New("command: invalid operation")
+	ErrInvalid      = errors.New("command: invalid operation") // as an *InvalidError
 )
+
+// An InvalidError says what makes an operation invalid. It matches ErrInvalid.
+type InvalidError struct{ Reason string }
+
+func (e *InvalidError) Error() string { return ErrInvalid.Error() + ": " + e.Reason }
+
+// Is reports whether target is ErrInvalid.
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 // A LimitError says that a transaction has too many operations, or a command too many bytes.
 type LimitError struct {
@@ -55,7 +63,7 @@ const commandOverhead = 32
 // transaction may have maxOps compares, and maxOps operations in each branch. A nested transaction may
 // have as many as its parent leaves of that.
 //
-// Errors: ErrEmptyKey, ErrDuplicateKey, *LimitError, or one that wraps ErrInvalid.
+// Errors: ErrEmptyKey, ErrDuplicateKey, *LimitError, *InvalidError.
 func Validate(op *Op, maxOps int) error {
 	if err := op.check(maxOps, maxDepth); err != nil {
 		return err
@@ -84,14 +92,14 @@ func (op *Op) check(maxOps, depth int) error {
 	case op.Txn != nil:
 		return op.Txn.check(maxOps, depth-1)
 	default:
-		return fmt.Errorf("%w: an empty operation", ErrInvalid)
+		return &InvalidError{"an Op without an operation"}
 	}
 	return nil
 }
 
 func (t *Txn) check(maxOps, depth int) error {
 	if depth <= 0 {
-		return fmt.Errorf("%w: transactions nest too deeply", ErrInvalid)
+		return &InvalidError{"transactions nest too deeply"}
 	}
 	most := max(len(t.Compares), len(t.Then), len(t.Else))
 	if most > maxOps {
@@ -119,9 +127,9 @@ func judgePut(key, ignoredValue, ignoredLease bool) error {
 	case !key:
 		return ErrEmptyKey
 	case ignoredValue:
-		return fmt.Errorf("%w: a value together with IgnoreValue", ErrInvalid)
+		return &InvalidError{"WithIgnoreValue and a value exclude each other"}
 	case ignoredLease:
-		return fmt.Errorf("%w: a lease together with IgnoreLease", ErrInvalid)
+		return &InvalidError{"WithIgnoreLease and WithLease exclude each other"}
 	}
 	return nil
 }
@@ -132,9 +140,9 @@ func judgeGet(key bool, g *Get) error {
 	case !key:
 		return ErrEmptyKey
 	case g.SortBy > SortByValue || g.Order > SortDescend:
-		return fmt.Errorf("%w: unknown sort", ErrInvalid)
+		return &InvalidError{"WithSort has an unknown target or order"}
 	case g.Limit < 0:
-		return fmt.Errorf("%w: negative limit", ErrInvalid)
+		return &InvalidError{"WithLimit has a negative limit"}
 	}
 	return nil
 }
@@ -145,7 +153,7 @@ func judgeCompare(key bool, target Target, op CompareOp) error {
 	case !key:
 		return ErrEmptyKey
 	case target > Lease || op > NotEqual:
-		return fmt.Errorf("%w: unknown compare", ErrInvalid)
+		return &InvalidError{"a comparison has an unknown target or operator"}
 	}
 	return nil
 }

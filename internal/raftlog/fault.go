@@ -5,7 +5,6 @@ package raftlog
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
@@ -13,24 +12,17 @@ import (
 )
 
 // Fault returns an error of this package in the form that users of a directory get: it matches one of the
-// values of package fault, or fs.ErrNotExist, and says what to do. An error that matches wire.ErrFormat is
-// returned unchanged, and nil as nil.
+// values of package fault, or fs.ErrNotExist, and says what to do. An error that already does, or that matches
+// wire.ErrFormat, is returned unchanged, and nil as nil.
 func Fault(err error) error {
 	var corrupt *CorruptError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, ErrInUse):
-		return fmt.Errorf("%w: %w", fault.ErrDirInUse, err)
-	case errors.Is(err, ErrTaken):
-		return fmt.Errorf("%w: %w", fault.ErrDirNotEmpty, err)
-	case errors.Is(err, ErrUnfinished):
-		return fmt.Errorf("%w: %w", fault.ErrRestoreUnfinished, err)
-	case errors.Is(err, ErrNoNode):
-		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	case vfs.Short(err):
 		return fmt.Errorf("%w: %w", fault.ErrNoSpace, err)
-	case errors.Is(err, wire.ErrFormat):
+	case errors.Is(err, wire.ErrFormat), errors.Is(err, fault.ErrDirInUse), errors.Is(err, fault.ErrDirNotEmpty),
+		errors.Is(err, fault.ErrRestoreUnfinished):
 		return err
 	case errors.Is(err, ErrDiverged):
 		return fmt.Errorf("%w: %w; decide which history the cluster goes on with, and let the nodes of the other join anew with empty directories",

@@ -11,15 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
-)
-
-// Errors of Found, and of Open for a directory that Found has made.
-var (
-	// ErrTaken: the directory has a node's data.
-	ErrTaken = errors.New("raftlog: directory has a node's data")
-	// ErrUnfinished: Found was interrupted in the directory. It can be called again.
-	ErrUnfinished = errors.New("raftlog: founding the directory was not finished")
 )
 
 // The last of the entries that found a cluster. There are two: in the log, or in a snapshot if the
@@ -58,14 +51,14 @@ type Founding struct {
 
 // Found fills a directory of fs for a founder, and makes the directory if needed. It does so completely
 // or not at all: if it is interrupted, by an error or by the end of the process, Open returns
-// ErrUnfinished, and Found can start again.
+// fault.ErrRestoreUnfinished, and Found can start again.
 //
-// Errors: ErrTaken, ErrInUse, an error of f.State, or an error of the file system.
+// Errors: fault.ErrDirNotEmpty, fault.ErrDirInUse, an error of f.State, or an error of the file system.
 func Found(fs vfs.FS, dir string, f Founding) error {
 	l := &Log{fs: fs, dir: dir}
 	err := l.found(&f)
 	if err := errors.Join(err, l.release()); err != nil {
-		return wrap(err)
+		return err
 	}
 	return nil
 }
@@ -105,7 +98,7 @@ func foundingBegun(fs vfs.FS, dir string) (bool, error) {
 	return exists(fs, identity+foundingSuffix)
 }
 
-// vacate removes the remains of an interrupted founding. It returns ErrTaken if a node has other data in
+// vacate removes the remains of an interrupted founding. It returns fault.ErrDirNotEmpty if a node has other data in
 // the directory.
 func (l *Log) vacate() error {
 	begun, err := foundingBegun(l.fs, l.dir)
@@ -132,7 +125,7 @@ func (l *Log) vacate() error {
 		}
 	}
 	if len(names) > 0 && !begun {
-		return fmt.Errorf("%w: %s", ErrTaken, names[0])
+		return fmt.Errorf("%w: %s", fault.ErrDirNotEmpty, names[0])
 	}
 	for _, name := range names {
 		if err := l.fs.Remove(name); err != nil {

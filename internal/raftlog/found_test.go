@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -55,7 +56,7 @@ func requireFounded(t testing.TB, files vfs.FS, state string) {
 func TestDirectoryIsFoundedOnce(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, Found(files, home, founding(t, "state")))
-	require.ErrorIs(t, Found(files, home, founding(t, "other")), ErrTaken)
+	require.ErrorIs(t, Found(files, home, founding(t, "other")), fault.ErrDirNotEmpty)
 	requireFounded(t, files, "state")
 }
 
@@ -64,7 +65,7 @@ func TestFoundRejectsDirectoryWithData(t *testing.T) {
 		identityFile, voteFile, earlierStore, filepath.Join(segmentDir, segmentName(1)), filepath.Join(snapshotDir, "x.part"),
 	} {
 		files := withFile(t, name, []byte("content"))
-		require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrTaken, name)
+		require.ErrorIs(t, Found(files, home, founding(t, "state")), fault.ErrDirNotEmpty, name)
 		require.Equal(t, "content", string(load(t, files, filepath.Join(home, name))))
 	}
 	files := withFile(t, "other", nil) // a file that the file system itself has put there
@@ -74,7 +75,7 @@ func TestFoundRejectsDirectoryWithData(t *testing.T) {
 func TestFoundRejectsOpenDirectory(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	require.ErrorIs(t, Found(files, home, founding(t, "state")), ErrInUse)
+	require.ErrorIs(t, Found(files, home, founding(t, "state")), fault.ErrDirInUse)
 	finish(t, l)
 }
 
@@ -85,7 +86,7 @@ func TestFailedFoundingLeavesNoNode(t *testing.T) {
 	f.State = func(io.Writer) error { return broken }
 	require.ErrorIs(t, Found(files, home, f), broken)
 	_, err := Open(files, home, false)
-	require.ErrorIs(t, err, ErrUnfinished)
+	require.ErrorIs(t, err, fault.ErrRestoreUnfinished)
 	f.State = func(w io.Writer) error { _, err := w.Write([]byte("no stream")); return err }
 	require.Error(t, Found(files, home, f), "a snapshot that cannot be read")
 	require.NoError(t, Found(files, home, founding(t, "state")))
@@ -132,11 +133,11 @@ func TestFoundingIsAtomic(t *testing.T) {
 		require.NoError(t, err)
 		if begun {
 			_, err := Open(files, home, false)
-			require.ErrorIs(t, err, ErrUnfinished, "%s after %d", end, n)
+			require.ErrorIs(t, err, fault.ErrRestoreUnfinished, "%s after %d", end, n)
 		}
 		state := "second"
 		err = Found(files, home, founding(t, state))
-		if errors.Is(err, ErrTaken) {
+		if errors.Is(err, fault.ErrDirNotEmpty) {
 			require.False(t, begun)
 			state = "first"
 		} else {
@@ -166,7 +167,7 @@ func TestFoundingInterruptedTwiceIsRepeated(t *testing.T) {
 				require.Error(t, second)
 				requireFounded(t, files, "third")
 			default:
-				require.ErrorIs(t, third, ErrTaken)
+				require.ErrorIs(t, third, fault.ErrDirNotEmpty)
 				requireFounded(t, files, "second")
 			}
 			if second == nil {

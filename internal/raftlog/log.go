@@ -17,15 +17,10 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
-)
-
-// Errors of Open and Read.
-var (
-	// ErrInUse: the directory is locked by another Log, in this process or another one.
-	ErrInUse = errors.New("raftlog: directory in use")
 )
 
 // A CorruptError names a damaged file.
@@ -35,7 +30,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("raftlog: %s is damaged: %v", e.File, e.Err)
+	return fmt.Sprintf("%s is damaged: %v", e.File, e.Err)
 }
 
 // Unwrap returns the reason.
@@ -86,7 +81,7 @@ type Log struct {
 // changes that a crash has interrupted. If states is set, snapshots stay in memory, as the states
 // themselves.
 //
-// Errors: ErrInUse, *wire.FormatError, ErrUnfinished, *CorruptError, or an error of the file system.
+// Errors: fault.ErrDirInUse, *wire.FormatError, fault.ErrRestoreUnfinished, *CorruptError, or an error of the file system.
 func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
 	return openWith(fs, dir, states, segmentSize)
 }
@@ -98,23 +93,10 @@ func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
 		if l.store != nil {
 			_ = l.store.disk.close() // its files were only read, or synced
 		}
-		return nil, errors.Join(wrap(err), l.release())
+		return nil, errors.Join(err, l.release())
 	}
 	go l.store.write()
 	return l, nil
-}
-
-func wrap(err error) error {
-	var corrupt *CorruptError
-	for _, known := range []error{ErrInUse, wire.ErrFormat, ErrTaken, ErrUnfinished, ErrNoNode} {
-		if errors.Is(err, known) {
-			return err
-		}
-	}
-	if errors.As(err, &corrupt) {
-		return err
-	}
-	return fmt.Errorf("raftlog: %w", err)
 }
 
 func (l *Log) open(states bool, segment int64) (err error) {
@@ -137,7 +119,7 @@ func (l *Log) open(states bool, segment int64) (err error) {
 	if begun, err := foundingBegun(l.fs, l.dir); err != nil {
 		return err
 	} else if begun {
-		return fmt.Errorf("%w: %s", ErrUnfinished, l.dir)
+		return fmt.Errorf("%w: %s", fault.ErrRestoreUnfinished, l.dir)
 	}
 	if err := readDivergence(l.fs, l.dir); err != nil {
 		return err
@@ -229,7 +211,7 @@ func (l *Log) take() (err error) {
 			return err
 		}
 		if time.Since(begin) >= lockWait {
-			return fmt.Errorf("%w: %s", ErrInUse, l.dir)
+			return fmt.Errorf("%w: %s", fault.ErrDirInUse, l.dir)
 		}
 		time.Sleep(lockRetry)
 	}
@@ -252,7 +234,7 @@ func (l *Log) Identify(id Identity) error {
 		if errors.As(err, &sync) {
 			l.store.fail(err)
 		}
-		return wrap(err)
+		return err
 	}
 	l.identity, l.known = id, true
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -15,8 +16,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// ErrNoNode: the directory has no data of a node.
-var ErrNoNode = errors.New("raftlog: no node's directory")
+// A noNodeError says that a directory has no data of a node. It matches fs.ErrNotExist.
+type noNodeError struct{ dir string }
+
+func (e noNodeError) Error() string { return "no node's directory: " + e.dir }
+
+func (e noNodeError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // A Reader holds the contents of a directory as Open would find them. If Open would reject the directory,
 // the Reader has everything that can be read. It changes nothing on the disk.
@@ -67,7 +72,7 @@ type Entry struct {
 // Read reads the directory of a node that is not running. While the Reader is open, no node can open the
 // directory, unless the directory has no lock file.
 //
-// Errors: ErrInUse, *wire.FormatError for a directory of the first format, ErrNoNode, or an error of the
+// Errors: fault.ErrDirInUse, *wire.FormatError for a directory of the first format, fs.ErrNotExist, or an error of the
 // file system about the directory.
 func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs), dir) }
 
@@ -75,7 +80,7 @@ func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs)
 func read(locks vfs.FS, dir string) (*Reader, error) {
 	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir}
 	if err := r.read(locks); err != nil {
-		return nil, errors.Join(wrap(err), r.Close())
+		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
@@ -112,7 +117,7 @@ func (r *Reader) read(locks vfs.FS) error {
 	return r.lack
 }
 
-// recognize returns ErrNoNode if the directory has no data of a node. Subdirectories with the right names
+// recognize returns fs.ErrNotExist if the directory has no data of a node. Subdirectories with the right names
 // are not enough: other programs have logs, too.
 func (r *Reader) recognize() error {
 	names, err := r.fs.ReadDir(r.dir)
@@ -132,7 +137,7 @@ func (r *Reader) recognize() error {
 		return err
 	}
 	if len(segments)+len(snapshots) == 0 {
-		return fmt.Errorf("%w: %s", ErrNoNode, r.dir)
+		return noNodeError{r.dir}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -85,7 +87,7 @@ func TestReaderAgreesWithOpen(t *testing.T) {
 				}
 				changes := disk.Changes()
 				r, err := Read(files, home)
-				if errors.Is(err, ErrNoNode) { // nor was anything else
+				if errors.Is(err, fs.ErrNotExist) { // nor was anything else
 					require.Equal(t, changes, disk.Changes(), "after %d changes", n)
 					l, err := openWith(files, home, false, smallSegment)
 					require.NoError(t, err)
@@ -97,7 +99,7 @@ func TestReaderAgreesWithOpen(t *testing.T) {
 				}
 				require.NoError(t, err)
 				_, err = openWith(files, home, false, smallSegment)
-				require.ErrorIs(t, err, ErrInUse)
+				require.ErrorIs(t, err, fault.ErrDirInUse)
 				require.NoError(t, r.Close())
 				require.Equal(t, changes, disk.Changes(), "after %d changes", n)
 				l, err := openWith(files, home, false, smallSegment)
@@ -169,13 +171,13 @@ func TestReaderRejectsOtherDirectories(t *testing.T) {
 	require.NoError(t, files.MkdirAll(home))
 	save(t, files, filepath.Join(home, "other"), []byte("content"))
 	_, err = Read(files, home)
-	require.ErrorIs(t, err, ErrNoNode)
+	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = Read(withFile(t, earlierStore, nil), home)
 	require.ErrorIs(t, err, wire.ErrFormat)
 	files = vfs.NewMemory().Mount()
 	l := open(t, files)
 	_, err = Read(files, home)
-	require.ErrorIs(t, err, ErrInUse)
+	require.ErrorIs(t, err, fault.ErrDirInUse)
 	finish(t, l)
 }
 

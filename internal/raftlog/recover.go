@@ -39,7 +39,7 @@ func Recover(fs vfs.FS, dir string, decide func(r *Reader) (Continuation, error)
 	l := &Log{fs: fs, dir: dir, lock: r.lock}
 	r.lock = nil
 	if err := errors.Join(l.recover(next), r.Close(), l.release()); err != nil {
-		return wrap(err)
+		return err
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -74,11 +75,11 @@ func TestRejectedRecoveryWritesNothing(t *testing.T) {
 	require.Equal(t, changes, disk.Changes())
 	require.NoError(t, Recover(files, home, func(r *Reader) (Continuation, error) {
 		_, err := Open(files, home, false)
-		require.ErrorIs(t, err, ErrInUse)
+		require.ErrorIs(t, err, fault.ErrDirInUse)
 		return continuation(t, "state")(r)
 	}))
 	l := open(t, files)
-	require.ErrorIs(t, Recover(files, home, continuation(t, "state")), ErrInUse)
+	require.ErrorIs(t, Recover(files, home, continuation(t, "state")), fault.ErrDirInUse)
 	finish(t, l)
 	require.True(t, isNotExist(Recover(files, "/nowhere", continuation(t, "state"))))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -222,7 +223,7 @@ func TestHangingCloseReturnsError(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "hangs")
 		_, err = Open(disk.Mount(), home, false)
-		require.ErrorIs(t, err, ErrInUse)
+		require.ErrorIs(t, err, fault.ErrDirInUse)
 		disk.Stall(false)
 	})
 }
@@ -231,7 +232,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		files := disk.Mount()
 		_, err := Open(files, home, false)
-		require.ErrorIs(t, err, ErrInUse)
+		require.ErrorIs(t, err, fault.ErrDirInUse)
 		require.ErrorContains(t, err, home)
 		opened := waiting(func() error {
 			l, err := Open(files, home, false)
