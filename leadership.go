@@ -225,8 +225,8 @@ func (f *firstCommand) send(term uint64) <-chan time.Time {
 //
 //   - campaign makes raft look when the leader has been silent for an election timeout. The voters take
 //     turns, so that they do not stand at the same time and split the votes;
-//   - a voter whose leader has been silent for half of that does not refuse others for the leader's sake:
-//     see raftnet.
+//   - a voter does not refuse others for the sake of a leader that has been silent for half of that: see
+//     raftnet.
 
 // turnsPerTimeout is how many voters get their turn within an election timeout. Followers receive the last
 // heartbeat of a leader at moments up to a fifth of a timeout apart.

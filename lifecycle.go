@@ -18,7 +18,7 @@ type lifecycle struct {
 	work    sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
-	opened   bool       // Open has built the node: whoever stops it also takes it down
+	opened   bool       // Open has built the node: stopping it takes it down
 	stopped  bool       // closing is closed: nothing is started any more
 	fault    error      // why the node stopped by itself
 	closeErr error      // what went wrong while it stopped

@@ -20,9 +20,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/watch"
 )
 
-// A Node is one replica of the store, inside this process. Its methods may be called concurrently,
-// from Open until after Close; they return when their context ends.
+// A Node is one replica of the store, inside this process. Its methods may be called concurrently, from Open
+// until after Close. They return when their context ends.
 type Node struct {
+	// Open sets the fields, and no goroutine changes them later. Each part guards its own state; consensus is
+	// replaced with restart held.
+
 	cfg      Config
 	id       MemberID
 	life     *lifecycle
@@ -51,18 +54,17 @@ type Node struct {
 	keeper    *keeper
 	retention *retention.Retention
 	snapshot  chan struct{} // has a value when a snapshot is due
-	turn      chan struct{} // has a value while somebody looks for room in the log, and appends
+	turn      chan struct{} // has a value while a goroutine of apply waits for a free place in the log, and appends
 }
 
-// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when local
-// state is loaded, or ctx ends; [Node.Ready] waits for the cluster. Once open, the node runs until
-// Close, whatever becomes of ctx.
+// Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when the local state
+// is loaded, or ctx ends. [Node.Ready] waits for the cluster. Once open, the node runs until Close; the end of
+// ctx does not stop it.
 //
-// Errors: ErrInvalidOption with all that is wrong with cfg, ErrDirInUse, ErrCorrupt, ErrFormat,
-// ErrClusterMismatch for a directory of another node, ErrRestoreUnfinished; ErrNoSpace while the
-// directory cannot be written for lack of room, file descriptors or memory; or what else the operating
-// system says of the directory or the address. After an error nothing of the node is left in the
-// process, and Open can be called again.
+// Errors: ErrInvalidOption with every fault of cfg, ErrDirInUse, ErrCorrupt, ErrFormat, ErrClusterMismatch for a
+// directory of another node, ErrRestoreUnfinished; ErrNoSpace while the directory cannot be written for lack of
+// room, file descriptors or memory; or another error of the operating system about the directory or the
+// address. After an error nothing of the node is left in the process, and Open can be called again.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -81,7 +83,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	select {
 	case err = <-opened:
 	case <-ctx.Done():
-		// The operating system is not to be interrupted: what comes is closed when it does.
+		// A call of the operating system cannot be interrupted. If it succeeds later, close the node.
 		go func() {
 			if <-opened == nil {
 				n.Close()
@@ -96,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// open builds the node from the outside in, and takes down what it has built when something fails.
+// open builds the node from the outside in. When a step fails, it takes down the earlier ones.
 func (n *Node) open(cfg Config) (err error) {
 	var undo []func() error
 	defer func() {
@@ -180,7 +182,7 @@ func (n *Node) open(cfg Config) (err error) {
 	return nil
 }
 
-// resume goes on where the node was when it last ran, or founds its cluster. The first run of a fresh
+// resume continues where the node was when it last ran, or founds its cluster. The first run of a fresh
 // directory has begun already.
 func (n *Node) resume(fresh bool) error {
 	if err := found(n.log, &n.cfg); err != nil {
@@ -212,12 +214,11 @@ func (n *Node) recordedRun() (recorded run.Number) {
 // ID returns the node's member ID: the same at every start.
 func (n *Node) ID() MemberID { return n.id }
 
-// Ready waits until the node can serve: a leader is known, the cluster has the node on record, so that
-// it counts when others fail, and the node has applied everything that was committed when Ready was
-// called.
+// Ready waits until the node can serve: a leader is known, the cluster has the node on record, so that it counts
+// when others fail, and the node has applied everything that was committed when Ready was called.
 //
-// Errors: ctx's cause, joined with ErrNoLeader and, if other nodes refused this one, with the
-// reason; ErrClosed.
+// Errors: ctx's cause, joined with ErrNoLeader and, if other nodes rejected this one, with the reason;
+// ErrClosed.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.alive(ctx); err != nil {
 		return err
@@ -238,7 +239,7 @@ func (n *Node) Ready(ctx context.Context) error {
 	}
 }
 
-// Close takes at most handOverTime to hand over, and closeTime for the rest: what still runs then
+// Close takes at most handOverTime to hand over, and closeTime for the rest. A goroutine that still runs then
 // hangs in the operating system or in Config.Network. Of closeTime, Logger and Metrics get flushTime each.
 const (
 	handOverTime = 2 * time.Second
@@ -246,25 +247,22 @@ const (
 	flushTime    = 500 * time.Millisecond
 )
 
-// Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first
-// hands over, for at most one election timeout and at most two seconds. Calls that wait return
-// ErrClosed. The node remains a member of its cluster, and can be opened again from its directory. A
-// second Close waits for the first, and both return the same.
+// Close stops the node and waits until nothing of it is left, for at most 5 seconds. A leader first hands over,
+// for at most one election timeout and at most two seconds. Calls that wait return ErrClosed. The node remains a
+// member of its cluster, and can be opened again from its directory. A second Close waits for the first, and
+// both return the same error.
 func (n *Node) Close() error {
 	n.stop(nil, true)
 	return n.life.wait()
 }
 
-// Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which
-// Err tells.
+// Done returns a channel that is closed when the node has stopped: by Close, or by a fault, which Err returns.
 func (n *Node) Done() <-chan struct{} { return n.life.Done() }
 
-// Logger returns Config.Logger, whose lines name this node: for recipes, which tell by it what an
-// operator should know.
+// Logger returns Config.Logger. Its lines name this node. Recipes use it for messages to operators.
 func (n *Node) Logger() *slog.Logger { return n.cfg.Logger }
 
-// Err returns nil while the node runs, and then why it does not: ErrClosed, joined with the fault
-// if it stopped by itself.
+// Err returns nil while the node runs, and then ErrClosed, joined with the fault if the node stopped by itself.
 func (n *Node) Err() error {
 	select {
 	case <-n.life.Done():
@@ -274,15 +272,15 @@ func (n *Node) Err() error {
 	}
 }
 
-// stop begins to stop the node, once; fault is why, if not by Close. While Open runs, it is Open that
-// takes down what it has built.
+// stop begins to stop the node, once. fault is the reason, nil for Close. While Open runs, Open itself takes
+// down the parts that it has built.
 func (n *Node) stop(fault error, handOver bool) {
 	if n.life.stop(fault) {
 		go n.shutdown(handOver)
 	}
 }
 
-// shutdown takes the node down. What hangs is left to itself, and Close tells.
+// shutdown takes the node down. It leaves a part that hangs behind, and Close returns an error.
 func (n *Node) shutdown(handOver bool) {
 	if handOver && n.lead.Now().Self && len(n.raft().voters()) > 1 {
 		n.handOver()
@@ -304,18 +302,18 @@ func (n *Node) shutdown(handOver bool) {
 	n.life.finish(err)
 }
 
-// takeDown closes the network first, then raft, which must not meet a closed store, then the store.
+// takeDown closes the network first, then raft, which must not use a closed store, then the store.
 func (n *Node) takeDown() error {
 	errs := []error{n.raft().net.Close(), n.transport.close()}
 	n.log.End()
-	n.restart.Lock() // who has it may have waited for that
+	n.restart.Lock() // after End, because a restart of raft may wait for the log
 	defer n.restart.Unlock()
 	errs = append(errs, n.raft().net.Close(), n.raft().stop())
 	n.life.work.Wait()
 	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
 
-// handOver waits until another node leads, but not for long.
+// handOver hands leadership over, and waits until another node leads, but not for long.
 func (n *Node) handOver() {
 	unheard := n.raft().net.Unheard()
 	if !n.raft().stepDown() {
@@ -349,15 +347,14 @@ func (n *Node) alive(ctx context.Context) error {
 	return nil
 }
 
-// ContextError is for recipes that wait on their own: it returns what a call of the node returns whose
-// ctx, which has ended, ended the wait for the cluster. That matches ctx's cause, and ErrNoLeader if no
-// leader is known.
+// ContextError is for recipes that wait on their own. It returns the error of a call whose ctx has ended while
+// the call waited for the cluster. The error matches ctx's cause, and ErrNoLeader if no leader is known.
 func (n *Node) ContextError(ctx context.Context) error { return n.contextError(ctx) }
 
-// contextError is what a call returns whose ctx ended while it waited for the cluster.
+// contextError returns the error of a call whose ctx has ended while it waited for the cluster.
 func (n *Node) contextError(ctx context.Context) error { return n.unanswered(context.Cause(ctx)) }
 
-// unanswered adds to err, with which a wait for the cluster ended, why the cluster may not have answered.
+// unanswered adds the likely reason to err, with which a wait for an answer of the cluster has ended.
 func (n *Node) unanswered(err error) error {
 	if lead := n.lead.Now().Leader; lead != 0 {
 		return n.peers.withRefusal(err, lead)
