@@ -175,7 +175,7 @@ var modules = []string{"compat", "compat/node", "grpcresolver"}
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
 	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "throttle", "vfs", "wire"},
-	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watch"},
+	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
 	{"model", "proposer", "raftlog", "state", "usercode"},
 	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},

@@ -17,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/retention"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/usercode"
-	"github.com/coterie-kv/coterie/internal/watch"
+	"github.com/coterie-kv/coterie/internal/watchhub"
 )
 
 // A Node is one replica of the store, inside this process. Its methods may be called concurrently, from Open
@@ -46,7 +46,7 @@ type Node struct {
 	restart   sync.Mutex                // held while raft is started again, or ended for good
 
 	consumers *consumers
-	hub       *watch.Hub // the watches that wait
+	hub       *watchhub.Hub // the watches that wait
 
 	proposer  *proposer.Proposer
 	reads     *reader
@@ -74,7 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		life: newLifecycle(ctx), lead: newLeadership(), hub: watch.NewHub(),
+		life: newLifecycle(ctx), lead: newLeadership(), hub: watchhub.NewHub(),
 		transport: transport{verifiers: usercode.Calls{Name: "Config.VerifyMember"}}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.views = newViews(n.life, n.contextError)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package watchhub
 
 // A tree holds the watched ranges. It finds those that contain a key in time proportional to the
 // logarithm of their number plus the number found. It is a treap by (key, end), in which each node has

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package watch
+package watchhub
 
 import (
 	"math/rand/v2"

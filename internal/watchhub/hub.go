@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch knows which watchers wait for changes of which keys. A change wakes only the watchers
+// Package watchhub knows which watchers wait for changes of which keys. A change wakes only the watchers
 // of an affected key or range, and tells them the revisions to read, so that a rarely affected watcher
 // need not read everything in between.
-package watch
+package watchhub
 
 import (
 	"maps"

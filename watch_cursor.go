@@ -10,7 +10,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/state"
-	"github.com/coterie-kv/coterie/internal/watch"
+	"github.com/coterie-kv/coterie/internal/watchhub"
 )
 
 // A cursor is the position of a watch in the history. It has no queue: it reads the history on the
@@ -129,7 +129,7 @@ const (
 )
 
 // wait returns when there may be something to yield, or with the reason why the watch ends.
-func (w *cursor) wait(touched *watch.Watcher, silence <-chan time.Time) (wakeup, error) {
+func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wakeup, error) {
 	if w.owed > 0 && w.n.hub.WakeAt(touched, w.owed) {
 		return notified, nil
 	}
