@@ -200,11 +200,12 @@ func resultError(r *command.Result) error {
 
 // commandError returns the public form of an error of command.Validate or command.CheckSize.
 func commandError(err error) error {
+	if err == nil {
+		return nil // before the variables below, which escape: every write comes here
+	}
 	var limit *command.LimitError
 	var invalid *command.InvalidError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &limit):
 		public := fault.LimitError{Limit: limit.Limit, Actual: limit.Actual, Kind: ErrTooManyOps, Unit: "operations", Field: "MaxTxnOps"}
 		if limit.Bytes {
