@@ -25,7 +25,7 @@
 // # Types
 //
 // A [Node] is a replica. [Node.Put], [Node.Get], [Node.Range], [Node.Delete] and [Node.Txn] read and write
-// keys, [Node.Watch] yields [Event]s, and [Node.Grant] makes a lease. [NewNamespace] is a view of the keys
+// keys, [Node.Watch] yields their changes, and [Node.Grant] makes a lease. [NewNamespace] is a view of the keys
 // with a prefix. A [Session] keeps a lease alive; a [Mutex] and an [Election] need one. [RunWithLock],
 // [RunAsLeader] and [Follow] do the most common tasks in one call each.
 //
@@ -52,8 +52,9 @@
 //
 // A call that executes an operation of the store returns a pointer to a response of its own, such as
 // [*PutResponse] or [*GrantResponse], which embeds a [Header] with the revision. It is nil if there is an
-// error, and otherwise belongs to the caller. A value that only describes something is returned as it is: a
-// [Status], a [Member], a [ClusterLeader], a [Holder].
+// error, and otherwise belongs to the caller. [Node.Do] returns an [OpResponse], which has one of them, and
+// [Node.Watch] yields a [WatchResponse]; both are plain values. A value that only describes something is
+// returned as it is: a [Status], a [Member], a [ClusterLeader], a [Holder].
 //
 // IDs are 16 hex digits as text, in JSON as well.
 //

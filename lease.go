@@ -68,8 +68,8 @@ func (o grantID) grant(g *command.Grant) { g.ID = int64(o) }
 // WithGrantID asks for a lease ID instead of a random one. 0 asks for a random one.
 func WithGrantID(id LeaseID) GrantOption { return grantID(id) }
 
-// Grant makes a lease: a time to live that keys can be attached to with [WithLease]. If nobody renews
-// the lease, it expires after ttl, and its keys are deleted with it. Grant returns when this node has
+// Grant makes a lease: a time to live that keys can be attached to with [WithLease]. A lease
+// that is not renewed expires after ttl, and its keys are deleted with it. Grant returns when this node has
 // applied the lease. It may be called on any node, concurrently. The lease lives at least ttl, and may
 // live longer: a new leader counts from its election.
 //

@@ -47,7 +47,7 @@ func publicMember(m state.Member, leader MemberID) Member {
 	return Member{ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader}
 }
 
-// A MemberOption fits [Node.AddMember].
+// A MemberOption is an option of [Node.AddMember].
 type MemberOption interface{ member(*memberOptions) }
 
 type memberOptions struct{ nonVoter bool }
@@ -140,7 +140,7 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
 // A node that has moved does this by itself as soon as it reaches another one, at any address that it
 // knows. So the call is needed only for a node that reaches nobody, for example because the others have
 // moved while it was down. They then dial the node at addr, which must be its Config.Advertise: a running
-// node puts that on record again. It is also the way to correct the address of an [Node.AddMember].
+// node puts that on record again. It also corrects an address that was wrong in [Node.AddMember].
 //
 // Errors: ErrMemberNotFound; ErrInvalidOption for an address that other nodes cannot dial; those of
 // [Node.Ready]. After an error of ctx the address may have been changed, or may be changed later.

@@ -86,7 +86,7 @@ func allLocal(then, els []Op) bool {
 }
 
 // Do executes an operation as the method of its kind does: [Node.Put], [Node.Get], [Node.Delete], or
-// [Txn.Commit] for [OpTxn]. A program can so build operations in one place and execute them in another.
+// [Txn.Commit] for [OpTxn]. So a program can build operations in one place and execute them in another.
 //
 // Unlike clientv3, it takes no compaction: call [Node.Compact].
 //

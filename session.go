@@ -13,10 +13,10 @@ import (
 
 // A Session keeps a lease alive. Locks and leadership belong to a session, so that they become free when
 // their holder is gone. Its methods may be called concurrently.
-//
-// The node's keeper renews the lease and reports each renewal. A timer of the session itself ends it if
-// renewals do not arrive.
 type Session struct {
+	// The node's keeper renews the lease and reports each renewal. A timer of the session itself ends it if
+	// renewals do not arrive.
+
 	n   *Node
 	id  LeaseID
 	ctx context.Context // ends with the session
@@ -27,7 +27,7 @@ type Session struct {
 	expiry   *time.Timer // runs expire at the deadline
 }
 
-// A SessionOption is an option of [NewSession] and, as a [LeaderOption], of [RunAsLeader].
+// A SessionOption is an option of [NewSession] and [RunWithLock] and, as a [LeaderOption], of [RunAsLeader].
 type SessionOption func(*sessionOptions)
 
 type sessionOptions struct {

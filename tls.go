@@ -54,7 +54,7 @@ func (c Claim) Is(name string) bool {
 
 // VerifyMemberName is a [Config.VerifyMember]. It accepts a certificate with the member's name among its DNS
 // names (subjectAltName=DNS:name). The node then needs a Config.Name.
-func VerifyMemberName(_ context.Context, c Claim) error {
+func VerifyMemberName(ctx context.Context, c Claim) error {
 	if len(c.TLS.PeerCertificates) == 0 {
 		return errors.New("it has no certificate")
 	}

@@ -101,7 +101,7 @@ const progressInterval = 10 * time.Minute
 // nobody and loses nothing. If compaction overtakes it, the watch ends with a *CompactedError, which has
 // the revision to resume from. The sequence may be used once.
 //
-// Unlike in clientv3, no response spans revisions, and the error comes in the header of the loop.
+// Unlike in clientv3, no response spans revisions, and an error is the second value of a pair.
 //
 // Errors: ctx's cause; ErrClosed; *CompactedError; ErrNoLeader with [WithRequireLeader]; ErrEmptyKey and
 // ErrInvalidOption at once. The last pair has the error, unless the loop breaks.

@@ -17,10 +17,10 @@ import (
 
 // An Index is a typed copy of a prefix, and is kept current. Its methods are safe for concurrent use.
 // Lookups take no lock and copy nothing.
-//
-// One goroutine writes newest and reached, in this order, and writes err before it closes done. The other fields
-// do not change.
 type Index[T any] struct {
+	// One goroutine writes newest and reached, in this order, and writes err before it closes done. The other fields
+	// do not change.
+
 	n        *coterie.Node
 	prefix   string
 	decode   func(coterie.KeyValue) (T, error)
@@ -61,7 +61,7 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 // blocks, this index stands still, and nothing else does. If decode returns an error, or one of them panics,
 // [Snapshot.DecodeErrors] has the error.
 //
-// Errors: ErrInvalidOption without a decoder, or for a Grouping without a function; ctx's cause; ErrClosed.
+// Errors: coterie.ErrInvalidOption without a decoder, or for a Grouping without a function; ctx's cause; coterie.ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,
 	decode func(coterie.KeyValue) (T, error), groupings ...*Grouping[T],
 ) (*Index[T], error) {
@@ -215,7 +215,7 @@ func (x *Index[T]) await(ctx context.Context, over <-chan struct{}) error {
 // which may be never without a quorum. A revision that did not touch the prefix costs one message to the
 // goroutine of the index, whatever the size of the prefix.
 //
-// Errors: ctx's cause; ErrClosed when the index or its node has closed.
+// Errors: ctx's cause; coterie.ErrClosed when the index or its node has closed.
 func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
 	if x.reached.Load().rev >= rev {
 		return nil
@@ -244,7 +244,7 @@ func (x *Index[T]) WaitRevision(ctx context.Context, rev int64) error {
 // newest snapshot stays, and is no longer kept current.
 func (x *Index[T]) Done() <-chan struct{} { return x.done }
 
-// Err returns why the index has ended, as an error that matches ErrClosed, and nil before.
+// Err returns why the index has ended, as an error that matches coterie.ErrClosed, and nil before.
 func (x *Index[T]) Err() error {
 	select {
 	case <-x.done:

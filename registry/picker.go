@@ -29,10 +29,10 @@ const (
 
 // A Picker picks instances of a service from a list in memory, and keeps that list current. Its methods
 // are safe for concurrent use. [Picker.Pick] takes no lock.
-//
-// One goroutine publishes the lists of a Picker that follows a service; it alone writes err, before it
-// closes done. The fields policy, zone, self, end and done never change.
 type Picker struct {
+	// One goroutine publishes the lists of a Picker that follows a service; it alone writes err, before it
+	// closes done. The fields policy, zone, self, end and done never change.
+
 	policy Policy
 	zone   string
 	self   string // the ID of the instance that is never picked; empty: none
@@ -81,7 +81,7 @@ func WithoutSelf(id string) PickerOption { return func(k *Picker) { k.self = id 
 // not end with ctx. Without a quorum it keeps the last list. A Picker writes nothing to the store, and takes
 // one goroutine and one watch.
 //
-// Errors: ErrInvalidOption for an unknown policy or a service without a name; ctx's cause; ErrClosed.
+// Errors: coterie.ErrInvalidOption for an unknown policy or a service without a name; ctx's cause; coterie.ErrClosed.
 func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...PickerOption) (*Picker, error) {
 	known, err := Resolve(ctx, n, service, coterie.WithSerializable())
 	if err != nil {
@@ -111,7 +111,7 @@ func NewPicker(ctx context.Context, n *coterie.Node, service string, opts ...Pic
 // no service and needs no Close; [Picker.WithInstances] changes the list. It copies the list, and does
 // not block.
 //
-// Errors: ErrInvalidOption for an unknown policy.
+// Errors: coterie.ErrInvalidOption for an unknown policy.
 func NewStaticPicker(instances []Instance, opts ...PickerOption) (*Picker, error) {
 	p := &Picker{}
 	for _, opt := range opts {
@@ -262,7 +262,7 @@ func (p *Picker) Instances() []Instance {
 
 // Wait blocks until the list has an instance.
 //
-// Errors: ctx's cause; ErrClosed when the Picker or its node has closed.
+// Errors: ctx's cause; coterie.ErrClosed when the Picker or its node has closed.
 func (p *Picker) Wait(ctx context.Context) error {
 	for {
 		l := p.newest.Load()

@@ -13,10 +13,10 @@ import (
 )
 
 // A Registration keeps an instance registered. Its methods are safe for concurrent use.
-//
-// The goroutine of run owns registered and stored. mu guards the fields below it. The other fields do not
-// change.
 type Registration struct {
+	// The goroutine of run owns registered and stored. mu guards the fields below it. The other fields do not
+	// change.
+
 	n       *coterie.Node
 	key     string
 	self    Instance // as it was first registered
@@ -70,9 +70,9 @@ func WithTakeover() RegisterOption { return func(o *options) { o.takeover = true
 // [coterie.Session], and a watch of its own key. If the process crashes or is cut off, the instance stays
 // listed for the TTL. It also does if the node is closed before the Registration.
 //
-// Errors: ErrInvalidOption for a service without a name, or an instance without an ID or an address; an
-// *IDTakenError; ErrTTLRange; ErrTooLarge; ctx's cause, together with the last failure, or with
-// ErrNoLeader if no leader was known; ErrClosed. After an error the instance does not
+// Errors: coterie.ErrInvalidOption for a service without a name, or an instance without an ID or an address; an
+// *IDTakenError; coterie.ErrTTLRange; coterie.ErrTooLarge; ctx's cause, together with the last failure, or with
+// coterie.ErrNoLeader if no leader was known; coterie.ErrClosed. After an error the instance does not
 // stay registered: its lease is revoked, or expires.
 func Register(ctx context.Context, n *coterie.Node, service string, instance Instance, opts ...RegisterOption) (*Registration, error) {
 	if err := n.Err(); err != nil { // before the goroutine would use a nil node
@@ -304,7 +304,7 @@ func (r *Registration) setErr(err error) {
 // come meanwhile share one write. If the value cannot be written, Err says so, and the previous value stays
 // until the next Update.
 //
-// Errors: ErrInvalidOption; ErrClosed after Close.
+// Errors: coterie.ErrInvalidOption; coterie.ErrClosed after Close.
 func (r *Registration) Update(instance Instance) error {
 	value, err := instance.encode()
 	switch {
@@ -326,9 +326,9 @@ func (r *Registration) Update(instance Instance) error {
 }
 
 // Err returns why the instance is not registered with its newest value, as far as this node knows, and nil
-// if it is. It returns an *IDTakenError while another instance has the ID, ErrTooLarge after an Update
-// with a value that was too large, and ErrSessionExpired or another error while the Registration tries to
-// register again. After Close, or when the node has closed, it returns ErrClosed.
+// if it is. It returns an *IDTakenError while another instance has the ID, coterie.ErrTooLarge after an Update
+// with a value that was too large, and coterie.ErrSessionExpired or another error while the Registration tries to
+// register again. After Close, or when the node has closed, it returns coterie.ErrClosed.
 func (r *Registration) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 // [coterie.WithSerializable] it returns at once with the list that this node knows. An empty list is
 // not an error. Resolve skips keys below the service's prefix that are not instances.
 //
-// Errors: ErrInvalidOption for a service without a name; those of [coterie.Node.Get].
+// Errors: coterie.ErrInvalidOption for a service without a name; those of [coterie.Node.Get].
 func Resolve(ctx context.Context, n *coterie.Node, service string, opts ...coterie.ScanOption) ([]Instance, error) {
 	if service == "" {
 		return nil, errNoName

@@ -27,8 +27,8 @@ import (
 //
 // Errors: fn's; a *RejectedError if the result of fn or the stored value is bad; coterie.ErrTooLarge if the
 // document and the previous one are too large together, and then nothing changes; those of a write. After
-// ErrMaybeApplied look at Current, or call Update again.
-func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (int64, error) {
+// coterie.ErrMaybeApplied look at Current, or call Update again.
+func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (revision int64, err error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)
 		if err != nil {
@@ -97,11 +97,11 @@ func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 // Rollback stores the document of a version again; revision is that of a [Version]. With revision 0 it stores the
 // document that the current one has replaced. That includes a document replaced by a bad Put, as long as the
 // history of the store has it; otherwise it is the newest kept version. The document becomes the newest
-// version. It is checked like any other, and with layers it may be bad by now. Rollback blocks and costs as
-// Update does.
+// version. It is checked like any other, and with layers it may be bad by now. Rollback returns the revision
+// of its write. It blocks and costs as Update does.
 //
 // Errors: ErrNoVersion; a *RejectedError; those of a write.
-func (v *Value[T]) Rollback(ctx context.Context, revision int64) (int64, error) {
+func (v *Value[T]) Rollback(ctx context.Context, revision int64) (written int64, err error) {
 	return v.commit(ctx, func(s stored) (string, error) {
 		if last := len(s.modified) - 1; revision != 0 && s.modified[last] == revision {
 			return *s.documents[last], nil

@@ -16,10 +16,10 @@ import (
 )
 
 // A Value is a copy of a shared value, and is kept current. Its methods are safe for concurrent use.
-//
-// A goroutine follows each key, and one writes the file; only that one stores saving. mu guards seen, and is held to
-// store newest. The other fields do not change after Open.
 type Value[T any] struct {
+	// A goroutine follows each key, and one writes the file; only that one stores saving. mu guards seen, and is held to
+	// store newest. The other fields do not change after Open.
+
 	n      *coterie.Node
 	cfg    Config[T]
 	codec  codec[T]
@@ -69,8 +69,8 @@ type stored struct {
 //
 // Open writes nothing to the store. A Value takes a goroutine and a watch for each key, and a goroutine for the file.
 //
-// Errors: ErrInvalidOption and ErrEmptyKey; ctx's cause if no value is available; a *RejectedError if the
-// stored value and the default are both bad; ErrClosed.
+// Errors: coterie.ErrInvalidOption and coterie.ErrEmptyKey; ctx's cause if no value is available; a *RejectedError if the
+// stored value and the default are both bad; coterie.ErrClosed.
 func Open[T any](ctx context.Context, n *coterie.Node, cfg Config[T]) (*Value[T], error) {
 	cfg.Keys = slices.Clone(cfg.Keys)
 	if err := cfg.check(); err != nil {
