@@ -159,6 +159,9 @@ func TestFailedSyncStopsNode(t *testing.T) {
 		n, err := coterie.Open(vfs.With(t.Context(), disk.Mount()), coterie.Config{InMemory: true})
 		require.NoError(t, err)
 		put(t, n, "k", "v")
+		// A new node still writes its identity, as soon as it is on record. The sync of that write must not be the
+		// one that fails: it would stop the node before the Put below is proposed.
+		time.Sleep(time.Minute)
 		broken := errors.New("broken")
 		disk.FailSync(broken)
 		_, err = n.Put(t.Context(), "k", "w")
