@@ -74,10 +74,11 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		life: newLifecycle(ctx), lead: newLeadership(), hub: watchhub.NewHub(),
+		life: newLifecycle(ctx), lead: newLeadership(),
 		transport: transport{verifiers: usercode.Calls{Name: "Config.VerifyMember"}}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.views = newViews(n.life, n.contextError)
+	n.hub = watchhub.NewHub(n.views.Load().KV.Revision())
 	opened := make(chan error, 1)
 	go func() { opened <- n.open(cfg) }()
 	select {

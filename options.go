@@ -262,9 +262,9 @@ func WithProgressNotify() WatchOption { return watchFunc(func(o *watchOptions) {
 
 // WithProgressRequests yields a response without events for each value that the watch receives from
 // requests: every event up to the response's revision has been yielded, and that revision is at least
-// the one that this node had applied when the watch received the value. A watch from a future revision
-// answers when this node has applied that revision. So send a value after a write on this node, or after
-// a read [WithWaitRevision], to be told when the watch has caught up with it.
+// the one that this node had applied when the watch received the value. A watch from a revision later than
+// the next one answers when this node has applied that revision. So send a value after a write on this
+// node, or after a read [WithWaitRevision], to be told when the watch has caught up with it.
 //
 // It replaces clientv3's RequestProgress, which asks all watches of a stream, and is ignored while one of
 // them is behind. Give each watch a channel of its own, with a buffer of one value: a request that finds

@@ -104,20 +104,29 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 		if err != nil {
 			return err
 		}
+		if why == silent {
+			silence.Reset(progressInterval) // send does it, too, but may not be called
+		}
 		reached := w.n.hub.Reached() // before Take, so that a revision up to reached is taken now
 		if first, last = touched.Take(); last > 0 {
 			continue
 		}
 		// Every event up to reached was yielded. A watch from a future revision is silent until then.
 		answers := w.owed > 0 && w.owed <= reached
-		if answers || why == silent && (w.from <= w.since+1 || reached >= w.from) {
+		if answers {
 			w.owed = 0
+		}
+		if answers || why == silent && (!w.future() || reached >= w.from) {
 			if !send(WatchResponse{Header: w.n.header(reached)}) {
 				return nil
 			}
 		}
 	}
 }
+
+// future reports whether the watch begins later than with the next revision of the node when it was made. A
+// watch that continues a read begins with the next one, and has nothing to wait for.
+func (w *cursor) future() bool { return w.from > w.since+1 }
 
 // A wakeup is the reason why wait returns.
 type wakeup uint8
@@ -132,6 +141,10 @@ const (
 func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wakeup, error) {
 	if w.owed > 0 && w.n.hub.WakeAt(touched, w.owed) {
 		return notified, nil
+	}
+	requests := w.requests
+	if w.owed > 0 {
+		requests = nil // one at a time, so that each has an answer
 	}
 	for {
 		var lost <-chan time.Time
@@ -151,12 +164,14 @@ func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wake
 			return notified, nil
 		case <-silence:
 			return silent, nil
-		case _, open := <-w.requests:
+		case _, open := <-requests:
 			if !open {
-				w.requests = nil
+				w.requests, requests = nil, nil
 				continue
 			}
-			w.owed = max(w.owed, w.n.views.Load().KV.Revision(), w.from)
+			if w.owed = w.n.views.Load().KV.Revision(); w.future() {
+				w.owed = max(w.owed, w.from)
+			}
 			return requested, nil
 		case <-lost:
 		case <-leaderChanged:

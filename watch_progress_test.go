@@ -70,6 +70,69 @@ func TestProgressSurvivesCompaction(t *testing.T) {
 	})
 }
 
+// A watch that continues a read begins with the next revision. It answers although nobody writes.
+func TestProgressOfAWatchFromTheNextRevision(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		rev := put(t, n, "k", "v").Revision
+		requests := make(chan struct{}, 1)
+		watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(rev+1), coterie.WithProgressRequests(requests))
+		requests <- struct{}{}
+		synctest.Wait()
+		require.Len(t, watch, 1)
+		require.Equal(t, "2: ", show(next(t, watch)))
+		put(t, n, "k", "v")
+		require.Equal(t, "3: PUT k=v", show(next(t, watch)))
+	})
+}
+
+func TestProgressOfAnEmptyStore(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		requests := make(chan struct{}, 1)
+		watch := n.WatchChan(t.Context(), "k", coterie.WithProgressNotify(), coterie.WithProgressRequests(requests))
+		requests <- struct{}{}
+		synctest.Wait()
+		require.Len(t, watch, 1)
+		require.Equal(t, "1: ", show(next(t, watch)))
+		time.Sleep(11 * time.Minute)
+		require.Equal(t, "1: ", show(next(t, watch)))
+	})
+}
+
+func TestEachProgressRequestHasAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		requests := make(chan struct{}, 3)
+		watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(4), coterie.WithProgressRequests(requests))
+		for range 3 {
+			requests <- struct{}{}
+			silent(t, watch)
+		}
+		for range 3 {
+			put(t, n, "other", "v")
+		}
+		for range 3 {
+			synctest.Wait()
+			require.Len(t, watch, 1)
+			require.Equal(t, "4: ", show(next(t, watch)))
+		}
+		silent(t, watch)
+	})
+}
+
+// The silence of a watch from a future revision begins before that revision is reached.
+func TestProgressNotifyOfAFutureWatch(t *testing.T) {
+	bubble(t, func(t *testing.T, n *coterie.Node) {
+		watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(4), coterie.WithProgressNotify())
+		time.Sleep(11 * time.Minute)
+		for range 3 {
+			silent(t, watch)
+			put(t, n, "other", "v")
+		}
+		time.Sleep(11 * time.Minute)
+		require.Len(t, watch, 1)
+		require.Equal(t, "4: ", show(next(t, watch)))
+	})
+}
+
 // No event up to the revision of an answer comes after it, and the answer covers what the node had
 // applied at the request: on every node, while writes and compactions go on and leaders change.
 func TestProgressComesAfterEveryEvent(t *testing.T) {

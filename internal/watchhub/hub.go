@@ -27,15 +27,19 @@ type Hub struct {
 	ranges tree
 	count  atomic.Int64 // number of watchers; Len reads it without waiting for Notify
 
-	reached atomic.Int64          // only reach writes it, which holds mu
+	reached atomic.Int64          // NewHub and reach write it; reach holds mu
 	waiting map[*Watcher]struct{} // those that WakeAt has added since reached was written
 }
 
 // A group holds the watchers of one key or one range.
 type group struct{ members map[*Watcher]struct{} }
 
-// NewHub returns a Hub without watchers.
-func NewHub() *Hub { return &Hub{keys: map[string]*group{}, waiting: map[*Watcher]struct{}{}} }
+// NewHub returns a Hub without watchers, which has reached a revision.
+func NewHub(reached int64) *Hub {
+	h := &Hub{keys: map[string]*group{}, waiting: map[*Watcher]struct{}{}}
+	h.reached.Store(reached)
+	return h
+}
 
 // A Watcher waits for changes of a key or a range. One goroutine uses it.
 type Watcher struct {

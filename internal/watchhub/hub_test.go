@@ -46,7 +46,7 @@ func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 		{"a", ""}, {"b\x00", ""}, {"c", "a"}, {"b", "b"}, {"\x00", fromKey}, {"\x00", ""}, {"\x00", "\x01"}, {"\xff", fromKey},
 	} {
 		for _, key := range []string{"\x00", "\x00\x00", "a", "b", "b\x00", "bb", "c", "z", "\xff\xff"} {
-			h := NewHub()
+			h := NewHub(0)
 			w := h.Add(c.key, c.end)
 			h.Notify([]Change{{Rev: 7, Key: key}})
 			if mvcc.Contains(c.key, c.end, key) {
@@ -59,7 +59,7 @@ func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 }
 
 func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	key, other, all := h.Add("k", ""), h.Add("other", ""), h.Add("\x00", fromKey)
 	h.Notify([]Change{{3, "k"}, {4, "x"}, {5, "k"}, {5, "l"}, {6, "x"}})
 	notified(t, key, 3, 5)
@@ -72,7 +72,7 @@ func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
 }
 
 func TestChangesBeforeTakeAreMerged(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	w := h.Add("k", "")
 	for rev := int64(2); rev < 100; rev++ {
 		h.Notify([]Change{{rev, "k"}})
@@ -82,7 +82,7 @@ func TestChangesBeforeTakeAreMerged(t *testing.T) {
 
 // A Take without a wake-up may cause an empty wake-up later, but never a missing one.
 func TestTakeBetweenChangesLosesNone(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	w := h.Add("k", "")
 	h.Notify([]Change{{2, "k"}})
 	first, last := w.Take()
@@ -92,7 +92,7 @@ func TestTakeBetweenChangesLosesNone(t *testing.T) {
 }
 
 func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	a, b := h.Add("a", "c"), h.Add("a", "c")
 	c, d := h.Add("b", ""), h.Add("b", "")
 	require.Equal(t, 4, h.Len())
@@ -110,7 +110,7 @@ func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
 }
 
 func TestNotifyAllWakesEveryWatcher(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
 	h.Notify([]Change{{5, "k"}})
 	notified(t, before, 5, 5)
@@ -134,7 +134,7 @@ func TestNotifyAllWakesEveryWatcher(t *testing.T) {
 
 func TestRemovedWatcherIsNotNotified(t *testing.T) {
 	for _, end := range []string{"", "z", fromKey} {
-		h := NewHub()
+		h := NewHub(0)
 		w, stays := h.Add("k", end), h.Add("k", end)
 		h.Remove(w)
 		require.Equal(t, 1, h.Len())
@@ -167,7 +167,7 @@ func TestNoNotificationIsLost(t *testing.T) {
 		keys      = 8
 	)
 	r := random(t)
-	h := NewHub()
+	h := NewHub(0)
 	keyOf := func(i int) string { return fmt.Sprint("k", i) }
 	changes := make([]Change, revisions)
 	for i := range changes {
@@ -239,7 +239,7 @@ func TestNoNotificationIsLost(t *testing.T) {
 }
 
 func TestWakeAtWakesWhenTheRevisionIsReached(t *testing.T) {
-	h := NewHub()
+	h := NewHub(0)
 	w, other := h.Add("k", ""), h.Add("other", "")
 	h.Replaced(5)
 	notified(t, w, 1, 5)
