@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -83,7 +84,7 @@ func (e *Election) Campaign(ctx context.Context, val string) error {
 	e.busy = true
 	e.mu.Unlock()
 	if busy {
-		return ErrLocked
+		return fmt.Errorf("%w: another Campaign of this Election of %q is in progress", ErrLocked, e.prefix)
 	}
 	err := ErrNotOwner
 	if won != nil {
@@ -119,6 +120,11 @@ func (e *Election) place() *place {
 	return e.won
 }
 
+// notLeading returns the error of a call that needs leadership.
+func (e *Election) notLeading() error {
+	return fmt.Errorf("%w: this Election of %q does not lead", ErrNotOwner, e.prefix)
+}
+
 // Proclaim changes the leader's value.
 //
 // Errors: ErrNotOwner if this Election does not lead, or no longer; ErrSessionExpired; those of
@@ -126,7 +132,7 @@ func (e *Election) place() *place {
 func (e *Election) Proclaim(ctx context.Context, val string) error {
 	p := e.place()
 	if p == nil {
-		return ErrNotOwner
+		return e.notLeading()
 	}
 	if err := e.s.Err(); err != nil {
 		return err
@@ -146,7 +152,7 @@ func (e *Election) Proclaim(ctx context.Context, val string) error {
 func (e *Election) Resign(ctx context.Context) error {
 	p := e.place()
 	if p == nil {
-		return ErrNotOwner
+		return e.notLeading()
 	}
 	err := p.leave(ctx)
 	if err == nil || errors.Is(err, ErrNotOwner) {

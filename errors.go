@@ -67,7 +67,7 @@ var (
 	ErrOverloaded = fault.ErrOverloaded
 	// ErrLocked: TryLock found the lock held by another holder, which a [HeldError] names; or this Mutex is
 	// locked already; or another Campaign of this Election is in progress.
-	ErrLocked = errors.New("coterie: locked by another holder")
+	ErrLocked = errors.New("coterie: locked")
 	// ErrNotOwner: this session does not hold the lock or the leadership, or has lost it. Stop the work
 	// that it protected.
 	ErrNotOwner = errors.New("coterie: not the owner")

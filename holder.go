@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Holder describes a process that has a lock, a permit or an item, or waits for it. As JSON it is the value
-// of the key by which the process has it or waits, for operators and for a [HeldError].
+// A Holder describes a process that has a lock or an item, or waits for it. As JSON it is the value of the key
+// by which the process has it or waits, for operators and for a [HeldError].
 type Holder struct {
 	Node string `json:"node"` // Config.Name
 	Host string `json:"host"`
@@ -29,7 +29,8 @@ func NewHolder(n *Node) Holder {
 }
 
 // ParseHolder returns the Holder that is the value of a key. It reports false for other values: earlier
-// versions wrote no Holder, and a candidate in an [Election] chooses its value itself.
+// versions wrote no Holder, a candidate in an [Election] chooses its value itself, and the value of a
+// dsync.Semaphore's key is a number of permits.
 func ParseHolder(value string) (Holder, bool) {
 	var h Holder
 	err := json.Unmarshal([]byte(value), &h)
@@ -69,11 +70,10 @@ func NewHeldError(name string, holder KeyValue, err error) *HeldError {
 const maxShown = 100
 
 func (e *HeldError) Error() string {
-	by := fmt.Sprintf("%.*q", maxShown, e.Value)
 	if h, ok := ParseHolder(e.Value); ok {
-		by = h.String()
+		return fmt.Sprintf("%v: %q is held by %v, with key %q and lease %v", e.Err, e.Name, h, e.Key, e.Lease)
 	}
-	return fmt.Sprintf("%v: %q is held by %s, with key %q and lease %v", e.Err, e.Name, by, e.Key, e.Lease)
+	return fmt.Sprintf("%v: %q is held with key %q, its value %.*q, and lease %v", e.Err, e.Name, e.Key, maxShown, e.Value, e.Lease)
 }
 
 // Unwrap returns Err.

@@ -79,7 +79,7 @@ func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 	}
 	m.mu.Unlock()
 	if rejected {
-		return nil, fmt.Errorf("%w: this Mutex is locked already", ErrLocked)
+		return nil, fmt.Errorf("%w: this Mutex of %q is locked, or being locked, already", ErrLocked, m.name)
 	}
 	p, err := newPlace(m.s, m.name)
 	if err == nil {
@@ -102,7 +102,7 @@ func (m *Mutex) lock(enter func(*place) error) (*place, error) {
 func (m *Mutex) Unlock(ctx context.Context) error {
 	p := m.place()
 	if p == nil {
-		return ErrNotOwner
+		return fmt.Errorf("%w: this Mutex of %q is not locked", ErrNotOwner, m.name)
 	}
 	err := p.leave(ctx)
 	if err == nil || errors.Is(err, ErrNotOwner) {

@@ -32,7 +32,7 @@ func (h *hold) acquire(enter func() (*place, error)) error {
 		return err
 	}
 	if !h.begin() {
-		return fmt.Errorf("%w: this object already holds or acquires %q", coterie.ErrLocked, h.name)
+		return fmt.Errorf("%w: %q is held or requested already", coterie.ErrLocked, h.name)
 	}
 	var p *place
 	defer func() { h.end(p) }()
@@ -73,7 +73,7 @@ func (h *hold) held() *place {
 func (h *hold) release(ctx context.Context, prefix string) error {
 	p := h.held()
 	if p == nil || !strings.HasPrefix(p.key, prefix) {
-		return fmt.Errorf("%w: this object does not hold %q", coterie.ErrNotOwner, h.name)
+		return fmt.Errorf("%w: no key below %q is held", coterie.ErrNotOwner, prefix)
 	}
 	err := p.leave(ctx)
 	if err == nil || errors.Is(err, coterie.ErrNotOwner) {
@@ -114,7 +114,7 @@ func (h *hold) workContext(ctx context.Context) (context.Context, context.Cancel
 	p := h.held()
 	if p == nil {
 		ctx, cancel := context.WithCancelCause(ctx)
-		cancel(fmt.Errorf("%w: this object does not hold %q", coterie.ErrNotOwner, h.name))
+		cancel(fmt.Errorf("%w: %q is not held", coterie.ErrNotOwner, h.name))
 		return ctx, func() {}
 	}
 	return h.s.WorkContext(coterie.ContextWithGuard(ctx, p.guard()))
