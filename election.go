@@ -206,9 +206,10 @@ func (e *Election) WorkContext(ctx context.Context) (context.Context, context.Ca
 // An ElectionLeader is the leader of an election, or says that there is none. The leader of the cluster is
 // a [ClusterLeader].
 type ElectionLeader struct {
-	Key, Value string
-	Token      int64 // the fencing token of this leadership
-	Elected    bool  // false if no candidate leads; then the other fields are empty
+	Key     string `json:"key"`
+	Value   string `json:"value"`
+	Token   int64  `json:"token"`   // the fencing token of this leadership
+	Elected bool   `json:"elected"` // false if no candidate leads; then the other fields are empty
 }
 
 // ObserveElection yields the leader among the candidates that campaign under prefix, with an [Election] or

@@ -15,9 +15,9 @@ import (
 
 // A ClusterLeader is the member that leads the cluster, as far as a node knows.
 type ClusterLeader struct {
-	Leader MemberID // 0: none is known
-	Term   uint64
-	Self   bool // this node leads
+	Leader MemberID `json:"leader"` // 0: none is known
+	Term   uint64   `json:"term"`
+	Self   bool     `json:"self"` // this node leads
 }
 
 // ClusterLeaders yields the leader of the cluster that this node knows, and the latest one again after

@@ -15,10 +15,11 @@ import (
 
 // A Member is a member of the cluster.
 type Member struct {
-	ID         MemberID
-	Name, Addr string // Addr is the address that other nodes dial
-	Voter      bool   // the member has a vote; it serves all calls in any case
-	Leader     bool   // the member leads, as far as the node that was asked knows
+	ID     MemberID `json:"id"`
+	Name   string   `json:"name"`
+	Addr   string   `json:"addr"`   // the address that other nodes dial
+	Voter  bool     `json:"voter"`  // the member has a vote; it serves all calls in any case
+	Leader bool     `json:"leader"` // the member leads, as far as the node that was asked knows
 }
 
 // Members returns the members of the cluster, in the order of their IDs: founders, nodes that joined, and

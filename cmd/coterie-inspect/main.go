@@ -5,7 +5,8 @@
 //
 //	coterie-inspect [-json] PATH
 //
-// With -json it prints, for a directory, JSON that decodes into a datadir.Inspection.
+// With -json it prints JSON that decodes into a datadir.Inspection for a directory, and into a
+// datadir.BackupInspection for a backup. Both have the list damagedFiles.
 //
 // The exit status is 0 if everything is valid, 1 if something is damaged, and 2 if the path or a part of
 // it could not be inspected: wrong arguments, no such path, a running node, or a file that another
