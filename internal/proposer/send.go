@@ -19,7 +19,7 @@ const (
 	// many for the reverse. The entries of all nodes together stay below the 64 that hashicorp/raft's FSM
 	// channel holds.
 	window = 6
-	// maxEntryBytes ends a batch. A single larger command is an entry by itself.
+	// maxEntryBytes ends a batch: the command that reaches it is the last one of its entry.
 	maxEntryBytes = 1 << 20
 )
 
