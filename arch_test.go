@@ -70,31 +70,32 @@ func (s source) imports() (paths []string) {
 	return paths
 }
 
-// Who may import what. A rule concerns the files that match; they may not import what is forbidden.
+// importRules are the rules about imports. The files that a rule concerns may not import the paths that it
+// forbids.
 var importRules = []struct {
 	name      string
 	concerns  func(s source) bool
 	forbidden func(p string) bool
 }{
 	{
-		"internal packages do not know the package they serve",
+		"internal packages do not depend on the public packages",
 		func(s source) bool { return strings.HasPrefix(s.path, "internal/") },
 		func(p string) bool {
 			return p == module || strings.HasPrefix(p, module+"/coterietest") || strings.HasPrefix(p, module+"/datadir")
 		},
 	},
 	{
-		"the packages at the bottom import only the standard library",
+		"packages at the bottom import only the standard library",
 		func(s source) bool { return !s.test() && slices.Contains(bottom, path.Dir(s.path)) },
 		func(p string) bool { return strings.Contains(p, ".") },
 	},
 	{
-		"one package knows the logger of hashicorp/raft",
+		"only one package uses the logger of hashicorp/raft",
 		func(s source) bool { return !s.test() && !in(s, "internal/raftlogger") },
 		func(p string) bool { return p == "github.com/hashicorp/go-hclog" },
 	},
 	{
-		"TLS and the user's code know connections, and neither storage nor consensus",
+		"TLS and calls of user code depend on neither storage nor consensus",
 		func(s source) bool { return !s.test() && (in(s, "internal/tlsnet") || in(s, "internal/usercode")) },
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
@@ -102,7 +103,7 @@ var importRules = []struct {
 		},
 	},
 	{
-		"few files know hashicorp/raft",
+		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "restart.go", "fsm.go", "transport.go"}, s.path) &&
 				!in(s, "internal/raftlog") && !in(s, "internal/raftnet")
@@ -110,7 +111,7 @@ var importRules = []struct {
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
 	{
-		"what is replicated is a function of the log",
+		"the replicated state is a function of the log",
 		func(s source) bool {
 			return !s.test() && (s.path == "fsm.go" || in(s, "internal/wire") || in(s, "internal/mvcc") || in(s, "internal/command") ||
 				in(s, "internal/state") || in(s, "internal/model"))
@@ -120,14 +121,14 @@ var importRules = []struct {
 		},
 	},
 	{
-		"leases are told the time",
+		"the caller passes the time to package lease",
 		func(s source) bool { return !s.test() && in(s, "internal/lease") },
 		func(p string) bool {
 			return slices.Contains([]string{"math/rand", "math/rand/v2", "os", "net", "log", "log/slog"}, p)
 		},
 	},
 	{
-		"membership decides without a node, a clock or a network",
+		"package membership uses no node, clock or network",
 		func(s source) bool { return !s.test() && in(s, "internal/membership") },
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
@@ -136,7 +137,7 @@ var importRules = []struct {
 		},
 	},
 	{
-		"directories are read without consensus and without a network",
+		"package datadir uses no consensus and no network",
 		func(s source) bool { return !s.test() && in(s, "datadir") },
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
@@ -145,17 +146,17 @@ var importRules = []struct {
 		},
 	},
 	{
-		"recipes are made of what users have, and of nothing else",
+		"recipes use only the public package and the standard library",
 		func(s source) bool { return !s.test() && slices.Contains(recipePackages, path.Dir(s.path)) },
 		func(p string) bool { return p != module && strings.Contains(p, ".") },
 	},
 	{
-		"modules of their own are made of what users have",
+		"other modules use only the public packages",
 		func(s source) bool { return slices.Contains(modules, path.Dir(s.path)) },
 		func(p string) bool { return strings.HasPrefix(p, module+"/internal") },
 	},
 	{
-		"examples are made of what users have",
+		"examples use only the public packages and the standard library",
 		func(s source) bool { return strings.HasPrefix(s.path, "examples/") && !s.test() },
 		func(p string) bool {
 			return strings.HasPrefix(p, module+"/internal") || strings.Contains(p, ".") && !strings.HasPrefix(p, module)
@@ -163,13 +164,13 @@ var importRules = []struct {
 	},
 }
 
-// The packages at the bottom: every other package may import them.
+// bottom are the packages at the bottom: every other package may import them.
 var bottom = []string{"internal/breakable", "internal/fault", "internal/signal", "internal/throttle", "internal/wire"}
 
-// The recipes that are packages of their own, beside the one they are made of.
+// recipePackages are the recipes that are packages of their own.
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
-// What brings dependencies that not every user is to have: modules of their own.
+// modules are the directories of other modules, whose dependencies not every user needs.
 var modules = []string{"compat", "compat/node", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
@@ -205,7 +206,7 @@ func floorFaults(all []source) (faults []string) {
 	return faults
 }
 
-// The limits of the root package, so that it can be read file by file.
+// The limits of the root package keep its files and structs readable.
 const (
 	maxRootLines  = 500
 	maxRootFields = 25
@@ -278,12 +279,11 @@ func importFaults(all []source) (faults []string) {
 	return faults
 }
 
-// The recipes are made of what the package exports: identifiers of other files that it does not,
-// they may not use.
+// recipes are the files with the recipes. They may use only the exported identifiers of the other files.
 var recipes = []string{"lock.go", "election.go", "place.go", "holder.go", "follow.go"}
 
 func recipeFaults(all []source) (faults []string) {
-	private := map[string]string{} // unexported names of the package, and where they are from
+	private := map[string]string{} // the file, by unexported name
 	for _, s := range all {
 		if s.ast.Name.Name != "coterie" || s.test() || slices.Contains(recipes, s.path) {
 			continue
@@ -333,8 +333,7 @@ func recipeFaults(all []source) (faults []string) {
 	return faults
 }
 
-// declared returns the names that a declaration makes: with the fields of structs and the methods
-// of types.
+// declared returns the names that a declaration makes, including fields of structs and methods of types.
 func declared(d ast.Decl) (names []string) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
@@ -403,14 +402,14 @@ func fileFaults(all []source) (faults []string) {
 	return faults
 }
 
-// variableFault reports a package variable that might be written: it is neither an error, an
-// assertion, a table, nor a name that the list below excuses.
+// variableFault reports a package variable that might be written: a variable that is neither an error, an
+// assertion, a table, nor in the list of exceptions.
 func variableFault(v *ast.ValueSpec) string {
-	excused := map[string]string{
+	exceptions := map[string]string{
 		"clusters": "coterietest counts its clusters, to tell their goroutines apart",
 	}
 	for i, id := range v.Names {
-		if id.Name == "_" || strings.HasPrefix(strings.ToLower(id.Name), "err") || excused[id.Name] != "" {
+		if id.Name == "_" || strings.HasPrefix(strings.ToLower(id.Name), "err") || exceptions[id.Name] != "" {
 			continue
 		}
 		if i < len(v.Values) {
@@ -431,6 +430,30 @@ func variableFault(v *ast.ValueSpec) string {
 	return ""
 }
 
+// maxTestName bounds the names of tests, so that a list of them is readable.
+const maxTestName = 45
+
+// testNameFaults returns the tests, benchmarks, fuzz tests and examples whose names are too long.
+func testNameFaults(all []source) (faults []string) {
+	for _, s := range all {
+		if !s.test() {
+			continue
+		}
+		for _, d := range s.ast.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || len(f.Name.Name) <= maxTestName {
+				continue
+			}
+			for _, kind := range []string{"Test", "Benchmark", "Fuzz", "Example"} {
+				if strings.HasPrefix(f.Name.Name, kind) {
+					faults = append(faults, s.path+": the name "+f.Name.Name+" has "+strconv.Itoa(len(f.Name.Name))+" characters")
+				}
+			}
+		}
+	}
+	return faults
+}
+
 func TestArchitecture(t *testing.T) {
 	all := sources(t)
 	require.Empty(t, importFaults(all))
@@ -438,9 +461,10 @@ func TestArchitecture(t *testing.T) {
 	require.Empty(t, rootFaults(all))
 	require.Empty(t, recipeFaults(all))
 	require.Empty(t, fileFaults(all))
+	require.Empty(t, testNameFaults(all))
 }
 
-// The rules above find what they are for.
+// Each rule rejects an example of what it forbids.
 func TestArchitectureRulesFail(t *testing.T) {
 	const head = "// SPDX-License-Identifier: Apache-2.0\n\n// Package x.\npackage "
 	for name, c := range map[string]struct {
@@ -471,6 +495,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"a variable":            {"x.go", head + "x\nvar count int", fileFaults},
 		"init":                  {"x.go", head + "x\nfunc init() {}", fileFaults},
 		"sleep":                 {"x_test.go", head + "x\nfunc f() { time.Sleep(1) }", fileFaults},
+		"a long test name":      {"x_test.go", head + "x\nfunc Test" + strings.Repeat("A", 42) + "() {}", testNameFaults},
 	} {
 		all := []source{parse(t, c.path, c.text)}
 		if c.path == "lock.go" {
@@ -480,7 +505,7 @@ func TestArchitectureRulesFail(t *testing.T) {
 	}
 }
 
-// A user's go.mod gets what is listed here and no more.
+// TestDependencies lists the modules that a user's go.mod may get.
 func TestDependencies(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
 	require.NoError(t, err)
