@@ -13,8 +13,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A leader drops what it cannot append for an election timeout, and keeps the lead. At the quota nothing
-// may be written that would have history looked at again.
+// A leader drops an entry that it could not append for an election timeout, and keeps the lead. At the quota, no
+// further write causes another check of the history's bounds.
 func TestDroppedCompactionIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
@@ -33,8 +33,8 @@ func TestDroppedCompactionIsRetried(t *testing.T) {
 			_, err := n.Delete(context.Background(), "k")
 			deleted <- err
 		}()
-		time.Sleep(50 * time.Millisecond) // it is appended, and not applied
-		n.turn <- struct{}{}              // nothing else is appended
+		time.Sleep(50 * time.Millisecond) // the deletion is appended, but not applied
+		n.turn <- struct{}{}              // no other entry is appended
 		require.NoError(t, <-deleted)
 		time.Sleep(2 * n.cfg.ElectionTimeout)
 		<-n.turn
@@ -45,7 +45,7 @@ func TestDroppedCompactionIsRetried(t *testing.T) {
 	})
 }
 
-// What was written is not followed by a compaction each time.
+// A bounded history does not cause a compaction after every write.
 func TestCompactionsAreFewerThanWrites(t *testing.T) {
 	for name, bound := range map[string]Retention{"revisions": {Revisions: 100}, "bytes": {Bytes: 10_000}} {
 		synctest.Test(t, func(t *testing.T) {

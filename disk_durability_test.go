@@ -19,7 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// local returns what a node shows by itself.
+// local returns the value of a key in the node's own view.
 func local(t *testing.T, n *coterie.Node, key string) string {
 	t.Helper()
 	r := get(t, n, key, coterie.WithSerializable())
@@ -29,8 +29,8 @@ func local(t *testing.T, n *coterie.Node, key string) string {
 	return r.KVs[0].Value
 }
 
-// A leader commits what one follower has. Were that seen before the leader's own disk has it, a crash
-// of two could take back what somebody saw.
+// A leader commits an entry that one follower has stored. If clients could read the entry before the leader's own
+// disk has it, a crash of two nodes could undo a value that was read.
 func TestOnlyDurableEntriesAreVisible(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, follower := c.Leader(), c.Follower()
@@ -69,8 +69,8 @@ func TestFollowersAcknowledgeOnlyDurable(t *testing.T) {
 	})
 }
 
-// The acceptance of hashicorp/raft#695: that heartbeats go through raft's main loop costs no
-// leadership, since that loop never waits for the disk.
+// This is the acceptance test for hashicorp/raft#695. Heartbeats pass through raft's main loop. That costs no
+// leadership, because the loop never waits for the disk.
 func TestSlowFollowerDisksChangeNoTerm(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader := c.Leader()
@@ -112,7 +112,7 @@ func TestLeaderWithHungDiskHandsOver(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.StallDisk(old, false)
 		c.WaitRevision(put(t, follower, "k", "newer").Revision)
-		require.Equal(t, "newer", local(t, leader, "k"), "it catches up by itself")
+		require.Equal(t, "newer", local(t, leader, "k"), "the old leader catches up without help")
 		sameState(t, c)
 	})
 }
@@ -123,13 +123,13 @@ func TestNodeRecoversFromFullDisk(t *testing.T) {
 		put(t, leader, "k", "v")
 		big := string(make([]byte, 1<<20))
 		c.FillDisk(c.Index(leader), true)
-		for range 5 { // more than the room that was made in advance
+		for range 5 { // more than the space that the log has reserved
 			put(t, other, "k", big)
 		}
-		require.NotEqual(t, leader, c.Leader(), "another leads, and the writes go on")
+		require.NotEqual(t, leader, c.Leader(), "another node leads, and writes continue")
 		time.Sleep(2 * time.Second)
 		_, err := leader.Put(t.Context(), "k", "v")
-		require.ErrorIs(t, err, coterie.ErrNoSpace, "but not of the node itself, which would not see them applied")
+		require.ErrorIs(t, err, coterie.ErrNoSpace, "the node itself accepts no writes, because it would not apply them")
 		for i := range 3 {
 			c.FillDisk(i, true)
 		}
@@ -139,7 +139,7 @@ func TestNodeRecoversFromFullDisk(t *testing.T) {
 			cancel()
 		}
 		require.NotErrorIs(t, err, coterie.ErrMaybeApplied)
-		require.Len(t, local(t, other, "k"), 1<<20, "reads go on")
+		require.Len(t, local(t, other, "k"), 1<<20, "reads continue")
 		for i := range 3 {
 			c.FillDisk(i, false)
 		}
@@ -185,7 +185,7 @@ func TestLoneRestartServesAppliedState(t *testing.T) {
 		for j := range 100 {
 			put(t, c.Node(i), "k", fmt.Sprint(j))
 		}
-		time.Sleep(time.Second) // what was applied last is noted when there is nothing else to write
+		time.Sleep(time.Second) // an idle node writes down the index that it applied last
 		for j := range 3 {
 			c.Crash(j)
 		}
@@ -195,7 +195,7 @@ func TestLoneRestartServesAppliedState(t *testing.T) {
 	})
 }
 
-// All nodes lose their power at once, at any moment, again and again.
+// All nodes lose power together, repeatedly and at random times.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	rounds := 40
 	if testing.Short() {

@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// loseLog takes the segments of a directory away, or what is in them.
+// loseLog removes the segments of a directory's log, or empties them.
 func loseLog(t *testing.T, disk *vfs.Memory, emptied bool) {
 	t.Helper()
 	files, dir := disk.Mount(), filepath.Join(trioDir, "log")
@@ -36,7 +36,7 @@ func loseLog(t *testing.T, disk *vfs.Memory, emptied bool) {
 
 func requireLogLost(t *testing.T, disk *vfs.Memory, open func() error) {
 	t.Helper()
-	for range 2 { // neither mends anything
+	for range 2 { // neither call repairs anything
 		err := open()
 		require.ErrorIs(t, err, ErrCorrupt)
 		require.ErrorContains(t, err, "it had reached")
@@ -73,10 +73,10 @@ func TestLoneNodeWithoutLogIsRejected(t *testing.T) {
 	}
 }
 
-// Two of three have lost what they acknowledged. They neither elect one of the two nor found anew.
+// Two of three nodes have lost entries that they acknowledged. They neither elect a leader nor found a new cluster.
 func TestMajorityWithoutLogsIsRejected(t *testing.T) {
 	for _, emptied := range []bool{false, true} {
-		inTrio(t, func(c *trio) {
+		inDiskTrio(t, func(c *diskTrio) {
 			c.kill(2)
 			c.put(0, 100, "v")
 			time.Sleep(time.Second)

@@ -19,11 +19,11 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// hostDir tells a process of TestNodeOutlivesDescriptorShortage where its nodes are.
+// hostDir is the environment variable with the directory of the nodes of TestHost.
 const hostDir = "COTERIE_HOST_DIR"
 
-// TestHost is no test but the process of TestNodeOutlivesDescriptorShortage: three nodes and a host
-// that uses up all file descriptors for a while.
+// TestHost is the process that TestNodeOutlivesDescriptorShortage starts, and does nothing otherwise. It opens three
+// nodes, and uses up all file descriptors for a while.
 func TestHost(t *testing.T) {
 	dir := os.Getenv(hostDir)
 	if dir == "" {
@@ -47,7 +47,7 @@ func TestHost(t *testing.T) {
 		}
 		require.ErrorIs(t, err, syscall.EMFILE)
 		refused := 0
-		for refused < len(nodes) { // until each needs the next segment of its log
+		for refused < len(nodes) { // until each node needs the next segment of its log
 			refused = 0
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			_, _ = n.Put(ctx, "k", big)
@@ -72,11 +72,11 @@ func TestHost(t *testing.T) {
 		for _, n := range nodes {
 			require.NoError(t, n.Ready(t.Context()))
 			require.Equal(t, fmt.Sprint(round), get(t, n, "k").KVs[0].Value)
-			for n.Status().DiskRefused > 0 { // what is tried again, is so at intervals
+			for n.Status().DiskRefused > 0 { // a failed write is repeated at intervals
 				put(t, n, "other", "v")
 			}
 		}
-		for range 30 { // through a segment and a snapshot
+		for range 30 { // enough for a new segment and a snapshot
 			put(t, n, "k", big)
 		}
 	}
@@ -86,7 +86,7 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// An embedded library outlives a host that has no file descriptor left for a while.
+// A node survives a time in which its process has no free file descriptor.
 func TestNodeOutlivesDescriptorShortage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes to real disks")
@@ -100,7 +100,7 @@ func TestNodeOutlivesDescriptorShortage(t *testing.T) {
 	require.Contains(t, string(out), "--- PASS: TestHost")
 }
 
-// Whatever is missing, and wherever, Open says so at once, changes nothing and can be called again.
+// If Open lacks a file descriptor, at any step, it returns an error at once, changes nothing and can be called again.
 func TestOpenReportsShortage(t *testing.T) {
 	open := func(t *testing.T, disk *vfs.Memory) (*coterie.Node, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -142,7 +142,7 @@ func TestOpenReportsShortage(t *testing.T) {
 	}
 }
 
-// Raft writes a change of the members itself, and its main loop waits for it: it cannot hand over.
+// Raft writes a membership change in its main loop and waits for the disk there, so the leader cannot hand over.
 func TestLeaderStuckInChangeIsReplaced(t *testing.T) {
 	for name, fault := range map[string]func(c *coterietest.Cluster, i int){
 		"refused": func(c *coterietest.Cluster, i int) { c.RefuseDisk(i, syscall.EMFILE) },

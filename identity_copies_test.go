@@ -17,19 +17,19 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A trio is three founders whose directories are copied and put back.
-type trio struct {
+// A copyTrio is three founders whose directories are copied and put back.
+type copyTrio struct {
 	*testing.T
 	net   *memnet.Network
 	sites []*site
 	nodes []*coterie.Node // nil: it is down
 }
 
-// trios runs a test with three founders that are ready, each on a host of its own.
-func trios(t *testing.T, fn func(c *trio)) {
+// inCopyTrio runs a test with three founders that are ready, each on a host of its own.
+func inCopyTrio(t *testing.T, fn func(c *copyTrio)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &trio{T: t, net: memnet.New(), sites: sites(3), nodes: make([]*coterie.Node, 3)}
+		c := &copyTrio{T: t, net: memnet.New(), sites: sites(3), nodes: make([]*coterie.Node, 3)}
 		for _, s := range c.sites {
 			s.Network, s.Logger = c.net.Host(s.Name), slog.New(slog.DiscardHandler)
 		}
@@ -46,7 +46,7 @@ func trios(t *testing.T, fn func(c *trio)) {
 	})
 }
 
-func (c *trio) up(indexes ...int) {
+func (c *copyTrio) up(indexes ...int) {
 	c.Helper()
 	for _, i := range indexes {
 		n, err := coterie.Open(on(c, c.sites[i].disk), c.sites[i].Config)
@@ -55,7 +55,7 @@ func (c *trio) up(indexes ...int) {
 	}
 }
 
-func (c *trio) down(indexes ...int) {
+func (c *copyTrio) down(indexes ...int) {
 	c.Helper()
 	for _, i := range indexes {
 		require.NoError(c, c.nodes[i].Close())
@@ -64,7 +64,7 @@ func (c *trio) down(indexes ...int) {
 }
 
 // ready waits until nodes are ready, and all nodes that are up have their records.
-func (c *trio) ready(indexes ...int) {
+func (c *copyTrio) ready(indexes ...int) {
 	c.Helper()
 	for _, i := range indexes {
 		ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
@@ -75,12 +75,12 @@ func (c *trio) ready(indexes ...int) {
 }
 
 // lead makes a node the leader.
-func (c *trio) lead(i int) {
+func (c *copyTrio) lead(i int) {
 	c.Helper()
 	require.NoError(c, c.nodes[i].TransferLeadership(c.Context(), c.nodes[i].ID()))
 }
 
-func (c *trio) put100(i int) {
+func (c *copyTrio) put100(i int) {
 	c.Helper()
 	for k := range 100 {
 		put(c, c.nodes[i], fmt.Sprintf("k%02d", k), "v")
@@ -101,7 +101,7 @@ func stopped(t testing.TB, n *coterie.Node, want error) {
 }
 
 // has100 requires that a node has the keys of put100.
-func (c *trio) has100(i int) {
+func (c *copyTrio) has100(i int) {
 	c.Helper()
 	r, err := c.nodes[i].Get(c.Context(), "k", coterie.WithPrefix(), coterie.WithCountOnly())
 	require.NoError(c, err)
@@ -109,7 +109,7 @@ func (c *trio) has100(i int) {
 }
 
 func TestRolledBackNodeElectsNobody(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.lead(0)
 		c.down(1)
 		old := c.sites[1].disk.Copy()
@@ -144,7 +144,7 @@ func TestRolledBackNodeElectsNobody(t *testing.T) {
 // The candidate does not know the run that the voter has forgotten. Another member does, and the voter asks it
 // before it votes.
 func TestRollbackIsFoundThroughAnotherMember(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.lead(0)
 		c.down(1)
 		old := c.sites[1].disk.Copy()
@@ -168,7 +168,7 @@ func TestRollbackIsFoundThroughAnotherMember(t *testing.T) {
 
 // A copy of the same run knows the number on record. But the leader knows which entries the node acknowledged.
 func TestLeaderRemembersAcknowledgements(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.lead(0)
 		old := c.sites[1].disk.Copy()
 		c.down(2)
@@ -194,7 +194,7 @@ func TestLeaderRemembersAcknowledgements(t *testing.T) {
 // A node that has learned of its data loss remembers it when it is started again while it can reach no member
 // that knows.
 func TestDataLossIsRememberedAcrossRestarts(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.lead(0)
 		old := c.sites[1].disk.Copy()
 		c.down(2)
@@ -225,7 +225,7 @@ func TestDataLossIsRememberedAcrossRestarts(t *testing.T) {
 }
 
 // clone opens a node on a copy of a node's directory, on a host of its own.
-func (c *trio) clone(i int, copied *vfs.Memory) *coterie.Node {
+func (c *copyTrio) clone(i int, copied *vfs.Memory) *coterie.Node {
 	c.Helper()
 	s := *c.sites[i]
 	s.disk, s.Addr, s.Advertise, s.Network = copied, "r9:1", "r9:1", c.net.Host("r9")
@@ -236,7 +236,7 @@ func (c *trio) clone(i int, copied *vfs.Memory) *coterie.Node {
 }
 
 // apart cuts two hosts off from each other.
-func (c *trio) apart(a, b string) {
+func (c *copyTrio) apart(a, b string) {
 	c.net.Block(a, b)
 	c.net.Block(b, a)
 }
@@ -251,7 +251,7 @@ func TestCopyBesideTheOriginalStops(t *testing.T) {
 		"of a follower, through others": {1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trios(t, func(c *trio) {
+			inCopyTrio(t, func(c *copyTrio) {
 				c.lead(test.leader)
 				if test.apart {
 					c.apart("r9", "r0")
@@ -267,7 +267,7 @@ func TestCopyBesideTheOriginalStops(t *testing.T) {
 }
 
 func TestCopyBesideTheOriginalElectsNobody(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.lead(1)
 		old := c.sites[0].disk.Copy()
 		c.down(2)
@@ -287,7 +287,7 @@ func TestCopyBesideTheOriginalElectsNobody(t *testing.T) {
 
 // A copy that is opened while the original is down replaces it.
 func TestOriginalIsRejectedOnceItsCopyRan(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.down(0)
 		n := c.clone(0, c.sites[0].disk.Copy())
 		require.NoError(c, n.Ready(c.Context()))
@@ -302,7 +302,7 @@ func TestOriginalIsRejectedOnceItsCopyRan(t *testing.T) {
 }
 
 func TestRestartsAreNotTakenForARollback(t *testing.T) {
-	trios(t, func(c *trio) {
+	inCopyTrio(t, func(c *copyTrio) {
 		c.down(1, 2)
 		for range 12 { // without a leader that could put its runs on record
 			c.down(0)

@@ -19,8 +19,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/memnet"
 )
 
-// atOnce is how long a call may go on after its context has ended: in virtual time nothing but a
-// wait takes any.
+// atOnce is how long a call may continue after its context has ended. In virtual time, only waiting takes time.
 const atOnce = 10 * time.Millisecond
 
 // lastError returns the error that a sequence ends with.
@@ -31,8 +30,8 @@ func lastError[T any](seq func(func(T, error) bool)) (last error) {
 	return last
 }
 
-// The calls that TestContextEndsACallAtOnce has not. They wait on a node that is cut off and knows
-// no leader, so none of them is ever sent, and none may have happened.
+// These are the calls that TestContextEndsACallAtOnce does not make. They wait on a node that is cut off and knows no
+// leader. So no call is ever sent, and none may have an effect.
 func TestContextEndsEveryCall(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -44,7 +43,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 		put(t, n, "k", "v")
 		lease := grant(t, n, time.Hour)
 		body := func(context.Context, int64) error {
-			t.Error("a body runs without a quorum")
+			t.Error("fn runs without a quorum")
 			return nil
 		}
 		calls := map[string]func() error{
@@ -83,7 +82,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 			"leadership": func() error {
 				for range n.ClusterLeaders(ctx) {
 				}
-				return context.Cause(ctx) // it has no error to tell
+				return context.Cause(ctx) // this call returns no error
 			},
 		}
 		c.Pause(c.Index(n))
@@ -102,7 +101,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 			}()
 		}
 		time.Sleep(30 * time.Second)
-		require.Empty(t, ends, "they wait for a quorum")
+		require.Empty(t, ends, "the calls wait for a quorum")
 		reason, begin := errors.New("enough"), time.Now()
 		cancel(reason)
 		for range calls {
@@ -111,8 +110,8 @@ func TestContextEndsEveryCall(t *testing.T) {
 			require.NotErrorIs(t, e.err, coterie.ErrMaybeApplied, e.name)
 			require.LessOrEqual(t, e.at.Sub(begin), atOnce, e.name)
 		}
-		// None of it has happened, nor will: the key, the lease, the lock and the leadership are
-		// there, and of those who wanted more nothing is left.
+		// No call has had an effect, or will have one. The key, the lease, the lock and the leadership are still
+		// there, and the abandoned calls have left nothing behind.
 		c.Heal()
 		require.NoError(t, n.Ready(t.Context()))
 		time.Sleep(time.Minute)
@@ -131,7 +130,7 @@ func TestContextEndsEveryCall(t *testing.T) {
 	})
 }
 
-// A write that was on its way when the context ended may have been applied, and says so.
+// A write that was in flight when its context ended may have been applied. Its error says so.
 func TestContextEndsSentWrite(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -160,7 +159,7 @@ func TestContextEndsSentWrite(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			ended := make(chan error, 1)
 			go func() { ended <- write(ctx) }()
-			time.Sleep(100 * time.Millisecond) // the node believes in its leader still
+			time.Sleep(100 * time.Millisecond) // the node still believes that its leader leads
 			reason, begin := errors.New("enough"), time.Now()
 			cancel(reason)
 			err := <-ended
@@ -174,7 +173,7 @@ func TestContextEndsSentWrite(t *testing.T) {
 	})
 }
 
-// Check and Hash wait for nobody, but may take long.
+// Check and Hash do not wait for other nodes, but may take long.
 func TestContextEndsALongReadOfTheStore(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxTxnOps, c.MaxRequestBytes = 20_000, 64<<20 })
 	var ops []coterie.Op
@@ -186,7 +185,7 @@ func TestContextEndsALongReadOfTheStore(t *testing.T) {
 		"check": n.Check,
 		"hash":  func(ctx context.Context) error { _, err := n.Hash(ctx, 0); return err },
 	} {
-		// The result may be there before the call looks at its context, but not ten times.
+		// The result may be there before the call checks its context, but not ten times in a row.
 		var err error
 		for range 10 {
 			reason := errors.New("enough")
@@ -200,7 +199,7 @@ func TestContextEndsALongReadOfTheStore(t *testing.T) {
 	}
 }
 
-// endsWhenWaitedFor is a context that ends as soon as somebody waits for its end.
+// endsWhenWaitedFor is a context that ends as soon as a goroutine waits for its end.
 type endsWhenWaitedFor struct {
 	context.Context
 	end func()
@@ -211,7 +210,7 @@ func (c *endsWhenWaitedFor) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-// A deafNetwork opens ports, but no connection ever comes to be.
+// A deafNetwork opens ports, but never completes a connection.
 type deafNetwork struct{ coterie.Network }
 
 func (deafNetwork) Dial(ctx context.Context, _ string) (net.Conn, error) {
@@ -236,7 +235,7 @@ func TestContextEndsOpenCluster(t *testing.T) {
 		require.LessOrEqual(t, time.Since(begin), atOnce)
 		require.ErrorIs(t, err, reason)
 		require.ErrorIs(t, err, coterie.ErrNoLeader)
-		require.Zero(t, network.open(), "nothing is left open")
+		require.Zero(t, network.open(), "no listener is left open")
 	})
 }
 

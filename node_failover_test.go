@@ -32,8 +32,8 @@ const (
 	killedLogs = "COTERIE_KILLED_LOGS"
 )
 
-// TestKilledLeaders kills the leader of three processes with default settings, again and again if it is
-// told so, and logs how long writes were interrupted and how many leaders were elected.
+// TestKilledLeaders kills the leader of three processes with default settings, as often as the environment says. It
+// logs how long writes were interrupted and how many leaders were elected.
 func TestKilledLeaders(t *testing.T) {
 	rounds := 1
 	if given := os.Getenv(kills); given != "" {
@@ -68,7 +68,7 @@ func TestKilledLeaders(t *testing.T) {
 				gap = min(gap, p.first(killed).Sub(killed))
 			}
 		}
-		pause(2 * time.Second) // in which a leader might lose the lead again
+		pause(2 * time.Second) // time in which a leader might lose the lead again
 		next := leadingProcess(all)
 		now, terms := next.term(), 0
 		for _, p := range all {
@@ -91,22 +91,22 @@ func TestKilledLeaders(t *testing.T) {
 		rounds, at(0), at(0.5), at(0.9), at(1), again, split)
 }
 
-// A killedProcess is a node in a process of its own, and what that has reported.
+// A killedProcess is a node in a process of its own, with the reports of that process.
 type killedProcess struct {
 	t      *testing.T
 	i      int
 	dir    string
 	addrs  []string
 	cmd    *exec.Cmd
-	output sync.WaitGroup // until the process's output ends
+	output sync.WaitGroup // done when the process's output has ended
 
 	mu    sync.Mutex
 	ready bool
 	leads bool
 	led   uint64     // the newest term that it led
 	all   []uint64   // every term that it led
-	begun time.Time  // of the newest write that was acknowledged
-	wrote [][2]int64 // when each began and ended
+	begun time.Time  // the begin of the newest acknowledged write
+	wrote [][2]int64 // the begin and the end of each write
 }
 
 func (p *killedProcess) start() {
@@ -149,7 +149,7 @@ func (p *killedProcess) note(words []string) {
 	}
 }
 
-// kill ends the process as a crash does, reads the rest of its output, and returns when it was killed.
+// kill ends the process as a crash does, reads the rest of its output, and returns the time of the kill.
 func (p *killedProcess) kill() time.Time {
 	_ = p.cmd.Process.Kill()
 	killed := time.Now()
@@ -181,7 +181,7 @@ func (p *killedProcess) await(what string, done func() bool) {
 	require.FailNow(p.t, "waited for a minute", "node %d: %s", p.i, what)
 }
 
-// first returns when the first write ended that was begun after a moment.
+// first returns the end of the first write that was begun after a moment.
 func (p *killedProcess) first(after time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,7 +193,7 @@ func (p *killedProcess) first(after time.Time) time.Time {
 	return time.Unix(1<<40, 0)
 }
 
-// terms returns how many terms after one the node has led.
+// terms returns the number of terms after the given one in which the node has led.
 func (p *killedProcess) terms(after uint64) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,8 +221,8 @@ func leadingProcess(all []*killedProcess) (leader *killedProcess) {
 	return leader
 }
 
-// TestKilledNode is no test but a process of TestKilledLeaders: it writes, and reports each write and
-// each change of the leader.
+// TestKilledNode is a process that TestKilledLeaders starts, and does nothing otherwise. It writes, and reports each
+// write and each change of leader.
 func TestKilledNode(t *testing.T) {
 	i, err := strconv.Atoi(os.Getenv(killedNode))
 	if err != nil {

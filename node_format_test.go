@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// requireOther checks that an error says that something is of version 2, and not that it is damaged.
+// requireOther checks that an error reports data of version 2, and not damage.
 func requireOther(t *testing.T, err error, what string) {
 	t.Helper()
 	var other *coterie.FormatError
@@ -46,8 +46,7 @@ func rewrite(t *testing.T, disk *vfs.Memory, name string, change func(b []byte))
 	require.NoError(t, err)
 }
 
-// After an upgrade that failed, the program of before must not call for the removal of what the newer
-// one wrote.
+// After a failed upgrade, the earlier program must not ask the operator to remove data that the newer program wrote.
 func TestOtherFormatDirIsNotCorrupt(t *testing.T) {
 	for what, c := range map[string]struct {
 		file string
@@ -64,7 +63,7 @@ func TestOtherFormatDirIsNotCorrupt(t *testing.T) {
 					put(t, n, "k", "v")
 				}
 				time.Sleep(time.Second)
-				synctest.Wait() // a snapshot is taken
+				synctest.Wait() // until a snapshot is taken
 				require.NoError(t, n.Close())
 				dir := "/" + n.Status().Name
 				file := dir + "/" + c.file
@@ -94,8 +93,8 @@ func TestOtherFormatDirIsNotCorrupt(t *testing.T) {
 	}
 }
 
-// An entry that a newer leader has sent stops the node, for it must not go on without. Its directory
-// is whole.
+// An entry from a leader of a newer version stops the node, which must not continue without the entry. Its directory
+// is intact.
 func TestOtherFormatEntryIsNotCorrupt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewForgetful()
@@ -149,7 +148,8 @@ func TestOtherFormatBackupIsNotCorrupt(t *testing.T) {
 	})
 }
 
-// A node that speaks another version is told so, and so is Ready; neither is in another cluster.
+// A node with another version of the protocol gets an error that says so, and Ready returns it. The error does not
+// claim that the nodes belong to different clusters.
 func TestOtherFormatHelloIsReported(t *testing.T) {
 	network := coterie.NewMemoryNetwork()
 	synctest.Test(t, func(t *testing.T) {

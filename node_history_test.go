@@ -22,8 +22,8 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// Histories of clients on all nodes, while nodes are cut off, paused, crashed and restarted, are
-// linearizable, and watches see what was acknowledged: every change once, in order.
+// The histories of clients on all nodes are linearizable while nodes are cut off, paused, crashed and restarted.
+// Watches see every acknowledged change once, in order.
 func TestHistories(t *testing.T) {
 	histories(t, 20, func(t *testing.T, c *coterietest.Cluster, random *rand.Rand) func() {
 		size := len(c.Nodes())
@@ -37,7 +37,7 @@ func TestHistories(t *testing.T) {
 	}, func(cfg *coterie.Config) { cfg.SnapshotEntries = 50 })
 }
 
-// histories records and checks so many histories, of three and five nodes in turn.
+// histories records and checks a number of histories, of three and five nodes in turn.
 func histories(t *testing.T, n int, faults func(*testing.T, *coterietest.Cluster, *rand.Rand) func(), change func(cfg *coterie.Config)) {
 	seeds := make([]uint64, n)
 	if testing.Short() {
@@ -49,7 +49,7 @@ func histories(t *testing.T, n int, faults func(*testing.T, *coterietest.Cluster
 	if given := os.Getenv("COTERIE_SEED"); given != "" { // a seed that failed
 		seed, err := strconv.ParseUint(given, 10, 64)
 		require.NoError(t, err)
-		seeds = []uint64{seed, seed} // with either size
+		seeds = []uint64{seed, seed} // with both sizes
 	}
 	for i, seed := range seeds {
 		size := 3 + 2*(i%2)
@@ -64,8 +64,8 @@ func histories(t *testing.T, n int, faults func(*testing.T, *coterietest.Cluster
 	}
 }
 
-// An action is what a client asks for: a read, a put, a deletion, or a put on the condition that the
-// key has a value.
+// An action is a client's request: a read, a put, a deletion, or a put on the condition that the key has a certain
+// value.
 type action struct {
 	kind     actionKind
 	key      string
@@ -81,7 +81,7 @@ const (
 	doSwap   actionKind = "swap"
 )
 
-// An observation is what came of it.
+// An observation is the result of an action.
 type observation struct {
 	val     string
 	swapped bool
@@ -89,15 +89,15 @@ type observation struct {
 	rev     int64 // of a write
 }
 
-// A history is what the clients of a cluster did and saw.
+// A history has the actions and the observations of the clients of a cluster.
 type history struct {
-	clock atomic.Int64 // counts calls and returns: in virtual time many happen at one moment
+	clock atomic.Int64 // counts calls and returns, because many of them happen at one moment of virtual time
 	mu    sync.Mutex
 	ops   []porcupine.Operation
 }
 
-// record runs clients for half a minute, while fault makes one fault after the other, and then a watch
-// of everything that happened.
+// record runs clients for half a minute while fault causes one fault after the other. Then it watches the whole
+// history.
 func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand, fault func()) {
 	const clients, keys, span = 6, 4, 30 * time.Second
 	var nodes atomic.Pointer[[]*coterie.Node]
@@ -128,12 +128,12 @@ func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand
 	}
 	running.Wait()
 	c.Heal()
-	time.Sleep(time.Minute) // who was removed hears of it
+	time.Sleep(time.Minute) // removed nodes learn of it
 	sameState(t, c)
 	h.watch(t, c)
 }
 
-// networkFault makes a fault of the network, or ends all.
+// networkFault causes a fault of the network, or ends all of them.
 func networkFault(c *coterietest.Cluster, random *rand.Rand, size int) {
 	i, j := random.IntN(size), random.IntN(size)
 	switch random.IntN(5) {
@@ -150,7 +150,7 @@ func networkFault(c *coterietest.Cluster, random *rand.Rand, size int) {
 	}
 }
 
-// diskFault makes a fault of a disk, and perhaps ends its node with what waits for it.
+// diskFault causes a fault of a disk, and may crash its node while writes wait for the disk.
 func diskFault(c *coterietest.Cluster, random *rand.Rand, size int) {
 	i := random.IntN(size)
 	if random.IntN(3) == 0 {
@@ -167,7 +167,7 @@ func diskFault(c *coterietest.Cluster, random *rand.Rand, size int) {
 	c.Restart(i)
 }
 
-// run runs an action on a node and writes down what came of it, unless it surely did nothing.
+// run runs an action on a node and records the result, unless the action certainly had no effect.
 func (h *history) run(ctx context.Context, client int, n *coterie.Node, a action) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -226,8 +226,8 @@ func (a action) do(ctx context.Context, n *coterie.Node) (o observation, err err
 	return o, err
 }
 
-// watch has every node tell all that happened: the same on each, and at its revision what was
-// acknowledged with it.
+// watch watches the whole history on every node. The events must be the same on each, and each acknowledged write must
+// be at its revision.
 func (h *history) watch(t *testing.T, c *coterietest.Cluster) {
 	last := get(t, c.Leader(), "any").Revision
 	events := map[int64]coterie.Event{}
@@ -260,7 +260,7 @@ func (h *history) watch(t *testing.T, c *coterietest.Cluster) {
 	}
 }
 
-// check asks for an order of the operations that explains all that was seen.
+// check requires an order of the operations that explains all observations.
 func (h *history) check(t *testing.T) {
 	model := porcupine.Model{
 		Partition: func(all []porcupine.Operation) [][]porcupine.Operation {

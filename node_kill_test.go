@@ -18,19 +18,19 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// counterDir tells a process of TestKilledProcessLosesNothing where to count.
+// counterDir is the environment variable with the directory of TestCounter's node.
 const counterDir = "COTERIE_COUNTER_DIR"
 
-// counters are written in turn, each with all that was written before it in mind.
+// counters are the keys that TestCounter writes in turn.
 const counters = 7
 
-// counterConfig has snapshots taken all the time, so that a process dies while it writes one, too.
+// counterConfig makes a node take snapshots all the time, so that some processes die while they write one.
 func counterConfig(dir string) coterie.Config {
 	return coterie.Config{Dir: dir, SnapshotEntries: 50}
 }
 
-// TestCounter is no test but the process that TestKilledProcessLosesNothing kills: it counts, and
-// says each number that was acknowledged.
+// TestCounter is the process that TestKilledProcessLosesNothing kills, and does nothing otherwise. It counts, and
+// prints each acknowledged number.
 func TestCounter(t *testing.T) {
 	dir := os.Getenv(counterDir)
 	if dir == "" {
@@ -49,8 +49,7 @@ func TestCounter(t *testing.T) {
 
 func counter(i int) string { return fmt.Sprint("counter", i%counters) }
 
-// newestCounter returns how far a node's data has been counted: all counters up to it are there, and
-// none is beyond.
+// newestCounter returns the highest number in a node's data. It requires that all lower numbers are there.
 func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
 	t.Helper()
 	kvs := get(t, n, "counter", coterie.WithPrefix()).KVs
@@ -58,7 +57,7 @@ func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
 		i, err := strconv.Atoi(kv.Value)
 		require.NoError(t, err)
 		require.Equal(t, counter(i), kv.Key)
-		require.EqualValues(t, i+1, kv.ModRevision, "each is a revision, and there is no other")
+		require.EqualValues(t, i+1, kv.ModRevision, "each number has its own revision, and there is no other revision")
 		newest = max(newest, i)
 	}
 	require.Len(t, kvs, min(newest, counters))
@@ -69,7 +68,7 @@ func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
 	return newest
 }
 
-// Whatever a process was at when it was killed, what it had acknowledged is there.
+// Every write that a process acknowledged is there, no matter at which moment the process was killed.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts 20 processes")
@@ -87,7 +86,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		require.NoError(t, n.Check(t.Context()))
 		newest := newestCounter(t, n)
 		require.GreaterOrEqual(t, newest, acknowledged)
-		require.LessOrEqual(t, newest, acknowledged+1, "one was under way")
+		require.LessOrEqual(t, newest, acknowledged+1, "at most one write was in flight")
 		require.NoError(t, n.Close())
 		if acknowledged > reached {
 			killed++
@@ -98,9 +97,9 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	require.Greater(t, killed, 10, "most were killed while they counted")
 }
 
-// countAndDie runs a process that counts until it is killed, after a random number of
-// acknowledgements and a random moment, and returns the last number that it has acknowledged. While
-// it lives its directory is its own: that costs a moment, so it is looked at now and then.
+// countAndDie runs a process that counts, and kills it after a random number of acknowledgements and a random time.
+// It returns the last acknowledged number. If look is set, it checks that no other node can open the directory while
+// the process lives. The check takes a moment, so not every process gets it.
 func countAndDie(t *testing.T, dir string, random *rand.Rand, look bool) (last int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -128,7 +127,7 @@ func countAndDie(t *testing.T, dir string, random *rand.Rand, look bool) (last i
 			seen++
 		}
 		if started && seen == limit {
-			// From here on it dies at any moment; what it says until then is read to the end.
+			// From here on the process may die at any moment. Its output is read to the end.
 			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
 		}
 	}

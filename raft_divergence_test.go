@@ -18,8 +18,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A trio is three founders, each with a directory on a disk of its own that outlives its node.
-type trio struct {
+// A diskTrio is three founders, each with a directory on a disk of its own that outlives its node.
+type diskTrio struct {
 	*testing.T
 	network  *memnet.Network
 	founders []Founder
@@ -36,10 +36,10 @@ var (
 	RecoverDir func(ctx context.Context, dir string) error
 )
 
-// inTrio runs fn with three nodes of which the first leads.
-func inTrio(t *testing.T, fn func(t *trio)) {
+// inDiskTrio runs fn with three nodes of which the first leads.
+func inDiskTrio(t *testing.T, fn func(t *diskTrio)) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &trio{T: t, network: memnet.New(), nodes: make([]*Node, 3)}
+		c := &diskTrio{T: t, network: memnet.New(), nodes: make([]*Node, 3)}
 		for i := range 3 {
 			c.founders = append(c.founders, Founder{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
 			c.disks = append(c.disks, vfs.NewForgetful())
@@ -65,9 +65,9 @@ func inTrio(t *testing.T, fn func(t *trio)) {
 	})
 }
 
-func (c *trio) on(i int) context.Context { return vfs.With(c.Context(), c.disks[i].Mount()) }
+func (c *diskTrio) on(i int) context.Context { return vfs.With(c.Context(), c.disks[i].Mount()) }
 
-func (c *trio) open(i int) (err error) {
+func (c *diskTrio) open(i int) (err error) {
 	name := c.founders[i].Name
 	founders := slices.SortedFunc(slices.Values(c.founders), func(a, b Founder) int { return int(a.Name[1]) - int(b.Name[1]) })
 	c.nodes[i], err = Open(c.on(i), Config{
@@ -78,7 +78,7 @@ func (c *trio) open(i int) (err error) {
 }
 
 // kill ends a node without a hand-over.
-func (c *trio) kill(i int) {
+func (c *diskTrio) kill(i int) {
 	if c.nodes[i] != nil {
 		c.nodes[i].stop(nil, false)
 		require.NoError(c, c.nodes[i].Close())
@@ -86,7 +86,7 @@ func (c *trio) kill(i int) {
 	}
 }
 
-func (c *trio) put(i, times int, value string) {
+func (c *diskTrio) put(i, times int, value string) {
 	for j := range times {
 		_, err := c.nodes[i].Put(c.Context(), fmt.Sprint("k", j), value)
 		require.NoError(c, err)
@@ -94,7 +94,7 @@ func (c *trio) put(i, times int, value string) {
 }
 
 // copied returns a disk with what is in a node's directory now.
-func (c *trio) copied(i int) *vfs.Memory {
+func (c *diskTrio) copied(i int) *vfs.Memory {
 	from, disk := c.disks[i].Mount(), vfs.NewForgetful()
 	to := disk.Mount()
 	for _, sub := range []string{"", "log", "snapshots"} {
@@ -141,7 +141,7 @@ func TestDivergedNodeStops(t *testing.T) {
 		"snapshots of both, it is shorter": {others: 200, compacted: true, snapshot: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inTrio(t, func(c *trio) {
+			inDiskTrio(t, func(c *diskTrio) {
 				c.put(0, 10, "common")
 				time.Sleep(time.Second)
 				c.kill(2)
@@ -229,7 +229,7 @@ func TestReadFromOtherHistoryIsRejected(t *testing.T) {
 		"the leader has another entry at that index": func(p readPoint) readPoint { p.leader++; return p },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inTrio(t, func(c *trio) {
+			inDiskTrio(t, func(c *diskTrio) {
 				n := c.nodes[1]
 				time.Sleep(time.Second)
 				p := readPoint{index: n.views.Load().Index, leader: n.views.Load().Term}
