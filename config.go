@@ -275,15 +275,17 @@ func (c *Config) checkAddrs(bad func(format string, args ...any)) {
 func (c *Config) checkFounders(bad func(format string, args ...any)) {
 	names, addrs := map[string]bool{}, map[string]bool{}
 	for _, f := range c.Founders {
-		if f.Name == "" || names[f.Name] {
-			bad("Founders: name %q is empty or given twice", f.Name)
+		if f.Name == "" {
+			bad("Founders: the founder with address %q has no name", f.Addr)
+		} else if names[f.Name] {
+			bad("Founders: name %q is given twice", f.Name)
 		}
 		names[f.Name] = true
 		if len(c.Founders) == 1 && f.Addr == "" {
 			continue
 		}
 		if err := checkDialable(f.Addr); err != nil {
-			bad("Founders: %s: %v", f.Name, err)
+			bad("Founders: address %q of %s: %v", f.Addr, f.Name, err)
 		} else if addrs[f.Addr] {
 			bad("Founders: address %s is given twice", f.Addr)
 		}

@@ -49,7 +49,9 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 		flags.PrintDefaults()
 	}
 	asJSON := flags.Bool("json", false, "print JSON; IDs are hexadecimal")
-	if flags.Parse(args) != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return whole
+	} else if err != nil {
 		return uninspected
 	}
 	if flags.NArg() != 1 {

@@ -145,6 +145,9 @@ func TestInspectDirectoriesAndBackups(t *testing.T) {
 
 func TestUsageAndErrors(t *testing.T) {
 	p := build(t)
+	_, usage, code := p.run(t, "-h")
+	require.Equal(t, whole, code)
+	require.Contains(t, usage, "usage")
 	for _, args := range [][]string{{}, {"a", "b"}, {"-unknown"}} {
 		out, complaints, code := p.run(t, args...)
 		require.Equal(t, uninspected, code, args)
