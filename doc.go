@@ -56,7 +56,7 @@
 // [Node.Watch] yields a [WatchResponse]; both are plain values. A value that only describes something is
 // returned as it is: a [Status], a [Member], a [ClusterLeader], a [Holder].
 //
-// IDs are 16 hex digits as text, in JSON as well.
+// IDs are 16 hex digits as text, in JSON as well. Durations and errors are text in JSON.
 //
 // # Errors
 //

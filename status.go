@@ -5,7 +5,6 @@ package coterie
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -140,27 +139,6 @@ func (s *Status) UnmarshalJSON(b []byte) error {
 	s.Leaderless, s.LastContact = time.Duration(read.Leaderless), time.Duration(read.LastContact)
 	s.DiskRefused, s.DiskStalled = time.Duration(read.DiskRefused), time.Duration(read.DiskStalled)
 	s.DiskError, s.Err = read.DiskError.error, read.Err.error
-	return nil
-}
-
-// A textDuration is a duration that is text in JSON, such as "1.5s".
-type textDuration time.Duration
-
-func (d textDuration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-func (d *textDuration) UnmarshalText(text []byte) error {
-	read, err := time.ParseDuration(string(text))
-	*d = textDuration(read)
-	return err
-}
-
-// A textError is an error that is text in JSON, where most errors are {}.
-type textError struct{ error }
-
-func (e textError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
-
-func (e *textError) UnmarshalText(text []byte) error {
-	e.error = errors.New(string(text))
 	return nil
 }
 

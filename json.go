@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coterie
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// A textDuration is a duration that is text in JSON, such as "1.5s".
+type textDuration time.Duration
+
+func (d textDuration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func (d *textDuration) UnmarshalText(text []byte) error {
+	read, err := time.ParseDuration(string(text))
+	*d = textDuration(read)
+	return err
+}
+
+// A textError is an error that is text in JSON, where most errors are {}.
+type textError struct{ error }
+
+func (e textError) MarshalText() ([]byte, error) { return []byte(e.Error()), nil }
+
+func (e *textError) UnmarshalText(text []byte) error {
+	e.error = errors.New(string(text))
+	return nil
+}
+
+// A grantJSON replaces the fields of a GrantResponse or a KeepAliveResponse that package encoding/json would
+// not write as text.
+type grantJSON struct {
+	grantFields
+	TTL textDuration `json:"ttl"`
+}
+
+// grantFields are a GrantResponse or a KeepAliveResponse without its methods, which would call themselves.
+type grantFields GrantResponse
+
+func (f grantFields) marshal() ([]byte, error) {
+	return json.Marshal(grantJSON{f, textDuration(f.TTL)})
+}
+
+func (f *grantFields) unmarshal(b []byte) error {
+	var read grantJSON
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*f = read.grantFields
+	f.TTL = time.Duration(read.TTL)
+	return nil
+}
+
+// MarshalJSON returns the response as an object. IDs and the TTL are text.
+func (r GrantResponse) MarshalJSON() ([]byte, error) { return grantFields(r).marshal() }
+
+// UnmarshalJSON reads what MarshalJSON returns.
+//
+// Errors: those of package encoding/json.
+func (r *GrantResponse) UnmarshalJSON(b []byte) error { return (*grantFields)(r).unmarshal(b) }
+
+// MarshalJSON returns the response as an object. IDs and the TTL are text.
+func (r KeepAliveResponse) MarshalJSON() ([]byte, error) { return grantFields(r).marshal() }
+
+// UnmarshalJSON reads what MarshalJSON returns.
+//
+// Errors: those of package encoding/json.
+func (r *KeepAliveResponse) UnmarshalJSON(b []byte) error { return (*grantFields)(r).unmarshal(b) }
+
+// A timeToLiveJSON replaces the fields of a TimeToLiveResponse that package encoding/json would not write as
+// text.
+type timeToLiveJSON struct {
+	timeToLiveFields
+	TTL       textDuration `json:"ttl"`
+	Remaining textDuration `json:"remaining"`
+}
+
+// timeToLiveFields are a TimeToLiveResponse without its methods, which would call themselves.
+type timeToLiveFields TimeToLiveResponse
+
+// MarshalJSON returns the response as an object. IDs and durations are text.
+func (r TimeToLiveResponse) MarshalJSON() ([]byte, error) {
+	return json.Marshal(timeToLiveJSON{timeToLiveFields(r), textDuration(r.TTL), textDuration(r.Remaining)})
+}
+
+// UnmarshalJSON reads what MarshalJSON returns.
+//
+// Errors: those of package encoding/json.
+func (r *TimeToLiveResponse) UnmarshalJSON(b []byte) error {
+	var read timeToLiveJSON
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*r = TimeToLiveResponse(read.timeToLiveFields)
+	r.TTL, r.Remaining = time.Duration(read.TTL), time.Duration(read.Remaining)
+	return nil
+}
