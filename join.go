@@ -240,13 +240,20 @@ func (j *joiner) ping(ctx context.Context, to MemberID, addr string) (membership
 
 // ask asks a member (0: any node) about itself, and about its knowledge of this node. The member takes own,
 // unless it is empty, for this node's address.
+//
+// A reply may arrive after the leader has put this node on record, and be older than that record. So only a
+// node that was a member when it asked can be forgotten. The question carries Since, because the handshake of
+// the connection may be older, too.
 func (j *joiner) ask(ctx context.Context, to MemberID, addr, own string) (membership.Pong, error) {
-	resp, err := j.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, wire.Text(nil, 1, own))
+	wasMember := j.identity.wasMember() // before Since is read
+	req := wire.Uint(wire.Text(nil, 1, own), 2, j.identity.Load().Since)
+	resp, err := j.client.Call(ctx, rpc.Peer{ID: uint64(to), Addr: addr}, methodPing, req)
 	j.peers.tried(addr, err)
 	if err != nil {
 		return membership.Pong{}, err
 	}
 	p, err := membership.ReadPong(resp)
+	p.Forgotten = p.Forgotten && wasMember
 	if err == nil && !p.New && j.gathers() {
 		j.peers.attempts.Note(addr, membership.ErrFounded)
 	}
@@ -263,7 +270,7 @@ func (j *joiner) learn(p membership.Pong, addr string) {
 	case p.Incarnation == id.Incarnation && p.Run != now && p.Run.Count <= now.Count:
 		j.expel(membership.TwinError(j.cfg.Name))
 	}
-	if p.Forgotten && j.identity.wasMember() {
+	if p.Forgotten {
 		err := membership.CopiedError(j.cfg.Name)
 		j.peers.refusal.Store(&err)
 		j.identity.dispute()
@@ -274,11 +281,14 @@ func (j *joiner) learn(p membership.Pong, addr string) {
 func (j *joiner) answerPing(from rpc.Identity, req []byte) []byte {
 	r := wire.NewReader(req)
 	for r.Next() {
-		if r.Field() != 1 || from.Member == uint64(j.id) || j.peers.judge(from, rpc.LaneRaft) != nil {
-			continue
-		}
-		if addr := r.Text(); checkDialable(addr) == nil {
-			j.peers.addresses.Learn(from.Member, addr)
+		switch r.Field() {
+		case 1:
+			addr := r.Text()
+			if from.Member != uint64(j.id) && j.peers.judge(from, rpc.LaneRaft) == nil && checkDialable(addr) == nil {
+				j.peers.addresses.Learn(from.Member, addr)
+			}
+		case 2:
+			from.Since = max(from.Since, r.Uint())
 		}
 	}
 	id := j.identity.Load()
