@@ -41,7 +41,7 @@ func (h host) Append(entry []byte) { h.n.apply(entry) }
 func (h host) Batched(calls int)   { h.n.meter.Observe(MetricBatchProposals, float64(calls)) }
 
 func (h host) Forward(ctx context.Context, leader uint64, entry []byte) error {
-	return h.n.callPropose(ctx, MemberID(leader), entry)
+	return h.n.transport.callPropose(ctx, MemberID(leader), entry)
 }
 
 // For internal/expiry.

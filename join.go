@@ -14,6 +14,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/membership"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -298,6 +299,37 @@ func (j *joiner) answerPing(from rpc.Identity, req []byte) []byte {
 		Forgotten: errors.Is(j.peers.standing(from), rpc.ErrForgotten),
 	}.Append(nil)
 }
+
+// mayAnswer waits until this node may answer one of raft's requests, or ctx ends.
+func (j *joiner) mayAnswer(ctx context.Context, from rpc.Identity, r raftnet.Request) error {
+	for {
+		changed := j.identity.Changed()
+		if err := j.peers.judge(from, rpc.LaneRaft); err != nil {
+			return err
+		}
+		c, id := j.raft(), j.identity.Load()
+		t := membership.Trust{
+			Since: id.Since, Floor: id.Floor, Last: c.raft.LastIndex(), Gathered: id.Gathered, Forgotten: j.identity.forgotten.Load(),
+		}
+		if t.Since == 0 {
+			t.Founding, t.Elected = c.founding(), c.votedFor(serverID(MemberID(from.Member)), r.Term)
+		}
+		mayVote := j.identity.runChecked.Load() || !r.Vote && !r.Elect
+		if mayVote && t.MayAnswer(membership.Request{Since: from.Since, Term: r.Term, Vote: r.Vote, Elect: r.Elect}) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errUntrusted
+		case <-j.life.Closing():
+			return j.life.Err()
+		}
+	}
+}
+
+// errUntrusted: this node does not know its promises in an earlier incarnation.
+var errUntrusted = errors.New("coterie: this node may have forgotten its promises")
 
 // gathers reports whether this node is a founder that has not met all the others yet.
 func (j *joiner) gathers() bool {

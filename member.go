@@ -243,6 +243,6 @@ func (n *Node) askToChange(ctx context.Context, c *membership.Change) (membershi
 	return leader.Ask(ctx, host{n.life, n},
 		func(ctx context.Context) (membership.Admission, error) { return n.roster.change(ctx, c) },
 		func(ctx context.Context, leader uint64) (membership.Admission, error) {
-			return n.callChange(ctx, MemberID(leader), c)
+			return n.transport.callChange(ctx, MemberID(leader), c)
 		})
 }

@@ -39,7 +39,7 @@ type Node struct {
 	log       *raftlog.Log
 	lines     *logqueue.Queue         // nil if the logger discards everything
 	meter     *usercode.Meter[Metric] // nil without Config.Metrics
-	transport transport
+	transport *transport
 	fsm       *fsm
 
 	consensus atomic.Pointer[consensus] // see raft
@@ -74,8 +74,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		life: newLifecycle(ctx), lead: newLeadership(),
-		transport: transport{verifiers: usercode.Calls{Name: "Config.VerifyMember"}}, snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		life: newLifecycle(ctx), lead: newLeadership(), snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 	}
 	n.views = newViews(n.life, n.contextError)
 	n.hub = watchhub.NewHub(n.views.Load().KV.Revision())
@@ -132,6 +131,8 @@ func (n *Node) open(cfg Config) (err error) {
 	undo = append(undo, func() error { return n.log.Close(context.Background()) })
 	n.identity = newIdentity(&n.cfg, n.log, func() bool { return n.raft().founding() })
 	n.peers = newPeers(n)
+	n.transport = newTransport(n)
+	undo = append(undo, n.transport.client.Close)
 
 	h := host{n.life, n}
 	n.reads = newReader(n)
@@ -145,8 +146,6 @@ func (n *Node) open(cfg Config) (err error) {
 	n.consumers = newConsumers(n)
 	n.keeper = newKeeper(n)
 
-	n.connect()
-	undo = append(undo, n.transport.client.Close)
 	n.joiner = newJoiner(n)
 	n.roster = newRoster(n)
 	n.fsm = newFSM(n.consumers, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
@@ -156,7 +155,7 @@ func (n *Node) open(cfg Config) (err error) {
 		return err
 	}
 	if listener != nil {
-		n.serve(listener)
+		n.transport.serve(listener, newHandler(n))
 		undo = append(undo, n.transport.server.Close)
 	}
 	if err = n.life.open(); err != nil {
@@ -178,7 +177,7 @@ func (n *Node) open(cfg Config) (err error) {
 		n.log.Measure(n.logWritten)
 		go n.meter.Run()
 	}
-	n.warnOfPlainText(listener)
+	n.cfg.warnOfPlainText(listener)
 	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.views.Load().KV.Revision())
 	return nil
 }

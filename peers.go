@@ -109,6 +109,16 @@ func (p *peers) met(other rpc.Identity) {
 	}
 }
 
+// lostData notes that a member's log ends at last, though the member had acknowledged more to this leader.
+// This node rejects the member from now on. When the member asks to be on record again, every other node
+// rejects it as well.
+func (p *peers) lostData(member rpc.Identity, acknowledged, last uint64) {
+	if p.losses.Add(member.Member, member.Incarnation) {
+		p.cfg.Logger.Error("a member has lost entries that it had acknowledged", "member", MemberID(member.Member).String(),
+			"acknowledged", acknowledged, "last", last)
+	}
+}
+
 // forgetTroubles forgets all outcomes and refusals: a leader is known.
 func (p *peers) forgetTroubles() {
 	p.refusal.Store(nil)

@@ -101,7 +101,7 @@ func (n *Node) startRaft() error {
 		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
 		handOvers: map[raft.ServerID]handOver{}, started: time.Now(),
 	}
-	c.net = n.newTransport(func() uint64 { return c.raft.CurrentTerm() }, func() uint64 { return c.raft.CommitIndex() })
+	c.net = n.raftTransport(func() uint64 { return c.raft.CurrentTerm() }, func() uint64 { return c.raft.CommitIndex() })
 	conf := raft.DefaultConfig()
 	conf.LocalID = c.self
 	conf.HeartbeatTimeout = cfg.ElectionTimeout

@@ -75,7 +75,7 @@ type reader struct {
 
 func newReader(n *Node) *reader {
 	r := &reader{
-		cfg: &n.cfg, lead: n.lead, views: n.views, log: n.log, raft: n.raft, alive: n.alive, room: n.room, call: n.call,
+		cfg: &n.cfg, lead: n.lead, views: n.views, log: n.log, raft: n.raft, alive: n.alive, room: n.room, call: n.transport.call,
 		stop: func(fault error) { n.stop(fault, false) },
 	}
 	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }

@@ -27,7 +27,7 @@ type leases struct {
 
 func newLeases(n *Node) *leases {
 	h := host{n.life, n}
-	l := &leases{expirer: expiry.New(h, 2*n.cfg.ElectionTimeout), call: n.call}
+	l := &leases{expirer: expiry.New(h, 2*n.cfg.ElectionTimeout), call: n.transport.call}
 	l.renewals = leader.NewRounds(h, l.expirer.Renew, l.callRenew)
 	l.lifetimes = leader.NewRounds(h, l.expirer.TimeToLive, l.callTimeToLive)
 	return l

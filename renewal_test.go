@@ -61,7 +61,7 @@ func TestLeaderMayAnswerOneLeaseACall(t *testing.T) {
 		require.NoError(t, err)
 		leases := map[LeaseID]time.Duration{3: 3 * time.Second, 5: 5 * time.Second}
 		var calls atomic.Int32
-		identity := n.hello()
+		identity := n.transport.hello()
 		identity.Member = 42
 		old := rpc.Serve(l, rpc.ServerConfig{
 			Party: rpc.Always(identity),

@@ -67,13 +67,13 @@ func VerifyMemberName(ctx context.Context, c Claim) error {
 
 // verifyMember asks Config.VerifyMember about the node at the other end of a connection. If the function
 // hangs, neither the handshake nor Close waits for it.
-func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity) error {
+func (t *transport) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity) error {
 	conn, ok := nc.(interface{ ConnectionState() tls.ConnectionState })
 	if !ok {
 		return fmt.Errorf("%w: the connection has no TLS", rpc.ErrCertificate)
 	}
-	claim := Claim{MemberID(other.Member), conn.ConnectionState(), n.cfg.Cluster}
-	if err := n.transport.verifiers.Do(ctx, func() error { return n.cfg.VerifyMember(ctx, claim) }); err != nil {
+	claim := Claim{MemberID(other.Member), conn.ConnectionState(), t.cfg.Cluster}
+	if err := t.verifiers.Do(ctx, func() error { return t.cfg.VerifyMember(ctx, claim) }); err != nil {
 		return fmt.Errorf("%w: %w", rpc.ErrCertificate, err)
 	}
 	return nil
@@ -81,11 +81,11 @@ func (n *Node) verifyMember(ctx context.Context, nc net.Conn, other rpc.Identity
 
 // warnOfPlainText warns if strangers can reach the node. A Network other than TCP may have its own
 // protection.
-func (n *Node) warnOfPlainText(l net.Listener) {
-	if _, tcp := n.cfg.Network.(tcpNetwork); !tcp || l == nil {
+func (c *Config) warnOfPlainText(l net.Listener) {
+	if _, tcp := c.Network.(tcpNetwork); !tcp || l == nil {
 		return
 	}
 	if addr, ok := l.Addr().(*net.TCPAddr); ok && !addr.IP.IsLoopback() {
-		n.cfg.Logger.Warn("no Config.TLS: any program that reaches the address can pose as a member", "addr", addr.String())
+		c.Logger.Warn("no Config.TLS: any program that reaches the address can pose as a member", "addr", addr.String())
 	}
 }
