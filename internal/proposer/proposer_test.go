@@ -219,13 +219,15 @@ func bubble(t *testing.T, cfg Config, test func(t *testing.T, n *node)) {
 			defer close(ended)
 			n.p.Run()
 		}()
+		defer func() {
+			select {
+			case <-n.closing:
+			default:
+				close(n.closing)
+			}
+			<-ended
+		}()
 		test(t, n)
-		select {
-		case <-n.closing:
-		default:
-			close(n.closing)
-		}
-		<-ended
 	})
 }
 

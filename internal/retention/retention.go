@@ -36,7 +36,7 @@ type Retention struct {
 	host    Host
 	bounds  Bounds
 	wake    chan struct{} // has a value when a bound is exceeded
-	marks   []mark        // of the past Bounds.Age, oldest first
+	marks   []mark        // of the past Bounds.Age, and the newest one before, oldest first
 	every   time.Duration // between marks
 	retry   time.Duration // after which a proposal without an outcome is repeated
 	pending int64         // the revision of a compaction that was proposed and is not applied
@@ -119,9 +119,12 @@ func (r *Retention) target(v *mvcc.View) int64 {
 	}
 	if r.bounds.Age > 0 {
 		oldest := time.Now().Add(-r.bounds.Age)
-		for len(r.marks) > 0 && !r.marks[0].at.After(oldest) {
-			rev = max(rev, r.marks[0].rev)
+		// The newest mark of that age stays, in case the proposal is dropped.
+		for len(r.marks) > 1 && !r.marks[1].at.After(oldest) {
 			r.marks = r.marks[1:]
+		}
+		if len(r.marks) > 0 && !r.marks[0].at.After(oldest) {
+			rev = max(rev, r.marks[0].rev)
 		}
 	}
 	return rev
