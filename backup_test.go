@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A site is where a founder runs: its configuration, and a disk in memory.
+// A site is the configuration and the disk, in memory, of a founder.
 type site struct {
 	coterie.Config
 	disk *vfs.Memory
@@ -75,7 +75,7 @@ func restored(t testing.TB, b []byte, n int) (nodes []*coterie.Node) {
 	return nodes
 }
 
-// backup returns a backup of everything that was answered.
+// backup returns a backup of all acknowledged writes.
 func backup(t testing.TB, n *coterie.Node) (coterie.Header, []byte) {
 	t.Helper()
 	require.NoError(t, n.Ready(t.Context()))
@@ -123,7 +123,7 @@ func TestRestoredClusterContinues(t *testing.T) {
 				require.ErrorIs(t, err, coterie.ErrCompacted)
 				require.EqualValues(t, id, get(t, n, "leased").KVs[0].Lease)
 				next := put(t, nodes[len(nodes)-1], "k", "newer")
-				require.Equal(t, h.Revision+1, next.Revision, "revisions go on")
+				require.Equal(t, h.Revision+1, next.Revision, "revisions continue")
 				var seen []string
 				for r, err := range n.Watch(t.Context(), "k", coterie.WithRevision(first.Revision)) {
 					require.NoError(t, err)
@@ -210,7 +210,7 @@ func TestBackupIsOfOneRevisionDuringWrites(t *testing.T) {
 			w := &slowWriter{each: func() { time.Sleep(100 * time.Millisecond) }}
 			h, err := n.Backup(ctx, w)
 			require.NoError(t, err)
-			require.Greater(t, n.Status().Revision, begin+100, "the writes went on")
+			require.Greater(t, n.Status().Revision, begin+100, "the writes continued")
 			backups = append(backups, taken{h.Header, w.Bytes()})
 		}
 		cancel()
@@ -255,12 +255,12 @@ func TestBackupEndsWithContextAndNode(t *testing.T) {
 		_, err = n.Backup(ctx, w)
 		require.ErrorIs(t, err, broken)
 		refused := (&site{sites(1)[0].Config, vfs.NewForgetful()}).restore(t, w.Bytes())
-		require.ErrorIs(t, refused, coterie.ErrCorrupt, "what was written is no backup")
+		require.ErrorIs(t, refused, coterie.ErrCorrupt, "the incomplete output is not a backup")
 
 		w.each = func() { go n.Close(); time.Sleep(time.Second) }
 		_, err = n.Backup(t.Context(), w)
 		require.ErrorIs(t, err, coterie.ErrClosed)
-		w.each = func() { t.Error("nothing is written any more") }
+		w.each = func() { t.Error("no write after the end of the backup") }
 		_, err = n.Backup(t.Context(), w)
 		require.ErrorIs(t, err, coterie.ErrClosed)
 		c.Stop(0)
@@ -321,7 +321,7 @@ func TestUnreadableBackupIsNotDamaged(t *testing.T) {
 	require.Zero(t, s.disk.Changes())
 }
 
-// whole checks that a founder has everything of smallBackup.
+// whole checks that a founder has the whole content of smallBackup.
 func whole(t *testing.T, s *site) {
 	t.Helper()
 	n, err := coterie.Open(on(t, s.disk), s.Config)
@@ -403,7 +403,7 @@ func TestRestoredFoundersRefuseOthers(t *testing.T) {
 		require.NoError(t, all[1].restore(t, b))
 		n := all[0].open(t)
 		all[1].open(t)
-		stranger, err := coterie.Open(on(t, all[2].disk), all[2].Config) // nobody restored the backup there
+		stranger, err := coterie.Open(on(t, all[2].disk), all[2].Config) // the backup was not restored there
 		require.NoError(t, err)
 		require.ErrorIs(t, notReady(t, stranger, time.Minute), coterie.ErrClusterMismatch)
 		require.ErrorIs(t, notReady(t, n, time.Minute), coterie.ErrClusterMismatch)

@@ -102,7 +102,7 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// Raft's own patience with a node that was away would have it wait for ten seconds when it is back.
+// Raft alone would back off from a node that was away, and wait up to ten seconds after the node is back.
 func TestARestartedFollowerIsHeardAtOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for _, away := range []time.Duration{time.Second, 12 * time.Second, 10 * time.Minute} {
@@ -151,7 +151,7 @@ func TestPartitionAndHeal(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		_, err = old.Get(ctx, "k")
 		require.ErrorIs(t, err, context.DeadlineExceeded, "a leader without a majority does not serve linearizable reads")
-		require.Equal(t, "1", get(t, old, "k", coterie.WithSerializable()).KVs[0].Value, "but serializable ones")
+		require.Equal(t, "1", get(t, old, "k", coterie.WithSerializable()).KVs[0].Value, "it does serve serializable reads")
 
 		_, err = c.Node(majority[0]).Put(t.Context(), "k", "2")
 		require.NoError(t, err)
@@ -214,7 +214,7 @@ func TestAWatchGoesOnAcrossLeaders(t *testing.T) {
 			r := <-watch
 			require.NoError(t, r.Err)
 			require.Len(t, r.Events, 1)
-			require.Equal(t, "k"+strconv.Itoa(i), r.Events[0].KV.Key, "each once, in order")
+			require.Equal(t, "k"+strconv.Itoa(i), r.Events[0].KV.Key, "each event once, in order")
 		}
 	})
 }
@@ -261,7 +261,7 @@ func TestT42_WatchSeesEventsOnceAcrossASnapshot(t *testing.T) {
 		put(t, c.Leader(), "k", "0")
 		c.Pause(behind)
 		big := string(make([]byte, 1<<20))
-		for i := range 100 { // more than a snapshot leaves of the log
+		for i := range 100 { // more entries than a snapshot leaves in the log
 			put(t, c.Leader(), "k", big+strconv.Itoa(i))
 		}
 		c.Resume(behind)
@@ -269,15 +269,15 @@ func TestT42_WatchSeesEventsOnceAcrossASnapshot(t *testing.T) {
 		for ; seen < 101; seen++ {
 			r := <-watch
 			require.NoError(t, r.Err)
-			require.EqualValues(t, seen+2, r.Revision, "no event is lost, and none comes twice")
+			require.EqualValues(t, seen+2, r.Revision, "no event is lost or repeated")
 		}
 		require.EqualValues(t, 102, put(t, c.Node(behind), "k", "last").Revision-1)
 		sameState(t, c)
 	}, few)
 }
 
-// A write is applied once, though it is sent again whenever the leader is lost. The counter ends at
-// the number of successes, plus those whose outcome stayed open.
+// A write is applied once, although it is sent again after each loss of the leader. In the end every key exists, and no
+// write has found its own key.
 func TestWritesAreAppliedOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const writers, rounds = 10, 30
@@ -289,7 +289,7 @@ func TestWritesAreAppliedOnce(t *testing.T) {
 			wg.Go(func() {
 				for i := range rounds {
 					n := c.Node((w + i) % 3)
-					// Fails with a duplicate if it is applied twice: the key exists by then.
+					// If the transaction is applied twice, the key exists the second time.
 					key := fmt.Sprintf("w%d-%d", w, i)
 					r, err := n.Txn(t.Context()).If(coterie.Compare(coterie.Version(key), "=", 0)).
 						Then(coterie.OpPut(key, "")).Else(coterie.OpPut("twice-"+key, "")).Commit()

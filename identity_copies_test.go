@@ -22,7 +22,7 @@ type copyTrio struct {
 	*testing.T
 	net   *memnet.Network
 	sites []*site
-	nodes []*coterie.Node // nil: it is down
+	nodes []*coterie.Node // nil for a node that is down
 }
 
 // inCopyTrio runs a test with three founders that are ready, each on a host of its own.

@@ -14,7 +14,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// open opens a node alone, in memory, for one test.
+// open opens a single node, in memory, for one test.
 func open(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
 	t.Helper()
 	cfg := coterie.Config{InMemory: true}
@@ -31,7 +31,7 @@ func open(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
 	return n
 }
 
-// errOf returns the error of a call whose response does not matter.
+// errOf drops the response of a call and returns its error.
 func errOf(_ any, err error) error { return err }
 
 func put(t testing.TB, n *coterie.Node, key, val string, opts ...coterie.PutOption) *coterie.PutResponse {

@@ -42,7 +42,7 @@ func TestFailoverTakesAboutOneElectionTimeout(t *testing.T) {
 					other := c.Node((i + 1 + random.IntN(voters-1)) % voters)
 					gap, crashed := make(chan time.Duration), time.Now()
 					go func() {
-						time.Sleep(time.Millisecond) // what was begun before may be answered
+						time.Sleep(time.Millisecond) // earlier writes may still be answered
 						put(t, other, "k", "v")
 						gap <- time.Since(crashed)
 					}()
@@ -86,7 +86,7 @@ func TestALeaderOutlastsAShortSilence(t *testing.T) {
 	})
 }
 
-// A voter that hears its leader refuses others, though they do not.
+// A voter that hears the leader refuses candidates that do not hear it.
 func TestIsolatedFollowerDeposesNoLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()

@@ -24,27 +24,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a process of TestPausedLeadersAgree is told: which node it is, and of which cluster.
+// These are the environment variables of the processes of TestPausedLeadersAgree.
 const (
 	pausedNode    = "COTERIE_PAUSED_NODE"
 	pausedDir     = "COTERIE_PAUSED_DIR"
 	pausedAddrs   = "COTERIE_PAUSED_ADDRS"
 	pausedTimeout = "COTERIE_PAUSED_TIMEOUT"
-	// pauses has the test run that often, with the default election timeout: hours, if it is told
-	// so.
+	// pauses is the number of pauses, for a long run with the default election timeout.
 	pauses = "COTERIE_PAUSES"
 )
 
-// pausedWriters are in each process. A writer counts in a key of its own: the key's version tells
-// how often a write of it was applied.
+// pausedWriters is the number of writers of each process. A writer counts in a key of its own, whose version is the
+// number of its writes that were applied.
 const pausedWriters = 32
 
 func pausedKey(node, writer int) string { return fmt.Sprintf("n%d/%d", node, writer) }
 
-// The acceptance of hashicorp/raft#695 with real processes: leaders that are stopped amid writes,
-// for longer than it takes to elect another, and go on as if nothing had happened. With raft's own
-// transport a new leader's heartbeat makes such a leader stamp a write with a term that is not its
-// own, and the state machines differ for ever.
+// This is the acceptance test for hashicorp/raft#695 with real processes. Leaders are stopped during writes, for longer
+// than an election takes, and then continue. With raft's own transport, the heartbeat of a new leader makes such a
+// leader write an entry with the new leader's term, and the state machines differ for ever.
 func TestPausedLeadersAgree(t *testing.T) {
 	rounds, timeout := 8, 200*time.Millisecond
 	if given := os.Getenv(pauses); given != "" {
@@ -88,11 +86,11 @@ func TestPausedLeadersAgree(t *testing.T) {
 	require.Greater(t, written, rounds, "there was something to lose")
 }
 
-// pause waits by the real clock, by which processes live.
+// pause waits by the real clock, because the processes use it.
 func pause(d time.Duration) { <-time.After(d) }
 
-// A pausedProcess is a node in a process of its own, as the test sees it. It answers a line of
-// standard input with a line of standard output, and ends when its standard input does.
+// A pausedProcess is a node in a process of its own. The process answers each line of standard input with a line of
+// standard output, and ends when its standard input ends.
 type pausedProcess struct {
 	t     *testing.T
 	i     int
@@ -111,8 +109,8 @@ func startPaused(t *testing.T, timeout time.Duration) (all pausedCluster) {
 		p := &pausedProcess{t: t, i: i, cmd: exec.Command(os.Args[0], "-test.run", "^TestPausedNode$", "-test.timeout", "0")}
 		p.cmd.Env = append(os.Environ(), pausedNode+"="+strconv.Itoa(i), pausedDir+"="+filepath.Join(dir, strconv.Itoa(i)),
 			pausedAddrs+"="+strings.Join(addrs, ","), pausedTimeout+"="+timeout.String())
-		// In a group of its own: if this process is killed while that one is stopped, the system
-		// has it go on, and it finds its standard input at an end.
+		// The child gets a process group of its own. If the test is killed while the child is stopped, the system
+		// continues the child, which then finds the end of its standard input.
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		p.cmd.Stderr = os.Stderr
 		var err error
@@ -132,7 +130,7 @@ func freeAddrs(t *testing.T, n int) (addrs []string) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		addrs = append(addrs, l.Addr().String())
-		defer l.Close() // when all are known, so that they differ
+		defer l.Close() // when all addresses are known, so that they differ
 	}
 	return addrs
 }
@@ -160,7 +158,7 @@ func (all pausedCluster) start() pausedCluster {
 
 func (p *pausedProcess) signal(s os.Signal) { require.NoError(p.t, p.cmd.Process.Signal(s)) }
 
-// ask has a process answer a question, and returns the words of the answer.
+// ask sends a question to the process, and returns the words of the answer.
 func (p *pausedProcess) ask(question ...any) []string {
 	p.t.Helper()
 	_, err := fmt.Fprintln(p.in, question...)
@@ -174,7 +172,7 @@ func (p *pausedProcess) ask(question ...any) []string {
 			return strings.Fields(answer)
 		}
 	}
-	require.FailNow(p.t, "a process has ended, or hangs", "node %d, asked %v, says %s", p.i, question, said.String())
+	require.FailNow(p.t, "a process has ended or hangs", "node %d, asked %v, says %s", p.i, question, said.String())
 	return nil
 }
 
@@ -198,7 +196,7 @@ func (all pausedCluster) leader(look time.Duration) *pausedProcess {
 	return nil
 }
 
-// revision returns one that all have applied, or will.
+// revision returns a revision that every node has applied or will apply.
 func (all pausedCluster) revision() (rev int) {
 	for _, p := range all {
 		rev = max(rev, p.number("revision"))
@@ -206,7 +204,7 @@ func (all pausedCluster) revision() (rev int) {
 	return rev
 }
 
-// agree requires that all have the same keys at a revision.
+// agree requires that all nodes have the same keys at a revision.
 func (all pausedCluster) agree(rev int) {
 	first := all[0].ask("hash", rev)
 	for _, p := range all[1:] {
@@ -214,8 +212,8 @@ func (all pausedCluster) agree(rev int) {
 	}
 }
 
-// agreeOnAll requires that all have changed the same, from the first change on and in the same
-// order, when nothing is written any more and all have come to the same index.
+// agreeOnAll waits until all nodes have applied the same index, and requires that they have made the same changes in
+// the same order. No writer may run.
 func (all pausedCluster) agreeOnAll() {
 	for begin := time.Now(); time.Since(begin) < time.Minute; pause(10 * time.Millisecond) {
 		indexes, digests := map[string]bool{}, map[string]bool{}
@@ -228,10 +226,10 @@ func (all pausedCluster) agreeOnAll() {
 			return
 		}
 	}
-	require.FailNow(all[0].t, "the nodes do not come to one index")
+	require.FailNow(all[0].t, "the nodes do not reach the same index")
 }
 
-// TestPausedNode is no test but a process of TestPausedLeadersAgree.
+// TestPausedNode is a process that TestPausedLeadersAgree starts, and does nothing otherwise.
 func TestPausedNode(t *testing.T) {
 	i, err := strconv.Atoi(os.Getenv(pausedNode))
 	if err != nil {
@@ -276,7 +274,7 @@ func TestPausedNode(t *testing.T) {
 			answer, stopped = w.end(), true
 		case "final":
 			w.check(t)
-			require.Equal(t, rev, n.views.Load().KV.Revision(), "each acknowledged write is a revision, and there is no other")
+			require.Equal(t, rev, n.views.Load().KV.Revision(), "each acknowledged write has its own revision, and there is no other revision")
 			require.NoError(t, n.Check(t.Context()))
 			answer = "final"
 		}
@@ -288,7 +286,7 @@ func TestPausedNode(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// writers write on a node until they are told to end, or the process does.
+// writers write on a node until end is called or the process ends.
 type writers struct {
 	node    int
 	n       *Node
@@ -316,7 +314,7 @@ func (w *writers) start(t *testing.T) {
 	}
 }
 
-// end waits until every writer has its last answer, and returns how many they had.
+// end stops the writers, waits for their last answers, and returns the number of answers.
 func (w *writers) end() (written int) {
 	close(w.stop)
 	w.running.Wait()

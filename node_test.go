@@ -76,11 +76,11 @@ func TestBadDirectories(t *testing.T) {
 	_, err := coterie.Open(t.Context(), coterie.Config{Dir: filepath.Join(file, "below")})
 	require.Error(t, err)
 
-	// What cannot be written cannot be used; /proc is so even for root.
+	// A directory that cannot be written is rejected. Not even root can write to /proc.
 	_, err = coterie.Open(t.Context(), coterie.Config{Dir: "/proc/coterie"})
 	require.Error(t, err)
 
-	// A directory of the format before.
+	// A directory in the previous format is rejected.
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "raft.db"), []byte("x"), 0o600))
 	_, err = coterie.Open(t.Context(), coterie.Config{Dir: dir})
@@ -172,7 +172,7 @@ func TestCloseFromAnyState(t *testing.T) {
 			require.NoError(t, err)
 			waiting := make(chan error)
 			go func() { _, err := n.Put(t.Context(), "k", "v"); waiting <- err }()
-			time.Sleep(wait) // alone, it asks for elections in vain
+			time.Sleep(wait) // alone, the node starts elections that it cannot win
 			begin := time.Now()
 			require.NoError(t, n.Close())
 			require.Less(t, time.Since(begin), 5*time.Second)
@@ -218,7 +218,7 @@ func TestCloseCutsASnapshotShort(t *testing.T) {
 	n, err := coterie.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	value := strings.Repeat("x", 1<<20)
-	for i := range 300 { // the last is due for a snapshot
+	for i := range 300 { // the last one triggers a snapshot
 		put(t, n, fmt.Sprint(i), value)
 	}
 	require.NoError(t, n.Close())
@@ -228,7 +228,7 @@ func TestCloseCutsASnapshotShort(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-// The log knows the members, whatever Config.Founders says at a later start.
+// The members are those in the log, no matter what Config.Founders says at a later start.
 func TestARestartedFounderNeedsNoPeers(t *testing.T) {
 	var cfgs [3]coterie.Config
 	onDisk := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
@@ -278,7 +278,7 @@ func TestReadsOfManyKeysEndWithTheirContext(t *testing.T) {
 	}
 }
 
-// endsAfter is a context that ends when it has been looked at so often.
+// endsAfter is a context that ends after a number of calls of its methods.
 type endsAfter struct {
 	context.Context
 	mu    sync.Mutex
@@ -307,9 +307,9 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		require.NoError(t, err)
 		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 		defer cancel()
-		_, err = coterie.Open(short, coterie.Config{Dir: "d"}) // waits for the lock
+		_, err = coterie.Open(short, coterie.Config{Dir: "d"}) // Open waits for the lock
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		time.Sleep(time.Second) // it has given up
+		time.Sleep(time.Second) // Open has given up
 		require.NoError(t, n.Close())
 	})
 }

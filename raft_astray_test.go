@@ -17,9 +17,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// alone breaks every connection of a node at its next use, or ends that: unlike a block, nothing
-// that was sent meanwhile comes later.
-func alone(network *memnet.Network, i int, on bool) {
+// isolate breaks every connection of a node at its next use, or stops doing so. Unlike with a block, no message that
+// was sent in the meantime arrives later.
+func isolate(network *memnet.Network, i int, on bool) {
 	p := 0.0
 	if on {
 		p = 1
@@ -32,17 +32,33 @@ func alone(network *memnet.Network, i int, on bool) {
 	}
 }
 
-// keepTail has raft keep so much of the log behind a snapshot. What takeSnapshot keeps is as little
-// when the entries are tens of MiB.
-func keepTail(t *testing.T, c *consensus, entries uint64) {
+// keepTail sets how many entries before a snapshot raft keeps in its log. takeSnapshot keeps as few if the entries have
+// tens of MiB.
+func keepTail(t testing.TB, c *consensus, entries uint64) {
 	conf := c.raft.ReloadableConfig()
 	conf.TrailingLogs = entries
 	require.NoError(t, c.raft.ReloadConfig(conf))
 }
 
-// hashicorp/raft#697: a leader is cut off with entries that nobody else has, the next one takes a
-// snapshot that ends among them, and they meet again. Raft would install it, keep the rest of its
-// log, refuse the next append for it, and ask for the snapshot again, for ever.
+// appendUnreplicated appends entries without effect to the log of a leader that is cut off.
+func appendUnreplicated(leader *Node, entries int) {
+	for range entries {
+		leader.raft().append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+	}
+}
+
+// snapshotEverywhere takes a snapshot on each of the nodes, which keep no log before it.
+func snapshotEverywhere(t testing.TB, nodes []*Node) {
+	t.Helper()
+	for _, n := range nodes {
+		keepTail(t, n.raft(), 0)
+		require.NoError(t, n.raft().raft.Snapshot().Error())
+	}
+}
+
+// This is the case of hashicorp/raft#697. A leader is cut off with entries that no other node has. The next leader takes
+// a snapshot whose index is among those of these entries, and the old leader comes back. Raft would install the
+// snapshot, keep the rest of its log, reject the next append because of it, and request the snapshot again, for ever.
 func TestAstrayLogIsDropped(t *testing.T) {
 	for name, kept := range map[string]uint64{
 		"the entry at the snapshot's index is kept":              keptTailEntries,
@@ -58,10 +74,8 @@ func TestAstrayLogIsDropped(t *testing.T) {
 				require.NoError(t, err)
 				time.Sleep(time.Second)
 				keepTail(t, nodes[old].raft(), kept)
-				alone(network, old, true)
-				for range 40 {
-					nodes[old].raft().append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
-				}
+				isolate(network, old, true)
+				appendUnreplicated(nodes[old], 40)
 				watch := nodes[old].WatchChan(t.Context(), "k")
 				others := append(append([]*Node(nil), nodes[:old]...), nodes[old+1:]...)
 				time.Sleep(5 * time.Second)
@@ -71,13 +85,11 @@ func TestAstrayLogIsDropped(t *testing.T) {
 					require.NoError(t, err)
 				}
 				time.Sleep(time.Second)
+				snapshotEverywhere(t, others)
 				for _, n := range others {
-					keepTail(t, n.raft(), 0)
-					require.NoError(t, n.raft().raft.Snapshot().Error())
-					require.Less(t, newest(t, n).Index, nodes[old].raft().raft.LastIndex(), "it ends among the entries of the other")
+					require.Less(t, newest(t, n).Index, nodes[old].raft().raft.LastIndex(), "the snapshot ends among the old leader's entries")
 				}
-				// What this leader wanted to send first it still sends; another has nothing but the
-				// snapshot.
+				// This leader still sends entries that it has read before. The other node has only the snapshot.
 				next.raft().stepDown()
 				for next == others[leading(others)] {
 					time.Sleep(time.Millisecond)
@@ -85,7 +97,7 @@ func TestAstrayLogIsDropped(t *testing.T) {
 				next = others[leading(others)]
 
 				before := nodes[old].raft()
-				alone(network, old, false)
+				isolate(network, old, false)
 				begin := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
@@ -94,7 +106,7 @@ func TestAstrayLogIsDropped(t *testing.T) {
 				_, err = nodes[old].Get(ctx, "k", WithWaitRevision(last.Revision))
 				require.NoError(t, err)
 				require.Less(t, time.Since(begin), 2*time.Second)
-				require.NotSame(t, before, nodes[old].raft(), "by being started again")
+				require.NotSame(t, before, nodes[old].raft(), "the old leader has restarted raft")
 				for i := range 11 {
 					r := <-watch
 					require.NoError(t, r.Err)
@@ -108,14 +120,14 @@ func TestAstrayLogIsDropped(t *testing.T) {
 	}
 }
 
-// Raft may be ended when it has a snapshot, and the state machine has not.
+// Raft may stop after it has stored a snapshot, and before the state machine has it.
 func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _, network := onDisks(t)
 		defer closeAll(t, nodes)
 		leader := leading(nodes)
 		behind := (leader + 1) % 3
-		alone(network, behind, true)
+		isolate(network, behind, true)
 		for i := range 10 {
 			_, err := nodes[leader].Put(t.Context(), "k", fmt.Sprint(i))
 			require.NoError(t, err)
@@ -133,7 +145,7 @@ func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 		require.EqualValues(t, 1, nodes[behind].views.Load().KV.Revision())
 		nodes[behind].rebuild()
 		require.EqualValues(t, 11, nodes[behind].views.Load().KV.Revision())
-		alone(network, behind, false)
+		isolate(network, behind, false)
 		_, err = nodes[behind].Put(t.Context(), "k", "after")
 		require.NoError(t, err)
 		require.Equal(t, nodes[leader].views.Load().Hash, nodes[behind].views.Load().Hash)

@@ -16,12 +16,11 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// fsmBatches is how many batches raft's queue to the state machine holds: one more, and its main
-// loop waits for the state machine.
+// fsmBatches is how many batches raft's queue to the state machine holds. With one more, raft's main loop waits for the
+// state machine.
 const fsmBatches = 128
 
-// onManyDisks opens a cluster whose disks can be stalled, with a hang that no leader notices for a
-// minute.
+// onManyDisks opens a cluster whose disks can be stalled. A leader does not notice a stall for a minute.
 func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	network := memnet.New()
 	var founders []Founder
@@ -41,9 +40,9 @@ func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	return nodes, disks
 }
 
-// A leader whose disk hangs goes on to commit what its followers have, one entry at a time, and
-// applies nothing. However many nodes and callers want to write, raft's main loop goes on: it
-// answers, keeps the lead, and hands it over when it is told to.
+// A leader whose disk hangs still commits the entries that its followers have, one at a time, and applies none. However
+// many nodes and callers write, raft's main loop is not blocked: it answers, keeps the lead, and hands it over on
+// request.
 func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 	for _, size := range []int{5, 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -66,7 +65,7 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 						}
 					}()
 				}
-				for range 300 { // others, with entries of which each is one batch
+				for range 300 { // other nodes, each of whose entries is a batch
 					go func() {
 						for ctx.Err() == nil {
 							n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
@@ -75,7 +74,7 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 					}()
 				}
 				time.Sleep(50 * time.Second)
-				require.Equal(t, applied, n.views.Load().Index, "its disk hangs")
+				require.Equal(t, applied, n.views.Load().Index, "a node with a hung disk applies nothing")
 				require.Less(t, n.raft().raft.LastIndex(), applied+fsmBatches)
 				require.Equal(t, term, n.lead.Now().Term)
 				require.True(t, n.lead.Now().Self)
@@ -84,10 +83,10 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 				go func() { answered <- c.raft.VerifyLeader().Error() }()
 				time.Sleep(time.Second)
 				require.Len(t, answered, 1, "raft's main loop answers")
-				cancel() // the next leader's disk does not hang: there would be no end of writes
+				cancel() // the next leader's disk does not hang, so the writes would not end
 				time.Sleep(30 * time.Second)
 				require.NotEqual(t, leader, leading(append(append([]*Node(nil), nodes[:leader]...), nodes[leader+1:]...)))
-				require.False(t, n.lead.Now().Self, "it has handed over")
+				require.False(t, n.lead.Now().Self, "the node has handed over")
 				disks[leader].Stall(false)
 				r, err := nodes[(leader+1)%size].Put(t.Context(), "k", "end")
 				require.NoError(t, err)
@@ -100,8 +99,8 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 	}
 }
 
-// The command that begins a term is not sent again while it is in the log, however often one looks;
-// and it is if raft has dropped it.
+// The command that begins a term is not sent again while it is in the log, no matter how often the node checks. If raft
+// has dropped the command, it is sent again.
 func TestFirstCommandIsSentUntilLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
@@ -120,7 +119,7 @@ func TestFirstCommandIsSentUntilLogged(t *testing.T) {
 
 		disk.Stall(true)
 		before := last()
-		begin := func() { // as if the term had only begun
+		begin := func() { // as at the begin of a term
 			n.leases.expirer.Demote()
 			n.lead.ready.Store(nil)
 		}

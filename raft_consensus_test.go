@@ -28,8 +28,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
-// A tap is a node's network, which counts what the node writes to it and can break all of the node's
-// connections, with what is under way on them.
+// A tap is a node's network. It counts the node's writes, and can break all of the node's connections, which lose the
+// messages in transit.
 type tap struct {
 	coterie.Network
 	writes *atomic.Int64
@@ -90,7 +90,7 @@ func (c tappedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// A messages is what nodes have logged.
+// A messages records the log lines of nodes.
 type messages struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -127,11 +127,11 @@ func (m *messages) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(m, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// snapshotInstalled is what raft logs when a follower has taken a snapshot from its leader.
+// snapshotInstalled is raft's log line after a follower has installed a snapshot from its leader.
 const snapshotInstalled = "Installed remote snapshot"
 
-// Who hears nothing for long asks whether it could win before it raises its term: else its return
-// would depose a leader whom everybody hears.
+// A node that hears no leader asks whether it could win before it raises its term. Otherwise its return would depose a
+// leader that all other nodes hear.
 func TestReturningFollowerDeposesNoLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, away := c.Leader(), c.Follower()
@@ -145,7 +145,7 @@ func TestReturningFollowerDeposesNoLeader(t *testing.T) {
 			time.Sleep(time.Minute)
 			require.NotEqual(t, coterie.RoleLeader, away.Status().Role)
 			require.Zero(t, away.Status().Leader)
-			require.Equal(t, term, away.Status().Term, "however often it has asked")
+			require.Equal(t, term, away.Status().Term, "no number of pre-votes raises the term")
 			c.Resume(c.Index(away))
 			time.Sleep(10 * time.Second)
 			require.Same(t, leader, c.Leader())
@@ -159,7 +159,7 @@ func TestReturningFollowerDeposesNoLeader(t *testing.T) {
 	})
 }
 
-// All reads of a moment share one question to the leader and its majority, on every node.
+// On every node, concurrent reads share one question to the leader and its majority.
 func TestConcurrentReadsShareOneRound(t *testing.T) {
 	const readers = 1000
 	var writes atomic.Int64
@@ -167,7 +167,7 @@ func TestConcurrentReadsShareOneRound(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")
 		for name, n := range map[string]*coterie.Node{"leader": c.Leader(), "follower": c.Follower()} {
-			get(t, n, "k") // the connections are there
+			get(t, n, "k") // opens the connections
 			synctest.Wait()
 			before := writes.Load()
 			for range 10 {
@@ -175,7 +175,7 @@ func TestConcurrentReadsShareOneRound(t *testing.T) {
 			}
 			synctest.Wait()
 			alone := writes.Load() - before
-			require.GreaterOrEqual(t, alone, int64(10*2), "one after the other each has a question to a majority of its own")
+			require.GreaterOrEqual(t, alone, int64(10*2), "each of the reads in turn asks a majority")
 
 			before = writes.Load()
 			var wg sync.WaitGroup
@@ -205,9 +205,8 @@ type displacement struct {
 	attempts         map[string]error // writes of n by their keys
 }
 
-// displaceable runs a test of a node that is displaced: by as many newcomers as the state machine
-// keeps proposers. What came of its writes is checked at the end: each was applied once or, where
-// the outcome is unknown, at most once.
+// displaceable runs a test with a node that can be displaced by as many newcomers as the state machine keeps proposers.
+// In the end it checks the node's writes: each was applied once or, if its outcome is unknown, at most once.
 func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
 	network := memnet.New()
 	var writes atomic.Int64
@@ -221,7 +220,7 @@ func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
 		third := c.Node(3 - c.Index(leader) - c.Index(n))
 		d := &displacement{t, c, network, leader, n, third, taps[c.Index(n)].breakAll, map[string]error{}}
 		fn(t, d)
-		time.Sleep(10 * time.Second) // what was sent again has come
+		time.Sleep(10 * time.Second) // until repeated messages have arrived
 		require.Empty(t, get(t, n, "twice-", coterie.WithPrefix()).KVs)
 		there := keys(get(t, n, "w-", coterie.WithPrefix()).KVs)
 		for key, err := range d.attempts {
@@ -233,7 +232,7 @@ func displaceable(t *testing.T, fn func(t *testing.T, d *displacement)) {
 	}, onNetwork)
 }
 
-// displace has another node's newcomers take the place of n, and of everybody else.
+// displace registers newcomers of another node, which take the places of n and of all other proposers.
 func (d *displacement) displace() {
 	d.t.Helper()
 	before := d.leader.Status()
@@ -251,7 +250,7 @@ func (d *displacement) displace() {
 	}
 }
 
-// write leaves a key that says so, and another if it finds the first.
+// write puts key, or another key if key exists, because the write was then applied twice.
 func (d *displacement) write(key string) error {
 	_, err := d.n.Txn(d.t.Context()).If(coterie.Compare(coterie.Version(key), "=", 0)).
 		Then(coterie.OpPut(key, "")).Else(coterie.OpPut("twice-"+key, "")).Commit()
@@ -262,8 +261,33 @@ func (d *displacement) write(key string) error {
 	return err
 }
 
-// The state machine keeps 10,000 proposers, one for each run of a node. One that was displaced
-// learns of it by its next write, and begins anew with that.
+// writeUnanswered starts a write, and returns when the leader has applied it. The network then loses all messages from
+// the leader to n, so the write's result comes only after the network is healed.
+func (d *displacement) writeUnanswered(key string) <-chan error {
+	d.t.Helper()
+	rev := get(d.t, d.leader, "any").Revision
+	d.network.Block(d.leader.Status().Name, d.n.Status().Name)
+	wrote := make(chan error, 1)
+	go func() { wrote <- d.write(key) }()
+	for d.leader.Status().Revision == rev {
+		time.Sleep(time.Millisecond)
+	}
+	return wrote
+}
+
+// outgrowLog writes 75 MiB to key, so that a snapshot is taken and the log before it is dropped. Then it waits until the
+// leader no longer sends entries that it had read from its log before.
+func outgrowLog(t *testing.T, leader *coterie.Node, key string) {
+	t.Helper()
+	big := strings.Repeat("x", 1<<20)
+	for i := range 75 {
+		put(t, leader, key, big+strconv.Itoa(i))
+	}
+	time.Sleep(time.Minute)
+}
+
+// The state machine keeps 10,000 proposers, one for each run of a node. A displaced proposer learns that from its next
+// write, and sends this write again under a new ID.
 func TestEvictedProposerStartsOver(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
@@ -274,26 +298,17 @@ func TestEvictedProposerStartsOver(t *testing.T) {
 	})
 }
 
-// A write that was applied before its node was displaced, and of which the node hears by a snapshot
-// that has forgotten it, may have been applied. It is not applied again.
+// A write was applied before its node was displaced, and the node gets a snapshot that does not remember the write. The
+// outcome of the write is unknown to the node, which does not send it again.
 func TestEvictedProposerGetsSnapshot(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
 		rev := get(t, d.leader, "any").Revision
-		d.network.Block(d.leader.Status().Name, d.n.Status().Name)
-		wrote := make(chan error, 1)
-		go func() { wrote <- d.write("w-under-way") }()
-		for d.leader.Status().Revision == rev {
-			time.Sleep(time.Millisecond)
-		}
+		wrote := d.writeUnanswered("w-under-way")
 		d.network.Block(d.n.Status().Name, d.leader.Status().Name)
 		d.breakAll()
 		d.displace()
-		big := strings.Repeat("x", 1<<20)
-		for i := range 75 { // more than a snapshot leaves of the log
-			put(t, d.leader, "big", big+strconv.Itoa(i))
-		}
-		time.Sleep(time.Minute) // the leader does not send any more what it had read of its log before
+		outgrowLog(t, d.leader, "big")
 		require.Equal(t, rev, d.n.Status().Revision)
 		d.network.Heal()
 		require.ErrorIs(t, <-wrote, coterie.ErrMaybeApplied)
@@ -302,18 +317,12 @@ func TestEvictedProposerGetsSnapshot(t *testing.T) {
 	})
 }
 
-// A write that was applied before its node was displaced has its result, though the node hears of
-// both at once, and has sent the write again.
+// A write that was applied before its node was displaced has its result, although the node learns of both at once and
+// has sent the write again.
 func TestEvictedProposerLearnsEarlierResults(t *testing.T) {
 	displaceable(t, func(t *testing.T, d *displacement) {
 		require.NoError(t, d.write("w-before"))
-		rev := get(t, d.leader, "any").Revision
-		d.network.Block(d.leader.Status().Name, d.n.Status().Name)
-		wrote := make(chan error, 1)
-		go func() { wrote <- d.write("w-under-way") }()
-		for d.leader.Status().Revision == rev {
-			time.Sleep(time.Millisecond)
-		}
+		wrote := d.writeUnanswered("w-under-way")
 		d.displace()
 		time.Sleep(5 * time.Second)
 		d.network.Heal()
@@ -323,8 +332,8 @@ func TestEvictedProposerLearnsEarlierResults(t *testing.T) {
 	})
 }
 
-// A follower proposes, and before it hears what came of that its leader has no log any more that
-// would tell: the result is in the snapshot.
+// A follower proposes a write, and before it learns the outcome, the leader's log no longer has the entry. The result is
+// in the snapshot.
 func TestAnswerInsideSnapshot(t *testing.T) {
 	var log messages
 	var writes atomic.Int64
@@ -351,21 +360,17 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		c.Pause(behind)
-		taps[behind].breakAll() // nothing of the log comes later
-		big := strings.Repeat("x", 1<<20)
-		for i := range 75 { // more than a snapshot leaves of the log
-			put(t, leader, "k", big+strconv.Itoa(i))
-		}
-		time.Sleep(time.Minute) // the leader does not send any more what it had read of its log before
+		taps[behind].breakAll() // no entry of the log arrives later
+		outgrowLog(t, leader, "k")
 		require.Empty(t, waiting)
 		require.False(t, log.has(snapshotInstalled))
 		require.EqualValues(t, 2, n.Status().Revision)
 		c.Resume(behind)
 		o := <-waiting
 		require.NoError(t, o.err)
-		require.EqualValues(t, 3, o.r.Revision, "its own, not that of now")
+		require.EqualValues(t, 3, o.r.Revision, "the revision of the write itself, not the newest one")
 		require.Equal(t, "first", o.r.PrevKV.Value)
-		for !log.has(snapshotInstalled) { // else the test fails by its timeout
+		for !log.has(snapshotInstalled) { // the test times out if the line does not come
 			time.Sleep(time.Millisecond)
 		}
 		kv := get(t, n, "k").KVs[0]
@@ -376,8 +381,8 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 	}, few)
 }
 
-// A snapshot brings a follower, under load, all that the others have: keys, leases and locks; and
-// its watches see every change once.
+// Under load, a snapshot brings a follower the keys, leases and locks of the other nodes. The follower's watches see
+// every change once.
 func TestSnapshotUnderLoad(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes gigabytes of snapshots into memory")
@@ -394,13 +399,13 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		put(t, leader, "revoked", "v", coterie.WithLease(revoked))
 		m := coterie.NewMutex(session(t, n, coterie.WithTTL(time.Hour)), "lock")
 		require.NoError(t, m.Lock(t.Context()))
-		// The watch has seen all there was: what comes by the snapshot it has to be told of.
+		// The watch has seen all changes so far. The snapshot's changes must wake it.
 		mirror := map[string]coterie.KeyValue{}
 		seen := int64(1)
 		see := func(upTo int64) {
 			for ; seen < upTo; seen++ {
 				r := next(t, watch)
-				require.Equal(t, seen+1, r.Revision, "no event is lost, and none comes twice")
+				require.Equal(t, seen+1, r.Revision, "no event is lost or repeated")
 				for _, e := range r.Events {
 					if e.Type == coterie.EventDelete {
 						delete(mirror, e.KV.Key)
@@ -434,8 +439,8 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		require.NoError(t, errOf(other.Revoke(t.Context(), revoked)))
 		late := grant(t, other, time.Hour)
 		put(t, other, "late", "v", coterie.WithLease(late))
-		// Snapshots take no virtual time: by then one was taken after all of this, and has left less of the
-		// log than n lacks.
+		// Snapshots take no virtual time. So by then, a snapshot was taken after all of these writes, and the log that
+		// it has left is shorter than the part that n lacks.
 		time.Sleep(time.Second)
 		require.False(t, log.has(snapshotInstalled))
 		c.Resume(behind)
@@ -457,7 +462,7 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		for _, n := range c.Nodes() {
 			all, err := n.Leases(t.Context())
 			require.NoError(t, err)
-			require.Len(t, all.Leases, 3, "with the session's")
+			require.Len(t, all.Leases, 3, "including the session's lease")
 			for id, keys := range map[coterie.LeaseID][]string{kept: {"kept", "moved"}, late: {"late"}} {
 				l, err := n.TimeToLive(t.Context(), id)
 				require.NoError(t, err)
@@ -470,7 +475,7 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		require.True(t, commit(t, n.Txn(t.Context()).If(m.Guard()).Then(coterie.OpPut("guarded", "v"))).Succeeded)
 		require.NoError(t, m.Unlock(t.Context()))
 
-		// What the watch saw makes up what is there.
+		// The events of the watch add up to the present state.
 		see(get(t, n, "any").Revision)
 		silent(t, watch)
 		kvs := get(t, leader, "", coterie.WithPrefix()).KVs

@@ -9,20 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An old entry that has changed on a leader's disk reaches nobody: the leader stops by itself, and
-// says why.
+// If an old entry has changed on the leader's disk, the leader does not send it. It stops and reports the reason.
 func TestCorruptEntryStopsNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, network := onDisks(t)
 		leader := leading(nodes)
 		behind := (leader + 1) % 3
-		alone(network, behind, true)
+		isolate(network, behind, true)
 		for range 100 {
 			_, err := nodes[leader].Put(t.Context(), "k", "v")
 			require.NoError(t, err)
 		}
 		big := string(make([]byte, 1<<20))
-		for range 20 { // more than what is kept in memory
+		for range 20 { // more entries than memory keeps
 			_, err := nodes[leader].Put(t.Context(), "k", big)
 			require.NoError(t, err)
 		}
@@ -30,7 +29,7 @@ func TestCorruptEntryStopsNode(t *testing.T) {
 		for at := int64(2000); at < 3000; at += 50 {
 			require.True(t, disks[leader].Damage("/"+nodes[leader].cfg.Name+segment, at))
 		}
-		alone(network, behind, false)
+		isolate(network, behind, false)
 		<-nodes[leader].Done()
 		require.ErrorIs(t, nodes[leader].Err(), ErrCorrupt)
 		r, err := nodes[behind].Get(t.Context(), "k")

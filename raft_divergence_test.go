@@ -29,14 +29,14 @@ type diskTrio struct {
 
 const trioDir = "/data"
 
-// InspectDir and RecoverDir call package datadir. The tests of this package cannot import it, because it imports
-// this package; those of package coterie_test can, and set these.
+// InspectDir and RecoverDir call package datadir. The tests of this package cannot import it, because it imports this
+// package. The tests of package coterie_test can, and set these variables.
 var (
 	InspectDir func(ctx context.Context, dir string) (applied uint64, damaged int, err error)
 	RecoverDir func(ctx context.Context, dir string) error
 )
 
-// inDiskTrio runs fn with three nodes of which the first leads.
+// inDiskTrio runs fn with three nodes. The first one leads.
 func inDiskTrio(t *testing.T, fn func(t *diskTrio)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &diskTrio{T: t, network: memnet.New(), nodes: make([]*Node, 3)}
@@ -93,7 +93,7 @@ func (c *diskTrio) put(i, times int, value string) {
 	}
 }
 
-// copied returns a disk with what is in a node's directory now.
+// copied returns a disk with a copy of a node's directory.
 func (c *diskTrio) copied(i int) *vfs.Memory {
 	from, disk := c.disks[i].Mount(), vfs.NewForgetful()
 	to := disk.Mount()
@@ -124,13 +124,13 @@ func (c *diskTrio) copied(i int) *vfs.Memory {
 	return disk
 }
 
-// An older copy of n1's directory is put back, and what it had acknowledged since is acknowledged to
-// others once more. The leader of before has applied what the cluster has not: it stops, with the reason,
-// and serves nothing of it.
+// An older copy of n1's directory is put back, so that the cluster loses acknowledged entries and commits others in
+// their place. The old leader has applied the lost entries. It stops with an error that says so, and serves no value of
+// these entries.
 func TestDivergedNodeStops(t *testing.T) {
 	for name, test := range map[string]struct {
 		others              int  // writes of the other history
-		snapshot, compacted bool // the old leader has what it applied in a snapshot; the new one no log before it
+		snapshot, compacted bool // the old leader, or the new one, has only a snapshot and no log before it
 	}{
 		"a shorter history":                {others: 20},
 		"a longer history":                 {others: 200},
@@ -149,8 +149,7 @@ func TestDivergedNodeStops(t *testing.T) {
 				c.put(0, 100, "old")
 				time.Sleep(time.Second)
 				if test.snapshot {
-					keepTail(c.T, c.nodes[0].raft(), 0)
-					require.NoError(c, c.nodes[0].raft().raft.Snapshot().Error())
+					snapshotEverywhere(c, c.nodes[:1])
 				}
 				applied := c.nodes[0].views.Load().Index
 				c.kill(1)
@@ -162,20 +161,17 @@ func TestDivergedNodeStops(t *testing.T) {
 				c.put(1, test.others, "new")
 				time.Sleep(time.Second)
 				if test.compacted {
-					for _, n := range c.nodes[1:] {
-						keepTail(c.T, n.raft(), 0)
-						require.NoError(c, n.raft().raft.Snapshot().Error())
-					}
+					snapshotEverywhere(c, c.nodes[1:])
 				}
 
-				require.NoError(c, c.open(0), "it cannot know yet")
+				require.NoError(c, c.open(0), "the node cannot know yet")
 				old := c.nodes[0]
 				limit, cancel := context.WithTimeout(c.Context(), 10*time.Second)
 				defer cancel()
 				for ; ; time.Sleep(time.Millisecond) {
 					if test.others > 100 && test.compacted && old.views.Load().Index > applied {
-						// The leader's log may begin behind all that the two logs have in common: then its snapshot
-						// takes the place of the other history before anything shows.
+						// The leader's log may begin after the last entry that the two logs have in common. Then its
+						// snapshot replaces the other history before a difference is found.
 						require.NoError(c, old.Ready(limit))
 						require.Equal(c, c.nodes[1].views.Load().Hash, old.views.Load().Hash)
 						return
@@ -208,7 +204,7 @@ func TestDivergedNodeStops(t *testing.T) {
 				time.Sleep(time.Second)
 				require.Equal(c, c.nodes[1].views.Load().Hash, c.nodes[2].views.Load().Hash)
 
-				// Somebody may decide for the other history.
+				// The operator may choose the other history.
 				c.kill(1)
 				c.kill(2)
 				require.NoError(c, RecoverDir(c.on(0), trioDir))
@@ -221,8 +217,8 @@ func TestDivergedNodeStops(t *testing.T) {
 	}
 }
 
-// What this node has applied and the leader has not committed shows when this node asks the leader for a
-// read, though it has heard nothing of the leader's log yet.
+// A node has applied an entry that the leader has not committed. A linearizable read finds this, even before the node
+// has received any entry of the leader's log.
 func TestReadFromOtherHistoryIsRejected(t *testing.T) {
 	for name, point := range map[string]func(v readPoint) readPoint{
 		"the leader has committed less":              func(p readPoint) readPoint { p.index--; return p },
@@ -235,7 +231,7 @@ func TestReadFromOtherHistoryIsRejected(t *testing.T) {
 				p := readPoint{index: n.views.Load().Index, leader: n.views.Load().Term}
 				require.NoError(c, n.reads.verify(p.index, p))
 				require.NoError(c, n.reads.verify(p.index, readPoint{index: p.index + 1, leader: p.leader}))
-				require.NoError(c, n.reads.verify(p.index, readPoint{index: p.index}), "an earlier version")
+				require.NoError(c, n.reads.verify(p.index, readPoint{index: p.index}), "a leader of an earlier version")
 				require.ErrorIs(c, n.reads.verify(p.index, point(p)), ErrCorrupt)
 				_, err := n.Get(c.Context(), "k", WithSerializable())
 				require.ErrorIs(c, err, ErrCorrupt)

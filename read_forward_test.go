@@ -14,8 +14,7 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// A node that cannot write its log applies nothing. Its linearizable reads see what was written
-// elsewhere nevertheless.
+// A node that cannot write its log applies nothing. Its linearizable reads still see the writes of other nodes.
 func TestReadsWorkWithoutWritableLog(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
@@ -26,7 +25,7 @@ func TestReadsWorkWithoutWritableLog(t *testing.T) {
 		put(t, leader, "l", "new")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		for range 2 { // at first it is not known that the disk stays so; then it is asked for at once
+		for range 2 { // the first read finds that the disk stays full, the second asks another node at once
 			begin := time.Now()
 			r, err := n.Get(ctx, "k")
 			require.NoError(t, err)
@@ -35,7 +34,7 @@ func TestReadsWorkWithoutWritableLog(t *testing.T) {
 			require.Greater(t, r.Revision, old)
 			require.Less(t, time.Since(begin), 3*time.Second)
 		}
-		require.Equal(t, "old", local(t, n, "k"), "it was not applied here")
+		require.Equal(t, "old", local(t, n, "k"), "the write was not applied here")
 		begin := time.Now()
 		all, err := n.Get(ctx, "", coterie.WithPrefix(), coterie.WithKeysOnly())
 		require.NoError(t, err)

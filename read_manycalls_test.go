@@ -29,7 +29,7 @@ func (c dialCounting) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return c.Network.Dial(ctx, addr)
 }
 
-// However many calls a follower's clients make at one moment, the follower makes few of its leader.
+// If a follower's clients make many calls at once, the follower makes few calls to its leader.
 func TestManyCallsShareConnections(t *testing.T) {
 	const many = 500
 	network := memnet.New()
@@ -90,7 +90,7 @@ func TestManyCallsShareConnections(t *testing.T) {
 			return err
 		})
 		time.Sleep(time.Minute)
-		require.Len(t, get(t, n, "lock/", coterie.WithPrefix()).KVs, many+1, "all wait for the lock")
+		require.Len(t, get(t, n, "lock/", coterie.WithPrefix()).KVs, many+1, "all callers wait for the lock")
 		cancel()
 		waiters.Wait()
 		require.NoError(t, s.Err())
@@ -99,7 +99,7 @@ func TestManyCallsShareConnections(t *testing.T) {
 	}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Network = dialCounting{network.Host(cfg.Name), &dials} }))
 }
 
-// allAtOnce makes many calls at one moment.
+// allAtOnce makes many calls concurrently.
 func allAtOnce(t *testing.T, many int, name string, call func(i int) error) {
 	t.Helper()
 	var calls sync.WaitGroup

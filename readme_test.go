@@ -17,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// tour is README's.
+// tour is README.md's sample.
 func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.KeyValue) bool,
 	work func(context.Context, int64) error,
 ) error {
@@ -83,8 +83,8 @@ func Example_tour() {
 	// <nil>
 }
 
-// Every Go sample of README and of the documents is compiled: README's here, where it is run too, and the
-// others' in docs/samples_test.go.
+// Every Go sample of README.md and of the documents is compiled. README.md's is compiled and run here, the others are
+// compiled in docs/samples_test.go.
 func TestReadme(t *testing.T) {
 	documents, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
@@ -109,7 +109,7 @@ func TestReadme(t *testing.T) {
 // words returns a text without its indentation and alignment.
 func words(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// Every link of a document leads somewhere, and every test that it names exists.
+// Every link of a document has a target, and every test that a document names exists.
 func TestDocuments(t *testing.T) {
 	documents, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)

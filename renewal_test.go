@@ -18,7 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/rpc"
 )
 
-// A node of an earlier version asks for one lease, and writes no 0 behind it.
+// A node of an earlier version asks for one lease, and does not write a 0 after its ID.
 func TestSingleLeaseRequestIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true})
@@ -45,11 +45,11 @@ func TestSingleLeaseRequestIsAnswered(t *testing.T) {
 		many := expiry.Request([]int64{int64(l.ID), int64(l.ID) + 1})
 		b, err = n.leases.answerRenew(t.Context(), many)
 		require.NoError(t, err)
-		require.Equal(t, append(binary.AppendUvarint(nil, uint64(time.Minute)), 0), b, "the second does not exist")
+		require.Equal(t, append(binary.AppendUvarint(nil, uint64(time.Minute)), 0), b, "the second lease does not exist")
 	})
 }
 
-// A leader of an earlier version reads the first ID of a request, and knows nothing of others.
+// A leader of an earlier version reads only the first ID of a request.
 func TestLeaderMayAnswerOneLeaseACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New()

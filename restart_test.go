@@ -20,8 +20,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A wedge stands before raft. Once in place, it refuses everything as raft does in hashicorp/raft#696: raft
-// leads, and answers every request that a hand-over is in progress.
+// A wedge stands between a node and raft. Once in place, it rejects every request as raft does in hashicorp/raft#696:
+// raft leads, and answers that a hand-over is in progress.
 type wedge struct {
 	requests
 	inPlace atomic.Bool
@@ -32,7 +32,7 @@ func wedgeable(ctx context.Context) context.Context {
 	return context.WithValue(ctx, wrapRequests{}, func(r requests) requests { return &wedge{requests: r} })
 }
 
-// putWedge wedges the raft of a node, and makes the node check it. It ends with the restart of raft.
+// putWedge wedges the raft of a node, and makes the node check it. The restart of raft removes the wedge.
 func putWedge(c *consensus) {
 	c.requests.(*wedge).inPlace.Store(true)
 	c.doubt()
@@ -51,7 +51,7 @@ func (w *wedge) Apply(cmd []byte, timeout time.Duration) raft.ApplyFuture {
 	return w.requests.Apply(cmd, timeout)
 }
 
-// AddVoter lets raft answer a probe first: before it answers requests, it is not wedged.
+// AddVoter lets raft answer a probe first, because raft is not wedged before it answers requests.
 func (w *wedge) AddVoter(id raft.ServerID, addr raft.ServerAddress, prevIndex uint64, timeout time.Duration) raft.IndexFuture {
 	if !w.inPlace.Load() {
 		return w.requests.AddVoter(id, addr, prevIndex, timeout)
@@ -109,7 +109,7 @@ func TestWedgedLeaderIsRestarted(t *testing.T) {
 				for i := range 20 {
 					r := <-watch
 					require.NoError(t, r.Err)
-					require.EqualValues(t, i+2, r.Revision, "nothing is lost, and nothing applied twice")
+					require.EqualValues(t, i+2, r.Revision, "no write is lost or applied twice")
 					require.Equal(t, fmt.Sprint(i), r.Events[0].KV.Value)
 				}
 				for _, n := range c.Nodes() {
@@ -120,7 +120,7 @@ func TestWedgedLeaderIsRestarted(t *testing.T) {
 	}
 }
 
-// onDisks opens three nodes on disks and a network that can be made to fail, and returns when one leads.
+// onDisks opens three nodes with disks and a network that can fail. It returns when one node leads.
 func onDisks(t *testing.T) (nodes []*Node, disks []*vfs.Memory, network *memnet.Network) {
 	network = memnet.New()
 	var founders []Founder
@@ -159,8 +159,8 @@ func closeAll(t *testing.T, nodes []*Node) {
 	}
 }
 
-// A leader that is elected again, wedged, answers nothing before the disks of its followers have its
-// first entry: that is no sign of health.
+// A new leader that is wedged answers no probe until the disks of its followers have its first entry. The node must not
+// take the silence as a sign of health.
 func TestWedgeIsFoundWhileDisksStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, disks, network := onDisks(t)
@@ -213,7 +213,7 @@ func TestRestartOnStalledDiskClaimsNoLead(t *testing.T) {
 	})
 }
 
-// Starting again may wait for a log that cannot be read: it ends with the node.
+// A restart of raft may wait for a log that cannot be read. The wait ends when the node stops.
 func TestDiskFailsWhileRaftRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
@@ -240,8 +240,7 @@ func TestDiskFailsWhileRaftRestarts(t *testing.T) {
 	})
 }
 
-// While raft gives again what was applied before, a snapshot would have a state that is ahead of its
-// index.
+// While raft replays entries that were applied before, a snapshot would have a state that is ahead of its index.
 func TestNoSnapshotBeforeRaftCatchesUp(t *testing.T) {
 	for range 5 {
 		synctest.Test(t, func(t *testing.T) {
@@ -274,8 +273,8 @@ func TestNoSnapshotBeforeRaftCatchesUp(t *testing.T) {
 	}
 }
 
-// Each election leaves an entry that the state machine is never told of: however many there are, they
-// do not count as entries that wait to be applied.
+// Each election adds an entry to the log that raft never passes to the state machine. Such entries do not count as
+// entries that wait to be applied, however many there are.
 func TestElectionEntriesBlockNoWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMemory()
@@ -305,7 +304,7 @@ func TestElectionEntriesBlockNoWrites(t *testing.T) {
 	})
 }
 
-// To start raft again at any moment is a change of leader and no more.
+// A restart of raft at any moment has no other effect than a change of leader.
 func TestRestartUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := OpenCluster(t.Context(), 3, Config{InMemory: true, SnapshotEntries: 20})

@@ -15,9 +15,9 @@ import (
 	"github.com/coterie-kv/coterie/coterietest"
 )
 
-// Connections can die in silence: what is sent is lost, neither end hears of it, and new ones work.
-// Writes of every node go on within three election timeouts, also when a majority needs the node whose
-// connections died.
+// Connections can die silently: messages are lost, neither end gets an error, and new connections work. The writes of
+// every node continue within three election timeouts, even if the node with the dead connections is needed for a
+// majority.
 func TestWritesOutliveSilentConnections(t *testing.T) {
 	const electionTimeout = time.Second
 	for run := range 10 {
@@ -25,7 +25,7 @@ func TestWritesOutliveSilentConnections(t *testing.T) {
 		t.Run(fmt.Sprint(run), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
 			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
-				if run%2 == 0 { // then each write needs both nodes that are left
+				if run%2 == 0 { // each write then needs both remaining nodes
 					c.Crash(c.Index(c.Follower()))
 				}
 				for range 5 {
@@ -53,7 +53,7 @@ func TestWritesOutliveSilentConnections(t *testing.T) {
 	}
 }
 
-// writeMeanwhile has every node write while fn runs, and returns how long the slowest write took.
+// writeMeanwhile writes on every node while fn runs, and returns the duration of the slowest write.
 func writeMeanwhile(t *testing.T, c *coterietest.Cluster, fn func()) (slowest time.Duration) {
 	var mu sync.Mutex
 	var writers sync.WaitGroup

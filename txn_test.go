@@ -44,7 +44,7 @@ func TestT04_NestedHeaders(t *testing.T) {
 	require.EqualValues(t, 3, r.Responses[2].Put.Revision)
 	require.EqualValues(t, 3, r.Responses[3].Get.Revision, "after it")
 	require.EqualValues(t, 3, r.Responses[4].Delete.Revision)
-	require.Zero(t, r.Responses[2].Put.ClusterID, "nested headers tell the revision alone")
+	require.Zero(t, r.Responses[2].Put.ClusterID, "nested headers have only the revision")
 	require.NotZero(t, r.ClusterID)
 	require.Equal(t, n.ID(), r.MemberID)
 }
@@ -89,7 +89,7 @@ func TestT25_ComparisonOfARange(t *testing.T) {
 	put(t, n, "a2", "x")
 	put(t, n, "a3", "y")
 	holds := func(c coterie.Comparison) bool { return commit(t, n.Txn(ctx).If(c)).Succeeded }
-	require.False(t, holds(coterie.Compare(coterie.Value("a"), "=", "x").WithPrefix()), "it must hold for all")
+	require.False(t, holds(coterie.Compare(coterie.Value("a"), "=", "x").WithPrefix()), "the comparison must hold for all keys")
 	require.True(t, holds(coterie.Compare(coterie.Value("a1"), "=", "x").WithRange("a3")))
 	require.True(t, holds(coterie.Compare(coterie.Version("a"), "=", 1).WithPrefix()))
 	require.True(t, holds(coterie.Compare(coterie.Version("z"), "=", 0).WithPrefix()), "an empty range is a missing key")
@@ -117,9 +117,9 @@ func TestT27_OnlyTheChosenPathIsChecked(t *testing.T) {
 	require.False(t, r.Succeeded)
 	_, err := n.Txn(ctx).Then(coterie.OpPut("z", "z"), unknown).Commit()
 	require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
-	require.Empty(t, get(t, n, "z").KVs, "nothing of a refused transaction is done")
+	require.Empty(t, get(t, n, "z").KVs, "a rejected transaction has no effect")
 	_, err = n.Txn(ctx).If(never).Then(coterie.OpPut("", "v")).Commit()
-	require.ErrorIs(t, err, coterie.ErrEmptyKey, "but the syntax of both")
+	require.ErrorIs(t, err, coterie.ErrEmptyKey, "the syntax of both branches is checked")
 }
 
 func TestT28_ReadsSeeEarlierWrites(t *testing.T) {

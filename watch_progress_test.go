@@ -133,8 +133,8 @@ func TestProgressNotifyOfAFutureWatch(t *testing.T) {
 	})
 }
 
-// No event up to the revision of an answer comes after it, and the answer covers what the node had
-// applied at the request: on every node, while writes and compactions go on and leaders change.
+// No event up to the revision of an answer comes after the answer, and the answer covers everything that the node had
+// applied at the time of the request. This holds on every node, during writes, compactions and changes of leader.
 func TestProgressComesAfterEveryEvent(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		ctx, cancel := context.WithCancel(t.Context())

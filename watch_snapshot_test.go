@@ -11,8 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What comes inside a snapshot wakes the watches it concerns, though nothing that the log brings
-// does: of a key, and of a range.
+// A change that arrives inside a snapshot, and not in the log, wakes the affected watches of a key and of a range.
 func TestSnapshotWakesWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _, network := onDisks(t)
@@ -29,9 +28,9 @@ func TestSnapshotWakesWatches(t *testing.T) {
 			"a range": nodes[behind].WatchChan(t.Context(), "k", WithPrefix()),
 		}
 		time.Sleep(time.Second)
-		synctest.Wait() // both wait
+		synctest.Wait() // until both watches wait
 		require.Equal(t, 2, nodes[behind].hub.Len())
-		alone(network, behind, true)
+		isolate(network, behind, true)
 		put("other", "which may come by the log, since it was about to be sent")
 		time.Sleep(time.Second)
 		for i := range 10 {
@@ -41,9 +40,9 @@ func TestSnapshotWakesWatches(t *testing.T) {
 		keepTail(t, leader.raft(), 0)
 		require.NoError(t, leader.raft().raft.Snapshot().Error())
 		before := nodes[behind].views.Load().Index
-		alone(network, behind, false)
+		isolate(network, behind, false)
 		time.Sleep(time.Minute)
-		require.Equal(t, newest(t, leader).Index, newest(t, nodes[behind]).Index, "it was sent the snapshot")
+		require.Equal(t, newest(t, leader).Index, newest(t, nodes[behind]).Index, "the follower has got the snapshot")
 		require.Less(t, before, nodes[behind].views.Load().Index)
 		for name, watch := range watches {
 			for i := range 10 {
@@ -53,7 +52,7 @@ func TestSnapshotWakesWatches(t *testing.T) {
 					require.EqualValues(t, i+3, r.Revision)
 					require.Equal(t, fmt.Sprint(i), r.Events[0].KV.Value)
 				case <-time.After(time.Minute):
-					require.FailNow(t, "a watch sleeps on", "%s, after %d events", name, i)
+					require.FailNow(t, "a watch was not woken", "%s, after %d events", name, i)
 				}
 			}
 		}

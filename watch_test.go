@@ -25,7 +25,7 @@ func next(t testing.TB, watch <-chan coterie.WatchResult) coterie.WatchResponse 
 	return r.WatchResponse
 }
 
-// show writes events as etcdctl would, in short.
+// show formats events in a short form of etcdctl's output.
 func show(r coterie.WatchResponse) string {
 	var out []string
 	for _, e := range r.Events {
@@ -39,7 +39,7 @@ func bubble(t *testing.T, fn func(t *testing.T, n *coterie.Node), change ...func
 	synctest.Test(t, func(t *testing.T) { fn(t, open(t, change...)) })
 }
 
-// silent requires that a watch has nothing to send.
+// silent requires that a watch yields nothing.
 func silent(t testing.TB, watch <-chan coterie.WatchResult) {
 	t.Helper()
 	synctest.Wait()
@@ -76,15 +76,15 @@ func TestT41_PrevKVIsOfTheRevisionBefore(t *testing.T) {
 	del(t, n, "k")
 	put(t, n, "k", "3")
 	watch := n.WatchChan(t.Context(), "k", coterie.WithRevision(2), coterie.WithPrevKV())
-	require.Nil(t, next(t, watch).Events[0].PrevKV, "none for a create")
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "no previous value for a create")
 	require.Equal(t, &coterie.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 2, Version: 1, Lease: l.ID},
 		next(t, watch).Events[0].PrevKV)
-	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value, "a deletion has one")
-	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor for a key that was deleted and created again")
+	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value, "a deletion has a previous value")
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "no previous value for a key that was deleted and created again")
 
 	require.NoError(t, errOf(n.Compact(t.Context(), 3)))
 	watch = n.WatchChan(t.Context(), "k", coterie.WithRevision(3), coterie.WithPrevKV())
-	require.Nil(t, next(t, watch).Events[0].PrevKV, "nor where the revision before is compacted")
+	require.Nil(t, next(t, watch).Events[0].PrevKV, "no previous value if the previous revision is compacted")
 	require.Equal(t, "2", next(t, watch).Events[0].PrevKV.Value)
 }
 

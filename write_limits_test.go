@@ -30,7 +30,7 @@ func quota(bytes int64) coterietest.Option {
 	return coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.QuotaBytes = bytes })
 }
 
-// fill puts keys until the quota refuses one, and returns how many there are and the refusal.
+// fill puts keys until the quota rejects one. It returns the number of keys, and the error of the rejected put.
 func fill(t *testing.T, n *coterie.Node) (keys int, err error) {
 	t.Helper()
 	for ; err == nil; keys++ {
@@ -74,7 +74,7 @@ func TestQuotaRejectsGrowingWrites(t *testing.T) {
 		}
 		require.Equal(t, rev, n.Status().Revision)
 
-		// What frees goes on, and reads and renewals do.
+		// Reads, renewals, and writes that free memory still work.
 		_, err = n.KeepAliveOnce(ctx, id)
 		require.NoError(t, err)
 		require.Len(t, get(t, n, "k").KVs, 1)
@@ -86,7 +86,7 @@ func TestQuotaRejectsGrowingWrites(t *testing.T) {
 	}, quota(most))
 }
 
-// History is kept, and deleting alone only adds to it: so it is the leader's to make room.
+// A deletion adds to the history, and frees memory only when the leader compacts.
 func TestDeletingFreesQuota(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -113,29 +113,29 @@ func TestCompactingFreesQuota(t *testing.T) {
 		rev := put(t, n, "k", strings.Repeat("x", 90_000)).Revision
 		_, err := n.Put(t.Context(), "k", strings.Repeat("y", 90_000))
 		require.NoError(t, err)
-		_, _ = n.Compact(t.Context(), rev+1) // or the leader did it by itself
+		_, _ = n.Compact(t.Context(), rev+1) // fails if the leader has compacted already
 		synctest.Wait()
 		put(t, n, "k", "w")
 	}, func(c *coterie.Config) { c.QuotaBytes, c.Retention.Bytes = 150_000, -1 })
 }
 
-// The store of a service that overwrites a few keys is nearly all history.
+// If a service overwrites a few keys, nearly all of the store is history.
 func TestOverwritingStaysWithinQuota(t *testing.T) {
 	for _, bytes := range []int64{0, -1} {
 		bubble(t, func(t *testing.T, n *coterie.Node) {
 			for i := range 5000 {
 				put(t, n, fmt.Sprint(i%10), strings.Repeat("x", 1000))
 				if i%50 == 0 {
-					synctest.Wait() // a tenth of the quota is for what is written until a compaction is applied
+					synctest.Wait() // a tenth of the quota is for writes until a compaction is applied
 				}
 			}
 			require.Less(t, n.Status().Bytes, int64(2_000_000))
-			require.Greater(t, n.Status().Bytes, int64(1_500_000), "history is kept as long as there is room")
+			require.Greater(t, n.Status().Bytes, int64(1_500_000), "history is kept within the quota")
 		}, func(c *coterie.Config) { c.QuotaBytes, c.Retention.Bytes = 2_000_000, bytes })
 	}
 }
 
-// Calls that were sent twice wait until it is known what came of them; they keep nobody else waiting.
+// Calls that were sent twice wait until their outcome is known. Other calls do not wait for them.
 func TestFullDiskRejectsWritesAtOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -145,27 +145,27 @@ func TestFullDiskRejectsWritesAtOnce(t *testing.T) {
 		big := strings.Repeat("x", 1<<20)
 		var waiting sync.WaitGroup
 		var mu sync.Mutex
-		var told int
+		var rejected int
 		for range 100 {
 			waiting.Go(func() {
 				_, err := n.Put(ctx, "k", big)
 				mu.Lock()
 				defer mu.Unlock()
 				if errors.Is(err, coterie.ErrNoSpace) && !errors.Is(err, coterie.ErrMaybeApplied) {
-					told++
+					rejected++
 				}
 			})
 		}
 		time.Sleep(10 * time.Second)
 		mu.Lock()
-		require.Greater(t, told, 80, "all but those under way")
+		require.Greater(t, rejected, 80, "all but the calls in flight")
 		mu.Unlock()
 		begin := time.Now()
 		_, err := n.Put(t.Context(), "k", "w")
 		require.ErrorIs(t, err, coterie.ErrNoSpace)
 		require.ErrorContains(t, err, n.Status().Name+" cannot write its log: ")
 		_, err = n.Delete(t.Context(), "k")
-		require.ErrorIs(t, err, coterie.ErrNoSpace, "nor would this be seen applied")
+		require.ErrorIs(t, err, coterie.ErrNoSpace, "the node would not apply a deletion either")
 		require.Zero(t, time.Since(begin), "at once")
 		c.FillDisk(c.Index(n), false)
 		time.Sleep(time.Second)
@@ -176,14 +176,14 @@ func TestFullDiskRejectsWritesAtOnce(t *testing.T) {
 	})
 }
 
-// A node that was never heard has to register first; while it cannot, its calls do not wait for that.
+// A node that has never written registers before its first write. While it cannot, its calls fail at once.
 func TestFullDiskFoundBeforeFirstWrite(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		c.FillDisk(0, true)
 		n := c.Node(0)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for range 100 { // until the room is used up that was made in advance
+		for range 100 { // until the space that the log has reserved is used up
 			go n.Put(ctx, "k", strings.Repeat("x", 1<<20))
 		}
 		time.Sleep(10 * time.Second)
@@ -228,9 +228,9 @@ func TestOverloadIsBoundedAndImmediate(t *testing.T) {
 				}
 				require.Zero(t, time.Since(begin), "at once")
 				synctest.Wait()
-				require.Empty(t, answers, "the others wait")
+				require.Empty(t, answers, "the other calls wait")
 
-				// What frees has places of its own, renewals and reads need none.
+				// Writes that free memory have places of their own. Renewals and reads need no place.
 				freed := make(chan error, 1)
 				go func() { _, err := n.Delete(t.Context(), "other"); freed <- err }()
 				synctest.Wait()
@@ -251,8 +251,8 @@ func TestOverloadIsBoundedAndImmediate(t *testing.T) {
 	}
 }
 
-// Callers that give up and call again, for as long as there is no quorum, take no more than those that
-// are inside.
+// While there is no quorum, callers give up and call again. The abandoned calls use no memory beyond
+// that of the calls that wait.
 func TestAbandonedCallsLeaveNothing(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()
@@ -275,8 +275,8 @@ func TestAbandonedCallsLeaveNothing(t *testing.T) {
 	})
 }
 
-// A place in a queue that nobody wants any more goes though the node takes no writes when it is given
-// up: the session lives on, and all behind it would wait for as long.
+// A caller gives up its place in a lock's queue while the node accepts no writes. The place is freed later. Otherwise
+// all callers behind it would wait as long as the session lives.
 func TestRejectedCallFreesItsPlace(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Node(0)
