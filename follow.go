@@ -13,13 +13,13 @@ import (
 
 // A PrefixState is everything that is stored under a prefix at one revision. [Follow] yields it.
 type PrefixState struct {
-	Revision int64
+	Revision int64 `json:"revision"`
 	// KVs has the key-values by key. The receiver owns it, and may keep and change it.
-	KVs map[string]KeyValue
+	KVs map[string]KeyValue `json:"kvs"`
 	// Events are the changes since the PrefixState before, with PrevKV where the key existed. The first
 	// PrefixState has none. If the loop was so slow that history was compacted meanwhile, they are the
 	// difference between the two states, in the order of keys.
-	Events []Event
+	Events []Event `json:"events"`
 }
 
 // Follow yields the whole state of a prefix, even if it is empty, and yields it again after each revision that

@@ -54,11 +54,11 @@ func (h Holder) String() string {
 // A HeldError reports that a call did not get a lock, leadership or a permit because another holder has it.
 // It wraps the reason why the call did not wait longer: ctx's cause, or ErrLocked.
 type HeldError struct {
-	Name  string  // of the lock, election or semaphore
-	Key   string  // of the oldest holder; deleting it frees the lock
-	Value string  // of that key
-	Lease LeaseID // of the holder's session; revoking it frees all that the session has
-	Err   error   // why the call did not wait longer
+	Name  string  `json:"name"`          // of the lock, election or semaphore
+	Key   string  `json:"key"`           // of the oldest holder; deleting it frees the lock
+	Value string  `json:"value"`         // of that key
+	Lease LeaseID `json:"lease"`         // of the holder's session; revoking it frees all that the session has
+	Err   error   `json:"err,omitempty"` // why the call did not wait longer
 }
 
 // NewHeldError returns a HeldError for the key of a holder.

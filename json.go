@@ -29,6 +29,74 @@ func (e *textError) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// list returns a list that JSON has as [] if it is empty, and never as null.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+// The types below are structs without their methods, which would call themselves.
+type (
+	getFields    GetResponse
+	leasesFields LeasesResponse
+	txnFields    TxnResponse
+	watchFields  WatchResponse
+	prefixFields PrefixState
+	heldFields   HeldError
+)
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r GetResponse) MarshalJSON() ([]byte, error) {
+	r.KVs = list(r.KVs)
+	return json.Marshal(getFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r LeasesResponse) MarshalJSON() ([]byte, error) {
+	r.Leases = list(r.Leases)
+	return json.Marshal(leasesFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r TxnResponse) MarshalJSON() ([]byte, error) {
+	r.Responses = list(r.Responses)
+	return json.Marshal(txnFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r WatchResponse) MarshalJSON() ([]byte, error) {
+	r.Events = list(r.Events)
+	return json.Marshal(watchFields(r))
+}
+
+// MarshalJSON returns the result as an object, in which the error is text. A list is never null.
+func (r WatchResult) MarshalJSON() ([]byte, error) {
+	r.Events = list(r.Events)
+	return json.Marshal(struct {
+		watchFields
+		Err textError `json:"err,omitzero"`
+	}{watchFields(r.WatchResponse), textError{r.Err}})
+}
+
+// MarshalJSON returns the state as an object. A list is never null, and neither are the key-values.
+func (s PrefixState) MarshalJSON() ([]byte, error) {
+	s.Events = list(s.Events)
+	if s.KVs == nil {
+		s.KVs = map[string]KeyValue{}
+	}
+	return json.Marshal(prefixFields(s))
+}
+
+// MarshalJSON returns the error as an object, in which Err is text.
+func (e HeldError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		heldFields
+		Err textError `json:"err,omitzero"`
+	}{heldFields(e), textError{e.Err}})
+}
+
 // A grantJSON replaces the fields of a GrantResponse or a KeepAliveResponse that package encoding/json would
 // not write as text.
 type grantJSON struct {
@@ -80,8 +148,9 @@ type timeToLiveJSON struct {
 // timeToLiveFields are a TimeToLiveResponse without its methods, which would call themselves.
 type timeToLiveFields TimeToLiveResponse
 
-// MarshalJSON returns the response as an object. IDs and durations are text.
+// MarshalJSON returns the response as an object. IDs and durations are text, and a list is never null.
 func (r TimeToLiveResponse) MarshalJSON() ([]byte, error) {
+	r.Keys = list(r.Keys)
 	return json.Marshal(timeToLiveJSON{timeToLiveFields(r), textDuration(r.TTL), textDuration(r.Remaining)})
 }
 

@@ -4,6 +4,7 @@ package coterie_test
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -37,5 +38,51 @@ func TestDurationsOfLeasesAreTextInJSON(t *testing.T) {
 		require.NoError(t, json.Unmarshal(b, read))
 		require.Equal(t, response, read)
 		require.Error(t, json.Unmarshal([]byte(`{"ttl":90000000000}`), read), "a number")
+	}
+}
+
+func TestListsAreNeverNullInJSON(t *testing.T) {
+	for list, v := range map[string]any{
+		`"kvs":[]`:                          coterie.GetResponse{},
+		`"keys":[]`:                         coterie.TimeToLiveResponse{},
+		`"leases":[]`:                       coterie.LeasesResponse{},
+		`"responses":[]`:                    coterie.TxnResponse{},
+		`"events":[]`:                       coterie.WatchResponse{},
+		`"events":[],"err":"coterie: boom"`: coterie.WatchResult{Err: errors.New("coterie: boom")},
+		`"get":{"cluster":"0000000000000000","member":"0000000000000000","revision":0,"term":0,"kvs":[]`: coterie.OpResponse{
+			Get: &coterie.GetResponse{},
+		},
+		`{"revision":0,"kvs":{},"events":[]}`: coterie.PrefixState{},
+	} {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.Contains(t, string(b), list)
+		require.NotContains(t, string(b), "null")
+	}
+}
+
+func TestPrefixStateHasLowerCaseNamesInJSON(t *testing.T) {
+	s := coterie.PrefixState{
+		Revision: 3, KVs: map[string]coterie.KeyValue{"k": {Key: "k", Value: "v", ModRevision: 3}},
+		Events: []coterie.Event{{Type: coterie.EventPut, KV: coterie.KeyValue{Key: "k", Value: "v", ModRevision: 3}}},
+	}
+	b, err := json.Marshal(s)
+	require.NoError(t, err)
+	kv := `{"key":"k","value":"v","createRevision":0,"modRevision":3,"version":0,"lease":"0000000000000000"}`
+	require.JSONEq(t, `{"revision":3,"kvs":{"k":`+kv+`},"events":[{"type":"PUT","kv":`+kv+`}]}`, string(b))
+	var read coterie.PrefixState
+	require.NoError(t, json.Unmarshal(b, &read))
+	require.Equal(t, s, read)
+}
+
+func TestHeldErrorIsTextInJSON(t *testing.T) {
+	held := coterie.NewHeldError("l", coterie.KeyValue{Key: "l/1", Value: "v", Lease: 7}, coterie.ErrLocked)
+	for want, v := range map[string]any{
+		`{"name":"l","key":"l/1","value":"v","lease":"0000000000000007","err":"coterie: locked"}`: held,
+		`{"name":"","key":"","value":"","lease":"0000000000000000"}`:                              coterie.HeldError{},
+	} {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(b))
 	}
 }

@@ -4,7 +4,6 @@ package coterie
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"time"
@@ -67,15 +66,7 @@ type WatchResponse struct {
 // A WatchResult is a value of [Node.WatchChan]: a response, or the error that ended the watch.
 type WatchResult struct {
 	WatchResponse
-	Err error
-}
-
-// MarshalJSON returns the result as an object, in which the error is text.
-func (r WatchResult) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		WatchResponse
-		Err textError `json:"err,omitzero"`
-	}{r.WatchResponse, textError{r.Err}})
+	Err error `json:"err,omitempty"`
 }
 
 type watchOptions struct {

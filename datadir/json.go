@@ -13,7 +13,7 @@ import (
 type inspectionFields Inspection
 
 // MarshalJSON returns the Inspection as a JSON object, which UnmarshalJSON reads: so an Inspection of one
-// machine can be passed to [Recover] on another. IDs are text in hex, and empty lists are no null.
+// machine can be passed to [Recover] on another. IDs are text in hex, and a list is never null.
 func (in Inspection) MarshalJSON() ([]byte, error) {
 	in.Members = append([]Member{}, in.Members...)
 	in.Snapshots = append([]Snapshot{}, in.Snapshots...)
@@ -44,4 +44,13 @@ func (in *Inspection) UnmarshalJSON(b []byte) error {
 	*in = Inspection(read.inspectionFields)
 	in.DurableIndex = *read.DurableIndex
 	return nil
+}
+
+// recoveryFields has the fields of a Recovery without its methods, which would call themselves.
+type recoveryFields Recovery
+
+// MarshalJSON returns the Recovery as a JSON object. IDs are text in hex, and a list is never null.
+func (r Recovery) MarshalJSON() ([]byte, error) {
+	r.Voters = append([]Member{}, r.Voters...)
+	return json.Marshal(recoveryFields(r))
 }

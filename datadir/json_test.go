@@ -51,6 +51,7 @@ func TestInspectionRoundTripsThroughJSON(t *testing.T) {
 	for _, list := range []string{`"members":[]`, `"snapshots":[]`, `"damagedFiles":[]`, `"otherFormats":[]`} {
 		require.Contains(t, string(empty), list)
 	}
+	require.Contains(t, string(must(t)(json.Marshal(datadir.Recovery{}))), `"voters":[]`)
 }
 
 func must(t *testing.T) func([]byte, error) []byte {

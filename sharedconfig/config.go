@@ -62,8 +62,8 @@ var ErrNoVersion = errors.New("sharedconfig: no such version")
 type RejectedError struct {
 	// Revision is the revision of the store that has the value. It is 0 if the value was rejected before it was
 	// stored.
-	Revision int64
-	Err      error
+	Revision int64 `json:"revision"`
+	Err      error `json:"err,omitempty"`
 }
 
 func (e *RejectedError) Error() string {

@@ -44,12 +44,12 @@ func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (revision 
 
 // A Version is a document that was stored under the last key.
 type Version[T any] struct {
-	Revision int64 // the revision that stored it; the argument of Rollback
-	Document string
+	Revision int64  `json:"revision"` // the revision that stored it; the argument of Rollback
+	Document string `json:"document"`
 	// Value is the value of this document with the other layers as they are now. Err is a *RejectedError if that
 	// value is bad.
-	Value T
-	Err   error
+	Value T     `json:"value"`
+	Err   error `json:"err,omitempty"`
 }
 
 // History returns the versions that are kept, the newest first: the current one, if there is one, and those that an

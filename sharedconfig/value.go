@@ -36,11 +36,11 @@ type Value[T any] struct {
 // A Current is the state of a [Value] at one moment.
 type Current[T any] struct {
 	// Value is the last good value. All callers share the data that it refers to, so that must not be changed.
-	Value T
+	Value T `json:"value"`
 	// Revision is the revision of the store that has the value. It is 0 for the default, before a read.
-	Revision int64
+	Revision int64 `json:"revision"`
 	// Err is a *RejectedError if the stored value is bad. If it is nil, the stored value is Value.
-	Err error
+	Err error `json:"err,omitempty"`
 }
 
 // A generation is a Current with its origin and a signal that a newer one exists.
