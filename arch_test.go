@@ -170,7 +170,7 @@ var bottom = []string{"internal/breakable", "internal/fault", "internal/signal",
 // recipePackages are the recipes that are packages of their own.
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
-// modules are the directories of other modules, whose dependencies not every user needs.
+// modules are the directories of the other modules. Not every user needs their dependencies.
 var modules = []string{"compat", "compat/node", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.

@@ -59,7 +59,7 @@ func TestEveryNodeWritesAndReads(t *testing.T) {
 	})
 }
 
-func TestTheFirstPutNeedsNoTimeout(t *testing.T) {
+func TestFirstPutNeedsNoTimeout(t *testing.T) {
 	for _, size := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
@@ -103,7 +103,7 @@ func TestFailover(t *testing.T) {
 }
 
 // Raft alone would back off from a node that was away, and wait up to ten seconds after the node is back.
-func TestARestartedFollowerIsHeardAtOnce(t *testing.T) {
+func TestRestartedFollowerIsHeardAtOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		for _, away := range []time.Duration{time.Second, 12 * time.Second, 10 * time.Minute} {
 			i := c.Index(c.Follower())
@@ -119,7 +119,7 @@ func TestARestartedFollowerIsHeardAtOnce(t *testing.T) {
 	})
 }
 
-func TestACleanCloseHandsOver(t *testing.T) {
+func TestCloseOfTheLeaderHandsOver(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		put(t, c.Leader(), "k", "v")
 		begin := time.Now()
@@ -161,7 +161,7 @@ func TestPartitionAndHeal(t *testing.T) {
 	})
 }
 
-func TestNoQuorumIsNoLeader(t *testing.T) {
+func TestNoLeaderWithoutQuorum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		c.WaitRevision(put(t, c.Leader(), "k", "v").Revision)
 		alone := c.Follower()
@@ -190,7 +190,7 @@ func TestNoQuorumIsNoLeader(t *testing.T) {
 	})
 }
 
-func TestAWatchGoesOnAcrossLeaders(t *testing.T) {
+func TestWatchContinuesAcrossLeaders(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		follower := c.Follower()
 		watch := follower.WatchChan(t.Context(), "k", coterie.WithPrefix())

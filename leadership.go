@@ -102,7 +102,7 @@ func (l *leadership) set(lead ClusterLeader) (old ClusterLeader) {
 	return old
 }
 
-// announce wakes everyone who waits for a change.
+// announce wakes all goroutines that wait for a change.
 func (l *leadership) announce() { l.changed.Broadcast() }
 
 // applied notes the term of the newest applied command. It returns the leader that is known, for the
@@ -116,7 +116,7 @@ func (l *leadership) applied(term uint64) ClusterLeader {
 }
 
 // leaderGrace is how many election timeouts a node may know no leader before it is not ready and the
-// watches that require a leader end. A cluster whose leader has crashed elects another within them.
+// watches that require a leader end. After a crash of its leader, a cluster elects another within them.
 const leaderGrace = 3
 
 // followLeadership keeps the leadership current. It begins each term that this node leads with a command,

@@ -67,7 +67,7 @@ func TestFailoverTakesAboutOneElectionTimeout(t *testing.T) {
 }
 
 // A leader that is silent for less than an election timeout keeps the lead.
-func TestALeaderOutlastsAShortSilence(t *testing.T) {
+func TestLeaderSurvivesAShortSilence(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader, n := c.Leader(), c.Follower()
 		put(t, leader, "k", "v")

@@ -138,7 +138,7 @@ func TestT17_LeasesSurviveARestart(t *testing.T) {
 	}, small)
 }
 
-func TestALeaseOutlivesItsLeader(t *testing.T) {
+func TestLeaseOutlivesItsLeader(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		kept, dropped := grant(t, c.Leader(), 30*time.Second), grant(t, c.Leader(), 30*time.Second)
 		put(t, c.Leader(), "kept", "v", coterie.WithLease(kept))

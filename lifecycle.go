@@ -21,7 +21,7 @@ type lifecycle struct {
 	opened   bool       // Open has built the node: stopping it takes it down
 	stopped  bool       // closing is closed: nothing is started any more
 	fault    error      // why the node stopped by itself
-	closeErr error      // what went wrong while it stopped
+	closeErr error      // the error of stopping
 }
 
 // newLifecycle returns the lifecycle of a node that is being opened. The values of ctx live on in that of
@@ -96,7 +96,7 @@ func (l *lifecycle) stop(fault error) bool {
 	return l.opened
 }
 
-// finish notes that the node has stopped, and what went wrong.
+// finish notes that the node has stopped, and its error.
 func (l *lifecycle) finish(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -104,7 +104,7 @@ func (l *lifecycle) finish(err error) {
 	close(l.done)
 }
 
-// wait waits until the node has stopped, and returns what went wrong.
+// wait waits until the node has stopped, and returns the error of stopping.
 func (l *lifecycle) wait() error {
 	<-l.done
 	l.mu.Lock()

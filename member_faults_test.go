@@ -95,8 +95,8 @@ func TestNodeIgnoresAnotherNodesDataLoss(t *testing.T) {
 	})
 }
 
-// A node in memory replaces a node of its name that does not answer, but not one whose answers to a new
-// leader are slow.
+// A node in memory replaces a node of its name that does not answer, but not a node that
+// answers a new leader slowly.
 func TestTwoNodesOfOneNameAndNewLeaders(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		inMemory := func(cfg *coterie.Config) { cfg.InMemory = true }

@@ -24,7 +24,7 @@ type view interface {
 	coterie.Leaser
 }
 
-// A scope is a view whose revisions are base ahead of those of the one that it is compared with.
+// A scope is a view. Its revisions are base ahead of those of the view that it is compared with.
 type scope struct {
 	view
 	base int64

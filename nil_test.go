@@ -364,7 +364,7 @@ func TestHealthOfNoNodePanicsAtOnce(t *testing.T) {
 
 // A nil argument is the caller's mistake: the call panics or returns an error, and nothing else of the
 // program ends or hangs. A panic on another goroutine would end the tests.
-func TestANilArgumentPanicsOnlyInTheCaller(t *testing.T) {
+func TestNilArgumentPanicsOnlyInTheCaller(t *testing.T) {
 	missing := slices.DeleteFunc(nilTakers(t), func(name string) bool { return nilCalls[name] != nil })
 	require.Empty(t, missing, "add their calls with a nil argument to nilCalls")
 	dir := t.TempDir()

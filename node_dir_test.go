@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/datadir"
 )
 
-func TestANodeOutlivesAChangeOfDirectory(t *testing.T) {
+func TestNodeSurvivesChdir(t *testing.T) {
 	home, elsewhere := t.TempDir(), t.TempDir()
 	t.Chdir(home)
 	cfg := coterie.Config{Dir: "data", SnapshotEntries: 5}
@@ -42,7 +42,7 @@ func TestANodeOutlivesAChangeOfDirectory(t *testing.T) {
 	require.EqualValues(t, 20, reopened(t, cfg).Status().Keys)
 }
 
-func TestADirectoryMayBeNamedWithDots(t *testing.T) {
+func TestDirectoryNameMayHaveDots(t *testing.T) {
 	base := t.TempDir()
 	cfg := coterie.Config{Dir: base + "/./dots/../dots2"}
 	n, err := coterie.Open(t.Context(), cfg)

@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-func TestConfigReportsAllThatIsWrong(t *testing.T) {
+func TestConfigReportsEveryMistake(t *testing.T) {
 	_, err := coterie.Open(t.Context(), coterie.Config{
 		Addr: "nowhere", Advertise: "0.0.0.0:1", ElectionTimeout: time.Millisecond, MaxRequestBytes: -1, MaxTxnOps: -1,
 		Founders: []coterie.Founder{{"a", "h:1"}, {"a", "h:1"}, {"", "h:x"}},
@@ -50,7 +50,7 @@ func TestConfigReportsAllThatIsWrong(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestADirectoryHasOneNode(t *testing.T) {
+func TestDirectoryHasOneNode(t *testing.T) {
 	dir := t.TempDir()
 	n, err := coterie.Open(t.Context(), coterie.Config{Dir: dir})
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestBadDirectories(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-func TestADamagedSnapshotIsRefused(t *testing.T) {
+func TestDamagedSnapshotIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	cfg := coterie.Config{Dir: dir, SnapshotEntries: 10}
 	n, err := coterie.Open(t.Context(), cfg)
@@ -199,7 +199,7 @@ func TestCloseWhileASnapshotIsTaken(t *testing.T) {
 	require.NoError(t, n.Close())
 }
 
-func TestCloseIsBoundedWhateverTheElectionTimeout(t *testing.T) {
+func TestCloseIsBoundedForAnyElectionTimeout(t *testing.T) {
 	slow := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.ElectionTimeout = 10 * time.Second })
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		leader := c.Index(c.Leader())
@@ -229,7 +229,7 @@ func TestCloseCutsASnapshotShort(t *testing.T) {
 }
 
 // The members are those in the log, no matter what Config.Founders says at a later start.
-func TestARestartedFounderNeedsNoPeers(t *testing.T) {
+func TestRestartedFounderNeedsNoFounders(t *testing.T) {
 	var cfgs [3]coterie.Config
 	onDisk := coterietest.WithConfig(func(i int, cfg *coterie.Config) {
 		cfg.Dir = t.TempDir()
@@ -461,7 +461,7 @@ func TestHistoryOfLargeValuesIsBounded(t *testing.T) {
 	require.Positive(t, compacted.Revision)
 }
 
-func TestTheLoggerHearsOfWhatMatters(t *testing.T) {
+func TestLoggerGetsImportantEvents(t *testing.T) {
 	var log bytes.Buffer
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)

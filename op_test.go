@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-func TestDoAnswersAsTheMethodOfTheKind(t *testing.T) {
+func TestDoAnswersLikeTheMethods(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		ctx := t.Context()
 		do := func(op coterie.Op) coterie.OpResponse {
@@ -49,7 +49,7 @@ func TestDoAnswersAsTheMethodOfTheKind(t *testing.T) {
 	})
 }
 
-func TestDoRefusesWhatTheMethodsRefuse(t *testing.T) {
+func TestDoRejectsLikeTheMethods(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxTxnOps = 1 })
 	two := []coterie.Op{coterie.OpGet("k"), coterie.OpGet("l")}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

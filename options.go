@@ -193,13 +193,13 @@ func WithWaitRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.waits, o.waitRevision = true, revision })
 }
 
-// WithMinModRevision leaves out the keys whose last change is older than a revision.
+// WithMinModRevision leaves out the keys that were last changed before a revision.
 // GetResponse.Count still counts them.
 func WithMinModRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MinModRevision = revision })
 }
 
-// WithMaxModRevision leaves out the keys whose last change is newer than a revision.
+// WithMaxModRevision leaves out the keys that were last changed after a revision.
 func WithMaxModRevision(revision int64) ScanOption {
 	return scanFunc(func(o *getOptions) { o.MaxModRevision = revision })
 }

@@ -57,7 +57,7 @@ func snapshotEverywhere(t testing.TB, nodes []*Node) {
 }
 
 // This is the case of hashicorp/raft#697. A leader is cut off with entries that no other node has. The next leader takes
-// a snapshot whose index is among those of these entries, and the old leader comes back. Raft would install the
+// a snapshot with an index among those of these entries, and the old leader comes back. Raft would install the
 // snapshot, keep the rest of its log, reject the next append because of it, and request the snapshot again, for ever.
 func TestAstrayLogIsDropped(t *testing.T) {
 	for name, kept := range map[string]uint64{

@@ -65,7 +65,7 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 						}
 					}()
 				}
-				for range 300 { // other nodes, each of whose entries is a batch
+				for range 300 { // on other nodes, so that each entry is a batch
 					go func() {
 						for ctx.Err() == nil {
 							n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))

@@ -206,7 +206,7 @@ func eventKVs(events []coterie.Event) (kvs []coterie.KeyValue) {
 }
 
 // The error for a misused transaction names the wrong call and the correction.
-func TestAMisusedTxnSaysHow(t *testing.T) {
+func TestMisusedTxnNamesTheMistake(t *testing.T) {
 	n := open(t)
 	op, cmp := coterie.OpPut("k", "v"), coterie.Compare(coterie.Version("k"), "=", 0)
 	committed := n.Txn(t.Context()).Then(op)

@@ -279,7 +279,7 @@ func TestT44_Filters(t *testing.T) {
 	})
 }
 
-func TestAWatchEndsWithItsReason(t *testing.T) {
+func TestWatchEndsWithItsReason(t *testing.T) {
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

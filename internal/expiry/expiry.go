@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package expiry ends leases. The leader of a cluster keeps their deadlines on its monotonic clock, renews
-// them, and proposes that those whose time is over end.
+// them, and proposes the end of leases that have expired.
 package expiry
 
 import (
@@ -40,7 +40,7 @@ type Expirer struct {
 // maxExpire bounds the leases of one proposal; after a long outage many may have ended.
 const maxExpire = 1000
 
-// New returns an Expirer. It repeats a proposal whose outcome it does not learn within retry.
+// New returns an Expirer. It repeats a proposal if it does not learn the outcome within retry.
 func New(host Host, retry time.Duration) *Expirer {
 	return &Expirer{host: host, retry: retry, wake: make(chan struct{}, 1), deadlines: lease.NewDeadlines()}
 }

@@ -25,7 +25,7 @@ type node struct {
 	table   *lease.Table
 	closing chan struct{}
 
-	// What Confirm returns.
+	// These are the results of Confirm.
 	index, term uint64
 	err         error
 

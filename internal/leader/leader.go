@@ -30,7 +30,7 @@ type Host interface {
 	// Closing returns a channel that is closed when calls have to return Err.
 	Closing() <-chan struct{}
 	Err() error
-	// ContextError returns the error of a call whose context has ended.
+	// ContextError returns the error of a call after its context has ended.
 	ContextError(ctx context.Context) error
 }
 

@@ -27,7 +27,7 @@ func (h leading) Closing() <-chan struct{}                 { return nil }
 func (h leading) Err() error                               { return nil }
 func (h leading) ContextError(ctx context.Context) error   { return context.Cause(ctx) }
 
-// A renewal whose caller has given up is not asked for when a leader answers at last: the lease would
+// A renewal is not requested after its caller has given up, even if a leader answers later. Otherwise the lease would
 // outlive its holder.
 func TestQuestionWithoutCallersIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

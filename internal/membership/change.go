@@ -66,7 +66,7 @@ func (c *Change) Objection(cluster string, m state.Member, known bool, silent fu
 		fault.ErrDirMismatch, c.Name)
 }
 
-// CopiedError returns the error of a node whose directory has run elsewhere since it was copied.
+// CopiedError returns the error of a node that runs on a copied directory, if the directory has run elsewhere since.
 func CopiedError(name string) error {
 	return fmt.Errorf("%w: the directory of %s was put back from an older copy, or a copy of it has been in use since; "+
 		"remove the member, and with an empty directory it can join again", fault.ErrDirMismatch, name)

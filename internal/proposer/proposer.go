@@ -47,7 +47,7 @@ type Host interface {
 	// Closing returns a channel that is closed when calls have to return Err.
 	Closing() <-chan struct{}
 	Err() error
-	// ContextError returns the error of a call whose context has ended.
+	// ContextError returns the error of a call after its context has ended.
 	ContextError(ctx context.Context) error
 }
 
@@ -77,7 +77,7 @@ type Proposer struct {
 	left       map[uint64]*batch // abandoned calls that are in flight: they keep their place in the window
 }
 
-// A call is a write whose caller waits.
+// A call is a write with a waiting caller.
 type call struct {
 	seq    uint64
 	cmd    *command.Command
@@ -179,7 +179,7 @@ func (p *Proposer) enqueue(c *call) {
 	p.queue = append(p.queue, c)
 }
 
-// abandon forgets a call whose caller has given up. It reports whether the call was ever sent.
+// abandon forgets a call after its caller has given up. It reports whether the call was ever sent.
 func (p *Proposer) abandon(c *call) (sent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

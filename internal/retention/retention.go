@@ -51,7 +51,7 @@ type mark struct {
 // marksKept is how finely age is measured: history lives up to a tenth longer than asked.
 const marksKept = 10
 
-// New returns a Retention. It repeats a proposal whose outcome it does not learn within retry.
+// New returns a Retention. It repeats a proposal if it does not learn the outcome within retry.
 func New(host Host, bounds Bounds, retry time.Duration) *Retention {
 	r := &Retention{host: host, bounds: bounds, wake: make(chan struct{}, 1), every: 24 * time.Hour, retry: retry}
 	if bounds.Age > 0 {
