@@ -137,6 +137,14 @@ func (n *node) take() [][]sent {
 	return all
 }
 
+// books returns how many calls and entries the Proposer keeps.
+func (n *node) books() (queue, batches, left int) {
+	synctest.Wait()
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	return len(n.p.queue), len(n.p.batches), len(n.p.left)
+}
+
 // keys returns the keys of the entries that came since the last call of take or keys.
 func (n *node) keys() (keys [][]string) {
 	for _, entry := range n.take() {
@@ -333,7 +341,8 @@ func TestContextEndsTheWaitAndNotTheEntry(t *testing.T) {
 		next.waits(t)
 		time.Sleep(2 * electionTimeout)
 		require.Equal(t, [][]string{{"next"}}, n.keys(), "calls without callers are not sent again")
-		require.Empty(t, n.p.left)
+		_, _, left := n.books()
+		require.Zero(t, left)
 	})
 }
 
@@ -346,10 +355,11 @@ func TestAbandonedCallsLeaveTheQueue(t *testing.T) {
 		for range 100 {
 			n.do(ctx, "abandoned")
 		}
-		require.Len(t, n.p.queue, 101)
+		queue, _, _ := n.books()
+		require.Equal(t, 101, queue)
 		time.Sleep(time.Second)
-		synctest.Wait()
-		require.Less(t, len(n.p.queue), 5, "there is no leader, but they need no memory")
+		queue, _, _ = n.books()
+		require.Less(t, queue, 5, "there is no leader, but they need no memory")
 		n.elect(self, 2)
 		require.Equal(t, [][]string{{"kept"}}, n.keys())
 		kept.waits(t)
@@ -453,13 +463,14 @@ func TestEvictionForgetsAbandonedCalls(t *testing.T) {
 		n.do(t.Context(), "kept")
 		entries := n.take()
 		cancel()
-		synctest.Wait()
-		require.Len(t, n.p.left, 1)
+		_, _, left := n.books()
+		require.Equal(t, 1, left)
 		n.answer(command.UnknownProposer, entries[1]...)
 		n.answer(command.OK, n.take()[0]...)
 		require.Equal(t, [][]string{{"kept"}}, n.keys())
-		require.Len(t, n.p.batches, 1)
-		require.Empty(t, n.p.left)
+		_, batches, left := n.books()
+		require.Equal(t, 1, batches)
+		require.Zero(t, left)
 	})
 }
 

@@ -84,7 +84,8 @@ func TestNewTermSendsEverythingAgain(t *testing.T) {
 			c.succeeds(t)
 		}
 		n.answer(command.OK, want...) // the entry of term 1 was not lost
-		require.Empty(t, n.p.batches)
+		_, batches, _ := n.books()
+		require.Zero(t, batches)
 		time.Sleep(time.Minute)
 		require.Empty(t, n.take())
 	})
@@ -155,7 +156,8 @@ func TestNoRoomFailsCallsThatWereNeverSent(t *testing.T) {
 				c.fails(t, fault.ErrNoSpace)
 				time.Sleep(time.Minute)
 				require.Empty(t, n.take())
-				require.Empty(t, n.p.batches)
+				_, batches, _ := n.books()
+				require.Zero(t, batches)
 				n.set(func() { n.room, n.refuse = nil, nil })
 				d := n.do(t.Context(), "d")
 				n.answer(command.OK, n.take()[0]...)
