@@ -4,6 +4,7 @@ package leader
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,19 +14,167 @@ import (
 	"github.com/coterie-kv/coterie/internal/fault"
 )
 
-// leading is the host of a node that leads and never closes.
-type leading struct{ ctx context.Context }
+// A panel is a leader that answers a round of questions when the test says so.
+type panel struct {
+	rounds  [][]int
+	answers chan []int
+	err     error
+}
 
-func (h leading) Leader() (leader, term uint64, self bool) { return 1, 1, true }
-func (h leading) LeaderChanged() <-chan struct{}           { return nil }
-func (h leading) ElectionTimeout() time.Duration           { return time.Second }
-func (h leading) Final(error) bool                         { return false }
-func (h leading) Alive(ctx context.Context) error          { return context.Cause(ctx) }
-func (h leading) Context() context.Context                 { return h.ctx }
-func (h leading) Go(fn func())                             { go fn() }
-func (h leading) Closing() <-chan struct{}                 { return nil }
-func (h leading) Err() error                               { return nil }
-func (h leading) ContextError(ctx context.Context) error   { return context.Cause(ctx) }
+func newPanel() *panel { return &panel{answers: make(chan []int)} }
+
+func (p *panel) ask(ctx context.Context, questions []int) ([]int, error) {
+	p.rounds = append(p.rounds, slices.Sorted(slices.Values(questions)))
+	select {
+	case answers := <-p.answers:
+		return answers, p.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// reply answers the round that is asked.
+func (p *panel) reply(answers ...int) {
+	p.answers <- answers
+	synctest.Wait()
+}
+
+// A caller has asked a question.
+type caller struct {
+	done   bool
+	answer int
+	err    error
+}
+
+// call asks a question and waits until it has joined a round.
+func call(ctx context.Context, r *Rounds[int, int], of int) *caller {
+	c := &caller{}
+	go func() {
+		c.answer, c.err = r.Ask(ctx, of)
+		c.done = true
+	}()
+	synctest.Wait()
+	return c
+}
+
+func (c *caller) has(t *testing.T, answer int) {
+	t.Helper()
+	require.True(t, c.done)
+	require.NoError(t, c.err)
+	require.Equal(t, answer, c.answer)
+}
+
+func TestQuestionsJoinTheNextRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel()
+		r := NewRounds(newNode(t, 1), p.ask, nil)
+		first := call(t.Context(), r, 7)
+		again, twice, other := call(t.Context(), r, 7), call(t.Context(), r, 7), call(t.Context(), r, 8)
+		require.Equal(t, [][]int{{7}}, p.rounds, "one round is in flight at a time")
+		p.reply(70)
+		first.has(t, 70)
+		require.False(t, again.done, "the answer may be older than the question")
+		require.Equal(t, [][]int{{7}, {7, 8}}, p.rounds, "equal questions share an answer")
+		p.reply(71, 71)
+		again.has(t, 71)
+		twice.has(t, 71)
+		other.has(t, 71)
+		third := call(t.Context(), r, 9)
+		p.reply(90)
+		third.has(t, 90)
+	})
+}
+
+func TestQuestionsWithoutAnswersAreAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// A leader of an earlier version answers only the first question.
+		var rounds [][]int
+		r := NewRounds(newNode(t, 3), nil, func(_ context.Context, leader uint64, questions []int) ([]int, error) {
+			require.EqualValues(t, 3, leader)
+			rounds = append(rounds, slices.Clone(questions))
+			time.Sleep(time.Second / 10)
+			return []int{10 * questions[0]}, nil
+		})
+		callers := map[int]*caller{}
+		for i := range 4 {
+			callers[i] = call(t.Context(), r, i)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for i, c := range callers {
+			c.has(t, 10*i)
+		}
+		require.Len(t, rounds, 4)
+	})
+}
+
+func TestRoundSurvivesAChangeOfLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 0)
+		r := NewRounds(n, nil, func(_ context.Context, leader uint64, questions []int) ([]int, error) {
+			if leader == 3 {
+				return nil, fault.ErrNotLeader
+			}
+			return questions, nil
+		})
+		c := call(t.Context(), r, 7)
+		n.elect(3)
+		require.False(t, c.done)
+		n.elect(4)
+		c.has(t, 7)
+	})
+}
+
+func TestRoundHasAtMostFiveThousandQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel()
+		r := NewRounds(newNode(t, 1), p.ask, nil)
+		for i := range 5002 { // the first one is a round by itself
+			go func() { _, _ = r.Ask(t.Context(), i) }()
+			if i == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		p.reply(0)
+		require.Len(t, p.rounds[1], 5000)
+		p.reply(p.rounds[1]...)
+		require.Len(t, p.rounds[2], 1)
+		p.reply(0)
+	})
+}
+
+func TestFinalErrorFailsAllOfARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel()
+		r := NewRounds(newNode(t, 1), p.ask, nil)
+		call(t.Context(), r, 1)
+		a, b := call(t.Context(), r, 2), call(t.Context(), r, 3)
+		p.reply(1)
+		p.err = errFinal
+		p.reply()
+		require.True(t, a.done && b.done)
+		require.ErrorIs(t, a.err, errFinal)
+		require.ErrorIs(t, b.err, errFinal)
+		p.err = nil
+		c := call(t.Context(), r, 4)
+		p.reply(4)
+		c.has(t, 4)
+	})
+}
+
+func TestRoundsEndWithTheirNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, 1)
+		r := NewRounds(n, newPanel().ask, nil) // it never answers
+		c := call(t.Context(), r, 1)
+		require.False(t, c.done)
+		close(n.closing)
+		synctest.Wait()
+		require.True(t, c.done)
+		require.ErrorIs(t, c.err, fault.ErrClosed)
+	})
+}
 
 // A renewal is not requested after its caller has given up, even if a leader answers later. Otherwise the lease would
 // outlive its holder.
@@ -33,7 +182,7 @@ func TestQuestionWithoutCallersIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away := true
 		var asked []int
-		r := NewRounds(leading{t.Context()}, func(_ context.Context, questions []int) ([]int, error) {
+		r := NewRounds(newNode(t, 1), func(_ context.Context, questions []int) ([]int, error) {
 			if away {
 				return nil, fault.ErrNotLeader
 			}
