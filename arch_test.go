@@ -105,7 +105,7 @@ var importRules = []struct {
 	{
 		"few files use hashicorp/raft",
 		func(s source) bool {
-			return !s.test() && !slices.Contains([]string{"raft.go", "restart.go", "fsm.go", "transport.go"}, s.path) &&
+			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
 				!in(s, "internal/raftlog") && !in(s, "internal/raftnet")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },

@@ -34,10 +34,10 @@ func TestDroppedCompactionIsRetried(t *testing.T) {
 			deleted <- err
 		}()
 		time.Sleep(50 * time.Millisecond) // the deletion is appended, but not applied
-		n.turn <- struct{}{}              // no other entry is appended
+		n.supervisor.turn <- struct{}{}   // no other entry is appended
 		require.NoError(t, <-deleted)
 		time.Sleep(2 * n.cfg.ElectionTimeout)
-		<-n.turn
+		<-n.supervisor.turn
 		require.Negative(t, n.views.Load().KV.CompactRevision())
 		time.Sleep(10 * n.cfg.ElectionTimeout)
 		_, err = n.Put(t.Context(), "k", "v")

@@ -117,34 +117,34 @@ func (n *Node) room() error {
 // followDisk stops the node when its disk has failed. While the log cannot be written, or a write hangs,
 // another node has to lead: followDisk hands leadership over or, if raft's main loop itself waits for the disk
 // and cannot, stops this node's heartbeats, so that the others elect a leader.
-func (n *Node) followDisk() {
-	look := time.NewTicker(n.cfg.DiskTimeout / 4)
+func (s *supervisor) followDisk() {
+	look := time.NewTicker(s.cfg.DiskTimeout / 4)
 	defer look.Stop()
 	for logged := false; ; {
-		disk := n.log.Condition()
+		disk := s.log.Condition()
 		if disk.Err != nil {
 			fault := diskError(disk.Err)
 			if errors.Is(fault, raftlog.ErrDiverged) {
-				n.cfg.Logger.Error("node stops", "err", fault)
+				s.cfg.Logger.Error("node stops", "err", fault)
 			} else {
-				n.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
+				s.cfg.Logger.Error("the disk has failed, the node stops", "err", disk.Err)
 			}
-			n.stop(fault, true)
+			s.stop(fault, true)
 			return
 		}
 		if disk.Short > 0 && !logged {
-			n.cfg.Logger.Warn("the log cannot be written, and is tried again", "err", disk.Lack)
+			s.cfg.Logger.Warn("the log cannot be written, and is tried again", "err", disk.Lack)
 		}
 		logged = disk.Short > 0
-		n.raft().net.Mute(disk.Blocked >= n.cfg.DiskTimeout)
-		if (disk.Short > 0 || disk.Stalled >= n.cfg.DiskTimeout) && n.lead.Now().Self && len(n.raft().voters()) > 1 {
-			n.cfg.Logger.Warn("the disk takes no writes, leadership is handed over", "refused", disk.Short, "stalled", disk.Stalled)
-			n.raft().stepDown()
+		s.raft().net.Mute(disk.Blocked >= s.cfg.DiskTimeout)
+		if (disk.Short > 0 || disk.Stalled >= s.cfg.DiskTimeout) && s.lead.Now().Self && len(s.raft().voters()) > 1 {
+			s.cfg.Logger.Warn("the disk takes no writes, leadership is handed over", "refused", disk.Short, "stalled", disk.Stalled)
+			s.raft().stepDown()
 		}
 		select {
-		case <-n.log.Trouble():
+		case <-s.log.Trouble():
 		case <-look.C:
-		case <-n.life.Context().Done():
+		case <-s.life.Context().Done():
 			return
 		}
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/proposer"
 	"github.com/coterie-kv/coterie/internal/raftlog"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -287,7 +286,7 @@ func newConsumers(n *Node) *consumers {
 		},
 		func(appliedBatch) {
 			if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
-				signal.Poke(n.snapshot)
+				n.supervisor.snapshotDue()
 			}
 		},
 		func(b appliedBatch) { n.meter.Add(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
@@ -309,7 +308,7 @@ func (c *consumers) restored(v *state.View, result func(proposer, seq uint64) (*
 	c.membersChanged(v)
 	c.n.proposer.Restored(result)
 	c.n.hub.Replaced(v.KV.Revision())
-	if r, started := c.n.startedRaft(); started && c.n.log.Astray() {
+	if r, started := c.n.supervisor.started(); started && c.n.log.Astray() {
 		r.astray.Store(true)
 		r.pokeObserver()
 	}
@@ -324,7 +323,7 @@ func (c *consumers) fence(err error) {
 // membersChanged makes the node follow a change of the members. While Open loads what was applied before, it
 // does nothing: Open looks at the members when it has started raft.
 func (c *consumers) membersChanged(v *state.View) {
-	if _, started := c.n.startedRaft(); started {
+	if _, started := c.n.supervisor.started(); started {
 		c.n.joiner.membersChanged(v)
 	}
 }

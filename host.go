@@ -37,7 +37,7 @@ func (h host) Final(err error) bool { return final(err) }
 
 func (h host) Applied() uint64     { return h.n.views.Load().Index }
 func (h host) Room() error         { return h.n.room() }
-func (h host) Append(entry []byte) { h.n.apply(entry) }
+func (h host) Append(entry []byte) { h.n.supervisor.submit(entry) }
 func (h host) Batched(calls int)   { h.n.meter.Observe(MetricBatchProposals, float64(calls)) }
 
 func (h host) Forward(ctx context.Context, leader uint64, entry []byte) error {
@@ -58,7 +58,7 @@ func (h host) Confirm(ctx context.Context) (index, term uint64, err error) {
 }
 
 func (h host) Expire(ids []int64, term uint64) {
-	h.n.apply(command.Single(&command.Proposal{Command: command.Command{Expire: &command.Expire{IDs: ids, Term: term}}}))
+	h.n.supervisor.submit(command.Single(&command.Proposal{Command: command.Command{Expire: &command.Expire{IDs: ids, Term: term}}}))
 }
 
 // For internal/retention.
@@ -66,5 +66,5 @@ func (h host) Expire(ids []int64, term uint64) {
 func (h host) Store() *mvcc.View { return h.n.views.Load().KV }
 
 func (h host) Compact(rev int64) {
-	h.n.apply(command.Single(&command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: rev}}}))
+	h.n.supervisor.submit(command.Single(&command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: rev}}}))
 }

@@ -121,14 +121,14 @@ const leaderGrace = 3
 
 // followLeadership keeps the leadership current. It begins each term that this node leads with a command,
 // and repeats that until the node is ready.
-func (n *Node) followLeadership() {
-	first := &firstCommand{n: n}
-	grace := leaderGrace * n.cfg.ElectionTimeout
+func (s *supervisor) followLeadership() {
+	first := &firstCommand{s: s}
+	grace := leaderGrace * s.cfg.ElectionTimeout
 	vacant := time.NewTimer(grace)
 	defer vacant.Stop()
 	for {
-		if old, lead := n.lead.Now(), n.raft().leadership(); lead != old {
-			n.setLeadership(lead)
+		if old, lead := s.lead.Now(), s.raft().leadership(); lead != old {
+			s.setLeadership(lead)
 			switch {
 			case lead.Leader != 0:
 				vacant.Stop()
@@ -137,64 +137,64 @@ func (n *Node) followLeadership() {
 			}
 		}
 		var again <-chan time.Time
-		if lead := n.lead.Now(); lead.Self && !n.lead.Ready() {
+		if lead := s.lead.Now(); lead.Self && !s.lead.Ready() {
 			again = first.send(lead.Term)
 		}
-		look, revived := n.revive()
+		look, revived := s.revive()
 		if revived {
 			continue // the new raft does not repeat what it knows already
 		}
 		select {
-		case <-n.raft().observations:
+		case <-s.raft().observations:
 		case <-again:
 		case <-look:
 		case <-vacant.C:
-			if !n.joiner.gathers() { // a founder that waits for the others logs that itself
-				n.cfg.Logger.Warn("no leader for three election timeouts", "err", n.peers.noLeader())
+			if !s.joiner.gathers() { // a founder that waits for the others logs that itself
+				s.cfg.Logger.Warn("no leader for three election timeouts", "err", s.peers.noLeader())
 			}
-		case <-n.life.Context().Done(): // after the hand-over
+		case <-s.life.Context().Done(): // after the hand-over
 			return
 		}
 	}
 }
 
 // setLeadership replaces the known leader, and logs the change. Only followLeadership's goroutine calls it.
-func (n *Node) setLeadership(lead ClusterLeader) {
-	old := n.lead.set(lead)
+func (s *supervisor) setLeadership(lead ClusterLeader) {
+	old := s.lead.set(lead)
 	if lead.Leader != 0 && lead.Leader != old.Leader {
-		n.meter.Add(MetricLeaderChanges, 1)
+		s.meter.Add(MetricLeaderChanges, 1)
 	}
 	if lead.Leader != 0 {
-		n.peers.forgetTroubles()
+		s.peers.forgetTroubles()
 	}
 	if !lead.Self {
-		n.leases.expirer.Demote()
+		s.demote()
 	}
-	n.lead.announce()
-	if n.life.Err() != nil {
+	s.lead.announce()
+	if s.life.Err() != nil {
 		return // the other nodes log the next leader
 	}
 	if lead.Leader == 0 {
 		if old.Leader != 0 { // it is a warning if that lasts
-			n.cfg.Logger.Debug("the leader is lost", "leader", old.Leader.String(), "name", n.nameOf(old.Leader), "term", old.Term)
+			s.cfg.Logger.Debug("the leader is lost", "leader", old.Leader.String(), "name", s.nameOf(old.Leader), "term", old.Term)
 		}
 		return
 	}
-	n.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", n.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
-	if lead.Self && n.views.Load().Epoch == 0 {
-		n.cfg.Logger.Info("founded a new cluster", "cluster", n.cfg.Cluster, "founders", len(n.raft().voterIDs()))
+	s.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", s.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
+	if lead.Self && s.views.Load().Epoch == 0 {
+		s.cfg.Logger.Info("founded a new cluster", "cluster", s.cfg.Cluster, "founders", len(s.raft().voterIDs()))
 	}
 }
 
 // nameOf returns the name of a member, or nothing if this node does not know it yet.
-func (n *Node) nameOf(id MemberID) string {
-	m, _ := n.views.Load().Members.Get(uint64(id))
+func (s *supervisor) nameOf(id MemberID) string {
+	m, _ := s.views.Load().Members.Get(uint64(id))
 	return m.Name
 }
 
 // A firstCommand begins a term that this node leads. Only followLeadership's goroutine uses it.
 type firstCommand struct {
-	n    *Node
+	s    *supervisor
 	term uint64
 	seen time.Time // when it was last sent, or found to be in the log
 }
@@ -206,11 +206,11 @@ type firstCommand struct {
 //
 // It returns when to call send again.
 func (f *firstCommand) send(term uint64) <-chan time.Time {
-	timeout := f.n.cfg.ElectionTimeout
+	timeout := f.s.cfg.ElectionTimeout
 	if left := timeout - time.Since(f.seen); f.term == term && left > 0 {
 		return time.After(left)
 	}
-	if c := f.n.raft(); f.term != term || !c.commands(term, f.n.views.Load().Index) {
+	if c := f.s.raft(); f.term != term || !c.commands(term, f.s.views.Load().Index) {
 		first := command.Command{Term: true, Epoch: max(rand.Uint64(), 1)} // the first epoch names the cluster
 		c.append(command.Single(&command.Proposal{Command: first}))
 	}
@@ -234,18 +234,18 @@ const turnsPerTimeout = 3
 
 // campaign makes this node stand for election when its leader is silent and the node's turn has come. If
 // raft asks for an election earlier, that waits for the turn, too.
-func (n *Node) campaign() {
+func (s *supervisor) campaign() {
 	for {
-		wait := n.cfg.ElectionTimeout // raft goes on by itself
-		if left := time.Until(n.turnToStand()); left > 0 {
+		wait := s.cfg.ElectionTimeout // raft goes on by itself
+		if left := time.Until(s.turnToStand()); left > 0 {
 			wait = left
 		} else {
-			n.raft().look()
+			s.raft().look()
 		}
 		again := time.NewTimer(wait)
 		select {
 		case <-again.C:
-		case <-n.life.Context().Done():
+		case <-s.life.Context().Done():
 			again.Stop()
 			return
 		}
@@ -253,11 +253,11 @@ func (n *Node) campaign() {
 }
 
 // turnToStand returns when it is this node's turn to stand for election if its leader stays silent.
-func (n *Node) turnToStand() time.Time {
-	leader, since := n.raft().silence()
-	rank := rank(n.id, leader, n.raft().voterIDs())
-	turn := since.Add(n.cfg.ElectionTimeout * time.Duration(turnsPerTimeout+rank) / turnsPerTimeout)
-	if yields := n.raft().net.Yields(); yields.After(turn) {
+func (s *supervisor) turnToStand() time.Time {
+	leader, since := s.raft().silence()
+	rank := rank(s.id, leader, s.raft().voterIDs())
+	turn := since.Add(s.cfg.ElectionTimeout * time.Duration(turnsPerTimeout+rank) / turnsPerTimeout)
+	if yields := s.raft().net.Yields(); yields.After(turn) {
 		return yields
 	}
 	return turn

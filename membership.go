@@ -26,7 +26,7 @@ type roster struct {
 	peers    *peers
 	raft     func() *consensus
 	point    func(context.Context) (readPoint, error)
-	apply    func(entry []byte)
+	submit   func(entry []byte)
 	ask      func(ctx context.Context, to MemberID, addr, own string) (membership.Pong, error)
 	turn     chan struct{} // has a value while a change is made
 }
@@ -34,7 +34,7 @@ type roster struct {
 func newRoster(n *Node) *roster {
 	return &roster{
 		cfg: &n.cfg, id: n.id, life: n.life, lead: n.lead, views: n.views, identity: n.identity, peers: n.peers,
-		raft: n.raft, point: n.reads.point, apply: n.apply, ask: n.joiner.ask, turn: make(chan struct{}, 1),
+		raft: n.raft, point: n.reads.point, submit: n.supervisor.submit, ask: n.joiner.ask, turn: make(chan struct{}, 1),
 	}
 }
 
@@ -156,7 +156,7 @@ func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term
 	if recorded(v) {
 		return v, nil
 	}
-	r.apply(command.Single(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
+	r.submit(command.Single(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
 		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
 	}}}))
 	return r.views.Await(ctx, recorded)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/logqueue"
@@ -23,8 +21,7 @@ import (
 // A Node is one replica of the store, inside this process. Its methods may be called concurrently, from Open
 // until after Close. They return when their context ends.
 type Node struct {
-	// Open sets the fields, and no goroutine changes them later. Each part guards its own state; consensus is
-	// replaced with restart held.
+	// Open sets the fields, and no goroutine changes them later. Each part guards its own state.
 
 	cfg      Config
 	id       MemberID
@@ -36,25 +33,19 @@ type Node struct {
 	joiner   *joiner
 	roster   *roster
 
-	log       *raftlog.Log
-	lines     *logqueue.Queue         // nil if the logger discards everything
-	meter     *usercode.Meter[Metric] // nil without Config.Metrics
-	transport *transport
-	fsm       *fsm
+	log        *raftlog.Log
+	lines      *logqueue.Queue         // nil if the logger discards everything
+	meter      *usercode.Meter[Metric] // nil without Config.Metrics
+	transport  *transport
+	supervisor *supervisor
 
-	consensus atomic.Pointer[consensus] // see raft
-	restart   sync.Mutex                // held while raft is started again, or ended for good
-
-	consumers *consumers
-	hub       *watchhub.Hub // the watches that wait
+	hub *watchhub.Hub // the watches that wait
 
 	proposer  *proposer.Proposer
 	reads     *reader
 	leases    *leases
 	keeper    *keeper
 	retention *retention.Retention
-	snapshot  chan struct{} // has a value when a snapshot is due
-	turn      chan struct{} // has a value while a goroutine of apply waits for a free place in the log, and appends
 }
 
 // Open starts a node: alone, as a founder of a cluster, or from its directory. It returns when the local state
@@ -74,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		life: newLifecycle(ctx), lead: newLeadership(), snapshot: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		life: newLifecycle(ctx), lead: newLeadership(),
 	}
 	n.views = newViews(n.life, n.contextError)
 	n.hub = watchhub.NewHub(n.views.Load().KV.Revision())
@@ -143,14 +134,14 @@ func (n *Node) open(cfg Config) (err error) {
 	n.retention = retention.New(h, retention.Bounds{
 		Age: cfg.Retention.Age, Revisions: cfg.Retention.Revisions, Bytes: cfg.Retention.Bytes, Quota: cfg.QuotaBytes,
 	}, 2*cfg.ElectionTimeout)
-	n.consumers = newConsumers(n)
 	n.keeper = newKeeper(n)
 
 	n.joiner = newJoiner(n)
+	fsm := newFSM(newConsumers(n), n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
+	n.log.Vet(fsm.receive)
+	n.supervisor = newSupervisor(n, fsm)
+	undo = append(undo, n.supervisor.end)
 	n.roster = newRoster(n)
-	n.fsm = newFSM(n.consumers, n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
-	n.log.Vet(n.fsm.receive)
-	undo = append(undo, n.shutRaft)
 	if err = onDisk(n.log, func() error { return n.resume(fresh) }); err != nil {
 		return err
 	}
@@ -161,15 +152,15 @@ func (n *Node) open(cfg Config) (err error) {
 	if err = n.life.open(); err != nil {
 		return err
 	}
-	n.life.Go(n.followLeadership)
-	n.life.Go(n.followDisk)
+	n.life.Go(n.supervisor.followLeadership)
+	n.life.Go(n.supervisor.followDisk)
 	n.life.Go(n.proposer.Run)
 	n.life.Go(n.leases.expirer.Run)
 	n.life.Go(n.keeper.run)
 	n.life.Go(n.retention.Run)
-	n.life.Go(n.takeSnapshots)
+	n.life.Go(n.supervisor.takeSnapshots)
 	n.life.Go(func() { n.joiner.checkRun(); n.joiner.gather() })
-	n.life.Go(n.campaign)
+	n.life.Go(n.supervisor.campaign)
 	n.life.Go(n.joiner.run)
 	n.life.Go(n.roster.run)
 	n.joiner.membersChanged(n.views.Load())
@@ -188,7 +179,7 @@ func (n *Node) resume(fresh bool) error {
 	if err := found(n.log, &n.cfg); err != nil {
 		return err
 	}
-	if err := n.fsm.load(n.log); err != nil {
+	if err := n.supervisor.fsm.load(n.log); err != nil {
 		return err
 	}
 	if err := n.life.Fault(); err != nil { // what is on disk cannot be understood
@@ -199,7 +190,7 @@ func (n *Node) resume(fresh bool) error {
 			return err
 		}
 	}
-	return n.startRaft()
+	return n.supervisor.start()
 }
 
 // recordedRun returns the run that the cluster has on record for this directory, as far as this node has
@@ -283,7 +274,7 @@ func (n *Node) stop(fault error, handOver bool) {
 // shutdown takes the node down. It leaves a part that hangs behind, and Close returns an error.
 func (n *Node) shutdown(handOver bool) {
 	if handOver && n.lead.Now().Self && len(n.raft().voters()) > 1 {
-		n.handOver()
+		n.supervisor.handOver()
 	}
 	n.life.cancel()
 	stopped := make(chan error, 1)
@@ -306,35 +297,13 @@ func (n *Node) shutdown(handOver bool) {
 func (n *Node) takeDown() error {
 	errs := []error{n.raft().net.Close(), n.transport.close()}
 	n.log.End()
-	n.restart.Lock() // after End, because a restart of raft may wait for the log
-	defer n.restart.Unlock()
-	errs = append(errs, n.raft().net.Close(), n.raft().stop())
+	errs = append(errs, n.supervisor.end()) // after End, because a restart of raft may wait for the log
 	n.life.work.Wait()
 	return errors.Join(append(errs, n.log.Close(context.Background()))...)
 }
 
-// handOver hands leadership over, and waits until another node leads, but not for long.
-func (n *Node) handOver() {
-	unheard := n.raft().net.Unheard()
-	if !n.raft().stepDown() {
-		return // nobody could take over
-	}
-	limit := time.NewTimer(min(n.cfg.ElectionTimeout, handOverTime))
-	defer limit.Stop()
-	for {
-		changed := n.lead.Changed()
-		if lead := n.lead.Now(); !lead.Self && lead.Leader != 0 {
-			return
-		}
-		select {
-		case <-changed:
-		case <-unheard:
-			return // the heir is gone, as when all nodes of a cluster are closed
-		case <-limit.C:
-			return
-		}
-	}
-}
+// raft returns this node's part in Raft. Open must have started it.
+func (n *Node) raft() *consensus { return n.supervisor.raft() }
 
 // alive returns why a call cannot go on, if so.
 func (n *Node) alive(ctx context.Context) error {

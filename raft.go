@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -17,9 +16,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/raftlog"
-	"github.com/coterie-kv/coterie/internal/raftlogger"
 	"github.com/coterie-kv/coterie/internal/raftnet"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -74,74 +71,6 @@ const (
 	// snapshotBytes of log are due for a snapshot, however few the entries.
 	snapshotBytes = 64 << 20
 )
-
-// raft returns this node's part in Raft: another one after a rebuild. It must not be called before Open has
-// started raft; the FSM's goroutine, and Open when it fails, call startedRaft instead.
-func (n *Node) raft() *consensus { return n.consensus.Load() }
-
-// startedRaft returns this node's part in Raft, if Open has started it.
-func (n *Node) startedRaft() (c *consensus, started bool) {
-	c = n.consensus.Load()
-	return c, c != nil
-}
-
-// shutRaft ends raft, if Open has started it, before the stores that it uses are closed.
-func (n *Node) shutRaft() error {
-	c, started := n.startedRaft()
-	if !started {
-		return nil
-	}
-	return errors.Join(c.net.Close(), c.stop())
-}
-
-// startRaft begins or resumes this node's part in Raft.
-func (n *Node) startRaft() error {
-	cfg := &n.cfg
-	c := &consensus{
-		log: n.log, self: serverID(n.id), timeout: cfg.ElectionTimeout, observations: make(chan raft.Observation, 16),
-		handOvers: map[raft.ServerID]handOver{}, started: time.Now(),
-	}
-	c.net = n.raftTransport(func() uint64 { return c.raft.CurrentTerm() }, func() uint64 { return c.raft.CommitIndex() })
-	conf := raft.DefaultConfig()
-	conf.LocalID = c.self
-	conf.HeartbeatTimeout = cfg.ElectionTimeout
-	conf.ElectionTimeout = cfg.ElectionTimeout
-	// Followers wait as long. A leader that gave up earlier would cost an election for a pause that no
-	// other node noticed.
-	conf.LeaderLeaseTimeout = cfg.ElectionTimeout
-	conf.BatchApplyCh = true
-	conf.MaxAppendEntries = maxAppend // also the length of raft's queue
-	conf.ShutdownOnRemove = false
-	conf.NoLegacyTelemetry = true
-	conf.TrailingLogs = keptTailEntries
-	conf.NoSnapshotRestoreOnStart = true // fsm.load has done it
-	// This node decides when to take a snapshot: see takeSnapshot.
-	conf.SnapshotThreshold = math.MaxUint64
-	conf.SnapshotInterval = 24 * time.Hour
-	conf.Logger = raftlogger.New(cfg.Logger, errGathering)
-	var err error
-	if c.raft, err = raft.NewRaft(conf, n.fsm, n.log.Logs(), n.log.Stable(), n.log.Snapshots(), c.net); err != nil {
-		return fmt.Errorf("starting from what is in %s: %w", cfg.Dir, damaged(err))
-	}
-	c.requests = c.raft
-	if wrap, ok := n.life.Context().Value(wrapRequests{}).(func(requests) requests); ok {
-		c.requests = wrap(c.raft)
-	}
-	c.raft.RegisterObserver(raft.NewObserver(c.observations, false, func(o *raft.Observation) bool {
-		switch state := o.Data.(type) {
-		case raft.RaftState:
-			if state == raft.Candidate {
-				n.meter.Add(MetricElections, 1)
-			}
-			return true
-		case raft.LeaderObservation:
-			return true
-		}
-		return false
-	}))
-	n.consensus.Store(c)
-	return nil
-}
 
 // found writes the founding entries to an empty log, unless that was done before or the node is no founder.
 // Every founder writes the same entries. Unlike raft's BootstrapCluster, found completes a founding that a
@@ -456,32 +385,5 @@ func (c *consensus) describe(s *Status) {
 	s.LastContact = -1
 	if last := c.raft.LastContact(); !last.IsZero() {
 		s.LastContact = time.Since(last)
-	}
-}
-
-// takeSnapshots takes a snapshot whenever one is due.
-func (n *Node) takeSnapshots() {
-	for {
-		select {
-		case <-n.snapshot:
-		case <-n.life.Closing():
-			return
-		}
-		begin := time.Now()
-		taken, err := n.raft().takeSnapshot(n.cfg.SnapshotEntries, n.views.Load().Index)
-		if err != nil {
-			n.cfg.Logger.Warn("snapshot failed", "err", err)
-			select { // otherwise each entry would begin another snapshot
-			case <-time.After(n.cfg.ElectionTimeout):
-				signal.Poke(n.snapshot)
-			case <-n.life.Closing():
-				return
-			}
-			continue
-		}
-		if taken && n.cfg.Metrics != nil {
-			n.meter.Observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
-			n.meter.Observe(MetricSnapshotBytes, float64(n.raft().snapshotSize()))
-		}
 	}
 }

@@ -143,7 +143,7 @@ func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, sink.Close())
 		require.EqualValues(t, 1, nodes[behind].views.Load().KV.Revision())
-		nodes[behind].rebuild()
+		nodes[behind].supervisor.rebuild()
 		require.EqualValues(t, 11, nodes[behind].views.Load().KV.Revision())
 		isolate(network, behind, false)
 		_, err = nodes[behind].Put(t.Context(), "k", "after")

@@ -68,7 +68,7 @@ func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 				for range 300 { // on other nodes, so that each entry is a batch
 					go func() {
 						for ctx.Err() == nil {
-							n.apply(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+							n.supervisor.submit(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
 							time.Sleep(10 * time.Millisecond)
 						}
 					}()

@@ -17,12 +17,12 @@ import (
 // revive starts raft again if it has been wedged for two election timeouts, or if its log went astray. It
 // returns when to call revive again, nil for not before something happens, and whether raft was started
 // again. Only followLeadership's goroutine calls it.
-func (n *Node) revive() (again <-chan time.Time, revived bool) {
-	c := n.raft()
+func (s *supervisor) revive() (again <-chan time.Time, revived bool) {
+	c := s.raft()
 	switch {
 	case c.astray.Load():
-		n.rebuild()
-		return nil, n.raft() != c // otherwise the node stops
+		s.rebuild()
+		return nil, s.raft() != c // otherwise the node stops
 	case c.doubted.Load() == nil:
 		return nil, false
 	case !c.wedged():
@@ -30,25 +30,25 @@ func (n *Node) revive() (again <-chan time.Time, revived bool) {
 	case c.wedgedSince.IsZero():
 		c.wedgedSince = time.Now()
 	case time.Since(c.wedgedSince) >= 2*c.timeout:
-		n.rebuild()
-		return nil, n.raft() != c
+		s.rebuild()
+		return nil, s.raft() != c
 	}
 	return time.After(c.timeout), false
 }
 
 // rebuild ends raft and starts it again. The state machine skips the entries that it has applied.
-func (n *Node) rebuild() {
-	n.restart.Lock()
-	defer n.restart.Unlock()
-	if n.life.Context().Err() != nil {
+func (s *supervisor) rebuild() {
+	s.restart.Lock()
+	defer s.restart.Unlock()
+	if s.life.Context().Err() != nil {
 		return
 	}
-	n.cfg.Logger.Warn("raft is stuck, and started again")
-	old := n.raft()
+	s.cfg.Logger.Warn("raft is stuck, and started again")
+	old := s.raft()
 	// At once, because the end of the old raft may have to wait for the disk.
-	n.setLeadership(ClusterLeader{Term: n.lead.Now().Term})
-	if err := errors.Join(old.net.Close(), old.stop(), n.mend(), n.startRaft()); err != nil {
-		n.stop(err, false)
+	s.setLeadership(ClusterLeader{Term: s.lead.Now().Term})
+	if err := errors.Join(old.net.Close(), old.stop(), s.mend(), s.start()); err != nil {
+		s.stop(err, false)
 	}
 	old.pokeObserver() // so that followLeadership turns to the new raft
 }
@@ -56,22 +56,22 @@ func (n *Node) rebuild() {
 // mend makes the log and the state machine fit for raft to be started on them again, since it ended in the
 // middle of something. It drops a log that went astray. If raft had received a snapshot without giving it to
 // the state machine, mend gives it: raft begins behind its newest snapshot, and would never do so.
-func (n *Node) mend() error {
-	if err := n.log.Realign(); err != nil {
+func (s *supervisor) mend() error {
+	if err := s.log.Realign(); err != nil {
 		return logError(err)
 	}
-	snapshots, err := n.log.Snapshots().List()
+	snapshots, err := s.log.Snapshots().List()
 	if err != nil {
 		return logError(err)
 	}
-	if len(snapshots) == 0 || snapshots[0].Index <= n.fsm.state.View().Index {
+	if len(snapshots) == 0 || snapshots[0].Index <= s.fsm.state.View().Index {
 		return nil
 	}
-	_, r, err := n.log.Snapshots().Open(snapshots[0].ID)
+	_, r, err := s.log.Snapshots().Open(snapshots[0].ID)
 	if err != nil {
 		return logError(err)
 	}
-	return n.fsm.Restore(r)
+	return s.fsm.Restore(r)
 }
 
 // impossibleIndex is the index of no configuration: raft refuses a change of members that is based on it.

@@ -315,7 +315,7 @@ func TestRestartUnderLoad(t *testing.T) {
 			defer close(done)
 			for i := range 20 {
 				time.Sleep(3 * time.Second)
-				c.Node(i % 3).rebuild()
+				c.Node(i % 3).supervisor.rebuild()
 			}
 		}()
 		writes := 0

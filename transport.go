@@ -10,12 +10,9 @@ import (
 	"net"
 	"strings"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/membership"
-	"github.com/coterie-kv/coterie/internal/raftnet"
 	"github.com/coterie-kv/coterie/internal/rpc"
 	"github.com/coterie-kv/coterie/internal/throttle"
 	"github.com/coterie-kv/coterie/internal/usercode"
@@ -217,27 +214,6 @@ func (t *transport) dialRefused(err *rpc.DialError) {
 	if unsaid, ok := t.dials.Allow(err.Peer.Addr); ok {
 		t.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", t.peers.inWords(err), "unsaid", unsaid)
 	}
-}
-
-// raftTransport makes the transport of raft's messages. Raft tells candidates apart by their addresses, but
-// two members may have the same address one after the other. So to raft, a member's address is its ID.
-func (n *Node) raftTransport(term, committed func() uint64) *raftnet.Transport {
-	return raftnet.New(raftnet.Config{
-		Self: serverID(n.id), Addr: raft.ServerAddress(serverID(n.id)), Client: n.transport.client, Timeout: n.cfg.ElectionTimeout,
-		Resolve: n.peers.addresses.Find,
-		Admit:   n.joiner.mayAnswer,
-		Newest:  func() uint64 { return max(n.log.Term(), n.identity.Load().Floor) },
-		Check:   command.Check,
-		Refused: n.transport.messageRefused,
-		Stand:   n.joiner.mayStand,
-		Turn:    n.turnToStand,
-		Lost:    n.peers.lostData,
-		Log:     n.log,
-		Applied: func() uint64 { return n.views.Load().Index },
-		Term:    term,
-
-		Committed: committed,
-	})
 }
 
 // A handler answers the calls of other nodes, and passes their raft messages to raft. Open sets the fields, and no

@@ -30,7 +30,8 @@ func TestProgressNotifyKeepsARequestPending(t *testing.T) {
 		release := sync.OnceFunc(func() { close(notify) })
 		defer release()
 		// The first consumers publish the view, and the others notify the watches.
-		n.consumers.inOrder = slices.Insert(n.consumers.inOrder, 3, func(appliedBatch) { <-notify })
+		consumers := n.supervisor.fsm.applier.(*consumers)
+		consumers.inOrder = slices.Insert(consumers.inOrder, 3, func(appliedBatch) { <-notify })
 		put := make(chan error, 1)
 		go func() {
 			_, err := n.Put(t.Context(), "other", "v")

@@ -9,7 +9,6 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/fault"
-	"github.com/coterie-kv/coterie/internal/state"
 )
 
 // propose makes the cluster execute cmd once, and returns the result that it had on this node.
@@ -66,25 +65,6 @@ func (n *Node) accept(entry []byte) error {
 	if err := n.room(); err != nil {
 		return err
 	}
-	n.apply(entry)
+	n.supervisor.submit(entry)
 	return nil
-}
-
-// apply appends an entry to the log of this node, which leads. It blocks while too many entries are in
-// flight, but not for long: then it drops the entry.
-func (n *Node) apply(entry []byte) {
-	ctx, cancel := context.WithTimeout(n.life.Context(), n.cfg.ElectionTimeout)
-	defer cancel()
-	// One at a time: many that look at the same moment would each find the same free place.
-	select {
-	case n.turn <- struct{}{}:
-		defer func() { <-n.turn }()
-	case <-ctx.Done():
-		return
-	}
-	free := func(v *state.View) bool { return n.raft().mayAppend(v.Index) || !n.lead.Now().Self }
-	if _, err := n.views.Await(ctx, free); err != nil || n.log.AwaitRoom(ctx) != nil {
-		return
-	}
-	n.raft().append(entry)
 }
