@@ -153,7 +153,7 @@ func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, q
 		return run(nil)
 	}
 	var found OpResponse
-	err = n.inBackground(ctx, func() (err error) {
+	err = n.life.await(ctx, func() (err error) {
 		found, err = run(func() bool { return ctx.Err() != nil })
 		return err
 	})

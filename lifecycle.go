@@ -50,6 +50,21 @@ func (l *lifecycle) Go(fn func()) {
 	}
 }
 
+// await returns the result of fn, which runs on another goroutine. If ctx ends or the node closes first, it returns
+// the reason at once; fn then continues for a while, and its result is dropped.
+func (l *lifecycle) await(ctx context.Context, fn func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- fn() }()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-l.closing:
+		return l.Err()
+	}
+}
+
 // Err returns nil until the node begins to stop, and then the error of every call: ErrClosed, joined with
 // the fault if there is one.
 func (l *lifecycle) Err() error {

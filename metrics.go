@@ -98,32 +98,32 @@ func newMeter(n *Node) *usercode.Meter[Metric] {
 	})
 }
 
-// stopMeter waits for a moment until Config.Metrics has taken the last values.
-func (n *Node) stopMeter(ctx context.Context) {
+// closeMeter waits for a moment until Config.Metrics has taken the last values.
+func closeMeter(ctx context.Context, m *usercode.Meter[Metric]) {
 	ctx, cancel := context.WithTimeout(ctx, flushTime)
 	defer cancel()
-	n.meter.Close(ctx)
+	m.Close(ctx)
 }
 
-// proposed measures a proposal that began at a time and ended with err, or with its result if err is nil.
-func (n *Node) proposed(begin time.Time, err error) {
+// measureProposal measures a proposal that began at a time and ended with err, or with its result if err is nil.
+func measureProposal(m *usercode.Meter[Metric], begin time.Time, err error) {
 	switch {
 	case err == nil:
-		n.meter.Add(MetricProposalsApplied, 1)
-		n.meter.Observe(MetricProposalSeconds, time.Since(begin).Seconds())
+		m.Add(MetricProposalsApplied, 1)
+		m.Observe(MetricProposalSeconds, time.Since(begin).Seconds())
 	case errors.Is(err, ErrMaybeApplied):
-		n.meter.Add(MetricProposalsUncertain, 1)
+		m.Add(MetricProposalsUncertain, 1)
 	case errors.Is(err, ErrNoSpace), errors.Is(err, ErrOverloaded):
-		n.meter.Add(MetricProposalsRefused, 1)
+		m.Add(MetricProposalsRefused, 1)
 	default:
-		n.meter.Add(MetricProposalsGivenUp, 1)
+		m.Add(MetricProposalsGivenUp, 1)
 	}
 }
 
-// logWritten measures one write of the log with its sync.
-func (n *Node) logWritten(bytes int, took time.Duration) {
-	n.meter.Observe(MetricLogWriteSeconds, took.Seconds())
-	n.meter.Observe(MetricLogWriteBytes, float64(bytes))
+// measureLogWrite measures one write of the log with its sync.
+func measureLogWrite(m *usercode.Meter[Metric], bytes int, took time.Duration) {
+	m.Observe(MetricLogWriteSeconds, took.Seconds())
+	m.Observe(MetricLogWriteBytes, float64(bytes))
 }
 
 // gauges returns the gauges of a node that have a value.

@@ -25,7 +25,7 @@ func TestWritesAreCountedByOutcome(t *testing.T) {
 			var r ExpvarMetrics
 			n := &Node{cfg: Config{Metrics: &r}}
 			n.meter = newMeter(n)
-			n.proposed(time.Now(), err)
+			measureProposal(n.meter, time.Now(), err)
 			n.meter.Deliver()
 			for _, m := range []Metric{MetricProposalsApplied, MetricProposalsRefused, MetricProposalsUncertain, MetricProposalsGivenUp} {
 				require.Equal(t, m == want, r.Value(m) == 1, "%v: %s", err, m)

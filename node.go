@@ -165,7 +165,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.roster.run)
 	n.joiner.membersChanged(n.views.Load())
 	if n.meter != nil {
-		n.log.Measure(n.logWritten)
+		n.log.Measure(func(bytes int, took time.Duration) { measureLogWrite(n.meter, bytes, took) })
 		go n.meter.Run()
 	}
 	n.cfg.warnOfPlainText(listener)
@@ -289,7 +289,7 @@ func (n *Node) shutdown(handOver bool) {
 	}
 	n.cfg.Logger.Info("node closed")
 	n.stopLogger(ctx)
-	n.stopMeter(ctx) // last, since what the log drops is counted
+	closeMeter(ctx, n.meter) // last, since what the log drops is counted
 	n.life.finish(err)
 }
 

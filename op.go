@@ -108,7 +108,7 @@ func (n *Node) Do(ctx context.Context, op Op) (OpResponse, error) {
 
 // txn executes a transaction. One that only reads is not written to the log.
 func (n *Node) txn(ctx context.Context, op Op) (OpResponse, error) {
-	if err := n.validate(&op.op); err != nil {
+	if err := n.cfg.checkOp(&op.op); err != nil {
 		return OpResponse{}, err
 	}
 	switch t := op.op.Txn; {
@@ -123,11 +123,6 @@ func (n *Node) txn(ctx context.Context, op Op) (OpResponse, error) {
 		}
 		return n.executeRead(ctx, v, &op.op, quick(t))
 	}
-}
-
-// validate returns why the node refuses an operation before it asks the cluster.
-func (n *Node) validate(op *command.Op) error {
-	return commandError(command.Validate(op, n.cfg.MaxTxnOps))
 }
 
 // quick reports whether a transaction of Gets looks at single keys only.

@@ -194,7 +194,7 @@ func (s *Session) CommitOrUndo(t *Txn, undo ...Op) (*TxnResponse, error) {
 	for _, t := range []*Txn{t, s.n.Txn(s.ctx).Then(undo...)} {
 		op, err := t.op()
 		if err == nil {
-			err = s.n.validate(&op.op)
+			err = s.n.cfg.checkOp(&op.op)
 		}
 		if err != nil {
 			return nil, err

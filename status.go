@@ -171,7 +171,7 @@ func (n *Node) Check(ctx context.Context) error {
 		return err
 	}
 	v := n.views.Load()
-	return n.inBackground(ctx, func() error {
+	return n.life.await(ctx, func() error {
 		if err := v.Check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
@@ -206,25 +206,10 @@ func (n *Node) Hash(ctx context.Context, rev int64) (*HashResponse, error) {
 		rev = v.KV.Revision()
 	}
 	var hash uint64 // not a field of the response: fn may outlive the call
-	if err := n.inBackground(ctx, func() error { hash = v.KV.Hash(rev); return nil }); err != nil {
+	if err := n.life.await(ctx, func() error { hash = v.KV.Hash(rev); return nil }); err != nil {
 		return nil, err
 	}
 	return &HashResponse{
 		Header: n.header(v.KV.Revision()), Hash: hash, HashRevision: rev, CompactRevision: v.KV.CompactRevision(),
 	}, nil
-}
-
-// inBackground returns the result of fn. If ctx ends or the node closes first, it returns the reason at
-// once; fn then continues for a while, and its result is dropped.
-func (n *Node) inBackground(ctx context.Context, fn func() error) error {
-	result := make(chan error, 1)
-	go func() { result <- fn() }()
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-n.life.Closing():
-		return n.life.Err()
-	}
 }

@@ -229,15 +229,15 @@ type handler struct {
 	roster   *roster
 	raft     func() *consensus
 	alive    func(context.Context) error
-	// accept appends an entry to the log of this node, which leads. change makes the leader change the members.
-	accept func(entry []byte) error
-	change func(context.Context, *membership.Change) (membership.Admission, error)
+	room     func() error // why this node cannot write its log, if so
+	submit   func(entry []byte)
+	change   func(context.Context, *membership.Change) (membership.Admission, error) // makes the leader change the members
 }
 
 func newHandler(n *Node) *handler {
 	return &handler{
 		cfg: &n.cfg, lead: n.lead, identity: n.identity, peers: n.peers, reads: n.reads, leases: n.leases, joiner: n.joiner,
-		roster: n.roster, raft: n.raft, alive: n.alive, accept: n.accept, change: n.askToChange,
+		roster: n.roster, raft: n.raft, alive: n.alive, room: n.room, submit: n.supervisor.submit, change: n.askToChange,
 	}
 }
 
@@ -271,13 +271,7 @@ func (h *handler) dispatch(ctx context.Context, from rpc.Identity, method byte, 
 		a, err := h.answerChange(ctx, from, method, req)
 		return a.Append(nil), err
 	case methodPropose:
-		if !h.lead.Now().Self {
-			return nil, errNotLeader
-		}
-		if err := command.CheckForeign(req); err != nil {
-			return nil, err
-		}
-		return nil, h.accept(req)
+		return nil, h.answerPropose(req)
 	case methodReadIndex:
 		return h.reads.answerReadIndex(ctx)
 	case methodRead:
@@ -288,6 +282,21 @@ func (h *handler) dispatch(ctx context.Context, from rpc.Identity, method byte, 
 		return h.leases.answerTimeToLive(ctx, req)
 	}
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
+}
+
+// answerPropose appends an entry of another node to the log of this one, if it leads and its disk has room.
+func (h *handler) answerPropose(entry []byte) error {
+	if !h.lead.Now().Self {
+		return errNotLeader
+	}
+	if err := command.CheckForeign(entry); err != nil {
+		return err
+	}
+	if err := h.room(); err != nil {
+		return err
+	}
+	h.submit(entry)
+	return nil
 }
 
 // answerChange changes the members, if this node leads. It passes the request of a node that joins on to the leader.

@@ -14,7 +14,7 @@ import (
 // propose makes the cluster execute cmd once, and returns the result that it had on this node.
 func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *command.Result, err error) {
 	if cmd.Op != (command.Op{}) {
-		if err := commandError(command.Validate(&cmd.Op, n.cfg.MaxTxnOps)); err != nil {
+		if err := n.cfg.checkOp(&cmd.Op); err != nil {
 			return nil, err
 		}
 	}
@@ -24,7 +24,7 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *comma
 	}
 	if n.cfg.Metrics != nil {
 		begin := time.Now()
-		defer func() { n.proposed(begin, err) }()
+		defer func() { measureProposal(n.meter, begin, err) }()
 	}
 	if err := n.alive(ctx); err != nil {
 		return nil, err
@@ -37,6 +37,11 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *comma
 		return nil, limitError(err)
 	}
 	return result, nil
+}
+
+// checkOp returns why a node refuses an operation before it asks the cluster, if so.
+func (c *Config) checkOp(op *command.Op) error {
+	return commandError(command.Validate(op, c.MaxTxnOps))
 }
 
 // space returns why there is no space for a write, if so: in this node's log, or, for a write that may make
@@ -58,13 +63,4 @@ func grows(cmd *command.Command) bool { return cmd.Grant != nil || puts(cmd.Op) 
 func puts(op command.Op) bool {
 	return op.Put != nil ||
 		op.Txn != nil && (slices.ContainsFunc(op.Txn.Then, puts) || slices.ContainsFunc(op.Txn.Else, puts))
-}
-
-// accept appends an entry of another node to the log of this one, which leads, if its disk has room.
-func (n *Node) accept(entry []byte) error {
-	if err := n.room(); err != nil {
-		return err
-	}
-	n.supervisor.submit(entry)
-	return nil
 }
