@@ -208,20 +208,24 @@ func floorFaults(all []source) (faults []string) {
 
 // The limits of the root package keep its files and structs readable.
 const (
-	maxRootLines  = 500
-	maxRootFields = 25
+	maxRootLines   = 500
+	maxRootFields  = 25
+	maxNodeFields  = 20
+	maxNodeMethods = 45 // unexported ones
 )
 
 // wholeTests are the test files of the root that test no single file.
 var wholeTests = []string{"arch_test.go", "example_test.go", "main_test.go", "nil_test.go", "readme_test.go"}
 
-// rootFaults returns the files of the root that are too long, its structs that have too many fields, and its
-// test files that are not named after a file: x_test.go or x_aspect_test.go tests x.go.
+// rootFaults returns the files of the root that are too long, its structs that have too many fields, a Node that has
+// too many unexported methods, and its test files that are not named after a file: x_test.go or x_aspect_test.go tests
+// x.go.
 func rootFaults(all []source) (faults []string) {
 	files := map[string]bool{}
 	for _, s := range all {
 		files[s.path] = true
 	}
+	methods := 0 // of Node
 	for _, s := range all {
 		if path.Dir(s.path) != "." {
 			continue
@@ -252,11 +256,23 @@ func rootFaults(all []source) (faults []string) {
 			if !ok {
 				return true
 			}
-			if st, ok := spec.Type.(*ast.StructType); ok && st.Fields.NumFields() > maxRootFields {
+			most := maxRootFields
+			if spec.Name.Name == "Node" {
+				most = maxNodeFields
+			}
+			if st, ok := spec.Type.(*ast.StructType); ok && st.Fields.NumFields() > most {
 				faults = append(faults, s.path+": struct "+spec.Name.Name+" has "+strconv.Itoa(st.Fields.NumFields())+" fields")
 			}
 			return true
 		})
+		for _, d := range s.ast.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && types.ExprString(f.Recv.List[0].Type) == "*Node" && !f.Name.IsExported() {
+				methods++
+			}
+		}
+	}
+	if methods > maxNodeMethods {
+		faults = append(faults, "Node has "+strconv.Itoa(methods)+" unexported methods")
 	}
 	return faults
 }
@@ -487,6 +503,8 @@ func TestArchitectureRulesFail(t *testing.T) {
 		"no floor":              {"internal/attic/x.go", head + "attic", floorFaults},
 		"long in the root":      {"x.go", head + "coterie\n" + strings.Repeat("\n", 500), rootFaults},
 		"a large struct":        {"x.go", head + "coterie\ntype x struct {\n" + strings.Repeat("_ int\n", 26) + "}", rootFaults},
+		"a large Node":          {"x.go", head + "coterie\ntype Node struct {\n" + strings.Repeat("_ int\n", 21) + "}", rootFaults},
+		"a Node of all trades":  {"x.go", head + "coterie\n" + strings.Repeat("func (n *Node) x() {}\n", 46), rootFaults},
 		"a test of no file":     {"x_y_test.go", head + "coterie", rootFaults},
 		"private in a recipe":   {"lock.go", head + "coterie\nfunc f(n *Node) { n.propose() }", recipeFaults},
 		"no licence":            {"x.go", "// Package x.\npackage x", fileFaults},
