@@ -127,7 +127,7 @@ func (c *Cluster) Leader(ctx context.Context) (*Node, error) {
 			if err := context.Cause(ctx); err != nil {
 				return nil, errors.Join(err, ErrNoLeader)
 			}
-			return nil, ErrClosed
+			return nil, fmt.Errorf("%w: every node of the cluster is closed", ErrClosed)
 		}
 		if err := running.Ready(ctx); err != nil && !errors.Is(err, ErrClosed) {
 			return nil, err

@@ -20,7 +20,8 @@ import (
 // never will. A transaction whose comparisons do not hold is a result, not an error. If ctx ends a call,
 // the error matches ctx's cause.
 var (
-	// ErrClosed: the node has stopped, by Close or by a fault, which [Node.Err] returns. Open another one.
+	// ErrClosed: the node has stopped, by Close or by a fault, which [Node.Err] returns; or the value that was
+	// called is closed, such as an index of package mirror. The text names it. Open another one.
 	ErrClosed = fault.ErrClosed
 	// ErrNoLeader: this node knows no leader, so it asked the cluster nothing and changed nothing. Retry
 	// later, or read [WithSerializable].

@@ -74,9 +74,9 @@ func (l *lifecycle) Err() error {
 		return nil
 	}
 	if fault := l.Fault(); fault != nil {
-		return fmt.Errorf("%w: %w", ErrClosed, fault)
+		return fmt.Errorf("%w: the node is closed: %w", ErrClosed, fault)
 	}
-	return ErrClosed
+	return fmt.Errorf("%w: the node is closed", ErrClosed)
 }
 
 // Fault returns why the node stopped by itself, if it did.

@@ -144,6 +144,7 @@ func TestCloseTwice(t *testing.T) {
 	require.NoError(t, n.Close())
 	<-n.Done()
 	require.ErrorIs(t, n.Err(), coterie.ErrClosed)
+	require.EqualError(t, n.Err(), "coterie: closed: the node is closed")
 	ctx := t.Context()
 	for name, err := range map[string]error{
 		"put": errOf(n.Put(ctx, "k", "v")), "get": errOf(n.Get(ctx, "k")),

@@ -257,6 +257,6 @@ func (x *Index[T]) Err() error {
 // Close ends the index, and returns when its goroutine has ended: it waits for a decoder that blocks, so
 // the decoder must not call it. The newest snapshot stays. Close is idempotent.
 func (x *Index[T]) Close() {
-	x.end(coterie.ErrClosed)
+	x.end(fmt.Errorf("mirror: the index is closed: %w", coterie.ErrClosed))
 	<-x.done
 }

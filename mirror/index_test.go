@@ -270,6 +270,7 @@ func TestFollowYieldsNewestSnapshot(t *testing.T) {
 		c.Stop(0)
 		<-x.Done()
 		require.ErrorIs(t, x.Err(), coterie.ErrClosed)
+		require.EqualError(t, x.Err(), "coterie: closed: the node is closed")
 		for _, err := range x.Follow(t.Context()) {
 			if err != nil {
 				require.ErrorIs(t, err, coterie.ErrClosed)
@@ -336,6 +337,7 @@ func TestIndexOutlivesItsContext(t *testing.T) {
 		x.Close()
 		x.Close()
 		require.ErrorIs(t, x.Err(), coterie.ErrClosed)
+		require.EqualError(t, x.Err(), "mirror: the index is closed: coterie: closed")
 		put(t, n, "m/b", "2")
 		synctest.Wait()
 		require.Equal(t, watchers, n.Status().Watchers)

@@ -290,6 +290,6 @@ func (p *Picker) Close() {
 	if p.end == nil {
 		return
 	}
-	p.end(coterie.ErrClosed)
+	p.end(fmt.Errorf("registry: the picker is closed: %w", coterie.ErrClosed))
 	<-p.done
 }

@@ -313,7 +313,7 @@ func (r *Registration) Update(instance Instance) error {
 	case instance.ID != r.self.ID:
 		return fmt.Errorf("%w: an update must keep the ID of the instance", coterie.ErrInvalidOption)
 	case r.ctx.Err() != nil:
-		return coterie.ErrClosed
+		return errRegistrationClosed
 	}
 	r.mu.Lock()
 	r.value = value
@@ -339,9 +339,12 @@ func (r *Registration) Err() error {
 // registered, or will be removed when its lease expires.
 func (r *Registration) Done() <-chan struct{} { return r.done }
 
+// errRegistrationClosed is the error of a Registration that has ended.
+var errRegistrationClosed = fmt.Errorf("registry: the registration is closed: %w", coterie.ErrClosed)
+
 // Close deregisters the instance at once, and returns when that is done. Without a quorum it returns when
 // the lease must have expired. Close is idempotent.
 func (r *Registration) Close() {
-	r.end(coterie.ErrClosed)
+	r.end(errRegistrationClosed)
 	<-r.done
 }

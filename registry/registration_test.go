@@ -97,8 +97,10 @@ func TestInstanceListedUntilClose(t *testing.T) {
 		require.Empty(t, list())
 		require.Zero(t, time.Since(begin).Truncate(100*time.Millisecond), "at once")
 		require.ErrorIs(t, a.Err(), coterie.ErrClosed)
+		require.EqualError(t, a.Err(), "registry: the registration is closed: coterie: closed")
 		require.ErrorIs(t, b.Err(), coterie.ErrClosed)
 		require.ErrorIs(t, b.Update(instance("b")), coterie.ErrClosed)
+		require.EqualError(t, b.Update(instance("b")), "registry: the registration is closed: coterie: closed")
 		require.Zero(t, c.Node(0).Status().Leases)
 	})
 }

@@ -270,6 +270,6 @@ func (v *Value[T]) generations(ctx context.Context, yield func(*generation[T]) b
 // Close ends the goroutines of the Value, and returns when they have ended. The last value stays, and the other methods
 // continue to work, apart from Follow. Close is idempotent.
 func (v *Value[T]) Close() {
-	v.end(coterie.ErrClosed)
+	v.end(fmt.Errorf("sharedconfig: the value is closed: %w", coterie.ErrClosed))
 	v.ending.Wait()
 }

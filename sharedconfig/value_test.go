@@ -192,6 +192,11 @@ func TestValueEndsWithCloseOrNode(t *testing.T) {
 		v.Close()
 		rate(t, v, 9)
 		synctest.Wait()
+		for _, err := range v.Follow(t.Context()) {
+			if err != nil {
+				require.EqualError(t, err, "sharedconfig: the value is closed: coterie: closed")
+			}
+		}
 		c.Stop(0)
 		for _, v := range []*sharedconfig.Value[limits]{v, with} {
 			for _, err := range v.Follow(t.Context()) {

@@ -18,7 +18,7 @@ import (
 
 // The values are documented in package coterie.
 var (
-	ErrClosed       = errors.New("coterie: node closed")
+	ErrClosed       = errors.New("coterie: closed")
 	ErrNotLeader    = errors.New("coterie: not the leader") // not public: see package coterie's transport
 	ErrNoLeader     = errors.New("coterie: no leader")
 	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
