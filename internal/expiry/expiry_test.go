@@ -116,12 +116,12 @@ func TestLeaseExpiresAtItsDeadline(t *testing.T) {
 		n.end(2)
 		time.Sleep(10*time.Second - 1)
 		require.Empty(t, n.expiries())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []proposal{{[]int64{1}, 7}}, n.expiries(), "the proposal has the term")
 		n.end(1)
 		time.Sleep(3*time.Hour - 10*time.Second - 1)
 		require.Empty(t, n.expiries())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Equal(t, []proposal{{[]int64{3}, 7}}, n.expiries())
 	})
 }
@@ -188,7 +188,7 @@ func TestNewTermGivesLeasesTheirFullTTL(t *testing.T) {
 				require.EqualValues(t, 10*time.Second, n.renew(t, 1), "no expiry of this term was proposed")
 				time.Sleep(10*time.Second - 1)
 				require.Empty(t, n.expiries())
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				require.Equal(t, []proposal{{[]int64{1}, 9}}, n.expiries())
 			})
 		})
@@ -214,7 +214,7 @@ func TestRenewalPostponesTheExpiry(t *testing.T) {
 		}
 		time.Sleep(10*time.Second - 1)
 		require.Empty(t, n.expiries())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Len(t, n.expiries(), 1)
 	})
 }
@@ -235,7 +235,7 @@ func TestRenewalWaitsForTheOutcomeOfExpiry(t *testing.T) {
 		for range 3 { // the proposal was dropped
 			time.Sleep(retry - 1)
 			require.Empty(t, n.expiries())
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			require.Equal(t, []proposal{{[]int64{1}, 7}}, n.expiries())
 			require.Equal(t, expiry.Ending, n.renew(t, 1))
 		}

@@ -112,7 +112,7 @@ func TestFailedForwardIsRepeatedSoon(t *testing.T) {
 		require.Empty(t, n.take())
 		require.Equal(t, []uint64{3}, n.forwarded)
 		n.set(func() { n.refuse = nil })
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		entries := n.take()
 		require.Len(t, entries, 1)
 		require.Equal(t, []uint64{3, 3}, n.forwarded)
@@ -129,7 +129,7 @@ func TestUnansweredEntryIsSentAgain(t *testing.T) {
 		for range 3 {
 			time.Sleep(2*electionTimeout - 1)
 			require.Empty(t, n.take())
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			require.Equal(t, first, n.take())
 		}
 		n.answer(command.OK, first[0]...)
