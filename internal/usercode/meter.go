@@ -97,16 +97,21 @@ func (m *Meter[M]) Observe(of M, value float64) {
 // Run delivers until Close is called, and then a last time: a process may outlive its node and keep the last
 // value of each gauge, and a node that has stopped does not lead. If the Metrics ends the goroutine, another
 // one takes over.
-func (m *Meter[M]) Run() {
+func (m *Meter[M]) Run() { m.run(true) }
+
+// run sets the gauges at once only if it is the first: the Metrics may end each goroutine that sets one.
+func (m *Meter[M]) run(first bool) {
 	ended := false
 	defer func() {
 		if !ended {
-			go m.Run()
+			go m.run(false)
 		}
 	}()
 	tick := time.NewTicker(meterInterval)
 	defer tick.Stop()
-	m.setGauges()
+	if first {
+		m.setGauges()
+	}
 	for {
 		select {
 		case <-tick.C:
@@ -115,10 +120,10 @@ func (m *Meter[M]) Run() {
 		case <-m.wake:
 			m.Deliver()
 		case <-m.stop:
-			m.Deliver()
-			m.setGauges()
 			ended = true
-			close(m.done)
+			defer close(m.done) // deferred, as the Metrics may end this goroutine, too
+			defer m.setGauges()
+			m.Deliver()
 			return
 		}
 	}

@@ -177,6 +177,26 @@ func TestMeterSurvivesTheEndOfItsGoroutine(t *testing.T) {
 	})
 }
 
+func TestMetricsThatEndEachGoroutineDoNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := newMeter()
+		calls := 0
+		s.change(func() {
+			s.now["g"] = 1
+			s.before = func() {
+				s.change(func() { calls++ })
+				runtime.Goexit()
+			}
+		})
+		go m.Run()
+		time.Sleep(10*time.Second + time.Millisecond)
+		m.Close(t.Context())
+		synctest.Wait()
+		// At first, and every second a counter of the values dropped and perhaps the gauge; two more at the end.
+		require.LessOrEqual(t, calls, 1+2*10+2)
+	})
+}
+
 func TestCloseDoesNotWaitForBlockedMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s := newMeter()
