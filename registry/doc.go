@@ -40,6 +40,6 @@
 // # Contexts
 //
 // A ctx bounds the call that takes it and nothing else. After [Register] and [NewPicker] have returned, the
-// end of their ctx changes nothing. What they return lives until its Close, or until the node closes. To
+// end of their ctx changes nothing. The result lives until its Close, or until the node closes. To
 // tie it to a context, use [context.AfterFunc] with its Close method.
 package registry
