@@ -178,7 +178,7 @@ var floors = [][]string{
 	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
-	{"model", "proposer", "raftlog", "state", "usercode"},
+	{"model", "proposer", "raftlog", "state", "usercode", "vfs/vfstest"},
 	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},
 }
 
@@ -449,7 +449,7 @@ func variableFault(v *ast.ValueSpec) string {
 // maxTestName bounds the names of tests, so that a list of them is readable.
 const maxTestName = 45
 
-// testNameFaults returns the tests, benchmarks, fuzz tests and examples whose names are too long.
+// testNameFaults returns the long names of tests, benchmarks, fuzz tests and examples.
 func testNameFaults(all []source) (faults []string) {
 	for _, s := range all {
 		if !s.test() {

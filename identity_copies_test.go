@@ -166,17 +166,24 @@ func TestRollbackIsFoundThroughAnotherMember(t *testing.T) {
 	})
 }
 
+// rollBack puts back the directory of node 1 from a copy of the same run that lacks 100 acknowledged writes. The
+// leader, node 0, rejects it. Node 2 is down.
+func (c *copyTrio) rollBack() {
+	c.Helper()
+	c.lead(0)
+	old := c.sites[1].disk.Copy()
+	c.down(2)
+	c.put100(0)
+	c.down(1)
+	c.sites[1].disk = old
+	c.up(1)
+	require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
+}
+
 // A copy of the same run knows the number on record. But the leader knows which entries the node acknowledged.
 func TestLeaderRemembersAcknowledgements(t *testing.T) {
 	inCopyTrio(t, func(c *copyTrio) {
-		c.lead(0)
-		old := c.sites[1].disk.Copy()
-		c.down(2)
-		c.put100(0)
-		c.down(1)
-		c.sites[1].disk = old
-		c.up(1)
-		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
+		c.rollBack()
 		c.up(2) // with the others it could elect a leader that lacks the writes
 		c.ready(2)
 		c.has100(2)
@@ -195,14 +202,7 @@ func TestLeaderRemembersAcknowledgements(t *testing.T) {
 // that knows.
 func TestDataLossIsRememberedAcrossRestarts(t *testing.T) {
 	inCopyTrio(t, func(c *copyTrio) {
-		c.lead(0)
-		old := c.sites[1].disk.Copy()
-		c.down(2)
-		c.put100(0)
-		c.down(1)
-		c.sites[1].disk = old
-		c.up(1)
-		require.ErrorIs(c, notReady(c.T, c.nodes[1], time.Minute), coterie.ErrDirMismatch)
+		c.rollBack()
 		c.down(0, 1)
 		c.up(1, 2)
 		time.Sleep(time.Minute)
