@@ -58,7 +58,7 @@ func (h host) Confirm(ctx context.Context) (index, term uint64, err error) {
 }
 
 func (h host) Expire(ids []int64, term uint64) {
-	h.n.supervisor.submit(command.Single(&command.Proposal{Command: command.Command{Expire: &command.Expire{IDs: ids, Term: term}}}))
+	h.n.supervisor.submit(command.OfCluster(command.Command{Expire: &command.Expire{IDs: ids, Term: term}}))
 }
 
 // For internal/retention.
@@ -66,5 +66,5 @@ func (h host) Expire(ids []int64, term uint64) {
 func (h host) Store() *mvcc.View { return h.n.views.Load().KV }
 
 func (h host) Compact(rev int64) {
-	h.n.supervisor.submit(command.Single(&command.Proposal{Command: command.Command{Compact: &command.Compact{Revision: rev}}}))
+	h.n.supervisor.submit(command.OfCluster(command.Command{Compact: &command.Compact{Revision: rev}}))
 }

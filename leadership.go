@@ -212,7 +212,7 @@ func (f *firstCommand) send(term uint64) <-chan time.Time {
 	}
 	if c := f.s.raft(); f.term != term || !c.commands(term, f.s.views.Load().Index) {
 		first := command.Command{Term: true, Epoch: max(rand.Uint64(), 1)} // the first epoch names the cluster
-		c.append(command.Single(&command.Proposal{Command: first}))
+		c.append(command.OfCluster(first))
 	}
 	f.term, f.seen = term, time.Now()
 	return time.After(timeout)

@@ -156,9 +156,9 @@ func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term
 	if recorded(v) {
 		return v, nil
 	}
-	r.submit(command.Single(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
+	r.submit(command.OfCluster(command.Command{Enroll: &command.Enroll{
 		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
-	}}}))
+	}}))
 	return r.views.Await(ctx, recorded)
 }
 

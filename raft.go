@@ -236,7 +236,7 @@ func (c *consensus) addNonvoter(id MemberID, addr string) func() error {
 func (c *consensus) addVoter(id MemberID, addr string) func() error {
 	return func() error {
 		change := c.requests.AddVoter(serverID(id), raft.ServerAddress(addr), 0, c.timeout)
-		c.append(command.Single(&command.Proposal{Command: command.Command{Term: true}}))
+		c.append(command.OfCluster(command.Command{Term: true}))
 		return changeError(change.Error())
 	}
 }

@@ -65,6 +65,9 @@ func Single(p *Proposal) []byte {
 	return e.Bytes()
 }
 
+// OfCluster returns an entry with one command of the cluster itself, which may be applied repeatedly.
+func OfCluster(c Command) []byte { return Single(&Proposal{Command: c}) }
+
 // DecodeEntry calls fn with each proposal of an entry, until fn returns an error. fn must not keep the
 // Proposal itself, but may keep everything that it points to.
 //
