@@ -106,7 +106,7 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/raftlog") && !in(s, "internal/raftnet")
+				!in(s, "internal/storage") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
@@ -178,7 +178,8 @@ var floors = [][]string{
 	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
-	{"model", "proposer", "raftlog", "state", "usercode", "vfs/vfstest"},
+	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
+	{"raftlog"},
 	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},
 }
 
