@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -56,7 +57,7 @@ func (b *batch) entry(l *raft.Log) ref {
 	var size int
 	b.b = wire.Prefixed(b.b, func(b []byte) []byte {
 		start := len(b)
-		b = wire.Message(b, recordEntry, func(b []byte) []byte { return AppendEntry(b, l) })
+		b = wire.Message(b, recordEntry, func(b []byte) []byte { return storage.AppendEntry(b, l) })
 		size = len(b) - start
 		return b
 	})
@@ -167,7 +168,7 @@ func readEntry(message []byte) (*raft.Log, error) {
 			continue
 		}
 		var err error
-		if l, err = DecodeEntry(fields.Bytes()); err != nil {
+		if l, err = storage.DecodeEntry(fields.Bytes()); err != nil {
 			return nil, err
 		}
 	}

@@ -87,7 +87,7 @@ func (s *store) discards(low uint64) error {
 
 // diverged returns an error which says that the log differs from the cluster's.
 func (s *store) diverged(format string, args ...any) error {
-	return &CorruptError{s.disk.dir, fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrDiverged)}
+	return &CorruptError{File: s.disk.dir, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrDiverged)}
 }
 
 // known is the part of a log that can no longer change.
@@ -184,7 +184,7 @@ func readDivergence(fs vfs.FS, dir string) error {
 		return err
 	}
 	reason := strings.TrimSuffix(strings.TrimSpace(string(b[:n])), ": "+ErrDiverged.Error())
-	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("%s (noted in %s): %w", reason, name, ErrDiverged)}
+	return &CorruptError{File: filepath.Join(dir, segmentDir), Err: fmt.Errorf("%s (noted in %s): %w", reason, name, ErrDiverged)}
 }
 
 // forgetDivergence removes the note. From then on the log of the directory is the cluster's.

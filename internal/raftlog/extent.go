@@ -40,14 +40,14 @@ func (e *extent) lost(dir string, newest *segment, last uint64) error {
 		}
 	}
 	name := segmentName(e.sequence)
-	return &CorruptError{filepath.Join(dir, name), fmt.Errorf("%s; it had reached %d of %s, with entry %d of term %d",
+	return &CorruptError{File: filepath.Join(dir, name), Err: fmt.Errorf("%s; it had reached %d of %s, with entry %d of term %d",
 		found, e.end, name, e.index, e.term)}
 }
 
 // lostSnapshot returns an error if the log and the snapshots end before a snapshot that existed.
 func (e *extent) lostSnapshot(dir string, last, snapshot uint64) error {
 	if end := max(last, snapshot); end < e.snapshot {
-		return &CorruptError{filepath.Join(dir, snapshotDir), fmt.Errorf("log and snapshots end with entry %d, but there was a snapshot of entry %d", end, e.snapshot)}
+		return &CorruptError{File: filepath.Join(dir, snapshotDir), Err: fmt.Errorf("log and snapshots end with entry %d, but there was a snapshot of entry %d", end, e.snapshot)}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/coterie-kv/coterie/internal/run"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -45,7 +46,7 @@ func (id *Identity) withoutLog(dir string) error {
 	if id.Since == 0 || id.Floor > 0 {
 		return nil
 	}
-	return &CorruptError{filepath.Join(dir, segmentDir), fmt.Errorf("it has no entry, and there is no snapshot, but the member had entry %d", id.Since)}
+	return &CorruptError{File: filepath.Join(dir, segmentDir), Err: fmt.Errorf("it has no entry, and there is no snapshot, but the member had entry %d", id.Since)}
 }
 
 var errIdentityMissing = errors.New("it is missing, and the log is not")
@@ -78,12 +79,12 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 	}
 	err = identityFormat.Check(b)
 	if errors.Is(err, wire.ErrFormat) {
-		return id, false, damaged(name, err)
+		return id, false, storage.Damaged(name, err)
 	}
 	const head = identityMagic + 4
 	if err != nil || len(b) < head || b[identityMagic-1] != 0 ||
 		crc32.Checksum(b[head:], castagnoli) != binary.LittleEndian.Uint32(b[identityMagic:]) {
-		return id, false, &CorruptError{name, errors.New("it is not whole")}
+		return id, false, &CorruptError{File: name, Err: errors.New("it is not whole")}
 	}
 	r := wire.NewReader(b[head:])
 	for r.Next() {
@@ -102,14 +103,14 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Gathered = r.Bool()
 		case 7:
 			if id.Runs, err = run.ReadLine(r.Bytes()); err != nil {
-				return Identity{}, false, &CorruptError{name, err}
+				return Identity{}, false, &CorruptError{File: name, Err: err}
 			}
 		case 8:
 			id.Disputed = r.Bool()
 		}
 	}
 	if r.Err() != nil {
-		return Identity{}, false, &CorruptError{name, r.Err()}
+		return Identity{}, false, &CorruptError{File: name, Err: r.Err()}
 	}
 	return id, true, nil
 }

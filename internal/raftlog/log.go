@@ -19,36 +19,13 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/signal"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 // A CorruptError names a damaged file.
-type CorruptError struct {
-	File string
-	Err  error
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("%s is damaged: %v", e.File, e.Err)
-}
-
-// Unwrap returns the reason.
-func (e *CorruptError) Unwrap() error { return e.Err }
-
-// damaged wraps err in a *CorruptError that names the file. An error that says that the file cannot be
-// read, or that it has another version, stays as it is.
-func damaged(file string, err error) error {
-	var unread *fs.PathError
-	if errors.As(err, &unread) {
-		return err
-	}
-	var format *wire.FormatError
-	if errors.As(err, &format) {
-		return &wire.FormatError{What: fmt.Sprintf("%s in %s", format.What, file), Version: format.Version, Reads: format.Reads}
-	}
-	return &CorruptError{file, err}
-}
+type CorruptError = storage.CorruptError
 
 const (
 	lockFile     = "lock"
@@ -171,7 +148,7 @@ func (l *Log) open(states bool, segment int64) (err error) {
 // withoutVote returns the error for a directory that has entries or a snapshot but no term. Raft has a
 // term before either, and without it a node could vote twice in the same term.
 func withoutVote(dir string) error {
-	return &CorruptError{filepath.Join(dir, voteFile), errors.New("it is empty, and the log is not")}
+	return &CorruptError{File: filepath.Join(dir, voteFile), Err: errors.New("it is empty, and the log is not")}
 }
 
 // hasVote checks that the vote file exists if the directory has an identity: the vote file is created
@@ -183,7 +160,7 @@ func (l *Log) hasVote() error {
 	name := filepath.Join(l.dir, voteFile)
 	there, err := exists(l.fs, name)
 	if err == nil && !there {
-		err = &CorruptError{name, errVoteMissing}
+		err = &CorruptError{File: name, Err: errVoteMissing}
 	}
 	return err
 }
@@ -227,7 +204,7 @@ func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 // before them; or an error of the file system.
 func (l *Log) Identify(id Identity) error {
 	if !l.known && l.Durable() > 0 {
-		return &CorruptError{filepath.Join(l.dir, identityFile), errIdentityMissing}
+		return &CorruptError{File: filepath.Join(l.dir, identityFile), Err: errIdentityMissing}
 	}
 	if err := writeIdentity(l.fs, l.dir, id); err != nil {
 		var sync *vfs.SyncError

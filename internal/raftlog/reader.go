@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -154,7 +155,7 @@ func (r *Reader) damaged(file string, err error) {
 		r.Formats = append(r.Formats, err)
 		return
 	case !errors.As(err, &corrupt):
-		err = &CorruptError{file, err}
+		err = &CorruptError{File: file, Err: err}
 	}
 	r.Damage = append(r.Damage, err)
 }
@@ -355,7 +356,7 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 			}
 		}
 		if err != nil {
-			return damaged(r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err))
+			return storage.Damaged(r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err))
 		}
 	}
 	return nil

@@ -50,15 +50,15 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 	switch {
 	case applied > max(last, newest.Index):
 		return false, &CorruptError{
-			filepath.Join(dir, segmentDir),
-			fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
+			File: filepath.Join(dir, segmentDir),
+			Err:  fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
 		}
 	case last == 0 || first == newest.Index+1:
 		return false, nil
 	case first > newest.Index+1:
 		return false, &CorruptError{
-			filepath.Join(dir, snapshotDir),
-			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, newest.Index),
+			File: filepath.Join(dir, snapshotDir),
+			Err:  fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, newest.Index),
 		}
 	}
 	if newest.Index == 0 {
@@ -74,8 +74,8 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 		}
 		if applied > newest.Index {
 			return false, &CorruptError{
-				filepath.Join(dir, segmentDir),
-				fmt.Errorf("it has applied the entries up to %d, entry %d of term %d among them, which is of term %d in the newest snapshot: %w",
+				File: filepath.Join(dir, segmentDir),
+				Err: fmt.Errorf("it has applied the entries up to %d, entry %d of term %d among them, which is of term %d in the newest snapshot: %w",
 					applied, newest.Index, at.Term, newest.Term, ErrDiverged),
 			}
 		}

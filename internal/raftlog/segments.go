@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -58,7 +59,7 @@ func (r ref) read() (*raft.Log, error) {
 		return nil, err
 	}
 	if crc32.Checksum(b, castagnoli) != r.sum {
-		return nil, &CorruptError{r.segment.name, fmt.Errorf("the entry at %d has changed since it was last read", r.offset)}
+		return nil, &CorruptError{File: r.segment.name, Err: fmt.Errorf("the entry at %d has changed since it was last read", r.offset)}
 	}
 	return readEntry(b)
 }
@@ -218,21 +219,21 @@ func (g *segment) release() {
 // crash has torn the bytes after the segment's end. The end is 0 if the segment has no header.
 func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool, err error) {
 	if n := len(s.files); n > 0 && g.sequence != s.files[n-1].sequence+1 {
-		return false, &CorruptError{g.name, fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
+		return false, &CorruptError{File: g.name, Err: fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
 	}
 	whole, err := g.readHeader(b)
 	if err != nil {
-		return false, damaged(g.name, err)
+		return false, storage.Damaged(g.name, err)
 	}
 	if !whole {
 		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
-			return false, &CorruptError{g.name, errors.New("its header is damaged")}
+			return false, &CorruptError{File: g.name, Err: errors.New("its header is damaged")}
 		}
 		return true, nil
 	}
 	if n := len(s.files); n > 0 && g.after != uint32(s.files[n-1].end) {
 		return false, &CorruptError{
-			s.files[n-1].name, fmt.Errorf("it ends at %d, but the next segment expects its end at %d", s.files[n-1].end, g.after),
+			File: s.files[n-1].name, Err: fmt.Errorf("it ends at %d, but the next segment expects its end at %d", s.files[n-1].end, g.after),
 		}
 	}
 	for g.end = segmentHeader; g.end < int64(len(b)); {
@@ -243,7 +244,7 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 		at := g.end + batchHeader
 		err := decodeRecords(body, func(r record, message []byte) error { return s.replay(g, r, message, at, c) })
 		if err != nil {
-			return false, &CorruptError{g.name, fmt.Errorf("batch at %d: %w", g.end, err)}
+			return false, &CorruptError{File: g.name, Err: fmt.Errorf("batch at %d: %w", g.end, err)}
 		}
 		g.end = end // the padding may be missing; the next batch is aligned all the same
 	}
@@ -257,10 +258,10 @@ func (g *segment) torn(b []byte, last bool) (bool, error) {
 		return false, nil
 	}
 	if !last {
-		return false, &CorruptError{g.name, fmt.Errorf("the data at %d is damaged, and there is a later segment", g.end)}
+		return false, &CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and there is a later segment", g.end)}
 	}
 	if at, ok := findBatch(b, g.salt, g.end+1); ok {
-		return false, &CorruptError{g.name, fmt.Errorf("the data at %d is damaged, and a whole batch follows at %d", g.end, at)}
+		return false, &CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and a whole batch follows at %d", g.end, at)}
 	}
 	return true, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -126,7 +127,7 @@ func (s *snapshotFiles) open(id string) (*raft.SnapshotMeta, *snapshotReader, er
 	meta, err := readSnapshotMeta(r)
 	if err != nil {
 		file.Close()
-		return nil, nil, damaged(name, err)
+		return nil, nil, storage.Damaged(name, err)
 	}
 	meta.ID = id
 	at, _ := r.Seek(0, io.SeekCurrent) // a SectionReader cannot fail here

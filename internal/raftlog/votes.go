@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -95,7 +96,7 @@ func (v *votes) read(name string) (slots []byte, err error) {
 			continue
 		}
 		if err := wire.CheckVersion("vote", version, voteVersion); err != nil {
-			return nil, damaged(name, err)
+			return nil, storage.Damaged(name, err)
 		}
 		if serial > v.serial {
 			v.serial, v.vote = serial, vote
@@ -103,7 +104,7 @@ func (v *votes) read(name string) (slots []byte, err error) {
 	}
 	// The first record goes to the second slot, where a crash may have torn it.
 	if v.serial == 0 && !blank(slots[:slotSize]) {
-		return nil, &CorruptError{name, errors.New("neither record of the vote is whole")}
+		return nil, &CorruptError{File: name, Err: errors.New("neither record of the vote is whole")}
 	}
 	return slots, nil
 }

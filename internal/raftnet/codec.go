@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -51,7 +51,7 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	b = wire.Uint(b, 7, m.PrevLogTerm)
 	b = wire.Uint(b, 8, m.LeaderCommitIndex)
 	for _, entry := range m.Entries {
-		b = wire.Message(b, 9, func(b []byte) []byte { return raftlog.AppendEntry(b, entry) })
+		b = wire.Message(b, 9, func(b []byte) []byte { return storage.AppendEntry(b, entry) })
 	}
 	return b
 }
@@ -93,7 +93,7 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 }
 
 func decodeEntry(b []byte) (*raft.Log, error) {
-	m, err := raftlog.DecodeEntry(b)
+	m, err := storage.DecodeEntry(b)
 	if err != nil {
 		return nil, err
 	}

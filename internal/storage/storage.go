@@ -9,8 +9,6 @@
 package storage
 
 import (
-	"fmt"
-
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
@@ -20,6 +18,8 @@ import (
 type Format interface {
 	// Name is the name of the format in errors and reports, such as "segments".
 	Name() string
+	// Layout names the files of the format, for errors about their contents.
+	Layout() Layout
 	// Files returns the names of the files in dir that belong to this format. A file is listed if it has or
 	// may have data: an empty subdirectory is not.
 	Files(fs vfs.FS, dir string) ([]string, error)
@@ -27,9 +27,16 @@ type Format interface {
 	// finishes or undoes changes that a crash has interrupted.
 	Open(fs vfs.FS, dir string) (Store, error)
 	// Read opens the data in dir and changes nothing, for an inspection. It reads as much as can be read, and
-	// calls damaged with each error for which Open or Load would reject a file.
+	// calls damaged with each error for which Open or Log.Load would reject a file. Errors about the vote and
+	// the identity are not among them: Reading returns those.
 	Read(fs vfs.FS, dir string, damaged func(file string, err error)) (Reading, error)
 }
+
+// A Layout has the names of files or directories, relative to the directory of a node. Several may be equal.
+type Layout struct{ Log, Vote, Identity string }
+
+// MaxRecord is the largest number of bytes that a Record has to take.
+const MaxRecord = 1000
 
 // A Store is the data of one directory. Its errors are *CorruptError, *wire.FormatError, or errors of the
 // file system. A call that fails with an error for which vfs.Short holds can be repeated. After any other error
@@ -44,12 +51,14 @@ type Store interface {
 	Close() error
 }
 
-// A Record is a few bytes that are replaced as a whole. One goroutine at a time may call it, concurrently with
-// the methods of Log.
+// A Record is a message of package wire, of at most MaxRecord bytes, that is replaced as a whole. The format may
+// keep something of its own in field 1, and field 15 is the version of the record, where it is not 1. One
+// goroutine at a time may call the methods, concurrently with the methods of Log.
 type Record interface {
 	// Load returns the record, or nil if it was never saved.
 	Load() ([]byte, error)
-	// Save replaces the record, durably. After a crash the record is the old one or the new one.
+	// Save replaces the record, durably. After a crash the record is the old one or the new one. If a sync fails,
+	// the error is a *vfs.SyncError: it is not known which of the two a crash would leave.
 	Save(b []byte) error
 }
 
@@ -120,20 +129,9 @@ type Reading interface {
 	Entry(index uint64) (*raft.Log, error)
 	// File returns the name of the file that has an entry, for errors about it.
 	File(index uint64) string
-	// Vote and Identity return the records, or nil if there is none or it is damaged.
-	Vote() []byte
-	Identity() []byte
+	// Vote and Identity return the records, as Record.Load does.
+	Vote() ([]byte, error)
+	Identity() ([]byte, error)
 	// Close closes the files.
 	Close() error
 }
-
-// A CorruptError names a damaged file.
-type CorruptError struct {
-	File string
-	Err  error
-}
-
-func (e *CorruptError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.File, e.Err) }
-
-// Unwrap returns the reason.
-func (e *CorruptError) Unwrap() error { return e.Err }

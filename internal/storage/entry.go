@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package raftlog
+package storage
 
 import (
 	"time"
@@ -10,7 +10,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// AppendEntry appends the encoding of a raft log entry to b. The disk and the network use the same
+// AppendEntry appends the encoding of an entry of raft's log to b. Every format and the network use the same
 // encoding.
 func AppendEntry(b []byte, l *raft.Log) []byte {
 	b = wire.Uint(b, 1, l.Index)
@@ -24,8 +24,7 @@ func AppendEntry(b []byte, l *raft.Log) []byte {
 	return b
 }
 
-// DecodeEntry decodes an entry, which shares the memory of b. It does not check the contents of the
-// entry.
+// DecodeEntry decodes an entry, which shares the memory of b. It does not check the contents of the entry.
 func DecodeEntry(b []byte) (*raft.Log, error) {
 	l := &raft.Log{}
 	r := wire.NewReader(b)
