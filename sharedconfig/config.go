@@ -60,6 +60,9 @@ var ErrNoVersion = errors.New("sharedconfig: no such version")
 // A RejectedError is the reason why a value is bad. It wraps the error of the decoder or of Validate, or has the
 // value with which one of them panicked.
 type RejectedError struct {
+	// Key is the last of Config.Keys, by which the value is known. If it has several layers, the document of
+	// another key may be the bad one.
+	Key string `json:"key"`
 	// Revision is the revision of the store that has the value. It is 0 if the value was rejected before it was
 	// stored.
 	Revision int64 `json:"revision"`
@@ -68,9 +71,9 @@ type RejectedError struct {
 
 func (e *RejectedError) Error() string {
 	if e.Revision == 0 {
-		return fmt.Sprintf("sharedconfig: the value is bad and was not stored: %v", e.Err)
+		return fmt.Sprintf("sharedconfig: the value for %s is bad and was not stored: %v", e.Key, e.Err)
 	}
-	return fmt.Sprintf("sharedconfig: the value of revision %d is bad and not used: %v", e.Revision, e.Err)
+	return fmt.Sprintf("sharedconfig: the value of %s at revision %d is bad and not used: %v", e.Key, e.Revision, e.Err)
 }
 
 func (e *RejectedError) Unwrap() error { return e.Err }

@@ -60,7 +60,7 @@ func Example() {
 	// Output:
 	// default:  {100 10}
 	// updated:  {900 10}
-	// rejected: sharedconfig: the value is bad and was not stored: Rate must be positive
+	// rejected: sharedconfig: the value for config/limits/orders is bad and was not stored: Rate must be positive
 	// as before: {500 10}
 }
 
@@ -99,5 +99,5 @@ func ExampleValue_Follow() {
 	// Output:
 	// 100 <nil>
 	// 200 <nil>
-	// 200 sharedconfig: the value of revision 3 is bad and not used: Rate must be positive
+	// 200 sharedconfig: the value of config/limits at revision 3 is bad and not used: Rate must be positive
 }

@@ -26,9 +26,10 @@ func (v Version[T]) MarshalJSON() ([]byte, error) {
 // MarshalJSON returns the error as an object, in which Err is text.
 func (e RejectedError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
+		Key      string `json:"key"`
 		Revision int64  `json:"revision"`
 		Err      string `json:"err,omitempty"`
-	}{e.Revision, message(e.Err)})
+	}{e.Key, e.Revision, message(e.Err)})
 }
 
 // message returns the text of an error, and nothing for nil. Package encoding/json writes most errors as {}.

@@ -13,11 +13,11 @@ import (
 )
 
 func TestErrorsAreTextInJSON(t *testing.T) {
-	bad := &sharedconfig.RejectedError{Revision: 5, Err: errors.New("too high")}
+	bad := &sharedconfig.RejectedError{Key: "limits", Revision: 5, Err: errors.New("too high")}
 	text, err := json.Marshal(bad.Error())
 	require.NoError(t, err)
 	for want, v := range map[string]any{
-		`{"revision":5,"err":"too high"}`:                                    bad,
+		`{"key":"limits","revision":5,"err":"too high"}`:                     bad,
 		`{"value":1,"revision":5}`:                                           sharedconfig.Current[int]{Value: 1, Revision: 5},
 		`{"value":2,"revision":5,"err":` + string(text) + `}`:                sharedconfig.Current[int]{Value: 2, Revision: 5, Err: bad},
 		`{"revision":5,"document":"1","value":1}`:                            sharedconfig.Version[int]{Revision: 5, Document: "1", Value: 1},

@@ -32,7 +32,7 @@ func (v *Value[T]) Update(ctx context.Context, fn func(T) (T, error)) (revision 
 	return v.commit(ctx, func(s stored) (string, error) {
 		is, err := v.validate(s.documents)
 		if err != nil {
-			return "", &RejectedError{s.revision, err}
+			return "", &RejectedError{v.key(), s.revision, err}
 		}
 		want, err := fn(is)
 		if err != nil {
@@ -79,7 +79,7 @@ func (v *Value[T]) History(ctx context.Context) ([]Version[T], error) {
 		documents[last] = &document
 		value, err := v.validate(documents)
 		if err != nil {
-			err = &RejectedError{revision, err}
+			err = &RejectedError{key, revision, err}
 		}
 		versions = append(versions, Version[T]{revision, document, value, err})
 	}
@@ -177,7 +177,7 @@ func (v *Value[T]) commit(ctx context.Context, change func(stored) (string, erro
 		}
 		s.documents[last] = &document
 		if _, err := v.validate(s.documents); err != nil {
-			return 0, &RejectedError{Err: err}
+			return 0, &RejectedError{Key: v.key(), Err: err}
 		}
 		ops := []coterie.Op{coterie.OpPut(v.key(), document)}
 		if old != nil && v.cfg.History > 0 {

@@ -222,7 +222,7 @@ func (v *Value[T]) accept(s stored) {
 	}
 	if err != nil {
 		g.Current, g.good, g.usable = last.Current, last.good, last.usable
-		g.Err = &RejectedError{s.revision, err}
+		g.Err = &RejectedError{v.key(), s.revision, err}
 	}
 	v.newest.Store(g)
 	close(last.over)

@@ -119,6 +119,8 @@ func TestBadValueKeepsTheGoodOne(t *testing.T) {
 		require.ErrorIs(t, err, errRate)
 		require.ErrorAs(t, err, &rejected)
 		require.Zero(t, rejected.Revision)
+		require.Equal(t, "limits", rejected.Key)
+		require.ErrorContains(t, err, "the value for limits is bad and was not stored")
 		require.Equal(t, `{"Rate":50}`, stored(t, n, "limits"))
 		refusal := errors.New("no")
 		_, err = v.Update(t.Context(), func(limits) (limits, error) { return limits{Rate: 7}, refusal })
@@ -132,6 +134,8 @@ func TestBadValueKeepsTheGoodOne(t *testing.T) {
 			require.Equal(t, good, is.Revision)
 			require.ErrorAs(t, is.Err, &rejected)
 			require.Equal(t, rev, rejected.Revision)
+			require.Equal(t, "limits", rejected.Key)
+			require.ErrorContains(t, is.Err, fmt.Sprintf("the value of limits at revision %d is bad", rev))
 			require.Equal(t, is.Err, v.Err())
 			require.Equal(t, 50, v.Load().Rate)
 		}
