@@ -304,6 +304,50 @@ func TestRanges(t *testing.T) {
 	require.EqualValues(t, 9, r.Revision, "one revision for all")
 }
 
+// As in clientv3. A call that took one of the two would read or delete keys that its caller did not mean.
+func TestPrefixAndFromKeyExcludeEachOther(t *testing.T) {
+	n := open(t)
+	put(t, n, "ns/k", "v")
+	ctx, prefix, from := t.Context(), coterie.WithPrefix(), coterie.WithFromKey()
+	for name, ks := range map[string]interface {
+		coterie.KV
+		coterie.Watcher
+	}{"node": n, "namespace": coterie.NewNamespace(n, "ns/")} {
+		for _, opts := range [][]coterie.RangeOption{{prefix, from}, {from, prefix}, {prefix, from, coterie.WithRange("z")}} {
+			var errs []error
+			var scan []coterie.ScanOption
+			var get []coterie.GetOption
+			var remove []coterie.DeleteOption
+			var watch []coterie.WatchOption
+			for _, o := range opts {
+				scan, get, remove, watch = append(scan, o), append(get, o), append(remove, o), append(watch, o)
+			}
+			errs = append(errs, errOf(ks.Get(ctx, "k", get...)), errOf(ks.Delete(ctx, "k", remove...)))
+			errs = append(errs, errOf(ks.Txn(ctx).Then(coterie.OpGet("k", get...)).Commit()))
+			errs = append(errs, errOf(ks.Txn(ctx).Else(coterie.OpDelete("k", remove...)).Commit()))
+			errs = append(errs, errOf(ks.Do(ctx, coterie.OpGet("k", get...))), errOf(ks.Do(ctx, coterie.OpDelete("k", remove...))))
+			for _, err := range ks.Range(ctx, "k", scan...) {
+				errs = append(errs, err)
+			}
+			for _, err := range ks.Watch(ctx, "k", watch...) {
+				errs = append(errs, err)
+			}
+			for r := range ks.WatchChan(ctx, "k", watch...) {
+				errs = append(errs, r.Err)
+			}
+			require.Len(t, errs, 9)
+			for i, err := range errs {
+				require.ErrorIs(t, err, coterie.ErrInvalidOption, "%s, call %d", name, i)
+				require.ErrorContains(t, err, "WithPrefix and WithFromKey exclude each other")
+			}
+		}
+		require.Len(t, get(t, n, "ns/k").KVs, 1, "nothing was deleted")
+		twice, err := ks.Get(ctx, "", prefix, prefix)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, twice.Count)
+	}
+}
+
 func TestRangeReadsOneRevision(t *testing.T) {
 	n := open(t)
 	for i := range 1000 {

@@ -60,8 +60,9 @@ type deleteOptions struct {
 // A keyRange says how a call reads its key. bounds turns it into a range once the key is known, since
 // an option is made without the key.
 type keyRange struct {
-	kind rangeKind
-	end  string
+	kind     rangeKind
+	end      string
+	conflict bool // both WithPrefix and WithFromKey were given
 }
 
 type rangeKind uint8
@@ -78,6 +79,9 @@ const allKeys = "\x00"
 
 // bounds returns the range that the key and the option name, in the form that the store wants.
 func (r keyRange) bounds(key string) (string, string, error) {
+	if r.conflict {
+		return "", "", fmt.Errorf("%w: WithPrefix and WithFromKey exclude each other", ErrInvalidOption)
+	}
 	switch r.kind {
 	case prefixKeys:
 		if key == "" {
@@ -115,19 +119,28 @@ func prefixEnd(prefix string) string {
 	return allKeys
 }
 
-func (r keyRange) get(o *getOptions)     { o.keys = r }
+func (r keyRange) get(o *getOptions)     { o.keys = r.after(o.keys) }
 func (r keyRange) scan()                 {}
-func (r keyRange) del(o *deleteOptions)  { o.keys = r }
-func (r keyRange) watch(o *watchOptions) { o.keys = r }
+func (r keyRange) del(o *deleteOptions)  { o.keys = r.after(o.keys) }
+func (r keyRange) watch(o *watchOptions) { o.keys = r.after(o.keys) }
 
-// WithPrefix applies a call to every key that begins with its key, and to all keys if that is empty.
+// after returns the range that a call reads if this option follows an earlier one. The last one counts, except
+// that a prefix and every greater key exclude each other, as in clientv3.
+func (r keyRange) after(earlier keyRange) keyRange {
+	r.conflict = earlier.conflict || earlier.kind == prefixKeys && r.kind == fromKey || earlier.kind == fromKey && r.kind == prefixKeys
+	return r
+}
+
+// WithPrefix applies a call to every key that begins with its key, and to all keys if that is empty. It
+// excludes WithFromKey.
 func WithPrefix() RangeOption { return keyRange{kind: prefixKeys} }
 
 // WithRange applies a call to the keys from its key up to, but not including, end. If end is not
 // greater than the key, the range is empty; Watch refuses an empty range.
 func WithRange(end string) RangeOption { return keyRange{kind: untilEnd, end: end} }
 
-// WithFromKey applies a call to its key and every greater one, and to all keys if the key is empty.
+// WithFromKey applies a call to its key and every greater one, and to all keys if the key is empty. It
+// excludes WithPrefix.
 func WithFromKey() RangeOption { return keyRange{kind: fromKey} }
 
 type revisionOption int64
