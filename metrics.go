@@ -92,8 +92,8 @@ func (e *ExpvarMetrics) String() string {
 func newMeter(n *Node) *usercode.Meter[Metric] {
 	return usercode.NewMeter(usercode.MeterConfig[Metric]{
 		To: n.cfg.Metrics, Dropped: MetricMetricsDropped, Gauges: n.gauges,
-		Panicked: func(of Metric, cause any, leftOut int) {
-			n.cfg.Logger.Error("Config.Metrics has panicked", "metric", of, "panic", cause, "unsaid", leftOut)
+		Panicked: func(of Metric, cause any, omitted int) {
+			n.cfg.Logger.Error("Config.Metrics has panicked", "metric", of, "panic", cause, "omitted", omitted)
 		},
 	})
 }

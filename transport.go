@@ -192,8 +192,8 @@ func (t *transport) callerRefused(remote net.Addr, err error) {
 	if splitErr != nil {
 		host = remote.String()
 	}
-	if unsaid, ok := t.callers.Allow(host); ok {
-		t.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", t.peers.inWords(err), "unsaid", unsaid)
+	if omitted, ok := t.callers.Allow(host); ok {
+		t.cfg.Logger.Warn("connection refused", "remote", remote.String(), "err", t.peers.inWords(err), "omitted", omitted)
 	}
 }
 
@@ -201,8 +201,8 @@ func (t *transport) callerRefused(remote net.Addr, err error) {
 func (t *transport) messageRefused(from rpc.Identity, remote net.Addr, err error) {
 	t.meter.Add(MetricConnectionsRefused, 1)
 	member := MemberID(from.Member).String()
-	if unsaid, ok := t.messages.Allow(member); ok {
-		t.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "unsaid", unsaid)
+	if omitted, ok := t.messages.Allow(member); ok {
+		t.cfg.Logger.Warn("message refused", "member", member, "remote", remote.String(), "err", err, "omitted", omitted)
 	}
 }
 
@@ -211,8 +211,8 @@ func (t *transport) messageRefused(from rpc.Identity, remote net.Addr, err error
 func (t *transport) dialRefused(err *rpc.DialError) {
 	t.meter.Add(MetricConnectionsRefused, 1)
 	t.peers.refused(err)
-	if unsaid, ok := t.dials.Allow(err.Peer.Addr); ok {
-		t.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", t.peers.inWords(err), "unsaid", unsaid)
+	if omitted, ok := t.dials.Allow(err.Peer.Addr); ok {
+		t.cfg.Logger.Warn("connection failed", "remote", err.Peer.Addr, "err", t.peers.inWords(err), "omitted", omitted)
 	}
 }
 

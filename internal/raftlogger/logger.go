@@ -50,8 +50,8 @@ func (s logger) Log(level hclog.Level, msg string, args ...any) {
 		about := msg + subject(args)
 		if !s.troubles.Lasts(about) {
 			severity = slog.LevelDebug
-		} else if leftOut, ok := s.warnings.Allow(about); ok {
-			args = append(args[:len(args):len(args)], "unsaid", leftOut)
+		} else if omitted, ok := s.warnings.Allow(about); ok {
+			args = append(args[:len(args):len(args)], "omitted", omitted)
 		} else {
 			return
 		}

@@ -45,9 +45,9 @@ func TestRecurringWarningsAreThrottled(t *testing.T) {
 		l.With("k", "v").Error("failed to make requestVote RPC", "target", "b:1")
 		l.Warn("failed to heartbeat to", "peer", "b:1")
 		require.Equal(t, []string{
-			`level=WARN msg="failed to heartbeat to" peer=b:1 "backoff time"=1s unsaid=0`,
-			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s unsaid=99`,
-			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 unsaid=0`,
+			`level=WARN msg="failed to heartbeat to" peer=b:1 "backoff time"=1s omitted=0`,
+			`level=WARN msg="failed to heartbeat to" peer=c:1 "backoff time"=1s omitted=99`,
+			`level=WARN msg="failed to make requestVote RPC" k=v target=b:1 omitted=0`,
 		}, lines())
 		time.Sleep(throttle.Interval / 2)
 		l.Warn("election timeout")
@@ -56,7 +56,7 @@ func TestRecurringWarningsAreThrottled(t *testing.T) {
 		l.Warn("election timeout")
 		l.Error("failed to heartbeat to", "peer", "b:1")
 		require.Equal(t, []string{
-			`level=WARN msg="election timeout" unsaid=1`, `level=WARN msg="election timeout" unsaid=0`,
+			`level=WARN msg="election timeout" omitted=1`, `level=WARN msg="election timeout" omitted=0`,
 		}, lines())
 		for range 3 {
 			l.Error("failed to get log", "index", 5)
@@ -71,7 +71,7 @@ func TestRecurringWarningsAreThrottled(t *testing.T) {
 			l.Warn("failed to get previous log", "previous-index", i)
 			time.Sleep(time.Second)
 		}
-		require.Equal(t, []string{`level=WARN msg="failed to get previous log" previous-index=10 unsaid=1`}, lines())
+		require.Equal(t, []string{`level=WARN msg="failed to get previous log" previous-index=10 omitted=1`}, lines())
 		for range 20 {
 			l.Error("failed to make requestVote RPC", "target", "d:1", "error", expected)
 			time.Sleep(time.Second)
