@@ -128,7 +128,7 @@ var (
 type CompactedError struct {
 	// Revision is the oldest revision that can be read and watched. Resume from it. If the missed changes
 	// matter, read the current state first.
-	Revision int64
+	Revision int64 `json:"revision"`
 }
 
 func (e *CompactedError) Error() string {
@@ -162,11 +162,17 @@ func (e *FormatError) Unwrap() error { return e.Err }
 // A LimitError reports a request that exceeds a limit. It matches [ErrTooLarge], [ErrTooManyOps],
 // [ErrNoSpace] or [ErrOverloaded].
 type LimitError struct {
-	Limit, Actual int64
-	err           error
+	Limit  int64 `json:"limit"`
+	Actual int64 `json:"actual"`
+	err    error
 }
 
-func (e *LimitError) Error() string { return e.err.Error() }
+func (e *LimitError) Error() string {
+	if e.err == nil { // made by another package, or read from JSON
+		return fmt.Sprintf("coterie: %d exceeds the limit of %d", e.Actual, e.Limit)
+	}
+	return e.err.Error()
+}
 
 // Unwrap returns an error that matches the limit's sentinel.
 func (e *LimitError) Unwrap() error { return e.err }

@@ -45,6 +45,7 @@ type (
 	watchFields  WatchResponse
 	prefixFields PrefixState
 	heldFields   HeldError
+	limitFields  LimitError
 )
 
 // MarshalJSON returns the response as an object. IDs are text, and a list is never null.
@@ -95,6 +96,14 @@ func (e HeldError) MarshalJSON() ([]byte, error) {
 		heldFields
 		Err textError `json:"err,omitzero"`
 	}{heldFields(e), textError{e.Err}})
+}
+
+// MarshalJSON returns the error as an object, in which err is the text of the error.
+func (e LimitError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		limitFields
+		Err textError `json:"err,omitzero"`
+	}{limitFields(e), textError{e.err}})
 }
 
 // A grantJSON replaces the fields of a GrantResponse or a KeepAliveResponse that package encoding/json would

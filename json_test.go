@@ -75,6 +75,28 @@ func TestPrefixStateHasLowerCaseNamesInJSON(t *testing.T) {
 	require.Equal(t, s, read)
 }
 
+func TestErrorsHaveLowerCaseNamesInJSON(t *testing.T) {
+	n := open(t, func(c *coterie.Config) { c.MaxTxnOps = 1 })
+	_, err := n.Txn(t.Context()).Then(coterie.OpGet("k"), coterie.OpGet("l")).Commit()
+	var limit *coterie.LimitError
+	require.ErrorAs(t, err, &limit)
+	text, err := json.Marshal(limit.Error())
+	require.NoError(t, err)
+	for want, v := range map[string]any{
+		`{"limit":1,"actual":2,"err":` + string(text) + `}`: limit,
+		`{"limit":3,"actual":4}`:                            coterie.LimitError{Limit: 3, Actual: 4},
+		`{"revision":5}`:                                    &coterie.CompactedError{Revision: 5},
+	} {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		require.JSONEq(t, want, string(b))
+	}
+	var read coterie.LimitError
+	require.NoError(t, json.Unmarshal([]byte(`{"limit":3,"actual":4,"err":"a text"}`), &read))
+	require.Equal(t, coterie.LimitError{Limit: 3, Actual: 4}, read)
+	require.EqualError(t, &read, "coterie: 4 exceeds the limit of 3")
+}
+
 func TestHeldErrorIsTextInJSON(t *testing.T) {
 	held := coterie.NewHeldError("l", coterie.KeyValue{Key: "l/1", Value: "v", Lease: 7}, coterie.ErrLocked)
 	for want, v := range map[string]any{

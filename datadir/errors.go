@@ -24,9 +24,10 @@ var (
 // A BehindError says which survivor has more than the directory that was to be recovered. It matches
 // [ErrBehind].
 type BehindError struct {
-	Member      coterie.MemberID
-	Dir         string // as in its Inspection
-	Index, Term uint64 // of its last entry
+	Member coterie.MemberID `json:"member"`
+	Dir    string           `json:"dir"`   // as in its Inspection
+	Index  uint64           `json:"index"` // of its last entry
+	Term   uint64           `json:"term"`  // of its last entry
 }
 
 func (e *BehindError) Error() string {

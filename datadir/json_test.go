@@ -72,3 +72,13 @@ func TestOtherJSONIsNoInspection(t *testing.T) {
 		require.Equal(t, datadir.Inspection{Dir: "before"}, in, text)
 	}
 }
+
+func TestBehindErrorRoundTripsThroughJSON(t *testing.T) {
+	behind := datadir.BehindError{Member: 10, Dir: "/b", Index: 7, Term: 3}
+	b, err := json.Marshal(behind)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"member":"000000000000000a","dir":"/b","index":7,"term":3}`, string(b))
+	var read datadir.BehindError
+	require.NoError(t, json.Unmarshal(b, &read))
+	require.Equal(t, behind, read)
+}

@@ -35,8 +35,8 @@ var errNoName = fmt.Errorf("%w: the name of a service is empty", coterie.ErrInva
 
 // An IDTakenError describes the instance that has an ID. It matches [ErrIDTaken].
 type IDTakenError struct {
-	Holder Instance
-	Lease  coterie.LeaseID // the holder's lease; revoke it to free the ID
+	Holder Instance        `json:"holder"`
+	Lease  coterie.LeaseID `json:"lease"` // the holder's lease; revoke it to free the ID
 }
 
 func (e *IDTakenError) Error() string {
