@@ -106,9 +106,24 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/storage") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet")
+				!in(s, "internal/storage") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet") && !in(s, "boltlog")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
+	},
+	{
+		"one package uses raft-boltdb and bbolt",
+		func(s source) bool { return !in(s, "boltlog") },
+		func(p string) bool {
+			return strings.HasPrefix(p, "github.com/hashicorp/raft-boltdb") || strings.HasPrefix(p, "go.etcd.io/bbolt")
+		},
+	},
+	{
+		"package boltlog uses what a format of a directory needs",
+		func(s source) bool { return !s.test() && in(s, "boltlog") },
+		func(p string) bool {
+			name, internal := strings.CutPrefix(p, module+"/internal/")
+			return internal && !slices.Contains([]string{"fault", "slot", "storage", "vfs", "wire"}, name)
+		},
 	},
 	{
 		"the replicated state is a function of the log",
@@ -165,7 +180,7 @@ var importRules = []struct {
 }
 
 // bottom are the packages at the bottom: every other package may import them.
-var bottom = []string{"internal/breakable", "internal/fault", "internal/signal", "internal/throttle", "internal/wire"}
+var bottom = []string{"internal/breakable", "internal/fault", "internal/signal", "internal/slot", "internal/throttle", "internal/wire"}
 
 // recipePackages are the recipes that are packages of their own.
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
@@ -175,7 +190,7 @@ var modules = []string{"compat", "compat/node", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
-	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "throttle", "vfs", "wire"},
+	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
@@ -529,15 +544,38 @@ func TestDependencies(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}}{{end}}", "all").Output()
 	require.NoError(t, err)
 	allowed := []string{
-		"github.com/anishathalye/porcupine", "github.com/hashicorp/go-hclog", "github.com/hashicorp/raft",
-		"github.com/stretchr/testify", "github.com/tidwall/btree",
+		"github.com/anishathalye/porcupine", "github.com/hashicorp/go-hclog", "github.com/hashicorp/go-msgpack/v2", "github.com/hashicorp/raft",
+		"github.com/hashicorp/raft-boltdb/v2", "github.com/stretchr/testify", "github.com/tidwall/btree", "go.etcd.io/bbolt",
 	}
 	for _, m := range strings.Fields(string(out)) {
 		require.Contains(t, allowed, m)
 	}
-	out, err = exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".").Output()
+}
+
+// linked returns the modules in a program that imports a package.
+func linked(t *testing.T, pkg string) []string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", pkg).Output()
 	require.NoError(t, err)
-	linked := strings.Fields(string(out))
-	slices.Sort(linked)
-	require.LessOrEqual(t, len(slices.Compact(linked)), 1+18, "modules in a program that embeds a node")
+	modules := strings.Fields(string(out))
+	slices.Sort(modules)
+	return slices.Compact(modules)
+}
+
+// TestLinkedModules names the modules in a program that embeds a node, and those that boltlog adds: a program that does
+// not import boltlog does not have them.
+func TestLinkedModules(t *testing.T) {
+	root := []string{
+		module, "github.com/fatih/color", "github.com/hashicorp/go-hclog", "github.com/hashicorp/go-immutable-radix",
+		"github.com/hashicorp/go-metrics", "github.com/hashicorp/go-msgpack/v2", "github.com/hashicorp/golang-lru",
+		"github.com/hashicorp/raft", "github.com/mattn/go-colorable", "github.com/mattn/go-isatty", "github.com/tidwall/btree",
+		"golang.org/x/sys",
+	}
+	require.ElementsMatch(t, root, linked(t, "."))
+	more := []string{"github.com/armon/go-metrics", "github.com/boltdb/bolt", "github.com/hashicorp/raft-boltdb/v2", "go.etcd.io/bbolt"}
+	bolt := linked(t, "./boltlog")
+	for _, m := range bolt {
+		require.Contains(t, append(root, more...), m)
+	}
+	require.Subset(t, bolt, more)
 }

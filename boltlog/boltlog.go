@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boltlog
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// Options are the options of a log.
+type Options struct {
+	// InitialMmapSize is how many bytes of address space bbolt reserves for the file when it opens it. A larger
+	// file makes bbolt replace the reservation by one of twice the size, or of 1 GiB more. For that moment writes
+	// wait for reads that are under way. The default is the size of the file, rounded up.
+	InitialMmapSize int
+}
+
+// New returns a storage that keeps the log, the vote and the identity of a node in a file of bbolt.
+func New(o Options) Storage { return Storage{o} }
+
+// A Storage is the result of New.
+type Storage struct{ options Options }
+
+// Format is for package coterie.
+func (s Storage) Format() storage.Format { return format(s) }
+
+// String returns the name of the format, "bolt".
+func (s Storage) String() string { return storage.Bolt }
+
+// A format implements storage.Format.
+type format struct{ options Options }
+
+// Name implements storage.Format.
+func (format) Name() string { return storage.Bolt }
+
+// Layout implements storage.Format.
+func (format) Layout() storage.Layout {
+	return storage.Layout{Log: logFile, Vote: logFile, Identity: logFile}
+}
+
+// Files implements storage.Format.
+func (format) Files(fsys vfs.FS, dir string) (files []string, err error) {
+	names, err := fsys.ReadDir(dir)
+	for _, name := range []string{logFile, noteFile} {
+		if slices.Contains(names, name) {
+			files = append(files, filepath.Join(dir, name))
+		}
+	}
+	return files, err
+}
+
+// Open implements storage.Format.
+func (f format) Open(fsys vfs.FS, dir string) (storage.Store, error) {
+	if _, ok := fsys.(vfs.OS); !ok {
+		return nil, errors.New("boltlog: bbolt maps its file into memory, so it needs a file system of the operating system")
+	}
+	s, err := openStore(fsys, dir, f.options)
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	return s, nil
+}
+
+// Read implements storage.Format.
+func (f format) Read(fsys vfs.FS, dir string, damaged func(file string, err error)) (storage.Reading, error) {
+	return read(fsys, dir, damaged)
+}
