@@ -129,7 +129,7 @@ var importRules = []struct {
 		"the replicated state is a function of the log",
 		func(s source) bool {
 			return !s.test() && (s.path == "fsm.go" || in(s, "internal/wire") || in(s, "internal/mvcc") || in(s, "internal/command") ||
-				in(s, "internal/state") || in(s, "internal/model"))
+				in(s, "internal/auth") || in(s, "internal/state") || in(s, "internal/model"))
 		},
 		func(p string) bool {
 			return slices.Contains([]string{"time", "math/rand", "math/rand/v2", "crypto/rand", "os", "net", "log", "log/slog"}, p)
@@ -193,6 +193,7 @@ var floors = [][]string{
 	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
+	{"auth"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
 	{"raftlog"},
 	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},

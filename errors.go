@@ -78,6 +78,34 @@ var (
 	// ErrStopCampaign: a body of [RunAsLeader] returns it, alone or wrapped, to end the campaign of this
 	// instance. No other call returns it.
 	ErrStopCampaign = errors.New("coterie: the body stops the campaign")
+	// ErrAuthNotEnabled: permissions are not checked, so [Node.Authenticate] has nothing to protect.
+	ErrAuthNotEnabled = errors.New("coterie: authentication is not enabled")
+	// ErrAuthFailed: the password is wrong, or there is no such user.
+	ErrAuthFailed = errors.New("coterie: authentication failed")
+	// ErrNoPasswordUser: the user was added without a password, so no password authenticates it.
+	ErrNoPasswordUser = errors.New("coterie: the user has no password")
+	// ErrRootUserNotExist and ErrRootRoleNotExist: [Node.AuthEnable] needs a user root that has the role root.
+	ErrRootUserNotExist = errors.New("coterie: user root does not exist")
+	ErrRootRoleNotExist = errors.New("coterie: user root does not have the role root")
+	// ErrUserEmpty: the name of a user is empty.
+	ErrUserEmpty = errors.New("coterie: empty user name")
+	// ErrUserExists: a user of that name exists.
+	ErrUserExists = errors.New("coterie: user exists")
+	// ErrUserNotFound: there is no such user.
+	ErrUserNotFound = errors.New("coterie: user not found")
+	// ErrRoleEmpty: the name of a role is empty.
+	ErrRoleEmpty = errors.New("coterie: empty role name")
+	// ErrRoleExists: a role of that name exists.
+	ErrRoleExists = errors.New("coterie: role exists")
+	// ErrRoleNotFound: there is no such role.
+	ErrRoleNotFound = errors.New("coterie: role not found")
+	// ErrRoleNotGranted: the user does not have the role.
+	ErrRoleNotGranted = errors.New("coterie: role is not granted to the user")
+	// ErrPermissionNotGranted: the role has no permission on exactly that range.
+	ErrPermissionNotGranted = errors.New("coterie: permission is not granted to the role")
+	// ErrInvalidAuthMgmt: a change would lock everyone out while permissions are checked, because it takes the
+	// user root or its role away; or a permission names no key.
+	ErrInvalidAuthMgmt = errors.New("coterie: invalid change of users or roles")
 	// ErrClusterMismatch: a node that answered belongs to another cluster, or is another member than the
 	// expected one. Check Config.Cluster, Config.Founders and the addresses.
 	ErrClusterMismatch = fault.ErrClusterMismatch
@@ -202,7 +230,25 @@ func resultError(r *command.Result) error {
 	case command.LeaseExists:
 		return ErrLeaseExists
 	}
+	if err := authErrors[r.Code]; err != nil {
+		return err
+	}
 	return fmt.Errorf("%w: result code %d", ErrCorrupt, r.Code)
+}
+
+// authErrors are the errors of the codes about users and roles.
+var authErrors = map[command.Code]error{
+	command.RootUserNotExist:     ErrRootUserNotExist,
+	command.RootRoleNotExist:     ErrRootRoleNotExist,
+	command.UserExists:           ErrUserExists,
+	command.UserEmpty:            ErrUserEmpty,
+	command.UserNotFound:         ErrUserNotFound,
+	command.RoleExists:           ErrRoleExists,
+	command.RoleEmpty:            ErrRoleEmpty,
+	command.RoleNotFound:         ErrRoleNotFound,
+	command.RoleNotGranted:       ErrRoleNotGranted,
+	command.PermissionNotGranted: ErrPermissionNotGranted,
+	command.InvalidAuthMgmt:      ErrInvalidAuthMgmt,
 }
 
 // commandError returns the public form of an error of command.Validate or command.CheckSize.

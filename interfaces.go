@@ -41,6 +41,31 @@ type Leaser interface {
 	Leases(ctx context.Context) (*LeasesResponse, error)
 }
 
+// Auth manages users, roles and their permissions. A program that embeds a node authenticates its callers itself,
+// with [Node.Authenticate] or in another way.
+type Auth interface {
+	AuthEnable(ctx context.Context) (*AuthEnableResponse, error)
+	AuthDisable(ctx context.Context) (*AuthDisableResponse, error)
+	AuthStatus(ctx context.Context) (*AuthStatusResponse, error)
+
+	UserAdd(ctx context.Context, name string, opts ...UserOption) (*UserAddResponse, error)
+	UserDelete(ctx context.Context, name string) (*UserDeleteResponse, error)
+	UserChangePassword(ctx context.Context, name string, hash []byte) (*UserChangePasswordResponse, error)
+	UserGrantRole(ctx context.Context, name, role string) (*UserGrantRoleResponse, error)
+	UserRevokeRole(ctx context.Context, name, role string) (*UserRevokeRoleResponse, error)
+	UserGet(ctx context.Context, name string) (*UserGetResponse, error)
+	UserList(ctx context.Context) (*UserListResponse, error)
+
+	RoleAdd(ctx context.Context, role string) (*RoleAddResponse, error)
+	RoleDelete(ctx context.Context, role string) (*RoleDeleteResponse, error)
+	RoleGrantPermission(
+		ctx context.Context, role string, t PermissionType, key string, opts ...RangeOption,
+	) (*RoleGrantPermissionResponse, error)
+	RoleRevokePermission(ctx context.Context, role, key string, opts ...RangeOption) (*RoleRevokePermissionResponse, error)
+	RoleGet(ctx context.Context, role string) (*RoleGetResponse, error)
+	RoleList(ctx context.Context) (*RoleListResponse, error)
+}
+
 // Maintenance observes and checks a node. Only a [Node] satisfies it.
 type Maintenance interface {
 	Status() Status
@@ -54,6 +79,7 @@ var (
 		KV
 		Watcher
 		Leaser
+		Auth
 		Maintenance
 	} = (*Node)(nil)
 	_ interface {

@@ -46,6 +46,11 @@ type (
 	prefixFields PrefixState
 	heldFields   HeldError
 	limitFields  LimitError
+
+	userFields  UserGetResponse
+	usersFields UserListResponse
+	roleFields  RoleGetResponse
+	rolesFields RoleListResponse
 )
 
 // MarshalJSON returns the response as an object. IDs are text, and a list is never null.
@@ -58,6 +63,30 @@ func (r GetResponse) MarshalJSON() ([]byte, error) {
 func (r LeasesResponse) MarshalJSON() ([]byte, error) {
 	r.Leases = list(r.Leases)
 	return json.Marshal(leasesFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r UserGetResponse) MarshalJSON() ([]byte, error) {
+	r.Roles = list(r.Roles)
+	return json.Marshal(userFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r UserListResponse) MarshalJSON() ([]byte, error) {
+	r.Users = list(r.Users)
+	return json.Marshal(usersFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r RoleGetResponse) MarshalJSON() ([]byte, error) {
+	r.Permissions = list(r.Permissions)
+	return json.Marshal(roleFields(r))
+}
+
+// MarshalJSON returns the response as an object. IDs are text, and a list is never null.
+func (r RoleListResponse) MarshalJSON() ([]byte, error) {
+	r.Roles = list(r.Roles)
+	return json.Marshal(rolesFields(r))
 }
 
 // MarshalJSON returns the response as an object. IDs are text, and a list is never null.

@@ -47,6 +47,10 @@ func TestListsAreNeverNullInJSON(t *testing.T) {
 		`"keys":[]`:                         coterie.TimeToLiveResponse{},
 		`"leases":[]`:                       coterie.LeasesResponse{},
 		`"responses":[]`:                    coterie.TxnResponse{},
+		`"roles":[]`:                        coterie.RoleListResponse{},
+		`"users":[]`:                        coterie.UserListResponse{},
+		`"permissions":[]`:                  coterie.RoleGetResponse{},
+		`"term":0,"roles":[]`:               coterie.UserGetResponse{},
 		`"events":[]`:                       coterie.WatchResponse{},
 		`"events":[],"err":"coterie: boom"`: coterie.WatchResult{Err: errors.New("coterie: boom")},
 		`"get":{"cluster":"0000000000000000","member":"0000000000000000","revision":0,"term":0,"kvs":[]`: coterie.OpResponse{

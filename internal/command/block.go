@@ -24,9 +24,18 @@ const (
 	maxBlock = 1 << 30
 )
 
-var blockFormat = wire.Format{What: "stream of records", Magic: "COTERIE", Version: 1}
+// The versions of a stream. A writer chooses the oldest one that suffices, so that earlier versions of this
+// program can read the stream.
+const (
+	Blocks1 byte = 1
+	Blocks2 byte = 2 // the stream has records that a reader of version 1 must not skip
+)
 
-// blockMagic is the number of bytes before the first block.
+func blockFormat(version byte) wire.Format {
+	return wire.Format{What: "stream of records", Magic: "COTERIE", Version: version}
+}
+
+// blockMagic is the number of bytes before the first block; the last one is the version.
 const blockMagic = 8
 
 // A BlockWriter writes records. Close ends the stream; without it a reader reports the stream as cut off.
@@ -38,10 +47,13 @@ type BlockWriter struct {
 	err     error
 }
 
-// NewBlockWriter begins a stream.
-func NewBlockWriter(w io.Writer) *BlockWriter {
+// NewBlockWriter begins a stream of version 1.
+func NewBlockWriter(w io.Writer) *BlockWriter { return NewBlockWriterOf(w, Blocks1) }
+
+// NewBlockWriterOf begins a stream of a version.
+func NewBlockWriterOf(w io.Writer, version byte) *BlockWriter {
 	bw := &BlockWriter{w: bufio.NewWriterSize(w, blockTarget)}
-	bw.write(blockFormat.Append(nil, blockMagic))
+	bw.write(blockFormat(version).Append(nil, blockMagic))
 	return bw
 }
 
@@ -101,7 +113,11 @@ func ReadBlocks(r io.Reader, fn func(record []byte) error) error {
 	if err := br.read(magic[:]); err != nil {
 		return err
 	}
-	if err := checkFormat(blockFormat, magic[:]); err != nil {
+	format := blockFormat(Blocks2)
+	if magic[blockMagic-1] == Blocks1 {
+		format.Version = Blocks1
+	}
+	if err := checkFormat(format, magic[:]); err != nil {
 		return err
 	}
 	for records := uint64(0); ; {

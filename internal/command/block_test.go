@@ -126,10 +126,28 @@ func TestMissingBlockIsFound(t *testing.T) {
 
 func TestStreamOfUnknownVersionIsNamed(t *testing.T) {
 	b := stream(t, sampleRecords()...)
-	b[7] = 2
+	b[7] = 3
 	_, err := records(b)
 	require.ErrorIs(t, err, wire.ErrFormat)
-	require.ErrorContains(t, err, "version 2")
+	require.ErrorContains(t, err, "version 3")
+}
+
+// An earlier version of this program rejects a stream of version 2 because of this byte.
+func TestStreamsDifferInTheVersionOnly(t *testing.T) {
+	one := stream(t, sampleRecords()...)
+	var two bytes.Buffer
+	w := command.NewBlockWriterOf(&two, command.Blocks2)
+	for _, r := range sampleRecords() {
+		require.NoError(t, w.Record(func(b []byte) []byte { return append(b, r...) }))
+	}
+	_, err := w.Close()
+	require.NoError(t, err)
+	require.Equal(t, []byte{command.Blocks1, command.Blocks2}, []byte{one[7], two.Bytes()[7]})
+	got, err := records(two.Bytes())
+	require.NoError(t, err)
+	require.Len(t, got, len(sampleRecords()))
+	two.Bytes()[7] = command.Blocks1
+	require.Equal(t, one, two.Bytes())
 }
 
 // block returns a block with the given length and a valid checksum.

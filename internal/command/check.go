@@ -63,6 +63,8 @@ func (c *checker) proposal(b []byte) error {
 			err = checkGrant(r.Bytes())
 		case 23:
 			err = checkExpire(r.Bytes())
+		case 29:
+			err = checkAuth(r.Bytes())
 		default:
 			continue
 		}

@@ -45,6 +45,8 @@ func (p *Proposal) Append(b []byte) []byte {
 		b = wire.Uint(b, 27, c.Epoch)
 	case c.Enroll != nil:
 		b = wire.Message(b, 28, c.Enroll.append)
+	case c.Auth != nil:
+		b = wire.Message(b, 29, c.Auth.Append)
 	default:
 		b = c.Op.append(b)
 	}
@@ -165,6 +167,9 @@ func (p *Proposal) Decode(b []byte) error {
 		case 28:
 			c.Enroll = &Enroll{}
 			err = c.Enroll.decode(r.Bytes())
+		case 29:
+			c.Auth = &Auth{}
+			err = c.Auth.decode(r.Bytes())
 		default:
 			err = c.Op.decodeField(r, maxDepth)
 		}
@@ -183,7 +188,7 @@ func (p *Proposal) Decode(b []byte) error {
 		c.Epoch = 0
 	}
 	return one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Expire != nil, c.Register, c.Term, c.Enroll != nil)
+		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil)
 }
 
 // one checks that a command is of exactly one kind. If it had two, encoders and executors might choose

@@ -87,6 +87,10 @@ func proposals() (all []command.Proposal) {
 		command.Command{Register: true, Applied: 8},
 		command.Command{Term: true, Epoch: 1 << 63},
 		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Run: run.Number{Count: 4, Draw: 1 << 63}, Term: 9}},
+		command.Command{Auth: &command.Auth{
+			Action: command.RoleGrantPermission, User: "u", Role: "r", Hash: "h", NoPassword: true,
+			Permission: command.Permission{Access: command.ReadWrite, Key: "from", End: "to"},
+		}},
 	)
 	for i, c := range commands {
 		all = append(all, command.Proposal{Proposer: math.MaxUint64 - uint64(i), Seq: uint64(i + 300), Lowest: uint64(i + 1), Command: c})

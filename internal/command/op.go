@@ -108,11 +108,12 @@ type Command struct {
 	Grant    *Grant
 	Revoke   *Revoke
 	Expire   *Expire
-	Register bool   // adds the proposer to the table that detects repeated proposals
-	Applied  uint64 // with Register: the index that its node had applied when it was sent
-	Term     bool   // the first command of a leader's term
-	Epoch    uint64 // with Term: the epoch of the cluster, if it has none yet
 	Enroll   *Enroll
+	Auth     *Auth
+	Register bool   // adds the proposer to the table that detects repeated proposals
+	Term     bool   // the first command of a leader's term
+	Applied  uint64 // with Register: the index that its node had applied when it was sent
+	Epoch    uint64 // with Term: the epoch of the cluster, if it has none yet
 }
 
 // Compact removes history.

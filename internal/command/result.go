@@ -22,6 +22,19 @@ const (
 	LeaseExists
 	UnknownProposer // the proposer was evicted from the table, and its proposals are not applied
 	ResultDropped   // the command was executed, but its result was too large to keep for a repetition
+
+	// The codes of etcd's rules for users and roles.
+	RootUserNotExist
+	RootRoleNotExist
+	UserExists
+	UserEmpty // a user without a name, or a command without a user
+	UserNotFound
+	RoleExists
+	RoleEmpty
+	RoleNotFound
+	RoleNotGranted
+	PermissionNotGranted
+	InvalidAuthMgmt
 )
 
 // A Result is the result of a command. It is immutable.

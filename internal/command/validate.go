@@ -46,11 +46,11 @@ func CheckSize(c *Command, limit int) (size int, err error) {
 	switch {
 	case c.Put != nil:
 		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
-	case c.Op != (Op{}):
+	case c.Op != (Op{}), c.Auth != nil:
 		// Such commands are rare, and rarely large, so encoding them is simple and cheap enough.
 		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
 	}
-	if size > limit && c.Op != (Op{}) { // other commands are small
+	if size > limit && (c.Op != (Op{}) || c.Auth != nil) { // other commands are small
 		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
 	}
 	return size, nil

@@ -72,6 +72,8 @@ func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 		}
 	case c.Revoke != nil:
 		code = m.end(c.Revoke.ID)
+	case c.Auth != nil:
+		code = m.auth.change(c.Auth)
 	case c.Expire != nil && c.Expire.Term == term:
 		for _, id := range c.Expire.IDs {
 			m.end(id)

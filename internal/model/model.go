@@ -15,7 +15,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
-// A Model is the data on every node of a cluster: the store, the leases, and the result of each proposal.
+// A Model is the data on every node of a cluster: the store, the leases, the users and roles, and the result of
+// each proposal.
 // Callers must not change the versions that it returns.
 type Model struct {
 	changes   []*mvcc.KeyValue // all changes ever made; those of the next revision are last
@@ -23,6 +24,7 @@ type Model struct {
 	revision  int64
 	compacted int64
 	leases    map[int64]int64 // TTLs, by ID
+	auth      Auth
 	proposers map[uint64]*proposer
 }
 
@@ -39,13 +41,14 @@ func (k keys) replay(change *mvcc.KeyValue) {
 
 // New returns the data before the first command.
 func New() *Model {
-	return &Model{now: keys{}, revision: 1, compacted: -1, leases: map[int64]int64{}, proposers: map[uint64]*proposer{}}
+	return &Model{now: keys{}, revision: 1, compacted: -1, leases: map[int64]int64{}, auth: newAuth(), proposers: map[uint64]*proposer{}}
 }
 
 // Clone returns an independent copy.
 func (m *Model) Clone() *Model {
 	c := *m
 	c.changes, c.now, c.leases = slices.Clone(m.changes), maps.Clone(m.now), maps.Clone(m.leases)
+	c.auth = m.auth.clone()
 	c.proposers = map[uint64]*proposer{}
 	for id, p := range m.proposers {
 		c.proposers[id] = &proposer{p.lowest, maps.Clone(p.results)}

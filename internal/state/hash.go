@@ -24,6 +24,7 @@ const (
 	configured
 	enrolled
 	founded
+	authorized
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -33,8 +34,9 @@ func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 // Revision returns the revision of the snapshot's store.
 func (sn *Snapshot) Revision() int64 { return sn.view.KV.Revision() }
 
-// A record of a snapshot is a message with one of these fields, in this order: the head, members, leases,
-// proposers each with its results, versions. Readers skip unknown fields.
+// A record of a snapshot is a message with one of these fields, in this order: the head, members, the store of
+// users and roles, roles, users, leases, proposers each with its results, versions. Readers skip unknown fields.
+// A stream of version 1 has no records of users and roles: a reader that skipped them would permit everything.
 const (
 	recordHead     = 1 // once
 	recordLease    = 2
@@ -42,12 +44,19 @@ const (
 	recordVersion  = 4 // of a key: first the versions older than the history, then the history
 	recordResult   = 5 // of the preceding proposer; one record each, because together they may be large
 	recordMember   = 6
+	recordAuth     = 7 // once, if there was ever a user or a role
+	recordRole     = 8
+	recordUser     = 9
 )
 
 // WriteTo writes the snapshot. Every call writes the same bytes.
 func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
-	bw := command.NewBlockWriter(w)
 	v := sn.view
+	version := command.Blocks1
+	if !v.Auth.Initial() {
+		version = command.Blocks2
+	}
+	bw := command.NewBlockWriterOf(w, version)
 	record := func(field int, encode func(b []byte) []byte) bool {
 		return bw.Record(func(b []byte) []byte { return wire.Message(b, field, encode) }) == nil
 	}
@@ -63,6 +72,15 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	for i := range v.Members {
 		record(recordMember, v.Members[i].append)
 	}
+	if !v.Auth.Initial() {
+		record(recordAuth, v.Auth.Append)
+		for _, r := range v.Auth.Roles() {
+			record(recordRole, r.Append)
+		}
+		for _, u := range v.Auth.Users() {
+			record(recordUser, u.Append)
+		}
+	}
 	v.Leases.All()(func(l lease.Lease) bool {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
 	})
@@ -73,13 +91,13 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		}
 		return ok
 	})
-	version := func(kv *mvcc.KeyValue) bool {
+	keyVersion := func(kv *mvcc.KeyValue) bool {
 		return record(recordVersion, func(b []byte) []byte { return command.AppendKeyValue(b, kv) })
 	}
-	v.KV.Base(version)
+	v.KV.Base(keyVersion)
 	v.KV.Changes(0, v.KV.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
 		for _, kv := range changes {
-			if !version(kv) {
+			if !keyVersion(kv) {
 				return false
 			}
 		}
@@ -120,6 +138,7 @@ func Read(r io.Reader) (*State, error) {
 type restore struct {
 	state    *State
 	loader   *mvcc.Loader
+	auth     auth.Loader
 	proposer *proposer // the last one read
 	id       uint64    // of that proposer
 }
@@ -135,6 +154,12 @@ func (in *restore) record(b []byte) error {
 			err = fmt.Errorf("%w: it does not begin with its head", errSnapshot)
 		case r.Field() == recordMember:
 			err = in.addMember(r.Bytes())
+		case r.Field() == recordAuth:
+			err = in.auth.Store(r.Bytes())
+		case r.Field() == recordRole:
+			err = in.auth.Role(r.Bytes())
+		case r.Field() == recordUser:
+			err = in.auth.User(r.Bytes())
 		case r.Field() == recordLease:
 			err = in.addLease(r.Bytes())
 		case r.Field() == recordProposer:
@@ -261,10 +286,14 @@ func (in *restore) addResult(b []byte) (err error) {
 	return r.Err()
 }
 
-// finish attaches keys to leases. The newest version of a key determines its lease.
+// finish checks the users and roles, and attaches keys to leases. The newest version of a key determines its
+// lease.
 func (in *restore) finish() (*State, error) {
 	s := in.state
 	var err error
+	if s.auth, err = in.auth.Finish(); err != nil {
+		return nil, err
+	}
 	if s.kv, err = in.loader.Store(); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -75,17 +76,47 @@ func sample(t testing.TB) *State {
 	return m.State
 }
 
+// withUsers returns the sample with users and roles.
+func withUsers(t testing.TB) *State {
+	s := sample(t)
+	for i, c := range []command.Auth{
+		{Action: command.UserAdd, User: auth.Root, NoPassword: true},
+		{Action: command.UserGrantRole, User: auth.Root, Role: auth.Root},
+		{Action: command.RoleAdd, Role: "r"},
+		{Action: command.RoleAdd, Role: "empty"},
+		{Action: command.RoleGrantPermission, Role: "r", Permission: command.Permission{Access: command.ReadWrite, Key: "b", End: "\x00"}},
+		{Action: command.RoleGrantPermission, Role: "r", Permission: command.Permission{Key: "a"}},
+		{Action: command.RoleGrantPermission, Role: "r", Permission: command.Permission{Access: command.Write, Key: "a", End: "b"}},
+		{Action: command.UserAdd, User: "u", Hash: "h\xff"},
+		{Action: command.UserGrantRole, User: "u", Role: "r"},
+		{Action: command.UserGrantRole, User: "u", Role: "empty"},
+		{Action: command.AuthEnable},
+	} {
+		next, code := s.auth.Apply(&c)
+		require.Equal(t, command.OK, code, i)
+		s.auth = next
+	}
+	return s
+}
+
 func TestRoundTrip(t *testing.T) {
 	roundTrip(t, New())
 	roundTrip(t, sample(t))
+	roundTrip(t, withUsers(t))
 	s := sample(t)
 	s.kv.Compact(s.kv.Revision())
 	roundTrip(t, s)
 }
 
 func TestGoldenSnapshot(t *testing.T) {
-	name := filepath.Join("testdata", "snapshot.golden")
-	s := sample(t)
+	t.Run("without users", func(t *testing.T) { golden(t, "snapshot.golden", sample(t)) })
+	t.Run("with users", func(t *testing.T) { golden(t, "users.golden", withUsers(t)) })
+}
+
+// golden compares the snapshot of a state with a golden file.
+func golden(t *testing.T, name string, s *State) {
+	t.Helper()
+	name = filepath.Join("testdata", name)
 	got := bytesOf(t, s)
 	if *update {
 		require.NoError(t, os.MkdirAll("testdata", 0o755))
@@ -97,6 +128,22 @@ func TestGoldenSnapshot(t *testing.T) {
 	restored, err := Read(bytes.NewReader(want))
 	require.NoError(t, err)
 	require.Equal(t, s.View().Hash, restored.View().Hash)
+	require.Equal(t, want, bytesOf(t, restored))
+}
+
+// Earlier versions read streams of version 1, and know no users.
+func TestSnapshotWithUsersHasVersion2(t *testing.T) {
+	version := func(s *State) byte { return bytesOf(t, s)[len("COTERIE")] }
+	require.Equal(t, command.Blocks1, version(New()))
+	require.Equal(t, command.Blocks1, version(sample(t)))
+	s := withUsers(t)
+	require.Equal(t, command.Blocks2, version(s))
+	for _, action := range []command.AuthAction{command.AuthDisable, command.UserDelete} {
+		var code command.Code
+		s.auth, code = s.auth.Apply(&command.Auth{Action: action, User: "u"})
+		require.Equal(t, command.OK, code)
+		require.Equal(t, command.Blocks2, version(s), "the revision stays")
+	}
 }
 
 func TestSnapshotIsWrittenWhileStateChanges(t *testing.T) {
@@ -160,7 +207,7 @@ type iotestErr struct{ err error }
 func (r iotestErr) Read([]byte) (int, error) { return 0, r.err }
 
 func TestEveryDamageOfSnapshotIsFound(t *testing.T) {
-	b := bytesOf(t, sample(t))
+	b := bytesOf(t, withUsers(t))
 	var corrupt *command.CorruptError
 	for i := range b {
 		s, err := Read(bytes.NewReader(b[:i]))
@@ -234,29 +281,55 @@ func TestIntactBlocksWithoutState(t *testing.T) {
 	require.NoError(t, read(head, future, change), "unknown records are skipped")
 	require.NoError(t, read(wire.Text(head, 900, "next to known fields"), change))
 
+	store := message(recordAuth, (&auth.Store{Revision: 9}).Append)
+	role := func(name string, permissions ...command.Permission) []byte {
+		return message(recordRole, (&auth.Role{Name: name, Permissions: permissions}).Append)
+	}
+	user := func(name string, roles ...string) []byte {
+		return message(recordUser, (&auth.User{Name: name, Roles: roles}).Append)
+	}
+	a, b := command.Permission{Key: "a"}, command.Permission{Key: "b"}
+	require.NoError(t, read(head, store, role("r", a, b), role("s"), user("u", "r", "root", "s"), user("v"), change))
+
 	for name, records := range map[string][][]byte{
-		"nothing":                 {},
-		"no head":                 {change},
-		"head comes late":         {leaseRecord(7, 1), head, change},
-		"two heads":               {head, head, change},
-		"revision 0":              {headRecord(0, -1)},
-		"compacted in the future": {headRecord(2, 3), change},
-		"compacted below -1":      {headRecord(2, -2), change},
-		"history too short":       {head},
-		"history too long":        {head, change, versionRecord("k", 2, 3, 2, 0)},
-		"a hole in history":       {headRecord(3, -1), versionRecord("k", 3, 3, 1, 0)},
-		"empty key":               {head, versionRecord("", 2, 2, 1, 0)},
-		"deletes nothing":         {head, versionRecord("k", 0, 2, 0, 0)},
-		"unknown lease":           {head, versionRecord("k", 2, 2, 1, 7)},
-		"lease twice":             {head, leaseRecord(7, 1), leaseRecord(7, 1), change},
-		"proposer twice":          {head, proposerRecord(3, 0), proposerRecord(3, 0), change},
-		"proposers out of order":  {head, proposerRecord(3, 0), proposerRecord(2, 0), change},
-		"proposer 0":              {head, proposerRecord(0, 0), change},
-		"no proposer":             {head, resultRecord(1), change},
-		"results out of order":    {head, proposerRecord(3, 0), resultRecord(2), resultRecord(2), change},
-		"result below the lowest": {head, proposerRecord(3, 2), resultRecord(1), change},
-		"malformed record":        {head, {0x80}, change},
-		"malformed lease":         {head, message(recordLease, func(b []byte) []byte { return append(b, 0x80) }), change},
+		"two stores of users":         {head, store, store, change},
+		"a user without a store":      {head, user("u"), change},
+		"a role without a store":      {head, role("r"), change},
+		"a user without a name":       {head, store, user(""), change},
+		"a role without a name":       {head, store, role(""), change},
+		"a user twice":                {head, store, user("u"), user("u"), change},
+		"roles out of order":          {head, store, role("s"), role("r"), change},
+		"a role that does not exist":  {head, store, user("u", "r"), change},
+		"a user's roles out of order": {head, store, role("r"), role("s"), user("u", "s", "r"), change},
+		"permissions out of order":    {head, store, role("r", b, a), change},
+		"a permission twice":          {head, store, role("r", a, a), change},
+		"a permission without a key":  {head, store, role("r", command.Permission{}), change},
+		"a permission of no range":    {head, store, role("r", command.Permission{Key: "b", End: "a"}), change},
+		"an unknown access":           {head, store, role("r", command.Permission{Access: 3, Key: "a"}), change},
+		"auth revision 0":             {head, message(recordAuth, (&auth.Store{}).Append), change},
+		"enabled without root":        {head, message(recordAuth, (&auth.Store{Revision: 2, Enabled: true}).Append), change},
+		"nothing":                     {},
+		"no head":                     {change},
+		"head comes late":             {leaseRecord(7, 1), head, change},
+		"two heads":                   {head, head, change},
+		"revision 0":                  {headRecord(0, -1)},
+		"compacted in the future":     {headRecord(2, 3), change},
+		"compacted below -1":          {headRecord(2, -2), change},
+		"history too short":           {head},
+		"history too long":            {head, change, versionRecord("k", 2, 3, 2, 0)},
+		"a hole in history":           {headRecord(3, -1), versionRecord("k", 3, 3, 1, 0)},
+		"empty key":                   {head, versionRecord("", 2, 2, 1, 0)},
+		"deletes nothing":             {head, versionRecord("k", 0, 2, 0, 0)},
+		"unknown lease":               {head, versionRecord("k", 2, 2, 1, 7)},
+		"lease twice":                 {head, leaseRecord(7, 1), leaseRecord(7, 1), change},
+		"proposer twice":              {head, proposerRecord(3, 0), proposerRecord(3, 0), change},
+		"proposers out of order":      {head, proposerRecord(3, 0), proposerRecord(2, 0), change},
+		"proposer 0":                  {head, proposerRecord(0, 0), change},
+		"no proposer":                 {head, resultRecord(1), change},
+		"results out of order":        {head, proposerRecord(3, 0), resultRecord(2), resultRecord(2), change},
+		"result below the lowest":     {head, proposerRecord(3, 2), resultRecord(1), change},
+		"malformed record":            {head, {0x80}, change},
+		"malformed lease":             {head, message(recordLease, func(b []byte) []byte { return append(b, 0x80) }), change},
 	} {
 		require.Error(t, read(records...), name)
 	}
@@ -264,7 +337,7 @@ func TestIntactBlocksWithoutState(t *testing.T) {
 
 func TestUnknownVersionIsNamed(t *testing.T) {
 	b := bytesOf(t, New())
-	b[len("COTERIE")]++
+	b[len("COTERIE")] = command.Blocks2 + 1
 	_, err := Read(bytes.NewReader(b))
 	require.ErrorIs(t, err, wire.ErrFormat)
 }
@@ -272,6 +345,7 @@ func TestUnknownVersionIsNamed(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(bytesOf(f, New()))
 	f.Add(bytesOf(f, sample(f)))
+	f.Add(bytesOf(f, withUsers(f)))
 	f.Add(stream(f, headRecord(3, 2), versionRecord("a", 1, 1, 1, 0), versionRecord("b", 0, 2, 0, 0), versionRecord("a", 1, 3, 2, 0)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := Read(bytes.NewReader(b))
@@ -295,6 +369,7 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Add(records(bytesOf(f, New())))
 	f.Add(records(bytesOf(f, sample(f))))
+	f.Add(records(bytesOf(f, withUsers(f))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var split [][]byte
 		for r := wire.NewReader(b); r.Next(); {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package state is the replicated state machine: the store, the leases, the members, and the table that
-// detects repeated proposals. The state is a function of the log alone: the same entries produce the same
+// Package state is the replicated state machine: the store, the leases, the users, the members, and the table
+// that detects repeated proposals. The state is a function of the log alone: the same entries produce the same
 // state, byte for byte, on every node.
 package state
 
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/mvcc"
@@ -19,6 +20,7 @@ type State struct {
 	digest
 	kv        *mvcc.Store
 	leases    *lease.Table
+	auth      *auth.Store // a change replaces it
 	proposers *proposers
 	members   Members
 	epoch     uint64
@@ -29,13 +31,14 @@ type State struct {
 
 // New returns the state before the first entry.
 func New() *State {
-	return &State{kv: mvcc.New(), leases: lease.NewTable(), proposers: newProposers()}
+	return &State{kv: mvcc.New(), leases: lease.NewTable(), auth: auth.New(), proposers: newProposers()}
 }
 
 // A View is the state after an entry. Any number of goroutines may read it.
 type View struct {
 	KV     *mvcc.View
 	Leases *lease.View
+	Auth   *auth.Store // another one after each change of users, roles or permissions
 	// Members are those of the last applied configuration. Epoch identifies the founding; it is 0 before
 	// the first command of the first leader.
 	Members Members
@@ -48,13 +51,16 @@ type View struct {
 // View returns the current state. Its cost does not depend on the size of the state.
 func (s *State) View() *View {
 	return &View{
-		KV: s.kv.View(), Leases: s.leases.Freeze(), Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
 	}
 }
 
-// Check verifies the invariants of the store and the leases, and that they agree.
+// Check verifies the invariants of the store, the leases and the users, and that store and leases agree.
 func (v *View) Check() error {
 	if err := v.KV.Check(); err != nil {
+		return err
+	}
+	if err := v.Auth.Check(); err != nil {
 		return err
 	}
 	attached := 0
@@ -195,6 +201,8 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 		if !s.end(c.Revoke.ID, sink) {
 			r.Code = command.LeaseNotFound
 		}
+	case c.Auth != nil:
+		r.Code = s.authorize(c.Auth)
 	case c.Enroll != nil:
 		if c.Enroll.Term == term {
 			s.enroll(c.Enroll)
@@ -244,6 +252,16 @@ func (s *State) grant(g *command.Grant, sink Sink) command.Code {
 	s.note(granted, uint64(g.ID), uint64(g.TTL))
 	sink.Granted(l)
 	return command.OK
+}
+
+// authorize changes the users, the roles or their permissions.
+func (s *State) authorize(c *command.Auth) command.Code {
+	next, code := s.auth.Apply(c)
+	if next != s.auth {
+		s.auth = next
+		s.note(authorized, next.Revision, s.sum(string(c.Append(nil))))
+	}
+	return code
 }
 
 // end ends a lease and deletes its keys, all in one revision.

@@ -3,11 +3,13 @@
 package state
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/model"
@@ -51,8 +53,8 @@ func TestStateAgreesWithModel(t *testing.T) {
 		p.compare(then, view)
 		p.compare(p.model, p.state.View())
 	}
-	for code := command.OK; code <= command.UnknownProposer && !testing.Short(); code++ {
-		require.NotZero(t, codes[code], "no command produced code %d", code)
+	for code := command.OK; code <= command.InvalidAuthMgmt && !testing.Short(); code++ {
+		require.True(t, codes[code] > 0 || code == command.ResultDropped, "no command produced code %d", code)
 	}
 }
 
@@ -134,4 +136,22 @@ func (p *pair) compare(m *model.Model, v *View) {
 		require.Equal(p, m.Attached(l.ID), slices.Collect(v.Leases.Keys(l.ID)))
 	}
 	require.Equal(p, m.Leases(), leases)
+	p.compareAuth(m.Auth(), v.Auth)
+}
+
+// compareAuth compares the users and roles.
+func (p *pair) compareAuth(m model.Auth, s *auth.Store) {
+	require.Equal(p, m.Enabled, s.Enabled)
+	require.Equal(p, m.Revision, s.Revision)
+	require.Len(p, s.Users(), len(m.Users))
+	for name, want := range m.Users {
+		got := s.User(name)
+		require.True(p, slices.Equal(slices.Sorted(maps.Keys(want.Roles)), got.Roles), "%v, %v", want, got)
+		require.Equal(p, want.Hash, got.Hash)
+		require.Equal(p, want.NoPassword, got.NoPassword)
+	}
+	require.Len(p, s.Roles(), len(m.Roles))
+	for name, want := range m.Roles {
+		require.ElementsMatch(p, want, s.Role(name).Permissions)
+	}
 }

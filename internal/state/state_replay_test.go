@@ -137,12 +137,36 @@ func (g *generator) command() command.Command {
 		return command.Command{Compact: &command.Compact{Revision: g.revision() - g.Int64N(200)}}
 	case 8:
 		return command.Command{Term: true, Epoch: g.Uint64N(3)}
+	case 10, 11, 12, 13, 14, 15:
+		return command.Command{Auth: g.auth()}
 	case 9:
 		return command.Command{Enroll: &command.Enroll{
 			ID: g.Uint64N(6), Name: "n", Addr: "n:1", Incarnation: g.Uint64N(3), Voter: g.IntN(2) > 0, Term: g.term - uint64(g.IntN(2)),
 		}}
 	}
 	return command.Command{Op: g.validOp()}
+}
+
+// auth returns a change of a few users and roles.
+func (g *generator) auth() *command.Auth {
+	pick := func(names ...string) string { return names[g.IntN(len(names))] }
+	c := &command.Auth{
+		Action: command.AuthEnable + command.AuthAction(g.IntN(int(command.RoleRevokePermission))),
+		User:   pick("root", "root", "a", "b", "c", ""), Role: pick("root", "r", "s", "t", ""),
+		Hash: pick("", "h", "i"), NoPassword: g.IntN(3) == 0,
+	}
+	c.Permission.Access = command.Access(g.IntN(3))
+	c.Permission.Key, c.Permission.End = g.bounds()
+	if g.IntN(20) == 0 {
+		c.Permission.Key = ""
+	}
+	switch c.Action {
+	case command.AuthDisable, command.UserDelete, command.RoleDelete:
+		if g.IntN(3) > 0 {
+			c.Action-- // else little would ever be left
+		}
+	}
+	return c
 }
 
 func (g *generator) proposal() command.Proposal {
@@ -234,6 +258,13 @@ func contents(v *View) []any {
 		}
 		return true
 	})
+	out = append(out, v.Auth.Append(nil))
+	for _, r := range v.Auth.Roles() {
+		out = append(out, r.Append(nil))
+	}
+	for _, u := range v.Auth.Users() {
+		out = append(out, u.Append(nil))
+	}
 	for l := range v.Leases.All() {
 		out = append(out, l, slices.Collect(v.Leases.Keys(l.ID)))
 	}
@@ -253,7 +284,7 @@ func TestStateDependsOnLogAlone(t *testing.T) {
 	if !testing.Short() {
 		seeds = append(seeds, rand.Uint64(), rand.Uint64())
 	}
-	var codes [command.UnknownProposer + 1]int
+	var codes [command.InvalidAuthMgmt + 1]int
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			log := newGenerator(seed).log(3000)
@@ -270,7 +301,7 @@ func TestStateDependsOnLogAlone(t *testing.T) {
 		})
 	}
 	for c, n := range codes {
-		require.NotZero(t, n, "no log produced code %d", c)
+		require.True(t, n > 0 || command.Code(c) == command.ResultDropped, "no log produced code %d", c)
 	}
 }
 
@@ -336,6 +367,9 @@ func TestHashDependsOnEveryChangeAndOrder(t *testing.T) {
 	revoke := func(id int64) command.Command { return command.Command{Revoke: &command.Revoke{ID: id}} }
 	compact := func(rev int64) command.Command { return command.Command{Compact: &command.Compact{Revision: rev}} }
 	a, b := write(put("a", "1")), write(put("b", "1"))
+	user := func(name, hash string) command.Command {
+		return command.Command{Auth: &command.Auth{Action: command.UserAdd, User: name, Hash: hash}}
+	}
 	leased := write(command.Op{Put: &command.Put{Key: "a", Value: "1", Lease: 5}})
 	seen := map[uint64]int{}
 	for i, c := range [][]command.Command{
@@ -343,6 +377,7 @@ func TestHashDependsOnEveryChangeAndOrder(t *testing.T) {
 		{a, write(del("a", ""))}, {a, b, write(del("a", ""))}, {a, b, write(del("\x00", "\x00"))},
 		{lease(5, 1)}, {lease(5, 2)}, {lease(1, 5)}, {lease(5, 1), leased}, {lease(5, 1), a}, {lease(5, 1), revoke(5)},
 		{lease(5, 1), leased, revoke(5)}, {compact(0)}, {compact(1)}, {compact(0), compact(1)}, {a, compact(1)}, {a, compact(2)},
+		{user("a", "h")}, {user("a", "i")}, {user("b", "h")}, {user("a", "h"), user("b", "h")}, {user("b", "h"), user("a", "h")},
 		{lease(1, 1)}, {write(nest(ops(put("a", "1"), put("b", "1"))))}, {write(nest(ops(put("b", "1"), put("a", "1"))))},
 	} {
 		h := hash(c...)
@@ -350,5 +385,6 @@ func TestHashDependsOnEveryChangeAndOrder(t *testing.T) {
 		require.False(t, exists, "%d hashes like %d", i, before)
 		seen[h] = i
 	}
-	require.Equal(t, hash(a), hash(a, write(get("a", "")), command.Command{Term: true}, write(del("missing", ""))))
+	require.Equal(t, hash(a), hash(a, write(get("a", "")), command.Command{Term: true}, write(del("missing", "")),
+		command.Command{Auth: &command.Auth{Action: command.AuthDisable}}))
 }
