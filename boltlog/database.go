@@ -57,17 +57,16 @@ func openDatabase(name string, o Options, check func(*os.File) error) (*database
 
 // open opens the file. mu is held, or nothing else uses d.
 func (d *database) open(check func(*os.File) error) (err error) {
-	lock, err := vfs.OS{}.Lock(d.name) // it opens the file, and takes the lock that bbolt takes
+	file, err := vfs.LockFile(d.name) // bbolt takes the same lock
 	if errors.Is(err, vfs.ErrLocked) {
 		return fmt.Errorf("%w: another program has locked %s", fault.ErrDirInUse, d.name)
 	}
 	if err != nil {
 		return err
 	}
-	file := lock.(*os.File)
 	defer func() {
 		if d.bolt == nil {
-			_ = file.Close() // bbolt may have closed it
+			_ = vfs.UnlockFile(file) // bbolt may have closed it
 		}
 	}()
 	if check != nil {
@@ -218,7 +217,7 @@ func (d *database) reopen() error {
 	return d.open(nil)
 }
 
-// close closes the file. After a failure it closes only the descriptor, which releases the lock of the file: bbolt may
+// close closes the file. After a failure it only releases the lock of the file and closes the descriptor: bbolt may
 // wait for its own locks forever.
 func (d *database) close() error {
 	d.writing.Lock()
@@ -235,7 +234,7 @@ func (d *database) close() error {
 		return err
 	}
 	if d.file != nil {
-		return d.file.Close()
+		return vfs.UnlockFile(d.file)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -86,6 +87,19 @@ func lock(name string, flag int) (io.Closer, error) {
 	}
 	return f, nil
 }
+
+// LockFile opens a file and takes its lock, as OS.Lock does. UnlockFile or the end of the process releases the lock.
+// Closing the file does, too, unless a part of the file is mapped into memory.
+func LockFile(name string) (*os.File, error) {
+	lock, err := OS{}.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	return lock.(*os.File), nil
+}
+
+// UnlockFile releases the lock of LockFile and closes the file.
+func UnlockFile(f *os.File) error { return errors.Join(unlockFile(f), f.Close()) }
 
 type osFile struct{ *os.File }
 

@@ -9,5 +9,8 @@ import "os"
 // lockFile does nothing: here the operator must start only one node per directory.
 func lockFile(*os.File) error { return nil }
 
+// unlockFile does nothing, like lockFile.
+func unlockFile(*os.File) error { return nil }
+
 // syncDir does nothing: these systems offer no way to sync a directory.
 func syncDir(string) error { return nil }

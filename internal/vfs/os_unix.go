@@ -23,6 +23,8 @@ func lockFile(f *os.File) error {
 	}
 }
 
+func unlockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_UN) }
+
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
