@@ -17,6 +17,11 @@ type Options struct {
 	// file makes bbolt replace the reservation by one of twice the size, or of 1 GiB more. For that moment writes
 	// wait for reads that are under way. The default is the size of the file, rounded up.
 	InitialMmapSize int
+	// NoFreelistSync keeps the list of free pages out of the file. Bbolt writes the list with each transaction, 8
+	// bytes for each free page. After a large log was compacted, that can be a megabyte for each write. Without the
+	// list, bbolt finds the free pages when it opens the file, and again after a write that has failed, which takes
+	// as long as reading the log. It can be changed at each start. The default is to write the list.
+	NoFreelistSync bool
 }
 
 // New returns a storage that keeps the log, the vote and the identity of a node in a file of bbolt.

@@ -35,13 +35,14 @@ type contents struct {
 	first       uint64 // the index of entries[0]
 	entries     []place
 	applied     uint64 // the newest applied index
-	damage      error  // in the records and entries; the pages may have more
+	decoder     decoder
+	damage      error // in the records and entries; the pages may have more
 }
 
 // readContents verifies the pages of a file and reads its records. It returns contents even with an error: those that
 // it could read.
 func readContents(r io.ReaderAt, size int64) (*contents, error) {
-	c := &contents{records: map[string][]byte{}}
+	c := &contents{records: map[string][]byte{}, decoder: newDecoder()}
 	var err error
 	c.transaction, err = checkPages(r, size, func(name string) visitor {
 		switch name {
@@ -86,7 +87,7 @@ func (c *contents) entry(key, value []byte, at int64) {
 		c.damage = fmt.Errorf("entry %d follows entry %d", index, next-1)
 		return
 	}
-	_, applied, err := decodeEntry(index, value)
+	_, applied, err := c.decoder.decode(index, value)
 	if err != nil {
 		c.damage = err
 		return

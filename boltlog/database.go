@@ -79,6 +79,7 @@ func (d *database) open(check func(*os.File) error) (err error) {
 		Timeout:         lockWait,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: d.options.InitialMmapSize,
+		NoFreelistSync:  d.options.NoFreelistSync,
 		OpenFile:        func(string, int, os.FileMode) (*os.File, error) { return file, nil },
 		Logger:          &d.lines,
 	}})

@@ -3,7 +3,6 @@
 package boltlog
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -84,15 +83,21 @@ func openEntry(index uint64, l *raft.Log) (applied uint64, err error) {
 	return binary.LittleEndian.Uint64(header[5:]), nil
 }
 
-// decodeEntry decodes an entry as raft-boltdb does, and verifies it.
-func decodeEntry(index uint64, b []byte) (l *raft.Log, applied uint64, err error) {
+// A decoder decodes entries as raft-boltdb does, and verifies them.
+type decoder struct{ msgpack *codec.Decoder }
+
+func newDecoder() decoder { return decoder{codec.NewDecoderBytes(nil, &codec.MsgpackHandle{})} }
+
+// decode decodes the entry that is stored under an index. It returns the applied index in its header, too.
+func (d decoder) decode(index uint64, b []byte) (l *raft.Log, applied uint64, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("entry %d cannot be decoded: %v", index, r)
 		}
 	}()
 	l = &raft.Log{}
-	if err := codec.NewDecoder(bytes.NewReader(b), &codec.MsgpackHandle{}).Decode(l); err != nil {
+	d.msgpack.ResetBytes(b)
+	if err := d.msgpack.Decode(l); err != nil {
 		return nil, 0, fmt.Errorf("entry %d cannot be decoded: %w", index, err)
 	}
 	applied, err = openEntry(index, l)

@@ -27,6 +27,8 @@ const (
 	flagFreelist = 0x10
 	flagBucket   = 1 // of an element of a leaf
 
+	noFreelist = 1<<64 - 1 // in a meta page: the pages that are not used are free
+
 	metaMagic   = 0xED0CDAED
 	metaVersion = 2
 
@@ -49,7 +51,7 @@ type meta struct {
 type visitor func(key, value []byte, at int64)
 
 // A checker verifies that the pages of a file are as bbolt writes them: a tree whose keys are in order and whose
-// elements fill their pages without a gap, a list of free pages, and no other page. It reads each page once, so it
+// elements fill their pages without a gap, and a list of free pages, unless the file was written without one. It reads each page once, so it
 // ends whatever the pages contain.
 type checker struct {
 	r        io.ReaderAt
@@ -92,12 +94,14 @@ func (c *checker) check(m meta) error {
 	if c.failed != nil {
 		return c.failed
 	}
-	if err := c.free(m.freelist); err != nil {
-		return err
-	}
-	for id := 2; id < len(c.known); id++ {
-		if !c.known[id] {
-			return fmt.Errorf("page %d is neither used nor free", id)
+	if m.freelist != noFreelist {
+		if err := c.free(m.freelist); err != nil {
+			return err
+		}
+		for id := 2; id < len(c.known); id++ {
+			if !c.known[id] {
+				return fmt.Errorf("page %d is neither used nor free", id)
+			}
 		}
 	}
 	for _, name := range []string{bucketLogs, bucketConf} {

@@ -70,7 +70,7 @@ func (r *reading) Entry(index uint64) (*raft.Log, error) {
 	if _, err := r.file.ReadAt(b, p.at); err != nil {
 		return nil, err
 	}
-	l, _, err := decodeEntry(index, b)
+	l, _, err := newDecoder().decode(index, b)
 	return l, damaged(r.name, err)
 }
 

@@ -282,3 +282,25 @@ func TestInitialMmapSizeReservesSpace(t *testing.T) {
 	require.Less(t, info.Size(), int64(64<<20))
 	require.NoError(t, s.Close())
 }
+
+func TestNoFreelistSyncWritesLess(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	all := entries(1, 8000, 1000)
+	write(t, s, 1, appended(all))
+	require.NoError(t, s.Compact(7000))
+	size := map[bool]int{}
+	for i, without := range []bool{false, true, true, false} {
+		require.NoError(t, s.Close())
+		var err error
+		s, err = openStore(vfs.OS{}, dir, Options{NoFreelistSync: without})
+		require.NoError(t, err)
+		next := uint64(8001 + i)
+		all = append(all, entries(next, next, 10)...)
+		size[without], err = s.Write([]storage.Change{appended(all[next-1:])}, 1)
+		require.NoError(t, err)
+		holds(t, s, 1, all[6999:])
+	}
+	require.Less(t, size[true]+8<<10, size[false])
+	require.NoError(t, s.Close())
+}
