@@ -275,14 +275,26 @@ func (d *displacement) writeUnanswered(key string) <-chan error {
 	return wrote
 }
 
-// outgrowLog writes 75 MiB to key, so that a snapshot is taken and the log before it is dropped. Then it waits until the
-// leader no longer sends entries that it had read from its log before.
-func outgrowLog(t *testing.T, leader *coterie.Node, key string) {
+// isolate blocks the network between n and both other nodes. Messages in transit to n are lost.
+func (d *displacement) isolate() {
+	n := d.n.Status().Name
+	for _, other := range []*coterie.Node{d.leader, d.third} {
+		d.network.Block(n, other.Status().Name)
+		d.network.Block(other.Status().Name, n)
+	}
+	d.breakAll()
+}
+
+// outgrowLog writes 75 MiB to key, so that a snapshot is taken and the log before it is dropped. Then leadership passes
+// from leader to heir. A leader repeats a request to an absent follower for as long as it leads, with the entries that
+// it read from its log before. heir has no such request, and the minute ends the last attempt of leader.
+func outgrowLog(t *testing.T, leader, heir *coterie.Node, key string) {
 	t.Helper()
 	big := strings.Repeat("x", 1<<20)
 	for i := range 75 {
 		put(t, leader, key, big+strconv.Itoa(i))
 	}
+	require.NoError(t, leader.TransferLeadership(t.Context(), heir.ID()))
 	time.Sleep(time.Minute)
 }
 
@@ -305,10 +317,10 @@ func TestEvictedProposerGetsSnapshot(t *testing.T) {
 		require.NoError(t, d.write("w-before"))
 		rev := get(t, d.leader, "any").Revision
 		wrote := d.writeUnanswered("w-under-way")
-		d.network.Block(d.n.Status().Name, d.leader.Status().Name)
-		d.breakAll()
+		d.isolate()
+		time.Sleep(15 * time.Second) // until the leader has a request with the write that it repeats
 		d.displace()
-		outgrowLog(t, d.leader, "big")
+		outgrowLog(t, d.leader, d.third, "big")
 		require.Equal(t, rev, d.n.Status().Revision)
 		d.network.Heal()
 		require.ErrorIs(t, <-wrote, coterie.ErrMaybeApplied)
@@ -345,6 +357,7 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n, leader := c.Follower(), c.Leader()
 		behind := c.Index(n)
+		heir := c.Node(3 - behind - c.Index(leader))
 		require.EqualValues(t, 2, put(t, n, "k", "first").Revision)
 		c.Block(c.Index(leader), behind)
 		type outcome struct {
@@ -361,7 +374,7 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 		}
 		c.Pause(behind)
 		taps[behind].breakAll() // no entry of the log arrives later
-		outgrowLog(t, leader, "k")
+		outgrowLog(t, leader, heir, "k")
 		require.Empty(t, waiting)
 		require.False(t, log.has(snapshotInstalled))
 		require.EqualValues(t, 2, n.Status().Revision)
@@ -375,7 +388,7 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 		}
 		kv := get(t, n, "k").KVs[0]
 		require.EqualValues(t, 77, kv.Version, "applied once")
-		require.Same(t, leader, c.Leader())
+		require.Same(t, heir, c.Leader())
 		require.EqualValues(t, 79, put(t, n, "k", "third").Revision)
 		sameState(t, c)
 	}, few)
