@@ -147,7 +147,7 @@ var importRules = []struct {
 		func(s source) bool { return !s.test() && in(s, "internal/membership") },
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
-			return internal && !slices.Contains([]string{"fault", "run", "state", "wire"}, name) ||
+			return internal && !slices.Contains([]string{"fault", "metadata", "run", "state", "wire"}, name) ||
 				slices.Contains([]string{"context", "time", "math/rand", "math/rand/v2", "os", "net", "log", "log/slog"}, p)
 		},
 	},
@@ -157,7 +157,7 @@ var importRules = []struct {
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
 			return strings.Contains(p, ".") && p != module && !internal ||
-				internal && !slices.Contains([]string{"backup", "breakable", "command", "raftlog", "run", "state", "vfs", "wire"}, name)
+				internal && !slices.Contains([]string{"backup", "breakable", "command", "metadata", "raftlog", "run", "state", "vfs", "wire"}, name)
 		},
 	},
 	{
@@ -191,7 +191,7 @@ var modules = []string{"compat", "compat/node", "grpcresolver"}
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
 	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
-	{"expiry", "leader", "logqueue", "raftlogger", "retention", "run", "watchhub"},
+	{"expiry", "leader", "logqueue", "metadata", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
 	{"auth"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},

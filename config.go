@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/memnet"
+	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/tlsnet"
 	"github.com/coterie-kv/coterie/internal/usercode"
 )
@@ -45,6 +47,12 @@ type Config struct {
 	// Advertise is the address that other nodes dial. Its port is not 0. Defaults to the address of the
 	// listener.
 	Advertise string
+	// Metadata describes the node to the other members and to their callers: a zone, or the address of an HTTP
+	// server. When the node starts, the cluster puts it on record in place of the earlier one, and every node
+	// shows it in Members. [Node.UpdateMetadata] can change it until the next start. If it is nil, the metadata on
+	// record stays; an empty map removes it. Keys are not empty, a key with an empty value counts as absent, and
+	// keys and values are UTF-8, of at most [MaxMetadataBytes] together.
+	Metadata map[string]string
 	// Network carries the node's connections. Defaults to TCP.
 	Network Network
 	// TLS is for mutual TLS between nodes, around Network: in both directions each node shows a
@@ -152,6 +160,10 @@ func (tcpNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", addr)
 }
 
+// MaxMetadataBytes bounds the keys and values of [Config].Metadata together. Every node holds the metadata of all
+// members in memory.
+const MaxMetadataBytes = metadata.MaxBytes
+
 const (
 	minElectionTimeout = 20 * time.Millisecond
 	maxRequestBytes    = 64 << 20
@@ -182,7 +194,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Addr == "" {
 		c.Name = cmp.Or(c.Name, c.Advertise, "node")
 	}
-	c.Founders, c.Join = slices.Clone(c.Founders), slices.Clone(c.Join)
+	c.Founders, c.Join, c.Metadata = slices.Clone(c.Founders), slices.Clone(c.Join), maps.Clone(c.Metadata)
 	err := c.validate()
 	if err != nil {
 		return c, err
@@ -233,6 +245,9 @@ func (c *Config) validate() error {
 	}
 	if c.MaxPendingBytes < int64(c.MaxRequestBytes) {
 		bad("MaxPendingBytes %d is less than MaxRequestBytes %d", c.MaxPendingBytes, c.MaxRequestBytes)
+	}
+	if err := metadata.Check(c.Metadata); err != nil {
+		errs = append(errs, fmt.Errorf("Config.Metadata: %w", err))
 	}
 	if c.QuotaBytes < 0 {
 		bad("QuotaBytes %d is negative", c.QuotaBytes)

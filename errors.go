@@ -50,7 +50,7 @@ var (
 	// ErrTooLarge: a write is larger than Config.MaxRequestBytes. A [LimitError] has the numbers.
 	ErrTooLarge = fault.ErrTooLarge
 	// ErrInvalidOption: options or arguments are invalid or exclude each other. The text names them.
-	ErrInvalidOption = errors.New("coterie: invalid option")
+	ErrInvalidOption = fault.ErrInvalidOption
 	// ErrLeaseNotFound: the lease was never granted, was revoked, or has expired. Grant another one.
 	ErrLeaseNotFound = errors.New("coterie: lease not found")
 	// ErrLeaseExists: the lease ID of [WithGrantID] is in use.

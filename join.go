@@ -35,6 +35,7 @@ type joiner struct {
 	raft     func() *consensus
 	change   func(context.Context, *membership.Change) (membership.Admission, error) // makes the leader change the members
 	stop     func(fault error)                                                       // stops the node, without a hand-over
+	start    uint64                                                                  // random: identifies this opening, whose Config.Metadata is on record
 
 	leaving atomic.Bool // Leave waits until this node is removed, which is no fault then
 }
@@ -43,6 +44,7 @@ func newJoiner(n *Node) *joiner {
 	return &joiner{
 		cfg: &n.cfg, id: n.id, life: n.life, lead: n.lead, views: n.views, identity: n.identity, peers: n.peers,
 		client: n.transport.client, raft: n.raft, change: n.askToChange, stop: func(fault error) { n.stop(fault, false) },
+		start: newDraw(),
 	}
 }
 
@@ -88,7 +90,8 @@ func (j *joiner) onRecord() bool {
 		return false
 	}
 	m, ok := j.views.Load().Members.Get(uint64(j.id))
-	return ok && m.Incarnation == id.Incarnation && m.Run == id.Runs.Now() && m.Addr == j.cfg.Advertise && m.Name == j.cfg.Name
+	return ok && m.Incarnation == id.Incarnation && m.Run == id.Runs.Now() && m.Addr == j.cfg.Advertise && m.Name == j.cfg.Name &&
+		m.Start == j.start
 }
 
 // enroll asks the leader to put this node on record. If no leader is known, it asks each node that can be
@@ -99,9 +102,11 @@ func (j *joiner) enroll() error {
 	if j.identity.wasMember() {
 		since = max(since, raftlog.FoundingIndex) // if the node is not a member, it was removed
 	}
+	m, known := j.views.Load().Members.Get(uint64(j.id))
 	c := &membership.Change{
 		Kind: membership.Enroll, ID: uint64(j.id), Name: j.cfg.Name, Addr: j.cfg.Advertise, Voter: !j.cfg.NonVoter,
 		Cluster: j.cfg.Cluster, Incarnation: id.Incarnation, Since: since, Runs: id.Runs, InMemory: j.cfg.InMemory,
+		Start: j.start, Metadata: j.cfg.Metadata, Blank: known && m.Incarnation == id.Incarnation && m.Start == 0,
 	}
 	ctx, cancel := context.WithTimeout(j.life.Context(), 2*j.cfg.ElectionTimeout)
 	defer cancel()

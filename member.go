@@ -10,6 +10,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/leader"
 	"github.com/coterie-kv/coterie/internal/membership"
+	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/state"
 )
 
@@ -20,6 +21,8 @@ type Member struct {
 	Addr   string   `json:"addr"`   // the address that other nodes dial
 	Voter  bool     `json:"voter"`  // the member has a vote; it serves all calls in any case
 	Leader bool     `json:"leader"` // the member leads, as far as the node that was asked knows
+	// Metadata is that of Config.Metadata and [Node.UpdateMetadata]; nil if there is none.
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
 // Members returns the members of the cluster, in the order of their IDs: founders, nodes that joined, and
@@ -45,7 +48,9 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 
 func publicMember(m state.Member, leader MemberID) Member {
 	id := MemberID(m.ID)
-	return Member{ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader}
+	return Member{
+		ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader, Metadata: metadata.Decode(m.Metadata),
+	}
 }
 
 // A MemberOption is an option of [Node.AddMember].
@@ -150,6 +155,22 @@ func (n *Node) UpdateMember(ctx context.Context, id MemberID, addr string) error
 		return fmt.Errorf("%w: %v", ErrInvalidOption, err)
 	}
 	_, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Update, ID: uint64(id), Addr: addr})
+	return err
+}
+
+// UpdateMetadata changes the metadata that the cluster has on record for a member: it sets each key of changes
+// to its value, and removes the keys with an empty value. Other keys stay. A change is made as a whole, on top
+// of the changes of other callers. The member need not run. When it starts the next time, its Config.Metadata
+// replaces its metadata, unless that is nil.
+//
+// Errors: ErrMemberNotFound; ErrInvalidOption for metadata that [Config] could not have, if the result has more
+// than [MaxMetadataBytes], and while the leader is of a version without metadata; those of [Node.Ready]. After
+// an error of ctx the metadata may have been changed, or may be changed later.
+func (n *Node) UpdateMetadata(ctx context.Context, id MemberID, changes map[string]string) error {
+	if err := metadata.Check(changes); err != nil {
+		return err
+	}
+	_, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Describe, ID: uint64(id), Metadata: changes})
 	return err
 }
 

@@ -5,10 +5,12 @@ package coterie
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/membership"
+	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
 )
@@ -111,6 +113,12 @@ func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Vie
 	case membership.Update:
 		m.Addr = c.Addr
 		return r.record(ctx, m, v, term)
+	case membership.Describe:
+		var err error
+		if m.Metadata, err = metadata.Update(m.Metadata, c.Metadata); err != nil {
+			return nil, err
+		}
+		return r.record(ctx, m, v, term)
 	case membership.Transfer:
 		if !m.Voter {
 			return nil, fmt.Errorf("%w: %v has no vote", ErrInvalidOption, MemberID(c.ID))
@@ -125,7 +133,10 @@ func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Vie
 
 // admit makes a node a member without a vote, unless it is a member, and puts it on record.
 func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member, ok bool, v *state.View, term uint64) (*state.View, error) {
-	var err error
+	err := metadata.Check(c.Metadata)
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
 		m.Wanted = c.Voter
 		if r.raft().addressless() {
@@ -144,21 +155,38 @@ func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member
 		m.Run = c.Runs.Now()
 	}
 	m.ID, m.Name, m.Addr, m.Incarnation = c.ID, c.Name, c.Addr, c.Incarnation
+	if m.Start != c.Start {
+		m.Start = c.Start
+		if c.Metadata != nil {
+			m.Metadata = metadata.Encode(c.Metadata)
+		}
+	}
+	if c.Blank {
+		return r.record(ctx, m, v, term, v.Members...)
+	}
 	return r.record(ctx, m, v, term)
 }
 
-// record puts a member on record in the log, as m has it.
-func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term uint64) (*state.View, error) {
+// record puts a member on record in the log, as m has it. The same entry has the records of others once more,
+// for nodes that lack a part of them: those of an earlier version ignore that part in entries, and leave it out
+// of snapshots.
+func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term uint64, others ...state.Member) (*state.View, error) {
 	recorded := func(v *state.View) bool {
 		now, ok := v.Members.Get(m.ID)
-		return ok && now.Name == m.Name && now.Addr == m.Addr && now.Incarnation == m.Incarnation && now.Run == m.Run && now.Wanted == m.Wanted
+		now.Voter = m.Voter
+		return ok && now == m
 	}
-	if recorded(v) {
+	if recorded(v) && len(others) == 0 {
 		return v, nil
 	}
-	r.submit(command.OfCluster(command.Command{Enroll: &command.Enroll{
-		ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
-	}}))
+	entry := command.NewEntry()
+	for _, m := range append(slices.Clone(others), m) { // m last: it is newer than its record among the others
+		entry.Add(&command.Proposal{Command: command.Command{Enroll: &command.Enroll{
+			ID: m.ID, Name: m.Name, Addr: m.Addr, Incarnation: m.Incarnation, Run: m.Run, Voter: m.Wanted, Term: term,
+			Start: m.Start, Described: true, Metadata: m.Metadata,
+		}}})
+	}
+	r.submit(entry.Bytes())
 	return r.views.Await(ctx, recorded)
 }
 

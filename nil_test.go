@@ -169,6 +169,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.RoleGet":            {func(f nilFixture) { f.n.RoleGet(nil, "r") }},
 	"coterie.Node.RoleList":           {func(f nilFixture) { f.n.RoleList(nil) }},
 	"coterie.Node.Members":            {func(f nilFixture) { f.n.Members(nil) }},
+	"coterie.Node.UpdateMetadata":     {func(f nilFixture) { f.n.UpdateMetadata(nil, f.n.ID(), nil) }},
 	"coterie.Node.UpdateMember":       {func(f nilFixture) { f.n.UpdateMember(nil, f.n.ID(), "x:1") }},
 	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},
 	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},

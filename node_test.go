@@ -38,10 +38,12 @@ func TestConfigReportsEveryMistake(t *testing.T) {
 		"not a founder": {
 			InMemory: true, Name: "c", Addr: "h:1", Network: coterie.NewMemoryNetwork(), Founders: []coterie.Founder{{"a", "h:1"}, {"b", "h:2"}},
 		},
-		"cannot be dialled":   {InMemory: true, Addr: "0.0.0.0:0"},
-		"Advertise of port 0": {InMemory: true, Addr: "127.0.0.1:0", Advertise: "h:0"},
-		"Founders of port 0":  {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:1"}, {Name: "b", Addr: "h:0"}}},
-		"Founders of port 00": {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:00"}}},
+		"cannot be dialled":      {InMemory: true, Addr: "0.0.0.0:0"},
+		"Advertise of port 0":    {InMemory: true, Addr: "127.0.0.1:0", Advertise: "h:0"},
+		"Founders of port 0":     {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:1"}, {Name: "b", Addr: "h:0"}}},
+		"Metadata without a key": {InMemory: true, Metadata: map[string]string{"": "v"}},
+		"Metadata, too large":    {InMemory: true, Metadata: map[string]string{"k": strings.Repeat("v", coterie.MaxMetadataBytes)}},
+		"Founders of port 00":    {InMemory: true, Name: "a", Addr: "127.0.0.1:0", Founders: []coterie.Founder{{Name: "a", Addr: "h:00"}}},
 	} {
 		_, err := coterie.Open(t.Context(), cfg)
 		require.ErrorIs(t, err, coterie.ErrInvalidOption, name)

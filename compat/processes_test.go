@@ -37,12 +37,15 @@ func earlier(t *testing.T, commit string) program {
 	output(t, exec.CommandContext(t.Context(), "tar", "-xf", archive, "-C", source))
 	config, err := os.ReadFile(filepath.Join(source, "config.go"))
 	require.NoError(t, err)
-	founders := "node/founders.go"
+	founders, metadata := "node/founders.go", "node/metadata.go"
 	if strings.Contains(string(config), "Peers []Peer") {
 		founders = "node/testdata/peers.go"
 	}
+	if !strings.Contains(string(config), "Metadata map") {
+		metadata = "node/testdata/nometadata.go"
+	}
 	require.NoError(t, os.MkdirAll(filepath.Join(source, "cmd/compat"), 0o755))
-	for _, name := range []string{"node/main.go", founders} {
+	for _, name := range []string{"node/main.go", founders, metadata} {
 		file, err := os.ReadFile(name)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(source, "cmd/compat", filepath.Base(name)), file, 0o644))

@@ -6,6 +6,7 @@ package compat
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +102,13 @@ func TestClusterRollsUpAndDown(t *testing.T) {
 		})
 	}
 	reads.Wait()
+	// Metadata went on record while nodes of both versions led. All replicas agree on it in the end.
+	for _, s := range all {
+		assert.Eventually(t, func() bool {
+			answer := nodes[s.name].must(t, "members")
+			return strings.Contains(answer, "a:zone-of-a") && strings.Contains(answer, "b:zone-of-b") && strings.Contains(answer, "c:zone-of-c")
+		}, 20*time.Second, 100*time.Millisecond, s.name)
+	}
 	for _, s := range all {
 		nodes[s.name].stop(t)
 	}

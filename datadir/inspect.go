@@ -11,6 +11,7 @@ import (
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/breakable"
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
@@ -224,5 +225,6 @@ func (in *inspector) describe(v *state.View) {
 	for i := range in.found.Members {
 		m, _ := v.Members.Get(uint64(in.found.Members[i].ID))
 		in.found.Members[i].Name, in.found.Members[i].Incarnation = m.Name, ID(m.Incarnation)
+		in.found.Members[i].Metadata = metadata.Decode(m.Metadata)
 	}
 }

@@ -65,6 +65,8 @@ type Member struct {
 	// applied that record.
 	Name        string `json:"name"`
 	Incarnation ID     `json:"incarnation"`
+	// Metadata is the member's, as the node had applied it.
+	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
 // A Snapshot is a snapshot in a directory. Lists have the newest first.

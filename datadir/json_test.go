@@ -23,7 +23,7 @@ func requireFilled(t *testing.T, v reflect.Value) {
 }
 
 func TestInspectionRoundTripsThroughJSON(t *testing.T) {
-	member := datadir.Member{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1}
+	member := datadir.Member{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1, Metadata: map[string]string{"zone": "z"}}
 	in := datadir.Inspection{
 		Dir: "/data", ClusterID: math.MaxUint64 - 2, Member: math.MaxUint64, Incarnation: math.MaxUint64 - 1, Epoch: 1,
 		MayLackAcknowledged: true, RestoreUnfinished: true, Term: 2, VoteTerm: 3, VotedFor: 4, FirstIndex: 5, LastIndex: 6, LastTerm: 7, DurableIndex: 8,

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -45,6 +47,9 @@ func (d *directory) write(out io.Writer) error {
 			role = "no voter"
 		}
 		line(w, "has", m.ID, m.Name, m.Addr, role)
+		for _, k := range slices.Sorted(maps.Keys(m.Metadata)) {
+			line(w, "metadata", fmt.Sprintf("%q=%q", k, m.Metadata[k]))
+		}
 	}
 	for _, s := range d.Snapshots {
 		line(w, "snapshot", s.File, fmt.Sprintf("index %d, term %d, revision %d, %d bytes", s.Index, s.Term, s.Revision, s.Size))

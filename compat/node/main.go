@@ -2,13 +2,13 @@
 
 // Node is a program that embeds a node, for the tests of its parent directory. The tests build it with
 // this version of coterie and with earlier ones, so this file uses only names that all of them have. The
-// other names are in founders.go, and in testdata for earlier versions.
+// other names are in founders.go and metadata.go, and in testdata for earlier versions.
 //
 //	node NAME ADDR ADVERTISE DIR FOUNDERS
 //
 // FOUNDERS are NAME=ADDR, separated by commas. The program reads one command per line, each preceded by a
-// number, and answers in any order, with the same number: "put KEY VALUE", "get KEY", "ready", "backup
-// FILE". When its input ends, it closes the node and exits.
+// number, and answers in any order, with the same number: "put KEY VALUE", "get KEY", "ready", "members",
+// "backup FILE". When its input ends, it closes the node and exits.
 package main
 
 import (
@@ -34,6 +34,7 @@ func main() {
 		name, addr, _ := strings.Cut(p, "=")
 		addFounder(&cfg, name, addr)
 	}
+	describe(&cfg)
 	n, err := coterie.Open(context.Background(), cfg)
 	if err != nil {
 		log.Fatal(err)
@@ -71,6 +72,8 @@ func run(n *coterie.Node, command []string) (string, error) {
 			return "nothing", err
 		}
 		return "value " + r.KVs[0].Value, nil
+	case "members":
+		return descriptions(ctx, n)
 	case "ready":
 		return "done", n.Ready(ctx)
 	case "backup":

@@ -231,7 +231,11 @@ func (e *Enroll) append(b []byte) []byte {
 	b = wire.Uint(b, 4, e.Incarnation)
 	b = wire.Bool(b, 5, e.Voter)
 	b = wire.Uint(b, 6, e.Term)
-	return wire.Uint(wire.Uint(b, 7, e.Run.Count), 8, e.Run.Draw)
+	b = wire.Uint(wire.Uint(b, 7, e.Run.Count), 8, e.Run.Draw)
+	if e.Described {
+		b = wire.Element(b, 9, e.Metadata)
+	}
+	return wire.Uint(b, 10, e.Start)
 }
 
 func (e *Enroll) decode(b []byte) error {
@@ -253,6 +257,10 @@ func (e *Enroll) decode(b []byte) error {
 			e.Run.Count = r.Uint()
 		case 8:
 			e.Run.Draw = r.Uint()
+		case 9:
+			e.Described, e.Metadata = true, r.Text()
+		case 10:
+			e.Start = r.Uint()
 		}
 		return nil
 	})

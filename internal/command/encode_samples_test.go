@@ -86,7 +86,8 @@ func proposals() (all []command.Proposal) {
 		command.Command{Expire: &command.Expire{IDs: []int64{3, 0, -3}, Term: 9}},
 		command.Command{Register: true, Applied: 8},
 		command.Command{Term: true, Epoch: 1 << 63},
-		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Run: run.Number{Count: 4, Draw: 1 << 63}, Term: 9}},
+		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Run: run.Number{Count: 4, Draw: 1 << 63}, Term: 9,
+			Start: 1 << 63, Described: true, Metadata: "m"}},
 		command.Command{Auth: &command.Auth{
 			Action: command.RoleGrantPermission, User: "u", Role: "r", Hash: "h", NoPassword: true,
 			Permission: command.Permission{Access: command.ReadWrite, Key: "from", End: "to"},

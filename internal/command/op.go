@@ -141,6 +141,11 @@ type Enroll struct {
 	Voter       bool       // the member is meant to have a vote
 	Run         run.Number // the last run of that data
 	Term        uint64
+	// Start identifies the opening of the node that its metadata is of. It is 0 in the entries of versions
+	// without metadata. Metadata is encoded; it replaces that of the member if Described is true.
+	Start     uint64
+	Described bool
+	Metadata  string
 }
 
 // A Proposal is a command with its identification: the proposer, a random number, and a sequence number

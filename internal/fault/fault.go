@@ -23,6 +23,8 @@ var (
 	ErrNoLeader     = errors.New("coterie: no leader")
 	ErrMaybeApplied = errors.New("coterie: the write may have been applied")
 
+	ErrInvalidOption = errors.New("coterie: invalid option")
+
 	ErrTooManyOps = errors.New("coterie: too many operations in a transaction")
 	ErrTooLarge   = errors.New("coterie: request is too large")
 	ErrNoSpace    = errors.New("coterie: no space")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -22,6 +23,7 @@ const (
 	Promote                  // give a member a vote when it has caught up
 	Transfer                 // make a member the leader
 	Update                   // put another address of a member on record
+	Describe                 // change the metadata of a member
 )
 
 // A Change is a request to the leader to change the members.
@@ -30,6 +32,9 @@ type Change struct {
 	ID         uint64
 	Name, Addr string
 	Voter      bool // Enroll, Add: the member gets a vote when it has caught up
+	// Metadata replaces the metadata of a member that is enrolled, unless it is nil. Of a Describe it has the
+	// changes.
+	Metadata map[string]string
 
 	// The remaining fields are for Enroll: they say what the directory of the node has.
 	Cluster     string // Config.Cluster
@@ -37,6 +42,11 @@ type Change struct {
 	Since       uint64
 	Runs        run.Line
 	InMemory    bool // the node keeps nothing, so it may have lost its data
+	// Start is a random number that the node drew when it was opened: the metadata that is on record with
+	// it is that of this opening. Blank reports that the state of the node lacks the metadata of the
+	// members, since nodes of an earlier version took part in it.
+	Start uint64
+	Blank bool
 }
 
 // Objection returns why a node may not be enrolled in a cluster or added to it, or nil. m is the member
@@ -92,7 +102,11 @@ func (c *Change) Append(b []byte) []byte {
 	if c.Runs != (run.Line{}) {
 		b = wire.Message(b, 10, c.Runs.Append)
 	}
-	return b
+	b = wire.Uint(b, 11, c.Start)
+	if c.Metadata != nil {
+		b = wire.Message(b, 12, func(b []byte) []byte { return metadata.Append(b, c.Metadata, true) })
+	}
+	return wire.Bool(b, 13, c.Blank)
 }
 
 // ReadChange decodes a change.
@@ -124,6 +138,15 @@ func ReadChange(b []byte) (*Change, error) {
 			if c.Runs, err = run.ReadLine(r.Bytes()); err != nil {
 				return nil, err
 			}
+		case 11:
+			c.Start = r.Uint()
+		case 12:
+			var err error
+			if c.Metadata, err = metadata.Read(r.Bytes()); err != nil {
+				return nil, err
+			}
+		case 13:
+			c.Blank = r.Bool()
 		}
 	}
 	return c, r.Err()

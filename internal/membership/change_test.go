@@ -10,6 +10,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/state"
+	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 func TestChangeObjection(t *testing.T) {
@@ -67,10 +68,19 @@ func TestChangesAreEncoded(t *testing.T) {
 	c := &Change{
 		Kind: Enroll, ID: 1, Name: "a", Addr: "a:1", Voter: true, Cluster: "c", Incarnation: 7, Since: 3,
 		Runs: run.Line{}.Next(run.Number{}, 11), InMemory: true,
+		Start: 1 << 63, Metadata: map[string]string{"zone": "eu-1", "gone": ""}, Blank: true,
 	}
 	read, err := ReadChange(c.Append(nil))
 	require.NoError(t, err)
 	require.Equal(t, c, read)
+
+	for _, m := range []map[string]string{nil, {}} { // the first leaves metadata alone, the second removes it
+		read, err := ReadChange((&Change{Kind: Enroll, Metadata: m}).Append(nil))
+		require.NoError(t, err)
+		require.Equal(t, m, read.Metadata)
+	}
+	_, err = ReadChange([]byte("\x19\x01\xff"))
+	require.ErrorIs(t, err, wire.ErrMalformed)
 
 	a := Admission{Cluster: 1, Index: 2, Term: 3}
 	again, err := ReadAdmission(a.Append(nil))

@@ -25,6 +25,10 @@ type Member struct {
 	Incarnation uint64     // of its data; 0: not known yet
 	Wanted      bool       // it gets a vote as soon as it has caught up
 	Run         run.Number // the last run of that data
+	// Start identifies the opening of the node that the metadata is of. It is 0 if the record was made by a
+	// version without metadata, or has passed through the snapshot of one.
+	Start    uint64
+	Metadata string // encoded
 }
 
 // Members are the members of a cluster in the order of their IDs. They are immutable: changes replace the
@@ -80,7 +84,7 @@ func (s *State) configure(servers []Server) {
 	}
 }
 
-// noteMember hashes a member without its run: nodes of versions that do not number runs have none on
+// noteMember hashes a member without its run and its metadata: nodes of versions without these have none on
 // record, and must get the same hash.
 func (s *State) noteMember(m *Member) {
 	flag := func(b bool) uint64 {
@@ -100,6 +104,10 @@ func (s *State) enroll(e *command.Enroll) {
 	s.members = slices.Clone(s.members)
 	m := &s.members[i]
 	m.Name, m.Addr, m.Incarnation, m.Wanted, m.Run = e.Name, e.Addr, e.Incarnation, e.Voter, e.Run
+	m.Start = e.Start
+	if e.Described {
+		m.Metadata = e.Metadata
+	}
 	s.noteMember(m)
 }
 
@@ -136,7 +144,8 @@ func (m *Member) append(b []byte) []byte {
 	b = wire.Uint(b, 4, m.Incarnation)
 	b = wire.Bool(b, 5, m.Wanted)
 	b = wire.Bool(b, 6, m.Voter)
-	return wire.Uint(wire.Uint(b, 7, m.Run.Count), 8, m.Run.Draw)
+	b = wire.Uint(wire.Uint(b, 7, m.Run.Count), 8, m.Run.Draw)
+	return wire.Uint(wire.Text(b, 9, m.Metadata), 10, m.Start)
 }
 
 func (m *Member) decode(b []byte) error {
@@ -159,6 +168,10 @@ func (m *Member) decode(b []byte) error {
 			m.Run.Count = r.Uint()
 		case 8:
 			m.Run.Draw = r.Uint()
+		case 9:
+			m.Metadata = r.Text()
+		case 10:
+			m.Start = r.Uint()
 		}
 	}
 	return r.Err()

@@ -57,7 +57,8 @@ func sample(t testing.TB) *State {
 	m.term = 3
 	m.do(command.Command{Term: true, Epoch: 11})
 	m.Configure(m.View().Index+1, []Server{{ID: 9, Addr: "z:1"}, {ID: 3, Addr: "c:1", Voter: true}})
-	m.do(command.Command{Enroll: &command.Enroll{ID: 9, Name: "z", Addr: "z:2", Incarnation: 77, Voter: true, Run: run.Number{Count: 4, Draw: 5}, Term: 3}})
+	m.do(command.Command{Enroll: &command.Enroll{ID: 9, Name: "z", Addr: "z:2", Incarnation: 77, Voter: true, Run: run.Number{Count: 4, Draw: 5}, Term: 3,
+		Start: 6, Described: true, Metadata: "m"}})
 	m.grant(7)
 	m.grant(-9)
 	m.put("compacted", "1")

@@ -142,6 +142,7 @@ func (g *generator) command() command.Command {
 	case 9:
 		return command.Command{Enroll: &command.Enroll{
 			ID: g.Uint64N(6), Name: "n", Addr: "n:1", Incarnation: g.Uint64N(3), Voter: g.IntN(2) > 0, Term: g.term - uint64(g.IntN(2)),
+			Start: g.Uint64N(3), Described: g.IntN(2) > 0, Metadata: strings.Repeat("m", g.IntN(2)),
 		}}
 	}
 	return command.Command{Op: g.validOp()}
