@@ -23,8 +23,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// lockWait is how long bbolt waits for its lock of the file, which this package usually holds already.
-const lockWait = time.Second
+const (
+	// lockWait is how long to wait for the lock of the file. The system may release the locks of a process that has
+	// been killed one after the other, so the lock of the directory can be free earlier.
+	lockWait  = time.Second
+	lockRetry = 10 * time.Millisecond
+)
 
 // A database is an open file of raft-boltdb. It turns everything that can happen inside bbolt into an error: a panic,
 // a page that cannot be read, or a lock that a panic has left behind. So each call of bbolt has a goroutine of its own,
@@ -57,10 +61,7 @@ func openDatabase(name string, o Options, check func(*os.File) error) (*database
 
 // open opens the file. mu is held, or nothing else uses d.
 func (d *database) open(check func(*os.File) error) (err error) {
-	file, err := vfs.LockFile(d.name) // bbolt takes the same lock
-	if errors.Is(err, vfs.ErrLocked) {
-		return fmt.Errorf("%w: another program has locked %s", fault.ErrDirInUse, d.name)
-	}
+	file, err := d.lock()
 	if err != nil {
 		return err
 	}
@@ -83,8 +84,8 @@ func (d *database) open(check func(*os.File) error) (err error) {
 		OpenFile:        func(string, int, os.FileMode) (*os.File, error) { return file, nil },
 		Logger:          &d.lines,
 	}})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return fmt.Errorf("%w: another program has locked %s", fault.ErrDirInUse, d.name)
+	if errors.Is(err, berrors.ErrTimeout) { // where vfs cannot lock a file
+		return d.inUse()
 	}
 	if err != nil {
 		return d.classify(err)
@@ -92,6 +93,24 @@ func (d *database) open(check func(*os.File) error) (err error) {
 	d.bolt, d.file = bolt, file
 	d.committed()
 	return nil
+}
+
+// lock opens the file and takes the lock that bbolt takes.
+func (d *database) lock() (*os.File, error) {
+	for begin := time.Now(); ; {
+		file, err := vfs.LockFile(d.name)
+		if !errors.Is(err, vfs.ErrLocked) {
+			return file, err
+		}
+		if time.Since(begin) >= lockWait {
+			return nil, d.inUse()
+		}
+		time.Sleep(lockRetry)
+	}
+}
+
+func (d *database) inUse() error {
+	return fmt.Errorf("%w: another program has locked %s", fault.ErrDirInUse, d.name)
 }
 
 // committed notes the newest transaction. No transaction is under way.
