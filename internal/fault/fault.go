@@ -39,6 +39,7 @@ var (
 
 	ErrDirInUse          = errors.New("coterie: data directory in use")
 	ErrDirNotEmpty       = errors.New("coterie: data directory is not empty")
+	ErrStorageMismatch   = errors.New("coterie: the data directory has another storage")
 	ErrRestoreUnfinished = errors.New("coterie: restoring a backup was not finished")
 	ErrFormat            = errors.New("coterie: another version's format")
 	ErrCorrupt           = errors.New("coterie: corrupt data")

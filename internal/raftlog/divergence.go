@@ -87,7 +87,7 @@ func (s *store) discards(low uint64) error {
 
 // diverged returns an error which says that the log differs from the cluster's.
 func (s *store) diverged(format string, args ...any) error {
-	return &CorruptError{File: s.disk.dir, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrDiverged)}
+	return &CorruptError{File: s.place, Err: fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrDiverged)}
 }
 
 // known is the part of a log that can no longer change.
@@ -166,9 +166,9 @@ func (l *Log) noteDivergence(reason error) error {
 	return l.fs.SyncDir(l.dir)
 }
 
-// readDivergence returns the divergence that is noted in a directory as a *CorruptError, nil if there is
+// readDivergence returns the divergence that is noted in a directory as a *CorruptError about the log, nil if there is
 // none, or an error of the file system.
-func readDivergence(fs vfs.FS, dir string) error {
+func readDivergence(fs vfs.FS, dir, log string) error {
 	name := filepath.Join(dir, divergedFile)
 	file, err := fs.Open(name)
 	if isNotExist(err) {
@@ -184,7 +184,7 @@ func readDivergence(fs vfs.FS, dir string) error {
 		return err
 	}
 	reason := strings.TrimSuffix(strings.TrimSpace(string(b[:n])), ": "+ErrDiverged.Error())
-	return &CorruptError{File: filepath.Join(dir, segmentDir), Err: fmt.Errorf("%s (noted in %s): %w", reason, name, ErrDiverged)}
+	return &CorruptError{File: log, Err: fmt.Errorf("%s (noted in %s): %w", reason, name, ErrDiverged)}
 }
 
 // forgetDivergence removes the note. From then on the log of the directory is the cluster's.

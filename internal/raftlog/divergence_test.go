@@ -8,15 +8,16 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // requireRefused checks that both Open and a Reader report the directory as damaged.
 func requireRefused(t *testing.T, files vfs.FS, texts ...string) {
 	t.Helper()
-	_, err := Open(files, home, false)
+	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorAs(t, err, new(*CorruptError))
-	r, readErr := Read(files, home)
+	r, readErr := Read(files, home, segments.Format{})
 	require.NoError(t, readErr)
 	require.NoError(t, r.Close())
 	require.ErrorAs(t, r.Diverged, new(*CorruptError))

@@ -21,7 +21,7 @@ func Fault(err error) error {
 		return nil
 	case vfs.Short(err):
 		return fmt.Errorf("%w: %w", fault.ErrNoSpace, err)
-	case errors.Is(err, wire.ErrFormat), errors.Is(err, fault.ErrDirInUse), errors.Is(err, fault.ErrDirNotEmpty),
+	case errors.Is(err, wire.ErrFormat), errors.Is(err, fault.ErrDirInUse), errors.Is(err, fault.ErrDirNotEmpty), errors.Is(err, fault.ErrStorageMismatch),
 		errors.Is(err, fault.ErrRestoreUnfinished):
 		return err
 	case errors.Is(err, ErrDiverged):

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -22,9 +23,9 @@ const (
 	FoundingTerm  = 1
 )
 
-// foundingSuffix ends the name of an identity until everything else is durable. While the identity has
-// this name, the directory belongs to no node.
-const foundingSuffix = ".founding"
+// foundingFile marks a directory that is being founded. As long as the directory has no identity, it belongs to no node.
+// Directories of earlier versions have the staged identity in this file.
+const foundingFile = "identity.founding"
 
 // A Member is one of the servers in a raft configuration.
 type Member struct {
@@ -54,8 +55,8 @@ type Founding struct {
 // fault.ErrRestoreUnfinished, and Found can start again.
 //
 // Errors: fault.ErrDirNotEmpty, fault.ErrDirInUse, an error of f.State, or an error of the file system.
-func Found(fs vfs.FS, dir string, f Founding) error {
-	l := &Log{fs: fs, dir: dir}
+func Found(fs vfs.FS, dir string, format storage.Format, f Founding) error {
+	l := newLog(fs, dir, format)
 	err := l.found(&f)
 	if err := errors.Join(err, l.release()); err != nil {
 		return err
@@ -73,11 +74,11 @@ func (l *Log) found(f *Founding) error {
 	if err := l.vacate(); err != nil {
 		return err
 	}
-	// The staged identity comes first. It marks the directory as unfinished.
-	if err := stageIdentity(l.fs, l.dir, foundingSuffix, f.Identity); err != nil {
+	// The marker comes first, and the identity last.
+	if err := l.markFounding(); err != nil {
 		return err
 	}
-	if err := l.fs.SyncDir(l.dir); err != nil {
+	if err := l.openDisk(); err != nil {
 		return err
 	}
 	if err := l.enterTerm(FoundingTerm); err != nil {
@@ -86,45 +87,62 @@ func (l *Log) found(f *Founding) error {
 	if err := l.takeSnapshot(FoundingIndex, FoundingTerm, f.Members, f.State); err != nil {
 		return err
 	}
-	return settleIdentity(l.fs, l.dir, foundingSuffix)
+	if err := l.disk.Identity().Save(encodeIdentity(&f.Identity)); err != nil {
+		return err
+	}
+	_ = l.unmarkFounding() // the founding is complete: Open removes the marker, too
+	return nil
 }
 
-// foundingBegun reports whether Found was interrupted in a directory.
-func foundingBegun(fs vfs.FS, dir string) (bool, error) {
-	identity := filepath.Join(dir, identityFile)
-	if settled, err := exists(fs, identity); err != nil || settled {
-		return false, err
+// markFounding durably makes the marker of an unfinished founding.
+func (l *Log) markFounding() error {
+	file, err := l.fs.Create(filepath.Join(l.dir, foundingFile))
+	if err != nil {
+		return err
 	}
-	return exists(fs, identity+foundingSuffix)
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return l.fs.SyncDir(l.dir)
+}
+
+// unmarkFounding removes the marker. It may come back after a crash: founded removes it again.
+func (l *Log) unmarkFounding() error {
+	err := l.fs.Remove(filepath.Join(l.dir, foundingFile))
+	if isNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+// founded returns fault.ErrRestoreUnfinished if Found was interrupted before the directory had its identity. If it was
+// interrupted afterwards, founded removes the marker.
+func (l *Log) founded() error {
+	marked, err := exists(l.fs, filepath.Join(l.dir, foundingFile))
+	switch {
+	case err != nil || !marked:
+		return err
+	case l.known:
+		return l.unmarkFounding()
+	}
+	return fmt.Errorf("%w: %s", fault.ErrRestoreUnfinished, l.dir)
 }
 
 // vacate removes the remains of an interrupted founding. It returns fault.ErrDirNotEmpty if a node has other data in
 // the directory.
 func (l *Log) vacate() error {
-	begun, err := foundingBegun(l.fs, l.dir)
+	names, err := l.data()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	begun, err := exists(l.fs, filepath.Join(l.dir, foundingFile))
+	if err == nil && begun {
+		begun, err = l.unsettled()
+	}
 	if err != nil {
 		return err
 	}
-	names := []string{}
-	for _, name := range []string{identityFile, voteFile, earlierStore} {
-		there, err := exists(l.fs, filepath.Join(l.dir, name))
-		if err != nil {
-			return err
-		}
-		if there {
-			names = append(names, filepath.Join(l.dir, name))
-		}
-	}
-	for _, dir := range l.dirs()[1:] {
-		below, err := l.fs.ReadDir(dir)
-		if err != nil {
-			return err
-		}
-		for _, name := range below {
-			names = append(names, filepath.Join(dir, name))
-		}
-	}
-	if len(names) > 0 && !begun {
+	if !begun {
 		return fmt.Errorf("%w: %s", fault.ErrDirNotEmpty, names[0])
 	}
 	for _, name := range names {
@@ -135,6 +153,41 @@ func (l *Log) vacate() error {
 	return nil
 }
 
+// unsettled reports whether the directory has no identity.
+func (l *Log) unsettled() (bool, error) {
+	disk, err := l.format.Open(l.fs, l.dir)
+	if err != nil {
+		return false, err
+	}
+	id, err := disk.Identity().Load()
+	return id == nil, errors.Join(err, disk.Close())
+}
+
+// data returns the names of all files with data of a node.
+func (l *Log) data() ([]string, error) {
+	if err := refuseOther(l.fs, l.dir, l.format); err != nil {
+		return nil, errors.Join(fault.ErrDirNotEmpty, err)
+	}
+	names, err := l.format.Files(l.fs, l.dir)
+	if err != nil {
+		return nil, err
+	}
+	earlier := filepath.Join(l.dir, earlierStore)
+	there, err := exists(l.fs, earlier)
+	if err != nil {
+		return nil, err
+	}
+	if there {
+		names = append(names, earlier)
+	}
+	snapshots := filepath.Join(l.dir, snapshotDir)
+	below, err := l.fs.ReadDir(snapshots)
+	for _, name := range below {
+		names = append(names, filepath.Join(snapshots, name))
+	}
+	return names, err
+}
+
 // enterTerm durably writes the term of the node. It may run only while the node cannot vote.
 func (l *Log) enterTerm(term uint64) (err error) {
 	var failed error
@@ -142,7 +195,7 @@ func (l *Log) enterTerm(term uint64) (err error) {
 		failed = write()
 		return failed == nil
 	}
-	if l.votes, err = openVotes(l.fs, l.dir, once); err != nil {
+	if l.votes, err = loadVotes(l.disk.Vote(), l.files.Vote, once); err != nil {
 		return err
 	}
 	if err = l.votes.SetUint64(keyTerm, term); err != nil {

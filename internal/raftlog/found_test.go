@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -32,7 +33,7 @@ func founding(t testing.TB, state string) Founding {
 // requireFounded checks that a directory has all of a founding, and that the log can be used.
 func requireFounded(t testing.TB, files vfs.FS, state string) {
 	t.Helper()
-	l, err := Open(files, home, false)
+	l, err := Open(files, home, segments.Format{}, false)
 	require.NoError(t, err)
 	id, known := l.Identity()
 	require.True(t, known)
@@ -55,8 +56,8 @@ func requireFounded(t testing.TB, files vfs.FS, state string) {
 
 func TestDirectoryIsFoundedOnce(t *testing.T) {
 	files := vfs.NewMemory().Mount()
-	require.NoError(t, Found(files, home, founding(t, "state")))
-	require.ErrorIs(t, Found(files, home, founding(t, "other")), fault.ErrDirNotEmpty)
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
+	require.ErrorIs(t, Found(files, home, segments.Format{}, founding(t, "other")), fault.ErrDirNotEmpty)
 	requireFounded(t, files, "state")
 }
 
@@ -65,17 +66,17 @@ func TestFoundRejectsDirectoryWithData(t *testing.T) {
 		identityFile, voteFile, earlierStore, filepath.Join(segmentDir, segmentName(1)), filepath.Join(snapshotDir, "x.part"),
 	} {
 		files := withFile(t, name, []byte("content"))
-		require.ErrorIs(t, Found(files, home, founding(t, "state")), fault.ErrDirNotEmpty, name)
+		require.ErrorIs(t, Found(files, home, segments.Format{}, founding(t, "state")), fault.ErrDirNotEmpty, name)
 		require.Equal(t, "content", string(load(t, files, filepath.Join(home, name))))
 	}
 	files := withFile(t, "other", nil) // a file that the file system itself has put there
-	require.NoError(t, Found(files, home, founding(t, "state")))
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
 }
 
 func TestFoundRejectsOpenDirectory(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	require.ErrorIs(t, Found(files, home, founding(t, "state")), fault.ErrDirInUse)
+	require.ErrorIs(t, Found(files, home, segments.Format{}, founding(t, "state")), fault.ErrDirInUse)
 	finish(t, l)
 }
 
@@ -84,12 +85,12 @@ func TestFailedFoundingLeavesNoNode(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	f := founding(t, "state")
 	f.State = func(io.Writer) error { return broken }
-	require.ErrorIs(t, Found(files, home, f), broken)
-	_, err := Open(files, home, false)
+	require.ErrorIs(t, Found(files, home, segments.Format{}, f), broken)
+	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorIs(t, err, fault.ErrRestoreUnfinished)
 	f.State = func(w io.Writer) error { _, err := w.Write([]byte("no stream")); return err }
-	require.Error(t, Found(files, home, f), "a snapshot that cannot be read")
-	require.NoError(t, Found(files, home, founding(t, "state")))
+	require.Error(t, Found(files, home, segments.Format{}, f), "a snapshot that cannot be read")
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
 	requireFounded(t, files, "state")
 }
 
@@ -97,7 +98,7 @@ func TestFailedSyncFailsFounding(t *testing.T) {
 	broken := errors.New("broken")
 	disk := vfs.NewForgetful()
 	disk.FailSync(broken)
-	require.ErrorIs(t, Found(disk.Mount(), home, founding(t, "state")), broken)
+	require.ErrorIs(t, Found(disk.Mount(), home, segments.Format{}, founding(t, "state")), broken)
 }
 
 // eachEnd runs Found on a disk that stops after each of its changes, ends it in each possible way, and
@@ -116,7 +117,7 @@ func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, 
 			disk := vfs.NewForgetful()
 			disk.Lie(lie)
 			disk.FreezeAfter(n)
-			done = Found(disk.Mount(), home, founding(t, "first")) == nil
+			done = Found(disk.Mount(), home, segments.Format{}, founding(t, "first")) == nil
 			if done {
 				require.Greater(t, n, 10)
 			}
@@ -127,18 +128,27 @@ func eachEnd(t *testing.T, lie bool, look func(n int, end string, files vfs.FS, 
 	}
 }
 
+// begun reports whether Found was interrupted.
+func begun(files vfs.FS) (bool, error) {
+	known, err := exists(files, filepath.Join(home, identityFile))
+	if err != nil || known {
+		return false, err
+	}
+	return exists(files, filepath.Join(home, foundingFile))
+}
+
 func TestFoundingIsAtomic(t *testing.T) {
 	eachEnd(t, false, func(n int, end string, files vfs.FS, done bool) {
-		begun, err := foundingBegun(files, home)
+		unfinished, err := begun(files)
 		require.NoError(t, err)
-		if begun {
-			_, err := Open(files, home, false)
+		if unfinished {
+			_, err := Open(files, home, segments.Format{}, false)
 			require.ErrorIs(t, err, fault.ErrRestoreUnfinished, "%s after %d", end, n)
 		}
 		state := "second"
-		err = Found(files, home, founding(t, state))
+		err = Found(files, home, segments.Format{}, founding(t, state))
 		if errors.Is(err, fault.ErrDirNotEmpty) {
-			require.False(t, begun)
+			require.False(t, unfinished)
 			state = "first"
 		} else {
 			require.NoError(t, err, "%s after %d", end, n)
@@ -154,15 +164,15 @@ func TestFoundingInterruptedTwiceIsRepeated(t *testing.T) {
 		for again := range 40 {
 			disk := vfs.NewForgetful()
 			disk.FreezeAfter(n)
-			if Found(disk.Mount(), home, founding(t, "first")) == nil {
+			if Found(disk.Mount(), home, segments.Format{}, founding(t, "first")) == nil {
 				return
 			}
 			disk.Crash(nil)
 			disk.FreezeAfter(again)
-			second := Found(disk.Mount(), home, founding(t, "second"))
+			second := Found(disk.Mount(), home, segments.Format{}, founding(t, "second"))
 			disk.Kill()
 			files := disk.Mount()
-			switch third := Found(files, home, founding(t, "third")); {
+			switch third := Found(files, home, segments.Format{}, founding(t, "third")); {
 			case third == nil:
 				require.Error(t, second)
 				requireFounded(t, files, "third")
@@ -192,7 +202,7 @@ func TestFoundersOfOneStateHaveSameFiles(t *testing.T) {
 	var first []byte
 	for range 2 {
 		files := vfs.NewMemory().Mount()
-		require.NoError(t, Found(files, home, founding(t, "state")))
+		require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
 		got := load(t, files, filepath.Join(home, snapshotDir, snapshotID(FoundingTerm, FoundingIndex)+snapshotSuffix))
 		if first == nil {
 			first = got

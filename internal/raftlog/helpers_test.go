@@ -17,14 +17,49 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // home is the directory of the tests' logs.
 const home = "/node"
 
-// smallSegment lets a test have many segments.
-const smallSegment = 4 << 10
+// smallSegment and tinySegment let a test have many segments.
+const (
+	smallSegment = 4 << 10
+	tinySegment  = 1 << 10
+)
+
+// The names and sizes of package segments, the format of these tests: see docs/format.md.
+const (
+	segmentDir    = "log"
+	segmentSuffix = ".log"
+	segmentHeader = 32
+	allocateStep  = 1 << 20
+	batchHeader   = 12
+	identityFile  = "identity"
+	voteFile      = "vote"
+	slotSize      = 4 << 10
+	slotCount     = 2
+	extentsAt     = slotCount * slotSize // in the vote file
+	voteFileSize  = 2 * slotCount * slotSize
+)
+
+func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }
+
+// newestSegment returns the name of the newest segment, and where its last batch ends.
+func newestSegment(t testing.TB, files vfs.FS) (name string, end int64) {
+	t.Helper()
+	all := names(t, files, segmentDir, segmentSuffix)
+	name = all[len(all)-1]
+	end = int64(len(bytes.TrimRight(load(t, files, name), "\x00"))) // no batch of these tests ends with a zero
+	return name, (end + 7) / 8 * 8
+}
+
+// openWith opens a log with segments of a size.
+func openWith(files vfs.FS, dir string, states bool, segment int64) (*Log, error) {
+	return Open(files, dir, segments.Format{SegmentSize: segment}, states)
+}
 
 // random returns a source of random numbers and logs its seed.
 func random(t testing.TB) *rand.Rand {
@@ -45,7 +80,7 @@ func often(n int) int {
 // open opens a log with the usual segment size, and closes it when the test ends.
 func open(t testing.TB, files vfs.FS) *Log {
 	t.Helper()
-	return openSized(t, files, segmentSize)
+	return openSized(t, files, 0)
 }
 
 // openSized opens a log with segments of this size. The log has a term before it has entries, as with

@@ -3,16 +3,10 @@
 package raftlog
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"path/filepath"
 
 	"github.com/coterie-kv/coterie/internal/run"
-	"github.com/coterie-kv/coterie/internal/storage"
-	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -41,52 +35,19 @@ type Identity struct {
 }
 
 // withoutLog returns an error for a directory that has neither entries nor a snapshot, if its member must
-// have had some because it took part in its cluster before the cluster had it on record.
-func (id *Identity) withoutLog(dir string) error {
+// have had some because it took part in its cluster before the cluster had it on record. The error names the file.
+func (id *Identity) withoutLog(file string) error {
 	if id.Since == 0 || id.Floor > 0 {
 		return nil
 	}
-	return &CorruptError{File: filepath.Join(dir, segmentDir), Err: fmt.Errorf("it has no entry, and there is no snapshot, but the member had entry %d", id.Since)}
+	return &CorruptError{File: file, Err: fmt.Errorf("it has no entry, and there is no snapshot, but the member had entry %d", id.Since)}
 }
 
 var errIdentityMissing = errors.New("it is missing, and the log is not")
 
-const (
-	identityFile  = "identity"
-	identityMagic = 8 // bytes of the magic, the version and a zero
-)
-
-var identityFormat = wire.Format{What: "identity", Magic: "COTDIR", Version: 1}
-
-// readIdentity returns the identity of the directory, and false if it has none yet.
-func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
-	name := filepath.Join(dir, identityFile)
-	file, err := fs.Open(name)
-	if isNotExist(err) {
-		return id, false, nil
-	}
-	if err != nil {
-		return id, false, err
-	}
-	defer file.Close()
-	size, err := file.Size()
-	if err != nil {
-		return id, false, err
-	}
-	b := make([]byte, min(size, 1<<10))
-	if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return id, false, err
-	}
-	err = identityFormat.Check(b)
-	if errors.Is(err, wire.ErrFormat) {
-		return id, false, storage.Damaged(name, err)
-	}
-	const head = identityMagic + 4
-	if err != nil || len(b) < head || b[identityMagic-1] != 0 ||
-		crc32.Checksum(b[head:], castagnoli) != binary.LittleEndian.Uint32(b[identityMagic:]) {
-		return id, false, &CorruptError{File: name, Err: errors.New("it is not whole")}
-	}
-	r := wire.NewReader(b[head:])
+// decodeIdentity decodes the record of an identity. Errors about its contents name the file.
+func decodeIdentity(b []byte, file string) (id Identity, err error) {
+	r := wire.NewReader(b)
 	for r.Next() {
 		switch r.Field() {
 		case 1:
@@ -103,29 +64,19 @@ func readIdentity(fs vfs.FS, dir string) (id Identity, known bool, err error) {
 			id.Gathered = r.Bool()
 		case 7:
 			if id.Runs, err = run.ReadLine(r.Bytes()); err != nil {
-				return Identity{}, false, &CorruptError{File: name, Err: err}
+				return Identity{}, &CorruptError{File: file, Err: err}
 			}
 		case 8:
 			id.Disputed = r.Bool()
 		}
 	}
 	if r.Err() != nil {
-		return Identity{}, false, &CorruptError{File: name, Err: r.Err()}
+		return Identity{}, &CorruptError{File: file, Err: r.Err()}
 	}
-	return id, true, nil
+	return id, nil
 }
 
-// writeIdentity durably writes the identity of the directory.
-func writeIdentity(fs vfs.FS, dir string, id Identity) error {
-	if err := stageIdentity(fs, dir, partSuffix, id); err != nil {
-		return err
-	}
-	return settleIdentity(fs, dir, partSuffix)
-}
-
-// stageIdentity writes an identity to the identity file's name with suffix.
-func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
-	b := identityFormat.Append(nil, identityMagic+4)
+func encodeIdentity(id *Identity) (b []byte) {
 	b = wire.Uint(b, 1, id.Cluster)
 	b = wire.Uint(b, 2, id.Member)
 	b = wire.Uint(b, 3, id.Incarnation)
@@ -135,27 +86,5 @@ func stageIdentity(fs vfs.FS, dir, suffix string, id Identity) error {
 	if id.Runs != (run.Line{}) {
 		b = wire.Message(b, 7, id.Runs.Append)
 	}
-	b = wire.Bool(b, 8, id.Disputed)
-	binary.LittleEndian.PutUint32(b[identityMagic:], crc32.Checksum(b[identityMagic+4:], castagnoli))
-	file, err := fs.Create(filepath.Join(dir, identityFile) + suffix)
-	if err != nil {
-		return err
-	}
-	_, err = file.WriteAt(b, 0)
-	if err == nil {
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
-}
-
-// settleIdentity durably gives a staged identity its final name.
-func settleIdentity(fs vfs.FS, dir, suffix string) error {
-	name := filepath.Join(dir, identityFile)
-	if err := fs.Rename(name+suffix, name); err != nil {
-		return err
-	}
-	if err := fs.SyncDir(dir); err != nil {
-		return fmt.Errorf("making %s durable: %w", name, err)
-	}
-	return nil
+	return wire.Bool(b, 8, id.Disputed)
 }

@@ -29,9 +29,8 @@ type CorruptError = storage.CorruptError
 
 const (
 	lockFile     = "lock"
-	segmentDir   = "log"
 	snapshotDir  = "snapshots"
-	earlierStore = "raft.db" // of the first format
+	earlierStore = "raft.db" // of the first version
 	// lockWait is how long take tries to lock a directory: a process that was just killed may still hold
 	// the lock.
 	lockWait  = 200 * time.Millisecond
@@ -44,7 +43,10 @@ const (
 type Log struct {
 	fs        vfs.FS
 	dir       string
+	files     storage.Layout // their paths
+	format    storage.Format
 	lock      io.Closer
+	disk      storage.Store
 	identity  Identity
 	known     bool
 	votes     *votes
@@ -54,29 +56,34 @@ type Log struct {
 	ended     sync.Once
 }
 
+func newLog(fs vfs.FS, dir string, format storage.Format) *Log {
+	return &Log{fs: fs, dir: dir, format: format, files: paths(dir, format)}
+}
+
+// paths returns the paths of a format's files in a directory.
+func paths(dir string, format storage.Format) storage.Layout {
+	files := format.Layout()
+	return storage.Layout{
+		Log: filepath.Join(dir, files.Log), Vote: filepath.Join(dir, files.Vote), Identity: filepath.Join(dir, files.Identity),
+	}
+}
+
 // Open opens the stores in a directory of fs, and makes the directory if needed. Open finishes or undoes
 // changes that a crash has interrupted. If states is set, snapshots stay in memory, as the states
 // themselves.
 //
-// Errors: fault.ErrDirInUse, *wire.FormatError, fault.ErrRestoreUnfinished, *CorruptError, or an error of the file system.
-func Open(fs vfs.FS, dir string, states bool) (*Log, error) {
-	return openWith(fs, dir, states, segmentSize)
-}
-
-// openWith is Open with segments of another size.
-func openWith(fs vfs.FS, dir string, states bool, segment int64) (*Log, error) {
-	l := &Log{fs: fs, dir: dir}
-	if err := l.open(states, segment); err != nil {
-		if l.store != nil {
-			_ = l.store.disk.close() // its files were only read, or synced
-		}
+// Errors: fault.ErrDirInUse, fault.ErrStorageMismatch, *wire.FormatError, fault.ErrRestoreUnfinished, *CorruptError, or
+// an error of the file system.
+func Open(fs vfs.FS, dir string, format storage.Format, states bool) (*Log, error) {
+	l := newLog(fs, dir, format)
+	if err := l.open(states); err != nil {
 		return nil, errors.Join(err, l.release())
 	}
 	go l.store.write()
 	return l, nil
 }
 
-func (l *Log) open(states bool, segment int64) (err error) {
+func (l *Log) open(states bool) error {
 	if err := l.makeDirs(); err != nil {
 		return err
 	}
@@ -93,83 +100,86 @@ func (l *Log) open(states bool, segment int64) (err error) {
 			return err
 		}
 	}
-	if begun, err := foundingBegun(l.fs, l.dir); err != nil {
-		return err
-	} else if begun {
-		return fmt.Errorf("%w: %s", fault.ErrRestoreUnfinished, l.dir)
-	}
-	if err := readDivergence(l.fs, l.dir); err != nil {
+	if err := refuseOther(l.fs, l.dir, l.format); err != nil {
 		return err
 	}
-	if l.identity, l.known, err = readIdentity(l.fs, l.dir); err != nil {
+	if err := readDivergence(l.fs, l.dir, l.files.Log); err != nil {
 		return err
 	}
-	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: l.snapshotDone}
+	if err := l.openDisk(); err != nil {
+		return err
+	}
+	if err := l.founded(); err != nil {
+		return err
+	}
+	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: l.snapshotDone, vet: l.examine}
 	if err := files.clean(); err != nil {
 		return err
 	}
-	files.vet = l.examine
 	l.snapshots = files
 	if states {
 		l.snapshots = &memorySnapshots{done: l.snapshotDone, vet: l.examine}
 	}
-	if err := l.hasVote(); err != nil {
-		return err
-	}
-	reached, serial, err := readExtent(l.fs, l.dir)
+	found, err := l.disk.Load()
 	if err != nil {
 		return err
 	}
-	disk, found, err := openSegments(l.fs, filepath.Join(l.dir, segmentDir), segment, &reached)
-	if err != nil {
-		return err
-	}
-	l.store = newStore(disk, found)
+	l.store = newStore(l.disk, l.files.Log, &found)
 	l.store.note = l.noteDivergence
-	if l.votes, err = openVotes(l.fs, l.dir, l.store.must); err != nil {
+	if l.votes, err = loadVotes(l.disk.Vote(), l.files.Vote, l.store.must); err != nil {
 		return err
 	}
-	l.store.extents = &extents{file: l.votes.file, serial: serial}
-	if err := l.reconcile(&reached); err != nil {
+	if err := l.reconcile(&found.Reached); err != nil {
 		return err
 	}
 	if l.known && l.store.upTo() == 0 {
-		if err := l.identity.withoutLog(l.dir); err != nil {
+		if err := l.identity.withoutLog(l.files.Log); err != nil {
 			return err
 		}
 	}
-	if l.votes.serial == 0 && (l.store.position > 0 || l.store.upTo() > 0) {
-		return withoutVote(l.dir)
+	if !l.votes.found && (l.store.position > 0 || l.store.upTo() > 0) {
+		return withoutVote(l.files.Vote)
 	}
 	files.retry = func(fn func() error) error { return l.store.retry(l.store.end, fn) }
 	return nil
 }
 
-// withoutVote returns the error for a directory that has entries or a snapshot but no term. Raft has a
-// term before either, and without it a node could vote twice in the same term.
-func withoutVote(dir string) error {
-	return &CorruptError{File: filepath.Join(dir, voteFile), Err: errors.New("it is empty, and the log is not")}
-}
-
-// hasVote checks that the vote file exists if the directory has an identity: the vote file is created
-// first.
-func (l *Log) hasVote() error {
-	if !l.known {
-		return nil
+// openDisk opens the data of the format, and reads the identity.
+func (l *Log) openDisk() (err error) {
+	if l.disk, err = l.format.Open(l.fs, l.dir); err != nil {
+		l.disk = nil // not a nil pointer in an interface
+		return err
 	}
-	name := filepath.Join(l.dir, voteFile)
-	there, err := exists(l.fs, name)
-	if err == nil && !there {
-		err = &CorruptError{File: name, Err: errVoteMissing}
+	b, err := l.disk.Identity().Load()
+	if err != nil {
+		return err
 	}
+	l.known = b != nil
+	l.identity, err = decodeIdentity(b, l.files.Identity)
 	return err
 }
 
-var errVoteMissing = errors.New("it is missing, and the identity is not")
-
-func (l *Log) dirs() []string {
-	return []string{l.dir, filepath.Join(l.dir, segmentDir), filepath.Join(l.dir, snapshotDir)}
+// refuseOther returns an error for a directory with data of another format.
+func refuseOther(fs vfs.FS, dir string, format storage.Format) error {
+	found, err := storage.Detect(fs, dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range found {
+		if name != format.Name() {
+			return &MismatchError{Dir: dir, Has: name, Wants: format.Name()}
+		}
+	}
+	return nil
 }
+
+// withoutVote returns the error for a directory that has entries or a snapshot but no term. Raft has a
+// term before either, and without it a node could vote twice in the same term.
+func withoutVote(file string) error {
+	return &CorruptError{File: file, Err: errors.New("it is empty, and the log is not")}
+}
+
+func (l *Log) dirs() []string { return []string{l.dir, filepath.Join(l.dir, snapshotDir)} }
 
 func (l *Log) makeDirs() error {
 	for _, dir := range l.dirs() {
@@ -204,9 +214,9 @@ func (l *Log) Identity() (Identity, bool) { return l.identity, l.known }
 // before them; or an error of the file system.
 func (l *Log) Identify(id Identity) error {
 	if !l.known && l.Durable() > 0 {
-		return &CorruptError{File: filepath.Join(l.dir, identityFile), Err: errIdentityMissing}
+		return &CorruptError{File: l.files.Identity, Err: errIdentityMissing}
 	}
-	if err := writeIdentity(l.fs, l.dir, id); err != nil {
+	if err := l.disk.Identity().Save(encodeIdentity(&id)); err != nil {
 		var sync *vfs.SyncError
 		if errors.As(err, &sync) {
 			l.store.fail(err)
@@ -359,14 +369,9 @@ func (l *Log) Tail(bytes int64) (n uint64) {
 	if s.last == 0 {
 		return n
 	}
-	// The older entries are on the disk. written may also hold entries that the log has dropped, at
-	// either end or everywhere.
-	var older []ref
-	if begin := s.last + 1 - uint64(len(s.tail)); begin > s.first {
-		older = s.written.refs[s.first-s.written.first : begin-s.written.first]
-	}
-	for i := len(older) - 1; i >= 0; i-- {
-		if bytes -= int64(older[i].size); bytes < 0 {
+	begin := s.last + 1 - uint64(len(s.tail)) // the older entries are on the disk
+	for i := begin - 1; i >= s.first; i-- {
+		if bytes -= s.disk.Size(i); bytes < 0 {
 			return n
 		}
 		n++
@@ -399,14 +404,14 @@ func (l *Log) Close(ctx context.Context) error {
 	if lost != nil {
 		lost = fmt.Errorf("raftlog: the newest changes are lost: %w", lost)
 	}
-	return errors.Join(lost, s.disk.close(), l.release())
+	return errors.Join(lost, l.release())
 }
 
-// release closes everything that Open opened except the segments.
+// release closes the files and unlocks the directory.
 func (l *Log) release() error {
 	var errs []error
-	if l.votes != nil && l.votes.file != nil {
-		errs = append(errs, l.votes.file.Close())
+	if l.disk != nil {
+		errs = append(errs, l.disk.Close())
 	}
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())
@@ -414,7 +419,7 @@ func (l *Log) release() error {
 	return errors.Join(errs...)
 }
 
-// refuseEarlier returns an error for a directory of the first format.
+// refuseEarlier returns an error for a directory of the first version.
 func refuseEarlier(fs vfs.FS, dir string) error {
 	earlier, err := exists(fs, filepath.Join(dir, earlierStore))
 	if err == nil && earlier {

@@ -12,11 +12,10 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
-
-const tinySegment = 1 << 10
 
 // A victim is a closed log. All its changes were acknowledged.
 type victim struct {
@@ -42,8 +41,8 @@ func newVictim(t testing.TB) *victim {
 		v.before = v.want
 		keep(t, l, logs...)
 		v.want = append(v.want[:len(v.want):len(v.want)], logs...)
-		g := l.store.disk.files[len(l.store.disk.files)-1]
-		v.ends[g.name] = append(v.ends[g.name], g.end)
+		name, end := newestSegment(t, files)
+		v.ends[name] = append(v.ends[name], end)
 	}
 	truncate := func(low uint64) {
 		require.NoError(t, l.Logs().DeleteRange(low, v.want[len(v.want)-1].Index))
@@ -96,7 +95,7 @@ func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS,
 			save(t, files, name, b)
 		}
 	}
-	r, readErr := Read(files, home)
+	r, readErr := Read(files, home, segments.Format{})
 	require.NoError(t, readErr, what)
 	require.NoError(t, r.Close(), what)
 	l, err := openWith(files, home, false, tinySegment)
@@ -210,7 +209,7 @@ func TestMissingMiddleSegmentIsFound(t *testing.T) {
 			save(t, files, name, b)
 		}
 	}
-	_, err := Open(files, home, false)
+	_, err := Open(files, home, segments.Format{}, false)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.Equal(t, v.segments[2], corrupt.File, "the segment after the gap")
@@ -241,42 +240,4 @@ func TestDamagedSnapshotIsFound(t *testing.T) {
 			finish(t, l)
 		}
 	}
-}
-
-// A newer version may write records of kinds that this one does not know.
-func TestUnknownRecordsAreSkipped(t *testing.T) {
-	files := vfs.NewMemory().Mount()
-	l := open(t, files)
-	keep(t, l, entries(1, 2, 1)...)
-	finish(t, l)
-	name := names(t, files, segmentDir, segmentSuffix)[0]
-	b := load(t, files, name)
-	g := l.store.disk.files[0]
-	unknown := newBatch()
-	unknown.number(99, 7)
-	unknown.entry(entry(3, 1))
-	unknown.number(1000, 1)
-	copy(b[g.end:], unknown.seal(place{g.salt, g.end}))
-	save(t, files, name, b)
-	l = open(t, files)
-	holds(t, l, entries(1, 3, 1)...)
-	keep(t, l, entry(4, 1))
-	finish(t, l)
-	l = open(t, files)
-	holds(t, l, entries(1, 4, 1)...)
-	finish(t, l)
-}
-
-// The checksum covers the place of a batch, so a batch from earlier contents of the blocks is rejected.
-func TestMisplacedBatchIsDamage(t *testing.T) {
-	b := newBatch()
-	b.entry(entry(1, 1))
-	sealed := b.seal(place{7, 24})
-	segment := append(make([]byte, 24), sealed...)
-	_, _, ok := place{7, 24}.open(segment)
-	require.True(t, ok)
-	_, _, ok = place{8, 24}.open(segment)
-	require.False(t, ok)
-	_, _, ok = place{7, 32}.open(append(make([]byte, 32), sealed...))
-	require.False(t, ok)
 }

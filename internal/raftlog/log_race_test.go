@@ -5,11 +5,9 @@ package raftlog
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"weak"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -122,31 +120,4 @@ func TestConcurrentUseByRaft(t *testing.T) {
 	t.Logf("%d entries, %d segments are left", next-1, len(left))
 	_, monotonic := l.Logs().(raft.MonotonicLogStore)
 	require.False(t, monotonic, "the store itself handles the gap after a snapshot")
-}
-
-// The space of a removed file is free when nothing has the file open any more.
-func TestRemovedSegmentIsClosed(t *testing.T) {
-	l := openSized(t, vfs.NewMemory().Mount(), smallSegment)
-	var segments []weak.Pointer[segment]
-	for i := range uint64(20) {
-		keep(t, l, sized(i+1, smallSegment))
-		segments = append(segments, weak.Make(l.store.disk.files[i]))
-	}
-	snapshot(t, l, 18, 1)
-	require.NoError(t, l.Logs().DeleteRange(1, 15))
-	keep(t, l, entry(21, 1))
-	keep(t, l, entry(22, 1)) // the compaction is over
-	left := 15
-	for try := 0; left > 0 && try < 20; try++ {
-		runtime.GC()
-		left = 0
-		for _, s := range segments[:15] {
-			if s.Value() != nil {
-				left++
-			}
-		}
-	}
-	require.Zero(t, left)
-	require.NotNil(t, segments[15].Value())
-	finish(t, l)
 }

@@ -46,10 +46,11 @@ type Reader struct {
 
 	fs      vfs.FS
 	dir     string
+	files   storage.Layout // their paths
+	format  storage.Format
 	lock    io.Closer
-	opened  []*segment
-	reached extent
-	entries contents
+	disk    storage.Reading
+	reached storage.Extent
 	lack    error // the system was short of a resource, so Damage proves nothing
 }
 
@@ -73,13 +74,15 @@ type Entry struct {
 // Read reads the directory of a node that is not running. While the Reader is open, no node can open the
 // directory, unless the directory has no lock file.
 //
-// Errors: fault.ErrDirInUse, *wire.FormatError for a directory of the first format, fs.ErrNotExist, or an error of the
-// file system about the directory.
-func Read(fs vfs.FS, dir string) (*Reader, error) { return read(vfs.ReadOnly(fs), dir) }
+// Errors: fault.ErrDirInUse, fault.ErrStorageMismatch, *wire.FormatError for a directory of the first version,
+// fs.ErrNotExist, or an error of the file system about the directory.
+func Read(fs vfs.FS, dir string, format storage.Format) (*Reader, error) {
+	return read(vfs.ReadOnly(fs), dir, format)
+}
 
 // read reads a directory. It locks it through locks, which may refuse to create the lock file.
-func read(locks vfs.FS, dir string) (*Reader, error) {
-	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir}
+func read(locks vfs.FS, dir string, format storage.Format) (*Reader, error) {
+	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir, format: format, files: paths(dir, format)}
 	if err := r.read(locks); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -90,7 +93,7 @@ func (r *Reader) read(locks vfs.FS) error {
 	if err := r.recognize(); err != nil {
 		return err
 	}
-	l := &Log{fs: locks, dir: r.dir}
+	l := newLog(locks, r.dir, r.format)
 	err := l.take()
 	if err != nil && !isNotExist(err) {
 		return err
@@ -99,19 +102,29 @@ func (r *Reader) read(locks vfs.FS) error {
 	if err := refuseEarlier(r.fs, r.dir); err != nil {
 		return err
 	}
-	if r.Unfinished, err = foundingBegun(r.fs, r.dir); err != nil {
+	if err := refuseOther(r.fs, r.dir, r.format); err != nil {
 		return err
 	}
-	if r.Identity, r.Known, err = readIdentity(r.fs, r.dir); err != nil {
-		r.damaged(filepath.Join(r.dir, identityFile), err)
+	var found []func() // damage of the log, which is reported after that of other files
+	r.disk, err = r.format.Read(r.fs, r.dir, func(file string, err error) {
+		found = append(found, func() { r.damaged(file, err) })
+	})
+	if err != nil {
+		r.disk = nil // not a nil pointer in an interface
+		return err
 	}
-	if err := readDivergence(r.fs, r.dir); errors.As(err, new(*CorruptError)) {
+	if err := r.readIdentity(); err != nil {
+		return err
+	}
+	if err := readDivergence(r.fs, r.dir, r.files.Log); errors.As(err, new(*CorruptError)) {
 		r.Diverged = err
 	} else if err != nil {
 		return err
 	}
 	newest := r.readSnapshots()
-	r.readSegments()
+	for _, report := range found {
+		report()
+	}
 	r.readEntries()
 	r.join(newest)
 	r.readVotes()
@@ -125,19 +138,22 @@ func (r *Reader) recognize() error {
 	if err != nil {
 		return err
 	}
-	ours := []string{identityFile, identityFile + foundingSuffix, voteFile, earlierStore}
-	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(ours, name) }) {
+	if slices.Contains(names, foundingFile) || slices.Contains(names, earlierStore) {
 		return nil
 	}
-	segments, err := findSegments(r.fs, filepath.Join(r.dir, segmentDir))
-	if err != nil && !isNotExist(err) {
+	files, err := r.format.Files(r.fs, r.dir)
+	if err != nil {
+		return err
+	}
+	formats, err := storage.Detect(r.fs, r.dir)
+	if err != nil {
 		return err
 	}
 	snapshots, err := (&snapshotFiles{fs: r.fs, dir: filepath.Join(r.dir, snapshotDir)}).ids()
 	if err != nil && !isNotExist(err) {
 		return err
 	}
-	if len(segments)+len(snapshots) == 0 {
+	if len(files)+len(formats)+len(snapshots) == 0 {
 		return noNodeError{r.dir}
 	}
 	return nil
@@ -199,59 +215,31 @@ func members(c raft.Configuration) []Member {
 	return all
 }
 
-// readSegments reads all segments. The entries are those up to the first damage; later segments are
-// verified on their own.
-func (r *Reader) readSegments() {
-	dir := filepath.Join(r.dir, segmentDir)
-	found, err := findSegments(r.fs, dir)
-	if err != nil && !isNotExist(err) {
-		r.damaged(dir, err)
+// readIdentity reads the identity, and whether Found was interrupted.
+func (r *Reader) readIdentity() error {
+	b, damage := r.disk.Identity()
+	if damage == nil && b != nil {
+		r.Identity, damage = decodeIdentity(b, r.files.Identity)
+		r.Known = damage == nil
 	}
-	s, c, whole := &segments{fs: r.fs, dir: dir}, &r.entries, true
-	for i, g := range found {
-		b, err := g.load(r.fs)
-		if g.file != nil {
-			r.opened = append(r.opened, g)
-		}
-		torn := false
-		if err == nil {
-			torn, err = s.read(g, b, i == len(found)-1, c)
-		}
-		if err != nil {
-			r.damaged(g.name, err)
-			s.files, c, whole = nil, &contents{}, false
-			continue
-		}
-		if torn {
-			r.Torn = int64(len(b)) - g.end
-		}
-		s.files = append(s.files, g)
+	if damage != nil {
+		r.damaged(r.files.Identity, damage)
+		return nil
 	}
-	r.Recorded = s.applied
-	reached, _, err := readExtent(r.fs, r.dir)
-	if err != nil {
-		r.damaged(filepath.Join(r.dir, voteFile), err)
-	}
-	r.reached = reached
-	if whole {
-		if err := reached.lost(dir, newestOf(s.files), c.last()); err != nil {
-			r.damaged(dir, err)
-		}
-	}
+	marked, err := exists(r.fs, filepath.Join(r.dir, foundingFile))
+	r.Unfinished = marked && !r.Known
+	return err
 }
 
 // readEntries reads each entry once. Members comes from the last entry that lists members.
 func (r *Reader) readEntries() {
-	r.First, r.Last = r.entries.first, r.entries.last()
-	if r.Last == 0 {
-		r.First = 0
-		return
-	}
-	for i := range r.entries.refs {
-		l, err := r.entry(r.entries.first + uint64(i))
+	found := r.disk.Loaded()
+	r.First, r.Last, r.Recorded, r.Torn, r.reached = found.First, found.Last, found.Applied, r.disk.Torn(), found.Reached
+	for i := r.First; i > 0 && i <= found.Last; i++ {
+		l, err := r.entry(i)
 		if err != nil {
-			r.damaged(r.entries.refs[i].segment.name, err)
-			if r.Last = r.entries.first + uint64(i) - 1; r.Last < r.First {
+			r.damaged(r.disk.File(i), err)
+			if r.Last = i - 1; r.Last < r.First {
 				r.First, r.Last = 0, 0
 			}
 			return
@@ -259,7 +247,7 @@ func (r *Reader) readEntries() {
 		if l.Type == raft.LogConfiguration {
 			members, err := Members(l.Data)
 			if err != nil {
-				r.damaged(r.entries.refs[i].segment.name, fmt.Errorf("entry %d: %w", l.Index, err))
+				r.damaged(r.disk.File(i), fmt.Errorf("entry %d: %w", l.Index, err))
 				continue
 			}
 			if len(r.Snapshots) == 0 || l.Index > r.Snapshots[0].Index {
@@ -274,8 +262,7 @@ func (r *Reader) entry(index uint64) (*raft.Log, error) {
 	if index < r.First || index > r.Last {
 		return nil, raft.ErrLogNotFound
 	}
-	at := r.entries.refs[index-r.entries.first]
-	l, err := at.read()
+	l, err := r.disk.Entry(index)
 	if err == nil && l.Index != index {
 		err = fmt.Errorf("entry %d stands where %d should", l.Index, index)
 	}
@@ -288,42 +275,36 @@ func (r *Reader) join(newest raft.SnapshotMeta) {
 	if len(r.Formats) > 0 {
 		return // the files of another version may have the missing entries
 	}
-	overtaken, err := joins(r.dir, r.First, r.Last, r.Recorded, &newest, r.entry)
+	overtaken, err := joins(r.dir, r.files.Log, r.First, r.Last, r.Recorded, &newest, r.entry)
 	if err == nil && len(r.Damage) == 0 {
-		err = r.reached.lostSnapshot(r.dir, r.Last, newest.Index)
+		err = lostSnapshot(r.dir, &r.reached, r.Last, newest.Index)
 		if err == nil && r.Known && max(r.Last, newest.Index) == 0 {
-			err = r.Identity.withoutLog(r.dir)
+			err = r.Identity.withoutLog(r.files.Log)
 		}
 	}
 	if err != nil {
-		r.damaged(filepath.Join(r.dir, segmentDir), err)
+		r.damaged(r.files.Log, err)
 	}
 	if overtaken {
 		r.First, r.Last, r.LastTerm = 0, 0, newest.Term
 		r.Members = members(newest.Configuration)
 	}
 	if (r.Last > 0 || newest.Index > 0) && !r.Known && !r.Unfinished && len(r.Damage) == 0 {
-		r.damaged(filepath.Join(r.dir, identityFile), errIdentityMissing)
+		r.damaged(r.files.Identity, errIdentityMissing)
 	}
 }
 
 func (r *Reader) readVotes() {
-	name := filepath.Join(r.dir, voteFile)
-	v := &votes{}
-	var err error
-	if v.file, err = r.fs.Open(name); err == nil {
-		_, err = v.read(name)
-		err = errors.Join(err, v.file.Close())
-	} else if isNotExist(err) {
-		if err = nil; r.Known {
-			err = errVoteMissing
-		}
+	var v vote
+	b, err := r.disk.Vote()
+	if err == nil {
+		v, err = decodeVote(b, r.files.Vote)
 	}
-	if err == nil && v.serial == 0 && (r.Last > 0 || len(r.Snapshots) > 0) && !r.Unfinished {
-		err = withoutVote(r.dir)
+	if err == nil && b == nil && (r.Last > 0 || len(r.Snapshots) > 0) && !r.Unfinished {
+		err = withoutVote(r.files.Vote)
 	}
 	if err != nil {
-		r.damaged(name, err)
+		r.damaged(r.files.Vote, err)
 	}
 	r.Term, r.VotedIn, r.Candidate = v.term, v.votedIn, raft.ServerID(v.candidate)
 }
@@ -356,7 +337,7 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 			}
 		}
 		if err != nil {
-			return storage.Damaged(r.entries.refs[index-r.entries.first].segment.name, fmt.Errorf("entry %d: %w", index, err))
+			return storage.Damaged(r.disk.File(index), fmt.Errorf("entry %d: %w", index, err))
 		}
 	}
 	return nil
@@ -365,8 +346,8 @@ func (r *Reader) Entries(from uint64, fn func(Entry) error) error {
 // Close unlocks the directory and closes its files.
 func (r *Reader) Close() error {
 	var errs []error
-	for _, g := range r.opened {
-		errs = append(errs, g.file.Close())
+	if r.disk != nil {
+		errs = append(errs, r.disk.Close())
 	}
 	if r.lock != nil {
 		errs = append(errs, r.lock.Close())

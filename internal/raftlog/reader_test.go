@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -86,7 +87,7 @@ func TestReaderAgreesWithOpen(t *testing.T) {
 					return // nothing was made
 				}
 				changes := disk.Changes()
-				r, err := Read(files, home)
+				r, err := Read(files, home, segments.Format{})
 				if errors.Is(err, fs.ErrNotExist) { // nor was anything else
 					require.Equal(t, changes, disk.Changes(), "after %d changes", n)
 					l, err := openWith(files, home, false, smallSegment)
@@ -143,7 +144,7 @@ func TestMembersAreOfNewestConfiguration(t *testing.T) {
 	}
 	files := vfs.NewMemory().Mount()
 	read := func() []Member {
-		r, err := Read(files, home)
+		r, err := Read(files, home, segments.Format{})
 		require.NoError(t, err)
 		require.NoError(t, r.Close())
 		require.Empty(t, r.Damage)
@@ -166,17 +167,17 @@ func TestMembersAreOfNewestConfiguration(t *testing.T) {
 
 func TestReaderRejectsOtherDirectories(t *testing.T) {
 	files := vfs.NewMemory().Mount()
-	_, err := Read(files, home)
+	_, err := Read(files, home, segments.Format{})
 	require.True(t, isNotExist(err), err)
 	require.NoError(t, files.MkdirAll(home))
 	save(t, files, filepath.Join(home, "other"), []byte("content"))
-	_, err = Read(files, home)
+	_, err = Read(files, home, segments.Format{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	_, err = Read(withFile(t, earlierStore, nil), home)
+	_, err = Read(withFile(t, earlierStore, nil), home, segments.Format{})
 	require.ErrorIs(t, err, wire.ErrFormat)
 	files = vfs.NewMemory().Mount()
 	l := open(t, files)
-	_, err = Read(files, home)
+	_, err = Read(files, home, segments.Format{})
 	require.ErrorIs(t, err, fault.ErrDirInUse)
 	finish(t, l)
 }
@@ -185,8 +186,8 @@ func TestReaderReportsInterruptedFounding(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	f := founding(t, "state")
 	f.State = func(io.Writer) error { return errors.New("broken") }
-	require.Error(t, Found(files, home, f))
-	r, err := Read(files, home)
+	require.Error(t, Found(files, home, segments.Format{}, f))
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.True(t, r.Unfinished)
 	require.Empty(t, r.Damage)
@@ -211,7 +212,7 @@ func TestReaderFindsEveryDamage(t *testing.T) {
 	}
 	require.True(t, disk.Damage(voteName, 5))
 	require.True(t, disk.Damage(voteName, slotSize+5))
-	r, err := Read(files, home)
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	all := errors.Join(r.Damage...).Error()
@@ -234,7 +235,7 @@ func TestReaderEntriesEndAtDamage(t *testing.T) {
 		}
 		save(t, files, other, b)
 	}
-	r, err := Read(files, home)
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	all := errors.Join(r.Damage...).Error()
@@ -255,7 +256,7 @@ func TestLogWithoutIdentityIsDamage(t *testing.T) {
 			save(t, files, name, whole)
 		}
 	}
-	r, err := Read(files, home)
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.ErrorContains(t, errors.Join(r.Damage...), "it is missing")
@@ -264,10 +265,10 @@ func TestLogWithoutIdentityIsDamage(t *testing.T) {
 func TestReaderNeedsNoLockFile(t *testing.T) {
 	disk := vfs.NewForgetful()
 	files := disk.Mount()
-	require.NoError(t, Found(files, home, founding(t, "state")))
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
 	require.NoError(t, files.Remove(filepath.Join(home, lockFile)))
 	changes := disk.Changes()
-	r, err := Read(files, home)
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.Equal(t, changes, disk.Changes())
@@ -284,7 +285,7 @@ func TestMembersOfOvertakenLogAreIgnored(t *testing.T) {
 	one := []Member{{ID: "c", Addr: "host:3", Voter: true}}
 	l := &Log{fs: files, dir: home}
 	require.NoError(t, l.takeSnapshot(8, 9, one, func(w io.Writer) error { _, err := w.Write(body(t, "state")); return err }))
-	r, err := Read(files, home)
+	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.Empty(t, r.Damage)

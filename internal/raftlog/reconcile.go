@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/coterie-kv/coterie/internal/storage"
 )
 
 // reconcile makes the log and the newest snapshot agree. After raft installs a snapshot, it continues
 // with the next entry, whatever the log has. So a crash may leave a log that does not belong to the snapshot.
-func (l *Log) reconcile(reached *extent) error {
+func (l *Log) reconcile(reached *storage.Extent) error {
 	s := l.store
 	metas, err := l.snapshots.List()
 	if err != nil {
@@ -22,9 +24,9 @@ func (l *Log) reconcile(reached *extent) error {
 		newest = *metas[0]
 	}
 	s.snapshot, s.snapshotTerm = newest.Index, newest.Term
-	overtaken, err := joins(l.dir, s.first, s.last, s.applied, &newest, s.lookup)
+	overtaken, err := joins(l.dir, s.place, s.first, s.last, s.applied, &newest, s.lookup)
 	if err == nil {
-		err = reached.lostSnapshot(l.dir, s.last, newest.Index)
+		err = lostSnapshot(l.dir, reached, s.last, newest.Index)
 	}
 	if err != nil || !overtaken {
 		return err
@@ -45,12 +47,12 @@ func (s *store) drop() error {
 
 // joins checks that the log continues the newest snapshot, or begins before its end, and that it has all
 // applied entries. It reports whether the snapshot has overtaken the log. The entries of such a log are
-// obsolete.
-func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
+// obsolete. Errors about the log name it as log.
+func joins(dir, log string, first, last, applied uint64, newest *raft.SnapshotMeta, entry func(uint64) (*raft.Log, error)) (overtaken bool, err error) {
 	switch {
 	case applied > max(last, newest.Index):
 		return false, &CorruptError{
-			File: filepath.Join(dir, segmentDir),
+			File: log,
 			Err:  fmt.Errorf("it ends at entry %d, but %d had been applied", max(last, newest.Index), applied),
 		}
 	case last == 0 || first == newest.Index+1:
@@ -74,13 +76,26 @@ func joins(dir string, first, last, applied uint64, newest *raft.SnapshotMeta, e
 		}
 		if applied > newest.Index {
 			return false, &CorruptError{
-				File: filepath.Join(dir, segmentDir),
+				File: log,
 				Err: fmt.Errorf("it has applied the entries up to %d, entry %d of term %d among them, which is of term %d in the newest snapshot: %w",
 					applied, newest.Index, at.Term, newest.Term, ErrDiverged),
 			}
 		}
 	}
 	return true, nil
+}
+
+// lostSnapshot returns an error if the log and the snapshots end before a snapshot that existed when the log reached
+// an extent.
+func lostSnapshot(dir string, reached *storage.Extent, last, snapshot uint64) error {
+	end := max(last, snapshot)
+	if end >= reached.Snapshot {
+		return nil
+	}
+	return &CorruptError{
+		File: filepath.Join(dir, snapshotDir),
+		Err:  fmt.Errorf("log and snapshots end with entry %d, but there was a snapshot of entry %d", end, reached.Snapshot),
+	}
 }
 
 // Astray reports whether the log has another entry at the index of the newest snapshot's last entry. The

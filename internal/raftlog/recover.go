@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -27,8 +28,8 @@ type Continuation struct {
 // written first. By itself it does not change the node's data.
 //
 // Errors: those of Read, an error of decide, or an error of the file system.
-func Recover(fs vfs.FS, dir string, decide func(r *Reader) (Continuation, error)) error {
-	r, err := read(fs, dir)
+func Recover(fs vfs.FS, dir string, format storage.Format, decide func(r *Reader) (Continuation, error)) error {
+	r, err := read(fs, dir, format)
 	if err != nil {
 		return err
 	}
@@ -36,16 +37,20 @@ func Recover(fs vfs.FS, dir string, decide func(r *Reader) (Continuation, error)
 	if err != nil {
 		return errors.Join(err, r.Close())
 	}
-	l := &Log{fs: fs, dir: dir, lock: r.lock}
-	r.lock = nil
-	if err := errors.Join(l.recover(next), r.Close(), l.release()); err != nil {
-		return err
+	l := newLog(fs, dir, format)
+	l.lock, r.lock = r.lock, nil
+	err = r.Close() // before its files are opened again
+	if err == nil {
+		err = l.recover(next)
 	}
-	return nil
+	return errors.Join(err, l.release())
 }
 
 func (l *Log) recover(next Continuation) error {
 	if err := l.makeDirs(); err != nil { // a copy may lack an empty directory
+		return err
+	}
+	if err := l.openDisk(); err != nil {
 		return err
 	}
 	if err := l.enterTerm(next.Term); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -45,8 +46,8 @@ func TestRecoverKeepsOneMemberAndDropsLog(t *testing.T) {
 	disk := outlived(t)
 	files := disk.Mount()
 	for round := range uint64(3) {
-		require.NoError(t, Recover(files, home, continuation(t, "state")))
-		r, err := Read(files, home)
+		require.NoError(t, Recover(files, home, segments.Format{}, continuation(t, "state")))
+		r, err := Read(files, home, segments.Format{})
 		require.NoError(t, err)
 		require.NoError(t, r.Close())
 		require.Empty(t, r.Damage)
@@ -71,17 +72,17 @@ func TestRejectedRecoveryWritesNothing(t *testing.T) {
 	files := disk.Mount()
 	changes := disk.Changes()
 	broken := errors.New("broken")
-	require.ErrorIs(t, Recover(files, home, func(*Reader) (Continuation, error) { return Continuation{}, broken }), broken)
+	require.ErrorIs(t, Recover(files, home, segments.Format{}, func(*Reader) (Continuation, error) { return Continuation{}, broken }), broken)
 	require.Equal(t, changes, disk.Changes())
-	require.NoError(t, Recover(files, home, func(r *Reader) (Continuation, error) {
-		_, err := Open(files, home, false)
+	require.NoError(t, Recover(files, home, segments.Format{}, func(r *Reader) (Continuation, error) {
+		_, err := Open(files, home, segments.Format{}, false)
 		require.ErrorIs(t, err, fault.ErrDirInUse)
 		return continuation(t, "state")(r)
 	}))
 	l := open(t, files)
-	require.ErrorIs(t, Recover(files, home, continuation(t, "state")), fault.ErrDirInUse)
+	require.ErrorIs(t, Recover(files, home, segments.Format{}, continuation(t, "state")), fault.ErrDirInUse)
 	finish(t, l)
-	require.True(t, isNotExist(Recover(files, "/nowhere", continuation(t, "state"))))
+	require.True(t, isNotExist(Recover(files, "/nowhere", segments.Format{}, continuation(t, "state"))))
 }
 
 // Every way to end after every change leaves the old state or the new one. On a disk that lies about
@@ -98,11 +99,11 @@ func TestInterruptedRecoveryIsAtomic(t *testing.T) {
 				disk := outlived(t)
 				disk.Lie(lie)
 				disk.FreezeAfter(n)
-				done = Recover(disk.Mount(), home, continuation(t, "state")) == nil
+				done = Recover(disk.Mount(), home, segments.Format{}, continuation(t, "state")) == nil
 				stop(disk)
 				disk.Lie(false)
 				files := disk.Mount()
-				l, err := Open(files, home, false)
+				l, err := Open(files, home, segments.Format{}, false)
 				require.NoError(t, err, "%s after %d", end, n)
 				if got := all(t, l); len(got) > 0 {
 					require.Equal(t, []uint64{11, 4}, []uint64{got[len(got)-1].Index, got[len(got)-1].Term}, "%s after %d", end, n)

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -159,7 +160,7 @@ func TestShortageFailsOpenAndChangesNothing(t *testing.T) {
 					finish(t, l)
 					disk.Shortage(steps, errno)
 					l, err := openWith(disk.Mount(), home, false, smallSegment)
-					_, inspected := Read(disk.Mount(), home)
+					_, inspected := Read(disk.Mount(), home, segments.Format{})
 					disk.Shortage(0, nil)
 					if opened = err == nil; !opened {
 						require.ErrorIs(t, err, errno)

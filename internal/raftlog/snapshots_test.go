@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -163,7 +164,7 @@ func TestReconcile(t *testing.T) {
 			}
 			finish(t, l)
 			if c.corrupt != "" {
-				_, err := Open(files, home, false)
+				_, err := Open(files, home, segments.Format{}, false)
 				var corrupt *CorruptError
 				require.ErrorAs(t, err, &corrupt)
 				require.Equal(t, filepath.Join(home, c.corrupt), corrupt.File)
@@ -193,7 +194,7 @@ func TestAppliedBeyondLogIsDamage(t *testing.T) {
 	l.store.applied = 6 // Applied would not allow it
 	l.store.mu.Unlock()
 	finish(t, l)
-	_, err := Open(files, home, false)
+	_, err := Open(files, home, segments.Format{}, false)
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
 	require.Equal(t, filepath.Join(home, segmentDir), corrupt.File)
@@ -239,7 +240,7 @@ func TestUnknownFilesAreKept(t *testing.T) {
 // A kept state stays in memory and is encoded whenever it is read.
 func TestMemorySnapshotIsEncodedWhenRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, err := Open(vfs.NewMemory().Mount(), home, true)
+		l, err := Open(vfs.NewMemory().Mount(), home, segments.Format{}, true)
 		require.NoError(t, err)
 		defer func() { finish(t, l) }()
 		list, err := l.Snapshots().List()

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/signal"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -29,9 +30,10 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // once its position is durable. An index would not do, because an older entry may have had the same
 // index. mu guards the fields below it.
 type store struct {
-	disk    *segments // disk and extents belong to the writer's goroutine
-	extents *extents
-	changed signal.Signal // done, durable, queued or err has changed
+	disk    storage.Store    // the writer's goroutine calls it, and others its Entry and Size
+	batch   []storage.Change // of the writer's goroutine
+	place   string           // the file or directory with the log, for errors about it
+	changed signal.Signal    // done, durable, queued or err has changed
 	wake    chan struct{}
 	stopped chan struct{} // closed when the writer has returned
 	trouble chan struct{} // receives a value when the system is short of a resource or the disk has failed
@@ -43,7 +45,6 @@ type store struct {
 	last         uint64
 	tail         []*raft.Log // the newest entries, including all that are not durable
 	held         int64       // bytes of tail
-	written      contents    // the entries on the disk
 	marks        []mark      // ranges that are not durable yet
 	durable      uint64      // the entries up to this index are durable
 	snapshot     uint64      // index of the newest snapshot
@@ -71,33 +72,21 @@ type store struct {
 // A mark says that the entries up to an index are durable once a position is durable.
 type mark struct{ last, position uint64 }
 
-// A change is a task of the writer: store entries, truncate, reset or compact.
+// A change is a task of the writer: a change of the log, or its compaction.
 type change struct {
+	storage.Change
 	position uint64
-	kind     changeKind
-	entries  []*raft.Log
-	index    uint64
+	compact  uint64 // the entries before this index are no longer needed; 0 if the change is another one
 }
 
-type changeKind uint8
-
-const (
-	storing changeKind = iota
-	truncate
-	reset
-	compact
-)
-
-func newStore(disk *segments, c *contents) *store {
+func newStore(disk storage.Store, place string, found *storage.Loaded) *store {
 	s := &store{
-		disk: disk, written: *c, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
+		disk: disk, place: place, wake: make(chan struct{}, 1), stopped: make(chan struct{}),
 		trouble: make(chan struct{}, 1), end: make(chan struct{}), closed: make(chan struct{}),
-		applied: disk.applied, recorded: disk.applied,
+		first: found.First, last: found.Last, durable: found.Last, applied: found.Applied, recorded: found.Applied,
 	}
-	if len(c.refs) > 0 {
-		s.first, s.last = c.first, c.last()
-		s.durable = s.last
-		s.entries = uint64(len(c.refs))
+	if s.last > 0 {
+		s.entries = s.last + 1 - s.first
 	}
 	return s
 }
@@ -162,6 +151,8 @@ func (s *store) entry(index uint64) (l *raft.Log, err error) {
 	return l, err
 }
 
+// lookup returns an entry from memory or from the disk. An entry that is removed in the meantime is returned, or not
+// found; if another entry takes its place, lookup may return that one.
 func (s *store) lookup(index uint64) (*raft.Log, error) {
 	s.mu.Lock()
 	if index < s.first || index > s.last || s.last == 0 {
@@ -172,9 +163,8 @@ func (s *store) lookup(index uint64) (*raft.Log, error) {
 		defer s.mu.Unlock()
 		return s.tail[index-begin], nil
 	}
-	at := s.written.refs[index-s.written.first]
 	s.mu.Unlock()
-	return at.read()
+	return s.disk.Entry(index)
 }
 
 // StoreLog implements raft.LogStore.
@@ -197,7 +187,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		// After raft installs a snapshot, it continues with the next entry, whatever the log has.
 		s.forget(0)
 		s.marks, s.durable = nil, logs[0].Index-1
-		s.enqueue(change{kind: reset})
+		s.enqueue(storage.Change{Kind: storage.Reset}, 0)
 	}
 	if s.last == 0 {
 		s.first = logs[0].Index
@@ -217,7 +207,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	s.entries += uint64(len(own))
 	s.bytes += size
 	s.last = own[len(own)-1].Index
-	position := s.enqueue(change{kind: storing, entries: own})
+	position := s.enqueue(storage.Change{Kind: storage.Append, Entries: own}, 0)
 	s.marks = append(s.marks, mark{s.last, position})
 	s.mu.Unlock()
 	if members {
@@ -230,12 +220,11 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 
 // enqueue passes a change to the writer. The caller holds mu, as for all functions below without
 // another comment on it.
-func (s *store) enqueue(c change) uint64 {
+func (s *store) enqueue(c storage.Change, compact uint64) uint64 {
 	s.position++
-	c.position = s.position
-	s.queue = append(s.queue, c)
+	s.queue = append(s.queue, change{Change: c, position: s.position, compact: compact})
 	signal.Poke(s.wake)
-	return c.position
+	return s.position
 }
 
 // forget removes the entries at an index and after from memory.
@@ -284,7 +273,7 @@ func (s *store) deleteRange(low, high uint64) error {
 		if begin := s.last + 1 - uint64(len(s.tail)); begin < s.first {
 			s.evict(s.first - begin)
 		}
-		s.enqueue(change{kind: compact, index: s.first})
+		s.enqueue(storage.Change{}, s.first)
 	default:
 		return errors.New("raftlog: the middle of the log cannot be removed")
 	}
@@ -311,9 +300,9 @@ func (s *store) truncate(low uint64) {
 	s.forget(low)
 	if all {
 		// The disk may still have compacted entries, and the next entry need not follow them.
-		s.enqueue(change{kind: reset})
+		s.enqueue(storage.Change{Kind: storage.Reset}, 0)
 	} else {
-		s.enqueue(change{kind: truncate, index: low})
+		s.enqueue(storage.Change{Kind: storage.Truncate, Index: low}, 0)
 	}
 }
 
@@ -326,23 +315,12 @@ func (s *store) evict(n uint64) {
 	s.tail = s.tail[n:]
 }
 
-// completed records that changes have become durable. refs are the positions of their entries.
-func (s *store) completed(changes []change, refs []ref, applied uint64) {
+// completed records that changes have become durable.
+func (s *store) completed(changes []change, applied uint64) {
 	s.mu.Lock()
 	for _, c := range changes {
-		switch c.kind {
-		case storing:
-			for _, l := range c.entries {
-				s.written.add(l.Index, refs[0])
-				refs = refs[1:]
-				s.queued -= sizeOf(l)
-			}
-		case truncate:
-			s.written.truncate(c.index)
-		case reset:
-			s.written.refs = nil
-		case compact:
-			s.written.drop(c.index)
+		for _, l := range c.Entries {
+			s.queued -= sizeOf(l)
 		}
 		s.done = c.position
 	}

@@ -3,6 +3,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -13,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/fault"
+	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -138,9 +141,11 @@ func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 						keep(t, l, sized(6, 2*cacheBytes))
 						require.Zero(t, inMemory(l))
 					}
-					place := l.store.written.refs[2]
-					size = int64(place.size)
-					require.True(t, disk.Damage(place.segment.name, place.offset+at))
+					name := names(t, disk.Mount(), segmentDir, segmentSuffix)[0]
+					message := wire.Message(nil, 1, func(b []byte) []byte { return storage.AppendEntry(b, entry(3, 1)) })
+					place := bytes.Index(load(t, disk.Mount(), name), message)
+					size = int64(len(message))
+					require.True(t, disk.Damage(name, int64(place)+at))
 					_, err := l.Entry(2)
 					require.NoError(t, err, "another entry is damaged")
 					read := waiting(func() error { return l.Logs().GetLog(3, &raft.Log{}) })
@@ -148,7 +153,7 @@ func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 					require.Empty(t, read)
 					var corrupt *CorruptError
 					require.ErrorAs(t, l.Condition().Err, &corrupt, "byte %d", at)
-					require.Equal(t, place.segment.name, corrupt.File)
+					require.Equal(t, name, corrupt.File)
 					require.NotEmpty(t, l.Trouble())
 					l.End()
 					require.NoError(t, <-read)
@@ -222,7 +227,7 @@ func TestHangingCloseReturnsError(t *testing.T) {
 		err := l.Close(bounded(t, time.Second))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "hangs")
-		_, err = Open(disk.Mount(), home, false)
+		_, err = Open(disk.Mount(), home, segments.Format{}, false)
 		require.ErrorIs(t, err, fault.ErrDirInUse)
 		disk.Stall(false)
 	})
@@ -231,11 +236,11 @@ func TestHangingCloseReturnsError(t *testing.T) {
 func TestDirectoryIsLocked(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		files := disk.Mount()
-		_, err := Open(files, home, false)
+		_, err := Open(files, home, segments.Format{}, false)
 		require.ErrorIs(t, err, fault.ErrDirInUse)
 		require.ErrorContains(t, err, home)
 		opened := waiting(func() error {
-			l, err := Open(files, home, false)
+			l, err := Open(files, home, segments.Format{}, false)
 			if err == nil {
 				err = l.Close(t.Context())
 			}
@@ -251,7 +256,7 @@ func TestFirstFormatIsRejected(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, files.MkdirAll(home))
 	save(t, files, home+"/"+earlierStore, nil)
-	_, err := Open(files, home, false)
+	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorIs(t, err, wire.ErrFormat)
 }
 

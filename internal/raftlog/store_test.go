@@ -148,7 +148,8 @@ func TestLogCompactedInTwoStepsContinues(t *testing.T) {
 }
 
 func TestMemoryOfDurableEntriesIsBounded(t *testing.T) {
-	l := open(t, vfs.NewMemory().Mount())
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
 	const size = 1 << 20
 	var want []*raft.Log
 	for i := range uint64(24) {
@@ -158,7 +159,7 @@ func TestMemoryOfDurableEntriesIsBounded(t *testing.T) {
 	}
 	require.Equal(t, cacheBytes/(size+entryOverhead), inMemory(l))
 	holds(t, l, want...)
-	require.Greater(t, len(l.store.disk.files), 1)
+	require.Greater(t, len(names(t, files, segmentDir, segmentSuffix)), 1)
 	keep(t, l, sized(25, cacheBytes))
 	require.Zero(t, inMemory(l))
 	want = append(want, sized(25, cacheBytes))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -42,7 +43,7 @@ func requireBallot(t testing.TB, l *Log, term, votedIn uint64, candidate string)
 
 func TestTermAndVoteAreKept(t *testing.T) {
 	disk := vfs.NewForgetful()
-	l, err := Open(disk.Mount(), home, false)
+	l, err := Open(disk.Mount(), home, segments.Format{}, false)
 	require.NoError(t, err)
 	requireBallot(t, l, 0, 0, "")
 	for term := uint64(1); term < 8; term++ {
@@ -121,7 +122,7 @@ func TestTornFirstVoteWasNeverGiven(t *testing.T) {
 	r := random(t)
 	for range 50 {
 		disk := vfs.NewForgetful()
-		l, err := Open(disk.Mount(), home, false)
+		l, err := Open(disk.Mount(), home, segments.Format{}, false)
 		require.NoError(t, err)
 		disk.FreezeAfter(1)
 		voted := waiting(func() error { return l.Stable().SetUint64(keyTerm, 1) })
@@ -148,7 +149,7 @@ func TestDamagedVoteIsNotForgotten(t *testing.T) {
 		whole := load(t, files, voteName)
 		check := func(damaged []byte, what string, at int) {
 			save(t, files, voteName, damaged)
-			l, err := Open(files, home, false)
+			l, err := Open(files, home, segments.Format{}, false)
 			if err != nil {
 				var corrupt *CorruptError
 				require.ErrorAs(t, err, &corrupt, "%s at %d", what, at)
@@ -183,13 +184,13 @@ func TestLogWithoutVoteIsDamaged(t *testing.T) {
 		finish(t, l)
 		for _, vote := range [][]byte{nil, make([]byte, slotCount*slotSize)} {
 			save(t, files, voteName, vote)
-			_, err := Open(files, home, false)
+			_, err := Open(files, home, segments.Format{}, false)
 			var corrupt *CorruptError
 			require.ErrorAs(t, err, &corrupt, name)
 			require.Equal(t, voteName, corrupt.File)
 		}
 		require.NoError(t, files.Remove(voteName))
-		_, err := Open(files, home, false)
+		_, err := Open(files, home, segments.Format{}, false)
 		require.ErrorContains(t, err, voteName, name)
 	}
 }

@@ -5,6 +5,7 @@ package raftlog
 import (
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -20,20 +21,15 @@ const (
 // reports that, until the store closes or the disk fails.
 func (s *store) write() {
 	defer close(s.stopped)
-	b := newBatch()
 	for {
 		changes, applied, more := s.gather()
 		if !more {
-			s.extents.sync()
+			s.disk.Sync()
 			return
 		}
-		if len(changes) == 0 && applied == s.disk.applied {
-			continue
-		}
-		if !s.persist(b, changes, applied) {
+		if !s.persist(changes, applied) {
 			return
 		}
-		b.reset()
 	}
 }
 
@@ -67,7 +63,7 @@ func (s *store) gather() (changes []change, applied uint64, more bool) {
 	defer s.mu.Unlock()
 	n, size := 0, int64(0)
 	for ; n < len(s.queue) && size < batchBytes; n++ {
-		for _, l := range s.queue[n].entries {
+		for _, l := range s.queue[n].Entries {
 			size += sizeOf(l)
 		}
 	}
@@ -79,44 +75,32 @@ func (s *store) gather() (changes []change, applied uint64, more bool) {
 
 // persist makes changes durable, and retries while the system is short of a resource. It returns false if
 // it failed.
-func (s *store) persist(b *batch, changes []change, applied uint64) bool {
-	refs, compacted := b.fill(changes)
-	if applied != s.disk.applied {
-		b.number(recordApplied, applied)
-	}
+func (s *store) persist(changes []change, applied uint64) bool {
+	compacted := s.sort(changes)
 	var begin time.Time
-	if !b.empty() {
-		write := func() error {
-			begin = time.Now()
-			g, offset, err := s.disk.write(b)
-			if err != nil {
-				return err
-			}
-			for i := range refs {
-				refs[i].segment = g
-				refs[i].offset += offset
-			}
-			g.note(changes)
-			return nil
-		}
-		err := s.retry(s.closed, write)
-		if vfs.Short(err) { // the store closes: the resource may have become available since the last attempt
-			err = write()
-		}
-		if err != nil {
-			s.fail(err)
-			return false
-		}
+	var written int
+	write := func() (err error) {
+		begin = time.Now()
+		written, err = s.disk.Write(s.batch, applied)
+		return err
 	}
-	s.disk.applied = applied
-	s.completed(changes, refs, applied)
-	if !b.empty() {
+	err := s.retry(s.closed, write)
+	if vfs.Short(err) { // the store closes: the resource may have become available since the last attempt
+		err = write()
+	}
+	clear(s.batch) // the entries must not stay in memory
+	if err != nil {
+		s.fail(err)
+		return false
+	}
+	s.completed(changes, applied)
+	if written > 0 {
 		s.extend()
-		s.measured(len(b.b), time.Since(begin))
+		s.measured(written, time.Since(begin))
 	}
 	if compacted > 0 {
 		s.busy(time.Now()) // new changes wait during a compaction as during a write
-		err := s.retry(s.closed, func() error { return s.disk.compact(compacted) })
+		err := s.retry(s.closed, func() error { return s.disk.Compact(compacted) })
 		if err != nil && !vfs.Short(err) { // if short, the store closes, and the next compaction does the rest
 			s.fail(err)
 			return false
@@ -126,37 +110,43 @@ func (s *store) persist(b *batch, changes []change, applied uint64) bool {
 	return true
 }
 
+// sort puts the changes of the log into the batch, and returns the index up to which the log is to be compacted.
+func (s *store) sort(changes []change) (compacted uint64) {
+	s.batch = s.batch[:0]
+	for i := range changes {
+		c := &changes[i]
+		if c.compact > 0 {
+			compacted = c.compact
+			continue
+		}
+		if c.Kind == storage.Reset {
+			compacted = 0 // the entries after a reset may have lower indexes
+		}
+		s.batch = append(s.batch, c.Change)
+	}
+	return compacted
+}
+
+// extend notes how far the log reaches. The caller does not hold mu.
+func (s *store) extend() {
+	s.mu.Lock()
+	e := storage.Extent{Index: s.upTo(), Snapshot: s.snapshot}
+	begin := s.last + 1 - uint64(len(s.tail))
+	switch {
+	case e.Index == s.snapshot:
+		e.Term = s.snapshotTerm
+	case len(s.tail) > 0 && begin <= e.Index && e.Index <= s.last:
+		e.Term = s.tail[e.Index-begin].Term
+	}
+	s.mu.Unlock()
+	s.busy(time.Now())
+	s.disk.Extend(e)
+	s.busy(time.Time{})
+}
+
 // busy sets the begin of the current disk operation. The caller does not hold mu.
 func (s *store) busy(since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.since = since
-}
-
-// fill puts changes into the batch. It returns the positions of the entries in the batch, and the index
-// up to which the log was compacted.
-func (b *batch) fill(changes []change) (refs []ref, compacted uint64) {
-	for _, c := range changes {
-		switch c.kind {
-		case storing:
-			for _, l := range c.entries {
-				refs = append(refs, b.entry(l))
-			}
-		case truncate:
-			b.number(recordTruncate, c.index)
-		case reset:
-			b.number(recordReset, 0)
-		case compact:
-			compacted = c.index
-		}
-	}
-	return refs, compacted
-}
-
-func (g *segment) note(changes []change) {
-	for _, c := range changes {
-		for _, l := range c.entries {
-			g.newest = max(g.newest, l.Index)
-		}
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -23,7 +24,7 @@ var formatFiles = []struct {
 	format   string
 	patterns []string
 }{
-	{Segments, []string{"vote", "identity", "log/*.log"}},
+	{Segments, []string{"vote", "identity", "log/" + strings.Repeat("[0-9a-f]", 16) + ".log"}},
 	{Bolt, []string{"log.db", "log.extent"}},
 }
 

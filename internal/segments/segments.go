@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package raftlog
+package segments
 
 import (
 	"bytes"
@@ -11,8 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
-
-	"github.com/hashicorp/raft"
+	"sync"
 
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
@@ -21,9 +20,6 @@ import (
 
 const (
 	segmentSuffix = ".log"
-	// segmentSize is the size at which a segment ends, unless a single batch is larger. Entries that a
-	// snapshot covers are removed a whole segment at a time.
-	segmentSize = 8 << 20
 	// allocateStep is how much space is allocated at a time. A write into allocated space changes nothing
 	// but data, which costs the disk less.
 	allocateStep = 1 << 20
@@ -41,88 +37,20 @@ type segment struct {
 	newest    uint64 // the highest index of an entry in it
 }
 
-// A ref is the position of an entry on the disk.
-type ref struct {
-	segment *segment
-	offset  int64
-	size    int32
-	sum     uint32 // CRC-32C of the entry: the CRC of a batch is checked only if the whole batch is read
-}
-
-// read reads the entry.
-//
-// Errors: *CorruptError if its bytes differ from those that were last written or read; or an error of the
-// disk.
-func (r ref) read() (*raft.Log, error) {
-	b := make([]byte, r.size)
-	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
-		return nil, err
-	}
-	if crc32.Checksum(b, castagnoli) != r.sum {
-		return nil, &CorruptError{File: r.segment.name, Err: fmt.Errorf("the entry at %d has changed since it was last read", r.offset)}
-	}
-	return readEntry(b)
-}
-
-// segments is the log on the disk. It belongs to the writer's goroutine.
+// segments is the log on the disk. The writer's goroutine owns it, except contents: the writer changes contents with
+// mu held, and every goroutine may read it with mu held.
 type segments struct {
 	fs      vfs.FS
 	dir     string
 	limit   int64      // size at which a segment ends
 	files   []*segment // oldest first; the last one is written to
 	applied uint64     // the newest recorded index
-}
+	batch   *batch     // reused by Write, as refs
+	refs    []ref
+	extents *extents
 
-// contents lists the entries of the segments that were not truncated, in order.
-type contents struct {
-	first uint64 // the index of refs[0]
-	refs  []ref
-}
-
-func (c *contents) last() uint64 {
-	if len(c.refs) == 0 {
-		return 0
-	}
-	return c.first + uint64(len(c.refs)) - 1
-}
-
-// truncate removes the entries at an index and after.
-func (c *contents) truncate(index uint64) {
-	n := len(c.refs)
-	switch {
-	case index <= c.first:
-		n = 0
-	case index <= c.last():
-		n = int(index - c.first)
-	}
-	clear(c.refs[n:]) // so that a segment without references can be collected
-	c.refs = c.refs[:n]
-}
-
-// drop removes the entries before an index.
-func (c *contents) drop(index uint64) {
-	if index <= c.first {
-		return
-	}
-	n := min(index-c.first, uint64(len(c.refs)))
-	c.refs = append([]ref(nil), c.refs[n:]...)
-	c.first += n
-}
-
-// add adds an entry and removes those at its index and after. It returns false if that would leave a gap.
-func (c *contents) add(index uint64, r ref) bool {
-	if len(c.refs) == 0 {
-		c.first = index
-	}
-	if index < c.first || index > c.first+uint64(len(c.refs)) {
-		return false
-	}
-	c.truncate(index)
-	if len(c.refs) == 0 {
-		c.first = index
-	}
-	c.refs = append(c.refs, r)
-	return true
+	mu       sync.RWMutex
+	contents contents
 }
 
 func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }
@@ -142,26 +70,26 @@ func findSegments(fs vfs.FS, dir string) (found []*segment, err error) {
 	return found, nil
 }
 
-// openSegments reads the whole log once. It cuts off a tail that a crash has torn. It returns a
-// *CorruptError for any other damage, and for a log that ends before the extent that it had reached.
-func openSegments(fs vfs.FS, dir string, limit int64, reached *extent) (*segments, *contents, error) {
-	s, c := &segments{fs: fs, dir: dir, limit: limit}, &contents{}
-	found, err := findSegments(fs, dir)
+// openAll reads the whole log once. It cuts off a tail that a crash has torn. It returns a *storage.CorruptError for
+// any other damage, and for a log that ends before the extent that it had reached.
+func (s *segments) openAll(reached *extent) error {
+	found, err := findSegments(s.fs, s.dir)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if len(found) == 0 {
-		return s, c, reached.lost(dir, nil, 0)
+		return reached.lost(s.dir, nil, 0)
 	}
 	for i, g := range found {
-		if err := s.open(g, i == len(found)-1, c, reached); err != nil {
+		if err := s.open(g, i == len(found)-1, &s.contents, reached); err != nil {
 			for _, opened := range found[:i+1] {
 				opened.release()
 			}
-			return nil, nil, err
+			s.files = nil
+			return err
 		}
 	}
-	return s, c, nil
+	return nil
 }
 
 // open reads a segment and removes the part that a crash has torn: the bytes after the last whole batch,
@@ -219,7 +147,7 @@ func (g *segment) release() {
 // crash has torn the bytes after the segment's end. The end is 0 if the segment has no header.
 func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool, err error) {
 	if n := len(s.files); n > 0 && g.sequence != s.files[n-1].sequence+1 {
-		return false, &CorruptError{File: g.name, Err: fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
+		return false, &storage.CorruptError{File: g.name, Err: fmt.Errorf("segment %d follows %d", g.sequence, s.files[n-1].sequence)}
 	}
 	whole, err := g.readHeader(b)
 	if err != nil {
@@ -227,12 +155,12 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 	}
 	if !whole {
 		if !last || len(b) > segmentHeader && !blank(b[segmentHeader:]) {
-			return false, &CorruptError{File: g.name, Err: errors.New("its header is damaged")}
+			return false, &storage.CorruptError{File: g.name, Err: errors.New("its header is damaged")}
 		}
 		return true, nil
 	}
 	if n := len(s.files); n > 0 && g.after != uint32(s.files[n-1].end) {
-		return false, &CorruptError{
+		return false, &storage.CorruptError{
 			File: s.files[n-1].name, Err: fmt.Errorf("it ends at %d, but the next segment expects its end at %d", s.files[n-1].end, g.after),
 		}
 	}
@@ -244,7 +172,7 @@ func (s *segments) read(g *segment, b []byte, last bool, c *contents) (torn bool
 		at := g.end + batchHeader
 		err := decodeRecords(body, func(r record, message []byte) error { return s.replay(g, r, message, at, c) })
 		if err != nil {
-			return false, &CorruptError{File: g.name, Err: fmt.Errorf("batch at %d: %w", g.end, err)}
+			return false, &storage.CorruptError{File: g.name, Err: fmt.Errorf("batch at %d: %w", g.end, err)}
 		}
 		g.end = end // the padding may be missing; the next batch is aligned all the same
 	}
@@ -258,10 +186,10 @@ func (g *segment) torn(b []byte, last bool) (bool, error) {
 		return false, nil
 	}
 	if !last {
-		return false, &CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and there is a later segment", g.end)}
+		return false, &storage.CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and there is a later segment", g.end)}
 	}
 	if at, ok := findBatch(b, g.salt, g.end+1); ok {
-		return false, &CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and a whole batch follows at %d", g.end, at)}
+		return false, &storage.CorruptError{File: g.name, Err: fmt.Errorf("the data at %d is damaged, and a whole batch follows at %d", g.end, at)}
 	}
 	return true, nil
 }
@@ -404,7 +332,7 @@ func (s *segments) compact(index uint64) error {
 
 // remove removes the file of a segment, if it still exists.
 func (s *segments) remove(g *segment) error {
-	if err := s.fs.Remove(g.name); err != nil && !isNotExist(err) {
+	if err := s.fs.Remove(g.name); err != nil && !missing(err) {
 		return err
 	}
 	return s.fs.SyncDir(s.dir)

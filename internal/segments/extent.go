@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package raftlog
+package segments
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"time"
 
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -18,12 +18,10 @@ import (
 // batch is whole. This holds after a truncation or a snapshot as well, because neither removes bytes from
 // the end.
 type extent struct {
+	storage.Extent
 	sequence uint64 // of the newest segment; 0 if unknown
 	salt     uint64 // of that segment
 	end      int64  // where its last batch ends
-	index    uint64 // the last durable entry, in the log or in a snapshot
-	term     uint64 // of that entry; 0 if unknown
-	snapshot uint64 // the last entry of the newest snapshot
 }
 
 // lost returns an error if the log ends before e. newest is the newest segment of the log that has a
@@ -40,16 +38,8 @@ func (e *extent) lost(dir string, newest *segment, last uint64) error {
 		}
 	}
 	name := segmentName(e.sequence)
-	return &CorruptError{File: filepath.Join(dir, name), Err: fmt.Errorf("%s; it had reached %d of %s, with entry %d of term %d",
-		found, e.end, name, e.index, e.term)}
-}
-
-// lostSnapshot returns an error if the log and the snapshots end before a snapshot that existed.
-func (e *extent) lostSnapshot(dir string, last, snapshot uint64) error {
-	if end := max(last, snapshot); end < e.snapshot {
-		return &CorruptError{File: filepath.Join(dir, snapshotDir), Err: fmt.Errorf("log and snapshots end with entry %d, but there was a snapshot of entry %d", end, e.snapshot)}
-	}
-	return nil
+	return &storage.CorruptError{File: filepath.Join(dir, name), Err: fmt.Errorf("%s; it had reached %d of %s, with entry %d of term %d",
+		found, e.end, name, e.Index, e.Term)}
 }
 
 // newestOf returns the newest segment that has a header, or nil.
@@ -72,20 +62,9 @@ type extents struct {
 	dirty  bool // the last write was not synced
 }
 
-// extentsAt is where the slots begin.
-const extentsAt = slotCount * slotSize
-
-// readExtent returns the newest extent of a directory, and its serial number. It ignores slots that it
-// cannot read: a crash may have torn both.
-func readExtent(fs vfs.FS, dir string) (e extent, serial uint64, err error) {
-	file, err := fs.Open(filepath.Join(dir, voteFile))
-	if isNotExist(err) {
-		return e, 0, nil
-	}
-	if err != nil {
-		return e, 0, err
-	}
-	defer file.Close()
+// readExtent returns the newest extent in a vote file, and its serial number. It ignores slots that it cannot read: a
+// crash may have torn both.
+func readExtent(file vfs.File) (e extent, serial uint64, err error) {
 	slots := make([]byte, slotCount*slotSize)
 	if _, err := file.ReadAt(slots, extentsAt); err != nil && !errors.Is(err, io.EOF) {
 		return e, 0, err
@@ -115,11 +94,11 @@ func decodeExtent(slot []byte) (serial uint64, e extent, ok bool) {
 		case 4:
 			e.end = int64(r.Uint())
 		case 5:
-			e.index = r.Uint()
+			e.Index = r.Uint()
 		case 6:
-			e.term = r.Uint()
+			e.Term = r.Uint()
 		case 7:
-			e.snapshot = r.Uint()
+			e.Snapshot = r.Uint()
 		}
 	}
 	return serial, e, r.Err() == nil && serial > 0
@@ -131,9 +110,9 @@ func encodeExtent(serial uint64, e extent) []byte {
 	b = wire.Uint(b, 2, e.sequence)
 	b = wire.Uint(b, 3, e.salt)
 	b = wire.Uint(b, 4, uint64(e.end))
-	b = wire.Uint(b, 5, e.index)
-	b = wire.Uint(b, 6, e.term)
-	b = wire.Uint(b, 7, e.snapshot)
+	b = wire.Uint(b, 5, e.Index)
+	b = wire.Uint(b, 6, e.Term)
+	b = wire.Uint(b, 7, e.Snapshot)
 	return sealSlot(b)
 }
 
@@ -151,23 +130,4 @@ func (x *extents) sync() {
 		_ = x.file.Sync() // see write
 		x.dirty = false
 	}
-}
-
-// extend writes the current extent. The caller does not hold mu.
-func (s *store) extend() {
-	g := s.disk.files[len(s.disk.files)-1]
-	e := extent{sequence: g.sequence, salt: g.salt, end: g.end}
-	s.mu.Lock()
-	e.index, e.snapshot = s.upTo(), s.snapshot
-	begin := s.last + 1 - uint64(len(s.tail))
-	switch {
-	case e.index == s.snapshot:
-		e.term = s.snapshotTerm
-	case len(s.tail) > 0 && begin <= e.index && e.index <= s.last:
-		e.term = s.tail[e.index-begin].Term
-	}
-	s.mu.Unlock()
-	s.busy(time.Now())
-	s.extents.write(e)
-	s.busy(time.Time{})
 }

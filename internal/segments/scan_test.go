@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package raftlog
+package segments
 
 import (
 	"bytes"
@@ -58,8 +58,8 @@ func TestFindBatch(t *testing.T) {
 func TestTornBatchOfLookalikesIsFast(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()
-	l := open(t, files)
-	keep(t, l, entries(1, 3, 1)...)
+	s, _ := open(t, files, 0)
+	add(t, s, entries(1, 3, 1)...)
 	data := make([]byte, segmentSize-8<<10)
 	for shift := range batchAlign { // wherever in the file the data begin
 		header := binary.LittleEndian.AppendUint32(nil, batchMagic)
@@ -68,13 +68,12 @@ func TestTornBatchOfLookalikesIsFast(t *testing.T) {
 	}
 	big := sized(4, 0)
 	big.Data = data
-	keep(t, l, big)
-	finish(t, l)
-	require.Len(t, l.store.disk.files, 1)
-	g := l.store.disk.files[0]
+	add(t, s, big)
+	require.NoError(t, s.Close())
+	require.Len(t, s.files, 1)
+	g := s.files[0]
 	require.True(t, disk.Damage(g.name, g.end-100))
-	save(t, files, voteName, load(t, files, voteName)[:extentsAt]) // it was never durable
-	l = open(t, files)
-	holds(t, l, entries(1, 3, 1)...)
-	finish(t, l)
+	s, _ = open(t, files, 0)
+	holds(t, s, entries(1, 3, 1)...)
+	require.NoError(t, s.Close())
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -22,7 +24,7 @@ func requireLost(t *testing.T, files vfs.FS, what string, texts ...string) {
 			finish(t, l)
 		}
 		require.ErrorAs(t, err, new(*CorruptError), what)
-		r, readErr := Read(files, home)
+		r, readErr := Read(files, home, segments.Format{})
 		require.NoError(t, readErr, what)
 		require.NoError(t, r.Close(), what)
 		require.Len(t, r.Damage, 1, what)
@@ -50,15 +52,15 @@ func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byt
 		snapshot(t, l, 15, 2)
 		require.NoError(t, l.Logs().DeleteRange(1, 14))
 	}
-	segment := len(l.store.disk.files)
-	for i := uint64(41); len(ends) < 4 || segment != len(l.store.disk.files); i++ {
+	newest, _ := newestSegment(t, disk.Mount())
+	for i := uint64(41); len(ends) < 4; i++ {
 		keep(t, l, entry(i, 2))
-		if n := len(l.store.disk.files); n != segment {
-			segment, ends = n, nil
+		name, end := newestSegment(t, disk.Mount())
+		if name != newest {
+			newest, ends = name, nil
 		}
-		g := l.store.disk.files[segment-1]
-		if ends = append(ends, g.end); len(ends) == 2 {
-			older = load(t, disk.Mount(), g.name)
+		if ends = append(ends, end); len(ends) == 2 {
+			older = load(t, disk.Mount(), name)
 		}
 	}
 	if killed {
@@ -155,7 +157,7 @@ func TestSegmentOfAnotherLogIsRejected(t *testing.T) {
 	logs := []vfs.FS{}
 	for range 2 {
 		files := vfs.NewMemory().Mount()
-		l := openSized(t, files, segmentSize)
+		l := open(t, files)
 		require.NoError(t, l.Identify(crashIdentity))
 		keep(t, l, entries(1, 5, 2)...)
 		finish(t, l)
@@ -168,7 +170,7 @@ func TestSegmentOfAnotherLogIsRejected(t *testing.T) {
 
 func TestLostSnapshotIsFound(t *testing.T) {
 	files := vfs.NewMemory().Mount()
-	l := openSized(t, files, segmentSize)
+	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
 	keep(t, l, entries(1, 5, 2)...)
 	id := snapshot(t, l, 20, 2) // from the leader
@@ -220,6 +222,15 @@ func TestMissingVoteOrIdentityIsFound(t *testing.T) {
 	finish(t, l)
 }
 
+// reached returns the newest extent in a directory.
+func reached(t testing.TB, files vfs.FS) storage.Extent {
+	t.Helper()
+	r, err := segments.Format{}.Read(files, home, func(_ string, err error) { require.NoError(t, err) })
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	return r.Loaded().Reached
+}
+
 // A vote file of an earlier version has no space for extents.
 func TestVoteOfEarlierVersionIsRead(t *testing.T) {
 	files := vfs.NewMemory().Mount()
@@ -234,10 +245,9 @@ func TestVoteOfEarlierVersionIsRead(t *testing.T) {
 	keep(t, l, entry(6, 4))
 	finish(t, l)
 	require.Len(t, load(t, files, voteName), voteFileSize)
-	e, _, err := readExtent(files, home)
-	require.NoError(t, err)
-	require.EqualValues(t, 6, e.index)
-	require.EqualValues(t, 4, e.term)
+	e := reached(t, files)
+	require.EqualValues(t, 6, e.Index)
+	require.EqualValues(t, 4, e.Term)
 }
 
 // A node with a full disk is upgraded from an earlier version. It starts, as it did before.
@@ -256,23 +266,5 @@ func TestFullDiskOpensVoteOfEarlierVersion(t *testing.T) {
 	disk.Fill(false)
 	keep(t, l, entry(6, 4))
 	finish(t, l)
-	e, _, err := readExtent(files, home)
-	require.NoError(t, err)
-	require.EqualValues(t, 6, e.index)
-}
-
-func TestExtentFormat(t *testing.T) {
-	want := extent{sequence: 3, salt: 1 << 40, end: 4096, index: 300, term: 7, snapshot: 200}
-	b := encodeExtent(9, want)
-	require.Equal(t, golden(t, "extent.golden", b), b)
-	serial, got, ok := decodeExtent(append(b, make([]byte, slotSize-len(b))...))
-	require.True(t, ok)
-	require.EqualValues(t, 9, serial)
-	require.Equal(t, want, got)
-	for at := range b {
-		b[at] ^= 1
-		_, _, ok := decodeExtent(b)
-		require.False(t, ok, "a flip at %d", at)
-		b[at] ^= 1
-	}
+	require.EqualValues(t, 6, reached(t, files).Index)
 }

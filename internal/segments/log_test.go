@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package segments
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+	"testing"
+	"weak"
+
+	"github.com/hashicorp/raft"
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/vfs"
+)
+
+// A newer version may write records of kinds that this one does not know.
+func TestUnknownRecordsAreSkipped(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	s, _ := open(t, files, 0)
+	add(t, s, entries(1, 2, 1)...)
+	require.NoError(t, s.Close())
+	g := s.files[0]
+	b := load(t, files, g.name)
+	unknown := newBatch()
+	unknown.number(99, 7)
+	unknown.entry(entry(3, 1))
+	unknown.number(1000, 1)
+	copy(b[g.end:], unknown.seal(place{g.salt, g.end}))
+	save(t, files, g.name, b)
+	s, _ = open(t, files, 0)
+	holds(t, s, entries(1, 3, 1)...)
+	add(t, s, entry(4, 1))
+	require.NoError(t, s.Close())
+	s, _ = open(t, files, 0)
+	holds(t, s, entries(1, 4, 1)...)
+	require.NoError(t, s.Close())
+}
+
+// The space of a removed file is free when nothing has the file open any more.
+func TestRemovedSegmentIsClosed(t *testing.T) {
+	s, _ := open(t, vfs.NewMemory().Mount(), smallSegment)
+	var segments []weak.Pointer[segment]
+	for i := range uint64(20) {
+		add(t, s, sized(i+1, smallSegment))
+		segments = append(segments, weak.Make(s.files[i]))
+	}
+	require.NoError(t, s.Compact(16))
+	left := 15
+	for try := 0; left > 0 && try < 20; try++ {
+		runtime.GC()
+		left = 0
+		for _, g := range segments[:15] {
+			if g.Value() != nil {
+				left++
+			}
+		}
+	}
+	require.Zero(t, left)
+	require.NotNil(t, segments[15].Value())
+	require.NoError(t, s.Close())
+}
+
+// Readers of entries that are removed at the same time find the entry or nothing, and never another index.
+func TestEntryDuringRemovalIsRightOrAbsent(t *testing.T) {
+	s, _ := open(t, vfs.NewMemory().Mount(), smallSegment)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for i := uint64(0); ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				index := 1 + i%60
+				l, err := s.Entry(index)
+				if err == nil && l.Index != index || err != nil && !errors.Is(err, raft.ErrLogNotFound) {
+					t.Errorf("entry %d: %v, %v", index, l, err)
+					return
+				}
+				s.Size(index)
+			}
+		})
+	}
+	for round := range uint64(often(200)) {
+		_, err := s.Write([]storage.Change{
+			{Kind: storage.Reset}, {Kind: storage.Append, Entries: entries(1, 60, round)},
+		}, round)
+		require.NoError(t, err)
+		require.NoError(t, s.Compact(20))
+		_, err = s.Write([]storage.Change{{Kind: storage.Truncate, Index: 30}, {Kind: storage.Append, Entries: entries(30, 50, round)}}, round)
+		require.NoError(t, err)
+	}
+	close(stop)
+	readers.Wait()
+	require.NoError(t, s.Close())
+}
+
+func TestEmptyWriteChangesNothing(t *testing.T) {
+	disk := vfs.NewMemory()
+	s, found := open(t, disk.Mount(), 0)
+	require.Zero(t, found)
+	before := disk.Changes()
+	n, err := s.Write(nil, 0)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	s.Extend(storage.Extent{})
+	s.Sync()
+	require.Equal(t, before, disk.Changes())
+	require.NoError(t, s.Close())
+}
