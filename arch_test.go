@@ -106,7 +106,7 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/storage") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet") && !in(s, "boltlog")
+				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet") && !in(s, "boltlog")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
@@ -157,7 +157,7 @@ var importRules = []struct {
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
 			return strings.Contains(p, ".") && p != module && !internal ||
-				internal && !slices.Contains([]string{"backup", "breakable", "command", "metadata", "raftlog", "run", "state", "vfs", "wire"}, name)
+				internal && !slices.Contains([]string{"backup", "breakable", "command", "metadata", "raftlog", "run", "segments", "state", "vfs", "wire"}, name)
 		},
 	},
 	{
@@ -195,7 +195,7 @@ var floors = [][]string{
 	{"command", "rpc"},
 	{"auth"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
-	{"raftlog"},
+	{"raftlog", "segments"},
 	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},
 }
 

@@ -88,7 +88,11 @@ func RestoreBackup(ctx context.Context, r io.Reader, cfg Config) error {
 			return err
 		},
 	}
-	err = raftlog.Found(vfs.For(ctx), cfg.Dir, f)
+	format, err := cfg.format()
+	if err != nil {
+		return err
+	}
+	err = raftlog.Found(vfs.For(ctx), cfg.Dir, format, f)
 	if err != nil && context.Cause(ctx) != nil {
 		return context.Cause(ctx)
 	}

@@ -41,6 +41,11 @@ type Config struct {
 	// election timeout. If a majority stops at once, the cluster is lost: once all founders have been
 	// started again, they found a new, empty one. If that can happen, give nodes directories.
 	InMemory bool
+	// Storage is the choice of files for the log, the vote and the identity. If it is nil, the log is in segments,
+	// which are files that only grow. Package boltlog has another one. A directory keeps the storage with which it
+	// was made: Open rejects another one with [ErrStorageMismatch]. Members of a cluster may have different storages.
+	// A node with InMemory takes none.
+	Storage Storage
 	// Addr is the host:port to listen on. Port 0 picks a free port. If Addr is empty, the node is a single
 	// one without a network.
 	Addr string
@@ -220,6 +225,12 @@ func (c *Config) validate() error {
 	}
 	if c.Dir != "" && c.InMemory {
 		bad("Dir and InMemory exclude each other")
+	}
+	if c.Storage != nil && c.InMemory {
+		bad("Storage and InMemory exclude each other")
+	}
+	if _, err := c.format(); err != nil {
+		errs = append(errs, err)
 	}
 	c.checkAddrs(bad)
 	c.checkFounders(bad)

@@ -29,7 +29,11 @@ func openLog(ctx context.Context, cfg *Config) (log *raftlog.Log, fresh bool, er
 	if cfg.InMemory {
 		dir = "/" + cfg.Name
 	}
-	if log, err = raftlog.Open(fs, dir, cfg.InMemory && !given); err != nil {
+	format, err := cfg.format()
+	if err != nil {
+		return nil, false, err
+	}
+	if log, err = raftlog.Open(fs, dir, format, cfg.InMemory && !given); err != nil {
 		return nil, false, logError(err)
 	}
 	if fresh, err = identify(log, cfg); err != nil {

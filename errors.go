@@ -136,6 +136,10 @@ var (
 	// ErrDirNotEmpty: the target directory of RestoreBackup has the data of a node. Nothing was changed;
 	// name a new directory.
 	ErrDirNotEmpty = fault.ErrDirNotEmpty
+	// ErrStorageMismatch: the directory was made with another storage than that of Config.Storage. The text of the
+	// error names both. Nothing was changed. Set Config.Storage to the storage of the directory, or convert the
+	// directory with datadir.Convert or coterie-inspect convert.
+	ErrStorageMismatch = fault.ErrStorageMismatch
 	// ErrRestoreUnfinished: a RestoreBackup into the data directory did not finish. Call it again, or
 	// remove the directory.
 	ErrRestoreUnfinished = fault.ErrRestoreUnfinished

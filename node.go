@@ -53,7 +53,7 @@ type Node struct {
 // ctx does not stop it.
 //
 // Errors: ErrInvalidOption with every fault of cfg, ErrDirInUse, ErrCorrupt, ErrFormat, ErrClusterMismatch for a
-// directory of another node, ErrRestoreUnfinished; ErrNoSpace while the directory cannot be written for lack of
+// directory of another node, ErrStorageMismatch, ErrRestoreUnfinished; ErrNoSpace while the directory cannot be written for lack of
 // room, file descriptors or memory; or another error of the operating system about the directory or the
 // address. After an error nothing of the node is left in the process, and Open can be called again.
 func Open(ctx context.Context, cfg Config) (*Node, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/datadir"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -129,7 +130,7 @@ func TestOtherFormatEntryIsNotCorrupt(t *testing.T) {
 // appendEntry appends a command to a node's log.
 func appendEntry(t *testing.T, disk *vfs.Memory, dir string, index uint64, data []byte) {
 	t.Helper()
-	log, err := raftlog.Open(disk.Mount(), dir, false)
+	log, err := raftlog.Open(disk.Mount(), dir, segments.Format{}, false)
 	require.NoError(t, err)
 	before, err := log.Entry(index - 1)
 	require.NoError(t, err)

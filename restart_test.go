@@ -16,6 +16,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/memnet"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -288,7 +289,7 @@ func TestElectionEntriesBlockNoWrites(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, n.Close())
 
-		log, err := raftlog.Open(disk.Mount(), "/a", false)
+		log, err := raftlog.Open(disk.Mount(), "/a", segments.Format{}, false)
 		require.NoError(t, err)
 		last, err := log.Logs().LastIndex()
 		require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -51,7 +52,7 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 }
 
 func inspect(ctx context.Context, dir string) (Inspection, error) {
-	r, err := raftlog.Read(vfs.For(ctx), dir)
+	r, err := raftlog.Read(vfs.For(ctx), dir, segments.Format{})
 	if err != nil {
 		return Inspection{}, logError(err)
 	}

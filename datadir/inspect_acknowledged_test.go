@@ -13,6 +13,7 @@ import (
 
 	"github.com/coterie-kv/coterie/coterietest"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/segments"
 )
 
 // MayLackAcknowledged follows from the directory's knowledge of its own record.
@@ -29,7 +30,7 @@ func TestInspectMayLackAcknowledged(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := sites(1)[0]
-			l, err := raftlog.Open(s.disk.Mount(), s.Dir, false)
+			l, err := raftlog.Open(s.disk.Mount(), s.Dir, segments.Format{}, false)
 			require.NoError(t, err)
 			require.NoError(t, l.Identify(raftlog.Identity{Cluster: 1, Member: 2, Incarnation: 3, Since: c.since, Floor: c.floor}))
 			if c.term > 0 {

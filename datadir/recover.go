@@ -10,6 +10,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -96,7 +97,7 @@ func Recover(ctx context.Context, dir string, survivors ...Inspection) (Recovery
 	}
 	var done Recovery
 	var refused error
-	err = raftlog.Recover(vfs.For(ctx), dir, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
+	err = raftlog.Recover(vfs.For(ctx), dir, segments.Format{}, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
 		rec := &recovery{in: newInspector(ctx, dir, r), survivors: survivors}
 		next, refused = rec.decide()
 		done = rec.done

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/coterie-kv/coterie/internal/slot"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -65,20 +66,20 @@ type extents struct {
 // readExtent returns the newest extent in a vote file, and its serial number. It ignores slots that it cannot read: a
 // crash may have torn both.
 func readExtent(file vfs.File) (e extent, serial uint64, err error) {
-	slots := make([]byte, slotCount*slotSize)
+	slots := make([]byte, slot.Count*slot.Size)
 	if _, err := file.ReadAt(slots, extentsAt); err != nil && !errors.Is(err, io.EOF) {
 		return e, 0, err
 	}
-	for i := range slotCount {
-		if n, found, ok := decodeExtent(slots[i*slotSize : (i+1)*slotSize]); ok && n > serial {
+	for i := range slot.Count {
+		if n, found, ok := decodeExtent(slots[i*slot.Size : (i+1)*slot.Size]); ok && n > serial {
 			serial, e = n, found
 		}
 	}
 	return e, serial, nil
 }
 
-func decodeExtent(slot []byte) (serial uint64, e extent, ok bool) {
-	record, ok := openSlot(slot)
+func decodeExtent(b []byte) (serial uint64, e extent, ok bool) {
+	record, ok := slot.Open(b)
 	if !ok {
 		return 0, e, false
 	}
@@ -105,7 +106,7 @@ func decodeExtent(slot []byte) (serial uint64, e extent, ok bool) {
 }
 
 func encodeExtent(serial uint64, e extent) []byte {
-	b := make([]byte, slotHeader, 128)
+	b := make([]byte, slot.Header, 128)
 	b = wire.Uint(b, 1, serial)
 	b = wire.Uint(b, 2, e.sequence)
 	b = wire.Uint(b, 3, e.salt)
@@ -113,14 +114,14 @@ func encodeExtent(serial uint64, e extent) []byte {
 	b = wire.Uint(b, 5, e.Index)
 	b = wire.Uint(b, 6, e.Term)
 	b = wire.Uint(b, 7, e.Snapshot)
-	return sealSlot(b)
+	return slot.Seal(b)
 }
 
 // write writes the extent of durable data. If the write fails, less is known about the log but
 // nothing is wrong: a failed disk shows when the log is written.
 func (x *extents) write(e extent) {
 	x.serial++
-	_, err := x.file.WriteAt(encodeExtent(x.serial, e), extentsAt+int64(x.serial%slotCount)*slotSize)
+	_, err := x.file.WriteAt(encodeExtent(x.serial, e), extentsAt+int64(x.serial%slot.Count)*slot.Size)
 	x.dirty = x.dirty || err == nil
 }
 

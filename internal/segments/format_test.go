@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/slot"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -94,7 +95,7 @@ func TestExtentFormat(t *testing.T) {
 	want := extent{Extent: storage.Extent{Index: 300, Term: 7, Snapshot: 200}, sequence: 3, salt: 1 << 40, end: 4096}
 	b := encodeExtent(9, want)
 	require.Equal(t, golden(t, "extent.golden", b), b)
-	serial, got, ok := decodeExtent(append(b, make([]byte, slotSize-len(b))...))
+	serial, got, ok := decodeExtent(append(b, make([]byte, slot.Size-len(b))...))
 	require.True(t, ok)
 	require.EqualValues(t, 9, serial)
 	require.Equal(t, want, got)
@@ -116,7 +117,7 @@ func sampleVote() (b []byte) {
 func TestVoteFormat(t *testing.T) {
 	want := golden(t, "vote.golden", encodeVote(7, sampleVote()))
 	require.Equal(t, want, encodeVote(7, sampleVote()))
-	serial, version, got, ok := decodeVote(append(want, make([]byte, slotSize-len(want))...))
+	serial, version, got, ok := decodeVote(append(want, make([]byte, slot.Size-len(want))...))
 	require.True(t, ok)
 	require.EqualValues(t, 7, serial)
 	require.EqualValues(t, 1, version)
@@ -179,7 +180,7 @@ func FuzzSegment(f *testing.F) {
 func FuzzVote(f *testing.F) {
 	record := encodeVote(7, sampleVote())
 	f.Add(record, false)
-	f.Add(append(make([]byte, slotSize), record...), false)
+	f.Add(append(make([]byte, slot.Size), record...), false)
 	f.Add(record[8:], true)
 	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
 		if sealed {

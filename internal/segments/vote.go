@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 
+	"github.com/coterie-kv/coterie/internal/slot"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -23,6 +24,13 @@ type vote struct {
 	file   vfs.File // the writer of the log writes the slots of the extent
 	serial uint64   // of the newest record; 0 if there is none
 }
+
+// The vote file has two slots for the vote and two for the extent. The slots of a record are written in turn, so that
+// one of them is always whole.
+const (
+	extentsAt    = slot.Count * slot.Size // where the slots of the extent begin
+	voteFileSize = 2 * slot.Count * slot.Size
+)
 
 // voteVersion is the version of the record. Records of later versions name theirs in field 15. The frame of the
 // record and that field never change.
@@ -78,13 +86,13 @@ func (v *vote) Load() ([]byte, error) {
 
 // read reads the newest record, and changes nothing on the disk. It also returns the bytes of both slots.
 func (v *vote) read() (record, slots []byte, err error) {
-	slots = make([]byte, slotCount*slotSize)
+	slots = make([]byte, slot.Count*slot.Size)
 	if _, err := v.file.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
 	v.serial = 0
-	for i := range slotCount {
-		serial, version, found, ok := decodeVote(slots[i*slotSize : (i+1)*slotSize])
+	for i := range slot.Count {
+		serial, version, found, ok := decodeVote(slots[i*slot.Size : (i+1)*slot.Size])
 		if !ok {
 			continue
 		}
@@ -96,7 +104,7 @@ func (v *vote) read() (record, slots []byte, err error) {
 		}
 	}
 	// The first record goes to the second slot, where a crash may have torn it.
-	if v.serial == 0 && !blank(slots[:slotSize]) {
+	if v.serial == 0 && !blank(slots[:slot.Size]) {
 		return nil, nil, &storage.CorruptError{File: v.name(), Err: errors.New("neither record of the vote is whole")}
 	}
 	return record, slots, nil
@@ -109,7 +117,7 @@ func (v *vote) mend(record, slots []byte) error {
 		return err
 	}
 	b := encodeVote(v.serial, record)
-	for at := int64(0); at < slotCount*slotSize; at += slotSize {
+	for at := int64(0); at < slot.Count*slot.Size; at += slot.Size {
 		if bytes.HasPrefix(slots[at:], b) {
 			continue
 		}
@@ -124,7 +132,7 @@ func (v *vote) mend(record, slots []byte) error {
 // Save implements storage.Record. The sync makes the newest extent durable as well.
 func (v *vote) Save(record []byte) error {
 	b := encodeVote(v.serial+1, record)
-	if len(b) > slotSize {
+	if len(b) > slot.Size {
 		return fmt.Errorf("segments: a vote of %d bytes is too large", len(record))
 	}
 	if _, err := v.file.WriteAt(b, v.next()); err != nil {
@@ -141,11 +149,11 @@ func (v *vote) Save(record []byte) error {
 }
 
 // next returns where the next record goes.
-func (v *vote) next() int64 { return int64((v.serial+1)%slotCount) * slotSize }
+func (v *vote) next() int64 { return int64((v.serial+1)%slot.Count) * slot.Size }
 
 // decodeVote returns the record in a slot, without its serial number.
-func decodeVote(slot []byte) (serial, version uint64, record []byte, ok bool) {
-	record, ok = openSlot(slot)
+func decodeVote(b []byte) (serial, version uint64, record []byte, ok bool) {
+	record, ok = slot.Open(b)
 	if !ok {
 		return 0, 0, nil, false
 	}
@@ -163,7 +171,7 @@ func decodeVote(slot []byte) (serial, version uint64, record []byte, ok bool) {
 }
 
 func encodeVote(serial uint64, record []byte) []byte {
-	b := make([]byte, slotHeader, 256)
+	b := make([]byte, slot.Header, 256)
 	b = wire.Uint(b, 1, serial)
-	return sealSlot(append(b, record...))
+	return slot.Seal(append(b, record...))
 }
