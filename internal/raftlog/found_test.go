@@ -210,3 +210,43 @@ func TestFoundersOfOneStateHaveSameFiles(t *testing.T) {
 		require.True(t, bytes.Equal(first, got))
 	}
 }
+
+// A founding that ends between the identity and the removal of the marker is complete.
+func TestMarkerBesideAnIdentityIsRemoved(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
+	marker := filepath.Join(home, foundingFile)
+	for _, content := range []string{"", "an identity, as earlier versions wrote it"} {
+		save(t, files, marker, []byte(content))
+		r, err := Read(files, home, segments.Format{})
+		require.NoError(t, err)
+		require.True(t, r.Known)
+		require.False(t, r.Unfinished)
+		require.Empty(t, r.Damage)
+		require.NoError(t, r.Close())
+		require.ErrorIs(t, Found(files, home, segments.Format{}, founding(t, "other")), fault.ErrDirNotEmpty)
+		l := open(t, files)
+		finish(t, l)
+		there, err := exists(files, marker)
+		require.NoError(t, err)
+		require.False(t, there)
+	}
+	requireFounded(t, files, "state")
+}
+
+// A damaged identity is no missing one: the directory is not vacated.
+func TestMarkerBesideDamagedIdentityIsDamage(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
+	save(t, files, filepath.Join(home, foundingFile), nil)
+	save(t, files, filepath.Join(home, identityFile), []byte("damaged"))
+	var corrupt *CorruptError
+	require.ErrorAs(t, Found(files, home, segments.Format{}, founding(t, "other")), &corrupt)
+	_, err := Open(files, home, segments.Format{}, false)
+	require.ErrorAs(t, err, &corrupt)
+	r, err := Read(files, home, segments.Format{})
+	require.NoError(t, err)
+	require.False(t, r.Unfinished)
+	require.Len(t, r.Damage, 1)
+	require.NoError(t, r.Close())
+}

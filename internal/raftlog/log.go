@@ -93,15 +93,15 @@ func (l *Log) open(states bool) error {
 	if err := l.take(); err != nil {
 		return err
 	}
+	if err := refuseOther(l.fs, l.dir, l.format); err != nil {
+		return err
+	}
 	// From now on the contents of the directory count as durable. The previous process may have been
 	// killed before it synced them: just after it renamed a snapshot, for example.
 	for _, dir := range l.dirs() {
 		if err := l.fs.SyncDir(dir); err != nil {
 			return err
 		}
-	}
-	if err := refuseOther(l.fs, l.dir, l.format); err != nil {
-		return err
 	}
 	if err := readDivergence(l.fs, l.dir, l.files.Log); err != nil {
 		return err
