@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -24,20 +25,18 @@ type Options struct {
 	NoFreelistSync bool
 }
 
-// New returns a storage that keeps the log, the vote and the identity of a node in a file of bbolt.
-func New(o Options) Storage { return Storage{o} }
+// New returns a [coterie.Storage], for Config.Storage, that keeps the log, the vote and the identity of a node in a file
+// of bbolt.
+func New(o Options) coterie.Storage { return format{o} }
 
-// A Storage is the result of New.
-type Storage struct{ options Options }
-
-// Format is for package coterie.
-func (s Storage) Format() storage.Format { return format(s) }
-
-// String returns the name of the format, "bolt".
-func (s Storage) String() string { return storage.Bolt }
-
-// A format implements storage.Format.
+// A format implements coterie.Storage and storage.Format.
 type format struct{ options Options }
+
+// Format implements coterie.Storage.
+func (f format) Format() storage.Format { return f }
+
+// String implements coterie.Storage.
+func (format) String() string { return storage.Bolt }
 
 // Name implements storage.Format.
 func (format) Name() string { return storage.Bolt }

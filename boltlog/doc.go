@@ -11,7 +11,7 @@
 //
 // Without this package, a node keeps its log in segments, a format of coterie's own. Choose boltlog if you trust the
 // format of bbolt, operate files of bbolt already, or want to open the log of a node with bbolt's tools. Every promise
-// of package coterie holds with both. The nodes of a cluster need not agree: each may keep its log as it likes. A
+// of package [coterie] holds with both. The nodes of a cluster need not agree: each may keep its log as it likes. A
 // program that does not import this package does not link bbolt.
 //
 // # Files
@@ -42,7 +42,7 @@
 //
 // # Damage and shortages
 //
-// Open verifies all pages and entries before bbolt sees the file. A damaged file is coterie.ErrCorrupt with the name of
+// Open verifies all pages and entries before bbolt sees the file. A damaged file is [coterie.ErrCorrupt] with the name of
 // the file; it neither ends the process nor makes it hang. Both meta pages must be whole, although bbolt needs only one:
 // without the newer one the last write, such as a vote, would be lost in silence. While the node runs, everything that
 // can go wrong within bbolt is an error of the node, which then stops: a panic, or a page that the system cannot read.
