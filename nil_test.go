@@ -166,9 +166,20 @@ var nilCalls = map[string][]func(f nilFixture){
 		func(f nilFixture) { f.n.RoleRevokePermission(nil, "r", "k") },
 		func(f nilFixture) { f.n.RoleRevokePermission(f.ctx, "r", "k", nil) },
 	},
-	"coterie.Node.RoleGet":            {func(f nilFixture) { f.n.RoleGet(nil, "r") }},
-	"coterie.Node.RoleList":           {func(f nilFixture) { f.n.RoleList(nil) }},
-	"coterie.Node.Members":            {func(f nilFixture) { f.n.Members(nil) }},
+	"coterie.Node.RoleGet":  {func(f nilFixture) { f.n.RoleGet(nil, "r") }},
+	"coterie.Node.RoleList": {func(f nilFixture) { f.n.RoleList(nil) }},
+	"coterie.Node.Members":  {func(f nilFixture) { f.n.Members(nil) }},
+	"coterie.ReadBackup":    {func(f nilFixture) { coterie.ReadBackup(nil, strings.NewReader("")) }, func(f nilFixture) { coterie.ReadBackup(f.ctx, nil) }},
+	"coterie.Node.Contents": {func(f nilFixture) { f.n.Contents(nil) }},
+	"coterie.Contents.WriteBackup": {func(f nilFixture) {
+		if c, err := f.n.Contents(f.ctx); err == nil {
+			c.WriteBackup(nil, &strings.Builder{})
+		}
+	}, func(f nilFixture) {
+		if c, err := f.n.Contents(f.ctx); err == nil {
+			c.WriteBackup(f.ctx, nil)
+		}
+	}},
 	"coterie.Node.UpdateMetadata":     {func(f nilFixture) { f.n.UpdateMetadata(nil, f.n.ID(), nil) }},
 	"coterie.Node.UpdateMember":       {func(f nilFixture) { f.n.UpdateMember(nil, f.n.ID(), "x:1") }},
 	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},

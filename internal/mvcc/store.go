@@ -195,11 +195,8 @@ func (l *Loader) Add(kv *KeyValue) error {
 		l.based = true
 		s.revision = s.history.first - 1
 	}
-	if kv.ModRevision > s.revision+1 {
-		if !s.Pending() {
-			return bad("a revision is missing")
-		}
-		s.Commit()
+	if kv.ModRevision > s.revision+1 && !l.next() {
+		return bad("a revision is missing")
 	}
 	prev := s.Get(kv.Key, 0)
 	switch {
@@ -224,13 +221,28 @@ func (l *Loader) Add(kv *KeyValue) error {
 	return nil
 }
 
+// next ends the revision that is being added. It returns false if the revision has no changes, except for the
+// compact revision: a store of another program may have kept none of its changes, for example if they deleted keys.
+func (l *Loader) next() bool {
+	s := l.store
+	if _, changed := s.Commit(); changed {
+		return true
+	}
+	if s.revision+1 != s.compacted {
+		return false
+	}
+	s.revision++
+	s.history.append(entry{})
+	return true
+}
+
 // Store returns the store after all versions have been added.
 func (l *Loader) Store() (*Store, error) {
 	s := l.store
 	if !l.based {
 		s.revision = max(s.history.first-1, 1)
 	}
-	s.Commit()
+	l.next()
 	if s.revision != l.revision {
 		return nil, fmt.Errorf("mvcc: history ends at revision %d, not %d", s.revision, l.revision)
 	}

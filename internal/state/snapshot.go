@@ -203,11 +203,19 @@ func (in *restore) head(b []byte) error {
 			in.state.epoch = r.Uint()
 		}
 	}
+	if err := in.begin(rev, compacted); err != nil {
+		return err
+	}
+	return r.Err()
+}
+
+// begin prepares the restore of a store with these revisions.
+func (in *restore) begin(rev, compacted int64) error {
 	if rev < 1 || compacted > rev || compacted < -1 {
 		return fmt.Errorf("%w: revision %d, compacted at %d", errSnapshot, rev, compacted)
 	}
 	in.loader = mvcc.NewLoader(rev, compacted)
-	return r.Err()
+	return nil
 }
 
 func (in *restore) addMember(b []byte) error {
