@@ -27,14 +27,15 @@ type Member struct {
 
 // Members returns the members of the cluster, in the order of their IDs: founders, nodes that joined, and
 // members that were added, even if their nodes have never been started. It asks the leader, like a
-// linearizable read. The caller owns the result.
+// linearizable read, unless [WithSerializable] is given. The caller owns the result.
 //
 // Errors: those of [Node.Ready].
-func (n *Node) Members(ctx context.Context) ([]Member, error) {
-	if err := n.alive(ctx); err != nil {
-		return nil, err
+func (n *Node) Members(ctx context.Context, opts ...MembersOption) ([]Member, error) {
+	var o membersOptions
+	for _, opt := range opts {
+		opt.members(&o)
 	}
-	v, err := n.reads.linearizable(ctx)
+	v, err := n.reads.view(ctx, &getOptions{serializable: o.serializable})
 	if err != nil {
 		return nil, err
 	}

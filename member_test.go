@@ -253,6 +253,24 @@ func TestMemberCallsNeedALeader(t *testing.T) {
 	})
 }
 
+func TestMembersWithoutAQuorum(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		want, err := c.Follower().Members(t.Context(), coterie.WithSerializable())
+		require.NoError(t, err)
+		require.Len(t, want, 3)
+		c.Partition()
+		time.Sleep(5 * time.Second)
+		for _, n := range c.Nodes() {
+			all, err := n.Members(t.Context(), coterie.WithSerializable())
+			require.NoError(t, err)
+			for i := range want {
+				want[i].Leader = false
+			}
+			require.Equal(t, want, all)
+		}
+	})
+}
+
 // Raft acts on a change of the members as soon as the change is in its log. The caller gets the answer only
 // when no crash of a machine can undo the change.
 func TestMemberChangeIsAnsweredWhenDurable(t *testing.T) {

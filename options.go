@@ -36,6 +36,13 @@ type (
 		ScanOption
 		WatchOption
 	}
+	// A MembersOption is an option of [Node.Members].
+	MembersOption interface{ members(*membersOptions) }
+	// A SerializableOption is an option of [Node.Get], [Node.Range] and [Node.Members].
+	SerializableOption interface {
+		ScanOption
+		MembersOption
+	}
 	// A PrevKVOption is an option of [Node.Put], [Node.Delete] and [Node.Watch].
 	PrevKVOption interface {
 		PutOption
@@ -51,6 +58,8 @@ type getOptions struct {
 	waits        bool // WithWaitRevision was given
 	waitRevision int64
 }
+
+type membersOptions struct{ serializable bool }
 
 type deleteOptions struct {
 	command.Delete
@@ -197,7 +206,15 @@ func WithLimit(n int64) ScanOption { return scanFunc(func(o *getOptions) { o.Lim
 // WithSerializable reads the state that this node has applied, at once and without asking the cluster.
 // It may be stale, but it is a state that was once the latest. It works without a quorum.
 // Status.LastContact bounds how stale it is.
-func WithSerializable() ScanOption { return scanFunc(func(o *getOptions) { o.serializable = true }) }
+//
+// Of Members it returns the members of that state.
+func WithSerializable() SerializableOption { return serializable{} }
+
+type serializable struct{}
+
+func (serializable) get(o *getOptions)         { o.serializable = true }
+func (serializable) scan()                     {}
+func (serializable) members(o *membersOptions) { o.serializable = true }
 
 // WithWaitRevision reads the state that this node has applied, as soon as that includes a revision. It
 // asks no other node. With the revision of a write, or of a read on another node, the result is at

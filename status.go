@@ -161,6 +161,25 @@ func (n *Node) Status() Status {
 	return s
 }
 
+// Header returns the header of a response that this node would give now: its revision is the newest one that this
+// node has applied. It asks no other node, and costs less than Status.
+func (n *Node) Header() Header { return n.header(n.views.Load().KV.Revision()) }
+
+// Limits are the bounds that a node has for the calls of its user.
+type Limits struct {
+	// ElectionTimeout is Config.ElectionTimeout. A time limit of less than several of them may end while the
+	// cluster elects a leader, and so may a lease.
+	ElectionTimeout time.Duration
+	MaxTxnOps       int // Config.MaxTxnOps
+	MaxRequestBytes int // Config.MaxRequestBytes
+}
+
+// Limits returns the bounds of this node, which never change: those of its Config, or the defaults. So a program
+// that passes on calls of others can check them before it calls the node.
+func (n *Node) Limits() Limits {
+	return Limits{n.cfg.ElectionTimeout, n.cfg.MaxTxnOps, n.cfg.MaxRequestBytes}
+}
+
 // Check verifies the invariants of this replica: the order of its trees, its history, its counters, and
 // that leases and keys agree. It reads the state at the time of the call while writes continue, and takes
 // time in proportion to that state.

@@ -92,3 +92,17 @@ func TestRoleIsTextInJSON(t *testing.T) {
 	require.Error(t, err)
 	require.Error(t, new(coterie.Role).UnmarshalText([]byte("Role(9)")))
 }
+
+func TestLimitsHaveDefaults(t *testing.T) {
+	require.Equal(t, coterie.Limits{ElectionTimeout: time.Second, MaxTxnOps: 128, MaxRequestBytes: 1536 << 10}, open(t).Limits())
+	n := open(t, func(c *coterie.Config) {
+		c.ElectionTimeout, c.MaxTxnOps, c.MaxRequestBytes = 50*time.Millisecond, 2, 100
+	})
+	require.Equal(t, coterie.Limits{ElectionTimeout: 50 * time.Millisecond, MaxTxnOps: 2, MaxRequestBytes: 100}, n.Limits())
+}
+
+func TestHeaderHasNewestRevision(t *testing.T) {
+	n := open(t)
+	require.EqualValues(t, 1, n.Header().Revision)
+	require.Equal(t, put(t, n, "k", "v").Header, n.Header())
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
+	"github.com/coterie-kv/coterie/etcdapi"
+)
+
+func TestMemberListHasURLs(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Follower()
+		client := etcdapi.NewClient(n, etcdapi.WithClientURLs("http://10.0.0.1:2379"))
+		defer client.Close()
+		all, err := client.MemberList(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, all.Header.Revision)
+		require.Len(t, all.Members, 3)
+		for i, m := range all.Members {
+			require.False(t, m.IsLearner)
+			require.NotEmpty(t, m.Name)
+			require.Len(t, m.PeerURLs, 1)
+			if i > 0 {
+				require.Greater(t, m.ID, all.Members[i-1].ID)
+			}
+			if coterie.MemberID(m.ID) == n.ID() {
+				require.Equal(t, "http://"+n.Status().Addr, m.PeerURLs[0])
+				require.Equal(t, []string{"http://10.0.0.1:2379"}, m.ClientURLs)
+			}
+		}
+	})
+}
+
+func TestMembersChangeOverTheWire(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx := t.Context()
+		client := etcdapi.NewClient(c.Follower())
+		defer client.Close()
+		added, err := client.MemberAddAsLearner(ctx, []string{"http://10.0.0.4:7400"})
+		require.NoError(t, err)
+		require.True(t, added.Member.IsLearner)
+		require.Equal(t, []string{"http://10.0.0.4:7400"}, added.Member.PeerURLs)
+		require.Len(t, added.Members, 4)
+
+		members := pb.NewClusterClient(etcdapi.NewConn(c.Leader()))
+		_, err = members.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://10.0.0.4:7400"}})
+		requireError(t, codes.FailedPrecondition, "etcdserver: Peer URLs already exists", err)
+		_, err = members.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"10.0.0.4:7400"}})
+		requireError(t, codes.InvalidArgument, "etcdserver: given member URLs are invalid", err)
+		_, err = members.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: added.Member.ID})
+		requireError(t, codes.FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader", err)
+		_, err = members.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: uint64(c.Leader().ID())})
+		requireError(t, codes.FailedPrecondition, "etcdserver: can only promote a learner member", err)
+		_, err = members.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: 7})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+
+		updated, err := client.MemberUpdate(ctx, added.Member.ID, []string{"http://10.0.0.5:7400"})
+		require.NoError(t, err)
+		require.Equal(t, []string{"http://10.0.0.5:7400"}, urlsOf(updated.Members, added.Member.ID))
+		_, err = members.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: added.Member.ID, PeerURLs: []string{"http://" + c.Leader().Status().Addr}})
+		requireError(t, codes.FailedPrecondition, "etcdserver: Peer URLs already exists", err)
+		_, err = members.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: 7, PeerURLs: []string{"http://10.0.0.9:7400"}})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+
+		removed, err := client.MemberRemove(ctx, added.Member.ID)
+		require.NoError(t, err)
+		require.Len(t, removed.Members, 3)
+		_, err = members.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: added.Member.ID})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+	})
+}
+
+func urlsOf(members []*pb.Member, id uint64) []string {
+	for _, m := range members {
+		if m.ID == id {
+			return m.PeerURLs
+		}
+	}
+	return nil
+}
+
+// A node that starts at the address of an added member is that member, and can be promoted.
+func TestAddedMemberIsPromoted(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		client := etcdapi.NewClient(c.Leader())
+		defer client.Close()
+		i := c.Join(func(cfg *coterie.Config) { cfg.NonVoter = true })
+		id := uint64(c.Node(i).ID())
+		require.Eventually(t, func() bool { return isLearner(t, client, id) }, time.Minute, time.Second)
+		status, err := pb.NewMaintenanceClient(etcdapi.NewConn(c.Node(i))).Status(t.Context(), &pb.StatusRequest{})
+		require.NoError(t, err)
+		require.True(t, status.IsLearner)
+		promoted, err := client.MemberPromote(t.Context(), id)
+		require.NoError(t, err)
+		require.Len(t, promoted.Members, 2)
+		require.False(t, isLearner(t, client, id))
+	})
+}
+
+func isLearner(t *testing.T, c *clientv3.Client, id uint64) bool {
+	all, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	for _, m := range all.Members {
+		if m.ID == id {
+			return m.IsLearner
+		}
+	}
+	return false
+}
+
+func TestTooFewMembersRemain(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		members := pb.NewClusterClient(etcdapi.NewConn(c.Leader()))
+		follower := c.Follower()
+		for i, n := range c.Nodes() {
+			if n != c.Leader() && n != follower {
+				c.Stop(i)
+				break
+			}
+		}
+		time.Sleep(5 * time.Second)
+		_, err := members.MemberRemove(t.Context(), &pb.MemberRemoveRequest{ID: uint64(follower.ID())})
+		requireError(t, codes.Unavailable, "etcdserver: unhealthy cluster", err)
+	})
+}

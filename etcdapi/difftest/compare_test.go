@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package difftest
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+)
+
+// An outcome is the answer to a request.
+type outcome struct {
+	resp proto.Message // normal
+	err  error
+}
+
+// text returns an outcome as text, which is equal for equal outcomes.
+func (o outcome) text() string {
+	if o.err != nil {
+		return "error " + status.Code(o.err).String() + ": " + status.Convert(o.err).Message()
+	}
+	return prototext.Format(o.resp)
+}
+
+func sameOutcome(a, b outcome) bool {
+	if a.err != nil || b.err != nil {
+		return a.err != nil && b.err != nil && status.Code(a.err) == status.Code(b.err) &&
+			status.Convert(a.err).Message() == status.Convert(b.err).Message()
+	}
+	return proto.Equal(a.resp, b.resp)
+}
+
+// normalize leaves out of a response the parts that differ by nature.
+func normalize(resp proto.Message) proto.Message {
+	if r, ok := resp.(interface{ GetHeader() *pb.ResponseHeader }); ok && r.GetHeader() != nil {
+		h := r.GetHeader()
+		// Of the IDs and the term, only their presence is comparable.
+		h.ClusterId, h.MemberId, h.RaftTerm = present(h.ClusterId), present(h.MemberId), present(h.RaftTerm)
+	}
+	switch r := resp.(type) {
+	case *pb.LeaseTimeToLiveResponse:
+		slices.SortFunc(r.Keys, bytes.Compare) // etcd's have no order
+		if r.TTL > 2 {
+			r.TTL = r.GrantedTTL // time passes
+		}
+	case *pb.LeaseLeasesResponse:
+		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
+	case *pb.HashKVResponse:
+		r.Hash = 0
+	case *pb.HashResponse:
+		r.Hash = 0
+	}
+	return resp
+}
+
+func present(n uint64) uint64 { return min(n, 1) }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package difftest
+
+import (
+	"math/rand/v2"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// A generator makes random requests. It remembers enough of the answers to make most of them meaningful.
+type generator struct {
+	*rand.Rand
+	rev       int64 // of the store
+	compacted int64
+	leases    []int64 // granted, and perhaps ended since
+}
+
+func newGenerator(seed uint64) *generator {
+	return &generator{Rand: rand.New(rand.NewPCG(seed, 1)), rev: 1, compacted: -1}
+}
+
+// chance reports true once in n times, on average.
+func (g *generator) chance(n int) bool { return g.IntN(n) == 0 }
+
+func pick[T any](g *generator, from ...T) T { return from[g.IntN(len(from))] }
+
+// keys are at most twelve: etcd's sort is stable for no more.
+var keys = []string{"a", "a\x00", "a\xff", "aa", "ab", "b", "b\xff", "b\xff\xff", "c", "\x00", "\x00a", "\xff\xff"}
+
+// key returns a key, or rarely none.
+func (g *generator) key() []byte {
+	if g.chance(60) {
+		return nil
+	}
+	return []byte(pick(g, keys...))
+}
+
+// end returns the end of a range: of a single key, a prefix, from the key on, or any other.
+func (g *generator) end() []byte {
+	switch g.IntN(6) {
+	case 0, 1:
+		return nil
+	case 2:
+		return []byte{0}
+	}
+	return []byte(pick(g, append(keys, "d", "b\x00", "\xff\xff\xff")...))
+}
+
+func (g *generator) value() []byte {
+	if g.chance(10) {
+		return nil
+	}
+	return []byte(pick(g, "", "1", "9", "18", "x", "y", strings.Repeat("z", g.IntN(40))))
+}
+
+// revision returns a revision around the present, around the compaction, or none.
+func (g *generator) revision() int64 {
+	switch g.IntN(8) {
+	case 0:
+		return g.rev + int64(g.IntN(5)) - 2
+	case 1:
+		return g.compacted + int64(g.IntN(3)) - 1
+	case 2:
+		return max(1, g.rev-int64(g.IntN(20)))
+	case 3:
+		return -int64(g.IntN(3))
+	}
+	return 0
+}
+
+// filter returns the bound of a revision, or mostly none.
+func (g *generator) filter() int64 {
+	if !g.chance(6) {
+		return 0
+	}
+	return max(0, g.rev-int64(g.IntN(30))) + int64(g.IntN(4)) - 1
+}
+
+func (g *generator) limit() int64 {
+	if g.chance(3) {
+		return int64(g.IntN(14)) - 1
+	}
+	return 0
+}
+
+// leaseID returns the ID of a lease that may exist.
+func (g *generator) leaseID() int64 {
+	if len(g.leases) == 0 || g.chance(20) {
+		return pick[int64](g, 0, -1, 99999)
+	}
+	return pick(g, g.leases...)
+}
+
+func (g *generator) rangeRequest() *pb.RangeRequest {
+	r := &pb.RangeRequest{
+		Key: g.key(), RangeEnd: g.end(), Limit: g.limit(), Revision: g.revision(), Serializable: g.chance(4),
+		KeysOnly: g.chance(6), CountOnly: g.chance(10), MinModRevision: g.filter(), MaxModRevision: g.filter(),
+		MinCreateRevision: g.filter(), MaxCreateRevision: g.filter(),
+	}
+	if g.chance(2) {
+		r.SortOrder = pb.RangeRequest_SortOrder(g.IntN(3))
+		r.SortTarget = pb.RangeRequest_SortTarget(g.IntN(5))
+	}
+	if g.chance(80) {
+		r.SortOrder = 7
+	}
+	if g.chance(80) {
+		r.SortTarget = 9
+	}
+	return r
+}
+
+func (g *generator) put() *pb.PutRequest {
+	r := &pb.PutRequest{
+		Key: g.key(), Value: g.value(), PrevKv: g.chance(3), IgnoreValue: g.chance(8), IgnoreLease: g.chance(8),
+	}
+	if g.chance(3) {
+		r.Lease = g.leaseID()
+	}
+	if r.IgnoreValue && !g.chance(6) {
+		r.Value = nil
+	}
+	if r.IgnoreLease && !g.chance(6) {
+		r.Lease = 0
+	}
+	return r
+}
+
+func (g *generator) deleteRange() *pb.DeleteRangeRequest {
+	r := &pb.DeleteRangeRequest{Key: g.key(), PrevKv: g.chance(3)}
+	if g.chance(3) {
+		r.RangeEnd = g.end()
+	}
+	return r
+}
+
+func (g *generator) compare() *pb.Compare {
+	c := &pb.Compare{
+		Key: g.key(), Result: pb.Compare_CompareResult(g.IntN(4)), Target: pb.Compare_CompareTarget(g.IntN(5)),
+	}
+	if g.chance(4) {
+		c.RangeEnd = g.end()
+	}
+	if g.chance(100) {
+		c.Result = 9
+	}
+	if g.chance(100) {
+		c.Target = 9
+	}
+	target := c.Target
+	if g.chance(30) { // a value of another target than the one compared
+		target = pb.Compare_CompareTarget(g.IntN(5))
+	}
+	number := pick(g, 0, 1, g.rev, max(0, g.rev-int64(g.IntN(10))))
+	switch target {
+	case pb.Compare_VERSION:
+		c.TargetUnion = &pb.Compare_Version{Version: int64(g.IntN(4))}
+	case pb.Compare_CREATE:
+		c.TargetUnion = &pb.Compare_CreateRevision{CreateRevision: number}
+	case pb.Compare_MOD:
+		c.TargetUnion = &pb.Compare_ModRevision{ModRevision: number}
+	case pb.Compare_VALUE:
+		c.TargetUnion = &pb.Compare_Value{Value: g.value()}
+	case pb.Compare_LEASE:
+		c.TargetUnion = &pb.Compare_Lease{Lease: g.leaseID()}
+	}
+	return c
+}
+
+// txn returns a transaction that nests to a depth. Most of them have no two writes of one key by accident.
+func (g *generator) txn(depth int) *pb.TxnRequest {
+	r := &pb.TxnRequest{}
+	for range g.IntN(3) {
+		r.Compare = append(r.Compare, g.compare())
+	}
+	writes := !g.chance(4)
+	r.Success, r.Failure = g.ops(depth, writes), g.ops(depth, writes)
+	if g.chance(200) {
+		for range 129 {
+			r.Success = append(r.Success, rangeOp(&pb.RangeRequest{Key: []byte("a")}))
+		}
+	}
+	return r
+}
+
+func rangeOp(r *pb.RangeRequest) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
+}
+
+func (g *generator) ops(depth int, writes bool) (ops []*pb.RequestOp) {
+	for range g.IntN(4) {
+		kind := g.IntN(10)
+		switch {
+		case kind < 4 || !writes:
+			ops = append(ops, rangeOp(g.rangeRequest()))
+		case kind < 7:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: g.put()}})
+		case kind < 8:
+			d := g.deleteRange()
+			if string(d.RangeEnd) == "\x00" {
+				d.RangeEnd = []byte("\xff\xff\xff") // etcd's check of written keys overlooks a range without an end
+			}
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d}})
+		case depth > 0:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: g.txn(depth - 1)}})
+		case g.chance(20):
+			ops = append(ops, &pb.RequestOp{})
+		}
+	}
+	return ops
+}
+
+func (g *generator) watch() *pb.WatchCreateRequest {
+	r := &pb.WatchCreateRequest{Key: g.key(), RangeEnd: g.end(), PrevKv: g.chance(2), Fragment: g.chance(4)}
+	if g.chance(2) {
+		r.StartRevision = g.revision()
+	}
+	for _, filter := range []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT, pb.WatchCreateRequest_NODELETE} {
+		if g.chance(5) {
+			r.Filters = append(r.Filters, filter)
+		}
+	}
+	if g.chance(4) {
+		r.WatchId = int64(g.IntN(3))
+	}
+	return r
+}

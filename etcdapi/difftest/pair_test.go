@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package difftest
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/etcdapi"
+)
+
+// An endpoint is one of the two servers, with clients of its services.
+type endpoint struct {
+	name        string
+	conn        *grpc.ClientConn
+	kv          pb.KVClient
+	watch       pb.WatchClient
+	lease       pb.LeaseClient
+	cluster     pb.ClusterClient
+	maintenance pb.MaintenanceClient
+	auth        pb.AuthClient
+	lock        v3lockpb.LockClient
+	election    v3electionpb.ElectionClient
+}
+
+// endpoints starts both servers, for one test.
+func endpoints(t testing.TB) (etcd, node *endpoint) {
+	return dial(t, "etcd", startEtcd(t)), dial(t, "coterie", startNode(t))
+}
+
+func dial(t testing.TB, name, addr string) *endpoint {
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	return &endpoint{
+		name: name, conn: conn, kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
+		cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
+		lock: v3lockpb.NewLockClient(conn), election: v3electionpb.NewElectionClient(conn),
+	}
+}
+
+func startEtcd(t testing.TB) (addr string) {
+	free := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg := embed.NewConfig()
+	cfg.Dir = t.TempDir()
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{free}, []url.URL{free}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{free}, []url.URL{free}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	cfg.LogLevel = "fatal"
+	cfg.UnsafeNoFsync = true
+	e, err := embed.StartEtcd(cfg)
+	require.NoError(t, err)
+	t.Cleanup(e.Close)
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-time.After(30 * time.Second):
+		t.Fatal("etcd is not ready")
+	}
+	return e.Clients[0].Addr().String()
+}
+
+func startNode(t testing.TB) (addr string) {
+	n, err := coterie.Open(t.Context(), coterie.Config{
+		InMemory: true, Logger: slog.New(slog.DiscardHandler), Retention: coterie.Retention{Age: -1, Revisions: -1, Bytes: -1},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	require.NoError(t, n.Ready(t.Context()))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- etcdapi.Serve(ctx, l, n) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return l.Addr().String()
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package difftest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+)
+
+// A request can be sent to both endpoints.
+type request struct {
+	name  string
+	pb    proto.Message
+	send  func(ctx context.Context, e *endpoint) (proto.Message, error)
+	after func(resp proto.Message) // notes the answer of etcd
+}
+
+func (r request) String() string {
+	return r.name + " " + prototext.MarshalOptions{Multiline: false}.Format(r.pb)
+}
+
+// to makes a request of a method of a client.
+func to[C any, Q, R proto.Message](name string, q Q, client func(*endpoint) C, call func(C, context.Context, Q) (R, error)) request {
+	return request{name: name, pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
+		r, err := call(client(e), ctx, proto.Clone(q).(Q))
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}}
+}
+
+func kv(e *endpoint) pb.KVClient                   { return e.kv }
+func lease(e *endpoint) pb.LeaseClient             { return e.lease }
+func maintenance(e *endpoint) pb.MaintenanceClient { return e.maintenance }
+func cluster(e *endpoint) pb.ClusterClient         { return e.cluster }
+
+// write returns a request that may change the store.
+func (g *generator) write() request {
+	switch n := g.IntN(100); {
+	case n < 45:
+		return to("Put", g.put(), kv, func(c pb.KVClient, ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, error) {
+			return c.Put(ctx, q)
+		})
+	case n < 60:
+		return to("DeleteRange", g.deleteRange(), kv, func(c pb.KVClient, ctx context.Context, q *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+			return c.DeleteRange(ctx, q)
+		})
+	case n < 92:
+		return to("Txn", g.txn(2), kv, func(c pb.KVClient, ctx context.Context, q *pb.TxnRequest) (*pb.TxnResponse, error) {
+			return c.Txn(ctx, q)
+		})
+	case n < 96:
+		return g.grant()
+	}
+	return to("LeaseRevoke", &pb.LeaseRevokeRequest{ID: g.leaseID()}, lease,
+		func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+			return c.LeaseRevoke(ctx, q)
+		})
+}
+
+func (g *generator) grant() request {
+	q := &pb.LeaseGrantRequest{ID: int64(g.IntN(30)) - 2, TTL: pick[int64](g, 5000, 100000, 9_000_000_000, 9_000_000_001, 1<<62)}
+	if q.ID == 0 {
+		q.ID = 77
+	}
+	r := to("LeaseGrant", q, lease, func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+		return c.LeaseGrant(ctx, q)
+	})
+	r.after = func(proto.Message) { g.leases = append(g.leases[max(0, len(g.leases)-10):], q.ID) }
+	return r
+}
+
+func (g *generator) compact() request {
+	q := &pb.CompactionRequest{Revision: g.revision(), Physical: g.chance(2)}
+	r := to("Compact", q, kv, func(c pb.KVClient, ctx context.Context, q *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+		return c.Compact(ctx, q)
+	})
+	r.after = func(proto.Message) { g.compacted = q.Revision }
+	return r
+}
+
+// read returns a request that changes nothing.
+func (g *generator) read() request {
+	switch n := g.IntN(100); {
+	case n < 70:
+		return to("Range", g.rangeRequest(), kv, func(c pb.KVClient, ctx context.Context, q *pb.RangeRequest) (*pb.RangeResponse, error) {
+			return c.Range(ctx, q)
+		})
+	case n < 80:
+		return g.rangeStream()
+	case n < 85:
+		return to("LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: g.leaseID(), Keys: g.chance(2)}, lease,
+			func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+				return c.LeaseTimeToLive(ctx, q)
+			})
+	case n < 90:
+		return to("LeaseLeases", &pb.LeaseLeasesRequest{}, lease, func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+			return c.LeaseLeases(ctx, q)
+		})
+	case n < 95:
+		return g.keepAlive()
+	}
+	// etcd keeps some hashes of revisions to which it has compacted, and that of Compact(0) is the answer to 0.
+	q := &pb.HashKVRequest{Revision: g.rev + 1}
+	if g.rev > g.compacted && g.chance(2) {
+		q.Revision = g.rev
+	}
+	return to("HashKV", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+		return c.HashKV(ctx, q)
+	})
+}
+
+// rangeStream returns the request for a range in several responses. They count as one.
+func (g *generator) rangeStream() request {
+	q := g.rangeRequest()
+	if !g.chance(5) {
+		q.SortOrder, q.SortTarget = 0, 0
+		q.MinModRevision, q.MaxModRevision, q.MinCreateRevision, q.MaxCreateRevision = 0, 0, 0, 0
+	}
+	if q.SortOrder == 0 {
+		q.SortTarget = 0 // etcd sorts the keys of each response
+	}
+	return request{name: "RangeStream", pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
+		stream, err := e.kv.RangeStream(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all := &pb.RangeResponse{}
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				return all, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+			kvs := append(all.Kvs, r.RangeResponse.Kvs...)
+			all = r.RangeResponse
+			all.Kvs = kvs
+		}
+	}}
+}
+
+func (g *generator) keepAlive() request {
+	q := &pb.LeaseKeepAliveRequest{ID: g.leaseID()}
+	return request{name: "LeaseKeepAlive", pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
+		stream, err := e.lease.LeaseKeepAlive(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := stream.Send(q); err != nil {
+			return nil, err
+		}
+		r, err := stream.Recv()
+		if err != nil {
+			return nil, err
+		}
+		return r, stream.CloseSend()
+	}}
+}
+
+// rare returns a request about something else than the store.
+func (g *generator) rare() request {
+	id := uint64(g.IntN(1000)) + 1
+	switch g.IntN(13) {
+	case 9:
+		return g.shortLease()
+	case 10:
+		return g.lock()
+	case 11:
+		return g.election()
+	case 12:
+		return g.state()
+	case 0:
+		return to("MemberRemove", &pb.MemberRemoveRequest{ID: id}, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+			return c.MemberRemove(ctx, q)
+		})
+	case 1:
+		return to("MemberPromote", &pb.MemberPromoteRequest{ID: id}, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+			return c.MemberPromote(ctx, q)
+		})
+	case 2:
+		q := &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{"http://127.0.0.1:9"}}
+		return to("MemberUpdate", q, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+			return c.MemberUpdate(ctx, q)
+		})
+	case 3:
+		q := &pb.MemberAddRequest{PeerURLs: pick(g, nil, []string{"x"}, []string{"http://host"}, []string{"ftp://127.0.0.1:1"}), IsLearner: g.chance(2)}
+		return to("MemberAdd", q, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+			return c.MemberAdd(ctx, q)
+		})
+	case 4:
+		return to("MoveLeader", &pb.MoveLeaderRequest{TargetID: id}, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+			return c.MoveLeader(ctx, q)
+		})
+	case 5:
+		q := &pb.AlarmRequest{Action: pick(g, pb.AlarmRequest_GET, pb.AlarmRequest_DEACTIVATE), Alarm: pb.AlarmType(g.IntN(3)), MemberID: id}
+		return to("Alarm", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+			return c.Alarm(ctx, q)
+		})
+	case 6:
+		return to("Defragment", &pb.DefragmentRequest{}, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+			return c.Defragment(ctx, q)
+		})
+	case 7:
+		q := &pb.DowngradeRequest{Action: pb.DowngradeRequest_DowngradeAction(g.IntN(3)), Version: pick(g, "x", "4.0.0", "3.7.0", "1.0")}
+		return to("Downgrade", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+			return c.Downgrade(ctx, q)
+		})
+	}
+	q := &pb.PutRequest{Key: []byte("large"), Value: []byte(strings.Repeat("x", pick(g, 1600<<10, 3<<20)))}
+	r := to("Put", q, kv, func(c pb.KVClient, ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, error) {
+		return c.Put(ctx, q)
+	})
+	r.pb = &pb.PutRequest{Key: q.Key, Value: fmt.Appendf(nil, "%d bytes", len(q.Value))}
+	return r
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package etcdapi gives a [coterie.Node] the protocol of etcd v3.7: etcdctl, and every program with a client of etcd,
+// can use the node.
+//
+//	l, err := net.Listen("tcp", ":2379")
+//	if err != nil { … }
+//	err = etcdapi.Serve(ctx, l, node, etcdapi.WithClientURLs("http://10.0.0.1:2379"))
+//
+// A program that has a gRPC server already calls [Register], and its port serves etcd's services beside its own.
+//
+// # Without a network
+//
+// [NewClient] returns a *clientv3.Client that calls the node directly. Code that is written for etcd runs on an
+// embedded node with it: the packages concurrency, namespace, ordering, leasing, mirror and naming, and the recipes.
+// [NewConn] is the same for the generated clients.
+//
+// # Services
+//
+// The services are KV, Watch, Lease, Cluster, Maintenance, Auth, v3lock, v3election and grpc.health.v1. Their answers,
+// limits and errors are those of etcd; docs/etcd-parity.md lists the differences. Every node answers every call, so a
+// client may use any endpoint. A member without a vote does, too, where a learner of etcd would not.
+//
+// A call that needs the cluster has the time that etcd gives it, 5 s and two election timeouts. A write that has taken
+// longer may still happen, as in etcd.
+//
+// # Module
+//
+// This package is a module of its own, so that programs without gRPC do not link it. Require it together with the root
+// module:
+//
+//	go get github.com/coterie-kv/coterie@latest github.com/coterie-kv/coterie/etcdapi@latest
+package etcdapi

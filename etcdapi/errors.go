@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// wireErrors are the errors of etcd for those of coterie. Clients recognize them by their text. The first one that
+// matches counts, so errors that others wrap come last.
+var wireErrors = []struct{ of, wire error }{
+	{coterie.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{coterie.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{coterie.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
+	{coterie.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+	{coterie.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{coterie.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{coterie.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{coterie.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{coterie.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{coterie.ErrTTLRange, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{coterie.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	// etcd sends the client's form of this error, which has no code.
+	{coterie.ErrOverloaded, rpctypes.ErrTooManyRequests},
+	{coterie.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{coterie.ErrMemberExists, rpctypes.ErrGRPCPeerURLExist},
+	{coterie.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{coterie.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{coterie.ErrClosed, rpctypes.ErrGRPCStopped},
+	{errTimeout, rpctypes.ErrGRPCTimeout},
+	{context.Canceled, status.FromContextError(context.Canceled).Err()},
+	{context.DeadlineExceeded, status.FromContextError(context.DeadlineExceeded).Err()},
+	{coterie.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+}
+
+// toStatus returns the error that a client gets: with a code, and with etcd's text if etcd has one.
+func toStatus(err error) error {
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
+		return err
+	}
+	for _, e := range wireErrors {
+		if errors.Is(err, e.of) {
+			err = e.wire
+			break
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, coterie.ErrInvalidOption) {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// errTimeout ends a call that has taken as long as etcd allows.
+var errTimeout = errors.New("etcdapi: request timed out")
+
+// limit bounds a call that needs the cluster, as etcd does: 5 s and two election timeouts.
+func (s *server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, 5*time.Second+2*s.limits.ElectionTimeout, errTimeout)
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"time"
+	"unicode/utf8"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// register registers a service whose calls pass through the interceptors of this package. The interceptors belong
+// to the service and not to the server, because the server may be the caller's and have other services.
+func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl any) {
+	service := *desc
+	service.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		service.Methods[i] = grpc.MethodDesc{
+			MethodName: m.MethodName,
+			Handler: func(impl any, ctx context.Context, decode func(any) error, outer grpc.UnaryServerInterceptor) (any, error) {
+				return m.Handler(impl, ctx, decode, s.within(outer))
+			},
+		}
+	}
+	service.Streams = make([]grpc.StreamDesc, len(desc.Streams))
+	for i, stream := range desc.Streams {
+		service.Streams[i] = stream
+		service.Streams[i].Handler = func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, stream.Handler) }
+	}
+	r.RegisterService(&service, impl)
+}
+
+// within returns the interceptor of unary calls, inside that of the server.
+func (s *server) within(outer grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
+	if outer == nil {
+		return s.unary
+	}
+	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		return outer(ctx, req, info, func(ctx context.Context, req any) (any, error) { return s.unary(ctx, req, info, handler) })
+	}
+}
+
+func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if _, err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	resp, err := handler(ctx, req)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return resp, nil
+}
+
+func (s *server) stream(impl any, ss grpc.ServerStream, handler grpc.StreamHandler) error {
+	needsLeader, err := s.admit(ss.Context())
+	if err != nil {
+		return err
+	}
+	if needsLeader {
+		ctx, cancel := context.WithCancelCause(ss.Context())
+		defer cancel(nil)
+		go s.watchLeader(ctx, cancel)
+		ss = &streamWithContext{ss, ctx}
+	}
+	if err := handler(impl, ss); err != nil {
+		return toStatus(err)
+	}
+	return nil
+}
+
+// admit checks the metadata of a call, and reports whether the call needs a leader.
+func (s *server) admit(ctx context.Context) (needsLeader bool, err error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if versions := md.Get(rpctypes.MetadataClientAPIVersionKey); len(versions) > 0 && !utf8.ValidString(versions[0]) {
+		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
+	}
+	if needs := md.Get(rpctypes.MetadataRequireLeaderKey); len(needs) == 0 || needs[0] != rpctypes.MetadataHasLeader {
+		return false, nil
+	}
+	if s.node.Status().Leader == 0 {
+		return true, rpctypes.ErrGRPCNoLeader
+	}
+	return true, nil
+}
+
+// leaderGrace is how many election timeouts without a leader end a stream that needs one.
+const leaderGrace = 3
+
+// watchLeader ends a stream when the node has known no leader for too long.
+func (s *server) watchLeader(ctx context.Context, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(s.limits.ElectionTimeout)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if s.node.Status().Leaderless >= leaderGrace*s.limits.ElectionTimeout {
+				cancel(rpctypes.ErrGRPCNoLeader)
+				return
+			}
+		}
+	}
+}
+
+// A streamWithContext is a stream whose context may end before the client ends it. Its handler must not wait for the
+// client alone.
+type streamWithContext struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *streamWithContext) Context() context.Context { return s.ctx }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"math"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A kvServer is the service KV.
+type kvServer struct {
+	*server
+	pb.UnsafeKVServer
+}
+
+func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if err := checkRange(r); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.node.Get(ctx, string(r.Key), getOptions(r)...)
+	if err != nil {
+		return nil, err
+	}
+	return rangeResponse(resp), nil
+}
+
+func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	if err := checkPut(r); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.node.Put(ctx, string(r.Key), string(r.Value), putOptions(r)...)
+	if err != nil {
+		return nil, err
+	}
+	return putResponse(resp), nil
+}
+
+func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	if err := checkDelete(r); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.node.Delete(ctx, string(r.Key), deleteOptions(r)...)
+	if err != nil {
+		return nil, err
+	}
+	return deleteResponse(resp), nil
+}
+
+func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := checkTxn(r, s.limits.MaxTxnOps); err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.node.Do(ctx, txn(r))
+	switch {
+	case errors.Is(err, coterie.ErrInvalidOption):
+		// All else was checked: the transactions nest more deeply than a node allows.
+		return nil, rpctypes.ErrGRPCTooManyOps
+	case err != nil:
+		return nil, err
+	}
+	return txnResponse(resp.Txn), nil
+}
+
+// Compact ignores whether the compaction is to be physical: a node has freed the memory when it answers.
+func (s *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.node.Compact(ctx, r.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CompactionResponse{Header: header(resp.Header)}, nil
+}
+
+// firstChunk is the number of key-values in the first response of a RangeStream.
+const firstChunk = 10
+
+// RangeStream sends a range in responses of about the size of the largest request. The header, the count and more
+// come with the last one.
+func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServer) error {
+	if err := checkRangeStream(r); err != nil {
+		return err
+	}
+	ctx := stream.Context()
+	last, err := s.countRange(ctx, r)
+	if err != nil {
+		return err
+	}
+	send := func(m *pb.RangeResponse) error { return stream.Send(&pb.RangeStreamResponse{RangeResponse: m}) }
+	if r.CountOnly {
+		return send(last)
+	}
+	// The iteration reads the revision at which the keys were counted.
+	pinned := proto.Clone(r).(*pb.RangeRequest)
+	pinned.Serializable = true
+	if r.Revision <= 0 {
+		pinned.Revision = last.Header.Revision
+	}
+	chunk, sent, size := &pb.RangeResponse{}, int64(0), firstChunk
+	for kv, err := range s.node.Range(ctx, string(r.Key), scanOptions(pinned)...) {
+		if err != nil {
+			return err
+		}
+		if len(chunk.Kvs) == size {
+			if err := send(chunk); err != nil {
+				return err
+			}
+			sent += int64(len(chunk.Kvs))
+			size = nextChunk(size, proto.Size(chunk), s.limits.MaxRequestBytes)
+			chunk = &pb.RangeResponse{}
+		}
+		chunk.Kvs = append(chunk.Kvs, streamed(r, &kv))
+	}
+	last.Kvs = chunk.Kvs
+	last.More = sent+int64(len(chunk.Kvs)) < last.Count
+	return send(last)
+}
+
+// countRange returns the number of keys in the range of a request, as a response that has no keys yet.
+func (s *kvServer) countRange(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	count := proto.Clone(r).(*pb.RangeRequest)
+	count.CountOnly = true
+	resp, err := s.node.Get(ctx, string(r.Key), getOptions(count)...)
+	if err != nil {
+		return nil, err
+	}
+	return rangeResponse(resp), nil
+}
+
+func streamed(r *pb.RangeRequest, kv *coterie.KeyValue) *mvccpb.KeyValue {
+	if r.KeysOnly {
+		kv.Value = ""
+		if r.SortTarget != pb.RangeRequest_VALUE {
+			kv.Lease = 0
+		}
+	}
+	return keyValue(kv)
+}
+
+// nextChunk returns the number of key-values of the next response, as etcd does: its size approaches target.
+func nextChunk(count, bytes, target int) int {
+	switch {
+	case bytes < target/2:
+		return min(2*count, math.MaxInt32)
+	case bytes > 2*target:
+		return max(count/2, 1)
+	}
+	return count
+}
+
+func checkRange(r *pb.RangeRequest) error {
+	if len(r.GetKey()) == 0 {
+		return rpctypes.ErrGRPCEmptyKey
+	}
+	if pb.RangeRequest_SortOrder_name[int32(r.SortOrder)] == "" || pb.RangeRequest_SortTarget_name[int32(r.SortTarget)] == "" {
+		return rpctypes.ErrGRPCInvalidSortOption
+	}
+	return nil
+}
+
+func checkRangeStream(r *pb.RangeRequest) error {
+	if err := checkRange(r); err != nil {
+		return err
+	}
+	if r.SortOrder != pb.RangeRequest_NONE && (r.SortTarget != pb.RangeRequest_KEY || r.SortOrder != pb.RangeRequest_ASCEND) {
+		return status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
+	}
+	if r.MinModRevision != 0 || r.MaxModRevision != 0 || r.MinCreateRevision != 0 || r.MaxCreateRevision != 0 {
+		return status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
+	}
+	return nil
+}
+
+func checkPut(r *pb.PutRequest) error {
+	switch {
+	case len(r.GetKey()) == 0:
+		return rpctypes.ErrGRPCEmptyKey
+	case r.IgnoreValue && len(r.Value) > 0:
+		return rpctypes.ErrGRPCValueProvided
+	case r.IgnoreLease && r.Lease != 0:
+		return rpctypes.ErrGRPCLeaseProvided
+	}
+	return nil
+}
+
+func checkDelete(r *pb.DeleteRangeRequest) error {
+	if len(r.GetKey()) == 0 {
+		return rpctypes.ErrGRPCEmptyKey
+	}
+	return nil
+}
+
+// checkTxn checks a transaction in the order in which etcd does, so that the first of several errors is the same. The
+// store checks that no key is written twice.
+func checkTxn(r *pb.TxnRequest, maxOps int) error {
+	most := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
+	if most > maxOps {
+		return rpctypes.ErrGRPCTooManyOps
+	}
+	for _, c := range r.GetCompare() {
+		if len(c.GetKey()) == 0 {
+			return rpctypes.ErrGRPCEmptyKey
+		}
+	}
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range ops {
+			if err := checkOp(op, maxOps-most); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkOp(op *pb.RequestOp, maxOps int) error {
+	switch r := op.GetRequest().(type) {
+	case *pb.RequestOp_RequestRange:
+		return checkRange(r.RequestRange)
+	case *pb.RequestOp_RequestPut:
+		return checkPut(r.RequestPut)
+	case *pb.RequestOp_RequestDeleteRange:
+		return checkDelete(r.RequestDeleteRange)
+	case *pb.RequestOp_RequestTxn:
+		return checkTxn(r.RequestTxn, maxOps)
+	}
+	return rpctypes.ErrGRPCKeyNotFound // of an operation without a request
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/coreos/go-semver/semver"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/api/v3/version"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A maintenanceServer is the service Maintenance.
+type maintenanceServer struct {
+	*server
+	pb.UnsafeMaintenanceServer
+}
+
+// clusterVersion returns the version of the cluster and of the storage that an etcd of this version has.
+func clusterVersion() string {
+	v := semver.Must(semver.NewVersion(version.Version))
+	return (&semver.Version{Major: v.Major, Minor: v.Minor}).String()
+}
+
+// emptySize is the size that an empty store has in Status, where clients divide by the size.
+const emptySize = 4096
+
+func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	now := s.node.Status()
+	members, err := s.node.Members(ctx, coterie.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.StatusResponse{
+		Header:           s.header(),
+		Version:          version.Version,
+		DbSize:           emptySize + now.Bytes,
+		DbSizeInUse:      emptySize + now.Bytes,
+		DbSizeQuota:      now.QuotaBytes,
+		Leader:           uint64(now.Leader),
+		RaftIndex:        now.Committed,
+		RaftAppliedIndex: now.Applied,
+		RaftTerm:         now.Term,
+		IsLearner:        slices.ContainsFunc(members, func(m coterie.Member) bool { return m.ID == now.ID && !m.Voter }),
+		StorageVersion:   clusterVersion(),
+		DowngradeInfo:    &pb.DowngradeInfo{},
+	}
+	if now.Leader == 0 {
+		resp.Errors = append(resp.Errors, "etcdserver: no leader")
+	}
+	return resp, nil
+}
+
+// HashKV returns a hash that all members of the cluster agree on. It differs from etcd's.
+func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	h, err := s.node.Hash(ctx, r.Revision)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.HashKVResponse{
+		Header: header(h.Header), Hash: fold(h.Hash), CompactRevision: h.CompactRevision, HashRevision: h.HashRevision,
+	}, nil
+}
+
+// Hash returns a hash of the newest state.
+func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	h, err := s.node.Hash(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.HashResponse{Header: header(h.Header), Hash: fold(h.Hash)}, nil
+}
+
+func fold(hash uint64) uint32 { return uint32(hash>>32) ^ uint32(hash) }
+
+// Alarm lists no alarm, since a node has none: a quota ends by itself when keys are deleted.
+func (s *maintenanceServer) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	if r.Action == pb.AlarmRequest_ACTIVATE && r.Alarm != pb.AlarmType_NONE {
+		return nil, rpctypes.ErrGRPCNotCapable
+	}
+	return &pb.AlarmResponse{Header: s.header()}, nil
+}
+
+// Defragment has nothing to do: compaction frees the memory of a node.
+func (s *maintenanceServer) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	return &pb.DefragmentResponse{}, nil
+}
+
+func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, pb.Maintenance_SnapshotServer) error {
+	return rpctypes.ErrGRPCNotCapable
+}
+
+func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if s.node.Status().Role != coterie.RoleLeader {
+		return nil, rpctypes.ErrGRPCNotLeader
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	err := s.node.TransferLeadership(ctx, coterie.MemberID(r.TargetID))
+	switch {
+	case errors.Is(err, coterie.ErrMemberNotFound), errors.Is(err, coterie.ErrInvalidOption):
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	case errors.Is(err, errTimeout), errors.Is(err, coterie.ErrUnhealthy):
+		return nil, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")
+	case err != nil:
+		return nil, err
+	}
+	return &pb.MoveLeaderResponse{}, nil
+}
+
+// Downgrade answers as an etcd whose cluster has no version to go back to.
+func (s *maintenanceServer) Downgrade(_ context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	switch r.Action {
+	case pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE:
+		if !isVersion(r.Version) && !isVersion(r.Version+".0") {
+			return nil, rpctypes.ErrGRPCWrongDowngradeVersionFormat
+		}
+		return nil, rpctypes.ErrGRPCInvalidDowngradeTargetVersion
+	case pb.DowngradeRequest_CANCEL:
+		return &pb.DowngradeResponse{Header: s.header(), Version: version.Cluster(version.Version)}, nil
+	}
+	return nil, status.Error(codes.Unknown, "etcdserver: unknown method")
+}
+
+func isVersion(text string) bool {
+	_, err := semver.NewVersion(text)
+	return err == nil
+}

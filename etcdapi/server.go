@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"math"
+	"net"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A server is what the services of one endpoint share. It is immutable.
+type server struct {
+	node   *coterie.Node
+	limits coterie.Limits
+	options
+}
+
+func newServer(n *coterie.Node, opts []Option) *server {
+	s := &server{node: n, limits: n.Limits(), options: options{progressInterval: 10 * time.Minute}}
+	for _, opt := range opts {
+		opt(&s.options)
+	}
+	return s
+}
+
+// Register registers etcd's services on a server of the caller, so that one port serves them and the caller's
+// own services. It leaves out grpc.health.v1 if the caller has registered it before. A *grpc.Server needs
+// [ServerOptions], for requests of more than 4 MiB and for large responses.
+func Register(r grpc.ServiceRegistrar, n *coterie.Node, opts ...Option) {
+	s := newServer(n, opts)
+	s.registerStore(r)
+	// As in etcd, these two are recipes on a client that runs inside the server.
+	c := newClient(s)
+	s.register(r, &v3lockpb.Lock_ServiceDesc, v3lock.NewLockServer(c))
+	s.register(r, &v3electionpb.Election_ServiceDesc, v3election.NewElectionServer(c))
+	if !registered(r, healthpb.Health_ServiceDesc.ServiceName) {
+		s.register(r, &healthpb.Health_ServiceDesc, &healthServer{server: s})
+	}
+}
+
+// registerStore registers the services that a clientv3.Client uses.
+func (s *server) registerStore(r grpc.ServiceRegistrar) {
+	s.register(r, &pb.KV_ServiceDesc, &kvServer{server: s})
+	s.register(r, &pb.Watch_ServiceDesc, &watchServer{server: s})
+	s.register(r, &pb.Lease_ServiceDesc, &leaseServer{server: s})
+	s.register(r, &pb.Cluster_ServiceDesc, &clusterServer{server: s})
+	s.register(r, &pb.Maintenance_ServiceDesc, &maintenanceServer{server: s})
+	s.register(r, &pb.Auth_ServiceDesc, &authServer{server: s})
+}
+
+// registered reports whether a registrar, as far as it can tell, has a service.
+func registered(r grpc.ServiceRegistrar, service string) bool {
+	known, ok := r.(interface {
+		GetServiceInfo() map[string]grpc.ServiceInfo
+	})
+	if !ok {
+		return false
+	}
+	_, ok = known.GetServiceInfo()[service]
+	return ok
+}
+
+// requestOverhead is how much larger than coterie.Config.MaxRequestBytes a message may be.
+const requestOverhead = 512 << 10
+
+// ServerOptions returns the options with which a *grpc.Server accepts every message that etcd accepts.
+func ServerOptions(n *coterie.Node) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(n.Limits().MaxRequestBytes + requestOverhead),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+	}
+}
+
+// Serve serves etcd's services on a listener until ctx ends or the node has stopped. Then it closes the listener,
+// ends the streams, and returns when all calls have returned. The node stays open.
+//
+// Errors: nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
+// the listener.
+func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
+	g := grpc.NewServer(ServerOptions(n)...)
+	Register(g, n, opts...)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	case <-n.Done():
+	}
+	g.Stop()
+	<-served
+	if n.Status().Err != nil {
+		return n.Err()
+	}
+	return nil
+}
