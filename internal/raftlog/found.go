@@ -115,8 +115,8 @@ func (l *Log) unmarkFounding() error {
 	return err
 }
 
-// founded returns fault.ErrRestoreUnfinished if Found was interrupted before the directory had its identity. If it was
-// interrupted afterwards, founded removes the marker.
+// founded returns fault.ErrRestoreUnfinished if Found was interrupted before the directory had its identity. If Found
+// was interrupted afterwards, founded removes the marker.
 func (l *Log) founded() error {
 	marked, err := exists(l.fs, filepath.Join(l.dir, foundingFile))
 	switch {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package raftlog implements the stores that raft needs: the log, the term and vote, and snapshots. The
-// log answers from memory and becomes durable in the background. Each change of it has a position;
-// callers wait for a position to be durable before anything that depends on it leaves the node.
+// log answers from memory and becomes durable in the background, in a format of package storage. Each change of
+// the log has a position; callers wait for a position to be durable before anything that depends on it leaves
+// the node.
 package raftlog
 
 import (
@@ -39,16 +40,17 @@ const (
 	maxQueued = 64 << 20
 )
 
-// A Log holds the stores of one node.
+// A Log holds the stores of one node. Open sets the fields, and they do not change afterwards, except identity and
+// known, which belong to the callers of Identity and Identify.
 type Log struct {
 	fs        vfs.FS
 	dir       string
-	files     storage.Layout // their paths
+	files     storage.Layout // the paths of the format's files
 	format    storage.Format
 	lock      io.Closer
 	disk      storage.Store
 	identity  Identity
-	known     bool
+	known     bool // the directory has an identity
 	votes     *votes
 	store     *store
 	snapshots raft.SnapshotStore

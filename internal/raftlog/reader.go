@@ -46,7 +46,7 @@ type Reader struct {
 
 	fs      vfs.FS
 	dir     string
-	files   storage.Layout // their paths
+	files   storage.Layout // the paths of the format's files
 	format  storage.Format
 	lock    io.Closer
 	disk    storage.Reading

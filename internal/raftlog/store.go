@@ -28,7 +28,8 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // A store is a raft.LogStore that answers from memory and makes its changes durable in the background, in
 // order. Each change has a position in that order. A reply that acknowledges a change may leave the node
 // once its position is durable. An index would not do, because an older entry may have had the same
-// index. mu guards the fields below it.
+// index. mu guards the fields below it; those above it do not change, except batch, which belongs to the
+// writer's goroutine.
 type store struct {
 	disk    storage.Store    // the writer's goroutine calls it, and others its Entry and Size
 	batch   []storage.Change // of the writer's goroutine
