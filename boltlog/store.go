@@ -11,6 +11,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // removalStep bounds the number of entries that one transaction removes, so that a vote does not wait long and the
@@ -47,25 +48,33 @@ func (s *store) Load() (storage.Loaded, error) { return s.loaded, nil }
 
 // Write implements storage.Log. Consecutive changes that only append are one transaction.
 func (s *store) Write(changes []storage.Change, applied uint64) (bytes int, err error) {
-	before := s.db.written()
-	transactions := s.db.transaction.Load()
-	if err := s.sweep(); err != nil {
-		return 0, err
-	}
-	for s.done < len(changes) {
-		if err := s.change(changes[s.done:], applied); err != nil {
-			return 0, err
-		}
-	}
-	if s.applied != applied {
-		if err := s.save(state{applied: applied}); err != nil {
-			return 0, err
-		}
-		s.applied = applied
+	before, transactions := s.db.written(), s.db.transaction.Load()
+	err = s.write(changes, applied)
+	if vfs.Short(err) {
+		return 0, err // the next call continues
 	}
 	s.done = 0
 	metas := int64(s.db.transaction.Load()-transactions) * s.db.pageSize.Load()
-	return int(s.db.written() - before + metas), nil
+	return int(s.db.written() - before + metas), err
+}
+
+func (s *store) write(changes []storage.Change, applied uint64) error {
+	if err := s.sweep(); err != nil {
+		return err
+	}
+	for s.done < len(changes) {
+		if err := s.change(changes[s.done:], applied); err != nil {
+			return err
+		}
+	}
+	if s.applied == applied {
+		return nil
+	}
+	if err := s.save(state{applied: applied}); err != nil {
+		return err
+	}
+	s.applied = applied
+	return nil
 }
 
 // change makes the first changes durable: one that removes entries, or all that append before one that removes.
@@ -153,21 +162,17 @@ func (s *store) remove(low, high, applied uint64) error {
 
 // sweep completes a removal.
 func (s *store) sweep() error {
-	for s.state.high > 0 {
-		low, high := s.state.low, s.state.high
-		for low <= high {
-			end := min(high, low+removalStep-1)
-			if err := s.db.write(func(b *raftboltdb.BoltStore) error { return b.DeleteRange(low, end) }); err != nil {
-				return err
-			}
-			s.state.low = end + 1
-			low = end + 1
-		}
-		if err := s.save(state{applied: s.state.applied}); err != nil {
+	if s.state.high == 0 {
+		return nil
+	}
+	for s.state.low <= s.state.high {
+		end := min(s.state.high, s.state.low+removalStep-1)
+		if err := s.db.write(func(b *raftboltdb.BoltStore) error { return b.DeleteRange(s.state.low, end) }); err != nil {
 			return err
 		}
+		s.state.low = end + 1
 	}
-	return nil
+	return s.save(state{applied: s.state.applied})
 }
 
 // save makes a state durable.
