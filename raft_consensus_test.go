@@ -266,6 +266,7 @@ func (d *displacement) write(key string) error {
 func (d *displacement) writeUnanswered(key string) <-chan error {
 	d.t.Helper()
 	rev := get(d.t, d.leader, "any").Revision
+	synctest.Wait() // n's earlier calls have their answers, so their connection is free: none is made while the path is blocked
 	d.network.Block(d.leader.Status().Name, d.n.Status().Name)
 	wrote := make(chan error, 1)
 	go func() { wrote <- d.write(key) }()
@@ -359,6 +360,7 @@ func TestAnswerInsideSnapshot(t *testing.T) {
 		behind := c.Index(n)
 		heir := c.Node(3 - behind - c.Index(leader))
 		require.EqualValues(t, 2, put(t, n, "k", "first").Revision)
+		synctest.Wait() // the connection of the first call is free: none is made while the path is blocked
 		c.Block(c.Index(leader), behind)
 		type outcome struct {
 			r   *coterie.PutResponse
