@@ -106,7 +106,8 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/raftlog") && !in(s, "internal/raftnet") && !in(s, "boltlog")
+				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") &&
+				!in(s, "internal/raftnet") && !in(s, "boltlog")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
@@ -196,7 +197,7 @@ var floors = [][]string{
 	{"auth"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
 	{"raftlog", "segments"},
-	{"backup", "membership", "model/modeltest", "raftnet", "tlsnet"},
+	{"backup", "membership", "model/modeltest", "raftlog/raftlogtest", "raftnet", "tlsnet"},
 }
 
 // floor returns the floor of a package below internal/, or -1.
