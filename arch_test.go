@@ -106,8 +106,8 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") &&
-				!in(s, "internal/raftnet") && !in(s, "boltlog")
+				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/conversion") &&
+				!in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") && !in(s, "internal/raftnet") && !in(s, "boltlog")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
@@ -157,8 +157,8 @@ var importRules = []struct {
 		func(s source) bool { return !s.test() && in(s, "datadir") },
 		func(p string) bool {
 			name, internal := strings.CutPrefix(p, module+"/internal/")
-			return strings.Contains(p, ".") && p != module && !internal ||
-				internal && !slices.Contains([]string{"backup", "breakable", "command", "metadata", "raftlog", "run", "segments", "state", "vfs", "wire"}, name)
+			allowed := []string{"backup", "breakable", "command", "conversion", "metadata", "raftlog", "run", "segments", "state", "storage", "vfs", "wire"}
+			return strings.Contains(p, ".") && p != module && p != module+"/boltlog" && !internal || internal && !slices.Contains(allowed, name)
 		},
 	},
 	{
@@ -196,7 +196,8 @@ var floors = [][]string{
 	{"command", "rpc"},
 	{"auth"},
 	{"model", "proposer", "state", "storage", "usercode", "vfs/vfstest"},
-	{"raftlog", "segments"},
+	{"conversion", "segments"},
+	{"raftlog"},
 	{"backup", "membership", "model/modeltest", "raftlog/raftlogtest", "raftnet", "tlsnet"},
 }
 

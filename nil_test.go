@@ -61,6 +61,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.HealthHandler": {func(nilFixture) { coterie.HealthHandler(nil) }},
 	"datadir.Inspect":       {func(f nilFixture) { datadir.Inspect(nil, f.dir) }},
 	"datadir.InspectBackup": {func(f nilFixture) { datadir.InspectBackup(nil, strings.NewReader("")) }, func(f nilFixture) { datadir.InspectBackup(f.ctx, nil) }},
+	"datadir.Convert":       {func(f nilFixture) { datadir.Convert(nil, f.dir, nil) }},
 	"datadir.Recover":       {func(f nilFixture) { datadir.Recover(nil, f.dir) }},
 	"coterie.RestoreBackup": {
 		func(f nilFixture) { coterie.RestoreBackup(nil, strings.NewReader(""), coterie.Config{Dir: f.dir}) },

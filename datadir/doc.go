@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package datadir reads the data directory of a coterie node that is not running, and restarts a cluster from
-// one directory when its majority is lost for good. The program coterie-inspect prints the results.
+// Package datadir reads the data directory of a coterie node that is not running, restarts a cluster from one
+// directory when its majority is lost for good, and changes the storage of a directory. The program coterie-inspect
+// calls it. Every function finds out by itself which storage a directory has.
 //
 // # Inspecting
 //
@@ -15,6 +16,11 @@
 // member, from the directory of one survivor. Before that, inspect the directories of all other survivors and
 // pass the Inspections to Recover: it refuses a directory if another survivor has more. The [Recovery] says
 // what was kept, and whether acknowledged writes may be lost. docs/operations.md describes the procedure.
+//
+// # Converting
+//
+// [Convert] changes the storage of a directory, between segments and package boltlog: it copies and compares
+// everything, and keeps the old files. docs/operations.md describes the procedure for a cluster.
 //
 // # JSON
 //

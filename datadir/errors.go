@@ -11,7 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// Errors of [Recover]. Compare them with [errors.Is].
+// Errors of [Recover] and [Convert]. Compare them with [errors.Is].
 var (
 	// ErrNothingToRecover: the directory belongs to a node that was never let into a cluster, or that has
 	// taken part in nothing since the cluster was founded. Recover another directory, or begin a new cluster.
@@ -19,6 +19,8 @@ var (
 	// ErrBehind: another survivor has more than the directory that was to be recovered. [BehindError] says
 	// which one. Recover that one.
 	ErrBehind = errors.New("datadir: another survivor has more")
+	// ErrSameStorage: the directory has the storage already to which [Convert] was to change it.
+	ErrSameStorage = errors.New("datadir: the directory has this storage already")
 )
 
 // A BehindError says which survivor has more than the directory that was to be recovered. It matches

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/boltlog"
 	"github.com/coterie-kv/coterie/datadir"
 )
 
@@ -45,6 +46,33 @@ func ExampleInspect() {
 	}
 	fmt.Printf("%d key, revision %d, %d member\n", in.Keys, in.Revision, len(in.Members))
 	// Output: 1 key, revision 2, 1 member
+}
+
+func ExampleConvert() {
+	ctx := context.Background()
+	dir, remove := writeOne(ctx)
+	defer remove()
+
+	bolt := boltlog.New(boltlog.Options{})
+	c, err := datadir.Convert(ctx, dir, bolt)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(c.From, "to", c.To)
+
+	n, err := coterie.Open(ctx, coterie.Config{Dir: dir, Name: "a", Storage: bolt})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	r, err := n.Get(ctx, "greeting")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.KVs[0].Value)
+	// Output:
+	// segments to bolt
+	// hello
 }
 
 // The program runs on the host of the survivor with the newest entries.

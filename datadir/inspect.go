@@ -13,7 +13,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/metadata"
 	"github.com/coterie-kv/coterie/internal/raftlog"
-	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -52,7 +51,11 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 }
 
 func inspect(ctx context.Context, dir string) (Inspection, error) {
-	r, err := raftlog.Read(vfs.For(ctx), dir, segments.Format{})
+	format, err := formatOf(vfs.For(ctx), dir)
+	if err != nil {
+		return Inspection{}, logError(err)
+	}
+	r, err := raftlog.Read(vfs.For(ctx), dir, format)
 	if err != nil {
 		return Inspection{}, logError(err)
 	}
@@ -78,7 +81,7 @@ type inspector struct {
 
 func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector {
 	in := &inspector{ctx: ctx, log: r, found: Inspection{
-		Dir: dir, ClusterID: coterie.ClusterID(r.Identity.Cluster), Member: coterie.MemberID(r.Identity.Member),
+		Dir: dir, Storage: r.Format(), ClusterID: coterie.ClusterID(r.Identity.Cluster), Member: coterie.MemberID(r.Identity.Member),
 		Incarnation: ID(r.Identity.Incarnation), RestoreUnfinished: r.Unfinished,
 		Term: r.Term, VoteTerm: r.VotedIn, VotedFor: coterie.MemberID(raftlog.MemberID(r.Candidate)),
 		FirstIndex: r.First, LastIndex: r.Last, LastTerm: r.LastTerm, AppliedIndex: r.Recorded, TornTailBytes: r.Torn,

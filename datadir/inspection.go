@@ -11,7 +11,9 @@ import (
 
 // An Inspection is the result of [Inspect]. The caller owns it.
 type Inspection struct {
-	Dir       string            `json:"directory"` // absolute
+	Dir string `json:"directory"` // absolute
+	// Storage is the storage of the directory: "segments", or "bolt" for that of package boltlog.
+	Storage   string            `json:"storage"`
 	ClusterID coterie.ClusterID `json:"cluster"`
 	Member    coterie.MemberID  `json:"member"` // 0 if the directory belongs to no member yet
 	// Incarnation is drawn at random when the directory is made. A directory of the same member with another

@@ -25,7 +25,7 @@ func requireFilled(t *testing.T, v reflect.Value) {
 func TestInspectionRoundTripsThroughJSON(t *testing.T) {
 	member := datadir.Member{ID: math.MaxUint64, Addr: "a:1", Voter: true, Name: "a", Incarnation: math.MaxUint64 - 1, Metadata: map[string]string{"zone": "z"}}
 	in := datadir.Inspection{
-		Dir: "/data", ClusterID: math.MaxUint64 - 2, Member: math.MaxUint64, Incarnation: math.MaxUint64 - 1, Epoch: 1,
+		Dir: "/data", Storage: "bolt", ClusterID: math.MaxUint64 - 2, Member: math.MaxUint64, Incarnation: math.MaxUint64 - 1, Epoch: 1,
 		MayLackAcknowledged: true, RestoreUnfinished: true, Term: 2, VoteTerm: 3, VotedFor: 4, FirstIndex: 5, LastIndex: 6, LastTerm: 7, DurableIndex: 8,
 		AppliedIndex: 9, Revision: 10, CompactRevision: -1, Keys: 11, Leases: 12, Members: []datadir.Member{member},
 		Snapshots:     []datadir.Snapshot{{File: "f", Index: 13, Term: 14, Size: 15, Revision: 16}},

@@ -10,7 +10,6 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/internal/raftlog"
-	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -95,9 +94,13 @@ func Recover(ctx context.Context, dir string, survivors ...Inspection) (Recovery
 	if err != nil {
 		return Recovery{}, err
 	}
+	format, err := formatOf(vfs.For(ctx), dir)
+	if err != nil {
+		return Recovery{}, logError(err)
+	}
 	var done Recovery
 	var refused error
-	err = raftlog.Recover(vfs.For(ctx), dir, segments.Format{}, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
+	err = raftlog.Recover(vfs.For(ctx), dir, format, func(r *raftlog.Reader) (next raftlog.Continuation, err error) {
 		rec := &recovery{in: newInspector(ctx, dir, r), survivors: survivors}
 		next, refused = rec.decide()
 		done = rec.done

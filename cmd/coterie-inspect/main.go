@@ -8,9 +8,14 @@
 // With -json it prints JSON that decodes into a datadir.Inspection for a directory, and into a
 // datadir.BackupInspection for a backup. Both have the list damagedFiles.
 //
-// The exit status is 0 if everything is valid, 1 if something is damaged, and 2 if the path or a part of
-// it could not be inspected: wrong arguments, no such path, a running node, or a file that another
-// version wrote in a format that this one does not read.
+// With the word convert it changes the storage of a directory, as datadir.Convert does, and prints what it has
+// done. The old files are kept in a subdirectory. For a path of the name convert, write ./convert.
+//
+//	coterie-inspect convert [-json] -to bolt|segments DIR
+//
+// The exit status is 0 if everything is valid, or if the directory was converted; 1 if something is damaged;
+// and 2 if the path or a part of it could not be inspected, or not be converted: wrong arguments, no such path,
+// a running node, or a file that another version wrote in a format that this one does not read.
 package main
 
 import (
@@ -42,10 +47,14 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out, complaints io.Writer) int {
+	if len(args) > 0 && args[0] == "convert" {
+		return convert(ctx, args[1:], out, complaints)
+	}
 	flags := flag.NewFlagSet("coterie-inspect", flag.ContinueOnError)
 	flags.SetOutput(complaints)
 	flags.Usage = func() {
-		fmt.Fprintln(complaints, "usage: coterie-inspect [-json] PATH\nPATH is the directory of a node that is not running, or a backup.")
+		fmt.Fprintln(complaints, "usage: coterie-inspect [-json] PATH\n       coterie-inspect convert [-json] -to bolt|segments DIR\n"+
+			"PATH is the directory of a node that is not running, or a backup.")
 		flags.PrintDefaults()
 	}
 	asJSON := flags.Bool("json", false, "print JSON; IDs are hexadecimal")
@@ -81,7 +90,7 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 	return whole
 }
 
-func writeJSON(out io.Writer, found report) error {
+func writeJSON(out io.Writer, found any) error {
 	e := json.NewEncoder(out)
 	e.SetIndent("", "  ")
 	return e.Encode(found)

@@ -24,6 +24,7 @@ type directory struct{ datadir.Inspection }
 func (d *directory) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line(w, "directory", d.Dir)
+	line(w, "storage", d.Storage)
 	if d.RestoreUnfinished {
 		line(w, "unfinished", "a backup was being restored; restore it again, or remove the directory")
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/coterie-kv/coterie/internal/conversion"
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/storage"
@@ -105,6 +106,9 @@ func (l *Log) open(states bool) error {
 			return err
 		}
 	}
+	if err := conversion.Settle(l.fs, l.dir); err != nil {
+		return err
+	}
 	if err := readDivergence(l.fs, l.dir, l.files.Log); err != nil {
 		return err
 	}
@@ -163,14 +167,14 @@ func (l *Log) openDisk() (err error) {
 
 // refuseOther returns an error for a directory with data of another format.
 func refuseOther(fs vfs.FS, dir string, format storage.Format) error {
-	found, err := storage.Detect(fs, dir)
-	if err != nil {
+	found, err := conversion.Formats(fs, dir)
+	switch {
+	case err != nil:
 		return err
-	}
-	for _, name := range found {
-		if name != format.Name() {
-			return &MismatchError{Dir: dir, Has: name, Wants: format.Name()}
-		}
+	case len(found) > 1:
+		return &MixedError{Dir: dir, Has: found}
+	case len(found) == 1 && found[0] != format.Name():
+		return &MismatchError{Dir: dir, Has: found[0], Wants: format.Name()}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package raftlog
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/coterie-kv/coterie/internal/fault"
 )
@@ -22,3 +23,19 @@ func (e *MismatchError) Error() string {
 
 // Unwrap returns fault.ErrStorageMismatch.
 func (e *MismatchError) Unwrap() error { return fault.ErrStorageMismatch }
+
+// A MixedError says that a directory has files of several formats, which no conversion has put there. It matches
+// fault.ErrStorageMismatch.
+type MixedError struct {
+	Dir string
+	Has []string // the names of the formats
+}
+
+func (e *MixedError) Error() string {
+	return fmt.Sprintf("%v: %s has files of the formats %s, and no conversion is under way; they may be of two copies of a directory. "+
+		"Nothing was changed. Move the files of one format elsewhere, and start the node with the other",
+		fault.ErrStorageMismatch, e.Dir, strings.Join(e.Has, " and "))
+}
+
+// Unwrap returns fault.ErrStorageMismatch.
+func (e *MixedError) Unwrap() error { return fault.ErrStorageMismatch }

@@ -159,6 +159,9 @@ func (r *Reader) recognize() error {
 	return nil
 }
 
+// Format returns the name of the format of the directory.
+func (r *Reader) Format() string { return r.format.Name() }
+
 // damaged notes that a file is damaged. If the error already names a file, that name stays.
 func (r *Reader) damaged(file string, err error) {
 	if vfs.Short(err) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/coterie-kv/coterie/internal/conversion"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
@@ -48,6 +49,9 @@ func Recover(fs vfs.FS, dir string, format storage.Format, decide func(r *Reader
 
 func (l *Log) recover(next Continuation) error {
 	if err := l.makeDirs(); err != nil { // a copy may lack an empty directory
+		return err
+	}
+	if err := conversion.Settle(l.fs, l.dir); err != nil {
 		return err
 	}
 	if err := l.openDisk(); err != nil {
