@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -331,4 +332,73 @@ func TestConvertRestoredDirectory(t *testing.T) {
 		require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
 		require.NoError(t, n.Close())
 	})
+}
+
+// A log that a snapshot has overtaken is copied as it is. Open drops it then, with each storage.
+func TestConvertRecoveredDirectory(t *testing.T) {
+	eachStorage(t, func(t *testing.T, storage coterie.Storage) {
+		cfg, status := realRun(t, storage)
+		_, err := datadir.Recover(t.Context(), cfg.Dir)
+		require.NoError(t, err)
+		before := inspectDir(t, cfg.Dir)
+		require.Zero(t, before.LastIndex)
+		_, err = datadir.Convert(t.Context(), cfg.Dir, other(storage))
+		require.NoError(t, err)
+		after := inspectDir(t, cfg.Dir)
+		before.Storage, after.Storage = "", ""
+		require.Equal(t, before, after)
+		cfg.Storage = other(storage)
+		n, err := coterie.Open(t.Context(), cfg)
+		require.NoError(t, err)
+		ready(t, n)
+		require.Equal(t, status.Revision, n.Status().Revision)
+		require.NoError(t, n.Close())
+	})
+}
+
+// The note of a divergence is no damage for Convert, as it is none for Recover, and stays.
+func TestConvertKeepsNoteOfDivergence(t *testing.T) {
+	eachStorage(t, func(t *testing.T, storage coterie.Storage) {
+		cfg, _ := realRun(t, storage)
+		note := filepath.Join(cfg.Dir, "diverged")
+		require.NoError(t, os.WriteFile(note, []byte("a reason\n"), 0o600))
+		_, err := datadir.Convert(t.Context(), cfg.Dir, other(storage))
+		require.NoError(t, err)
+		in, err := datadir.Inspect(t.Context(), cfg.Dir)
+		require.ErrorIs(t, err, coterie.ErrCorrupt)
+		require.ErrorContains(t, err, "a reason (noted in "+note+")")
+		require.Len(t, in.DamagedFiles, 1)
+		cfg.Storage = other(storage)
+		_, err = coterie.Open(t.Context(), cfg)
+		require.ErrorContains(t, err, "a reason")
+		_, err = datadir.Recover(t.Context(), cfg.Dir)
+		require.NoError(t, err)
+	})
+}
+
+// On the disk in memory a conversion to bolt cannot succeed, but it can fail early.
+func TestConvertFailsBeforeItChangesAnything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, status := longRun(t)
+		before, err := s.inspect(t)
+		require.NoError(t, err)
+		s.disk.Fill(true)
+		_, err = datadir.Convert(on(t, s.disk), s.Dir, bolt)
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		s.disk.Fill(false)
+		_, err = datadir.Convert(on(t, s.disk), s.Dir, bolt)
+		require.ErrorContains(t, err, "needs a file system of the operating system")
+		after, err := s.inspect(t)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+		require.Equal(t, status.Revision, s.open(t).Status().Revision)
+	})
+	s := sites(1)[0]
+	s.disk.FreezeAfter(8)
+	require.Error(t, s.restore(t, smallBackup(t)))
+	s.disk.Kill()
+	changes := s.disk.Changes()
+	_, err := datadir.Convert(on(t, s.disk), s.Dir, bolt)
+	require.ErrorIs(t, err, coterie.ErrRestoreUnfinished)
+	require.LessOrEqual(t, s.disk.Changes(), changes+1, "at most the lock is made")
 }
