@@ -51,7 +51,7 @@ func (n *Node) Backup(ctx context.Context, w io.Writer) (*BackupResponse, error)
 // RestoreBackup makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of a
 // backup. Call it once for each founder, with the Config that Open gets afterwards, and each time with the same
 // backup and the same Founders. They need not be the founders of the old cluster. Without Founders it is a
-// cluster of one.
+// cluster of one. The directory gets the storage of cfg.Storage.
 //
 // Revisions continue from the backup's, and leases begin their TTL again. The new cluster has an ID of its own:
 // its nodes talk neither to nodes of the old cluster nor to a founder that began with an empty directory. The ID

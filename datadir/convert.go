@@ -29,7 +29,7 @@ type Conversion struct {
 	AppliedIndex uint64 `json:"appliedIndex"`
 }
 
-// String describes for an operator what was converted, and where the old files are.
+// String describes the conversion for an operator, with the place of the old files.
 func (c Conversion) String() string {
 	log := "the log has no entries"
 	if c.LastIndex > 0 {
@@ -57,8 +57,10 @@ func (c Conversion) String() string {
 //
 // Errors: coterie.ErrCorrupt with all the damage; coterie.ErrFormat; coterie.ErrDirInUse; coterie.ErrRestoreUnfinished;
 // coterie.ErrNoSpace; coterie.ErrStorageMismatch for a directory with files of both storages; ErrSameStorage if the
-// directory has that storage already; fs.ErrNotExist if there is no node's directory; ctx's cause; any other error of the operating system about the directory. After each of them the
-// directory has its old storage, except that after the last one it may have the new one.
+// directory has that storage already; fs.ErrNotExist if there is no node's directory; fs.ErrExist if the subdirectory
+// has the files of another conversion of the same second; ctx's cause; any other error of the operating system about
+// the directory. After each of them the directory has its old storage, except that after the last one it may have the
+// new one.
 func Convert(ctx context.Context, dir string, to coterie.Storage) (Conversion, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Conversion{}, err

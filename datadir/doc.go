@@ -15,7 +15,7 @@
 // A cluster that has lost its majority cannot elect a leader. [Recover] makes it continue with a single
 // member, from the directory of one survivor. Before that, inspect the directories of all other survivors and
 // pass the Inspections to Recover: it refuses a directory if another survivor has more. The [Recovery] says
-// what was kept, and whether acknowledged writes may be lost. docs/operations.md describes the procedure.
+// which data was kept, and whether acknowledged writes may be lost. docs/operations.md describes the procedure.
 //
 // # Converting
 //

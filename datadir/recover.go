@@ -13,7 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A Recovery is the result of [Recover]: what it kept, and what may be lost. The caller owns it.
+// A Recovery is the result of [Recover]: the data that it kept, and the data that may be lost. The caller owns it.
 type Recovery struct {
 	Member      coterie.MemberID  `json:"member"` // the only member from now on
 	Name        string            `json:"name"`
@@ -38,7 +38,7 @@ type Recovery struct {
 	NothingLost bool `json:"nothingLost"`
 }
 
-// String describes in a few lines, for an operator, what was kept and what may be lost.
+// String describes in a few lines, for an operator, the data that was kept, and the data that may be lost.
 func (r Recovery) String() string {
 	var b strings.Builder
 	vote := ""

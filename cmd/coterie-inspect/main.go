@@ -8,8 +8,8 @@
 // With -json it prints JSON that decodes into a datadir.Inspection for a directory, and into a
 // datadir.BackupInspection for a backup. Both have the list damagedFiles.
 //
-// With the word convert it changes the storage of a directory, as datadir.Convert does, and prints what it has
-// done. The old files are kept in a subdirectory. For a path of the name convert, write ./convert.
+// With the word convert it changes the storage of a directory, as datadir.Convert does, and prints the
+// result. The old files are kept in a subdirectory. For a path of the name convert, write ./convert.
 //
 //	coterie-inspect convert [-json] -to bolt|segments DIR
 //

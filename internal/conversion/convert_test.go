@@ -45,6 +45,7 @@ func sample(t *testing.T, format storage.Format) *vfs.Memory {
 			AppendedAt: time.Unix(int64(i), 7)})
 	}
 	all[4].Extensions = []byte("extensions")
+	all[6].AppendedAt = time.Time{}
 	for len(all) > 0 {
 		_, err = store.Write([]storage.Change{{Kind: storage.Append, Entries: all[:10]}}, 10+uint64(50-len(all))/2)
 		require.NoError(t, err)
