@@ -112,8 +112,8 @@ var importRules = []struct {
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
 	{
-		"one package uses raft-boltdb and bbolt",
-		func(s source) bool { return !in(s, "boltlog") },
+		"one package uses raft-boltdb and bbolt, besides etcd's snapshots, which are files of bbolt",
+		func(s source) bool { return !in(s, "boltlog") && !in(s, "etcdapi/etcdsnapshot") },
 		func(p string) bool {
 			return strings.HasPrefix(p, "github.com/hashicorp/raft-boltdb") || strings.HasPrefix(p, "go.etcd.io/bbolt")
 		},
@@ -187,7 +187,7 @@ var bottom = []string{"internal/breakable", "internal/fault", "internal/signal",
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
 // modules are the directories of the other modules. Not every user needs their dependencies.
-var modules = []string{"compat", "compat/node", "etcdapi", "etcdapi/difftest", "grpcresolver"}
+var modules = []string{"compat", "compat/node", "etcdapi", "etcdapi/difftest", "etcdapi/etcdsnapshot", "etcdapi/programs", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{

@@ -123,9 +123,6 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
-	if id == 0 { // no lease has it, and the calls between nodes end their lists with it
-		return nil, ErrLeaseNotFound
-	}
 	for {
 		r, err := n.leases.renewals.Ask(ctx, int64(id))
 		switch {
@@ -183,9 +180,6 @@ func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
 func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
-	}
-	if id == 0 { // as for KeepAliveOnce
-		return nil, ErrLeaseNotFound
 	}
 	left, err := n.leases.lifetimes.Ask(ctx, int64(id))
 	if err != nil {

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdsnapshot
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// Restore makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of an etcd snapshot.
+// It is [coterie.RestoreBackup] for snapshots of etcd: call it once for each founder, with the Config that
+// coterie.Open gets afterwards, and each time with the same snapshot. It is done completely or not at all, and writes
+// nothing before the whole snapshot was verified.
+//
+// Errors: those of [Read] and of coterie.RestoreBackup.
+func Restore(ctx context.Context, path string, cfg coterie.Config, opts ...Option) error {
+	c, err := Read(ctx, path, opts...)
+	if err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := c.WriteBackup(ctx, w)
+		w.CloseWithError(err)
+		written <- err
+	}()
+	err = coterie.RestoreBackup(ctx, r, cfg)
+	r.CloseWithError(io.ErrClosedPipe) // RestoreBackup may not have read all
+	if failed := <-written; failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
+		return failed
+	}
+	return err
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package programs
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// The programs, by the packages that they are built from.
+const (
+	etcd    = "go.etcd.io/etcd/server/v3"
+	etcdctl = "go.etcd.io/etcd/etcdctl/v3"
+	etcdutl = "go.etcd.io/etcd/etcdutl/v3"
+)
+
+// A builder builds each program once.
+type builder struct {
+	mu    sync.Mutex
+	dir   string
+	built map[string]string // package to file
+}
+
+var programs builder
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "programs-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	programs.dir, programs.built = dir, map[string]string{}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// program returns the file of a program. It skips the test if the modules of the program cannot be downloaded.
+func program(t *testing.T, pkg string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the programs of etcd and runs processes")
+	}
+	programs.mu.Lock()
+	defer programs.mu.Unlock()
+	if name, ok := programs.built[pkg]; ok {
+		return name
+	}
+	name := filepath.Join(programs.dir, strings.Split(pkg, "/")[2])
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", name, pkg).CombinedOutput()
+	for _, offline := range []string{"dial tcp", "no such host", "connection refused", "i/o timeout", "module lookup disabled"} {
+		if err != nil && strings.Contains(string(out), offline) {
+			t.Skipf("needs the modules of %s: %s", pkg, out)
+		}
+	}
+	require.NoError(t, err, string(out))
+	programs.built[pkg] = name
+	return name
+}
+
+// run runs a program and returns its output.
+func run(t *testing.T, pkg string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t, pkg), args...)
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	require.NoError(t, err, "%v: %s%s", args, out, &complaints)
+	return string(out)
+}
+
+// A server is a process of etcd.
+type server struct {
+	*clientv3.Client
+	dir, client string
+	cmd         *exec.Cmd
+	log         *strings.Builder
+	stopped     bool
+}
+
+// startEtcd starts etcd in a directory, until the end of the test.
+func startEtcd(t *testing.T, dir string) *server {
+	t.Helper()
+	s := &server{dir: dir, client: "http://" + freeAddr(t), log: &strings.Builder{}}
+	peer := "http://" + freeAddr(t)
+	s.cmd = exec.Command(program(t, etcd), "--name", "m", "--data-dir", dir, "--listen-client-urls", s.client,
+		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+		"--initial-cluster", "m="+peer, "--unsafe-no-fsync")
+	s.cmd.Stderr = s.log
+	require.NoError(t, s.cmd.Start())
+	t.Cleanup(func() { s.stop(t) })
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.client}, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	s.Client = c
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for retry := time.NewTicker(50 * time.Millisecond); !s.healthy(ctx); {
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			require.NoError(t, ctx.Err(), s.log)
+		}
+	}
+	return s
+}
+
+// healthy reports whether etcd serves. Unlike calls of its client, the question needs no user.
+func (s *server) healthy(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.client+"/health", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// stop ends the process and waits for it.
+func (s *server) stop(t *testing.T) {
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	if s.Client != nil {
+		s.Client.Close()
+	}
+	require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
+	s.cmd.Wait() // the exit code is that of the signal
+}
+
+// freeAddr returns an address that is not in use.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	return l.Addr().String()
+}
