@@ -8,7 +8,6 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
-	"github.com/coterie-kv/coterie/internal/state"
 )
 
 // Root is the name of the user that [Node.AuthEnable] needs, and of the role that allows everything.
@@ -143,7 +142,7 @@ func WithPasswordHash(hash []byte) UserOption { return passwordHash(hash) }
 // Errors: ErrRootUserNotExist, ErrRootRoleNotExist, ErrNoSpace if a disk is full, ErrOverloaded: nothing was
 // changed. ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) AuthEnable(ctx context.Context) (*AuthEnableResponse, error) {
-	return changeAuth[AuthEnableResponse](ctx, n, command.Auth{Action: command.AuthEnable})
+	return n.own().AuthEnable(ctx)
 }
 
 // AuthDisable turns the checks of permissions off. Users and roles remain. AuthDisable of a cluster where they
@@ -152,18 +151,14 @@ func (n *Node) AuthEnable(ctx context.Context) (*AuthEnableResponse, error) {
 // Errors: ErrNoSpace if a disk is full, ErrOverloaded: nothing was changed. ErrMaybeApplied as for Put;
 // ErrClosed.
 func (n *Node) AuthDisable(ctx context.Context) (*AuthDisableResponse, error) {
-	return changeAuth[AuthDisableResponse](ctx, n, command.Auth{Action: command.AuthDisable})
+	return n.own().AuthDisable(ctx)
 }
 
 // AuthStatus reports whether permissions are checked. It is linearizable.
 //
 // Errors: those of Leases.
 func (n *Node) AuthStatus(ctx context.Context) (*AuthStatusResponse, error) {
-	v, err := n.authView(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &AuthStatusResponse{n.header(v.KV.Revision()), v.Auth.Enabled, v.Auth.Revision}, nil
+	return n.own().AuthStatus(ctx)
 }
 
 // Authenticate checks the password of a user. It calls check with the hash of [WithPasswordHash], on the
@@ -177,7 +172,7 @@ func (n *Node) AuthStatus(ctx context.Context) (*AuthStatusResponse, error) {
 // exist; those of AuthStatus.
 func (n *Node) Authenticate(ctx context.Context, name string, check func(hash []byte) error) (*AuthenticateResponse, error) {
 	for {
-		v, err := n.authView(ctx)
+		v, err := n.latest(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -201,30 +196,21 @@ func (n *Node) Authenticate(ctx context.Context, name string, check func(hash []
 // Errors: ErrUserEmpty, ErrUserExists, ErrTooLarge, ErrNoSpace if a disk is full, ErrOverloaded: nothing was
 // changed. ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) UserAdd(ctx context.Context, name string, opts ...UserOption) (*UserAddResponse, error) {
-	return changeAuth[UserAddResponse](ctx, n, userAdd(name, opts))
-}
-
-func userAdd(name string, opts []UserOption) command.Auth {
-	c := command.Auth{Action: command.UserAdd, User: name, NoPassword: true}
-	for _, opt := range opts {
-		opt.user(&c)
-	}
-	return c
+	return n.own().UserAdd(ctx, name, opts...)
 }
 
 // UserDelete deletes a user.
 //
 // Errors: ErrUserNotFound; ErrInvalidAuthMgmt for the user root while permissions are checked; those of UserAdd.
 func (n *Node) UserDelete(ctx context.Context, name string) (*UserDeleteResponse, error) {
-	return changeAuth[UserDeleteResponse](ctx, n, command.Auth{Action: command.UserDelete, User: name})
+	return n.own().UserDelete(ctx, name)
 }
 
 // UserChangePassword replaces the hash of a user's password. A user that was added without one stays without.
 //
 // Errors: ErrUserNotFound; those of UserAdd.
 func (n *Node) UserChangePassword(ctx context.Context, name string, hash []byte) (*UserChangePasswordResponse, error) {
-	c := command.Auth{Action: command.UserChangePassword, User: name, Hash: string(hash)}
-	return changeAuth[UserChangePasswordResponse](ctx, n, c)
+	return n.own().UserChangePassword(ctx, name, hash)
 }
 
 // UserGrantRole gives a user a role. The role root need not have been added. If the user has the role, nothing
@@ -232,7 +218,7 @@ func (n *Node) UserChangePassword(ctx context.Context, name string, hash []byte)
 //
 // Errors: ErrUserNotFound, ErrRoleNotFound; those of UserAdd.
 func (n *Node) UserGrantRole(ctx context.Context, name, role string) (*UserGrantRoleResponse, error) {
-	return changeAuth[UserGrantRoleResponse](ctx, n, command.Auth{Action: command.UserGrantRole, User: name, Role: role})
+	return n.own().UserGrantRole(ctx, name, role)
 }
 
 // UserRevokeRole takes a role from a user.
@@ -240,149 +226,48 @@ func (n *Node) UserGrantRole(ctx context.Context, name, role string) (*UserGrant
 // Errors: ErrUserNotFound, ErrRoleNotGranted; ErrInvalidAuthMgmt for the role root of the user root while
 // permissions are checked; those of UserAdd.
 func (n *Node) UserRevokeRole(ctx context.Context, name, role string) (*UserRevokeRoleResponse, error) {
-	return changeAuth[UserRevokeRoleResponse](ctx, n, command.Auth{Action: command.UserRevokeRole, User: name, Role: role})
+	return n.own().UserRevokeRole(ctx, name, role)
 }
 
 // UserGet returns the roles of a user. It is linearizable.
 //
 // Errors: ErrUserNotFound; those of AuthStatus.
 func (n *Node) UserGet(ctx context.Context, name string) (*UserGetResponse, error) {
-	v, err := n.authView(ctx)
-	if err != nil {
-		return nil, err
-	}
-	u := v.Auth.User(name)
-	if u == nil {
-		return nil, ErrUserNotFound
-	}
-	return &UserGetResponse{n.header(v.KV.Revision()), append([]string(nil), u.Roles...)}, nil
+	return n.own().UserGet(ctx, name)
 }
 
 // UserList returns the names of all users. It is linearizable.
 //
 // Errors: those of AuthStatus.
 func (n *Node) UserList(ctx context.Context) (*UserListResponse, error) {
-	v, err := n.authView(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r := &UserListResponse{Header: n.header(v.KV.Revision())}
-	for _, u := range v.Auth.Users() {
-		r.Users = append(r.Users, u.Name)
-	}
-	return r, nil
+	return n.own().UserList(ctx)
 }
 
 // RoleAdd adds a role without permissions.
 //
 // Errors: ErrRoleEmpty, ErrRoleExists; those of UserAdd.
 func (n *Node) RoleAdd(ctx context.Context, role string) (*RoleAddResponse, error) {
-	return changeAuth[RoleAddResponse](ctx, n, command.Auth{Action: command.RoleAdd, Role: role})
+	return n.own().RoleAdd(ctx, role)
 }
 
 // RoleDelete deletes a role, and takes it from all users.
 //
 // Errors: ErrRoleNotFound; ErrInvalidAuthMgmt for the role root while permissions are checked; those of UserAdd.
 func (n *Node) RoleDelete(ctx context.Context, role string) (*RoleDeleteResponse, error) {
-	return changeAuth[RoleDeleteResponse](ctx, n, command.Auth{Action: command.RoleDelete, Role: role})
+	return n.own().RoleDelete(ctx, role)
 }
 
 // RoleGrantPermission allows a role access to a key or, with a range option, to keys. If the role has a
-// permission on the same range, it replaces the type.
-//
-// Errors: ErrRoleNotFound; ErrInvalidAuthMgmt for a range without keys; those of UserAdd.
-func (n *Node) RoleGrantPermission(
-	ctx context.Context, role string, t PermissionType, key string, opts ...RangeOption,
-) (*RoleGrantPermissionResponse, error) {
-	c, err := permission(command.RoleGrantPermission, role, t, key, opts)
-	if err != nil {
-		return nil, err
-	}
-	return changeAuth[RoleGrantPermissionResponse](ctx, n, c)
-}
-
-// RoleRevokePermission takes from a role the permission on exactly the key or the range that it was granted for.
-//
-// Errors: ErrRoleNotFound, ErrPermissionNotGranted; those of UserAdd.
-func (n *Node) RoleRevokePermission(
-	ctx context.Context, role, key string, opts ...RangeOption,
-) (*RoleRevokePermissionResponse, error) {
-	c, err := permission(command.RoleRevokePermission, role, 0, key, opts)
-	if err != nil {
-		return nil, err
-	}
-	return changeAuth[RoleRevokePermissionResponse](ctx, n, c)
-}
-
-// permission returns the command that grants or revokes a permission.
-func permission(action command.AuthAction, role string, t PermissionType, key string, opts []RangeOption) (command.Auth, error) {
-	if t > PermReadWrite {
-		return command.Auth{}, fmt.Errorf("%w: %v", ErrInvalidOption, t)
-	}
-	var o deleteOptions
-	for _, opt := range opts {
-		opt.del(&o)
-	}
-	c := command.Auth{Action: action, Role: role, Permission: command.Permission{Access: command.Access(t)}}
-	if key == "" && o.keys.kind != prefixKeys && o.keys.kind != fromKey {
-		return c, nil // which a rule rejects
-	}
-	var err error
-	c.Permission.Key, c.Permission.End, err = o.keys.bounds(key)
-	return c, err
-}
-
 // RoleGet returns the permissions of a role. It is linearizable.
 //
 // Errors: ErrRoleNotFound, also for the role root unless it was added; those of AuthStatus.
 func (n *Node) RoleGet(ctx context.Context, role string) (*RoleGetResponse, error) {
-	v, err := n.authView(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found := v.Auth.Role(role)
-	if found == nil {
-		return nil, ErrRoleNotFound
-	}
-	r := &RoleGetResponse{Header: n.header(v.KV.Revision())}
-	if role == Root {
-		r.Permissions = []Permission{{Type: PermReadWrite, RangeEnd: allKeys}}
-		return r, nil
-	}
-	for _, p := range found.Permissions {
-		r.Permissions = append(r.Permissions, Permission{PermissionType(p.Access), p.Key, p.End})
-	}
-	return r, nil
+	return n.own().RoleGet(ctx, role)
 }
 
 // RoleList returns the names of all roles that were added. It is linearizable.
 //
 // Errors: those of AuthStatus.
 func (n *Node) RoleList(ctx context.Context) (*RoleListResponse, error) {
-	v, err := n.authView(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r := &RoleListResponse{Header: n.header(v.KV.Revision())}
-	for _, role := range v.Auth.Roles() {
-		r.Roles = append(r.Roles, role.Name)
-	}
-	return r, nil
-}
-
-// authView returns a view that has every change of users and roles that was answered before the call.
-func (n *Node) authView(ctx context.Context) (*state.View, error) {
-	if err := n.alive(ctx); err != nil {
-		return nil, err
-	}
-	return n.reads.linearizable(ctx)
-}
-
-// changeAuth proposes a change of users or roles.
-func changeAuth[R ~struct{ Header }](ctx context.Context, n *Node, c command.Auth) (*R, error) {
-	r, err := n.command(ctx, &command.Command{Auth: &c})
-	if err != nil {
-		return nil, err
-	}
-	return &R{n.header(r.Revision)}, nil
+	return n.own().RoleList(ctx)
 }

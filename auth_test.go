@@ -203,6 +203,21 @@ func TestAuthenticate(t *testing.T) {
 	})), coterie.ErrAuthFailed)
 }
 
+func TestPermissionTypesAreText(t *testing.T) {
+	for text, want := range map[string]coterie.PermissionType{
+		"READ": coterie.PermRead, "WRITE": coterie.PermWrite, "READWRITE": coterie.PermReadWrite,
+	} {
+		var got coterie.PermissionType
+		require.NoError(t, got.UnmarshalText([]byte(text)))
+		require.Equal(t, want, got)
+		b, err := got.MarshalText()
+		require.NoError(t, err)
+		require.Equal(t, text, string(b))
+	}
+	require.Error(t, new(coterie.PermissionType).UnmarshalText([]byte("EXECUTE")))
+	require.Equal(t, "PermissionType(3)", coterie.PermissionType(3).String())
+}
+
 // users returns everything about users and roles that calls of a node return.
 func users(t *testing.T, n *coterie.Node) (all []any) {
 	t.Helper()

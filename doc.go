@@ -26,7 +26,7 @@
 //
 // A [Node] is a replica. [Node.Put], [Node.Get], [Node.Range], [Node.Delete] and [Node.Txn] read and write
 // keys, [Node.Watch] yields their changes, and [Node.Grant] makes a lease. [NewNamespace] is a view of the keys
-// with a prefix. A [Session] keeps a lease alive; a [Mutex] and an [Election] need one. [RunWithLock],
+// with a prefix, and [NewUserView] one with the permissions of a user. A [Session] keeps a lease alive; a [Mutex] and an [Election] need one. [RunWithLock],
 // [RunAsLeader] and [Follow] do the most common tasks in one call each.
 //
 // [OpenCluster] opens several nodes in one process. Package coterietest does so for tests, with faults and

@@ -87,7 +87,7 @@ var (
 	// ErrRootUserNotExist and ErrRootRoleNotExist: [Node.AuthEnable] needs a user root that has the role root.
 	ErrRootUserNotExist = errors.New("coterie: user root does not exist")
 	ErrRootRoleNotExist = errors.New("coterie: user root does not have the role root")
-	// ErrUserEmpty: the name of a user is empty.
+	// ErrUserEmpty: the name of a user is empty, or a call needs a user and has none.
 	ErrUserEmpty = errors.New("coterie: empty user name")
 	// ErrUserExists: a user of that name exists.
 	ErrUserExists = errors.New("coterie: user exists")
@@ -103,6 +103,11 @@ var (
 	ErrRoleNotGranted = errors.New("coterie: role is not granted to the user")
 	// ErrPermissionNotGranted: the role has no permission on exactly that range.
 	ErrPermissionNotGranted = errors.New("coterie: permission is not granted to the role")
+	// ErrPermissionDenied: no role of the user allows the call, or the user does not exist.
+	ErrPermissionDenied = errors.New("coterie: permission denied")
+	// ErrAuthOldRevision: users or roles have changed since the revision of [UserView.WithAuthRevision].
+	// Authenticate again.
+	ErrAuthOldRevision = errors.New("coterie: revision of users and roles is old")
 	// ErrInvalidAuthMgmt: a change would lock everyone out while permissions are checked, because it takes the
 	// user root or its role away; or a permission names no key.
 	ErrInvalidAuthMgmt = errors.New("coterie: invalid change of users or roles")
@@ -234,7 +239,7 @@ func resultError(r *command.Result) error {
 	case command.LeaseExists:
 		return ErrLeaseExists
 	}
-	if err := authErrors[r.Code]; err != nil {
+	if err := codeError(r.Code); err != nil {
 		return err
 	}
 	return fmt.Errorf("%w: result code %d", ErrCorrupt, r.Code)
@@ -253,6 +258,16 @@ var authErrors = map[command.Code]error{
 	command.RoleNotGranted:       ErrRoleNotGranted,
 	command.PermissionNotGranted: ErrPermissionNotGranted,
 	command.InvalidAuthMgmt:      ErrInvalidAuthMgmt,
+	command.PermissionDenied:     ErrPermissionDenied,
+	command.AuthOldRevision:      ErrAuthOldRevision,
+}
+
+// codeError returns the error of a code about users and roles, or nil.
+func codeError(code command.Code) error {
+	if code == command.OK {
+		return nil
+	}
+	return authErrors[code]
 }
 
 // commandError returns the public form of an error of command.Validate or command.CheckSize.

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The interfaces that a [Node] and a [Namespace] satisfy, with the names of clientv3's. A function that
+// The interfaces that a [Node], a [UserView] and a [Namespace] satisfy, with the names of clientv3's. A function that
 // takes one of them can be given a namespace, or a fake in a test. For most tests a node with
 // [Config].InMemory needs less code than a fake, and behaves as the real one. Methods may be added to
 // these interfaces: embed them in a fake.
@@ -41,7 +41,7 @@ type Leaser interface {
 	Leases(ctx context.Context) (*LeasesResponse, error)
 }
 
-// Auth manages users, roles and their permissions. A program that embeds a node authenticates its callers itself,
+// Auth manages users, roles and their permissions. A [Namespace] does not satisfy it. A program that embeds a node authenticates its callers itself,
 // with [Node.Authenticate] or in another way.
 type Auth interface {
 	AuthEnable(ctx context.Context) (*AuthEnableResponse, error)
@@ -66,7 +66,7 @@ type Auth interface {
 	RoleList(ctx context.Context) (*RoleListResponse, error)
 }
 
-// Maintenance observes and checks a node. Only a [Node] satisfies it.
+// Maintenance observes and checks a node. A [Namespace] does not satisfy it.
 type Maintenance interface {
 	Status() Status
 	Check(ctx context.Context) error
@@ -82,6 +82,13 @@ var (
 		Auth
 		Maintenance
 	} = (*Node)(nil)
+	_ interface {
+		KV
+		Watcher
+		Leaser
+		Auth
+		Maintenance
+	} = (*UserView)(nil)
 	_ interface {
 		KV
 		Watcher

@@ -68,7 +68,7 @@ type CompactResponse struct{ Header }
 // ErrOverloaded: nothing was changed. ErrMaybeApplied when ctx ended or the node closed while the outcome
 // was open; ErrClosed.
 func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*PutResponse, error) {
-	r, err := n.execute(ctx, OpPut(key, val, opts...))
+	r, err := n.execute(ctx, nil, OpPut(key, val, opts...))
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (n *Node) Put(ctx context.Context, key, val string, opts ...PutOption) (*Pu
 // Errors: ErrEmptyKey, ErrInvalidOption, ErrNoSpace if a disk is full, ErrOverloaded: nothing was changed.
 // ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*DeleteResponse, error) {
-	r, err := n.execute(ctx, OpDelete(key, opts...))
+	r, err := n.execute(ctx, nil, OpDelete(key, opts...))
 	if err != nil {
 		return nil, err
 	}
@@ -104,31 +104,32 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 	if err != nil {
 		return nil, err
 	}
-	return n.get(ctx, &o)
+	return n.get(ctx, nil, &o)
 }
 
-func (n *Node) get(ctx context.Context, o *getOptions) (*GetResponse, error) {
+// get is Get as a user. A nil user is not checked, here and below.
+func (n *Node) get(ctx context.Context, as *command.As, o *getOptions) (*GetResponse, error) {
 	op, quick := &command.Op{Get: &o.Get}, o.End == ""
 	if !o.serializable && !o.waits {
-		resp, err := n.read(ctx, op, quick)
+		resp, err := n.read(ctx, as, op, quick)
 		return resp.Get, err
 	}
 	v, err := n.reads.view(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := n.executeRead(ctx, v, op, quick)
+	resp, err := n.executeRead(ctx, v, as, op, quick)
 	return resp.Get, err
 }
 
 // read evaluates op, a Get or a Txn of Gets, linearizably.
-func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse, error) {
-	v, result, err := n.reads.evaluate(ctx, op)
+func (n *Node) read(ctx context.Context, as *command.As, op *command.Op, quick bool) (OpResponse, error) {
+	v, result, err := n.reads.evaluate(ctx, as, op)
 	switch {
 	case err != nil:
 		return OpResponse{}, err
 	case v != nil:
-		return n.executeRead(ctx, v, op, quick)
+		return n.executeRead(ctx, v, as, op, quick)
 	}
 	if err := resultError(result); err != nil {
 		return OpResponse{}, err
@@ -138,7 +139,12 @@ func (n *Node) read(ctx context.Context, op *command.Op, quick bool) (OpResponse
 
 // executeRead evaluates a Get, or a Txn of Gets. A read of many keys may take long, so it runs on another
 // goroutine, and the call ends with ctx.
-func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, quick bool) (resp OpResponse, err error) {
+func (n *Node) executeRead(
+	ctx context.Context, v *state.View, as *command.As, op *command.Op, quick bool,
+) (resp OpResponse, err error) {
+	if err := codeError(v.Permit(as, op)); err != nil {
+		return OpResponse{}, err
+	}
 	run := func(stop func() bool) (OpResponse, error) {
 		r := state.Execute(v.KV, op, stop)
 		if stop != nil && stop() {
@@ -170,10 +176,14 @@ func (n *Node) executeRead(ctx context.Context, v *state.View, op *command.Op, q
 //
 // Errors: those of Get. A pair with an error is the last one.
 func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
+	return n.scanned(ctx, nil, key, opts)
+}
+
+func (n *Node) scanned(ctx context.Context, as *command.As, key string, opts []ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
 		o, err := newScan(key, opts)
 		if err == nil {
-			err = n.scan(ctx, &o, func(kv KeyValue) bool { return yield(kv, nil) })
+			err = n.scan(ctx, as, &o, func(kv KeyValue) bool { return yield(kv, nil) })
 		}
 		if err != nil {
 			yield(KeyValue{}, err)
@@ -182,8 +192,11 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 }
 
 // scan is Range with options that were read. It returns nil if yield returns false.
-func (n *Node) scan(ctx context.Context, o *getOptions, yield func(KeyValue) bool) error {
+func (n *Node) scan(ctx context.Context, as *command.As, o *getOptions, yield func(KeyValue) bool) error {
 	v, err := n.reads.view(ctx, o)
+	if err == nil && as != nil {
+		err = codeError(v.Auth.Guard(as).Range(command.Read, o.Key, o.End))
+	}
 	if err == nil {
 		err = revisionError(v, o.Revision)
 	}
@@ -216,7 +229,11 @@ func (n *Node) scan(ctx context.Context, o *getOptions, yield func(KeyValue) boo
 // Errors: *CompactedError if rev is not above the last compaction, ErrFutureRevision, ErrNoSpace if a disk
 // is full, ErrOverloaded: nothing was changed. ErrMaybeApplied as for Put; ErrClosed.
 func (n *Node) Compact(ctx context.Context, rev int64) (*CompactResponse, error) {
-	r, err := n.command(ctx, &command.Command{Compact: &command.Compact{Revision: rev}})
+	return n.compact(ctx, nil, rev)
+}
+
+func (n *Node) compact(ctx context.Context, as *command.As, rev int64) (*CompactResponse, error) {
+	r, err := n.command(ctx, &command.Command{As: as, Compact: &command.Compact{Revision: rev}})
 	if err != nil {
 		return nil, err
 	}
@@ -233,11 +250,11 @@ func (n *Node) command(ctx context.Context, c *command.Command) (*command.Result
 }
 
 // execute proposes a single write and returns its result in the public form.
-func (n *Node) execute(ctx context.Context, op Op) (OpResponse, error) {
+func (n *Node) execute(ctx context.Context, as *command.As, op Op) (OpResponse, error) {
 	if op.err != nil {
 		return OpResponse{}, op.err
 	}
-	r, err := n.command(ctx, &command.Command{Op: op.op})
+	r, err := n.command(ctx, &command.Command{As: as, Op: op.op})
 	if err != nil {
 		return OpResponse{}, err
 	}

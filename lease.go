@@ -78,6 +78,10 @@ func WithGrantID(id LeaseID) GrantOption { return grantID(id) }
 // Errors: ErrTTLRange, ErrLeaseExists, ErrNoSpace, ErrOverloaded: nothing was changed.
 // ErrMaybeApplied when ctx ended or the node closed while the outcome was open; ErrClosed.
 func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (*GrantResponse, error) {
+	return n.grant(ctx, nil, ttl, opts)
+}
+
+func (n *Node) grant(ctx context.Context, as *command.As, ttl time.Duration, opts []GrantOption) (*GrantResponse, error) {
 	g := command.Grant{TTL: int64(ttl)}
 	for _, opt := range opts {
 		opt.grant(&g)
@@ -90,7 +94,7 @@ func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption
 		if drawn {
 			g.ID = rand.Int64N(1<<63-1) + 1
 		}
-		r, err := n.command(ctx, &command.Command{Grant: &g})
+		r, err := n.command(ctx, &command.Command{As: as, Grant: &g})
 		switch {
 		case err == nil:
 			return &GrantResponse{Header: n.header(r.Revision), ID: LeaseID(g.ID), TTL: ttl}, nil
@@ -105,7 +109,11 @@ func (n *Node) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption
 // Errors: ErrLeaseNotFound, ErrNoSpace when a disk is full, ErrOverloaded: nothing was changed.
 // ErrMaybeApplied, ErrClosed.
 func (n *Node) Revoke(ctx context.Context, id LeaseID) (*RevokeResponse, error) {
-	r, err := n.command(ctx, &command.Command{Revoke: &command.Revoke{ID: int64(id)}})
+	return n.revoke(ctx, nil, id)
+}
+
+func (n *Node) revoke(ctx context.Context, as *command.As, id LeaseID) (*RevokeResponse, error) {
+	r, err := n.command(ctx, &command.Command{As: as, Revoke: &command.Revoke{ID: int64(id)}})
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +162,13 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 //
 // Errors: ctx's cause, ErrLeaseNotFound, ErrClosed: never nil.
 func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
+	return n.keepAlive(ctx, id, n.KeepAliveOnce)
+}
+
+// keepAlive renews a lease with once until that fails.
+func (n *Node) keepAlive(ctx context.Context, id LeaseID, once func(context.Context, LeaseID) (*KeepAliveResponse, error)) error {
 	for {
-		l, err := n.KeepAliveOnce(ctx, id)
+		l, err := once(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -178,8 +191,17 @@ func (n *Node) KeepAlive(ctx context.Context, id LeaseID) error {
 //
 // Errors: those of KeepAliveOnce.
 func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse, error) {
+	return n.timeToLive(ctx, nil, id)
+}
+
+func (n *Node) timeToLive(ctx context.Context, as *command.As, id LeaseID) (*TimeToLiveResponse, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
+	}
+	if as != nil {
+		if err := codeError(n.views.Load().Auth.Guard(as).User()); err != nil {
+			return nil, err
+		}
 	}
 	left, err := n.leases.lifetimes.Ask(ctx, int64(id))
 	if err != nil {
@@ -189,6 +211,9 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse,
 		return nil, ErrLeaseNotFound
 	}
 	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.Index })
+	if err == nil && as != nil {
+		err = codeError(v.Auth.Guard(as).Keys(command.Read, v.Leases.Keys(int64(id))))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -202,16 +227,25 @@ func (n *Node) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse,
 //
 // Errors: ctx's cause, joined with ErrNoLeader if no leader was known; ErrClosed.
 func (n *Node) Leases(ctx context.Context) (*LeasesResponse, error) {
-	if err := n.alive(ctx); err != nil {
-		return nil, err
-	}
-	v, err := n.reads.linearizable(ctx)
+	v, err := n.latest(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return n.leasesOf(v), nil
+}
+
+func (n *Node) leasesOf(v *state.View) *LeasesResponse {
 	r := &LeasesResponse{Header: n.header(v.KV.Revision())}
 	for l := range v.Leases.All() {
 		r.Leases = append(r.Leases, LeaseID(l.ID))
 	}
-	return r, nil
+	return r
+}
+
+// latest returns a view that has everything that was answered before the call.
+func (n *Node) latest(ctx context.Context) (*state.View, error) {
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	return n.reads.linearizable(ctx)
 }

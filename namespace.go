@@ -23,14 +23,14 @@ import (
 // A Namespace corresponds to clientv3/namespace. It has no state but the node, and is not closed. Its
 // methods may be called concurrently.
 type Namespace struct {
-	n      *Node
+	view   *UserView // without a user, if the namespace is one of a Node
 	prefix string
 }
 
 // NewNamespace returns the view of the keys of n that begin with prefix, for example "service/". Without
 // a separator at its end, the prefix "a" has the keys of "ab", too. An empty prefix is the view of all
 // keys.
-func NewNamespace(n *Node, prefix string) *Namespace { return &Namespace{n, prefix} }
+func NewNamespace(n *Node, prefix string) *Namespace { return n.own().Namespace(prefix) }
 
 // Put is [Node.Put] of a key in the namespace.
 //
@@ -77,7 +77,7 @@ func (ns *Namespace) Do(ctx context.Context, op Op) (OpResponse, error) {
 		get.Get = *inside.Get
 		op.get = &get
 	}
-	r, err := ns.n.Do(ctx, op)
+	r, err := ns.view.Do(ctx, op)
 	if err == nil {
 		ns.strip(&r)
 	}
@@ -92,7 +92,7 @@ func (ns *Namespace) Range(ctx context.Context, key string, opts ...ScanOption) 
 		o, err := newScan(key, opts)
 		if err == nil {
 			o.Key, o.End = ns.bounds(o.Key, o.End)
-			err = ns.n.scan(ctx, &o, func(kv KeyValue) bool {
+			err = ns.view.n.scan(ctx, ns.view.as, &o, func(kv KeyValue) bool {
 				kv.Key = ns.name(kv.Key)
 				return yield(kv, nil)
 			})
@@ -107,17 +107,14 @@ func (ns *Namespace) Range(ctx context.Context, key string, opts ...ScanOption) 
 //
 // Errors: those of Node.Compact.
 func (ns *Namespace) Compact(ctx context.Context, rev int64) (*CompactResponse, error) {
-	return ns.n.Compact(ctx, rev)
+	return ns.view.Compact(ctx, rev)
 }
 
 // Watch is [Node.Watch] of keys in the namespace.
 //
 // Errors: those of Node.Watch.
 func (ns *Namespace) Watch(ctx context.Context, key string, opts ...WatchOption) iter.Seq2[WatchResponse, error] {
-	w, err := ns.n.newCursor(ctx, key, opts)
-	if err == nil {
-		w.key, w.end = ns.bounds(w.key, w.end)
-	}
+	w, err := ns.view.newCursor(ctx, key, opts, ns.bounds)
 	events := w.sequence(err)
 	return func(yield func(WatchResponse, error) bool) {
 		for r, err := range events {
@@ -135,7 +132,7 @@ func (ns *Namespace) Watch(ctx context.Context, key string, opts ...WatchOption)
 
 // WatchChan is [Node.WatchChan] of keys in the namespace.
 func (ns *Namespace) WatchChan(ctx context.Context, key string, opts ...WatchOption) <-chan WatchResult {
-	return sendResults(ctx, ns.n, ns.Watch(ctx, key, opts...))
+	return sendResults(ctx, ns.view.n, ns.Watch(ctx, key, opts...))
 }
 
 // Grant is [Node.Grant]. Leases are the cluster's: keys in and outside the namespace can be attached to
@@ -143,34 +140,36 @@ func (ns *Namespace) WatchChan(ctx context.Context, key string, opts ...WatchOpt
 //
 // Errors: those of Node.Grant.
 func (ns *Namespace) Grant(ctx context.Context, ttl time.Duration, opts ...GrantOption) (*GrantResponse, error) {
-	return ns.n.Grant(ctx, ttl, opts...)
+	return ns.view.Grant(ctx, ttl, opts...)
 }
 
 // Revoke is [Node.Revoke]: it deletes the keys outside the namespace, too.
 //
 // Errors: those of Node.Revoke.
 func (ns *Namespace) Revoke(ctx context.Context, id LeaseID) (*RevokeResponse, error) {
-	return ns.n.Revoke(ctx, id)
+	return ns.view.Revoke(ctx, id)
 }
 
 // KeepAliveOnce is [Node.KeepAliveOnce].
 //
 // Errors: those of Node.KeepAliveOnce.
 func (ns *Namespace) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveResponse, error) {
-	return ns.n.KeepAliveOnce(ctx, id)
+	return ns.view.KeepAliveOnce(ctx, id)
 }
 
 // KeepAlive is [Node.KeepAlive].
 //
 // Errors: those of Node.KeepAlive.
-func (ns *Namespace) KeepAlive(ctx context.Context, id LeaseID) error { return ns.n.KeepAlive(ctx, id) }
+func (ns *Namespace) KeepAlive(ctx context.Context, id LeaseID) error {
+	return ns.view.KeepAlive(ctx, id)
+}
 
 // TimeToLive is [Node.TimeToLive]. It returns the keys in the namespace only, unlike clientv3/namespace,
 // which cuts the others off as well.
 //
 // Errors: those of Node.TimeToLive.
 func (ns *Namespace) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveResponse, error) {
-	r, err := ns.n.TimeToLive(ctx, id)
+	r, err := ns.view.TimeToLive(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +186,7 @@ func (ns *Namespace) TimeToLive(ctx context.Context, id LeaseID) (*TimeToLiveRes
 // Leases is [Node.Leases]: it returns all leases of the cluster.
 //
 // Errors: those of Node.Leases.
-func (ns *Namespace) Leases(ctx context.Context) (*LeasesResponse, error) { return ns.n.Leases(ctx) }
+func (ns *Namespace) Leases(ctx context.Context) (*LeasesResponse, error) { return ns.view.Leases(ctx) }
 
 // bounds returns a range of the namespace as a range of the store.
 func (ns *Namespace) bounds(key, end string) (string, string) {

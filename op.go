@@ -91,37 +91,39 @@ func allLocal(then, els []Op) bool {
 // Unlike clientv3, it takes no compaction: call [Node.Compact].
 //
 // Errors: those of that method; ErrInvalidOption for an Op that none of the functions made.
-func (n *Node) Do(ctx context.Context, op Op) (OpResponse, error) {
+func (n *Node) Do(ctx context.Context, op Op) (OpResponse, error) { return n.do(ctx, nil, op) }
+
+func (n *Node) do(ctx context.Context, as *command.As, op Op) (OpResponse, error) {
 	switch {
 	case op.err != nil:
 		return OpResponse{}, op.err
 	case op.get != nil:
-		r, err := n.get(ctx, op.get)
+		r, err := n.get(ctx, as, op.get)
 		return OpResponse{Get: r}, err
 	case op.op.Txn != nil:
-		return n.txn(ctx, op)
+		return n.txn(ctx, as, op)
 	case op.op.Put != nil, op.op.Delete != nil:
-		return n.execute(ctx, op)
+		return n.execute(ctx, as, op)
 	}
 	return OpResponse{}, fmt.Errorf("%w: an Op that no function made", ErrInvalidOption)
 }
 
 // txn executes a transaction. One that only reads is not written to the log.
-func (n *Node) txn(ctx context.Context, op Op) (OpResponse, error) {
+func (n *Node) txn(ctx context.Context, as *command.As, op Op) (OpResponse, error) {
 	if err := n.cfg.checkOp(&op.op); err != nil {
 		return OpResponse{}, err
 	}
 	switch t := op.op.Txn; {
 	case !readOnly(t):
-		return n.execute(ctx, op)
+		return n.execute(ctx, as, op)
 	case !op.local:
-		return n.read(ctx, &op.op, quick(t))
+		return n.read(ctx, as, &op.op, quick(t))
 	default:
 		v, err := n.reads.view(ctx, &getOptions{serializable: true})
 		if err != nil {
 			return OpResponse{}, err
 		}
-		return n.executeRead(ctx, v, &op.op, quick(t))
+		return n.executeRead(ctx, v, as, &op.op, quick(t))
 	}
 }
 

@@ -23,6 +23,8 @@ type views struct {
 	ended     func(context.Context) error // the error of a call whose context has ended
 	current   atomic.Pointer[state.View]
 	published signal.Signal // of current
+
+	authChanged signal.Signal // of the users and roles of current
 }
 
 func newViews(life *lifecycle, ended func(context.Context) error) *views {
@@ -55,8 +57,11 @@ func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*stat
 
 // publish makes a view the newest, and wakes those that wait for it.
 func (s *views) publish(v *state.View) {
-	s.current.Store(v)
+	old := s.current.Swap(v)
 	s.published.Broadcast()
+	if v.Auth != old.Auth {
+		s.authChanged.Broadcast()
+	}
 }
 
 // A reader finds the views that reads may be evaluated in. Its methods may be called concurrently.
@@ -116,7 +121,7 @@ func (r *reader) linearizable(ctx context.Context) (*state.View, error) {
 // linearizable. A node that cannot write its log applies nothing, so its view may stay behind the read point:
 // then the leader evaluates op. If that fails, for instance because the leader is of an earlier version and
 // does not know the call, the read waits for the view.
-func (r *reader) evaluate(ctx context.Context, op *command.Op) (*state.View, *command.Result, error) {
+func (r *reader) evaluate(ctx context.Context, as *command.As, op *command.Op) (*state.View, *command.Result, error) {
 	if err := r.alive(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -126,7 +131,7 @@ func (r *reader) evaluate(ctx context.Context, op *command.Op) (*state.View, *co
 	}
 	for {
 		if !p.reached(r.views.Load()) && r.room() != nil {
-			if result, err := r.callRead(ctx, op); err == nil {
+			if result, err := r.callRead(ctx, as, op); err == nil {
 				return nil, result, nil
 			}
 		}
@@ -215,14 +220,14 @@ func (r *reader) answerReadIndex(ctx context.Context) ([]byte, error) {
 }
 
 // callRead makes the leader evaluate a read.
-func (r *reader) callRead(ctx context.Context, op *command.Op) (*command.Result, error) {
+func (r *reader) callRead(ctx context.Context, as *command.As, op *command.Op) (*command.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.ElectionTimeout)
 	defer cancel()
 	lead := r.lead.Now()
 	if lead.Self || lead.Leader == 0 {
 		return nil, errNotLeader
 	}
-	request := command.Proposal{Command: command.Command{Op: *op}}
+	request := command.Proposal{Command: command.Command{As: as, Op: *op}}
 	resp, err := r.call(ctx, lead.Leader, methodRead, request.Append(nil))
 	if err != nil {
 		return nil, err
@@ -249,6 +254,9 @@ func (r *reader) answerRead(ctx context.Context, req []byte) ([]byte, error) {
 	v, err := r.linearizable(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if code := v.Permit(p.Command.As, op); code != command.OK {
+		return (&command.Result{Code: code, Revision: v.KV.Revision()}).Append(nil), nil
 	}
 	result := state.Execute(v.KV, op, func() bool { return ctx.Err() != nil })
 	if ctx.Err() != nil {

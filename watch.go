@@ -97,8 +97,7 @@ const progressInterval = 10 * time.Minute
 // Errors: ctx's cause; ErrClosed; *CompactedError; ErrNoLeader with [WithRequireLeader]; ErrEmptyKey and
 // ErrInvalidOption at once. The last pair has the error, unless the loop breaks.
 func (n *Node) Watch(ctx context.Context, key string, opts ...WatchOption) iter.Seq2[WatchResponse, error] {
-	w, err := n.newCursor(ctx, key, opts)
-	return w.sequence(err)
+	return n.own().Watch(ctx, key, opts...)
 }
 
 // WatchChan is [Node.Watch] for a select statement. The last value has the error that ended the watch;

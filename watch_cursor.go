@@ -8,6 +8,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/coterie-kv/coterie/internal/auth"
+	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/watchhub"
@@ -23,10 +25,17 @@ type cursor struct {
 	since    int64 // the node's revision when the watch was made
 	owed     int64 // the least revision of the answer to a request for progress; 0 if there is none
 	watchOptions
+
+	as        *command.As // the user that watches; nil if it is not checked
+	permitted *auth.Store // the users and roles that have permitted the watch
 }
 
-func (n *Node) newCursor(ctx context.Context, key string, opts []WatchOption) (*cursor, error) {
-	w := &cursor{n: n, ctx: ctx}
+// newCursor returns a watch by the user of a view. The function bounds returns the range to watch; nil leaves it
+// as it is.
+func (u *UserView) newCursor(
+	ctx context.Context, key string, opts []WatchOption, bounds func(key, end string) (string, string),
+) (*cursor, error) {
+	w := &cursor{n: u.n, ctx: ctx, as: u.as}
 	for _, opt := range opts {
 		opt.watch(&w.watchOptions)
 	}
@@ -34,15 +43,39 @@ func (n *Node) newCursor(ctx context.Context, key string, opts []WatchOption) (*
 	if w.key, w.end, err = w.keys.bounds(key); err != nil {
 		return nil, err
 	}
+	if bounds != nil {
+		w.key, w.end = bounds(w.key, w.end)
+	}
+	v := w.n.views.Load()
+	if err := w.permit(v); err != nil {
+		return nil, err
+	}
 	if w.end != "" && w.end != allKeys && w.end <= w.key {
 		return nil, fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
 	}
-	w.since = n.views.Load().KV.Revision()
+	w.since = v.KV.Revision()
 	w.next = w.from
 	if w.from == 0 {
 		w.next = w.since + 1
 	}
 	return w, nil
+}
+
+// permit returns why the user may not watch what is in a view, if so. A watch ends when its user loses the
+// permission. The revision of the user matters only when the watch is made.
+func (w *cursor) permit(v *state.View) error {
+	if w.as == nil || v.Auth == w.permitted {
+		return nil
+	}
+	as := *w.as
+	if w.permitted != nil {
+		as.Revision = 0
+	}
+	if err := codeError(v.Auth.Guard(&as).Range(command.Read, w.key, w.end)); err != nil {
+		return err
+	}
+	w.permitted = v.Auth
+	return nil
 }
 
 // sequence is the watch as an iterator. If err is not nil, the watch has not begun, and w may be nil.
@@ -147,6 +180,13 @@ func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wake
 		requests = nil // one at a time, so that each has an answer
 	}
 	for {
+		var authChanged <-chan struct{}
+		if w.as != nil {
+			authChanged = w.n.views.authChanged.Wait()
+			if err := w.permit(w.n.views.Load()); err != nil {
+				return 0, err
+			}
+		}
 		var lost <-chan time.Time
 		var leaderChanged <-chan struct{}
 		if w.leader {
@@ -175,6 +215,7 @@ func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wake
 			return requested, nil
 		case <-lost:
 		case <-leaderChanged:
+		case <-authChanged:
 		case <-w.ctx.Done():
 			return 0, context.Cause(w.ctx)
 		case <-w.n.life.Done():
@@ -187,6 +228,9 @@ func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wake
 // is none, the events are nil.
 func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
 	if err := context.Cause(w.ctx); err != nil {
+		return r, err
+	}
+	if err := w.permit(v); err != nil {
 		return r, err
 	}
 	if first < v.KV.CompactRevision() || first < 0 {

@@ -59,9 +59,9 @@ func (r ranges) at(key string) (span, bool) {
 func covered(key, end string, at func(key string) (span, bool)) bool {
 	want := bounds(key, end)
 	if empty := want.end != "" && want.end <= want.key; empty {
-		// As in etcd, a request of an empty range is allowed only inside of a range that contains both bounds.
-		found, ok := at(want.key)
-		return ok && found.key < want.end
+		// As in etcd, a request of an empty range is allowed only to users that may access everything between its
+		// bounds.
+		want = span{want.end, want.key + "\x00"}
 	}
 	for {
 		found, ok := at(want.key)

@@ -55,18 +55,17 @@ func (c *checker) proposal(b []byte) error {
 			registers = r.Uint()
 		case 25:
 			begins = r.Uint()
-		case 10, 11, 12, 13:
-			err = c.op(field, r.Bytes(), maxDepth)
-		case 20, 22, 28:
-			err = walk(r.Bytes())
-		case 21:
-			err = checkGrant(r.Bytes())
 		case 23:
 			err = checkExpire(r.Bytes())
-		case 29:
-			err = checkAuth(r.Bytes())
+		case 28:
+			err = walk(r.Bytes())
+		case 30:
+			err = c.as(r.Bytes())
 		default:
-			continue
+			var known bool
+			if known, err = c.command(field, r.Bytes()); !known {
+				continue
+			}
 		}
 		if err != nil {
 			return err
@@ -99,6 +98,40 @@ func (c *checker) proposal(b []byte) error {
 		return err
 	}
 	return Validate(&p.Command.Op, math.MaxInt)
+}
+
+// as checks the command of a user.
+func (c *checker) as(b []byte) error {
+	var kinds uint32
+	r := wire.NewReader(b)
+	for r.Next() {
+		known, err := c.command(r.Field(), r.Bytes())
+		if err != nil {
+			return err
+		}
+		if known {
+			kinds |= 1 << r.Field()
+		}
+	}
+	if r.Err() != nil {
+		return r.Err()
+	}
+	return oneBit(kinds)
+}
+
+// command checks a field of the kinds of commands that a user can execute. It reports whether the field is one.
+func (c *checker) command(field int, b []byte) (known bool, err error) {
+	switch field {
+	case 10, 11, 12, 13:
+		return true, c.op(field, b, maxDepth)
+	case 20, 22:
+		return true, walk(b)
+	case 21:
+		return true, checkGrant(b)
+	case 29:
+		return true, checkAuth(b)
+	}
+	return false, nil
 }
 
 // oneBit is the function one for kinds that are bits.

@@ -64,8 +64,26 @@ func TestCheckAgreesWithDecoding(t *testing.T) {
 	for name, e := range map[string][]byte{
 		"two kinds": sealed(wire.Prefixed(nil, func(b []byte) []byte { return wire.Bool(wire.Bool(b, 24, true), 25, true) })),
 		"no kind":   sealed(wire.Prefixed(nil, func(b []byte) []byte { return wire.Uint(b, 1, 7) })),
+		"no command of a user": sealed(wire.Prefixed(nil, func(b []byte) []byte {
+			return wire.Message(b, 30, func(b []byte) []byte { return wire.Text(b, 1, "u") })
+		})),
+		"two commands of a user": sealed(wire.Prefixed(nil, func(b []byte) []byte {
+			b = (&command.Proposal{Command: command.Command{As: &command.As{User: "u"}, Op: put("k")}}).Append(b)
+			return (&command.Proposal{Command: command.Command{Op: del("k", "")}}).Append(b)
+		})),
+		"a user's command inside of a user's": sealed(wire.Prefixed(nil, func(b []byte) []byte {
+			return wire.Message(b, 30, (&command.Proposal{Command: command.Command{As: &command.As{}, Op: put("k")}}).Append)
+		})),
+		"a user ends leases": sealed(wire.Prefixed(nil, func(b []byte) []byte {
+			return wire.Message(b, 30, (&command.Proposal{Command: command.Command{Expire: &command.Expire{Term: 1}}}).Append)
+		})),
+		"a user's unknown change": sealed(wire.Prefixed(nil, func(b []byte) []byte {
+			return wire.Message(b, 30, func(b []byte) []byte {
+				return wire.Message(b, 29, func(b []byte) []byte { return wire.Uint(b, 1, 99) })
+			})
+		})),
 		"not one": sealed(wire.Prefixed(nil, func(b []byte) []byte {
-			return wire.Message(wire.Uint(b, 24, 0), 30, func(b []byte) []byte { return b })
+			return wire.Message(wire.Uint(b, 24, 0), 31, func(b []byte) []byte { return b })
 		})),
 	} {
 		require.Error(t, command.Check(e), name)

@@ -21,7 +21,17 @@ func (p *Proposal) Append(b []byte) []byte {
 	b = wire.Uint(b, 1, p.Proposer)
 	b = wire.Uint(b, 2, p.Seq)
 	b = wire.Uint(b, 3, p.Lowest)
-	c := &p.Command
+	if c := &p.Command; c.As != nil {
+		// An earlier version, which would not check the user, does not know this kind of command.
+		return wire.Message(b, 30, func(b []byte) []byte {
+			return c.append(wire.Uint(wire.Text(b, 1, c.As.User), 2, c.As.Revision))
+		})
+	}
+	return p.Command.append(b)
+}
+
+// append encodes a command without its user.
+func (c *Command) append(b []byte) []byte {
 	switch {
 	case c.Compact != nil:
 		b = wire.Message(b, 20, func(b []byte) []byte { return wire.Int(b, 1, c.Compact.Revision) })
@@ -123,9 +133,10 @@ func (t *Txn) append(b []byte) []byte {
 // Decode reads a proposal. Its strings are copies.
 func (p *Proposal) Decode(b []byte) error {
 	*p = Proposal{}
+	c := &p.Command
+	var as *Command // the command of a user
 	r := wire.NewReader(b)
 	for r.Next() {
-		c := &p.Command
 		var err error
 		switch r.Field() {
 		case 1:
@@ -134,25 +145,6 @@ func (p *Proposal) Decode(b []byte) error {
 			p.Seq = r.Uint()
 		case 3:
 			p.Lowest = r.Uint()
-		case 20:
-			c.Compact = &Compact{}
-			err = fields(r.Bytes(), func(r *wire.Reader) error {
-				set(r, 1, &c.Compact.Revision)
-				return nil
-			})
-		case 21:
-			c.Grant = &Grant{}
-			err = fields(r.Bytes(), func(r *wire.Reader) error {
-				set(r, 1, &c.Grant.ID)
-				set(r, 2, &c.Grant.TTL)
-				return nil
-			})
-		case 22:
-			c.Revoke = &Revoke{}
-			err = fields(r.Bytes(), func(r *wire.Reader) error {
-				set(r, 1, &c.Revoke.ID)
-				return nil
-			})
 		case 23:
 			c.Expire = &Expire{}
 			err = c.Expire.decode(r.Bytes())
@@ -167,11 +159,11 @@ func (p *Proposal) Decode(b []byte) error {
 		case 28:
 			c.Enroll = &Enroll{}
 			err = c.Enroll.decode(r.Bytes())
-		case 29:
-			c.Auth = &Auth{}
-			err = c.Auth.decode(r.Bytes())
+		case 30:
+			as = &Command{As: &As{}}
+			err = as.decodeAs(r.Bytes())
 		default:
-			err = c.Op.decodeField(r, maxDepth)
+			err = c.decodeField(r)
 		}
 		if err != nil {
 			return err
@@ -180,15 +172,67 @@ func (p *Proposal) Decode(b []byte) error {
 	if r.Err() != nil {
 		return r.Err()
 	}
-	c := &p.Command
 	if !c.Register {
 		c.Applied = 0
 	}
 	if !c.Term {
 		c.Epoch = 0
 	}
+	err := one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
+		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil, as != nil)
+	if as != nil {
+		p.Command = *as
+	}
+	return err
+}
+
+// decodeAs reads the command of a user.
+func (c *Command) decodeAs(b []byte) error {
+	err := fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			c.As.User = r.Text()
+		case 2:
+			c.As.Revision = r.Uint()
+		default:
+			return c.decodeField(r)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil)
+		c.Auth != nil)
+}
+
+// decodeField reads a field of the kinds of commands that a user can execute.
+func (c *Command) decodeField(r *wire.Reader) error {
+	switch r.Field() {
+	case 20:
+		c.Compact = &Compact{}
+		return fields(r.Bytes(), func(r *wire.Reader) error {
+			set(r, 1, &c.Compact.Revision)
+			return nil
+		})
+	case 21:
+		c.Grant = &Grant{}
+		return fields(r.Bytes(), func(r *wire.Reader) error {
+			set(r, 1, &c.Grant.ID)
+			set(r, 2, &c.Grant.TTL)
+			return nil
+		})
+	case 22:
+		c.Revoke = &Revoke{}
+		return fields(r.Bytes(), func(r *wire.Reader) error {
+			set(r, 1, &c.Revoke.ID)
+			return nil
+		})
+	case 29:
+		c.Auth = &Auth{}
+		return c.Auth.decode(r.Bytes())
+	}
+	return c.Op.decodeField(r, maxDepth)
 }
 
 // one checks that a command is of exactly one kind. If it had two, encoders and executors might choose

@@ -92,6 +92,7 @@ func proposals() (all []command.Proposal) {
 			Action: command.RoleGrantPermission, User: "u", Role: "r", Hash: "h", NoPassword: true,
 			Permission: command.Permission{Access: command.ReadWrite, Key: "from", End: "to"},
 		}},
+		command.Command{As: &command.As{User: "u", Revision: 1 << 63}, Op: put("k")},
 	)
 	for i, c := range commands {
 		all = append(all, command.Proposal{Proposer: math.MaxUint64 - uint64(i), Seq: uint64(i + 300), Lowest: uint64(i + 1), Command: c})

@@ -48,6 +48,10 @@ func TestProposalsRoundTrip(t *testing.T) {
 		command.Proposal{Command: command.Command{Grant: &command.Grant{TTL: math.MinInt64}}},
 		command.Proposal{Command: command.Command{Revoke: &command.Revoke{}}},
 		command.Proposal{Command: command.Command{Expire: &command.Expire{}}},
+		command.Proposal{Command: command.Command{As: &command.As{}, Compact: &command.Compact{}}},
+		command.Proposal{Command: command.Command{As: &command.As{User: "u"}, Grant: &command.Grant{ID: 1, TTL: 1}}},
+		command.Proposal{Command: command.Command{As: &command.As{User: "u"}, Revoke: &command.Revoke{ID: 1}}},
+		command.Proposal{Command: command.Command{As: &command.As{}, Auth: &command.Auth{Action: command.AuthEnable}}},
 	)
 	for _, p := range all {
 		b := p.Append(nil)

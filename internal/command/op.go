@@ -101,9 +101,10 @@ type Op struct {
 	Txn    *Txn
 }
 
-// A Command is one change of the replicated state: exactly one field is set, or one of its Op.
+// A Command is one change of the replicated state: exactly one field is set, or one of its Op, and As besides.
 type Command struct {
 	Op
+	As       *As // the user that executes the command; nil for the program that embeds a node
 	Compact  *Compact
 	Grant    *Grant
 	Revoke   *Revoke
@@ -114,6 +115,13 @@ type Command struct {
 	Term     bool   // the first command of a leader's term
 	Applied  uint64 // with Register: the index that its node had applied when it was sent
 	Epoch    uint64 // with Term: the epoch of the cluster, if it has none yet
+}
+
+// As is a user that executes a command: an operation, or a Compact, Grant, Revoke or Auth. The state checks the
+// user's permissions when it applies the command.
+type As struct {
+	User     string // empty if the caller has not authenticated
+	Revision uint64 // of the users and roles, if a later one rejects the command; 0 if none does
 }
 
 // Compact removes history.

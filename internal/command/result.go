@@ -35,6 +35,8 @@ const (
 	RoleNotGranted
 	PermissionNotGranted
 	InvalidAuthMgmt
+	PermissionDenied
+	AuthOldRevision
 )
 
 // A Result is the result of a command. It is immutable.

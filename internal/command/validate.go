@@ -44,17 +44,20 @@ func (e *LimitError) Error() string {
 func CheckSize(c *Command, limit int) (size int, err error) {
 	size = commandOverhead
 	switch {
-	case c.Put != nil:
+	case c.Put != nil && c.As == nil:
 		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
-	case c.Op != (Op{}), c.Auth != nil:
+	case !small(c):
 		// Such commands are rare, and rarely large, so encoding them is simple and cheap enough.
 		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
 	}
-	if size > limit && (c.Op != (Op{}) || c.Auth != nil) { // other commands are small
+	if size > limit && !small(c) {
 		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
 	}
 	return size, nil
 }
+
+// small reports whether a command has a bounded size.
+func small(c *Command) bool { return c.Op == (Op{}) && c.Auth == nil && c.As == nil }
 
 // commandOverhead is the approximate size of a proposal in addition to a key and a value.
 const commandOverhead = 32

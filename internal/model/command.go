@@ -59,6 +59,11 @@ func (m *Model) Result(id, seq uint64) *command.Result {
 // Execute executes a command in an entry of term.
 func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 	code := command.OK
+	if c.As != nil {
+		if code = m.permit(c); code != command.OK {
+			return m.refusal(code)
+		}
+	}
 	switch {
 	case c.Op != (command.Op{}):
 		return m.run(&c.Op)

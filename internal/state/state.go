@@ -55,6 +55,14 @@ func (s *State) View() *View {
 	}
 }
 
+// Permit returns why a user may not execute an operation, or OK. A nil user is not checked.
+func (v *View) Permit(as *command.As, op *command.Op) command.Code {
+	if as == nil {
+		return command.OK
+	}
+	return v.Auth.Guard(as).Op(op, v.Leases)
+}
+
 // Check verifies the invariants of the store, the leases and the users, and that store and leases agree.
 func (v *View) Check() error {
 	if err := v.KV.Check(); err != nil {
@@ -188,6 +196,11 @@ func (s *State) Result(proposer, seq uint64) (*command.Result, bool) {
 }
 
 func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Result {
+	if c.As != nil {
+		if code := s.auth.Permit(c, &s.leases.View); code != command.OK {
+			return refusal(s.kv, code)
+		}
+	}
 	if c.Op != (command.Op{}) {
 		return s.run(&c.Op)
 	}

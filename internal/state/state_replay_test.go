@@ -21,6 +21,7 @@ type generator struct {
 	*rand.Rand
 	index, term uint64
 	newest      int64             // approximately the newest revision; 0 if unknown
+	authNewest  uint64            // the newest revision of the users; 0 if unknown
 	proposers   map[uint64]uint64 // the newest sequence number of each
 	ids         []uint64
 }
@@ -125,7 +126,19 @@ func (g *generator) validOp() command.Op {
 	}
 }
 
+// command returns a command, which may be one of a user.
 func (g *generator) command() command.Command {
+	c := g.anyCommand()
+	if c.Expire == nil && c.Enroll == nil && !c.Term && g.IntN(3) == 0 {
+		c.As = &command.As{User: []string{"root", "a", "a", "b", "c", "", "nobody"}[g.IntN(7)]}
+		if g.IntN(4) == 0 {
+			c.As.Revision = max(g.authNewest, 1) - uint64(g.IntN(2))
+		}
+	}
+	return c
+}
+
+func (g *generator) anyCommand() command.Command {
 	switch g.IntN(60) {
 	case 0, 1, 2, 3:
 		return command.Command{Grant: &command.Grant{ID: 1 + g.lease(), TTL: 1 + g.Int64N(1e12)}}
@@ -153,19 +166,26 @@ func (g *generator) auth() *command.Auth {
 	pick := func(names ...string) string { return names[g.IntN(len(names))] }
 	c := &command.Auth{
 		Action: command.AuthEnable + command.AuthAction(g.IntN(int(command.RoleRevokePermission))),
-		User:   pick("root", "root", "a", "b", "c", ""), Role: pick("root", "r", "s", "t", ""),
+		User:   pick("root", "a", "b", "c", ""), Role: pick("root", "r", "s", "t", ""),
 		Hash: pick("", "h", "i"), NoPassword: g.IntN(3) == 0,
+	}
+	switch g.IntN(6) { // some changes are frequent, because others undo them
+	case 0:
+		c.Action = command.AuthEnable
+	case 1:
+		c.Action, c.User, c.Role = command.UserGrantRole, "root", "root"
+	case 2:
+		c.Action, c.Role = command.UserGrantRole, pick("r", "s", "t")
+	case 3:
+		c.Action, c.Role = command.RoleGrantPermission, pick("r", "s", "t")
 	}
 	c.Permission.Access = command.Access(g.IntN(3))
 	c.Permission.Key, c.Permission.End = g.bounds()
 	if g.IntN(20) == 0 {
 		c.Permission.Key = ""
 	}
-	switch c.Action {
-	case command.AuthDisable, command.UserDelete, command.RoleDelete:
-		if g.IntN(3) > 0 {
-			c.Action-- // else little would ever be left
-		}
+	if (c.Action == command.AuthDisable || c.Action == command.UserDelete || c.Action == command.RoleDelete) && g.IntN(3) > 0 {
+		c.Action--
 	}
 	return c
 }
@@ -285,7 +305,7 @@ func TestStateDependsOnLogAlone(t *testing.T) {
 	if !testing.Short() {
 		seeds = append(seeds, rand.Uint64(), rand.Uint64())
 	}
-	var codes [command.InvalidAuthMgmt + 1]int
+	var codes [command.AuthOldRevision + 1]int
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			log := newGenerator(seed).log(3000)
