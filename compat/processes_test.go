@@ -44,8 +44,12 @@ func earlier(t *testing.T, commit string) program {
 	if !strings.Contains(string(config), "Metadata map") {
 		metadata = "node/testdata/nometadata.go"
 	}
+	users := "node/users.go"
+	if _, err := os.Stat(filepath.Join(source, "user.go")); err != nil {
+		users = "node/testdata/nousers.go"
+	}
 	require.NoError(t, os.MkdirAll(filepath.Join(source, "cmd/compat"), 0o755))
-	for _, name := range []string{"node/main.go", founders, metadata} {
+	for _, name := range []string{"node/main.go", founders, metadata, users} {
 		file, err := os.ReadFile(name)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(source, "cmd/compat", filepath.Base(name)), file, 0o644))

@@ -2,13 +2,13 @@
 
 // Node is a program that embeds a node, for the tests of its parent directory. The tests build it with
 // this version of coterie and with earlier ones, so this file uses only names that all of them have. The
-// other names are in founders.go and metadata.go, and in testdata for earlier versions.
+// other names are in founders.go, metadata.go and users.go, and in testdata for earlier versions.
 //
 //	node NAME ADDR ADVERTISE DIR FOUNDERS
 //
 // FOUNDERS are NAME=ADDR, separated by commas. The program reads one command per line, each preceded by a
 // number, and answers in any order, with the same number: "put KEY VALUE", "get KEY", "ready", "members",
-// "backup FILE". When its input ends, it closes the node and exits.
+// "backup FILE", and the commands of users.go. When its input ends, it closes the node and exits.
 package main
 
 import (
@@ -87,5 +87,5 @@ func run(n *coterie.Node, command []string) (string, error) {
 		}
 		return "done", err
 	}
-	return "", fmt.Errorf("unknown command %q", command[0])
+	return runUsers(ctx, n, command)
 }
