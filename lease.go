@@ -131,6 +131,9 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
+	if id == 0 { // no lease has it, and the calls between nodes end their lists with it
+		return nil, ErrLeaseNotFound
+	}
 	for {
 		r, err := n.leases.renewals.Ask(ctx, int64(id))
 		switch {
@@ -202,6 +205,9 @@ func (n *Node) timeToLive(ctx context.Context, as *command.As, id LeaseID) (*Tim
 		if err := codeError(n.views.Load().Auth.Guard(as).User()); err != nil {
 			return nil, err
 		}
+	}
+	if id == 0 { // as for KeepAliveOnce
+		return nil, ErrLeaseNotFound
 	}
 	left, err := n.leases.lifetimes.Ask(ctx, int64(id))
 	if err != nil {

@@ -78,6 +78,29 @@ func TestLeaseCalls(t *testing.T) {
 	})
 }
 
+// Every node answers about lease 0, which does not exist, and about the leases that callers ask for at the same moment.
+func TestLeaseZeroIsNotFound(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		id := grant(t, c.Leader(), time.Minute)
+		for _, n := range c.Nodes() {
+			asked := make(chan error, 2)
+			for range cap(asked) {
+				go func() {
+					_, err := n.KeepAliveOnce(t.Context(), 0)
+					asked <- err
+				}()
+			}
+			_, err := n.KeepAliveOnce(t.Context(), id)
+			require.NoError(t, err)
+			for range cap(asked) {
+				require.ErrorIs(t, <-asked, coterie.ErrLeaseNotFound)
+			}
+			_, err = n.TimeToLive(t.Context(), 0)
+			require.ErrorIs(t, err, coterie.ErrLeaseNotFound)
+		}
+	})
+}
+
 func TestKeepAlive(t *testing.T) {
 	bubble(t, func(t *testing.T, n *coterie.Node) {
 		id := grant(t, n, 10*time.Second)

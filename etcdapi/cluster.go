@@ -5,7 +5,10 @@ package etcdapi
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
+	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -64,11 +67,14 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if err := s.recordPeerURLs(ctx, added.ID, r.PeerURLs); err != nil {
+		return nil, err
+	}
 	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
 	if err != nil {
 		return nil, err
 	}
-	m := &pb.Member{ID: uint64(added.ID), PeerURLs: []string{peerURL(addr)}, IsLearner: r.IsLearner}
+	m := &pb.Member{ID: uint64(added.ID), PeerURLs: r.PeerURLs, IsLearner: r.IsLearner}
 	return &pb.MemberAddResponse{Header: all.Header, Member: m, Members: all.Members}, nil
 }
 
@@ -104,6 +110,9 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 		return nil, rpctypes.ErrGRPCPeerURLExist
 	}
 	if err := s.node.UpdateMember(ctx, coterie.MemberID(r.ID), addr); err != nil {
+		return nil, err
+	}
+	if err := s.recordPeerURLs(ctx, coterie.MemberID(r.ID), r.PeerURLs); err != nil {
 		return nil, err
 	}
 	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
@@ -144,27 +153,84 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 	return &pb.MemberPromoteResponse{Header: all.Header, Members: all.Members}, nil
 }
 
-// peerAddr returns the address in a member's URLs. A member of coterie has one.
+// peerAddr returns the address that other nodes dial: that of the first of a member's URLs.
 func peerAddr(peerURLs []string) (string, error) {
-	urls, err := types.NewURLs(peerURLs)
+	if _, err := types.NewURLs(peerURLs); err != nil {
+		return "", rpctypes.ErrGRPCMemberBadURLs
+	}
+	first, err := url.Parse(strings.TrimSpace(peerURLs[0]))
 	if err != nil {
 		return "", rpctypes.ErrGRPCMemberBadURLs
 	}
-	return urls[0].Host, nil
+	return first.Host, nil
 }
 
-func peerURL(addr string) string { return "http://" + addr }
+// recordPeerURLs puts the URLs of a member on record if its address alone does not say them.
+func (s *clusterServer) recordPeerURLs(ctx context.Context, id coterie.MemberID, urls []string) error {
+	members, err := s.node.Members(ctx, coterie.WithSerializable())
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(members, func(m coterie.Member) bool { return m.ID == id })
+	if i < 0 || slices.Equal(memberURLs(members[i]), urls) {
+		return nil
+	}
+	return s.node.UpdateMetadata(ctx, id, map[string]string{MetadataPeerURLs: strings.Join(urls, ",")})
+}
+
+// memberURLs returns the URLs by which other nodes reach a member. Those on record count as long as the member has not
+// moved.
+func memberURLs(m coterie.Member) []string {
+	if m.Addr == "" {
+		return nil
+	}
+	if urls := splitURLs(m.Metadata[MetadataPeerURLs]); len(urls) > 0 {
+		if addr, err := peerAddr(urls); err == nil && addr == m.Addr {
+			return urls
+		}
+	}
+	return []string{"http://" + m.Addr}
+}
+
+func splitURLs(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
 
 func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 	out := make([]*pb.Member, len(members))
 	for i, m := range members {
-		out[i] = &pb.Member{ID: uint64(m.ID), Name: m.Name, IsLearner: !m.Voter}
-		if m.Addr != "" {
-			out[i].PeerURLs = []string{peerURL(m.Addr)}
+		out[i] = &pb.Member{
+			ID: uint64(m.ID), Name: m.Name, IsLearner: !m.Voter, PeerURLs: memberURLs(m), ClientURLs: splitURLs(m.Metadata[MetadataClientURLs]),
 		}
-		if m.ID == s.node.ID() {
+		if m.ID == s.node.ID() && len(s.clientURLs) > 0 {
 			out[i].ClientURLs = s.clientURLs
 		}
 	}
 	return out
+}
+
+// publish puts the client URLs of this endpoint on record, as soon as the cluster has a leader that can do that. It gives
+// up only when ctx ends or the node has stopped.
+func (s *server) publish(ctx context.Context) {
+	urls := strings.Join(s.clientURLs, ",")
+	if urls == "" {
+		return
+	}
+	for {
+		err := s.node.UpdateMetadata(ctx, s.node.ID(), map[string]string{MetadataClientURLs: urls})
+		if err == nil {
+			return
+		}
+		// Among the errors that pass: the node is not a member yet, and the leader is of a version without metadata.
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.node.Done():
+			return
+		case <-time.After(s.limits.ElectionTimeout):
+		}
+	}
 }

@@ -3,6 +3,7 @@
 package etcdapi_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -86,6 +87,38 @@ func urlsOf(members []*pb.Member, id uint64) []string {
 		}
 	}
 	return nil
+}
+
+// Serve puts the client URLs of a node on record, and every endpoint lists them.
+func TestClientURLsAreOnRecord(t *testing.T) {
+	n := open(t, func(c *coterie.Config) { c.Metadata = map[string]string{"zone": "a"} })
+	serve(t, n, etcdapi.WithClientURLs("http://10.0.0.1:2379", "https://db.example.com"))
+	other := etcdapi.NewClient(n)
+	defer other.Close()
+	require.Eventually(t, func() bool {
+		all, err := other.MemberList(t.Context())
+		require.NoError(t, err)
+		return slices.Equal(all.Members[0].ClientURLs, []string{"http://10.0.0.1:2379", "https://db.example.com"})
+	}, 10*time.Second, time.Millisecond)
+	members, err := n.Members(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "a", members[0].Metadata["zone"])
+}
+
+func TestPeerURLsAreListedAsGiven(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		client := etcdapi.NewClient(c.Leader())
+		defer client.Close()
+		urls := []string{"https://10.0.0.4:7400", "http://10.0.0.4:7401"}
+		added, err := client.MemberAddAsLearner(t.Context(), urls)
+		require.NoError(t, err)
+		require.Equal(t, urls, added.Member.PeerURLs)
+		require.Equal(t, urls, urlsOf(added.Members, added.Member.ID))
+		require.NoError(t, c.Leader().UpdateMember(t.Context(), coterie.MemberID(added.Member.ID), "10.0.0.5:7400"))
+		all, err := client.MemberList(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []string{"http://10.0.0.5:7400"}, urlsOf(all.Members, added.Member.ID), "the member has moved")
+	})
 }
 
 // A node that starts at the address of an added member is that member, and can be promoted.

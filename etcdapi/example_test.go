@@ -11,6 +11,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -78,17 +81,52 @@ func ExampleNewClient() {
 	// Output: locked
 }
 
-// One port serves etcd's services and those of the program.
+// One port serves etcd's services and those of the program: here a health service that knows the service "orders".
 func ExampleRegister() {
-	node, err := coterie.Open(context.Background(), coterie.Config{InMemory: true})
+	ctx := context.Background()
+	node, err := coterie.Open(ctx, coterie.Config{
+		InMemory: true, Metadata: map[string]string{etcdapi.MetadataClientURLs: "http://127.0.0.1:8080"},
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer node.Close()
+	if err := node.Ready(ctx); err != nil {
+		log.Fatal(err)
+	}
 	server := grpc.NewServer(etcdapi.ServerOptions(node)...)
+	own := health.NewServer()
+	own.SetServingStatus("orders", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(server, own)
 	etcdapi.Register(server, node)
-	// The program registers its own services here, and serves.
-	_, ok := server.GetServiceInfo()["etcdserverpb.KV"]
-	fmt.Println(ok)
-	// Output: true
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() { _ = server.Serve(l) }()
+	defer server.Stop()
+
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	status, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: "orders"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("orders:", status.Status)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{l.Addr().String()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	members, err := client.MemberList(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("members:", members.Members[0].ClientURLs)
+	// Output:
+	// orders: SERVING
+	// members: [http://127.0.0.1:8080]
 }

@@ -3,6 +3,7 @@
 package etcdapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -58,20 +59,29 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 	return resp, nil
 }
 
-// HashKV returns a hash that all members of the cluster agree on. It differs from etcd's.
+// HashKV returns a hash that all members agree on which have compacted to the same revision.
 func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	h, err := s.node.Hash(ctx, r.Revision)
+	now := s.header()
+	c, err := s.node.Contents(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.HashKVResponse{
-		Header: header(h.Header), Hash: fold(h.Hash), CompactRevision: h.CompactRevision, HashRevision: h.HashRevision,
-	}, nil
+	switch {
+	case r.Revision > 0 && r.Revision < c.CompactRevision():
+		return nil, coterie.ErrCompacted
+	case r.Revision > c.Revision():
+		return nil, coterie.ErrFutureRevision
+	}
+	revision := cmp.Or(r.Revision, c.Revision())
+	hash, err := hashKV(c, revision)
+	if err != nil {
+		return nil, err
+	}
+	now.Revision = c.Revision()
+	return &pb.HashKVResponse{Header: now, Hash: hash, CompactRevision: c.CompactRevision(), HashRevision: revision}, nil
 }
 
-// Hash returns a hash of the newest state.
+// Hash returns a hash of the newest state. Equal states have equal hashes.
 func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -79,10 +89,8 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 	if err != nil {
 		return nil, err
 	}
-	return &pb.HashResponse{Header: header(h.Header), Hash: fold(h.Hash)}, nil
+	return &pb.HashResponse{Header: header(h.Header), Hash: uint32(h.Hash>>32) ^ uint32(h.Hash)}, nil
 }
-
-func fold(hash uint64) uint32 { return uint32(hash>>32) ^ uint32(hash) }
 
 // Alarm lists no alarm, since a node has none: a quota ends by itself when keys are deleted.
 func (s *maintenanceServer) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {

@@ -12,8 +12,18 @@ type options struct {
 	progressInterval time.Duration
 }
 
+// The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas. [Serve] and the calls that
+// change members write them. A program that sets coterie.Config.Metadata adds them there, because that replaces the
+// metadata on record at each start.
+const (
+	MetadataClientURLs = "etcd.clientURLs"
+	MetadataPeerURLs   = "etcd.peerURLs"
+)
+
 // WithClientURLs sets the URLs by which clients reach this endpoint, such as "http://10.0.0.1:2379". MemberList
-// returns them for this node, and clients that look for the members of the cluster dial them.
+// returns them, and clients that look for the members of the cluster dial them. [Serve] puts them on record with the
+// cluster, so that every endpoint lists them, as soon as a leader is known. For an endpoint of [Register], set
+// [MetadataClientURLs] in coterie.Config.Metadata, or only this endpoint lists them.
 func WithClientURLs(urls ...string) Option {
 	return func(o *options) { o.clientURLs = append([]string(nil), urls...) }
 }

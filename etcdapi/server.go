@@ -38,7 +38,10 @@ func newServer(n *coterie.Node, opts []Option) *server {
 // own services. It leaves out grpc.health.v1 if the caller has registered it before. A *grpc.Server needs
 // [ServerOptions], for requests of more than 4 MiB and for large responses.
 func Register(r grpc.ServiceRegistrar, n *coterie.Node, opts ...Option) {
-	s := newServer(n, opts)
+	newServer(n, opts).registerAll(r)
+}
+
+func (s *server) registerAll(r grpc.ServiceRegistrar) {
 	s.registerStore(r)
 	// As in etcd, these two are recipes on a client that runs inside the server.
 	c := newClient(s)
@@ -89,7 +92,11 @@ func ServerOptions(n *coterie.Node) []grpc.ServerOption {
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	g := grpc.NewServer(ServerOptions(n)...)
-	Register(g, n, opts...)
+	s := newServer(n, opts)
+	s.registerAll(g)
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.publish(publishing)
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(l) }()
 	select {

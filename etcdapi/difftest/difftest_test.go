@@ -29,6 +29,10 @@ type comparison struct {
 	kinds       map[string]int // of outcomes
 }
 
+func newComparison(t testing.TB, etcd, node *endpoint) *comparison {
+	return &comparison{TB: t, generator: newGenerator(*seed), etcd: etcd, node: node, kinds: map[string]int{}}
+}
+
 func (c *comparison) differ(what, etcd, node string) {
 	c.differences++
 	c.Errorf("request %d of seed %d, at revision %d, compacted %d: %s\n--- etcd\n%s\n--- coterie\n%s", c.sent, *seed, c.rev, c.compacted, what, etcd, node)
@@ -65,11 +69,9 @@ func (c *comparison) do(r request) {
 	}
 }
 
-// A node answers every request as etcd does. The flags make it longer, or repeat it.
-func TestSameAnswers(t *testing.T) {
-	etcd, node := endpoints(t)
-	c := &comparison{TB: t, generator: newGenerator(*seed), etcd: etcd, node: node, kinds: map[string]int{}}
-	for c.sent < *count {
+// compare sends requests until there were as many as count.
+func (c *comparison) compare(count int, rare bool) {
+	for c.sent < count {
 		switch n := c.IntN(100); {
 		case n < 50:
 			c.do(c.write())
@@ -77,11 +79,22 @@ func TestSameAnswers(t *testing.T) {
 			c.do(c.read())
 		case n < 93:
 			c.do(c.compact())
-		case n < 94:
+		case n < 94 && rare:
 			c.do(c.rare())
 		default:
 			c.watchEpisode()
 		}
 	}
-	t.Logf("%d requests, revision %d: %v", c.sent, c.rev, c.kinds)
+	c.Logf("%d requests, revision %d: %v", c.sent, c.rev, c.kinds)
+}
+
+// A node answers every request as etcd does. The flags make it longer, or repeat it.
+func TestSameAnswers(t *testing.T) {
+	etcd, node := endpoints(t)
+	newComparison(t, etcd, node).compare(*count, true)
+}
+
+// So does a follower, which passes writes on to the leader.
+func TestSameAnswersOfFollower(t *testing.T) {
+	newComparison(t, dial(t, "etcd", startEtcd(t)), endpointOfFollower(t)).compare(*count/3, false)
 }

@@ -42,6 +42,20 @@ func endpoints(t testing.TB) (etcd, node *endpoint) {
 	return dial(t, "etcd", startEtcd(t)), dial(t, "coterie", startNode(t))
 }
 
+// endpointOfFollower starts a cluster of three nodes, for one test, and returns the endpoint of a follower.
+func endpointOfFollower(t testing.TB) *endpoint {
+	c, err := coterie.OpenCluster(t.Context(), 3, config())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	leader, err := c.Leader(t.Context())
+	require.NoError(t, err)
+	follower := c.Node(0)
+	if follower == leader {
+		follower = c.Node(1)
+	}
+	return dial(t, "follower", serve(t, follower))
+}
+
 func dial(t testing.TB, name, addr string) *endpoint {
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
@@ -74,13 +88,22 @@ func startEtcd(t testing.TB) (addr string) {
 	return e.Clients[0].Addr().String()
 }
 
-func startNode(t testing.TB) (addr string) {
-	n, err := coterie.Open(t.Context(), coterie.Config{
+// config returns the configuration of a node that keeps its history, as etcd does.
+func config() coterie.Config {
+	return coterie.Config{
 		InMemory: true, Logger: slog.New(slog.DiscardHandler), Retention: coterie.Retention{Age: -1, Revisions: -1, Bytes: -1},
-	})
+	}
+}
+
+func startNode(t testing.TB) (addr string) {
+	n, err := coterie.Open(t.Context(), config())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.Ready(t.Context()))
+	return serve(t, n)
+}
+
+func serve(t testing.TB, n *coterie.Node) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

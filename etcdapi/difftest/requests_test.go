@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 )
@@ -27,7 +28,7 @@ func (r request) String() string {
 }
 
 // to makes a request of a method of a client.
-func to[C any, Q, R proto.Message](name string, q Q, client func(*endpoint) C, call func(C, context.Context, Q) (R, error)) request {
+func to[C any, Q, R proto.Message](name string, q Q, client func(*endpoint) C, call func(C, context.Context, Q, ...grpc.CallOption) (R, error)) request {
 	return request{name: name, pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
 		r, err := call(client(e), ctx, proto.Clone(q).(Q))
 		if err != nil {
@@ -46,24 +47,15 @@ func cluster(e *endpoint) pb.ClusterClient         { return e.cluster }
 func (g *generator) write() request {
 	switch n := g.IntN(100); {
 	case n < 45:
-		return to("Put", g.put(), kv, func(c pb.KVClient, ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, error) {
-			return c.Put(ctx, q)
-		})
+		return to("Put", g.put(), kv, pb.KVClient.Put)
 	case n < 60:
-		return to("DeleteRange", g.deleteRange(), kv, func(c pb.KVClient, ctx context.Context, q *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
-			return c.DeleteRange(ctx, q)
-		})
+		return to("DeleteRange", g.deleteRange(), kv, pb.KVClient.DeleteRange)
 	case n < 92:
-		return to("Txn", g.txn(2), kv, func(c pb.KVClient, ctx context.Context, q *pb.TxnRequest) (*pb.TxnResponse, error) {
-			return c.Txn(ctx, q)
-		})
+		return to("Txn", g.txn(2), kv, pb.KVClient.Txn)
 	case n < 96:
 		return g.grant()
 	}
-	return to("LeaseRevoke", &pb.LeaseRevokeRequest{ID: g.leaseID()}, lease,
-		func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-			return c.LeaseRevoke(ctx, q)
-		})
+	return to("LeaseRevoke", &pb.LeaseRevokeRequest{ID: g.leaseID()}, lease, pb.LeaseClient.LeaseRevoke)
 }
 
 func (g *generator) grant() request {
@@ -71,18 +63,14 @@ func (g *generator) grant() request {
 	if q.ID == 0 {
 		q.ID = 77
 	}
-	r := to("LeaseGrant", q, lease, func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-		return c.LeaseGrant(ctx, q)
-	})
+	r := to("LeaseGrant", q, lease, pb.LeaseClient.LeaseGrant)
 	r.after = func(proto.Message) { g.leases = append(g.leases[max(0, len(g.leases)-10):], q.ID) }
 	return r
 }
 
 func (g *generator) compact() request {
 	q := &pb.CompactionRequest{Revision: g.revision(), Physical: g.chance(2)}
-	r := to("Compact", q, kv, func(c pb.KVClient, ctx context.Context, q *pb.CompactionRequest) (*pb.CompactionResponse, error) {
-		return c.Compact(ctx, q)
-	})
+	r := to("Compact", q, kv, pb.KVClient.Compact)
 	r.after = func(proto.Message) { g.compacted = q.Revision }
 	return r
 }
@@ -91,20 +79,13 @@ func (g *generator) compact() request {
 func (g *generator) read() request {
 	switch n := g.IntN(100); {
 	case n < 70:
-		return to("Range", g.rangeRequest(), kv, func(c pb.KVClient, ctx context.Context, q *pb.RangeRequest) (*pb.RangeResponse, error) {
-			return c.Range(ctx, q)
-		})
+		return to("Range", g.rangeRequest(), kv, pb.KVClient.Range)
 	case n < 80:
 		return g.rangeStream()
 	case n < 85:
-		return to("LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: g.leaseID(), Keys: g.chance(2)}, lease,
-			func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-				return c.LeaseTimeToLive(ctx, q)
-			})
+		return to("LeaseTimeToLive", &pb.LeaseTimeToLiveRequest{ID: g.leaseID(), Keys: g.chance(2)}, lease, pb.LeaseClient.LeaseTimeToLive)
 	case n < 90:
-		return to("LeaseLeases", &pb.LeaseLeasesRequest{}, lease, func(c pb.LeaseClient, ctx context.Context, q *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
-			return c.LeaseLeases(ctx, q)
-		})
+		return to("LeaseLeases", &pb.LeaseLeasesRequest{}, lease, pb.LeaseClient.LeaseLeases)
 	case n < 95:
 		return g.keepAlive()
 	}
@@ -113,9 +94,7 @@ func (g *generator) read() request {
 	if g.rev > g.compacted && g.chance(2) {
 		q.Revision = g.rev
 	}
-	return to("HashKV", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.HashKVRequest) (*pb.HashKVResponse, error) {
-		return c.HashKV(ctx, q)
-	})
+	return to("HashKV", q, maintenance, pb.MaintenanceClient.HashKV)
 }
 
 // rangeStream returns the request for a range in several responses. They count as one.
@@ -180,46 +159,28 @@ func (g *generator) rare() request {
 	case 12:
 		return g.state()
 	case 0:
-		return to("MemberRemove", &pb.MemberRemoveRequest{ID: id}, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
-			return c.MemberRemove(ctx, q)
-		})
+		return to("MemberRemove", &pb.MemberRemoveRequest{ID: id}, cluster, pb.ClusterClient.MemberRemove)
 	case 1:
-		return to("MemberPromote", &pb.MemberPromoteRequest{ID: id}, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
-			return c.MemberPromote(ctx, q)
-		})
+		return to("MemberPromote", &pb.MemberPromoteRequest{ID: id}, cluster, pb.ClusterClient.MemberPromote)
 	case 2:
 		q := &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{"http://127.0.0.1:9"}}
-		return to("MemberUpdate", q, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
-			return c.MemberUpdate(ctx, q)
-		})
+		return to("MemberUpdate", q, cluster, pb.ClusterClient.MemberUpdate)
 	case 3:
 		q := &pb.MemberAddRequest{PeerURLs: pick(g, nil, []string{"x"}, []string{"http://host"}, []string{"ftp://127.0.0.1:1"}), IsLearner: g.chance(2)}
-		return to("MemberAdd", q, cluster, func(c pb.ClusterClient, ctx context.Context, q *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
-			return c.MemberAdd(ctx, q)
-		})
+		return to("MemberAdd", q, cluster, pb.ClusterClient.MemberAdd)
 	case 4:
-		return to("MoveLeader", &pb.MoveLeaderRequest{TargetID: id}, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
-			return c.MoveLeader(ctx, q)
-		})
+		return to("MoveLeader", &pb.MoveLeaderRequest{TargetID: id}, maintenance, pb.MaintenanceClient.MoveLeader)
 	case 5:
 		q := &pb.AlarmRequest{Action: pick(g, pb.AlarmRequest_GET, pb.AlarmRequest_DEACTIVATE), Alarm: pb.AlarmType(g.IntN(3)), MemberID: id}
-		return to("Alarm", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.AlarmRequest) (*pb.AlarmResponse, error) {
-			return c.Alarm(ctx, q)
-		})
+		return to("Alarm", q, maintenance, pb.MaintenanceClient.Alarm)
 	case 6:
-		return to("Defragment", &pb.DefragmentRequest{}, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
-			return c.Defragment(ctx, q)
-		})
+		return to("Defragment", &pb.DefragmentRequest{}, maintenance, pb.MaintenanceClient.Defragment)
 	case 7:
 		q := &pb.DowngradeRequest{Action: pb.DowngradeRequest_DowngradeAction(g.IntN(3)), Version: pick(g, "x", "4.0.0", "3.7.0", "1.0")}
-		return to("Downgrade", q, maintenance, func(c pb.MaintenanceClient, ctx context.Context, q *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
-			return c.Downgrade(ctx, q)
-		})
+		return to("Downgrade", q, maintenance, pb.MaintenanceClient.Downgrade)
 	}
 	q := &pb.PutRequest{Key: []byte("large"), Value: []byte(strings.Repeat("x", pick(g, 1600<<10, 3<<20)))}
-	r := to("Put", q, kv, func(c pb.KVClient, ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, error) {
-		return c.Put(ctx, q)
-	})
+	r := to("Put", q, kv, pb.KVClient.Put)
 	r.pb = &pb.PutRequest{Key: q.Key, Value: fmt.Appendf(nil, "%d bytes", len(q.Value))}
 	return r
 }

@@ -111,9 +111,7 @@ func (c *comparison) watchEpisode() {
 		c.do(c.write())
 	}
 	for c.rev < future {
-		c.do(to("Put", &pb.PutRequest{Key: []byte("a")}, kv, func(k pb.KVClient, ctx context.Context, q *pb.PutRequest) (*pb.PutResponse, error) {
-			return k.Put(ctx, q)
-		}))
+		c.do(to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
 	}
 	for _, s := range both {
 		if watches == 0 {
