@@ -16,12 +16,14 @@ import (
 	"go.etcd.io/etcd/client/v3/clientv3util"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	recipe "go.etcd.io/etcd/client/v3/experimental/recipes"
+	"go.etcd.io/etcd/client/v3/kubernetes"
 	"go.etcd.io/etcd/client/v3/leasing"
 	"go.etcd.io/etcd/client/v3/mirror"
 	"go.etcd.io/etcd/client/v3/namespace"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"go.etcd.io/etcd/client/v3/ordering"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -228,6 +230,40 @@ func TestNamingPackages(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, healthpb.HealthCheckResponse_SERVING, r.Status)
 	})
+}
+
+func TestKubernetesPackage(t *testing.T) {
+	clients(t, func(t *testing.T, c *clientv3.Client) {
+		k := kubernetes.Client{Client: c}
+		k.Kubernetes = &k
+		put, err := k.OptimisticPut(t.Context(), "pods/a", []byte("1"), 0, kubernetes.PutOptions{})
+		require.NoError(t, err)
+		require.True(t, put.Succeeded)
+		late, err := k.OptimisticPut(t.Context(), "pods/a", []byte("2"), 0, kubernetes.PutOptions{GetOnFailure: true})
+		require.NoError(t, err)
+		require.False(t, late.Succeeded)
+		require.Equal(t, "1", string(late.KV.Value))
+		list, err := k.List(t.Context(), "pods/", kubernetes.ListOptions{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, list.Kvs, 1)
+		gone, err := k.OptimisticDelete(t.Context(), "pods/a", put.Revision, kubernetes.DeleteOptions{})
+		require.NoError(t, err)
+		require.True(t, gone.Succeeded)
+	})
+}
+
+// A client finds the endpoints of all members.
+func TestClientSyncsEndpoints(t *testing.T) {
+	n := open(t)
+	addr := serve(t, n)
+	require.NoError(t, n.UpdateMetadata(t.Context(), n.ID(), map[string]string{etcdapi.MetadataClientURLs: "http://" + addr}))
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.Sync(t.Context()))
+	require.Equal(t, []string{"http://" + addr}, c.Endpoints())
+	_, err = c.Put(t.Context(), "k", "v")
+	require.NoError(t, err)
 }
 
 func TestRecipes(t *testing.T) {

@@ -14,10 +14,18 @@ import (
 )
 
 var (
-	count = flag.Int("requests", 3000, "the number of requests that TestSameAnswers sends to each server")
+	count = flag.Int("requests", 2000, "the number of requests that TestSameAnswers sends to each server; the other tests send a third")
 	seed  = flag.Uint64("seed", 1, "of the requests")
 	most  = flag.Int("differences", 1, "the number of differences after which TestSameAnswers stops")
 )
+
+// requests returns how many requests a test sends.
+func requests() int {
+	if testing.Short() {
+		return min(*count, 600)
+	}
+	return *count
+}
 
 // A comparison sends requests to both servers.
 type comparison struct {
@@ -91,10 +99,21 @@ func (c *comparison) compare(count int, rare bool) {
 // A node answers every request as etcd does. The flags make it longer, or repeat it.
 func TestSameAnswers(t *testing.T) {
 	etcd, node := endpoints(t)
-	newComparison(t, etcd, node).compare(*count, true)
+	newComparison(t, etcd, node).compare(requests(), true)
 }
 
 // So does a follower, which passes writes on to the leader.
 func TestSameAnswersOfFollower(t *testing.T) {
-	newComparison(t, dial(t, "etcd", startEtcd(t)), endpointOfFollower(t)).compare(*count/3, false)
+	newComparison(t, dial(t, "etcd", startEtcd(t)), endpointOfFollower(t)).compare(requests()/3, false)
+}
+
+// Ranges of hundreds of keys are the same, too, in any number of responses.
+func TestSameAnswersOfManyKeys(t *testing.T) {
+	etcd, node := endpoints(t)
+	c := newComparison(t, etcd, node)
+	c.wide = true
+	for range 400 {
+		c.do(to("Put", &pb.PutRequest{Key: c.key(), Value: c.value()}, kv, pb.KVClient.Put))
+	}
+	c.compare(c.sent+requests()/3, false)
 }

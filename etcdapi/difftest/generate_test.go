@@ -3,6 +3,7 @@
 package difftest
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"strings"
 
@@ -15,6 +16,7 @@ type generator struct {
 	rev       int64 // of the store
 	compacted int64
 	leases    []int64 // granted, and perhaps ended since
+	wide      bool    // there are hundreds of keys
 }
 
 func newGenerator(seed uint64) *generator {
@@ -34,6 +36,9 @@ func (g *generator) key() []byte {
 	if g.chance(60) {
 		return nil
 	}
+	if g.wide {
+		return fmt.Appendf(nil, "%03d", g.IntN(400))
+	}
 	return []byte(pick(g, keys...))
 }
 
@@ -45,12 +50,18 @@ func (g *generator) end() []byte {
 	case 2:
 		return []byte{0}
 	}
+	if g.wide {
+		return fmt.Appendf(nil, "%02d", g.IntN(40))
+	}
 	return []byte(pick(g, append(keys, "d", "b\x00", "\xff\xff\xff")...))
 }
 
 func (g *generator) value() []byte {
 	if g.chance(10) {
 		return nil
+	}
+	if g.wide && g.chance(100) {
+		return make([]byte, g.IntN(300<<10))
 	}
 	return []byte(pick(g, "", "1", "9", "18", "x", "y", strings.Repeat("z", g.IntN(40))))
 }
@@ -80,6 +91,9 @@ func (g *generator) filter() int64 {
 
 func (g *generator) limit() int64 {
 	if g.chance(3) {
+		if g.wide {
+			return int64(g.IntN(200))
+		}
 		return int64(g.IntN(14)) - 1
 	}
 	return 0
@@ -102,6 +116,9 @@ func (g *generator) rangeRequest() *pb.RangeRequest {
 	if g.chance(2) {
 		r.SortOrder = pb.RangeRequest_SortOrder(g.IntN(3))
 		r.SortTarget = pb.RangeRequest_SortTarget(g.IntN(5))
+	}
+	if g.wide {
+		r.SortTarget = 0 // many keys have the same version, and etcd's sort is not stable
 	}
 	if g.chance(80) {
 		r.SortOrder = 7
