@@ -12,8 +12,9 @@
 //	node, err := coterie.Open(ctx, cfg)
 //
 // Call it once for each founder, with the same snapshot. [Read] returns the data themselves. Both verify the
-// checksum of the snapshot, and the structure of each page that they read, before anything is written. They read the
-// snapshots of etcd v3.4 and later, and with [WithSkipHashCheck] the file member/snap/db of an etcd that is stopped.
+// checksum of the snapshot, and the structure of each page that they read, before anything is written. With
+// [WithSkipHashCheck] they read the file member/snap/db of an etcd that is stopped. The tests run etcd v3.7.3; earlier
+// versions of v3 store keys, leases and users in the same form.
 //
 // # To etcd
 //

@@ -21,8 +21,8 @@ type database struct {
 	root     uint64
 }
 
-// bbolt's format: https://pkg.go.dev/go.etcd.io/bbolt/internal/common. Numbers are little-endian on all platforms
-// that etcd supports.
+// bbolt's format: https://github.com/etcd-io/bbolt/tree/main/internal/common. Numbers have the byte order of the machine
+// that wrote the file. This package reads little-endian files; bbolt reads no others on such a machine, either.
 const (
 	pageHeader  = 16
 	elementSize = 16

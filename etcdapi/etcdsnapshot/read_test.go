@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -61,6 +62,33 @@ func TestRestoreMakesANode(t *testing.T) {
 	require.NoError(t, restored.Ready(t.Context()))
 	requireEqual(t, want, contents(t, restored))
 	r, err := restored.Put(t.Context(), "k", "v")
+	require.NoError(t, err)
+	require.Equal(t, want.Revision()+1, r.Revision)
+}
+
+func TestFoundersBeginWithOneSnapshot(t *testing.T) {
+	n := open(t)
+	fill(t, n, 50, true)
+	want := contents(t, n)
+	name, network := write(t, want), coterie.NewMemoryNetwork()
+	founders := []coterie.Founder{{Name: "a", Addr: "a:1"}, {Name: "b", Addr: "b:1"}, {Name: "c", Addr: "c:1"}}
+	var nodes []*coterie.Node
+	for _, f := range founders {
+		cfg := coterie.Config{
+			Name: f.Name, Addr: f.Addr, Advertise: f.Addr, Network: network, Founders: founders, Dir: filepath.Join(t.TempDir(), f.Name),
+			Logger: slog.New(slog.DiscardHandler),
+		}
+		require.NoError(t, etcdsnapshot.Restore(t.Context(), name, cfg))
+		n, err := coterie.Open(t.Context(), cfg)
+		require.NoError(t, err)
+		defer n.Close()
+		nodes = append(nodes, n)
+	}
+	for _, n := range nodes {
+		require.NoError(t, n.Ready(t.Context()))
+		requireEqual(t, want, contents(t, n))
+	}
+	r, err := nodes[2].Put(t.Context(), "k", "v")
 	require.NoError(t, err)
 	require.Equal(t, want.Revision()+1, r.Revision)
 }

@@ -120,7 +120,6 @@ type exporter struct {
 	db    *bolt.DB
 	tx    *bolt.Tx
 	bytes int // put in tx
-	b     []byte
 }
 
 const maxTxBytes = 8 << 20
