@@ -5,6 +5,7 @@ package coterie_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,17 +17,34 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/boltlog"
 )
 
-// counterDir is the environment variable with the directory of TestCounter's node.
-const counterDir = "COTERIE_COUNTER_DIR"
+var kills = flag.Int("kills", 0, "the number of processes that tests of killed processes kill, for each storage; 0: a few")
+
+// killsOr returns the number of processes to kill, or few if the flag does not say.
+func killsOr(few int) int {
+	if *kills > 0 {
+		return *kills
+	}
+	return few
+}
+
+// The environment variables with the directory and the storage of TestCounter's node.
+const (
+	counterDir     = "COTERIE_COUNTER_DIR"
+	counterStorage = "COTERIE_COUNTER_STORAGE"
+)
+
+// storages are the choices of Config.Storage, by their names.
+var storages = map[string]coterie.Storage{"segments": nil, "bolt": boltlog.New(boltlog.Options{})}
 
 // counters are the keys that TestCounter writes in turn.
 const counters = 7
 
 // counterConfig makes a node take snapshots all the time, so that some processes die while they write one.
-func counterConfig(dir string) coterie.Config {
-	return coterie.Config{Dir: dir, SnapshotEntries: 50}
+func counterConfig(dir, storage string) coterie.Config {
+	return coterie.Config{Dir: dir, Storage: storages[storage], SnapshotEntries: 50}
 }
 
 // TestCounter is the process that TestKilledProcessLosesNothing kills, and does nothing otherwise. It counts, and
@@ -36,7 +54,7 @@ func TestCounter(t *testing.T) {
 	if dir == "" {
 		t.Skip("for TestKilledProcessLosesNothing")
 	}
-	n, err := coterie.Open(t.Context(), counterConfig(dir))
+	n, err := coterie.Open(t.Context(), counterConfig(dir, os.Getenv(counterStorage)))
 	require.NoError(t, err)
 	i := newestCounter(t, n)
 	fmt.Println("counting", i)
@@ -71,16 +89,23 @@ func newestCounter(t *testing.T, n *coterie.Node) (newest int) {
 // Every write that a process acknowledged is there, no matter at which moment the process was killed.
 func TestKilledProcessLosesNothing(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts 20 processes")
+		t.Skip("starts processes")
 	}
+	for storage, few := range map[string]int{"segments": 12, "bolt": 8} {
+		t.Run(storage, func(t *testing.T) { killCounters(t, storage, killsOr(few)) })
+	}
+}
+
+// killCounters kills processes that count, one after the other, and checks their directory.
+func killCounters(t *testing.T, storage string, kills int) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	reached, killed := 0, 0
-	for round := range 20 {
-		acknowledged := countAndDie(t, dir, random, round%5 == 0)
-		n, err := coterie.Open(t.Context(), counterConfig(dir))
+	for round := range kills {
+		acknowledged := countAndDie(t, dir, storage, random, round%5 == 0)
+		n, err := coterie.Open(t.Context(), counterConfig(dir, storage))
 		require.NoError(t, err)
 		require.NoError(t, n.Ready(t.Context()))
 		require.NoError(t, n.Check(t.Context()))
@@ -93,19 +118,19 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		}
 		reached = newest
 	}
-	t.Log("counted to", reached)
-	require.Greater(t, killed, 10, "most were killed while they counted")
+	t.Log(kills, "kills, counted to", reached)
+	require.Greater(t, killed, kills/2, "most were killed while they counted")
 }
 
 // countAndDie runs a process that counts, and kills it after a random number of acknowledgements and a random time.
 // It returns the last acknowledged number. If look is set, it checks that no other node can open the directory while
 // the process lives. The check takes a moment, so not every process gets it.
-func countAndDie(t *testing.T, dir string, random *rand.Rand, look bool) (last int) {
+func countAndDie(t *testing.T, dir, storage string, random *rand.Rand, look bool) (last int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestCounter$")
-	cmd.Env = append(os.Environ(), counterDir+"="+dir)
+	cmd.Env = append(os.Environ(), counterDir+"="+dir, counterStorage+"="+storage)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -117,7 +142,7 @@ func countAndDie(t *testing.T, dir string, random *rand.Rand, look bool) (last i
 		if _, err := fmt.Sscanf(lines.Text(), "counting %d", &i); err == nil {
 			started, last = true, i
 			if look {
-				_, err := coterie.Open(t.Context(), counterConfig(dir))
+				_, err := coterie.Open(t.Context(), counterConfig(dir, storage))
 				require.ErrorIs(t, err, coterie.ErrDirInUse)
 			}
 		}
