@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -29,23 +31,11 @@ func TestHost(t *testing.T) {
 	if dir == "" {
 		t.Skip("for TestNodeOutlivesDescriptorShortage")
 	}
-	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 200, Max: 200}))
-	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
-		Dir: dir, Addr: "127.0.0.1:0", ElectionTimeout: 500 * time.Millisecond, SnapshotEntries: 20,
-	})
-	require.NoError(t, err)
-	nodes := c.Nodes()
+	nodes := hosted(t, dir, nil)
 	n := nodes[0]
 	big := string(make([]byte, 1<<20))
 	for round := range 2 {
-		var taken []*os.File
-		for err = nil; err == nil; {
-			var f *os.File
-			if f, err = os.Open(os.DevNull); err == nil {
-				taken = append(taken, f)
-			}
-		}
-		require.ErrorIs(t, err, syscall.EMFILE)
+		release := takeDescriptors(t)
 		refused := 0
 		for refused < len(nodes) { // until each node needs the next segment of its log
 			refused = 0
@@ -60,12 +50,10 @@ func TestHost(t *testing.T) {
 				}
 			}
 		}
-		_, err = n.Put(t.Context(), "k", "v")
+		_, err := n.Put(t.Context(), "k", "v")
 		require.ErrorIs(t, err, coterie.ErrNoSpace)
 		require.ErrorIs(t, err, syscall.EMFILE)
-		for _, f := range taken {
-			require.NoError(t, f.Close())
-		}
+		release()
 		for err != nil {
 			_, err = n.Put(t.Context(), "k", fmt.Sprint(round))
 		}
@@ -86,18 +74,103 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// hosted opens three nodes in a process that has few file descriptors.
+func hosted(t *testing.T, dir string, s coterie.Storage) []*coterie.Node {
+	t.Helper()
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 200, Max: 200}))
+	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
+		Dir: dir, Addr: "127.0.0.1:0", Storage: s, ElectionTimeout: 500 * time.Millisecond, SnapshotEntries: 20,
+	})
+	require.NoError(t, err)
+	return c.Nodes()
+}
+
+// takeDescriptors uses up all file descriptors. It returns a function that frees them.
+func takeDescriptors(t *testing.T) (release func()) {
+	t.Helper()
+	var taken []*os.File
+	var err error
+	for err == nil {
+		var f *os.File
+		if f, err = os.Open(os.DevNull); err == nil {
+			taken = append(taken, f)
+		}
+	}
+	require.ErrorIs(t, err, syscall.EMFILE)
+	return func() {
+		for _, f := range taken {
+			require.NoError(t, f.Close())
+		}
+	}
+}
+
+// TestHostOnBolt is a process like TestHost. A log of bolt is one file, which is open, so only snapshots and new nodes lack
+// descriptors.
+func TestHostOnBolt(t *testing.T) {
+	dir := os.Getenv(hostDir)
+	if dir == "" {
+		t.Skip("for TestNodeOutlivesDescriptorShortage")
+	}
+	nodes := hosted(t, dir, storages["bolt"])
+	n := nodes[0]
+	snapshots := func() []string {
+		names, err := filepath.Glob(filepath.Join(dir, "node1", "snapshots", "*"))
+		require.NoError(t, err)
+		return names
+	}
+	another := coterie.Config{Dir: filepath.Join(dir, "another"), Storage: storages["bolt"]}
+	for range 2 {
+		before := snapshots()
+		release := takeDescriptors(t)
+		for i := range 60 { // enough for a snapshot, whose shortage may become that of the node
+			if _, err := n.Put(t.Context(), "k", fmt.Sprint(i)); err != nil {
+				require.ErrorIs(t, err, coterie.ErrNoSpace)
+				require.ErrorIs(t, err, syscall.EMFILE)
+			}
+		}
+		for _, n := range nodes {
+			require.NoError(t, n.Err())
+			if err := n.Status().DiskError; err != nil {
+				require.ErrorIs(t, err, syscall.EMFILE)
+			}
+		}
+		releaseMore := takeDescriptors(t) // the nodes may have closed some
+		_, err := coterie.Open(t.Context(), another)
+		require.ErrorIs(t, err, coterie.ErrNoSpace)
+		require.ErrorIs(t, err, syscall.EMFILE)
+		require.NotErrorIs(t, err, coterie.ErrCorrupt)
+		release()
+		releaseMore()
+		m, err := coterie.Open(t.Context(), another)
+		require.NoError(t, err)
+		require.NoError(t, m.Close())
+		for err = error(coterie.ErrNoSpace); err != nil || slices.Equal(before, snapshots()); { // a failed snapshot is tried again
+			_, err = n.Put(t.Context(), "k", "v")
+		}
+	}
+	for _, n := range nodes {
+		require.NoError(t, n.Check(t.Context()))
+		require.NoError(t, n.Close())
+	}
+}
+
 // A node survives a time in which its process has no free file descriptor.
 func TestNodeOutlivesDescriptorShortage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes to real disks")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^TestHost$", "-test.v")
-	cmd.Env = append(os.Environ(), hostDir+"="+t.TempDir())
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), "--- PASS: TestHost")
+	for _, host := range []string{"TestHost", "TestHostOnBolt"} {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run", "^"+host+"$", "-test.v")
+			cmd.Env = append(os.Environ(), hostDir+"="+t.TempDir())
+			out, err := cmd.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			require.Contains(t, string(out), "--- PASS: "+host)
+		})
+	}
 }
 
 // If Open lacks a file descriptor, at any step, it returns an error at once, changes nothing and can be called again.

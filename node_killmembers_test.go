@@ -221,7 +221,7 @@ func killMembers(t *testing.T, storage string, kills int) {
 	for done := 0; done < kills; {
 		// Writes go on before the next kills, so a majority has come back.
 		members[random.IntN(3)].await(t, 1+random.IntN(100))
-		time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+		<-time.After(time.Duration(random.IntN(3000)) * time.Microsecond)
 		victims := random.Perm(3)[:[]int{1, 1, 1, 2, 3}[random.IntN(5)]]
 		for _, i := range victims {
 			require.NoError(t, members[i].process.Process.Kill())
@@ -236,7 +236,7 @@ func killMembers(t *testing.T, storage string, kills int) {
 				m.drain(t, false)
 			}
 		}
-		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+		<-time.After(time.Duration(random.IntN(300)) * time.Millisecond)
 		for _, i := range victims {
 			members[i].start(t)
 		}
