@@ -24,6 +24,11 @@
 // A call that needs the cluster has the time that etcd gives it, 5 s and two election timeouts. A write that has taken
 // longer may still happen, as in etcd.
 //
+// # HTTP
+//
+// [Serve] answers HTTP on the same port: etcd's JSON gateway below /v3/, for instance POST /v3/kv/range, and the paths
+// /health, /livez, /readyz and /version. [NewHandler] returns them for a server of the caller.
+//
 // # Module
 //
 // This package is a module of its own, so that programs without gRPC do not link it. Require it together with the root

@@ -2,14 +2,28 @@
 
 package etcdapi
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
-// An Option is an option of [Register], [Serve] and [NewClient].
+// An Option is an option of [Register], [Serve], [NewHandler], [NewClient] and [NewConn].
 type Option func(*options)
 
 type options struct {
 	clientURLs       []string
 	progressInterval time.Duration
+
+	// Of HTTP.
+	handlers       map[string]http.Handler
+	hosts, origins []string
+	// Of Serve alone.
+	maxConnections int
+	maxStreams     uint32
+}
+
+func defaultOptions() options {
+	return options{progressInterval: 10 * time.Minute, maxConnections: 10_000, maxStreams: 10_000}
 }
 
 // The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas. [Serve] and the calls that
@@ -35,4 +49,45 @@ const minProgressInterval = 100 * time.Millisecond
 // corresponds to etcd's --watch-progress-notify-interval: the default is 10 minutes, the minimum 100 ms.
 func WithProgressInterval(d time.Duration) Option {
 	return func(o *options) { o.progressInterval = max(d, minProgressInterval) }
+}
+
+// WithHandler makes [Serve] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a handler of the caller, for
+// instance the profiles of net/http/pprof:
+//
+//	etcdapi.WithHandler("/debug/pprof/", http.DefaultServeMux)
+//
+// Users and permissions do not apply to it. They panic if the pattern is invalid, or conflicts with another one.
+func WithHandler(pattern string, h http.Handler) Option {
+	return func(o *options) {
+		if o.handlers == nil {
+			o.handlers = map[string]http.Handler{}
+		}
+		o.handlers[pattern] = h
+	}
+}
+
+// WithHosts sets the host names that HTTP requests without TLS may address, as etcd's --host-whitelist. [Serve]
+// rejects requests for other hosts with the status 421, which stops attacks with DNS rebinding. Without hosts every name is
+// accepted.
+func WithHosts(hosts ...string) Option {
+	return func(o *options) { o.hosts = append([]string(nil), hosts...) }
+}
+
+// WithOrigins sets the origins of web pages that may use the HTTP interface of [Serve], as etcd's --cors. The origin "*"
+// stands for all of them, and is etcd's default. Here the default is none, because a page could otherwise use an endpoint
+// that its visitor can reach.
+func WithOrigins(origins ...string) Option {
+	return func(o *options) { o.origins = append([]string(nil), origins...) }
+}
+
+// WithMaxConnections sets how many connections [Serve] keeps at the same time, those in a handshake included. It closes
+// further ones at once. The default is 10,000.
+func WithMaxConnections(n int) Option {
+	return func(o *options) { o.maxConnections = max(n, 1) }
+}
+
+// WithMaxStreams sets how many calls and streams a connection to [Serve] may have at the same time, as etcd's
+// --max-concurrent-streams. Further ones wait in the client. The default is 10,000.
+func WithMaxStreams(n uint32) Option {
+	return func(o *options) { o.maxStreams = max(n, 1) }
 }

@@ -3,9 +3,7 @@
 package etcdapi
 
 import (
-	"context"
 	"math"
-	"net"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,6 +13,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/coterie-kv/coterie"
 )
@@ -27,7 +26,7 @@ type server struct {
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {
-	s := &server{node: n, limits: n.Limits(), options: options{progressInterval: 10 * time.Minute}}
+	s := &server{node: n, limits: n.Limits(), options: defaultOptions()}
 	for _, opt := range opts {
 		opt(&s.options)
 	}
@@ -77,38 +76,16 @@ func registered(r grpc.ServiceRegistrar, service string) bool {
 // requestOverhead is how much larger than coterie.Config.MaxRequestBytes a message may be.
 const requestOverhead = 512 << 10
 
-// ServerOptions returns the options with which a *grpc.Server accepts every message that etcd accepts.
+// ServerOptions returns the options with which a *grpc.Server accepts every message that etcd accepts, and pings as
+// often as etcd allows.
 func ServerOptions(n *coterie.Node) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(n.Limits().MaxRequestBytes + requestOverhead),
+		grpc.MaxRecvMsgSize(maxMessage(n.Limits())),
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
 	}
 }
 
-// Serve serves etcd's services on a listener until ctx ends or the node has stopped. Then it closes the listener,
-// ends the streams, and returns when all calls have returned. The node stays open.
-//
-// Errors: nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
-// the listener.
-func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
-	g := grpc.NewServer(ServerOptions(n)...)
-	s := newServer(n, opts)
-	s.registerAll(g)
-	publishing, stop := context.WithCancel(ctx)
-	defer stop()
-	go s.publish(publishing)
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	case <-n.Done():
-	}
-	g.Stop()
-	<-served
-	if n.Status().Err != nil {
-		return n.Err()
-	}
-	return nil
-}
+// maxMessage is the size of the largest message that an endpoint reads.
+func maxMessage(l coterie.Limits) int { return l.MaxRequestBytes + requestOverhead }

@@ -72,7 +72,8 @@ func startEtcd(t testing.TB) (addr string) {
 	free := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{free}, []url.URL{free}
+	client := url.URL{Scheme: "http", Host: freeAddr(t)} // the gateway of an etcd dials the port that is configured
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{free}, []url.URL{free}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.LogLevel = "fatal"
@@ -86,6 +87,13 @@ func startEtcd(t testing.TB) (addr string) {
 		t.Fatal("etcd is not ready")
 	}
 	return e.Clients[0].Addr().String()
+}
+
+func freeAddr(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // config returns the configuration of a node that keeps its history, as etcd does.

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	pbgw "go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	electiongw "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb/gw"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	lockgw "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb/gw"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// gateway returns the handler of the JSON interface. It calls the services in the process, with the metadata that the
+// headers of the request have.
+func (s *server) gateway() http.Handler {
+	conn := newInProcess()
+	s.registerAll(conn)
+	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
+		Marshaler: &runtime.JSONPb{
+			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
+			UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
+		},
+	}))
+	ctx := context.Background()
+	for _, err := range []error{
+		pbgw.RegisterKVHandlerClient(ctx, mux, pb.NewKVClient(conn)),
+		pbgw.RegisterWatchHandlerClient(ctx, mux, pb.NewWatchClient(conn)),
+		pbgw.RegisterLeaseHandlerClient(ctx, mux, pb.NewLeaseClient(conn)),
+		pbgw.RegisterClusterHandlerClient(ctx, mux, pb.NewClusterClient(conn)),
+		pbgw.RegisterMaintenanceHandlerClient(ctx, mux, pb.NewMaintenanceClient(conn)),
+		pbgw.RegisterAuthHandlerClient(ctx, mux, pb.NewAuthClient(conn)),
+		lockgw.RegisterLockHandlerClient(ctx, mux, v3lockpb.NewLockClient(conn)),
+		electiongw.RegisterElectionHandlerClient(ctx, mux, v3electionpb.NewElectionClient(conn)),
+	} {
+		if err != nil {
+			panic(fmt.Sprintf("etcdapi: the paths are constants, and one is invalid: %v", err))
+		}
+	}
+	// A message as JSON is at most twice as long as in gRPC, except for escapes and white space.
+	limit := 2 * int64(maxMessage(s.limits))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		mux.ServeHTTP(w, r)
+	})
+}

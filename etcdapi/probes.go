@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/status"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A probe is a check of /livez or /readyz.
+type probe struct {
+	name  string
+	check func(ctx context.Context) error
+}
+
+// handleProbes adds etcd's paths for the health of an endpoint.
+func (s *server) handleProbes(mux *http.ServeMux) {
+	local := probe{"serializable_read", func(ctx context.Context) error { return s.read(ctx, coterie.WithSerializable()) }}
+	quorum := probe{"linearizable_read", func(ctx context.Context) error { return s.read(ctx) }}
+	corruption := probe{"data_corruption", func(ctx context.Context) error { return s.checkAlarm(ctx, pb.AlarmType_CORRUPT) }}
+	handleProbes(mux, "/livez", local)
+	handleProbes(mux, "/readyz", corruption, local, quorum, probe{"non_learner", s.checkVote})
+	mux.HandleFunc("/health", s.serveHealth)
+}
+
+// handleProbes adds a path for all probes, and one for each.
+func handleProbes(mux *http.ServeMux, path string, all ...probe) {
+	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		excluded := r.URL.Query()["exclude"]
+		serveProbes(w, r, slices.DeleteFunc(slices.Clone(all), func(p probe) bool { return slices.Contains(excluded, p.name) }))
+	})
+	for _, p := range all {
+		mux.HandleFunc(path+"/"+p.name, func(w http.ResponseWriter, r *http.Request) { serveProbes(w, r, []probe{p}) })
+	}
+}
+
+func serveProbes(w http.ResponseWriter, r *http.Request, probes []probe) {
+	if !onlyGet(w, r) {
+		return
+	}
+	var list strings.Builder
+	failed := false
+	for _, p := range probes {
+		if err := p.check(r.Context()); err != nil {
+			failed = true
+			fmt.Fprintf(&list, "[-]%s failed: %s\n", p.name, errorText(err))
+		} else {
+			fmt.Fprintf(&list, "[+]%s ok\n", p.name)
+		}
+	}
+	if failed {
+		http.Error(w, list.String(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if r.URL.Query().Has("verbose") {
+		fmt.Fprint(w, list.String())
+	}
+	fmt.Fprint(w, "ok\n")
+}
+
+// serveHealth serves /health, the oldest of etcd's probes.
+func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	if !onlyGet(w, r) {
+		return
+	}
+	reason := s.healthFault(r.Context(), r.URL.Query())
+	text, err := json.Marshal(struct {
+		Health string `json:"health"`
+		Reason string `json:"reason"`
+	}{fmt.Sprint(reason == ""), reason})
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	case reason != "":
+		http.Error(w, string(text), http.StatusServiceUnavailable)
+	default:
+		_, _ = w.Write(text) // the error is of a client that has gone
+	}
+}
+
+// healthFault returns the reason why this endpoint is not healthy, or "".
+func (s *server) healthFault(ctx context.Context, query url.Values) string {
+	excluded := query["exclude"]
+	alarms, err := s.alarms(ctx)
+	if err != nil {
+		return "RANGE ERROR:" + errorText(err)
+	}
+	for _, a := range alarms {
+		if !slices.Contains(excluded, a.Alarm.String()) {
+			return "ALARM " + a.Alarm.String()
+		}
+	}
+	var opts []coterie.GetOption
+	if query.Get("serializable") == "true" {
+		opts = append(opts, coterie.WithSerializable())
+	} else if s.node.Status().Leader == 0 {
+		return "RAFT NO LEADER"
+	}
+	if err := s.read(ctx, opts...); err != nil {
+		return "RANGE ERROR:" + errorText(err)
+	}
+	return ""
+}
+
+// read reads a key, to see that reads work. No user may be asked for its permission here.
+func (s *server) read(ctx context.Context, opts ...coterie.GetOption) error {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	_, err := s.node.Get(ctx, "\x00", append(opts, coterie.WithKeysOnly())...)
+	return err
+}
+
+// alarms returns the alarms of the cluster.
+func (s *server) alarms(ctx context.Context) ([]*pb.AlarmMember, error) {
+	r, err := (&maintenanceServer{server: s}).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
+	return r.GetAlarms(), err
+}
+
+func (s *server) checkAlarm(ctx context.Context, of pb.AlarmType) error {
+	alarms, err := s.alarms(ctx)
+	if err == nil && slices.ContainsFunc(alarms, func(a *pb.AlarmMember) bool { return a.Alarm == of }) {
+		err = fmt.Errorf("alarm activated: %v", of)
+	}
+	return err
+}
+
+// checkVote fails for a member without a vote, which etcd calls a learner.
+func (s *server) checkVote(ctx context.Context) error {
+	members, err := s.node.Members(ctx, coterie.WithSerializable())
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(members, func(m coterie.Member) bool { return m.ID == s.node.ID() && !m.Voter }) {
+		return errors.New("not supported for learner")
+	}
+	return nil
+}
+
+// errorText returns the text that a client of gRPC gets.
+func errorText(err error) string { return status.Convert(toStatus(err)).Message() }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/etcdapi"
+)
+
+// do sends a request over HTTP, and returns the status and the body of the answer.
+func do(t testing.TB, method, url, body string, headers ...string) (code int, text string, h http.Header) {
+	t.Helper()
+	return doWith(t, http.DefaultClient, method, url, body, headers...)
+}
+
+func doWith(t testing.TB, c *http.Client, method, url, body string, headers ...string) (code int, text string, h http.Header) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	r.Close = true
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := c.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(all), resp.Header
+}
+
+func TestOnePortHasGRPCAndHTTP(t *testing.T) {
+	addr := serve(t, open(t))
+	_, err := pb.NewKVClient(dial(t, addr)).Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: []byte("v")})
+	require.NoError(t, err)
+	code, body, _ := do(t, "POST", "http://"+addr+"/v3/kv/range", `{"key":"aw=="}`)
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, strings.ReplaceAll(body, " ", ""), `"value":"dg=="`)
+	code, _, _ = do(t, "POST", "http://"+addr+"/v3beta/kv/range", `{"key":"aw=="}`)
+	require.Equal(t, http.StatusOK, code)
+}
+
+func TestHTTPStreamIsAWatch(t *testing.T) {
+	n := open(t)
+	resp, err := http.Post("http://"+serve(t, n)+"/v3/watch", "application/json", strings.NewReader(`{"create_request":{"key":"aw=="}}`))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	require.True(t, lines.Scan())
+	require.Contains(t, lines.Text(), "created")
+	put(t, n, "k", "v")
+	require.True(t, lines.Scan())
+	require.Contains(t, lines.Text(), "dg==")
+}
+
+func TestServeEndsHTTPStreams(t *testing.T) {
+	n := open(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- etcdapi.Serve(ctx, l, n) }()
+	resp, err := http.Post("http://"+l.Addr().String()+"/v3/watch", "application/json", strings.NewReader(`{"create_request":{"key":"aw=="}}`))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	begin := time.Now()
+	cancel()
+	require.NoError(t, <-served)
+	require.Less(t, time.Since(begin), 4*time.Second)
+	_, _ = io.ReadAll(resp.Body) // which ends
+}
+
+func TestHTTPBodiesAreBounded(t *testing.T) {
+	n := open(t, func(c *coterie.Config) { c.MaxRequestBytes = 1 << 20 })
+	url := "http://" + serve(t, n) + "/v3/kv/put"
+	code, _, _ := do(t, "POST", url, `{"key":"aw==","value":"`+strings.Repeat("A", 1<<20)+`"}`)
+	require.Equal(t, http.StatusOK, code)
+	code, body, _ := do(t, "POST", url, `{"key":"aw==","value":"`+strings.Repeat("A", 2<<20)+`"}`)
+	require.Equal(t, http.StatusBadRequest, code, body)
+	require.Contains(t, body, "request is too large")
+	code, body, _ = do(t, "POST", url, `{"key":"aw==","value":"`+strings.Repeat("A", 4<<20)+`"}`)
+	require.Equal(t, http.StatusBadRequest, code, body)
+	require.Contains(t, body, "request body too large")
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	addr := serve(t, open(t), etcdapi.WithMaxConnections(2))
+	silent := func() net.Conn {
+		c, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	first := silent()
+	silent()
+	refused := silent()
+	require.NoError(t, refused.SetReadDeadline(time.Now().Add(5*time.Second)))
+	_, err := refused.Read(make([]byte, 1))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, first.Close())
+	require.Eventually(t, func() bool {
+		resp, err := http.Get("http://" + addr + "/version")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	}, 5*time.Second, 10*time.Millisecond, "a connection that is closed makes room")
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	conn := dial(t, serve(t, open(t), etcdapi.WithMaxStreams(1)))
+	s := openWatchStream(t, conn)
+	s.request(&pb.WatchCreateRequest{Key: []byte("k")})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("k")})
+	require.ErrorContains(t, err, "DeadlineExceeded")
+}
+
+// DNS rebinding makes a browser address an endpoint by the name of an attacker.
+func TestHostsAreChecked(t *testing.T) {
+	addr := serve(t, open(t), etcdapi.WithHosts("127.0.0.1", "store"))
+	for host, want := range map[string]int{
+		addr: http.StatusOK, "store:2379": http.StatusOK, "store": http.StatusOK, "attacker.example": http.StatusMisdirectedRequest,
+		"attacker.example:2379": http.StatusMisdirectedRequest,
+	} {
+		for _, path := range []string{"/version", "/v3/kv/range", "/health"} {
+			method := "GET"
+			if strings.HasPrefix(path, "/v3/") {
+				method = "POST"
+			}
+			code, _, _ := do(t, method, "http://"+addr+path, `{"key":"aw=="}`, "Host", host)
+			require.Equal(t, want, code, "%s of %s", path, host)
+		}
+	}
+}
+
+func TestOriginsAreChosen(t *testing.T) {
+	n := open(t)
+	allowed := func(addr, origin string) string {
+		_, _, h := do(t, "GET", "http://"+addr+"/version", "", "Origin", origin)
+		return h.Get("Access-Control-Allow-Origin")
+	}
+	require.Empty(t, allowed(serve(t, n), "http://page.example"))
+	require.Equal(t, "*", allowed(serve(t, n, etcdapi.WithOrigins("*")), "http://page.example"))
+	addr := serve(t, n, etcdapi.WithOrigins("http://page.example"))
+	require.Equal(t, "http://page.example", allowed(addr, "http://page.example"))
+	require.Empty(t, allowed(addr, "http://other.example"))
+	code, _, h := do(t, "OPTIONS", "http://"+addr+"/v3/kv/range", "", "Origin", "http://page.example")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, h.Get("Access-Control-Allow-Headers"), "authorization")
+}
+
+func TestHandlersOfTheCaller(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "profile") })
+	_, body, _ := do(t, "GET", "http://"+serve(t, open(t), etcdapi.WithHandler("/debug/pprof/", h))+"/debug/pprof/heap", "")
+	require.Equal(t, "profile", body)
+}
+
+func TestProbesWithoutAQuorum(t *testing.T) {
+	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{InMemory: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	url := "http://" + serve(t, c.Node(0))
+	code, body, _ := do(t, "GET", url+"/readyz?verbose", "")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n", body)
+	require.NoError(t, c.Node(1).Close())
+	require.NoError(t, c.Node(2).Close())
+	require.Eventually(t, func() bool { return c.Node(0).Status().Leader == 0 }, 10*time.Second, 10*time.Millisecond)
+	code, body, _ = do(t, "GET", url+"/health", "")
+	require.Equal(t, http.StatusServiceUnavailable, code)
+	require.Equal(t, `{"health":"false","reason":"RAFT NO LEADER"}`+"\n", body)
+	code, body, _ = do(t, "GET", url+"/health?serializable=true", "")
+	require.Equal(t, http.StatusOK, code)
+	require.Equal(t, `{"health":"true","reason":""}`, body)
+	code, _, _ = do(t, "GET", url+"/livez", "")
+	require.Equal(t, http.StatusOK, code)
+	code, _, _ = do(t, "GET", url+"/readyz?exclude=linearizable_read", "")
+	require.Equal(t, http.StatusOK, code)
+}

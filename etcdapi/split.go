@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A splitter accepts the connections of one listener, and gives each to gRPC or to HTTP by its first bytes. It knows all
+// connections that are open, so that it can bound their number.
+type splitter struct {
+	net.Listener
+	grpc, http *accepted
+	limit      int
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	open   map[*conn]struct{}
+
+	deciding sync.WaitGroup // connections that have not sent enough to know
+}
+
+func newSplitter(l net.Listener, limit int) *splitter {
+	stopped := make(chan struct{})
+	var once sync.Once
+	stop := func() { once.Do(func() { close(stopped) }) }
+	part := func() *accepted {
+		return &accepted{addr: l.Addr(), conns: make(chan net.Conn), stopped: stopped, stop: stop}
+	}
+	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, open: map[*conn]struct{}{}}
+}
+
+// run accepts connections until the listener is closed. It returns nil after Close.
+func (s *splitter) run() error {
+	defer s.deciding.Wait()
+	defer s.grpc.stop()
+	var pause time.Duration
+	for {
+		nc, err := s.Accept()
+		switch {
+		case err == nil:
+		case passes(err):
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			time.Sleep(pause)
+			continue
+		case s.isClosed():
+			return nil
+		default:
+			return err
+		}
+		pause = 0
+		c := &conn{Conn: nc, in: s}
+		if !s.add(c) {
+			nc.Close()
+			continue
+		}
+		s.deciding.Go(func() { s.decide(c) })
+	}
+}
+
+// passes reports whether an error of Accept ends by itself: the process has no file descriptor left, or the client has gone.
+func passes(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// decide gives a connection to gRPC or HTTP.
+func (s *splitter) decide(c *conn) {
+	to := s.http
+	_ = c.SetDeadline(time.Now().Add(headerTimeout)) // if it fails, so does the read
+	switch isGRPC, err := c.beginsWithHTTP2(); {
+	case err != nil:
+		c.Close()
+		return
+	case isGRPC:
+		to = s.grpc
+	}
+	_ = c.SetDeadline(time.Time{})
+	if !to.give(c) {
+		c.Close()
+	}
+}
+
+// add adds a connection, unless there are too many.
+func (s *splitter) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.open) >= s.limit {
+		return false
+	}
+	s.open[c] = struct{}{}
+	return true
+}
+
+func (s *splitter) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+func (s *splitter) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// Close closes the listener, so that run returns. The connections stay open.
+func (s *splitter) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	_ = s.Listener.Close() // nothing is left to do about its error
+	s.grpc.stop()
+}
+
+// closeConnections closes every connection that is still open, after Close.
+func (s *splitter) closeConnections() {
+	s.mu.Lock()
+	open := s.open
+	s.open = map[*conn]struct{}{}
+	s.mu.Unlock()
+	for c := range open {
+		_ = c.Conn.Close()
+	}
+}
+
+// An accepted is the listener of one server: its connections are those that the splitter gives to it.
+type accepted struct {
+	addr    net.Addr
+	conns   chan net.Conn
+	stopped chan struct{}
+	stop    func() // closes stopped, for both servers
+}
+
+func (a *accepted) give(c net.Conn) bool {
+	select {
+	case a.conns <- c:
+		return true
+	case <-a.stopped:
+		return false
+	}
+}
+
+func (a *accepted) Accept() (net.Conn, error) {
+	select {
+	case c := <-a.conns:
+		return c, nil
+	case <-a.stopped:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends the accepting of both servers.
+func (a *accepted) Close() error {
+	a.stop()
+	return nil
+}
+
+func (a *accepted) Addr() net.Addr { return a.addr }
+
+// A conn is a connection of a splitter. One goroutine at a time reads it.
+type conn struct {
+	net.Conn
+	in   *splitter
+	head []byte // read ahead
+}
+
+// http2 is how a connection of HTTP/2 begins. No request of HTTP/1.1 begins with these bytes.
+const http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// beginsWithHTTP2 reads ahead until it knows.
+func (c *conn) beginsWithHTTP2() (bool, error) {
+	head := make([]byte, 0, len(http2))
+	for len(head) < len(http2) && strings.HasPrefix(http2, string(head)) {
+		n, err := c.Conn.Read(head[len(head):cap(head)])
+		if err != nil {
+			return false, err
+		}
+		head = head[:len(head)+n]
+	}
+	c.head = head
+	return string(head) == http2, nil
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *conn) Close() error {
+	c.in.remove(c)
+	return c.Conn.Close()
+}
