@@ -25,33 +25,6 @@ func reopened(t *testing.T, files vfs.FS, l *Log, check func(l *Log)) *Log {
 	return l
 }
 
-func TestEntriesAreAppendedAndRead(t *testing.T) {
-	files := vfs.NewMemory().Mount()
-	l := openSized(t, files, smallSegment)
-	holds(t, l)
-	require.NoError(t, l.Logs().StoreLog(entry(1, 1)))
-	require.NoError(t, l.Logs().StoreLogs(entries(2, 10, 2)))
-	want := append(entries(1, 1, 1), entries(2, 10, 2)...)
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
-	keep(t, l, entries(11, 12, 3)...)
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, append(want, entries(11, 12, 3)...)...) })
-	finish(t, l)
-}
-
-func TestStoreCopiesEntries(t *testing.T) {
-	l := open(t, vfs.NewMemory().Mount())
-	logs := entries(1, 3, 1)
-	require.NoError(t, l.Logs().StoreLogs(logs))
-	for _, log := range logs {
-		log.Index, log.Term = 77, 77 // raft reuses its entries
-	}
-	holds(t, l, entries(1, 3, 1)...)
-	got := get(t, l, 2)
-	got.Term = 77
-	holds(t, l, entries(1, 3, 1)...)
-	finish(t, l)
-}
-
 func TestEveryFieldOfEntryIsKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
@@ -86,37 +59,6 @@ func TestEntriesAreDeletedFromEitherEnd(t *testing.T) {
 	// Compacted entries come back if their segment is still there.
 	l = openSized(t, files, smallSegment)
 	holds(t, l, entries(1, 13, 1)...)
-	finish(t, l)
-}
-
-func TestReplacedEntriesAreKept(t *testing.T) {
-	files := vfs.NewMemory().Mount()
-	l := openSized(t, files, smallSegment)
-	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
-	for term := uint64(2); term < 6; term++ {
-		require.NoError(t, l.Logs().DeleteRange(5, 10))
-		require.NoError(t, l.Logs().StoreLogs(entries(5, 10, term)))
-	}
-	want := append(entries(1, 4, 1), entries(5, 10, 5)...)
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, want...) })
-	keep(t, l, entries(11, 11, 6)...)
-	require.NoError(t, l.Logs().DeleteRange(1, 11))
-	holds(t, l)
-	require.NoError(t, l.Logs().StoreLogs(entries(1, 2, 7)))
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(1, 2, 7)...) })
-	finish(t, l)
-}
-
-// After raft installs a snapshot, it continues with the next entry, whatever the log has.
-func TestGapAfterSnapshotDropsLog(t *testing.T) {
-	files := vfs.NewMemory().Mount()
-	l := openSized(t, files, smallSegment)
-	require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
-	snapshot(t, l, 50, 2)
-	require.EqualValues(t, 50, l.Durable())
-	require.NoError(t, l.Logs().StoreLogs(entries(51, 55, 2)))
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(51, 55, 2)...) })
-	require.EqualValues(t, 55, l.Durable())
 	finish(t, l)
 }
 
@@ -319,28 +261,4 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 	}
 	require.NoError(t, l.Logs().StoreLogs(batch))
 	m.logs = append(m.logs, batch...)
-}
-
-// Raft needs the term of the entry before an append. If that is the last entry of a snapshot, the log has
-// its term and nothing else of it.
-func TestEndOfSnapshotHasTerm(t *testing.T) {
-	files := vfs.NewMemory().Mount()
-	l := openSized(t, files, smallSegment)
-	snapshot(t, l, 5, 3)
-	for range 2 {
-		base, term := l.Base()
-		require.Equal(t, []uint64{5, 3}, []uint64{base, term})
-		var end raft.Log
-		require.NoError(t, l.Logs().GetLog(5, &end))
-		require.Equal(t, raft.Log{Index: 5, Term: 3, Type: raft.LogNoop}, end)
-		require.ErrorIs(t, l.Logs().GetLog(4, &end), raft.ErrLogNotFound)
-		_, err := l.Entry(5)
-		require.ErrorIs(t, err, raft.ErrLogNotFound)
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 7, 3)))
-	}
-	settle(t, l)
-	snapshot(t, l, 6, 3)
-	base, _ := l.Base()
-	require.Zero(t, base, "the log has the entry")
-	finish(t, l)
 }

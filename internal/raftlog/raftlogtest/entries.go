@@ -120,9 +120,15 @@ func testBase(t *testing.T, s site) {
 		require.NoError(t, l.Logs().GetLog(5, &end))
 		require.Equal(t, raft.Log{Index: 5, Term: 3, Type: raft.LogNoop}, end)
 		require.ErrorIs(t, l.Logs().GetLog(4, &end), raft.ErrLogNotFound)
+		_, err := l.Entry(5)
+		require.ErrorIs(t, err, raft.ErrLogNotFound)
 		keep(t, l, entries(6, 7, 3)...)
 		l = s.reopen(t, l)
 		remove(t, l, 6, 7)
 	}
+	keep(t, l, entries(6, 7, 3)...)
+	snapshot(t, l, 6, 3)
+	base, _ := l.Base()
+	require.Zero(t, base, "the log has the entry")
 	finish(t, l)
 }
