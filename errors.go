@@ -108,6 +108,9 @@ var (
 	// ErrAuthOldRevision: users or roles have changed since the revision of [UserView.WithAuthRevision].
 	// Authenticate again.
 	ErrAuthOldRevision = errors.New("coterie: revision of users and roles is old")
+	// ErrInvalidAuthToken: the token was not made by a node of this cluster, or it has ended: after its time,
+	// because the user was deleted or has another password, or because permissions were not checked in between.
+	ErrInvalidAuthToken = errors.New("coterie: invalid token")
 	// ErrInvalidAuthMgmt: a change would lock everyone out while permissions are checked, because it takes the
 	// user root or its role away; or a permission names no key.
 	ErrInvalidAuthMgmt = errors.New("coterie: invalid change of users or roles")
@@ -260,6 +263,7 @@ var authErrors = map[command.Code]error{
 	command.InvalidAuthMgmt:      ErrInvalidAuthMgmt,
 	command.PermissionDenied:     ErrPermissionDenied,
 	command.AuthOldRevision:      ErrAuthOldRevision,
+	command.AuthNotEnabled:       ErrAuthNotEnabled,
 }
 
 // codeError returns the error of a code about users and roles, or nil.

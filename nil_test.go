@@ -191,6 +191,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.AuthEnable":    {func(f nilFixture) { f.n.AuthEnable(nil) }},
 	"coterie.Node.AuthDisable":   {func(f nilFixture) { f.n.AuthDisable(nil) }},
 	"coterie.Node.AuthStatus":    {func(f nilFixture) { f.n.AuthStatus(nil) }},
+	"coterie.Node.NewToken":      {func(f nilFixture) { f.n.NewToken(nil, "u", 0, time.Hour) }},
 	"coterie.Node.Authenticate": {
 		func(f nilFixture) { f.n.Authenticate(nil, "u", func([]byte) error { return nil }) },
 		func(f nilFixture) { f.n.Authenticate(f.ctx, "u", nil) },

@@ -21,20 +21,28 @@ func (s *Store) Apply(c *command.Auth) (*Store, command.Code) {
 			return s, command.OK
 		}
 		next.Enabled = true
-		return &next, command.OK // as in etcd, the only change that makes no revision
+		return &next, command.OK // as in etcd, without a revision
+	case command.AuthSecret:
+		if s.Secret != "" {
+			return s, command.OK
+		}
+		next.Secret = c.Hash
+		return &next, command.OK // without a revision, because it changes no permission
 	case command.AuthDisable:
 		if !s.Enabled {
 			return s, command.OK
 		}
-		next.Enabled = false
+		next.Enabled, next.Secret = false, ""
 	case command.UserAdd:
-		next.putUser(User{Name: c.User, Hash: password(c.Hash, c.NoPassword), NoPassword: c.NoPassword})
+		next.putUser(User{
+			Name: c.User, Hash: password(c.Hash, c.NoPassword), NoPassword: c.NoPassword, Since: s.Revision + 1,
+		})
 	case command.UserDelete:
 		i, _ := s.findUser(c.User)
 		next.users = slices.Delete(slices.Clone(s.users), i, i+1)
 	case command.UserChangePassword:
 		u := *s.User(c.User)
-		u.Hash = password(c.Hash, u.NoPassword)
+		u.Hash, u.Since = password(c.Hash, u.NoPassword), s.Revision+1
 		next.putUser(u)
 	case command.UserGrantRole:
 		u := *s.User(c.User)
@@ -86,6 +94,10 @@ func (s *Store) judge(c *command.Auth) command.Code {
 			return command.RootUserNotExist
 		case !root.HasRole(Root):
 			return command.RootRoleNotExist
+		}
+	case command.AuthSecret:
+		if !s.Enabled {
+			return command.AuthNotEnabled
 		}
 	case command.UserAdd:
 		switch {

@@ -15,7 +15,7 @@ var ErrCorrupt = errors.New("auth: corrupt records")
 
 // Append appends the encoding of the store without its users and roles to b.
 func (s *Store) Append(b []byte) []byte {
-	return wire.Bool(wire.Uint(b, 1, s.Revision), 2, s.Enabled)
+	return wire.Text(wire.Bool(wire.Uint(b, 1, s.Revision), 2, s.Enabled), 3, s.Secret)
 }
 
 // Append appends the encoding of a role to b.
@@ -34,7 +34,7 @@ func (u *User) Append(b []byte) []byte {
 		b = wire.Element(b, 2, role)
 	}
 	b = wire.Text(b, 3, u.Hash)
-	return wire.Bool(b, 4, u.NoPassword)
+	return wire.Uint(wire.Bool(b, 4, u.NoPassword), 5, u.Since)
 }
 
 // A Loader makes a store of its records: first the store's own, then those of the roles and the users, both
@@ -54,6 +54,8 @@ func (l *Loader) Store(b []byte) error {
 			l.store.Revision = r.Uint()
 		case 2:
 			l.store.Enabled = r.Bool()
+		case 3:
+			l.store.Secret = r.Text()
 		}
 	}
 	return r.Err()
@@ -103,6 +105,8 @@ func (l *Loader) User(b []byte) error {
 			u.Hash = r.Text()
 		case 4:
 			u.NoPassword = r.Bool()
+		case 5:
+			u.Since = r.Uint()
 		}
 	}
 	l.store.users = append(l.store.users, u)

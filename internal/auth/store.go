@@ -21,6 +21,7 @@ const Root = "root"
 type Store struct {
 	Enabled  bool
 	Revision uint64 // counts the changes; 1 before the first
+	Secret   string // signs tokens; empty until it is needed, and again when the checks are disabled
 
 	users []*User // in the order of their names
 	roles []*Role // the same
@@ -32,6 +33,7 @@ type User struct {
 	Roles      []string // in their order
 	Hash       string   // of the password
 	NoPassword bool     // the user cannot authenticate with a password
+	Since      uint64   // the revision that added the user, or changed the password
 }
 
 // A Role is a role at one revision. It is immutable.

@@ -10,7 +10,7 @@ type Auth struct {
 	Action     AuthAction
 	User, Role string
 	Permission Permission // to grant; a revocation ignores the access
-	Hash       string     // of the user's password
+	Hash       string     // of the user's password; of AuthSecret: the secret
 	NoPassword bool       // the user cannot authenticate with a password
 }
 
@@ -30,6 +30,7 @@ const (
 	RoleDelete
 	RoleGrantPermission
 	RoleRevokePermission
+	AuthSecret
 )
 
 // A Permission allows access to a key, or to the range from Key to End.
@@ -86,7 +87,7 @@ func (a *Auth) decode(b []byte) error {
 
 // action returns the action with a number, or 0 if this version does not know it.
 func action(number uint64) AuthAction {
-	if number > uint64(RoleRevokePermission) {
+	if number > uint64(AuthSecret) {
 		return 0
 	}
 	return AuthAction(number)

@@ -37,6 +37,7 @@ const (
 	InvalidAuthMgmt
 	PermissionDenied
 	AuthOldRevision
+	AuthNotEnabled
 )
 
 // A Result is the result of a command. It is immutable.

@@ -14,6 +14,7 @@ import (
 type Auth struct {
 	Enabled  bool
 	Revision uint64
+	Secret   string
 	Users    map[string]User
 	Roles    map[string][]command.Permission // in no order
 }
@@ -23,6 +24,7 @@ type User struct {
 	Roles      map[string]bool
 	Hash       string
 	NoPassword bool
+	Since      uint64 // the revision of the password
 }
 
 func newAuth() Auth {
@@ -64,11 +66,19 @@ func (a *Auth) change(c *command.Auth) command.Code {
 		}
 		a.Enabled = true
 		return command.OK
+	case command.AuthSecret:
+		if !a.Enabled {
+			return command.AuthNotEnabled
+		}
+		if a.Secret == "" {
+			a.Secret = c.Hash
+		}
+		return command.OK
 	case command.AuthDisable:
 		if !a.Enabled {
 			return command.OK
 		}
-		a.Enabled = false
+		a.Enabled, a.Secret = false, ""
 	case command.UserAdd:
 		if c.User == "" {
 			return command.UserEmpty
@@ -76,7 +86,7 @@ func (a *Auth) change(c *command.Auth) command.Code {
 		if isUser {
 			return command.UserExists
 		}
-		user = User{Roles: map[string]bool{}, NoPassword: c.NoPassword}
+		user = User{Roles: map[string]bool{}, NoPassword: c.NoPassword, Since: a.Revision + 1}
 		if !c.NoPassword {
 			user.Hash = c.Hash
 		}
@@ -96,6 +106,7 @@ func (a *Auth) change(c *command.Auth) command.Code {
 		if !user.NoPassword {
 			user.Hash = c.Hash
 		}
+		user.Since = a.Revision + 1
 		a.Users[c.User] = user
 	case command.UserGrantRole:
 		if !isUser {

@@ -92,6 +92,7 @@ func withUsers(t testing.TB) *State {
 		{Action: command.UserGrantRole, User: "u", Role: "r"},
 		{Action: command.UserGrantRole, User: "u", Role: "empty"},
 		{Action: command.AuthEnable},
+		{Action: command.AuthSecret, Hash: "secret"},
 	} {
 		next, code := s.auth.Apply(&c)
 		require.Equal(t, command.OK, code, i)

@@ -165,7 +165,7 @@ func (g *generator) anyCommand() command.Command {
 func (g *generator) auth() *command.Auth {
 	pick := func(names ...string) string { return names[g.IntN(len(names))] }
 	c := &command.Auth{
-		Action: command.AuthEnable + command.AuthAction(g.IntN(int(command.RoleRevokePermission))),
+		Action: command.AuthEnable + command.AuthAction(g.IntN(int(command.AuthSecret))),
 		User:   pick("root", "a", "b", "c", ""), Role: pick("root", "r", "s", "t", ""),
 		Hash: pick("", "h", "i"), NoPassword: g.IntN(3) == 0,
 	}
@@ -305,7 +305,7 @@ func TestStateDependsOnLogAlone(t *testing.T) {
 	if !testing.Short() {
 		seeds = append(seeds, rand.Uint64(), rand.Uint64())
 	}
-	var codes [command.AuthOldRevision + 1]int
+	var codes [command.AuthNotEnabled + 1]int
 	for _, seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			log := newGenerator(seed).log(3000)
