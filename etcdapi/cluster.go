@@ -44,6 +44,10 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 	return &pb.MemberListResponse{Header: s.memberHeader(), Members: s.members(members)}, nil
 }
 
+// metadataAdded is the key in the metadata of a member that was added over this protocol and whose endpoint has not been
+// served. Until then, etcd lists no name.
+const metadataAdded = "etcd.added"
+
 // MemberAdd adds a member under the name that its node has by default: its address.
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
 	addr, err := peerAddr(r.PeerURLs)
@@ -67,7 +71,8 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	if err != nil {
 		return nil, err
 	}
-	if err := s.recordPeerURLs(ctx, added.ID, r.PeerURLs); err != nil {
+	changes := map[string]string{metadataAdded: "true", MetadataPeerURLs: strings.Join(r.PeerURLs, ",")}
+	if err := s.node.UpdateMetadata(ctx, added.ID, changes); err != nil {
 		return nil, err
 	}
 	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
@@ -205,6 +210,9 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 		out[i] = &pb.Member{
 			ID: uint64(m.ID), Name: m.Name, IsLearner: !m.Voter, PeerURLs: memberURLs(m), ClientURLs: splitURLs(m.Metadata[MetadataClientURLs]),
 		}
+		if m.Metadata[metadataAdded] != "" && !m.Voter {
+			out[i].Name = ""
+		}
 		if m.ID == s.node.ID() && len(s.clientURLs) > 0 {
 			out[i].ClientURLs = s.clientURLs
 		}
@@ -212,15 +220,11 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 	return out
 }
 
-// publish puts the client URLs of this endpoint on record, as soon as the cluster has a leader that can do that. It gives
-// up only when ctx ends or the node has stopped.
+// publish puts this endpoint on record, as soon as the cluster has a leader that can do that. It gives up only when ctx
+// ends or the node has stopped.
 func (s *server) publish(ctx context.Context) {
-	urls := strings.Join(s.clientURLs, ",")
-	if urls == "" {
-		return
-	}
 	for {
-		err := s.node.UpdateMetadata(ctx, s.node.ID(), map[string]string{MetadataClientURLs: urls})
+		err := s.record(ctx)
 		if err == nil {
 			return
 		}
@@ -233,4 +237,27 @@ func (s *server) publish(ctx context.Context) {
 		case <-time.After(s.limits.ElectionTimeout):
 		}
 	}
+}
+
+// record puts the client URLs of this endpoint on record, and that its node runs.
+func (s *server) record(ctx context.Context) error {
+	changes := map[string]string{}
+	if len(s.clientURLs) > 0 {
+		changes[MetadataClientURLs] = strings.Join(s.clientURLs, ",")
+	}
+	members, err := s.node.Members(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(members, func(m coterie.Member) bool { return m.ID == s.node.ID() })
+	if i < 0 {
+		return coterie.ErrMemberNotFound
+	}
+	if members[i].Metadata[metadataAdded] != "" {
+		changes[metadataAdded] = ""
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return s.node.UpdateMetadata(ctx, s.node.ID(), changes)
 }

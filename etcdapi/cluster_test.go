@@ -3,6 +3,7 @@
 package etcdapi_test
 
 import (
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 
 	"github.com/coterie-kv/coterie"
@@ -50,6 +52,7 @@ func TestMembersChangeOverTheWire(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, added.Member.IsLearner)
 		require.Equal(t, []string{"http://10.0.0.4:7400"}, added.Member.PeerURLs)
+		require.Contains(t, added.Members, added.Member) // without a name
 		require.Len(t, added.Members, 4)
 
 		members := pb.NewClusterClient(etcdapi.NewConn(c.Leader()))
@@ -164,4 +167,29 @@ func TestTooFewMembersRemain(t *testing.T) {
 		_, err := members.MemberRemove(t.Context(), &pb.MemberRemoveRequest{ID: uint64(follower.ID())})
 		requireError(t, codes.Unavailable, "etcdserver: unhealthy cluster", err)
 	})
+}
+
+// An etcd that was added has no name, and is listed as unstarted, until it runs.
+func TestAddedMemberHasNoNameUntilItIsServed(t *testing.T) {
+	first := open(t, func(c *coterie.Config) { c.Addr = "127.0.0.1:0" })
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{serve(t, first)}, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	defer client.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	require.NoError(t, l.Close())
+	added, err := client.MemberAddAsLearner(t.Context(), []string{"http://" + addr})
+	require.NoError(t, err)
+	name := func() string {
+		all, err := client.MemberList(t.Context())
+		require.NoError(t, err)
+		i := slices.IndexFunc(all.Members, func(m *pb.Member) bool { return m.ID == added.Member.ID })
+		return all.Members[i].Name
+	}
+	require.Empty(t, name())
+	second := open(t, func(c *coterie.Config) { c.Addr, c.Join, c.NonVoter = addr, []string{first.Status().Addr}, true })
+	require.EqualValues(t, added.Member.ID, second.ID())
+	serve(t, second)
+	require.Eventually(t, func() bool { return name() == addr }, 20*time.Second, 10*time.Millisecond)
 }

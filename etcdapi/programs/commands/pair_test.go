@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package commands
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// noTable is the exit code of a command whose output cannot be a table.
+const noTable = 4
+
+// formats are those of --write-out that people and programs read.
+var formats = []string{"simple", "json", "fields", "table"}
+
+// A pair runs commands on both stores, and compares the outcomes.
+type pair struct {
+	testing.TB
+	stores [2]*store // etcd, coterie
+	masks  []mask    // in addition
+	stdin  string    // of the commands that follow
+	sorted bool      // compare the lines of the output in any order
+}
+
+// start starts both stores, for one test.
+func start(t testing.TB, members int) *pair {
+	t.Helper()
+	return &pair{TB: t, stores: [2]*store{startEtcd(t, members), startNodes(t, members)}}
+}
+
+// masking returns the pair with additional masks: patterns, each with a replacement.
+func (p *pair) masking(pairs ...string) *pair {
+	q := *p
+	q.masks = append(append([]mask(nil), p.masks...), masks(pairs...)...)
+	return &q
+}
+
+// typing returns the pair with input for its commands.
+func (p *pair) typing(stdin string) *pair {
+	q := *p
+	q.stdin = stdin
+	return &q
+}
+
+// unordered returns the pair with commands that may print their lines in any order.
+func (p *pair) unordered() *pair {
+	q := *p
+	q.sorted = true
+	return &q
+}
+
+// each does something with both stores at the same time.
+func (p *pair) each(do func(s *store) result) (results [2]result) {
+	var both sync.WaitGroup
+	for i, s := range p.stores {
+		both.Go(func() { results[i] = do(s) })
+	}
+	both.Wait()
+	return results
+}
+
+// compare fails the test if the outcomes differ. It returns etcd's, masked.
+func (p *pair) compare(args []string, got [2]result) result {
+	p.Helper()
+	etcd, node := p.stores[0].masked(got[0], p.masks), p.stores[1].masked(got[1], p.masks)
+	if p.sorted {
+		etcd.stdout, node.stdout = sortLines(etcd.stdout), sortLines(node.stdout)
+	}
+	if etcd != node {
+		p.Errorf("etcdctl %q\n--- etcd: %v\n--- coterie: %v", args, etcd, node)
+	}
+	return etcd
+}
+
+func sortLines(text string) string {
+	return strings.Join(slices.Sorted(strings.Lines(text)), "")
+}
+
+// exits runs a command on both, and requires that it ends with a code.
+func (p *pair) exits(code int, args ...string) result {
+	p.Helper()
+	r := p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
+	require.Equal(p, code, r.code, "etcdctl %q: %v", args, r)
+	return r
+}
+
+// fails runs a command that fails on both, in the same way.
+func (p *pair) fails(args ...string) {
+	p.Helper()
+	r := p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
+	require.NotZero(p, r.code, "etcdctl %q: %v", args, r)
+	require.NotContains(p, r.stderr, "panic:")
+}
+
+// same runs a command that succeeds on both.
+func (p *pair) same(args ...string) result {
+	p.Helper()
+	return p.exits(0, args...)
+}
+
+// prints runs a command that succeeds on both, and prints a text.
+func (p *pair) prints(stdout string, args ...string) {
+	p.Helper()
+	require.Equal(p, stdout, p.same(args...).stdout)
+}
+
+// formatted runs a command once in each format. All formats exist, but that of tables.
+func (p *pair) formatted(args ...string) {
+	p.Helper()
+	for _, format := range formats {
+		code := 0
+		if format == "table" {
+			code = noTable
+		}
+		p.exits(code, append([]string{"--write-out=" + format}, args...)...)
+	}
+}
+
+// tabled runs a command once in each format. All formats exist.
+func (p *pair) tabled(args ...string) {
+	p.Helper()
+	for _, format := range formats {
+		p.same(append([]string{"--write-out=" + format}, args...)...)
+	}
+}
+
+// during runs a command on both that ends only when it is interrupted, and does something with it before.
+func (p *pair) during(do func(s *store, c *process), args ...string) result {
+	p.Helper()
+	return p.compare(args, p.each(func(s *store) result {
+		c := s.start(p, p.stdin, args...)
+		do(s, c)
+		c.interrupt(p)
+		return c.wait(p)
+	}))
+}
+
+// learn runs a command, and gives a part of the output a name: the first group of a pattern.
+func (p *pair) learn(name, pattern string, args ...string) {
+	p.Helper()
+	find := regexp.MustCompile(pattern)
+	p.compare(args, p.each(func(s *store) result {
+		r := s.start(p, p.stdin, args...).wait(p)
+		if m := find.FindStringSubmatch(r.stdout); m != nil {
+			s.remember(name, m[1])
+		} else {
+			p.Errorf("etcdctl %q on %s: %v", args, s.name, r)
+		}
+		return r
+	}))
+}

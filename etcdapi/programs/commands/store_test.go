@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package commands
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/etcdapi"
+)
+
+// A store is one of the two under comparison: a cluster of etcd or of coterie.
+type store struct {
+	name      string
+	endpoints []string // the leader's first
+	client    *clientv3.Client
+	masks     []string          // pairs: a text that is different in each store, and its replacement
+	values    map[string]string // by name: texts that commands of this store have printed
+}
+
+// newStore waits until the endpoints of a store list each other, and masks the identities of the members. Members are
+// numbered in the order of their IDs, in which every list has them.
+func newStore(t testing.TB, name string, endpoints []string) *store {
+	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	s := &store{name: name, client: c, values: map[string]string{}}
+	var all *clientv3.MemberListResponse
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		all, err = c.MemberList(ctx)
+		if err != nil || len(all.Members) != len(endpoints) {
+			return false
+		}
+		for _, m := range all.Members {
+			if len(m.ClientURLs) == 0 {
+				return false
+			}
+		}
+		return true
+	}, 30*time.Second, 20*time.Millisecond, "the members of %s", name)
+	s.maskID("CLUSTER", all.Header.ClusterId)
+	for i, m := range all.Members {
+		s.maskID(fmt.Sprint("MEMBER", i), m.ID)
+		s.values[fmt.Sprint("member", i)] = fmt.Sprintf("%x", m.ID)
+		s.mask(fmt.Sprint("PEER", i), m.PeerURLs[0])
+		s.mask(fmt.Sprint("CLIENT", i), m.ClientURLs[0])
+		if len(all.Members) > 1 {
+			s.mask(fmt.Sprint("NAME", i), m.Name)
+		}
+	}
+	for i, e := range endpoints {
+		status, err := c.Status(t.Context(), e)
+		require.NoError(t, err)
+		if status.Leader == status.Header.MemberId {
+			endpoints[0], endpoints[i] = endpoints[i], endpoints[0]
+		}
+	}
+	s.endpoints = endpoints
+	s.values["etcdctl"] = etcdctl
+	for i, e := range endpoints {
+		s.values[fmt.Sprint("endpoint", i)] = e
+		s.mask(fmt.Sprint("ENDPOINT", i), e)
+	}
+	return s
+}
+
+func (s *store) mask(name, text string) { s.masks = append(s.masks, text, name) }
+
+func (s *store) maskID(name string, id uint64) {
+	s.mask(name, fmt.Sprintf("%x", id))
+	s.mask(name, fmt.Sprint(id))
+}
+
+// fill replaces {name} in an argument by the value of that name, and {next} by the next revision.
+func (s *store) fill(t testing.TB, arg string) string {
+	if strings.Contains(arg, "{next}") {
+		r, err := s.client.Get(t.Context(), "k", clientv3.WithCountOnly())
+		require.NoError(t, err)
+		arg = strings.ReplaceAll(arg, "{next}", fmt.Sprint(r.Header.Revision+1))
+	}
+	for name, v := range s.values {
+		arg = strings.ReplaceAll(arg, "{"+name+"}", v)
+	}
+	return arg
+}
+
+// freeURLs returns URLs of ports that are free.
+func freeURLs(t testing.TB, n int) (urls []url.URL) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer l.Close()
+		urls = append(urls, url.URL{Scheme: "http", Host: l.Addr().String()})
+	}
+	return urls
+}
+
+// startEtcd starts an etcd of some members in this process, for one test.
+func startEtcd(t testing.TB, members int) *store {
+	t.Helper()
+	peers, clients := freeURLs(t, members), freeURLs(t, members)
+	name := func(i int) string { return fmt.Sprint("etcd-member-", i) }
+	if members == 1 {
+		name = func(int) string { return "default" }
+	}
+	var founders, endpoints []string
+	for i := range peers {
+		founders = append(founders, name(i)+"="+peers[i].String())
+		endpoints = append(endpoints, clients[i].Host)
+	}
+	var started []*embed.Etcd
+	for i := range peers {
+		cfg := embed.NewConfig()
+		cfg.Name, cfg.Dir = name(i), t.TempDir()
+		cfg.ListenClientUrls, cfg.AdvertiseClientUrls = clients[i:i+1], clients[i:i+1]
+		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peers[i:i+1], peers[i:i+1]
+		cfg.InitialCluster = strings.Join(founders, ",")
+		cfg.LogLevel = "panic"
+		cfg.UnsafeNoFsync = true
+		e, err := embed.StartEtcd(cfg)
+		require.NoError(t, err)
+		t.Cleanup(e.Close)
+		started = append(started, e)
+	}
+	for _, e := range started {
+		select {
+		case <-e.Server.ReadyNotify():
+		case <-time.After(30 * time.Second):
+			t.Fatal("etcd is not ready")
+		}
+	}
+	return newStore(t, "etcd", endpoints)
+}
+
+// etcdQuota is etcd's default.
+const etcdQuota = 2 << 30
+
+// config returns the configuration of a node that keeps its history and has a quota, as etcd does.
+func config() coterie.Config {
+	return coterie.Config{
+		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), QuotaBytes: etcdQuota,
+		Retention: coterie.Retention{Age: -1, Revisions: -1, Bytes: -1},
+	}
+}
+
+// openNode opens a single node, for one test.
+func openNode(t testing.TB) *coterie.Node {
+	t.Helper()
+	cfg := config()
+	cfg.Name = "default"
+	n, err := coterie.Open(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	require.NoError(t, n.Ready(t.Context()))
+	return n
+}
+
+// startNodes starts nodes with an endpoint each, for one test.
+func startNodes(t testing.TB, members int) *store {
+	t.Helper()
+	if members == 1 {
+		return newStore(t, "coterie", []string{serve(t, openNode(t))})
+	}
+	c, err := coterie.OpenCluster(t.Context(), members, config())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	var endpoints []string
+	for _, n := range c.Nodes() {
+		endpoints = append(endpoints, serve(t, n))
+	}
+	return newStore(t, "coterie", endpoints)
+}
+
+// serve serves a node over TCP, for one test, and returns the address.
+func serve(t testing.TB, n *coterie.Node) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- etcdapi.Serve(ctx, l, n, etcdapi.WithClientURLs("http://"+l.Addr().String())) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	return l.Addr().String()
+}
+
+// remember gives a text that a command has printed a name, for arguments and as a mask. It masks the other forms of an
+// ID, too.
+func (s *store) remember(name, text string) {
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		id, err = strconv.ParseUint(text, 16, 64)
+	}
+	if err == nil {
+		s.mask(name, fmt.Sprintf("%016x", id))
+		s.maskID(name, id)
+		text = fmt.Sprintf("%x", id)
+	}
+	s.mask(name, text)
+	s.values[name] = text
+}
