@@ -8,16 +8,36 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/coterie-kv/coterie"
 )
 
-// NewClient returns a client of etcd that calls a node of the same process. It has no connection and no endpoints:
-// calls that concern an endpoint, such as Status, concern this node, whatever endpoint they name. Every package that
-// takes a client works with it. Close ends its watches and renewals, and returns context.Canceled; the node stays open.
+// NewClient returns a client of etcd that calls a node of the same process. It opens no connection, and has one endpoint,
+// "coterie": calls that concern an endpoint, such as Status, concern this node, whatever endpoint they name. Every package
+// that takes a client works with it. Close ends its watches, renewals and goroutines; the node
+// stays open.
 func NewClient(n *coterie.Node, opts ...Option) *clientv3.Client {
-	return newClient(newServer(n, opts))
+	conn := newInProcess()
+	newServer(n, opts).registerStore(conn)
+	// The interceptors take the place of the connection, which therefore is never dialled. So the constructors work that
+	// take a client, such as clientv3.NewKV, and so does ActiveConnection.
+	unary := func(ctx context.Context, method string, request, response any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
+		return conn.Invoke(ctx, method, request, response)
+	}
+	stream := func(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string, _ grpc.Streamer, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+		return conn.NewStream(ctx, desc, method)
+	}
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints:   []string{"coterie"},
+		Logger:      zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(stream)},
+	})
+	if err != nil {
+		panic("etcdapi: clientv3 rejects a constant configuration: " + err.Error())
+	}
+	return direct(c, conn)
 }
 
 // NewConn returns a connection to a node of the same process, for clients of single services: those that package
@@ -32,10 +52,16 @@ func NewConn(n *coterie.Node, opts ...Option) grpc.ClientConnInterface {
 // keepAliveTimeout is how long a client waits for the first answer of a stream of renewals.
 const keepAliveTimeout = time.Second
 
+// newClient returns the client of the services that are recipes. It has nothing to close, and only the services that a
+// client has itself.
 func newClient(s *server) *clientv3.Client {
 	conn := newInProcess()
 	s.registerStore(conn)
-	c := clientv3.NewCtxClient(context.Background())
+	return direct(clientv3.NewCtxClient(context.Background()), conn)
+}
+
+// direct lets the services of a client call their handlers, without the client's own interceptors, which retry calls.
+func direct(c *clientv3.Client, conn *inProcess) *clientv3.Client {
 	c.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), c, keepAliveTimeout)
 	c.Watcher = clientv3.NewWatchFromWatchClient(pb.NewWatchClient(conn), c)
