@@ -422,3 +422,71 @@ func ExampleRestoreBackup() {
 	// hello of revision 2
 	// goes on with revision 3
 }
+
+// Data from another store keep their revisions.
+func ExampleContentsBuilder() {
+	ctx := context.Background()
+	b, err := coterie.NewContentsBuilder(7, 6)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, kv := range []coterie.KeyValue{
+		{Key: "a", Value: "old", CreateRevision: 3, ModRevision: 5, Version: 2},
+		{Key: "b", Value: "gone", CreateRevision: 6, ModRevision: 6, Version: 1},
+		{Key: "b", ModRevision: 7}, // a deletion
+	} {
+		if err := b.AddVersion(kv); err != nil {
+			log.Fatal(err)
+		}
+	}
+	contents, err := b.Contents()
+	if err != nil {
+		log.Fatal(err)
+	}
+	var backup bytes.Buffer
+	if err := contents.WriteBackup(ctx, &backup); err != nil {
+		log.Fatal(err)
+	}
+
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cfg := coterie.Config{Dir: dir}
+	if err := coterie.RestoreBackup(ctx, &backup, cfg); err != nil {
+		log.Fatal(err)
+	}
+	n, err := coterie.Open(ctx, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	put, err := n.Put(ctx, "a", "new", coterie.WithPrevKV())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("revision", put.Revision, "replaces", put.PrevKV.Value, "of revision", put.PrevKV.ModRevision)
+	// Output: revision 8 replaces old of revision 5
+}
+
+// Every node reads the metadata of all members.
+func ExampleNode_UpdateMetadata() {
+	ctx := context.Background()
+	n, err := coterie.Open(ctx, coterie.Config{InMemory: true, Name: "a"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer n.Close()
+	if err := n.UpdateMetadata(ctx, n.ID(), map[string]string{"http": "10.0.0.1:8080"}); err != nil {
+		log.Fatal(err)
+	}
+	members, err := n.Members(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range members {
+		fmt.Println(m.Name, m.Metadata["http"])
+	}
+	// Output: a 10.0.0.1:8080
+}

@@ -162,7 +162,7 @@ func (n *Node) UpdateMember(ctx context.Context, id MemberID, addr string) error
 // UpdateMetadata changes the metadata that the cluster has on record for a member: it sets each key of changes
 // to its value, and removes the keys with an empty value. Other keys stay. A change is made as a whole, on top
 // of the changes of other callers. The member need not run. When it starts the next time, its Config.Metadata
-// replaces its metadata, unless that is nil.
+// replaces its metadata, unless that is nil. A change that a node makes to its own metadata waits for that.
 //
 // Errors: ErrMemberNotFound; ErrInvalidOption for metadata that [Config] could not have, if the result has more
 // than [MaxMetadataBytes], and while the leader is of a version without metadata; those of [Node.Ready]. After
@@ -171,7 +171,26 @@ func (n *Node) UpdateMetadata(ctx context.Context, id MemberID, changes map[stri
 	if err := metadata.Check(changes); err != nil {
 		return err
 	}
+	if err := n.awaitMetadata(ctx, id); err != nil {
+		return err
+	}
 	_, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Describe, ID: uint64(id), Metadata: changes})
+	return err
+}
+
+// awaitMetadata waits until Config.Metadata is on record, if a member is this node: it would undo a change from
+// before that.
+func (n *Node) awaitMetadata(ctx context.Context, id MemberID) error {
+	if id != n.id || n.cfg.Metadata == nil {
+		return nil
+	}
+	if err := n.alive(ctx); err != nil {
+		return err
+	}
+	_, err := n.views.Await(ctx, func(v *state.View) bool {
+		m, ok := v.Members.Get(uint64(id))
+		return ok && m.Start == n.joiner.start
+	})
 	return err
 }
 

@@ -94,6 +94,21 @@ func TestUpdateMetadata(t *testing.T) {
 	}, inZones())
 }
 
+// A node that starts puts its Config.Metadata on record first.
+func TestUpdateOfOwnMetadataComesSecond(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		for i := range 3 {
+			c.Crash(i)
+			c.Restart(i)
+			n := c.Node(i)
+			require.NoError(t, n.UpdateMetadata(t.Context(), n.ID(), map[string]string{"own": "v"}))
+			time.Sleep(10 * time.Second)
+			want := map[string]string{"own": "v", "zone": fmt.Sprint("zone", i+1)}
+			require.Equal(t, want, members(t, c.Leader())[n.Status().Name].Metadata)
+		}
+	}, inZones())
+}
+
 func TestUpdateMetadataErrors(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		half := map[string]string{"a": strings.Repeat("v", coterie.MaxMetadataBytes/2)}

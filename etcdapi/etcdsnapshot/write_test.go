@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"testing"
 
@@ -78,9 +80,10 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
+// The data of a node become those of an etcd, or of another cluster.
 func Example() {
 	ctx := context.Background()
-	node, err := coterie.Open(ctx, coterie.Config{InMemory: true})
+	node, err := coterie.Open(ctx, coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		panic(err)
 	}
@@ -92,9 +95,22 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	var snapshot bytes.Buffer // or a file, for etcdutl snapshot restore
-	if err := etcdsnapshot.Write(ctx, &snapshot, contents); err != nil {
+	file, err := os.CreateTemp("", "*.db")
+	if err != nil {
 		panic(err)
 	}
-	// Output:
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if err := etcdsnapshot.Write(ctx, file, contents); err != nil {
+		panic(err)
+	}
+	// Now etcdutl snapshot restore, or etcdsnapshot.Restore, accepts the file.
+	again, err := etcdsnapshot.Read(ctx, file.Name())
+	if err != nil {
+		panic(err)
+	}
+	for kv := range again.Versions() {
+		fmt.Println(kv.Key, kv.Value, kv.ModRevision)
+	}
+	// Output: k v 2
 }
