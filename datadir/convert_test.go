@@ -304,6 +304,7 @@ func TestMixedDirectoryIsRejected(t *testing.T) {
 	for _, err := range errs {
 		require.ErrorIs(t, err, coterie.ErrStorageMismatch)
 		require.ErrorContains(t, err, "files of the formats segments and bolt")
+		require.ErrorContains(t, err, filepath.Join(cfg.Dir, "log.db"))
 	}
 	require.Equal(t, before, tree(t, cfg.Dir))
 }

@@ -4,6 +4,7 @@ package conversion
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -45,7 +46,10 @@ func (c *Conversion) Run(files vfs.FS, dir string, old storage.Reading) error {
 	if err := note.write(files, dir); err != nil {
 		return err // it is not known which note a crash would leave
 	}
-	return Settle(files, dir)
+	if err := Settle(files, dir); err != nil {
+		return fmt.Errorf("%s has the format %s now, and Open removes the remains of %s: %w", dir, note.To, note.From, err)
+	}
+	return nil
 }
 
 // fill makes the files of the new format and a copy of the old ones, and compares both with the old ones.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -236,6 +237,62 @@ func TestConversionWithoutSpaceChangesNothing(t *testing.T) {
 		}
 		require.Greater(t, failed, 0)
 	})
+}
+
+// A conversion that fails before its note is written leaves no part of the note. Settle removes the part that a killed
+// process has left.
+func TestNoPartOfTheNoteIsLeft(t *testing.T) {
+	bothWays(t, func(t *testing.T, from, to storage.Format) {
+		disk := sample(t, from)
+		files := disk.Mount()
+		before, err := files.ReadDir(home)
+		require.NoError(t, err)
+		disk.Fill(true)
+		require.True(t, vfs.Short(convert(files, from, to)))
+		disk.Fill(false)
+		after, err := files.ReadDir(home)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+
+		part, err := files.Create(filepath.Join(home, noteFile+storage.PartSuffix))
+		require.NoError(t, err)
+		require.NoError(t, part.Close())
+		require.NoError(t, Settle(files, home))
+		after, err = files.ReadDir(home)
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+	})
+}
+
+// If only old files cannot be removed, the error says that the directory has the new format.
+func TestErrorNamesFormatOfConvertedDirectory(t *testing.T) {
+	bothWays(t, func(t *testing.T, from, to storage.Format) {
+		disk := sample(t, from)
+		want := contents(t, disk.Mount(), home, from)
+		files := stuck{disk.Mount(), from.Name()}
+		err := convert(files, from, to)
+		require.ErrorIs(t, err, fs.ErrPermission)
+		require.ErrorContains(t, err, "has the format "+to.Name()+" now")
+		names, err := Formats(files, home)
+		require.NoError(t, err)
+		require.Equal(t, []string{to.Name()}, names)
+		require.NoError(t, Settle(disk.Mount(), home))
+		is(t, disk.Mount(), to, want)
+	})
+}
+
+// A stuck file system does not remove the files of a format.
+type stuck struct {
+	vfs.FS
+	format string
+}
+
+func (s stuck) Remove(name string) error {
+	names, err := storage.FilesOf(s.FS, home, s.format)
+	if err != nil || slices.Contains(names, name) {
+		return errors.Join(err, &fs.PathError{Op: "remove", Path: name, Err: fs.ErrPermission})
+	}
+	return s.FS.Remove(name)
 }
 
 func TestConversionOutlivesShortageAtEveryStep(t *testing.T) {

@@ -31,8 +31,12 @@ func Formats(files vfs.FS, dir string) ([]string, error) {
 // Errors: *storage.CorruptError for a damaged note, or an error of the file system. Settle can be called again.
 func Settle(files vfs.FS, dir string) error {
 	n, err := ReadNote(files, dir)
-	if n == nil || err != nil {
+	if err != nil {
 		return err
+	}
+	_ = files.Remove(filepath.Join(dir, noteFile+storage.PartSuffix)) // the remains of a note that was not completed
+	if n == nil {
+		return nil
 	}
 	// The previous process may have been killed before it synced the note.
 	if err := files.SyncDir(dir); err != nil {

@@ -165,20 +165,6 @@ func (l *Log) openDisk() (err error) {
 	return err
 }
 
-// refuseOther returns an error for a directory with data of another format.
-func refuseOther(fs vfs.FS, dir string, format storage.Format) error {
-	found, err := conversion.Formats(fs, dir)
-	switch {
-	case err != nil:
-		return err
-	case len(found) > 1:
-		return &MixedError{Dir: dir, Has: found}
-	case len(found) == 1 && found[0] != format.Name():
-		return &MismatchError{Dir: dir, Has: found[0], Wants: format.Name()}
-	}
-	return nil
-}
-
 // withoutVote returns the error for a directory that has entries or a snapshot but no term. Raft has a
 // term before either, and without it a node could vote twice in the same term.
 func withoutVote(file string) error {

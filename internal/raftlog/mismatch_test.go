@@ -31,6 +31,7 @@ func TestDirectoryOfAnotherFormatIsRejected(t *testing.T) {
 		require.ErrorAs(t, err, &mismatch)
 		require.Equal(t, MismatchError{Dir: home, Has: storage.Segments, Wants: storage.Bolt}, *mismatch)
 	}
+	require.ErrorContains(t, opened, "leave Config.Storage nil, or convert the directory with datadir.Convert or coterie-inspect convert -to bolt")
 	require.ErrorIs(t, Found(files, home, otherFormat{}, founding(t, "state")), fault.ErrDirNotEmpty)
 	require.Equal(t, before, disk.Changes(), "nothing is changed")
 
@@ -39,6 +40,8 @@ func TestDirectoryOfAnotherFormatIsRejected(t *testing.T) {
 	save(t, files, home+"/log.db", nil)
 	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorIs(t, err, fault.ErrStorageMismatch)
+	require.ErrorContains(t, err, "set Config.Storage to boltlog.New(boltlog.Options{}), or convert")
+	require.ErrorContains(t, err, "-to segments")
 	_, err = Read(files, home, segments.Format{})
 	require.ErrorIs(t, err, fault.ErrStorageMismatch)
 }
