@@ -259,6 +259,54 @@ func TestConvertRejectsAndChangesNothing(t *testing.T) {
 	})
 }
 
+// A directory that has lost all files but its snapshots has no storage that Convert could compare with the new one.
+func TestConvertRejectsLoneSnapshots(t *testing.T) {
+	eachStorage(t, func(t *testing.T, storage coterie.Storage) {
+		cfg, _ := realRun(t, storage)
+		files, err := filepath.Glob(filepath.Join(cfg.Dir, "*"))
+		require.NoError(t, err)
+		for _, name := range files {
+			if filepath.Base(name) != "snapshots" && filepath.Base(name) != "lock" {
+				require.NoError(t, os.RemoveAll(name))
+			}
+		}
+		before := tree(t, cfg.Dir)
+		for _, to := range []coterie.Storage{nil, bolt} {
+			_, err = datadir.Convert(t.Context(), cfg.Dir, to)
+			require.ErrorIs(t, err, coterie.ErrCorrupt)
+		}
+		require.Equal(t, before, tree(t, cfg.Dir))
+	})
+}
+
+// A damaged note does not say which storage the directory has. Nothing is changed.
+func TestDamagedNoteOfConversionIsReported(t *testing.T) {
+	cfg, _ := realRun(t, nil)
+	note := filepath.Join(cfg.Dir, "conversion")
+	require.NoError(t, os.WriteFile(note, []byte("damaged"), 0o600))
+	before := tree(t, cfg.Dir)
+	in, err := datadir.Inspect(t.Context(), cfg.Dir)
+	require.ErrorIs(t, err, coterie.ErrCorrupt)
+	require.ErrorContains(t, err, note)
+	require.Equal(t, cfg.Dir, in.Dir)
+	require.Len(t, in.DamagedFiles, 1)
+	require.Equal(t, note, in.DamagedFiles[0].File)
+	_, err = datadir.Recover(t.Context(), cfg.Dir)
+	errs := []error{err}
+	for _, storage := range []coterie.Storage{nil, bolt} {
+		_, err = datadir.Convert(t.Context(), cfg.Dir, storage)
+		errs = append(errs, err)
+		cfg.Storage = storage
+		_, err = coterie.Open(t.Context(), cfg)
+		errs = append(errs, err)
+	}
+	for _, err := range errs {
+		require.ErrorIs(t, err, coterie.ErrCorrupt)
+		require.ErrorContains(t, err, note)
+	}
+	require.Equal(t, before, tree(t, cfg.Dir))
+}
+
 // flip changes the lowest bits of a byte of a file.
 func flip(t *testing.T, name string, at int) {
 	t.Helper()

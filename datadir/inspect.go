@@ -53,11 +53,11 @@ func Inspect(ctx context.Context, dir string) (Inspection, error) {
 func inspect(ctx context.Context, dir string) (Inspection, error) {
 	format, err := formatOf(vfs.For(ctx), dir)
 	if err != nil {
-		return Inspection{}, logError(err)
+		return unread(ctx, dir, err)
 	}
 	r, err := raftlog.Read(vfs.For(ctx), dir, format)
 	if err != nil {
-		return Inspection{}, logError(err)
+		return unread(ctx, dir, err)
 	}
 	in := newInspector(ctx, dir, r)
 	if r.Diverged != nil { // no damage for Recover, which may continue with this history
@@ -67,6 +67,18 @@ func inspect(ctx context.Context, dir string) (Inspection, error) {
 	if err := r.Close(); err != nil {
 		in.damaged(dir, err)
 	}
+	return in.found, in.verdict()
+}
+
+// unread returns the outcome of an inspection that could not read the directory because of an error. Damage of the
+// note of a conversion is such an error: it is not known which of the files are valid.
+func unread(ctx context.Context, dir string, err error) (Inspection, error) {
+	if !errors.As(err, new(*raftlog.CorruptError)) {
+		return Inspection{}, logError(err)
+	}
+	in := &inspector{ctx: ctx, found: Inspection{Dir: dir}}
+	in.damaged(dir, err)
+	in.describe(state.New().View())
 	return in.found, in.verdict()
 }
 

@@ -36,42 +36,42 @@ var ErrSameFormat = errors.New("the directory has this format already")
 //
 // Errors: those of Read, ErrSameFormat, those of Check and Broken, or an error of the file system.
 func Convert(fs vfs.FS, dir string, c Conversion) (Converted, error) {
-	resumed, err := resume(fs, dir)
-	if err != nil {
-		return Converted{}, err
-	}
-	names, err := conversion.Formats(fs, dir)
-	if err != nil {
-		return Converted{}, err
-	}
-	from := c.To
-	if len(names) > 0 {
-		from = c.Formats(names[0])
-	}
-	r, err := read(fs, dir, from)
-	if err != nil {
-		return Converted{}, err
-	}
-	done, err := c.run(fs, r, resumed)
+	r := newReader(fs, dir, c.Formats(storage.Segments))
+	done, err := c.convert(fs, r)
 	return done, errors.Join(err, r.Close())
 }
 
-// resume settles a conversion that was interrupted. It returns the note of the conversion, or nil if there was none.
-func resume(fs vfs.FS, dir string) (*conversion.Note, error) {
-	if n, err := conversion.ReadNote(fs, dir); n == nil || err != nil {
-		return nil, err
+func (c *Conversion) convert(fs vfs.FS, r *Reader) (Converted, error) {
+	if err := r.take(fs); err != nil {
+		return Converted{}, err
 	}
-	l := &Log{fs: fs, dir: dir}
-	if err := l.take(); err != nil {
-		return nil, err
+	resumed, err := conversion.ReadNote(fs, r.dir)
+	if err != nil {
+		return Converted{}, err
 	}
-	n, err := conversion.ReadNote(fs, dir)
-	if err == nil {
-		err = conversion.Settle(fs, dir)
+	if err := conversion.Settle(fs, r.dir); err != nil {
+		return Converted{}, err
 	}
-	return n, errors.Join(err, l.release())
+	names, err := conversion.Formats(fs, r.dir)
+	if err != nil {
+		return Converted{}, err
+	}
+	if len(names) > 0 {
+		r.setFormat(c.Formats(names[0]))
+	}
+	if err := r.load(); err != nil {
+		return Converted{}, err
+	}
+	if len(names) == 0 { // snapshots alone, or the remains of a founding
+		if err := c.Check(r); err != nil {
+			return Converted{}, err
+		}
+		return Converted{}, noNodeError{r.dir}
+	}
+	return c.run(fs, r, resumed)
 }
 
+// run converts a directory that was read. resumed is the note of a conversion that was interrupted before, or nil.
 func (c *Conversion) run(fs vfs.FS, r *Reader, resumed *conversion.Note) (Converted, error) {
 	found := r.disk.Loaded()
 	done := Converted{From: r.format.Name(), First: found.First, Last: found.Last, Applied: found.Applied}

@@ -4,6 +4,7 @@ package raftlog
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"testing"
 
@@ -56,6 +57,43 @@ func TestOpenEndsInterruptedConversion(t *testing.T) {
 			require.NotContains(t, left, "log.db", name)
 			require.NotContains(t, left, "conversion", name)
 		}
+	}
+}
+
+// locked counts the locks of a directory, and checks that the directory is locked whenever files are removed.
+type locked struct {
+	vfs.FS
+	t     *testing.T
+	locks int
+}
+
+func (l *locked) Lock(name string) (io.Closer, error) {
+	l.locks++
+	return l.FS.Lock(name)
+}
+
+func (l *locked) Remove(name string) error {
+	_, err := l.FS.Lock(filepath.Join(home, lockFile))
+	require.ErrorIs(l.t, err, vfs.ErrLocked, name)
+	return l.FS.Remove(name)
+}
+
+// No node can open the directory between the end of an interrupted conversion and the next one.
+func TestConvertLocksDirectoryOnce(t *testing.T) {
+	for note, want := range map[[3]string]error{
+		{storage.Segments, storage.Bolt, "begun"}: ErrSameFormat,
+		{storage.Bolt, storage.Segments, "done"}:  nil,
+	} {
+		files := &locked{FS: interrupted(t, note[0], note[1], note[2]).Mount(), t: t}
+		done, err := Convert(files, home, Conversion{
+			To: segments.Format{}, Formats: func(string) storage.Format { return segments.Format{} },
+		})
+		require.ErrorIs(t, err, want)
+		require.Equal(t, 1, files.locks)
+		if want == nil {
+			require.Equal(t, Converted{From: storage.Bolt, Kept: filepath.Join(home, "bolt-1"), First: 1, Last: 11}, done)
+		}
+		finish(t, open(t, files.FS))
 	}
 }
 

@@ -82,14 +82,27 @@ func Read(fs vfs.FS, dir string, format storage.Format) (*Reader, error) {
 
 // read reads a directory. It locks it through locks, which may refuse to create the lock file.
 func read(locks vfs.FS, dir string, format storage.Format) (*Reader, error) {
-	r := &Reader{fs: vfs.ReadOnly(locks), dir: dir, format: format, files: paths(dir, format)}
-	if err := r.read(locks); err != nil {
+	r := newReader(locks, dir, format)
+	err := r.take(locks)
+	if err == nil {
+		err = r.load()
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Reader) read(locks vfs.FS) error {
+func newReader(fs vfs.FS, dir string, format storage.Format) *Reader {
+	r := &Reader{fs: vfs.ReadOnly(fs), dir: dir}
+	r.setFormat(format)
+	return r
+}
+
+func (r *Reader) setFormat(format storage.Format) { r.format, r.files = format, paths(r.dir, format) }
+
+// take locks the directory, if it has data of a node.
+func (r *Reader) take(locks vfs.FS) error {
 	if err := r.recognize(); err != nil {
 		return err
 	}
@@ -99,6 +112,11 @@ func (r *Reader) read(locks vfs.FS) error {
 		return err
 	}
 	r.lock = l.lock
+	return nil
+}
+
+// load reads the contents of the directory.
+func (r *Reader) load() (err error) {
 	if err := refuseEarlier(r.fs, r.dir); err != nil {
 		return err
 	}
