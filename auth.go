@@ -36,7 +36,7 @@ func (t PermissionType) String() string {
 // MarshalText returns the type as String does.
 func (t PermissionType) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// UnmarshalText reads what MarshalText returns.
+// UnmarshalText reads the text that MarshalText returns.
 func (t *PermissionType) UnmarshalText(text []byte) error {
 	for i, known := range permissionTypes {
 		if known == string(text) {
@@ -136,8 +136,8 @@ func WithPasswordHash(hash []byte) UserOption { return passwordHash(hash) }
 // AuthEnable turns the checks of permissions on. The user root must exist and have the role root. AuthEnable of
 // a cluster where they are on changes nothing.
 //
-// Calls of the Node itself are not checked: it belongs to the program that embeds it. Checks concern what acts
-// as a user.
+// Calls of the Node itself are not checked, because it belongs to the program that embeds it. Calls of a [UserView]
+// are.
 //
 // Errors: ErrRootUserNotExist, ErrRootRoleNotExist, ErrNoSpace if a disk is full, ErrOverloaded: nothing was
 // changed. ErrMaybeApplied as for Put; ErrClosed.

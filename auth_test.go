@@ -72,7 +72,7 @@ func TestRulesOfUsersAndRoles(t *testing.T) {
 		err   error
 		moves uint64
 	}{
-		{"disable what is disabled", func() error { return errOf(n.AuthDisable(ctx)) }, nil, 0},
+		{"disable while disabled", func() error { return errOf(n.AuthDisable(ctx)) }, nil, 0},
 		{"enable without root", func() error { return errOf(n.AuthEnable(ctx)) }, coterie.ErrRootUserNotExist, 0},
 		{"add a user without a name", func() error { return errOf(n.UserAdd(ctx, "")) }, coterie.ErrUserEmpty, 0},
 		{"add root", func() error { return errOf(n.UserAdd(ctx, "root")) }, nil, 1},
@@ -98,7 +98,7 @@ func TestRulesOfUsersAndRoles(t *testing.T) {
 		{"delete no role", func() error { return errOf(n.RoleDelete(ctx, "r")) }, coterie.ErrRoleNotFound, 0},
 		{"add a role", func() error { return errOf(n.RoleAdd(ctx, "r")) }, nil, 1},
 		{"add it again", func() error { return errOf(n.RoleAdd(ctx, "r")) }, coterie.ErrRoleExists, 0},
-		{"revoke what is not granted", func() error { return errOf(n.UserRevokeRole(ctx, "u", "r")) }, coterie.ErrRoleNotGranted, 0},
+		{"revoke a role that is not granted", func() error { return errOf(n.UserRevokeRole(ctx, "u", "r")) }, coterie.ErrRoleNotGranted, 0},
 		{"grant a role", func() error { return errOf(n.UserGrantRole(ctx, "u", "r")) }, nil, 1},
 		{"permission without a key", func() error { return errOf(n.RoleGrantPermission(ctx, "r", 0, "")) }, coterie.ErrInvalidAuthMgmt, 0},
 		{"permission on an empty range", func() error {

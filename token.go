@@ -28,7 +28,7 @@ type Token struct {
 
 // NewToken returns a token that stands for a user for a time. A program gives it to a caller that it has
 // authenticated, which presents it with later calls, to any node: see [Node.VerifyToken]. It is text of letters,
-// digits, "-", "_" and one ".". Whoever has it can act as the user.
+// digits, "-", "_" and one ".". A program that has it can act as the user.
 //
 // authRevision is that of the [AuthenticateResponse], so that the caller gets no token if the password has changed
 // meanwhile; 0 is the present one. A token ends with its time, when the user is deleted or gets another password, and

@@ -14,24 +14,25 @@ import (
 
 // A UserView is a view of a node that acts as a user: a program can hand it to parts that it trusts less. The
 // program vouches for the name, for example after [Node.Authenticate]. While permissions are not checked,
-// because [Node.AuthEnable] was not called, a UserView can do what the Node can.
+// because [Node.AuthEnable] was not called, a UserView can do everything that the Node can.
 //
 // Every node checks a write when it applies it, with the roles that the user has then. So no write is applied
 // after a change that takes the permission away. A read is checked in the state that it reads. A watch is checked
 // when it is made and after each change of users and roles, and ends with ErrPermissionDenied.
 //
-// The calls need what they need in etcd:
+// The calls need the same permissions as in etcd:
 //
 //   - READ of a key or of the whole range: Get, Range, Watch, each comparison, and the previous values that Put
 //     and Delete return WithPrevKV. TimeToLive needs it for all keys of the lease, Leases for the keys of all
 //     leases.
 //   - WRITE: Put, also to all keys of the lease WithLease; Delete, to the whole range; Revoke and KeepAliveOnce,
 //     to all keys of the lease.
-//   - both branches of a transaction, and nested ones: what their operations need, whether or not they run.
-//   - no more than a user that exists: Grant.
-//   - the role root: Compact, Check, Hash, Backup, and all changes and lists of users and roles. Users may get
+//   - A transaction needs the permissions of all its operations: those of both branches, whichever runs, and of
+//     nested transactions.
+//   - A user that exists: Grant.
+//   - The role root: Compact, Check, Hash, Backup, and all changes and lists of users and roles. Users may get
 //     themselves and their own roles.
-//   - nothing: AuthStatus, and Status, which has no keys.
+//   - None: AuthStatus, and Status, which has no keys.
 //
 // A call that is not permitted returns ErrPermissionDenied, or ErrUserEmpty if the view has no user, and changes
 // nothing. A UserView has no state but the node, and is not closed. Its methods may be called concurrently.

@@ -37,7 +37,7 @@ func transact(kv coterie.KV, cmps []coterie.Comparison, then, els []coterie.Op) 
 	return errOf(kv.Txn(context.Background()).If(cmps...).Then(then...).Else(els...).Commit())
 }
 
-// The users of the table below. Each has what one column needs.
+// The users of the table below. Each has the permissions of a column.
 //
 //	none      no user
 //	nobody    a user that does not exist
@@ -90,7 +90,7 @@ func newTable(t *testing.T, user string, enabled bool) table {
 }
 
 // Each row is a call, and the users that may make it; the names of others get the error that the row says. They are
-// etcd's: what needs which right.
+// etcd's.
 func TestPermissionsOfCalls(t *testing.T) {
 	const denied, empty, unknown = "denied", "empty", "unknown"
 	everyone := []string{"", "nobody", "plain", "reader", "writer", "both", "narrow", "root"}
@@ -100,7 +100,7 @@ func TestPermissionsOfCalls(t *testing.T) {
 	for name, row := range map[string]struct {
 		call    func(f table) error
 		allowed []string
-		nobody  string // what a user that does not exist gets, if not denied
+		nobody  string // the error of a user that does not exist; empty: denied
 	}{
 		"get":              {func(f table) error { return errOf(f.Get(f.ctx, "a")) }, []string{"reader", "both", "narrow", "root"}, ""},
 		"get serializable": {func(f table) error { return errOf(f.Get(f.ctx, "a", coterie.WithSerializable())) }, []string{"reader", "both", "narrow", "root"}, ""},
@@ -427,7 +427,7 @@ func TestNamespaceHasPermissionsOfUser(t *testing.T) {
 	require.ErrorIs(t, errOf(app.Compact(ctx, 2)), coterie.ErrPermissionDenied)
 }
 
-// A program hands a part of it the view of a user, which may do what a role allows and no more.
+// A program hands a part of it the view of a user, which may do as much as its roles allow.
 func ExampleNewUserView() {
 	ctx := context.Background()
 	n := openExample(ctx)

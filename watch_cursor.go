@@ -61,7 +61,7 @@ func (u *UserView) newCursor(
 	return w, nil
 }
 
-// permit returns why the user may not watch what is in a view, if so. A watch ends when its user loses the
+// permit returns the error of a user that may not watch the range in the state of a view, or nil. A watch ends when its user loses the
 // permission. The revision of the user matters only when the watch is made.
 func (w *cursor) permit(v *state.View) error {
 	if w.as == nil || v.Auth == w.permitted {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A node of an earlier version, which knows no users, neither skips them nor damages anything. It does not apply what it
-// does not know, in entries and in a snapshot, and follows again when it is upgraded. The earliest version stops; later
+// A node of an earlier version, which knows no users, neither skips them nor damages anything. It does not apply
+// unknown entries and snapshots, and follows again when it is upgraded. The earliest version stops; later
 // ones refuse the message. A downgrade is rejected as well.
 func TestEarlierNodeRejectsUsers(t *testing.T) {
 	if testing.Short() {
