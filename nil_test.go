@@ -228,6 +228,9 @@ var nilCalls = map[string][]func(f nilFixture){
 		}
 	}},
 	"coterie.Node.UpdateMetadata":     {func(f nilFixture) { f.n.UpdateMetadata(nil, f.n.ID(), nil) }},
+	"coterie.Node.Alarms":             {func(f nilFixture) { f.n.Alarms(nil) }, func(f nilFixture) { f.n.Alarms(f.ctx, nil) }},
+	"coterie.Node.RaiseAlarm":         {func(f nilFixture) { f.n.RaiseAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
+	"coterie.Node.ClearAlarm":         {func(f nilFixture) { f.n.ClearAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
 	"coterie.Node.UpdateMember":       {func(f nilFixture) { f.n.UpdateMember(nil, f.n.ID(), "x:1") }},
 	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},
 	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},

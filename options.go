@@ -36,9 +36,9 @@ type (
 		ScanOption
 		WatchOption
 	}
-	// A MembersOption is an option of [Node.Members].
+	// A MembersOption is an option of [Node.Members] and [Node.Alarms].
 	MembersOption interface{ members(*membersOptions) }
-	// A SerializableOption is an option of [Node.Get], [Node.Range] and [Node.Members].
+	// A SerializableOption is an option of [Node.Get], [Node.Range], [Node.Members] and [Node.Alarms].
 	SerializableOption interface {
 		ScanOption
 		MembersOption
@@ -207,7 +207,7 @@ func WithLimit(n int64) ScanOption { return scanFunc(func(o *getOptions) { o.Lim
 // It may be stale, but it is a state that was once the latest. It works without a quorum.
 // Status.LastContact bounds how stale it is.
 //
-// Of Members it returns the members of that state.
+// Members and Alarms return those of that state.
 func WithSerializable() SerializableOption { return serializable{} }
 
 type serializable struct{}

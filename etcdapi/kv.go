@@ -42,9 +42,12 @@ func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, 
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.admitWrite(ctx, grows); err != nil {
+		return nil, err
+	}
 	resp, err := s.node.Put(ctx, string(r.Key), string(r.Value), putOptions(r)...)
 	if err != nil {
-		return nil, err
+		return nil, s.noteQuota(ctx, err)
 	}
 	return putResponse(resp), nil
 }
@@ -55,6 +58,9 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.admitWrite(ctx, shrinks); err != nil {
+		return nil, err
+	}
 	resp, err := s.node.Delete(ctx, string(r.Key), deleteOptions(r)...)
 	if err != nil {
 		return nil, err
@@ -68,13 +74,18 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if !readOnly(r) {
+		if err := s.admitWrite(ctx, txnWrite(r)); err != nil {
+			return nil, err
+		}
+	}
 	resp, err := s.node.Do(ctx, txn(r))
 	switch {
 	case errors.Is(err, coterie.ErrInvalidOption):
 		// All else was checked: the transactions nest more deeply than a node allows.
 		return nil, rpctypes.ErrGRPCTooManyOps
 	case err != nil:
-		return nil, err
+		return nil, s.noteQuota(ctx, err)
 	}
 	return txnResponse(resp.Txn), nil
 }
@@ -83,6 +94,9 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 func (s *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.admitWrite(ctx, shrinks); err != nil {
+		return nil, err
+	}
 	resp, err := s.node.Compact(ctx, r.Revision)
 	if err != nil {
 		return nil, err

@@ -27,11 +27,14 @@ func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.admitWrite(ctx, grows); err != nil {
+		return nil, err
+	}
 	least := wholeSeconds(s.limits.ElectionTimeout * 3 / 2)
 	ttl := time.Duration(max(r.TTL, least)) * time.Second
 	resp, err := s.node.Grant(ctx, ttl, coterie.WithGrantID(coterie.LeaseID(r.ID)))
 	if err != nil {
-		return nil, err
+		return nil, s.noteQuota(ctx, err)
 	}
 	return &pb.LeaseGrantResponse{Header: header(resp.Header), ID: int64(resp.ID), TTL: int64(resp.TTL / time.Second)}, nil
 }
@@ -42,6 +45,9 @@ func wholeSeconds(d time.Duration) int64 { return int64((d + time.Second - 1) / 
 func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.admitWrite(ctx, shrinks); err != nil {
+		return nil, err
+	}
 	resp, err := s.node.Revoke(ctx, coterie.LeaseID(r.ID))
 	if err != nil {
 		return nil, err

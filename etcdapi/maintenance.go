@@ -56,6 +56,13 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 	if now.Leader == 0 {
 		resp.Errors = append(resp.Errors, "etcdserver: no leader")
 	}
+	alarms, err := s.alarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range alarms {
+		resp.Errors = append(resp.Errors, alarmMember(a).String())
+	}
 	return resp, nil
 }
 
@@ -90,14 +97,6 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 		return nil, err
 	}
 	return &pb.HashResponse{Header: header(h.Header), Hash: uint32(h.Hash>>32) ^ uint32(h.Hash)}, nil
-}
-
-// Alarm lists no alarm, since a node has none: a quota ends by itself when keys are deleted.
-func (s *maintenanceServer) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
-	if r.Action == pb.AlarmRequest_ACTIVATE && r.Alarm != pb.AlarmType_NONE {
-		return nil, rpctypes.ErrGRPCNotCapable
-	}
-	return &pb.AlarmResponse{Header: s.header()}, nil
 }
 
 // Defragment has nothing to do: compaction frees the memory of a node.

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/status"
 
 	"github.com/coterie-kv/coterie"
@@ -28,7 +27,7 @@ type probe struct {
 func (s *server) handleProbes(mux *http.ServeMux) {
 	local := probe{"serializable_read", func(ctx context.Context) error { return s.read(ctx, coterie.WithSerializable()) }}
 	quorum := probe{"linearizable_read", func(ctx context.Context) error { return s.read(ctx) }}
-	corruption := probe{"data_corruption", func(ctx context.Context) error { return s.checkAlarm(ctx, pb.AlarmType_CORRUPT) }}
+	corruption := probe{"data_corruption", func(ctx context.Context) error { return s.checkAlarm(ctx, coterie.AlarmCorrupt) }}
 	handleProbes(mux, "/livez", local)
 	handleProbes(mux, "/readyz", corruption, local, quorum, probe{"non_learner", s.checkVote})
 	mux.HandleFunc("/health", s.serveHealth)
@@ -99,8 +98,8 @@ func (s *server) healthFault(ctx context.Context, query url.Values) string {
 		return "RANGE ERROR:" + errorText(err)
 	}
 	for _, a := range alarms {
-		if !slices.Contains(excluded, a.Alarm.String()) {
-			return "ALARM " + a.Alarm.String()
+		if !slices.Contains(excluded, a.Kind.String()) {
+			return "ALARM " + a.Kind.String()
 		}
 	}
 	var opts []coterie.GetOption
@@ -123,15 +122,9 @@ func (s *server) read(ctx context.Context, opts ...coterie.GetOption) error {
 	return err
 }
 
-// alarms returns the alarms of the cluster.
-func (s *server) alarms(ctx context.Context) ([]*pb.AlarmMember, error) {
-	r, err := (&maintenanceServer{server: s}).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
-	return r.GetAlarms(), err
-}
-
-func (s *server) checkAlarm(ctx context.Context, of pb.AlarmType) error {
+func (s *server) checkAlarm(ctx context.Context, of coterie.AlarmKind) error {
 	alarms, err := s.alarms(ctx)
-	if err == nil && slices.ContainsFunc(alarms, func(a *pb.AlarmMember) bool { return a.Alarm == of }) {
+	if err == nil && slices.ContainsFunc(alarms, func(a coterie.Alarm) bool { return a.Kind == of }) {
 		err = fmt.Errorf("alarm activated: %v", of)
 	}
 	return err

@@ -5,6 +5,7 @@ package etcdapi_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -171,6 +172,30 @@ func TestHandlersOfTheCaller(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "profile") })
 	_, body, _ := do(t, "GET", "http://"+serve(t, open(t), etcdapi.WithHandler("/debug/pprof/", h))+"/debug/pprof/heap", "")
 	require.Equal(t, "profile", body)
+}
+
+func TestProbesWithAlarms(t *testing.T) {
+	n := open(t)
+	url := "http://" + serve(t, n)
+	for _, kind := range []coterie.AlarmKind{coterie.AlarmNoSpace, coterie.AlarmCorrupt} {
+		a := coterie.Alarm{Member: n.ID(), Kind: kind}
+		_, err := n.RaiseAlarm(t.Context(), a)
+		require.NoError(t, err)
+		code, body, _ := do(t, "GET", url+"/health", "")
+		require.Equal(t, http.StatusServiceUnavailable, code)
+		require.Equal(t, fmt.Sprintf(`{"health":"false","reason":"ALARM %v"}`+"\n", kind), body)
+		code, _, _ = do(t, "GET", url+"/health?exclude="+kind.String(), "")
+		require.Equal(t, http.StatusOK, code)
+		code, body, _ = do(t, "GET", url+"/readyz", "")
+		if kind == coterie.AlarmCorrupt {
+			require.Equal(t, http.StatusServiceUnavailable, code)
+			require.Contains(t, body, "[-]data_corruption failed: alarm activated: CORRUPT")
+		} else {
+			require.Equal(t, http.StatusOK, code)
+		}
+		_, err = n.ClearAlarm(t.Context(), a)
+		require.NoError(t, err)
+	}
 }
 
 func TestProbesWithoutAQuorum(t *testing.T) {

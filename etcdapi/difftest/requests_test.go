@@ -149,7 +149,9 @@ func (g *generator) keepAlive() request {
 // rare returns a request about something else than the store.
 func (g *generator) rare() request {
 	id := uint64(g.IntN(1000)) + 1
-	switch g.IntN(13) {
+	switch g.IntN(15) {
+	case 13, 14:
+		return g.alarm()
 	case 9:
 		return g.shortLease()
 	case 10:

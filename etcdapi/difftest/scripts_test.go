@@ -192,3 +192,33 @@ func (g *generator) authState(ctx context.Context, e *endpoint, s *script) {
 	note(s, denied, err)
 	s.said = append(s.said, fmt.Sprint("revision is present: ", status.GetHeader().GetRevision() > 0))
 }
+
+// alarm raises an alarm, meets its effect, and clears it.
+func (g *generator) alarm() request {
+	kind, write, lease := pick(g, pb.AlarmType_NOSPACE, pb.AlarmType_CORRUPT, pb.AlarmType_NONE), g.txn(1), g.leaseID()
+	return scripted("alarm "+kind.String()+" "+write.String(), func(ctx context.Context, e *endpoint, s *script) {
+		alarm := func(action pb.AlarmRequest_AlarmAction) {
+			r, err := e.maintenance.Alarm(ctx, &pb.AlarmRequest{Action: action, MemberID: 7, Alarm: kind})
+			note(s, r, err)
+		}
+		alarm(pb.AlarmRequest_ACTIVATE)
+		alarm(pb.AlarmRequest_ACTIVATE)
+		alarm(pb.AlarmRequest_GET)
+		put, err := e.kv.Put(ctx, &pb.PutRequest{Key: []byte("a")})
+		note(s, put, err)
+		deleted, err := e.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte("a")})
+		note(s, deleted, err)
+		done, err := e.kv.Txn(ctx, write)
+		note(s, done, err)
+		granted, err := e.lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 4000, TTL: 5000})
+		note(s, granted, err)
+		for _, id := range []int64{4000, lease} {
+			revoked, err := e.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
+			note(s, revoked, err)
+		}
+		compacted, err := e.kv.Compact(ctx, &pb.CompactionRequest{Revision: 1 << 40})
+		note(s, compacted, err)
+		alarm(pb.AlarmRequest_DEACTIVATE)
+		alarm(pb.AlarmRequest_DEACTIVATE)
+	})
+}

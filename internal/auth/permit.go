@@ -24,7 +24,7 @@ func (s *Store) Permit(c *command.Command, leases *lease.View) command.Code {
 	case c.Revoke != nil:
 		return g.Keys(command.Write, leases.Keys(c.Revoke.ID))
 	}
-	return g.Root() // Compact, Auth
+	return g.Root() // Compact, Auth, Alarm
 }
 
 // A Guard checks the permissions of a user of a store. Its methods return why a request is rejected, or OK.

@@ -124,7 +124,7 @@ func (c *checker) command(field int, b []byte) (known bool, err error) {
 	switch field {
 	case 10, 11, 12, 13:
 		return true, c.op(field, b, maxDepth)
-	case 20, 22:
+	case 20, 22, 31:
 		return true, walk(b)
 	case 21:
 		return true, checkGrant(b)

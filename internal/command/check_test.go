@@ -83,7 +83,7 @@ func TestCheckAgreesWithDecoding(t *testing.T) {
 			})
 		})),
 		"not one": sealed(wire.Prefixed(nil, func(b []byte) []byte {
-			return wire.Message(wire.Uint(b, 24, 0), 31, func(b []byte) []byte { return b })
+			return wire.Message(wire.Uint(b, 24, 0), 40, func(b []byte) []byte { return b })
 		})),
 	} {
 		require.Error(t, command.Check(e), name)

@@ -57,6 +57,10 @@ func (c *Command) append(b []byte) []byte {
 		b = wire.Message(b, 28, c.Enroll.append)
 	case c.Auth != nil:
 		b = wire.Message(b, 29, c.Auth.Append)
+	case c.Alarm != nil:
+		b = wire.Message(b, 31, func(b []byte) []byte {
+			return wire.Bool(wire.Uint(wire.Uint(b, 1, c.Alarm.Member), 2, c.Alarm.Kind), 3, c.Alarm.Clear)
+		})
 	default:
 		b = c.Op.append(b)
 	}
@@ -179,7 +183,7 @@ func (p *Proposal) Decode(b []byte) error {
 		c.Epoch = 0
 	}
 	err := one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil, as != nil)
+		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil, c.Alarm != nil, as != nil)
 	if as != nil {
 		p.Command = *as
 	}
@@ -203,7 +207,7 @@ func (c *Command) decodeAs(b []byte) error {
 		return err
 	}
 	return one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Auth != nil)
+		c.Auth != nil, c.Alarm != nil)
 }
 
 // decodeField reads a field of the kinds of commands that a user can execute.
@@ -231,8 +235,25 @@ func (c *Command) decodeField(r *wire.Reader) error {
 	case 29:
 		c.Auth = &Auth{}
 		return c.Auth.decode(r.Bytes())
+	case 31:
+		c.Alarm = &Alarm{}
+		return c.Alarm.decode(r.Bytes())
 	}
 	return c.Op.decodeField(r, maxDepth)
+}
+
+func (a *Alarm) decode(b []byte) error {
+	return fields(b, func(r *wire.Reader) error {
+		switch r.Field() {
+		case 1:
+			a.Member = r.Uint()
+		case 2:
+			a.Kind = r.Uint()
+		case 3:
+			a.Clear = r.Bool()
+		}
+		return nil
+	})
 }
 
 // one checks that a command is of exactly one kind. If it had two, encoders and executors might choose

@@ -88,6 +88,7 @@ func proposals() (all []command.Proposal) {
 		command.Command{Term: true, Epoch: 1 << 63},
 		command.Command{Enroll: &command.Enroll{ID: 1 << 63, Name: "n", Addr: "n:1", Incarnation: 2, Voter: true, Run: run.Number{Count: 4, Draw: 1 << 63}, Term: 9,
 			Start: 1 << 63, Described: true, Metadata: "m"}},
+		command.Command{Alarm: &command.Alarm{Member: 1 << 63, Kind: 2, Clear: true}},
 		command.Command{Auth: &command.Auth{
 			Action: command.RoleGrantPermission, User: "u", Role: "r", Hash: "h", NoPassword: true,
 			Permission: command.Permission{Access: command.ReadWrite, Key: "from", End: "to"},

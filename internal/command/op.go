@@ -111,6 +111,7 @@ type Command struct {
 	Expire   *Expire
 	Enroll   *Enroll
 	Auth     *Auth
+	Alarm    *Alarm
 	Register bool   // adds the proposer to the table that detects repeated proposals
 	Term     bool   // the first command of a leader's term
 	Applied  uint64 // with Register: the index that its node had applied when it was sent
@@ -138,6 +139,14 @@ type Revoke struct{ ID int64 }
 type Expire struct {
 	IDs  []int64
 	Term uint64
+}
+
+// Alarm raises or clears an alarm of a member. It changes nothing if the alarm is raised, or cleared, already. The
+// member need not exist.
+type Alarm struct {
+	Member uint64
+	Kind   uint64
+	Clear  bool
 }
 
 // Enroll records the facts about a member that the cluster's configuration does not contain. It does

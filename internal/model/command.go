@@ -77,6 +77,8 @@ func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 		}
 	case c.Revoke != nil:
 		code = m.end(c.Revoke.ID)
+	case c.Alarm != nil:
+		return &command.Result{Revision: m.revision, Count: m.alarm(c.Alarm)}
 	case c.Auth != nil:
 		code = m.auth.change(c.Auth)
 	case c.Expire != nil && c.Expire.Term == term:
@@ -86,6 +88,23 @@ func (m *Model) Execute(term uint64, c *command.Command) *command.Result {
 	}
 	return m.refusal(code)
 }
+
+// alarm raises or clears an alarm, and returns the number of alarms that it has changed.
+func (m *Model) alarm(c *command.Alarm) int64 {
+	a := [2]uint64{c.Member, c.Kind}
+	if m.alarms[a] != c.Clear {
+		return 0
+	}
+	if c.Clear {
+		delete(m.alarms, a)
+	} else {
+		m.alarms[a] = true
+	}
+	return 1
+}
+
+// Alarms returns the number of alarms that are raised.
+func (m *Model) Alarms() int { return len(m.alarms) }
 
 // refusal returns a result that has only a code.
 func (m *Model) refusal(code command.Code) *command.Result {

@@ -25,6 +25,7 @@ type Model struct {
 	compacted int64
 	leases    map[int64]int64 // TTLs, by ID
 	auth      Auth
+	alarms    map[[2]uint64]bool // by member and kind
 	proposers map[uint64]*proposer
 }
 
@@ -41,14 +42,14 @@ func (k keys) replay(change *mvcc.KeyValue) {
 
 // New returns the data before the first command.
 func New() *Model {
-	return &Model{now: keys{}, revision: 1, compacted: -1, leases: map[int64]int64{}, auth: newAuth(), proposers: map[uint64]*proposer{}}
+	return &Model{now: keys{}, revision: 1, compacted: -1, leases: map[int64]int64{}, auth: newAuth(), alarms: map[[2]uint64]bool{}, proposers: map[uint64]*proposer{}}
 }
 
 // Clone returns an independent copy.
 func (m *Model) Clone() *Model {
 	c := *m
 	c.changes, c.now, c.leases = slices.Clone(m.changes), maps.Clone(m.now), maps.Clone(m.leases)
-	c.auth = m.auth.clone()
+	c.auth, c.alarms = m.auth.clone(), maps.Clone(m.alarms)
 	c.proposers = map[uint64]*proposer{}
 	for id, p := range m.proposers {
 		c.proposers[id] = &proposer{p.lowest, maps.Clone(p.results)}

@@ -21,7 +21,7 @@ func (m *Model) permit(c *command.Command) command.Code {
 	case c.Op != (command.Op{}):
 	case c.As.User == "":
 		return command.UserEmpty
-	case c.Compact != nil || c.Auth != nil:
+	case c.Compact != nil || c.Auth != nil || c.Alarm != nil:
 		if !exists {
 			return command.UserNotFound
 		}

@@ -4,11 +4,11 @@ package state
 
 import "github.com/tidwall/btree"
 
-// Snapshot returns the data of the view without the parts that belong to its cluster: members, epoch, and
-// the table of proposers, which means nothing to proposers of another cluster.
+// Snapshot returns the data of the view without the parts that belong to its cluster: members with their
+// alarms, epoch, and the table of proposers, which means nothing to proposers of another cluster.
 func (v *View) Snapshot() *Snapshot {
 	data := *v
-	data.Members, data.Epoch = nil, 0
+	data.Members, data.Alarms, data.Epoch = nil, nil, 0
 	return &Snapshot{view: &data, proposers: &btree.Map[uint64, *proposer]{}}
 }
 
@@ -17,7 +17,7 @@ func (v *View) Snapshot() *Snapshot {
 func (s *State) Refound(index, term uint64, founders Members) {
 	s.index, s.term = index, term
 	s.proposers = newProposers()
-	s.members, s.epoch = founders, 0
+	s.members, s.alarms, s.epoch = founders, nil, 0
 }
 
 // Recover turns the state into that of a cluster that continues with one member after it has lost its

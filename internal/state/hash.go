@@ -25,6 +25,7 @@ const (
 	enrolled
 	founded
 	authorized
+	alarmed
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

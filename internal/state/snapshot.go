@@ -35,8 +35,9 @@ func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 func (sn *Snapshot) Revision() int64 { return sn.view.KV.Revision() }
 
 // A record of a snapshot is a message with one of these fields, in this order: the head, members, the store of
-// users and roles, roles, users, leases, proposers each with its results, versions. Readers skip unknown fields.
-// A stream of version 1 has no records of users and roles: a reader that skipped them would permit everything.
+// users and roles, roles, users, alarms, leases, proposers each with its results, versions. Readers skip unknown fields.
+// A stream of version 1 has no records of users, roles and alarms: a reader that skipped them would permit everything,
+// and would lose the alarms.
 const (
 	recordHead     = 1 // once
 	recordLease    = 2
@@ -47,13 +48,14 @@ const (
 	recordAuth     = 7 // once, if there was ever a user or a role
 	recordRole     = 8
 	recordUser     = 9
+	recordAlarm    = 10
 )
 
 // WriteTo writes the snapshot. Every call writes the same bytes.
 func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	v := sn.view
 	version := command.Blocks1
-	if !v.Auth.Initial() {
+	if !v.Auth.Initial() || len(v.Alarms) > 0 {
 		version = command.Blocks2
 	}
 	bw := command.NewBlockWriterOf(w, version)
@@ -80,6 +82,9 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		for _, u := range v.Auth.Users() {
 			record(recordUser, u.Append)
 		}
+	}
+	for _, a := range v.Alarms {
+		record(recordAlarm, a.append)
 	}
 	v.Leases.All()(func(l lease.Lease) bool {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
@@ -160,6 +165,8 @@ func (in *restore) record(b []byte) error {
 			err = in.auth.Role(r.Bytes())
 		case r.Field() == recordUser:
 			err = in.auth.User(r.Bytes())
+		case r.Field() == recordAlarm:
+			err = in.addAlarm(r.Bytes())
 		case r.Field() == recordLease:
 			err = in.addLease(r.Bytes())
 		case r.Field() == recordProposer:

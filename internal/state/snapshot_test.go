@@ -293,7 +293,12 @@ func TestIntactBlocksWithoutState(t *testing.T) {
 	a, b := command.Permission{Key: "a"}, command.Permission{Key: "b"}
 	require.NoError(t, read(head, store, role("r", a, b), role("s"), user("u", "r", "root", "s"), user("v"), change))
 
+	alarm := func(member, kind uint64) []byte { return message(recordAlarm, Alarm{member, kind}.append) }
+	require.NoError(t, read(head, alarm(0, 1), alarm(0, 2), alarm(7, 0), change))
+
 	for name, records := range map[string][][]byte{
+		"alarms out of order":         {head, alarm(7, 0), alarm(0, 1), change},
+		"an alarm twice":              {head, alarm(7, 1), alarm(7, 1), change},
 		"two stores of users":         {head, store, store, change},
 		"a user without a store":      {head, user("u"), change},
 		"a role without a store":      {head, role("r"), change},
@@ -335,6 +340,17 @@ func TestIntactBlocksWithoutState(t *testing.T) {
 	} {
 		require.Error(t, read(records...), name)
 	}
+}
+
+// An earlier version, which would lose the alarms, does not read a snapshot that has some.
+func TestSnapshotWithAlarmsHasVersion2(t *testing.T) {
+	s := New()
+	require.Equal(t, command.Blocks1, bytesOf(t, s)[len("COTERIE")])
+	require.EqualValues(t, 1, s.alarm(&command.Alarm{Member: 7, Kind: 1}))
+	require.Equal(t, command.Blocks2, bytesOf(t, s)[len("COTERIE")])
+	require.Equal(t, Alarms{{7, 1}}, roundTrip(t, s).View().Alarms)
+	require.EqualValues(t, 1, s.alarm(&command.Alarm{Member: 7, Kind: 1, Clear: true}))
+	require.Equal(t, command.Blocks1, bytesOf(t, s)[len("COTERIE")])
 }
 
 func TestUnknownVersionIsNamed(t *testing.T) {

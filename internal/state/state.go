@@ -21,6 +21,7 @@ type State struct {
 	kv        *mvcc.Store
 	leases    *lease.Table
 	auth      *auth.Store // a change replaces it
+	alarms    Alarms      // a change replaces it
 	proposers *proposers
 	members   Members
 	epoch     uint64
@@ -39,6 +40,7 @@ type View struct {
 	KV     *mvcc.View
 	Leases *lease.View
 	Auth   *auth.Store // another one after each change of users, roles or permissions
+	Alarms Alarms
 	// Members are those of the last applied configuration. Epoch identifies the founding; it is 0 before
 	// the first command of the first leader.
 	Members Members
@@ -51,7 +53,7 @@ type View struct {
 // View returns the current state. Its cost does not depend on the size of the state.
 func (s *State) View() *View {
 	return &View{
-		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Alarms: s.alarms, Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
 	}
 }
 
@@ -216,6 +218,8 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 		}
 	case c.Auth != nil:
 		r.Code = s.authorize(c.Auth)
+	case c.Alarm != nil:
+		r.Count = s.alarm(c.Alarm)
 	case c.Enroll != nil:
 		if c.Enroll.Term == term {
 			s.enroll(c.Enroll)

@@ -136,6 +136,7 @@ func (p *pair) compare(m *model.Model, v *View) {
 		require.Equal(p, m.Attached(l.ID), slices.Collect(v.Leases.Keys(l.ID)))
 	}
 	require.Equal(p, m.Leases(), leases)
+	require.Len(p, v.Alarms, m.Alarms())
 	p.compareAuth(m.Auth(), v.Auth)
 }
 

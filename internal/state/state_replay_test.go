@@ -152,6 +152,8 @@ func (g *generator) anyCommand() command.Command {
 		return command.Command{Term: true, Epoch: g.Uint64N(3)}
 	case 10, 11, 12, 13, 14, 15:
 		return command.Command{Auth: g.auth()}
+	case 16:
+		return command.Command{Alarm: &command.Alarm{Member: g.Uint64N(3), Kind: g.Uint64N(3), Clear: g.IntN(2) > 0}}
 	case 9:
 		return command.Command{Enroll: &command.Enroll{
 			ID: g.Uint64N(6), Name: "n", Addr: "n:1", Incarnation: g.Uint64N(3), Voter: g.IntN(2) > 0, Term: g.term - uint64(g.IntN(2)),
@@ -271,7 +273,7 @@ func replay(t testing.TB, s *State, sink Sink, log []logged) {
 
 // contents returns everything observable in a view.
 func contents(v *View) []any {
-	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0), v.Members, v.Epoch}
+	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0), v.Members, v.Epoch, v.Alarms}
 	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool { out = append(out, *kv); return true })
 	v.KV.Changes(0, v.KV.Revision(), func(rev int64, changes []*mvcc.KeyValue) bool {
 		for _, kv := range changes {
