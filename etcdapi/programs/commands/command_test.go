@@ -52,7 +52,7 @@ func (p *process) printed() string {
 // start starts etcdctl on a store.
 func (s *store) start(t testing.TB, stdin string, args ...string) *process {
 	t.Helper()
-	full := []string{"--command-timeout=20s"}
+	full := append([]string{"--command-timeout=20s"}, s.flags...)
 	own, _, _ := strings.Cut(strings.Join(args, "\n"), "\n--\n") // the arguments after -- are those of another command
 	if !strings.Contains(own, "--endpoints=") {
 		full = append(full, "--endpoints="+s.endpoints[0])
@@ -60,9 +60,14 @@ func (s *store) start(t testing.TB, stdin string, args ...string) *process {
 	for _, a := range args {
 		full = append(full, s.fill(t, a))
 	}
-	p := &process{cmd: exec.Command(etcdctl, full...), args: args}
+	return run(t, stdin, etcdctl, full...)
+}
+
+// run starts a program in a directory of its own.
+func run(t testing.TB, stdin, program string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(program, args...), args: args}
 	p.cmd.Dir = t.TempDir()
-	p.cmd.Env = os.Environ()
 	p.cmd.Stdin = strings.NewReader(stdin)
 	p.cmd.Stdout, p.cmd.Stderr = p, &p.stderr
 	require.NoError(t, p.cmd.Start())
@@ -136,10 +141,13 @@ func (s *store) maskText(text string, more []mask) string {
 }
 
 // withoutTimes reduces the lines of etcdctl's log to message and error. It drops those about calls that the end of a
-// command has cancelled, because they are a race.
+// command has cancelled, because they are a race, and those in which etcdutl reports its progress.
 func withoutTimes(stderr string) string {
 	var out strings.Builder
 	for line := range strings.Lines(stderr) {
+		if strings.Contains(line, "\tinfo\t") {
+			continue
+		}
 		var entry struct{ Level, Msg, Method, Error string }
 		if strings.HasPrefix(line, "{") && json.Unmarshal([]byte(line), &entry) == nil {
 			if strings.Contains(entry.Error, "context canceled") {

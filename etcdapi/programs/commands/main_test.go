@@ -10,19 +10,12 @@ import (
 	"testing"
 )
 
-// etcdctl is the path of the program.
-var etcdctl string
+// The paths of the programs.
+var etcdctl, etcdutl string
 
-// TestMain builds the program from the module that go.mod requires. The go command keeps it in its cache.
+// TestMain builds the programs from the modules that go.mod requires. The go command keeps them in its cache.
 func TestMain(m *testing.M) {
-	cmd := exec.Command("go", "tool", "-n", "go.etcd.io/etcd/etcdctl/v3") // builds the program, and prints its path
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "building etcdctl:", err)
-		os.Exit(1)
-	}
-	etcdctl = strings.TrimSpace(string(out))
+	etcdctl, etcdutl = build("go.etcd.io/etcd/etcdctl/v3"), build("go.etcd.io/etcd/etcdutl/v3")
 	// etcdctl reads flags from these variables.
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "ETCD") {
@@ -30,4 +23,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+func build(program string) (path string) {
+	cmd := exec.Command("go", "tool", "-n", program) // builds the program, and prints its path
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "building", program+":", err)
+		os.Exit(1)
+	}
+	return strings.TrimSpace(string(out))
 }

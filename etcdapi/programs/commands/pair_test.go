@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // noTable is the exit code of a command whose output cannot be a table.
@@ -30,7 +31,13 @@ type pair struct {
 // start starts both stores, for one test.
 func start(t testing.TB, members int) *pair {
 	t.Helper()
-	return &pair{TB: t, stores: [2]*store{startEtcd(t, members), startNodes(t, members)}}
+	return startSecure(t, members, transport.TLSInfo{})
+}
+
+// startSecure starts both stores with the certificates of their clients and servers.
+func startSecure(t testing.TB, members int, security transport.TLSInfo) *pair {
+	t.Helper()
+	return &pair{TB: t, stores: [2]*store{startEtcd(t, members, security), startNodes(t, members, security)}}
 }
 
 // masking returns the pair with additional masks: patterns, each with a replacement.

@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -26,6 +29,7 @@ import (
 type store struct {
 	name      string
 	endpoints []string // the leader's first
+	flags     []string // of every command
 	client    *clientv3.Client
 	masks     []string          // pairs: a text that is different in each store, and its replacement
 	values    map[string]string // by name: texts that commands of this store have printed
@@ -33,11 +37,19 @@ type store struct {
 
 // newStore waits until the endpoints of a store list each other, and masks the identities of the members. Members are
 // numbered in the order of their IDs, in which every list has them.
-func newStore(t testing.TB, name string, endpoints []string) *store {
-	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()})
+func newStore(t testing.TB, name string, endpoints []string, security transport.TLSInfo) *store {
+	cfg := clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()}
+	s := &store{name: name, values: map[string]string{"etcdctl": etcdctl, "etcdutl": etcdutl}}
+	if !security.Empty() {
+		var err error
+		cfg.TLS, err = security.ClientConfig()
+		require.NoError(t, err)
+		s.flags = []string{"--cacert=" + security.TrustedCAFile, "--cert=" + security.CertFile, "--key=" + security.KeyFile}
+	}
+	c, err := clientv3.New(cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close() })
-	s := &store{name: name, client: c, values: map[string]string{}}
+	s.client = c
 	var all *clientv3.MemberListResponse
 	require.Eventually(t, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -71,7 +83,6 @@ func newStore(t testing.TB, name string, endpoints []string) *store {
 		}
 	}
 	s.endpoints = endpoints
-	s.values["etcdctl"] = etcdctl
 	for i, e := range endpoints {
 		s.values[fmt.Sprint("endpoint", i)] = e
 		s.mask(fmt.Sprint("ENDPOINT", i), e)
@@ -111,9 +122,14 @@ func freeURLs(t testing.TB, n int) (urls []url.URL) {
 }
 
 // startEtcd starts an etcd of some members in this process, for one test.
-func startEtcd(t testing.TB, members int) *store {
+func startEtcd(t testing.TB, members int, security transport.TLSInfo) *store {
 	t.Helper()
 	peers, clients := freeURLs(t, members), freeURLs(t, members)
+	if !security.Empty() {
+		for i := range clients {
+			clients[i].Scheme = "https"
+		}
+	}
 	name := func(i int) string { return fmt.Sprint("etcd-member-", i) }
 	if members == 1 {
 		name = func(int) string { return "default" }
@@ -129,6 +145,7 @@ func startEtcd(t testing.TB, members int) *store {
 		cfg.Name, cfg.Dir = name(i), t.TempDir()
 		cfg.ListenClientUrls, cfg.AdvertiseClientUrls = clients[i:i+1], clients[i:i+1]
 		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peers[i:i+1], peers[i:i+1]
+		cfg.ClientTLSInfo = security
 		cfg.InitialCluster = strings.Join(founders, ",")
 		cfg.LogLevel = "panic"
 		cfg.UnsafeNoFsync = true
@@ -144,7 +161,7 @@ func startEtcd(t testing.TB, members int) *store {
 			t.Fatal("etcd is not ready")
 		}
 	}
-	return newStore(t, "etcd", endpoints)
+	return newStore(t, "etcd", endpoints, security)
 }
 
 // etcdQuota is etcd's default.
@@ -171,34 +188,47 @@ func openNode(t testing.TB) *coterie.Node {
 }
 
 // startNodes starts nodes with an endpoint each, for one test.
-func startNodes(t testing.TB, members int) *store {
+func startNodes(t testing.TB, members int, security transport.TLSInfo) *store {
 	t.Helper()
 	if members == 1 {
-		return newStore(t, "coterie", []string{serve(t, openNode(t))})
+		return newStore(t, "coterie", []string{serve(t, openNode(t), security)}, security)
 	}
 	c, err := coterie.OpenCluster(t.Context(), members, config())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	var endpoints []string
 	for _, n := range c.Nodes() {
-		endpoints = append(endpoints, serve(t, n))
+		endpoints = append(endpoints, serve(t, n, security))
 	}
-	return newStore(t, "coterie", endpoints)
+	return newStore(t, "coterie", endpoints, security)
 }
 
 // serve serves a node over TCP, for one test, and returns the address.
-func serve(t testing.TB, n *coterie.Node) (addr string) {
+func serve(t testing.TB, n *coterie.Node, security transport.TLSInfo) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
+	addr = l.Addr().String()
 	served := make(chan error, 1)
-	go func() { served <- etcdapi.Serve(ctx, l, n, etcdapi.WithClientURLs("http://"+l.Addr().String())) }()
+	if !security.Empty() {
+		cfg, err := security.ServerConfig()
+		require.NoError(t, err)
+		server := grpc.NewServer(append(etcdapi.ServerOptions(n), grpc.Creds(credentials.NewTLS(cfg)))...)
+		etcdapi.Register(server, n, etcdapi.WithClientURLs("https://"+addr))
+		go func() { served <- server.Serve(l) }()
+		t.Cleanup(func() {
+			server.Stop()
+			require.NoError(t, <-served)
+		})
+		return addr
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { served <- etcdapi.Serve(ctx, l, n, etcdapi.WithClientURLs("http://"+addr)) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
 	})
-	return l.Addr().String()
+	return addr
 }
 
 // remember gives a text that a command has printed a name, for arguments and as a mask. It masks the other forms of an

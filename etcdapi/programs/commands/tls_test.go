@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package commands
+
+import (
+	"crypto/x509"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// certificate returns a certificate of a host, for servers and clients that trust nothing else.
+func certificate(t testing.TB, host string) transport.TLSInfo {
+	t.Helper()
+	info, err := transport.SelfCert(zap.NewNop(), t.TempDir(), []string{host + ":0"}, 1, x509.ExtKeyUsageClientAuth)
+	require.NoError(t, err)
+	info.TrustedCAFile, info.ClientCertAuth = info.CertFile, true
+	return info
+}
+
+// refused runs a command that gets no connection, and requires a reason in the program's log.
+func (p *pair) refused(reason string, args ...string) {
+	p.Helper()
+	p.compare(args, p.each(func(s *store) result {
+		r := s.start(p, "", append(args, "--command-timeout=300ms")...).wait(p)
+		if !strings.Contains(r.stderr, reason) {
+			p.Errorf("etcdctl %q on %s: %v", args, s.name, r)
+		}
+		r.stderr = r.stderr[strings.LastIndex(r.stderr, "Error:"):] // the lines before it are as many as there were attempts
+		return r
+	}))
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	security := certificate(t, "127.0.0.1")
+	p := startSecure(t, 1, security)
+	p.prints("OK\n", "put", "k", "v")
+	p.prints("k\nv\n", "get", "k")
+	p.tabled("member", "list")
+	p.same("put", "k", "v", "--endpoints=https://{endpoint0}")
+	p.same("get", "k", "--insecure-skip-tls-verify")
+	other := certificate(t, "127.0.0.1")
+	p.refused("authentication handshake failed", "get", "k", "--cacert="+other.CertFile)
+	flags := p.stores[0].flags
+	for _, s := range p.stores {
+		s.flags = nil
+	}
+	p.refused("x509: certificate signed by unknown authority", "get", "k", "--endpoints=https://{endpoint0}")
+	p.refused("tls: certificate required", "get", "k", flags[0])
+	p.refused("error reading server preface", "get", "k")
+	for _, s := range p.stores { // a program of clientv3
+		cfg, err := transport.TLSInfo{TrustedCAFile: security.TrustedCAFile, CertFile: security.CertFile, KeyFile: security.KeyFile}.ClientConfig()
+		require.NoError(t, err)
+		c, err := clientv3.New(clientv3.Config{Endpoints: s.endpoints, TLS: cfg, Logger: zap.NewNop()})
+		require.NoError(t, err)
+		r, err := c.Get(t.Context(), "k")
+		require.NoError(t, err)
+		require.Equal(t, "v", string(r.Kvs[0].Value))
+		require.NoError(t, c.Close())
+	}
+}
+
+func TestTLSOfAnotherHost(t *testing.T) {
+	t.Parallel()
+	security := certificate(t, "localhost")
+	p := startSecure(t, 1, security)
+	p.refused("authentication handshake failed", "get", "k")
+}
