@@ -148,7 +148,7 @@ func startEtcd(t testing.TB, members int, security transport.TLSInfo) *store {
 		cfg.ClientTLSInfo = security
 		cfg.InitialCluster = strings.Join(founders, ",")
 		cfg.LogLevel = "panic"
-		cfg.UnsafeNoFsync = true
+		cfg.UnsafeNoFsync, cfg.BcryptCost = true, 4
 		e, err := embed.StartEtcd(cfg)
 		require.NoError(t, err)
 		t.Cleanup(e.Close)
