@@ -29,6 +29,12 @@
 // [Serve] answers HTTP on the same port: etcd's JSON gateway below /v3/, for instance POST /v3/kv/range, and the paths
 // /health, /livez, /readyz and /version. [NewHandler] returns them for a server of the caller.
 //
+// # Security
+//
+// [WithTLS] makes an endpoint use TLS, and [LoadTLS] returns a configuration that follows its files, requires
+// certificates of clients, and knows revoked ones. Connections, streams and requests are bounded: see
+// [WithMaxConnections], [WithMaxStreams], and coterie.Config.MaxRequestBytes.
+//
 // # Module
 //
 // This package is a module of its own, so that programs without gRPC do not link it. Require it together with the root

@@ -46,6 +46,7 @@ func (s *server) gateway() http.Handler {
 	// A message as JSON is at most twice as long as in gRPC, except for escapes and white space.
 	limit := 2 * int64(maxMessage(s.limits))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Content-Type", "application/json") // every other value means the same, and package runtime would log it
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		mux.ServeHTTP(w, r)
 	})

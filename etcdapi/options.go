@@ -3,6 +3,7 @@
 package etcdapi
 
 import (
+	"crypto/tls"
 	"net/http"
 	"time"
 )
@@ -18,6 +19,7 @@ type options struct {
 	handlers       map[string]http.Handler
 	hosts, origins []string
 	// Of Serve alone.
+	tls            *tls.Config
 	maxConnections int
 	maxStreams     uint32
 }
@@ -78,6 +80,13 @@ func WithHosts(hosts ...string) Option {
 // that its visitor can reach.
 func WithOrigins(origins ...string) Option {
 	return func(o *options) { o.origins = append([]string(nil), origins...) }
+}
+
+// WithTLS makes [Serve] accept connections with TLS alone, with a configuration of [LoadTLS] or of the caller. Whatever that
+// says, the version is 1.2 or newer, sessions are not resumed, and if it has ClientCAs, every client needs a
+// certificate of one of them.
+func WithTLS(cfg *tls.Config) Option {
+	return func(o *options) { o.tls = cfg.Clone() }
 }
 
 // WithMaxConnections sets how many connections [Serve] keeps at the same time, those in a handshake included. It closes

@@ -5,8 +5,10 @@ package etcdapi
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,23 +21,29 @@ import (
 // streams, and returns when all calls have returned. The node stays open.
 //
 // HTTP has the paths of etcd: the JSON gateway below /v3/, /health, /livez, /readyz, and /version. [WithHandler] adds
-// others. Without TLS, a connection that begins with HTTP/2 carries gRPC, and any other one HTTP/1.1.
+// others. Without TLS, a connection that begins with HTTP/2 carries gRPC, and any other one HTTP/1.1. With TLS ([WithTLS])
+// HTTP may have either version; a client that offers HTTP/2 alone speaks gRPC.
 //
 // Strangers cannot occupy an endpoint for long: connections are bounded in number ([WithMaxConnections]), must send
 // something within 10 seconds, and have bounded requests.
 //
-// Errors: nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
+// Errors: those of the configuration of TLS; nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, opts)
-	g := grpc.NewServer(append(ServerOptions(n), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes))...)
+	if err := checkTLS(s.tls); err != nil {
+		l.Close()
+		return err
+	}
+	g := grpc.NewServer(append(ServerOptions(n),
+		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes))...)
 	s.registerAll(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	h := s.httpServer(running)
+	h := s.httpServer(running, g)
 	go s.publish(running)
 
-	in := newSplitter(l, s.maxConnections)
+	in := newSplitter(l, s.maxConnections, s.tls)
 	var servers sync.WaitGroup
 	servers.Go(func() { _ = g.Serve(in.grpc) }) // they end with the splitter
 	servers.Go(func() { _ = h.Serve(in.http) })
@@ -74,10 +82,19 @@ const (
 	shutdownTimeout = 5 * time.Second
 )
 
-// httpServer returns the server of HTTP. The contexts of its requests end with ctx.
-func (s *server) httpServer(ctx context.Context) *http.Server {
+// httpServer returns the server of HTTP. The contexts of its requests end with ctx. It passes gRPC on, which it gets from
+// clients with TLS that offer HTTP/1.1, too.
+func (s *server) httpServer(ctx context.Context, g *grpc.Server) *http.Server {
+	other := s.httpHandler()
 	return &http.Server{
-		Handler:           s.httpHandler(),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				g.ServeHTTP(w, r)
+			} else {
+				other.ServeHTTP(w, r)
+			}
+		}),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: int(min(s.maxStreams, math.MaxInt32))},
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,

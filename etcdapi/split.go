@@ -3,8 +3,11 @@
 package etcdapi
 
 import (
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +20,7 @@ type splitter struct {
 	net.Listener
 	grpc, http *accepted
 	limit      int
+	tls        *tls.Config // nil: the connections have no TLS
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -25,14 +29,14 @@ type splitter struct {
 	deciding sync.WaitGroup // connections that have not sent enough to know
 }
 
-func newSplitter(l net.Listener, limit int) *splitter {
+func newSplitter(l net.Listener, limit int, cfg *tls.Config) *splitter {
 	stopped := make(chan struct{})
 	var once sync.Once
 	stop := func() { once.Do(func() { close(stopped) }) }
 	part := func() *accepted {
 		return &accepted{addr: l.Addr(), conns: make(chan net.Conn), stopped: stopped, stop: stop}
 	}
-	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, open: map[*conn]struct{}{}}
+	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, tls: cfg, open: map[*conn]struct{}{}}
 }
 
 // run accepts connections until the listener is closed. It returns nil after Close.
@@ -75,19 +79,48 @@ func passes(err error) bool {
 
 // decide gives a connection to gRPC or HTTP.
 func (s *splitter) decide(c *conn) {
-	to := s.http
 	_ = c.SetDeadline(time.Now().Add(headerTimeout)) // if it fails, so does the read
-	switch isGRPC, err := c.beginsWithHTTP2(); {
-	case err != nil:
+	var nc net.Conn = c
+	var isGRPC bool
+	var err error
+	if s.tls != nil {
+		nc, isGRPC, err = s.shake(c)
+	} else {
+		isGRPC, err = c.beginsWithHTTP2()
+	}
+	if err != nil {
 		c.Close()
 		return
-	case isGRPC:
-		to = s.grpc
 	}
 	_ = c.SetDeadline(time.Time{})
-	if !to.give(c) {
-		c.Close()
+	to := s.http
+	if isGRPC {
+		to = s.grpc
 	}
+	if !to.give(nc) {
+		nc.Close()
+	}
+}
+
+// shake does the handshake of TLS. A client that offers HTTP/2 alone speaks gRPC. One that offers HTTP/1.1, too, may
+// speak either over HTTP/2, and gets the server that understands both.
+func (s *splitter) shake(c *conn) (_ *tls.Conn, isGRPC bool, err error) {
+	both := false
+	tc := tls.Server(c, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (one *tls.Config, err error) {
+		one, both, err = secure(s.tls, hello)
+		return one, err
+	}})
+	err = tc.Handshake()
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) && record.Conn != nil && looksLikeHTTP(record.RecordHeader[:]) {
+		_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+	return tc, tc.ConnectionState().NegotiatedProtocol == "h2" && !both, err
+}
+
+// looksLikeHTTP reports whether a client without TLS has sent a request of HTTP/1.1.
+func looksLikeHTTP(head []byte) bool {
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO"}, string(head))
 }
 
 // add adds a connection, unless there are too many.

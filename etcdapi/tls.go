@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// A TLS names the files of an endpoint's TLS, and the clients that it accepts. All files are PEM; CRLFile may be DER, too.
+type TLS struct {
+	CertFile string // the certificate of the endpoint, and the intermediate ones up to a CA; etcd's --cert-file
+	KeyFile  string // its private key; --key-file
+
+	// ClientCAFile has the certificates of the CAs of clients. With it every client needs a certificate. It corresponds to
+	// --trusted-ca-file with --client-cert-auth.
+	ClientCAFile string
+	// CRLFile has the revocation lists of those CAs; --client-crl-file. A connection is rejected if a certificate in its
+	// chain is revoked by the CA that issued it. Lists count after their next update, too.
+	CRLFile string
+	// AllowedCNs are the common names that the certificate of a client may have. Without any, every name is allowed.
+	AllowedCNs []string
+	// AllowedHostnames are host names or IP addresses. The certificate of a client must be valid for one of them;
+	// --client-cert-allowed-hostname. Without any, every certificate is allowed.
+	AllowedHostnames []string
+}
+
+// LoadTLS returns the configuration of a server with TLS 1.2 or newer, for [WithTLS] or for a server of the caller.
+//
+// The configuration follows changes of the files: a handshake checks the files, at most once a second. If they cannot be
+// read as a whole, because one is half written or the key belongs to another certificate, the last good contents remain
+// in use, and the next handshake tries again. An expired certificate is not used; then the error of the handshake says why
+// there is no newer one. Sessions are not resumed, so that every connection is checked against the present files. Existing
+// connections are not checked again. Relative names are made absolute at once.
+//
+// Errors: those of reading the files, as fs.ErrNotExist; a file that is not PEM or has damaged parts; a key that does not
+// match the certificate; a CRLFile or allowed names without a ClientCAFile; AllowedCNs and AllowedHostnames together.
+func LoadTLS(t TLS) (*tls.Config, error) {
+	if t.ClientCAFile == "" && (t.CRLFile != "" || len(t.AllowedCNs) > 0 || len(t.AllowedHostnames) > 0) {
+		return nil, errors.New("etcdapi: TLS: a CRLFile and allowed names need a ClientCAFile")
+	}
+	if len(t.AllowedCNs) > 0 && len(t.AllowedHostnames) > 0 {
+		return nil, errors.New("etcdapi: TLS: AllowedCNs and AllowedHostnames exclude each other")
+	}
+	t.AllowedCNs, t.AllowedHostnames = slices.Clone(t.AllowedCNs), slices.Clone(t.AllowedHostnames)
+	f, err := followTLS(t)
+	if err != nil {
+		return nil, err
+	}
+	// A server that ignored GetConfigForClient would still check clients, against the first contents.
+	first := f.good.Load().config(&t)
+	first.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.current().config(&t), nil }
+	return first, nil
+}
+
+// config returns the configuration for one connection.
+func (l *tlsContents) config(t *TLS) *tls.Config {
+	cfg := &tls.Config{
+		MinVersion:             tls.VersionTLS12,
+		NextProtos:             []string{"h2", "http/1.1"},
+		SessionTicketsDisabled: true,
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.certificate() },
+	}
+	if l.clientCAs != nil {
+		cfg.ClientCAs, cfg.ClientAuth = l.clientCAs, tls.RequireAndVerifyClientCert
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error { return l.verifyClient(t, cs) }
+	}
+	return cfg
+}
+
+// verifyClient checks a client whose certificate package tls has verified.
+func (l *tlsContents) verifyClient(t *TLS, cs tls.ConnectionState) error {
+	if len(cs.PeerCertificates) == 0 {
+		return errors.New("etcdapi: TLS: the client has no certificate")
+	}
+	for _, cert := range slices.Concat(append(cs.VerifiedChains, cs.PeerCertificates)...) {
+		if l.revoked[revocationOf(cert.RawIssuer, cert.SerialNumber)] {
+			return fmt.Errorf("etcdapi: TLS: certificate %x is revoked", cert.SerialNumber)
+		}
+	}
+	leaf := cs.PeerCertificates[0]
+	if len(t.AllowedCNs) > 0 && !slices.Contains(t.AllowedCNs, leaf.Subject.CommonName) {
+		return fmt.Errorf("etcdapi: TLS: the common name %q is not allowed", leaf.Subject.CommonName)
+	}
+	valid := func(host string) bool { return leaf.VerifyHostname(host) == nil }
+	if len(t.AllowedHostnames) > 0 && !slices.ContainsFunc(t.AllowedHostnames, valid) {
+		return errors.New("etcdapi: TLS: the certificate is valid for none of the allowed host names")
+	}
+	return nil
+}
+
+// checkTLS returns why an endpoint cannot use a configuration, or nil.
+func checkTLS(cfg *tls.Config) error {
+	switch {
+	case cfg == nil:
+	case len(cfg.Certificates) == 0 && cfg.GetCertificate == nil && cfg.GetConfigForClient == nil:
+		return errors.New("etcdapi: TLS has no certificate")
+	case cfg.MaxVersion != 0 && cfg.MaxVersion < tls.VersionTLS12:
+		return fmt.Errorf("etcdapi: TLS allows nothing above %s: the least is TLS 1.2", tls.VersionName(cfg.MaxVersion))
+	}
+	return nil
+}
+
+// secure returns a configuration that an endpoint uses for one connection: that of the caller, without what would
+// be unsafe. both reports whether the client can use HTTP/1.1 and HTTP/2.
+func secure(cfg *tls.Config, hello *tls.ClientHelloInfo) (one *tls.Config, both bool, err error) {
+	if cfg.GetConfigForClient != nil {
+		chosen, err := cfg.GetConfigForClient(hello)
+		if err != nil {
+			return nil, false, err
+		}
+		if chosen != nil {
+			cfg = chosen
+		}
+	}
+	one = cfg.Clone()
+	one.GetConfigForClient = nil
+	one.MinVersion = max(one.MinVersion, tls.VersionTLS12)
+	one.SessionTicketsDisabled = true
+	if one.ClientCAs != nil && !one.ClientCAs.Equal(x509.NewCertPool()) {
+		one.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	both = slices.Contains(hello.SupportedProtos, "http/1.1")
+	one.NextProtos = []string{"h2", "http/1.1"}
+	return one, both, nil
+}
