@@ -223,12 +223,12 @@ func (w *watchStream) end(v *watch, err error) error {
 	case !errors.As(err, &compacted):
 		return err
 	}
-	if err := w.leave(v, true); err != nil {
-		return err
-	}
 	h := w.header()
 	h.Revision = 0 // etcd does not set it
-	return w.send(&pb.WatchResponse{Header: h, WatchId: v.id, Canceled: true, CompactRevision: compacted.Revision})
+	if err := w.send(&pb.WatchResponse{Header: h, WatchId: v.id, Canceled: true, CompactRevision: compacted.Revision}); err != nil {
+		return err
+	}
+	return w.leave(v, true) // which may answer a question about progress
 }
 
 // cancel ends a watch as the client asks. A watch that does not exist gets no answer.

@@ -170,23 +170,24 @@ func (s *watchStream) drain(ctx context.Context, rev int64, watches int) error {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	ended := map[int64]int{} // the answers by which a watch has ended: for a compaction, and for the client
-	for {
+	reported, ending := false, 0
+	for !reported || ending > 0 || len(s.cancelled) > 0 {
 		ask := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
 		if err := s.stream.Send(ask); err != nil {
 			return err
 		}
 		select {
 		case reached := <-s.progress:
-			if reached >= rev {
-				return nil
-			}
+			reported = reported || reached >= rev
 		case id := <-s.cancelled:
 			if ended[id]++; ended[id] == 2 {
+				ending--
 				if watches--; watches == 0 {
 					return nil
 				}
 				continue
 			}
+			ending++
 			cancel := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
 			if err := s.stream.Send(cancel); err != nil {
 				return err
@@ -196,4 +197,5 @@ func (s *watchStream) drain(ctx context.Context, rev int64, watches int) error {
 			return ctx.Err()
 		}
 	}
+	return nil
 }
