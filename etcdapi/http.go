@@ -20,9 +20,11 @@ import (
 var discardLog = log.New(io.Discard, "", 0)
 
 // NewHandler returns the HTTP interface of [Serve], for a program with an HTTP server of its own: the JSON gateway and
-// the paths for health and version. Requests end with their context, and not with the node.
+// the paths for health, version and metrics. Requests end with their context, and not with the node.
 func NewHandler(n *coterie.Node, opts ...Option) http.Handler {
-	return newServer(n, opts).httpHandler()
+	s := newServer(n, opts)
+	s.measures = newMeasures(s)
+	return s.httpHandler()
 }
 
 // httpHandler returns the handler of all requests that are not gRPC.
@@ -30,6 +32,7 @@ func (s *server) httpHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v3/", s.gateway())
 	mux.HandleFunc("/version", s.serveVersion)
+	mux.Handle("/metrics", s.measures.handler())
 	s.handleProbes(mux)
 	for pattern, h := range s.handlers {
 		mux.Handle(pattern, h)

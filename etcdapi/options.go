@@ -18,6 +18,7 @@ type options struct {
 	// Of HTTP.
 	handlers       map[string]http.Handler
 	hosts, origins []string
+	metrics        *Metrics
 	// Of Serve alone.
 	tls            *tls.Config
 	maxConnections int
@@ -66,6 +67,12 @@ func WithHandler(pattern string, h http.Handler) Option {
 		}
 		o.handlers[pattern] = h
 	}
+}
+
+// WithMetrics adds the measurements of the node to /metrics of [Serve] and [NewHandler]. It is the value that the node has
+// as coterie.Config.Metrics. Without it /metrics has the state of the node, and the requests of this endpoint.
+func WithMetrics(m *Metrics) Option {
+	return func(o *options) { o.metrics = m }
 }
 
 // WithHosts sets the host names that HTTP requests without TLS may address, as etcd's --host-whitelist. [Serve]

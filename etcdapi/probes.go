@@ -28,30 +28,32 @@ func (s *server) handleProbes(mux *http.ServeMux) {
 	local := probe{"serializable_read", func(ctx context.Context) error { return s.read(ctx, coterie.WithSerializable()) }}
 	quorum := probe{"linearizable_read", func(ctx context.Context) error { return s.read(ctx) }}
 	corruption := probe{"data_corruption", func(ctx context.Context) error { return s.checkAlarm(ctx, coterie.AlarmCorrupt) }}
-	handleProbes(mux, "/livez", local)
-	handleProbes(mux, "/readyz", corruption, local, quorum, probe{"non_learner", s.checkVote})
+	s.handleProbesOf(mux, "livez", local)
+	s.handleProbesOf(mux, "readyz", corruption, local, quorum, probe{"non_learner", s.checkVote})
 	mux.HandleFunc("/health", s.serveHealth)
 }
 
-// handleProbes adds a path for all probes, and one for each.
-func handleProbes(mux *http.ServeMux, path string, all ...probe) {
-	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+// handleProbesOf adds a path for all probes of a kind, and one for each.
+func (s *server) handleProbesOf(mux *http.ServeMux, kind string, all ...probe) {
+	mux.HandleFunc("/"+kind, func(w http.ResponseWriter, r *http.Request) {
 		excluded := r.URL.Query()["exclude"]
-		serveProbes(w, r, slices.DeleteFunc(slices.Clone(all), func(p probe) bool { return slices.Contains(excluded, p.name) }))
+		s.serveProbes(w, r, kind, slices.DeleteFunc(slices.Clone(all), func(p probe) bool { return slices.Contains(excluded, p.name) }))
 	})
 	for _, p := range all {
-		mux.HandleFunc(path+"/"+p.name, func(w http.ResponseWriter, r *http.Request) { serveProbes(w, r, []probe{p}) })
+		mux.HandleFunc("/"+kind+"/"+p.name, func(w http.ResponseWriter, r *http.Request) { s.serveProbes(w, r, kind, []probe{p}) })
 	}
 }
 
-func serveProbes(w http.ResponseWriter, r *http.Request, probes []probe) {
+func (s *server) serveProbes(w http.ResponseWriter, r *http.Request, kind string, probes []probe) {
 	if !onlyGet(w, r) {
 		return
 	}
 	var list strings.Builder
 	failed := false
 	for _, p := range probes {
-		if err := p.check(r.Context()); err != nil {
+		err := p.check(r.Context())
+		s.measures.countProbe(kind, p.name, err == nil)
+		if err != nil {
 			failed = true
 			fmt.Fprintf(&list, "[-]%s failed: %s\n", p.name, errorText(err))
 		} else {
@@ -76,6 +78,7 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reason := s.healthFault(r.Context(), r.URL.Query())
+	s.measures.countHealth(reason == "")
 	text, err := json.Marshal(struct {
 		Health string `json:"health"`
 		Reason string `json:"reason"`

@@ -20,7 +20,7 @@ import (
 // Serve serves gRPC and HTTP on a listener until ctx ends or the node has stopped. Then it closes the listener, ends the
 // streams, and returns when all calls have returned. The node stays open.
 //
-// HTTP has the paths of etcd: the JSON gateway below /v3/, /health, /livez, /readyz, and /version. [WithHandler] adds
+// HTTP has the paths of etcd: the JSON gateway below /v3/, /health, /livez, /readyz, /version and /metrics. [WithHandler] adds
 // others. Without TLS, a connection that begins with HTTP/2 carries gRPC, and any other one HTTP/1.1. With TLS ([WithTLS])
 // HTTP may have either version; a client that offers HTTP/2 alone speaks gRPC.
 //
@@ -31,19 +31,22 @@ import (
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, opts)
+	s.measures = newMeasures(s)
 	if err := checkTLS(s.tls); err != nil {
 		l.Close()
 		return err
 	}
 	g := grpc.NewServer(append(ServerOptions(n),
+		grpc.ChainUnaryInterceptor(s.measures.unary), grpc.ChainStreamInterceptor(s.measures.stream),
 		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes))...)
 	s.registerAll(g)
+	s.measures.grpc.InitializeMetrics(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	h := s.httpServer(running, g)
 	go s.publish(running)
 
-	in := newSplitter(l, s.maxConnections, s.tls)
+	in := newSplitter(l, s.maxConnections, s.tls, s.measures)
 	var servers sync.WaitGroup
 	servers.Go(func() { _ = g.Serve(in.grpc) }) // they end with the splitter
 	servers.Go(func() { _ = h.Serve(in.http) })

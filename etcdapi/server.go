@@ -23,6 +23,7 @@ type server struct {
 	node   *coterie.Node
 	limits coterie.Limits
 	options
+	measures *measures // of an endpoint with HTTP
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {

@@ -21,6 +21,7 @@ type splitter struct {
 	grpc, http *accepted
 	limit      int
 	tls        *tls.Config // nil: the connections have no TLS
+	measures   *measures
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -29,14 +30,14 @@ type splitter struct {
 	deciding sync.WaitGroup // connections that have not sent enough to know
 }
 
-func newSplitter(l net.Listener, limit int, cfg *tls.Config) *splitter {
+func newSplitter(l net.Listener, limit int, cfg *tls.Config, m *measures) *splitter {
 	stopped := make(chan struct{})
 	var once sync.Once
 	stop := func() { once.Do(func() { close(stopped) }) }
 	part := func() *accepted {
 		return &accepted{addr: l.Addr(), conns: make(chan net.Conn), stopped: stopped, stop: stop}
 	}
-	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, tls: cfg, open: map[*conn]struct{}{}}
+	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, tls: cfg, measures: m, open: map[*conn]struct{}{}}
 }
 
 // run accepts connections until the listener is closed. It returns nil after Close.
@@ -89,6 +90,7 @@ func (s *splitter) decide(c *conn) {
 		isGRPC, err = c.beginsWithHTTP2()
 	}
 	if err != nil {
+		c.linger()
 		c.Close()
 		return
 	}
@@ -230,7 +232,30 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.head = c.head[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	c.in.measures.received.Add(int64(n))
+	return n, err
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.in.measures.sent.Add(int64(n))
+	return n, err
+}
+
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger waits, but not for long, until the client has closed the connection. A TCP connection that is closed with unread
+// data is reset, and the client may lose the reason.
+func (c *conn) linger() {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the read fails, too, if this does
+	}
+	_ = c.SetDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
 }
 
 func (c *conn) Close() error {
