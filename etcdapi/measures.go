@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 
 	"github.com/coreos/go-semver/semver"
@@ -31,6 +32,7 @@ type measures struct {
 	streamOf grpc.StreamServerInterceptor
 
 	requests                   *prometheus.CounterVec // by type and version of the client
+	requestsOf                 sync.Map               // those, by requestKey, of the versions that etcd could have
 	ranges, puts, deletes      prometheus.Counter
 	txns, grants, revocations  prometheus.Counter
 	healthSuccess, healthFault prometheus.Counter
@@ -107,17 +109,28 @@ func (m *measures) stream(impl any, ss grpc.ServerStream, info *grpc.StreamServe
 // countRequest counts a request by the version of its client. A client can send any text, so versions that no release of
 // etcd has count as unknown, as if there were none.
 func (m *measures) countRequest(ctx context.Context, kind string) {
-	known := "unknown"
-	md, _ := metadata.FromIncomingContext(ctx)
-	if sent := md.Get(rpctypes.MetadataClientAPIVersionKey); len(sent) > 0 && len(sent[0]) <= maxVersionLength {
-		if v, err := semver.NewVersion(sent[0]); err == nil && v.Major == 3 && v.Minor < 10 && v.Patch < 100 && v.PreRelease == "" && v.Metadata == "" {
-			known = v.String()
-		}
+	key := requestKey{kind: kind}
+	if sent := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(sent) > 0 {
+		key.version = sent[0]
 	}
-	m.requests.WithLabelValues(kind, known).Inc()
+	counter, ok := m.requestsOf.Load(key)
+	if !ok {
+		if !isRelease(key.version) {
+			m.requests.WithLabelValues(kind, "unknown").Inc()
+			return
+		}
+		counter, _ = m.requestsOf.LoadOrStore(key, m.requests.WithLabelValues(kind, key.version))
+	}
+	counter.(prometheus.Counter).Inc()
 }
 
-const maxVersionLength = 10
+type requestKey struct{ kind, version string }
+
+// isRelease reports whether a version can be that of a release of etcd. Few versions can.
+func isRelease(text string) bool {
+	v, err := semver.NewVersion(text)
+	return err == nil && v.Major == 3 && v.Minor < 10 && v.Patch < 100 && v.String() == text && v.PreRelease == "" && v.Metadata == ""
+}
 
 // count counts a request that has succeeded.
 func (m *measures) count(req any) {

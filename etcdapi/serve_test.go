@@ -197,26 +197,3 @@ func TestProbesWithAlarms(t *testing.T) {
 		require.NoError(t, err)
 	}
 }
-
-func TestProbesWithoutAQuorum(t *testing.T) {
-	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{InMemory: true})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	url := "http://" + serve(t, c.Node(0))
-	code, body, _ := do(t, "GET", url+"/readyz?verbose", "")
-	require.Equal(t, http.StatusOK, code)
-	require.Equal(t, "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n", body)
-	require.NoError(t, c.Node(1).Close())
-	require.NoError(t, c.Node(2).Close())
-	require.Eventually(t, func() bool { return c.Node(0).Status().Leader == 0 }, 10*time.Second, 10*time.Millisecond)
-	code, body, _ = do(t, "GET", url+"/health", "")
-	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Equal(t, `{"health":"false","reason":"RAFT NO LEADER"}`+"\n", body)
-	code, body, _ = do(t, "GET", url+"/health?serializable=true", "")
-	require.Equal(t, http.StatusOK, code)
-	require.Equal(t, `{"health":"true","reason":""}`, body)
-	code, _, _ = do(t, "GET", url+"/livez", "")
-	require.Equal(t, http.StatusOK, code)
-	code, _, _ = do(t, "GET", url+"/readyz?exclude=linearizable_read", "")
-	require.Equal(t, http.StatusOK, code)
-}
