@@ -3,12 +3,15 @@
 package commands
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 )
+
+var long = flag.Bool("long", false, "run every command on three members, too, and on TLS")
 
 // The paths of the programs.
 var etcdctl, etcdutl string

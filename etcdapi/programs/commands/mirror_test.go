@@ -12,7 +12,7 @@ import (
 // A node is mirrored to an etcd, and an etcd to a node.
 func TestMakeMirror(t *testing.T) {
 	t.Parallel()
-	p := start(t, 1)
+	p := start(t, 1, false)
 	for i, from := range p.stores {
 		to := p.stores[1-i]
 		from.put(t, "app/old", "1")

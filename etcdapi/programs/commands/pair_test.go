@@ -22,22 +22,47 @@ var formats = []string{"simple", "json", "fields", "table"}
 // A pair runs commands on both stores, and compares the outcomes.
 type pair struct {
 	testing.TB
-	stores [2]*store // etcd, coterie
-	masks  []mask    // in addition
-	stdin  string    // of the commands that follow
-	sorted bool      // compare the lines of the output in any order
+	members int
+	stores  [2]*store // etcd, coterie
+	masks   []mask    // in addition
+	stdin   string    // of the commands that follow
+	sorted  bool      // compare the lines of the output in any order
+}
+
+// pairs runs a test on stores of one member, and, if it is to be long, on those of three members and with TLS.
+func pairs(t *testing.T, test func(t *testing.T, p *pair)) {
+	run := func(name string, members int, secure bool) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t, members, secure))
+		})
+	}
+	run("one member", 1, false)
+	if *long {
+		run("one member with TLS", 1, true)
+		run("three members", 3, false)
+		run("three members with TLS", 3, true)
+	}
 }
 
 // start starts both stores, for one test.
-func start(t testing.TB, members int) *pair {
+func start(t testing.TB, members int, secure bool) *pair {
 	t.Helper()
-	return startSecure(t, members, transport.TLSInfo{})
+	var security transport.TLSInfo
+	if secure {
+		security = certificate(t, "127.0.0.1")
+	}
+	return startSecure(t, members, security)
 }
 
 // startSecure starts both stores with the certificates of their clients and servers.
 func startSecure(t testing.TB, members int, security transport.TLSInfo) *pair {
 	t.Helper()
-	return &pair{TB: t, stores: [2]*store{startEtcd(t, members, security), startNodes(t, members, security)}}
+	p := &pair{TB: t, members: members, stores: [2]*store{startEtcd(t, members, security), startNodes(t, members, security)}}
+	if members > 1 { // the stores differ in which member leads
+		p = p.masking(`("?(?:member_id|leader|MemberID|Leader)"?(?::| : ))MEMBER\d`, "${1}MEMBER")
+	}
+	return p
 }
 
 // masking returns the pair with additional masks: patterns, each with a replacement.

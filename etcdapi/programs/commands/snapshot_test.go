@@ -11,32 +11,32 @@ import (
 )
 
 func TestSnapshot(t *testing.T) {
-	t.Parallel()
-	p := start(t, 1)
-	p.same("put", "k", "v")
-	p.same("put", "k2", "v")
-	p.learn("lease", `^lease (\S+) granted`, "lease", "grant", "60")
-	p = p.masking(`/\S+/(\w+\.db)`, "$1", `"hash":\d+`, `"hash":HASH`, `"Hash" : \d+`, `"Hash" : HASH`, `"totalSize":\d+`, `"totalSize":SIZE`,
-		`"Size" : \d+`, `"Size" : SIZE`, `^[0-9a-f]+,`, "HASH,", `│[0-9a-f]{6,8}│`, "│HASH│", `[\d.]+ [kM]B`, "SIZE")
-	p.compare([]string{"snapshot", "save"}, p.each(func(s *store) result {
-		name := filepath.Join(t.TempDir(), "backup.db")
-		s.values["backup"] = name
-		return s.start(t, "", "snapshot", "save", name).wait(t)
-	}))
-	for _, format := range formats {
-		p.tool("snapshot", "status", "{backup}", "--write-out="+format)
-	}
-	p.tool("snapshot", "restore", "{backup}", "--name=m", "--data-dir=restored", "--initial-cluster-token=token",
-		"--initial-cluster=m=http://127.0.0.1:1", "--initial-advertise-peer-urls=http://127.0.0.1:1")
-	p.tool("snapshot", "restore", "{backup}", "--data-dir=revised", "--bump-revision=100", "--mark-compacted")
-	for _, s := range p.stores {
-		b, err := os.ReadFile(s.values["backup"])
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(s.values["backup"], b[:len(b)-1], 0o600))
-	}
-	p.tool("snapshot", "restore", "{backup}", "--data-dir=damaged")
-	p.tool("snapshot", "restore", filepath.Join(t.TempDir(), "missing.db"), "--data-dir=damaged")
-	p.fails("snapshot", "save")
+	pairs(t, func(t *testing.T, p *pair) {
+		p.same("put", "k", "v")
+		p.same("put", "k2", "v")
+		p.learn("lease", `^lease (\S+) granted`, "lease", "grant", "60")
+		p = p.masking(`/\S+/(\w+\.db)`, "$1", `"hash":\d+`, `"hash":HASH`, `"Hash" : \d+`, `"Hash" : HASH`, `"totalSize":\d+`, `"totalSize":SIZE`,
+			`"Size" : \d+`, `"Size" : SIZE`, `^[0-9a-f]+,`, "HASH,", `│[0-9a-f]{6,8}│`, "│HASH│", `[\d.]+ [kM]B`, "SIZE")
+		p.compare([]string{"snapshot", "save"}, p.each(func(s *store) result {
+			name := filepath.Join(t.TempDir(), "backup.db")
+			s.values["backup"] = name
+			return s.start(t, "", "snapshot", "save", name).wait(t)
+		}))
+		for _, format := range formats {
+			p.tool("snapshot", "status", "{backup}", "--write-out="+format)
+		}
+		p.tool("snapshot", "restore", "{backup}", "--name=m", "--data-dir=restored", "--initial-cluster-token=token",
+			"--initial-cluster=m=http://127.0.0.1:1", "--initial-advertise-peer-urls=http://127.0.0.1:1")
+		p.tool("snapshot", "restore", "{backup}", "--data-dir=revised", "--bump-revision=100", "--mark-compacted")
+		for _, s := range p.stores {
+			b, err := os.ReadFile(s.values["backup"])
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(s.values["backup"], b[:len(b)-1], 0o600))
+		}
+		p.tool("snapshot", "restore", "{backup}", "--data-dir=damaged")
+		p.tool("snapshot", "restore", filepath.Join(t.TempDir(), "missing.db"), "--data-dir=damaged")
+		p.fails("snapshot", "save")
+	})
 }
 
 // tool runs a command of etcdutl on the files of both stores.

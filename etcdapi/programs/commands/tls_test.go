@@ -4,6 +4,7 @@ package commands
 
 import (
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,15 +23,19 @@ func certificate(t testing.TB, host string) transport.TLSInfo {
 	return info
 }
 
-// refused runs a command that gets no connection, and requires a reason in the program's log.
+// refused runs a command that gets no connection, and requires a reason in the program's log. It tries several times: the
+// log has the last error, which may be that of a write on a connection that the other side has just closed.
 func (p *pair) refused(reason string, args ...string) {
 	p.Helper()
-	p.compare(args, p.each(func(s *store) result {
-		r := s.start(p, "", append(args, "--command-timeout=300ms")...).wait(p)
-		if !strings.Contains(r.stderr, reason) {
-			p.Errorf("etcdctl %q on %s: %v", args, s.name, r)
+	p.compare(args, p.each(func(s *store) (r result) {
+		for range 10 {
+			r = s.start(p, "", append(slices.Clone(args), "--command-timeout=300ms")...).wait(p)
+			if strings.Contains(r.stderr, reason) {
+				r.stderr = r.stderr[strings.LastIndex(r.stderr, "Error:"):] // the lines before it are as many as there were attempts
+				return r
+			}
 		}
-		r.stderr = r.stderr[strings.LastIndex(r.stderr, "Error:"):] // the lines before it are as many as there were attempts
+		p.Errorf("etcdctl %q on %s: %v", args, s.name, r)
 		return r
 	}))
 }

@@ -22,54 +22,58 @@ func (s *store) del(t testing.TB, key string) {
 }
 
 func TestWatch(t *testing.T) {
-	t.Parallel()
-	p := start(t, 1)
-	first := []string{"watch", "/key1"}
-	r := p.each(func(s *store) result { // without a revision: from a moment that the test does not know
-		c := s.start(t, "", first...)
-		require.Eventually(t, func() bool {
-			s.put(t, "/key1", "value")
-			return c.printed() != ""
-		}, 20*time.Second, 20*time.Millisecond)
-		c.interrupt(t)
-		r := c.wait(t)
-		require.Contains(t, r.stdout, "PUT\n/key1\nvalue\n")
-		return result{r.stdout[:len("PUT\n/key1\nvalue\n")], r.stderr, r.code}
+	pairs(t, func(t *testing.T, p *pair) {
+		first := []string{"watch", "/key1"}
+		r := p.each(func(s *store) result { // without a revision: from a moment that the test does not know
+			c := s.start(t, "", first...)
+			require.Eventually(t, func() bool {
+				s.put(t, "/key1", "value")
+				return c.printed() != ""
+			}, 20*time.Second, 20*time.Millisecond)
+			c.interrupt(t)
+			r := c.wait(t)
+			require.Contains(t, r.stdout, "PUT\n/key1\nvalue\n")
+			return result{r.stdout[:len("PUT\n/key1\nvalue\n")], r.stderr, r.code}
+		})
+		p.compare(first, r)
 	})
-	p.compare(first, r)
+}
 
-	p = start(t, 1)
-	p.same("put", "/key0", "old")
-	p.same("put", "other", "old")
-	// An etcd that catches up returns several revisions in one response, so each change waits for the last one.
-	for format, texts := range map[string][2]string{
-		"simple": {"PUT\n", "DELETE\n"}, "json": {`"mod_revision"`, `"type":1`}, "fields": {`"Type" : PUT`, `"Type" : DELETE`},
-	} {
+func TestWatchFromRevision(t *testing.T) {
+	pairs(t, func(t *testing.T, p *pair) {
+		p.same("put", "/key0", "old")
+		p.same("put", "other", "old")
+		// An etcd that catches up returns several revisions in one response, so each change waits for the last one.
+		for format, texts := range map[string][2]string{
+			"simple": {"PUT\n", "DELETE\n"}, "json": {`"mod_revision"`, `"type":1`}, "fields": {`"Type" : PUT`, `"Type" : DELETE`},
+		} {
+			p.during(func(s *store, c *process) {
+				s.put(t, "/key1", "1")
+				c.waitFor(t, texts[0], 1)
+				s.put(t, "other", "1")
+				s.put(t, "/key1", "2")
+				c.waitFor(t, texts[0], 2)
+				s.del(t, "/key1")
+				c.waitFor(t, texts[1], 1)
+			}, "watch", "/key", "--prefix", "--prev-kv", "--rev={next}", "--write-out="+format)
+		}
 		p.during(func(s *store, c *process) {
 			s.put(t, "/key1", "1")
-			c.waitFor(t, texts[0], 1)
-			s.put(t, "other", "1")
-			s.put(t, "/key1", "2")
-			c.waitFor(t, texts[0], 2)
-			s.del(t, "/key1")
-			c.waitFor(t, texts[1], 1)
-		}, "watch", "/key", "--prefix", "--prev-kv", "--rev={next}", "--write-out="+format)
-	}
-	p.during(func(s *store, c *process) {
-		s.put(t, "/key1", "1")
-		s.put(t, "/key2", "2")
-		c.waitFor(t, "/key2\n2\n", 1)
-	}, "watch", "/key2", "/key3", "--rev={next}")
-	p.during(func(_ *store, c *process) { c.waitFor(t, "old\n", 1) }, "watch", "/key0", "--rev=2")
-	p.during(func(s *store, c *process) {
-		s.put(t, "/key1", "1")
-		c.waitFor(t, "\"1\"\n", 1)
-	}, "watch", "/key1", "--rev={next}", "--", "sh", "-c", "echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE")
-	p.during(func(_ *store, c *process) { c.waitFor(t, "default", 1); c.waitFor(t, "false\n", 1) }, "watch", "/key0", "--rev=2", "--", "{etcdctl}", "--endpoints={endpoint0}", "member", "list")
-	p.typing("nonsense\nwatch\nprogress\n").fails("watch", "-i")
-	p.same("compaction", "4")
-	p.fails("watch", "/key0", "--rev=2")
-	p.fails("watch", "/key0", "--rev=-1")
-	p.fails("watch", "/key2", "/key1")
-	p.fails("watch")
+			s.put(t, "/key2", "2")
+			c.waitFor(t, "/key2\n2\n", 1)
+		}, "watch", "/key2", "/key3", "--rev={next}")
+		p.during(func(_ *store, c *process) { c.waitFor(t, "old\n", 1) }, "watch", "/key0", "--rev=2")
+		p.during(func(s *store, c *process) {
+			s.put(t, "/key1", "1")
+			c.waitFor(t, "\"1\"\n", 1)
+		}, "watch", "/key1", "--rev={next}", "--", "sh", "-c", "echo $ETCD_WATCH_REVISION $ETCD_WATCH_EVENT_TYPE $ETCD_WATCH_KEY $ETCD_WATCH_VALUE")
+		list := append([]string{"watch", "/key0", "--rev=2", "--", "{etcdctl}", "--endpoints={endpoint0}"}, p.stores[0].flags...)
+		p.during(func(_ *store, c *process) { c.waitFor(t, ", false\n", p.members) }, append(list, "member", "list")...)
+		p.typing("nonsense\nwatch\nprogress\n").fails("watch", "-i")
+		p.same("compaction", "4")
+		p.fails("watch", "/key0", "--rev=2")
+		p.fails("watch", "/key0", "--rev=-1")
+		p.fails("watch", "/key2", "/key1")
+		p.fails("watch")
+	})
 }
