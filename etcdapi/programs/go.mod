@@ -30,7 +30,10 @@ require (
 	go.etcd.io/etcd/server/v3 v3.7.3
 )
 
-require go.uber.org/zap v1.27.1
+require (
+	go.etcd.io/etcd/client/pkg/v3 v3.7.3
+	go.uber.org/zap v1.27.1
+)
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect
@@ -83,7 +86,6 @@ require (
 	github.com/tmc/grpc-websocket-proxy v0.0.0-20220101234140-673ab2c3ae75 // indirect
 	github.com/xiang90/probing v0.0.0-20221125231312-a49e3df8f510 // indirect
 	go.etcd.io/bbolt v1.5.0 // indirect
-	go.etcd.io/etcd/client/pkg/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/pkg/v3 v3.7.3 // indirect
 	go.etcd.io/raft/v3 v3.7.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect

@@ -18,8 +18,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -209,21 +207,15 @@ func serve(t testing.TB, n *coterie.Node, security transport.TLSInfo) (addr stri
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr = l.Addr().String()
-	served := make(chan error, 1)
+	opts := []etcdapi.Option{etcdapi.WithClientURLs("http://" + addr)}
 	if !security.Empty() {
 		cfg, err := security.ServerConfig()
 		require.NoError(t, err)
-		server := grpc.NewServer(append(etcdapi.ServerOptions(n), grpc.Creds(credentials.NewTLS(cfg)))...)
-		etcdapi.Register(server, n, etcdapi.WithClientURLs("https://"+addr))
-		go func() { served <- server.Serve(l) }()
-		t.Cleanup(func() {
-			server.Stop()
-			require.NoError(t, <-served)
-		})
-		return addr
+		opts = []etcdapi.Option{etcdapi.WithClientURLs("https://" + addr), etcdapi.WithTLS(cfg)}
 	}
+	served := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
-	go func() { served <- etcdapi.Serve(ctx, l, n, etcdapi.WithClientURLs("http://"+addr)) }()
+	go func() { served <- etcdapi.Serve(ctx, l, n, opts...) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
