@@ -121,8 +121,8 @@ func masks(pairs ...string) (out []mask) {
 	return out
 }
 
-// always are the masks of every command: terms, and the widths of columns.
-var always = masks(`"raft_term":\d+`, `"raft_term":TERM`, `"RaftTerm" : \d+`, `"RaftTerm" : TERM`, `─+`, `─`, ` *│ *`, `│`)
+// always are the masks of every command: terms, and the widths of columns and IDs.
+var always = masks(`"raft_term":\d+`, `"raft_term":TERM`, `"RaftTerm" : \d+`, `"RaftTerm" : TERM`, `Member +`, "Member ", `─+`, `─`, ` *│ *`, `│`)
 
 // masked returns a result without the texts that differ by nature.
 func (s *store) masked(r result, more []mask) result {
