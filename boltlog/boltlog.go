@@ -21,7 +21,9 @@ type Options struct {
 	// NoFreelistSync keeps the list of free pages out of the file. Bbolt writes the list with each transaction, 8
 	// bytes for each free page. After a large log was compacted, that can be a megabyte for each write. Without the
 	// list, bbolt finds the free pages when it opens the file, and again after a write that has failed, which takes
-	// as long as reading the log. It can be changed at each start. The default is to write the list.
+	// as long as reading the log. After such a write, bbolt reads the file in a goroutine of its own: if the disk
+	// cannot read a page then, the process ends, and not only the node. NoFreelistSync can be changed at each start.
+	// The default is to write the list.
 	NoFreelistSync bool
 }
 
@@ -46,7 +48,7 @@ func (format) Layout() storage.Layout {
 	return storage.Layout{Log: logFile, Vote: logFile, Identity: logFile}
 }
 
-// Files implements storage.Format.
+// Files implements storage.Format. The note comes last, because a note without a log says that the log is lost.
 func (format) Files(fsys vfs.FS, dir string) (files []string, err error) {
 	names, err := fsys.ReadDir(dir)
 	for _, name := range []string{logFile, noteFile} {

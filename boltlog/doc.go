@@ -46,6 +46,7 @@
 // the file; it neither ends the process nor makes it hang. Both meta pages must be whole, although bbolt needs only one:
 // without the newer one the last write, such as a vote, would be lost in silence. While the node runs, everything that
 // can go wrong within bbolt is an error of the node, which then stops: a panic, or a page that the system cannot read.
+// [Options.NoFreelistSync] has one exception.
 //
 // If the system is short of disk space, descriptors or memory, the node waits, as with segments. A failed sync stops it.
 //

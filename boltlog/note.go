@@ -143,9 +143,11 @@ func (n *note) write(r reached) {
 	n.dirty = n.dirty || err == nil
 }
 
+// extend notes an extent. The transaction may be older than that of a vote, which advance has noted meanwhile.
 func (n *note) extend(r reached) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	r.transaction = max(r.transaction, n.reached.transaction)
 	n.write(r)
 }
 

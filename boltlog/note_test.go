@@ -5,6 +5,7 @@ package boltlog
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,36 @@ import (
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
+
+// Without its note, a log is whole. Without its log, a note says that the log is lost. So files that are removed one
+// after the other, from the last one of Files to the first, never look like a loss.
+func TestFilesEndWithTheNote(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	write(t, s, 1, appended(entries(1, 3, 10)))
+	s.Extend(storage.Extent{Index: 3})
+	require.NoError(t, s.Close())
+	files, err := format{}.Files(vfs.OS{}, dir)
+	require.NoError(t, err)
+	require.Len(t, files, 2)
+	for _, file := range slices.Backward(files) {
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, open(t, dir).Close())
+	}
+}
+
+// The transaction of an extent may be older than that of a vote, which another goroutine has saved meanwhile.
+func TestNoteKeepsTheNewestTransaction(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	newest := s.db.transaction.Load() + 7
+	s.note.advance(newest)
+	s.Extend(storage.Extent{Index: 3})
+	found, _, err := readNote(vfs.OS{}, dir)
+	require.NoError(t, err)
+	require.Equal(t, reached{newest, storage.Extent{Index: 3}}, found)
+	require.NoError(t, s.Close())
+}
 
 func TestExtentIsKept(t *testing.T) {
 	s := open(t, t.TempDir())

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 )
 
 // The layout of a file of bbolt, version 2: pages of structures as they are in memory. The first two are meta
@@ -51,8 +52,8 @@ type meta struct {
 type visitor func(key, value []byte, at int64)
 
 // A checker verifies that the pages of a file are as bbolt writes them: a tree whose keys are in order and whose
-// elements fill their pages without a gap, and a list of free pages, unless the file was written without one. It reads each page once, so it
-// ends whatever the pages contain.
+// elements fill their pages without a gap, and a list of free pages, unless the file was written without one. It reads
+// each page once, so it ends whatever the pages contain.
 type checker struct {
 	r        io.ReaderAt
 	pageSize int64
@@ -202,7 +203,7 @@ func (c *checker) tree(id uint64, low, high []byte, depth int, visit element) er
 		return err
 	}
 	if pages > 1 {
-		whole := make([]byte, int64(pages)*c.pageSize)
+		whole := make([]byte, min(int64(pages)*c.pageSize, elementsEnd(b)))
 		if _, err := c.r.ReadAt(whole, int64(id)*c.pageSize); err != nil {
 			return err
 		}
@@ -212,6 +213,26 @@ func (c *checker) tree(id uint64, low, high []byte, depth int, visit element) er
 		return fmt.Errorf("page %d: %w", id, err)
 	}
 	return nil
+}
+
+// elementsEnd returns how many bytes of a page have elements, given its first bytes: the elements end with the last one. A
+// damaged number of pages does not change that.
+func elementsEnd(b []byte) int64 {
+	at := pageHeader + (int64(binary.NativeEndian.Uint16(b[10:]))-1)*elementSize
+	if at < pageHeader || at+elementSize > int64(len(b)) {
+		return math.MaxInt64 // unknown
+	}
+	e := b[at:]
+	sum := func(from, to int) (n int64) {
+		for ; from < to; from += 4 {
+			n += int64(binary.NativeEndian.Uint32(e[from:]))
+		}
+		return n
+	}
+	if binary.NativeEndian.Uint16(b[8:]) == flagBranch {
+		return at + sum(0, 8) // its position and the size of its key
+	}
+	return at + sum(4, elementSize) // and the size of its value
 }
 
 // elements verifies a page that begins at an offset of the file, or a bucket that is stored in a value.

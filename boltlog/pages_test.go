@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -231,6 +232,30 @@ func TestFreeListThatIsTooLongIsFound(t *testing.T) {
 	binary.NativeEndian.PutUint16(v.file[at+10:], 0xFFFF)
 	binary.NativeEndian.PutUint64(v.file[at+pageHeader:], 1<<40)
 	require.Nil(t, v.open(t, v.file, "too long"))
+}
+
+// A page that claims to span most of a large file takes no more memory than its elements.
+func TestPageThatIsTooLongTakesNoMemory(t *testing.T) {
+	v := newVictim(t)
+	const pages = 1 << 16
+	at := int(v.newest(t).root) * v.page // it is read first
+	binary.NativeEndian.PutUint32(v.file[at+12:], uint32(pages-at/v.page-1))
+	for id := range 2 {
+		binary.NativeEndian.PutUint64(v.file[id*v.page+pageHeader+40:], pages)
+		sealMeta(v.file[id*v.page:])
+	}
+	name := filepath.Join(t.TempDir(), logFile)
+	require.NoError(t, os.WriteFile(name, v.file, 0o600))
+	require.NoError(t, os.Truncate(name, pages*int64(v.page))) // the end is a hole
+	file, err := os.Open(name)
+	require.NoError(t, err)
+	defer file.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = readContents(file, pages*int64(v.page))
+	require.Error(t, err)
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
 }
 
 // A bucket of another name would be a log without entries.

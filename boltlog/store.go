@@ -145,7 +145,7 @@ func (s *store) appendAll(changes []storage.Change, applied uint64) error {
 }
 
 // remove removes the entries from low to high, at one end of the log. When the first transaction is durable, they do
-// not count any more, even if a crash keeps the others from being made.
+// not count any more, even if a crash keeps the others from being made. The caller has completed any earlier removal.
 func (s *store) remove(low, high, applied uint64) error {
 	if high == 0 || low > high {
 		low, high = 0, 0
@@ -204,9 +204,12 @@ func (s *store) forget(low, high uint64) {
 
 // Compact implements storage.Log.
 func (s *store) Compact(below uint64) error {
+	if err := s.sweep(); err != nil {
+		return err
+	}
 	first, last := s.bounds()
 	if last == 0 || below <= first {
-		return s.sweep()
+		return nil
 	}
 	return s.remove(first, min(below-1, last), s.applied)
 }

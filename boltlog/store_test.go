@@ -192,6 +192,18 @@ func TestInterruptedRemovalIsCompleted(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// After an error that can be repeated, the next call need not be the same one.
+func TestRemovalsDoNotOvertakeEachOther(t *testing.T) {
+	s := open(t, t.TempDir())
+	all := entries(1, 100, 20)
+	write(t, s, 9, appended(all))
+	require.NoError(t, s.save(state{applied: 9, low: 1, high: 40})) // the first step of Compact(41)
+	s.forget(1, 40)
+	require.NoError(t, s.Compact(61))
+	holds(t, s, 9, all[60:])
+	require.NoError(t, s.Close())
+}
+
 // Bbolt's documentation warns of a deletion during an iteration, which is how raft-boltdb removes a range.
 func TestDeleteRangeSkipsNothing(t *testing.T) {
 	s := open(t, t.TempDir())

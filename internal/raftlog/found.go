@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/hashicorp/raft"
@@ -145,7 +146,7 @@ func (l *Log) vacate() error {
 	if !begun {
 		return fmt.Errorf("%w: %s", fault.ErrDirNotEmpty, names[0])
 	}
-	for _, name := range names {
+	for _, name := range slices.Backward(names) { // see storage.Format.Files
 		if err := l.fs.Remove(name); err != nil {
 			return err
 		}

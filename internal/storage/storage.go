@@ -21,7 +21,8 @@ type Format interface {
 	// Layout names the files of the format, for errors about their contents.
 	Layout() Layout
 	// Files returns the names of the files in dir that belong to this format. A file is listed if it has or
-	// may have data: an empty subdirectory is not.
+	// may have data: an empty subdirectory is not. If the files are removed from the last to the first, and a crash
+	// interrupts that, Open does not take the missing ones for lost data.
 	Files(fs vfs.FS, dir string) ([]string, error)
 	// Open opens the data in dir, which exists and is locked. It makes the files if there are none, and
 	// finishes or undoes changes that a crash has interrupted.
