@@ -48,6 +48,9 @@ func (s *server) gateway() http.Handler {
 	limit := 2 * int64(maxMessage(s.limits))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Content-Type", "application/json") // every other value means the same, and package runtime would log it
+		// So that a client of HTTP/1.1 can read the answers of a stream before it has sent all requests. The error is of
+		// HTTP/2, where it always can.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		mux.ServeHTTP(w, r)
 	})

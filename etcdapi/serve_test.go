@@ -69,6 +69,24 @@ func TestHTTPStreamIsAWatch(t *testing.T) {
 	require.Contains(t, lines.Text(), "dg==")
 }
 
+// A client of HTTP/1.1 sends the second request of a stream after the first answer.
+func TestHTTPStreamGoesBothWays(t *testing.T) {
+	n := open(t)
+	body, requests := io.Pipe()
+	go func() { _, _ = io.WriteString(requests, `{"create_request":{"key":"aw==","watch_id":"7"}}`) }()
+	resp, err := http.Post("http://"+serve(t, n)+"/v3/watch", "application/json", body)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	require.True(t, lines.Scan())
+	require.Contains(t, lines.Text(), "created")
+	_, err = io.WriteString(requests, `{"cancel_request":{"watch_id":"7"}}`)
+	require.NoError(t, err)
+	require.True(t, lines.Scan())
+	require.Contains(t, lines.Text(), "canceled")
+	require.NoError(t, requests.Close())
+}
+
 func TestServeEndsHTTPStreams(t *testing.T) {
 	n := open(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
