@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -208,6 +209,43 @@ func TestConversionIsAtomic(t *testing.T) {
 	})
 }
 
+// A process is killed before it syncs the directory with the note of a conversion that is done. The machine then crashes
+// while the next process removes the old files: the note must be durable before that.
+func TestSettleSyncsNoteOfKilledProcess(t *testing.T) {
+	bothWays(t, func(t *testing.T, from, to storage.Format) {
+		want := contents(t, sample(t, from).Mount(), home, from)
+		for steps, settled := 0, false; !settled; steps++ {
+			require.Less(t, steps, 500)
+			for seed := range uint64(4) {
+				disk := sample(t, from)
+				require.ErrorIs(t, convert(unsynced{disk.Mount()}, from, to), errUnsynced)
+				disk.Kill()
+				files := disk.Mount()
+				disk.FreezeAfter(steps)
+				settled = Settle(files, home) == nil
+				disk.Crash(rand.New(rand.NewPCG(seed, 1)))
+				files = disk.Mount()
+				names, err := Formats(files, home)
+				require.NoError(t, err)
+				require.Len(t, names, 1)
+				require.Equal(t, want, contents(t, files, home, formats[names[0]]), "after %d", steps)
+			}
+		}
+	})
+}
+
+var errUnsynced = errors.New("not synced")
+
+// An unsynced file system does not sync the directory when the note says that a conversion is done.
+type unsynced struct{ vfs.FS }
+
+func (u unsynced) SyncDir(dir string) error {
+	if n, err := ReadNote(u.FS, home); dir == home && err == nil && n != nil && n.Done {
+		return errUnsynced
+	}
+	return u.FS.SyncDir(dir)
+}
+
 func TestConversionWithoutSpaceChangesNothing(t *testing.T) {
 	bothWays(t, func(t *testing.T, from, to storage.Format) {
 		want := contents(t, sample(t, from).Mount(), home, from)
@@ -364,6 +402,40 @@ func TestConversionComparesEverything(t *testing.T) {
 		is(t, files, from, want)
 	}
 }
+
+func TestDamageOfNewFilesIsFound(t *testing.T) {
+	from, broken := formats[storage.Segments], errors.New("broken")
+	files := sample(t, from).Mount()
+	want := contents(t, files, home, from)
+	require.ErrorIs(t, convert(files, from, simple{damage: broken}), broken)
+	is(t, files, from, want)
+}
+
+// The copies of the old files are read back and compared, too.
+func TestConversionComparesKeptFiles(t *testing.T) {
+	bothWays(t, func(t *testing.T, from, to storage.Format) {
+		files := sample(t, from).Mount()
+		want := contents(t, files, home, from)
+		err := convert(spoiling{files}, from, to)
+		require.ErrorContains(t, err, "the copy as "+from.Name())
+		is(t, files, from, want)
+	})
+}
+
+// A spoiling file system loses writes to the files of the subdirectory of a conversion.
+type spoiling struct{ vfs.FS }
+
+func (s spoiling) Create(name string) (vfs.File, error) {
+	file, err := s.FS.Create(name)
+	if strings.Contains(name, "-1/") {
+		file = spoiled{file}
+	}
+	return file, err
+}
+
+type spoiled struct{ vfs.File }
+
+func (spoiled) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
 
 // change changes one of the entries.
 func change(d *simpleData, fn func(*raft.Log)) {

@@ -18,7 +18,8 @@ import (
 // simple is a format of one file, which each change replaces. Unlike bbolt it runs on every file system, so tests can
 // interrupt a conversion at each step. It has the name and the file of the format of package boltlog.
 type simple struct {
-	spoil func(*simpleData) // damages the data that Open writes; nil for none
+	spoil  func(*simpleData) // damages the data that Open writes; nil for none
+	damage error             // the damage that Read reports; nil for none
 }
 
 type simpleData struct {
@@ -56,7 +57,10 @@ func (s simple) Open(files vfs.FS, dir string) (storage.Store, error) {
 	return store, err
 }
 
-func (simple) Read(files vfs.FS, dir string, damaged func(file string, err error)) (storage.Reading, error) {
+func (s simple) Read(files vfs.FS, dir string, damaged func(file string, err error)) (storage.Reading, error) {
+	if s.damage != nil {
+		damaged(simpleFile, s.damage)
+	}
 	store := &simpleStore{fs: files, dir: dir}
 	if err := store.read(); err != nil && !missing(err) {
 		damaged(simpleFile, err)
