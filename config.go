@@ -42,9 +42,9 @@ type Config struct {
 	// started again, they found a new, empty one. If that can happen, give nodes directories.
 	InMemory bool
 	// Storage is the choice of files for the log, the vote and the identity. If it is nil, the log is in segments,
-	// which are files that only grow. Package boltlog has another one. A directory keeps the storage with which it
-	// was made: Open rejects another one with [ErrStorageMismatch]. Members of a cluster may have different storages.
-	// A node with InMemory takes none.
+	// coterie's own format. Package boltlog has the other storage. A directory keeps the storage with which it
+	// was made: Open rejects another one with [ErrStorageMismatch], and datadir.Convert changes it. Members of a
+	// cluster may have different storages. Storage cannot be combined with InMemory.
 	Storage Storage
 	// Addr is the host:port to listen on. Port 0 picks a free port. If Addr is empty, the node is a single
 	// one without a network.

@@ -146,7 +146,8 @@ var (
 	ErrDirNotEmpty = fault.ErrDirNotEmpty
 	// ErrStorageMismatch: the directory was made with another storage than that of Config.Storage. The text of the
 	// error names both. Nothing was changed. Set Config.Storage to the storage of the directory, or convert the
-	// directory with datadir.Convert or coterie-inspect convert.
+	// directory with datadir.Convert or coterie-inspect convert. Or the directory has files of both storages, and the
+	// text names a file of each.
 	ErrStorageMismatch = fault.ErrStorageMismatch
 	// ErrRestoreUnfinished: a RestoreBackup into the data directory did not finish. Call it again, or
 	// remove the directory.

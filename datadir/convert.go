@@ -52,7 +52,8 @@ func (c Conversion) String() string {
 //
 // The conversion is done completely or not at all. If the process ends in the meantime, the directory has its old
 // storage or the new one: coterie.Open removes the files of the other one, and Convert can be called again. It needs
-// disk space for two more copies of the log. It blocks on the disk, and returns after the current disk operation when
+// disk space for two more copies of the log. The new files belong to the user of the process, so call it as the user
+// that runs the node. Links in place of old files are removed, and the new files are in the directory itself. It blocks on the disk, and returns after the current disk operation when
 // ctx ends.
 //
 // Errors: coterie.ErrCorrupt with all the damage; coterie.ErrFormat; coterie.ErrDirInUse; coterie.ErrRestoreUnfinished;

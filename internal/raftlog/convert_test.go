@@ -97,6 +97,13 @@ func TestConvertLocksDirectoryOnce(t *testing.T) {
 	}
 }
 
+// Recover does not release the lock between its decision and its changes.
+func TestRecoverHoldsLockThroughout(t *testing.T) {
+	files := &locked{FS: interrupted(t, storage.Segments, storage.Bolt, "begun").Mount(), t: t}
+	require.NoError(t, Recover(files, home, segments.Format{}, continuation(t, "state")))
+	require.Equal(t, 1, files.locks)
+}
+
 // Open with the other format rejects the directory.
 func TestInterruptedConversionHasOneFormat(t *testing.T) {
 	for _, note := range [][3]string{{storage.Segments, storage.Bolt, "done"}, {storage.Bolt, storage.Segments, "begun"}} {
