@@ -258,6 +258,24 @@ func (n *Node) RoleDelete(ctx context.Context, role string) (*RoleDeleteResponse
 }
 
 // RoleGrantPermission allows a role access to a key or, with a range option, to keys. If the role has a
+// permission on the same range, it replaces the type.
+//
+// Errors: ErrRoleNotFound; ErrInvalidAuthMgmt for a range without keys; those of UserAdd.
+func (n *Node) RoleGrantPermission(
+	ctx context.Context, role string, t PermissionType, key string, opts ...RangeOption,
+) (*RoleGrantPermissionResponse, error) {
+	return n.own().RoleGrantPermission(ctx, role, t, key, opts...)
+}
+
+// RoleRevokePermission takes from a role the permission on exactly the key or the range that it was granted for.
+//
+// Errors: ErrRoleNotFound, ErrPermissionNotGranted; those of UserAdd.
+func (n *Node) RoleRevokePermission(
+	ctx context.Context, role, key string, opts ...RangeOption,
+) (*RoleRevokePermissionResponse, error) {
+	return n.own().RoleRevokePermission(ctx, role, key, opts...)
+}
+
 // RoleGet returns the permissions of a role. It is linearizable.
 //
 // Errors: ErrRoleNotFound, also for the role root unless it was added; those of AuthStatus.

@@ -102,3 +102,16 @@ func TestContentsThatNoStoreHasAreRejected(t *testing.T) {
 		require.ErrorIs(t, builder(t, 1, -1).SetAuth(a), coterie.ErrInvalidOption, name)
 	}
 }
+
+func TestUsersAtRevision1AreKept(t *testing.T) {
+	b := builder(t, 1, -1)
+	users := []coterie.UserContents{{Name: "alice", PasswordHash: []byte("h"), Roles: []string{}}}
+	require.NoError(t, b.SetAuth(coterie.AuthContents{Revision: 1, Users: users}))
+	c, err := b.Contents()
+	require.NoError(t, err)
+	var backup bytes.Buffer
+	require.NoError(t, c.WriteBackup(t.Context(), &backup))
+	restored, err := coterie.ReadBackup(t.Context(), &backup)
+	require.NoError(t, err)
+	require.Equal(t, users, restored.Auth().Users)
+}

@@ -109,7 +109,7 @@ func (n *Node) sign(users *auth.Store, payload []byte) string {
 func (t *Token) append(b []byte) []byte {
 	b = wire.Text(b, 1, t.User)
 	b = wire.Uint(b, 2, t.AuthRevision)
-	return wire.Int(b, 3, t.Expires.UnixNano())
+	return wire.Int(b, 3, t.Expires.UnixMilli()) // nanoseconds end in the year 2262
 }
 
 func (t *Token) decode(b []byte) error {
@@ -121,7 +121,7 @@ func (t *Token) decode(b []byte) error {
 		case 2:
 			t.AuthRevision = r.Uint()
 		case 3:
-			t.Expires = time.Unix(0, r.Int())
+			t.Expires = time.UnixMilli(r.Int())
 		}
 	}
 	return r.Err()

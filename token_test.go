@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -163,4 +164,16 @@ func BenchmarkVerifyToken(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestTokensMayLiveAsLongAsDurations(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		a := administrator{t, c.Node(0)}
+		a.user("alice")
+		a.enable()
+		token, err := c.Node(0).NewToken(t.Context(), "alice", 0, math.MaxInt64)
+		require.NoError(t, err)
+		_, err = c.Node(0).VerifyToken(token)
+		require.NoError(t, err)
+	})
 }

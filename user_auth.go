@@ -191,24 +191,6 @@ func userAdd(name string, opts []UserOption) command.Auth {
 	return c
 }
 
-// permission on the same range, it replaces the type.
-//
-// Errors: ErrRoleNotFound; ErrInvalidAuthMgmt for a range without keys; those of UserAdd.
-func (n *Node) RoleGrantPermission(
-	ctx context.Context, role string, t PermissionType, key string, opts ...RangeOption,
-) (*RoleGrantPermissionResponse, error) {
-	return n.own().RoleGrantPermission(ctx, role, t, key, opts...)
-}
-
-// RoleRevokePermission takes from a role the permission on exactly the key or the range that it was granted for.
-//
-// Errors: ErrRoleNotFound, ErrPermissionNotGranted; those of UserAdd.
-func (n *Node) RoleRevokePermission(
-	ctx context.Context, role, key string, opts ...RangeOption,
-) (*RoleRevokePermissionResponse, error) {
-	return n.own().RoleRevokePermission(ctx, role, key, opts...)
-}
-
 // permission returns the command that grants or revokes a permission.
 func permission(action command.AuthAction, role string, t PermissionType, key string, opts []RangeOption) (command.Auth, error) {
 	if t > PermReadWrite {

@@ -59,9 +59,11 @@ func (s *Store) Apply(c *command.Auth) (*Store, command.Code) {
 	case command.RoleDelete:
 		i, _ := s.findRole(c.Role)
 		next.roles = slices.Delete(slices.Clone(s.roles), i, i+1)
-		for _, u := range s.users {
+		next.users = slices.Clone(s.users) // once: there may be many users
+		for i, u := range s.users {
 			if u.HasRole(c.Role) {
-				next.putUser(u.without(c.Role))
+				without := u.without(c.Role)
+				next.users[i] = &without
 			}
 		}
 	case command.RoleGrantPermission:

@@ -47,8 +47,10 @@ type Role struct {
 // New returns the store before the first change.
 func New() *Store { return &Store{Revision: 1} }
 
-// Initial reports whether nothing has ever changed.
-func (s *Store) Initial() bool { return s.Revision == 1 && !s.Enabled }
+// Initial reports whether the store is that of New. One that was built of other data may have users at revision 1.
+func (s *Store) Initial() bool {
+	return s.Revision == 1 && !s.Enabled && len(s.users) == 0 && len(s.roles) == 0
+}
 
 // User returns a user, or nil.
 func (s *Store) User(name string) *User {
