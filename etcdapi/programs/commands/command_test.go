@@ -122,7 +122,7 @@ func masks(pairs ...string) (out []mask) {
 }
 
 // always are the masks of every command: terms, and the widths of columns and IDs.
-var always = masks(`"raft_term":\d+`, `"raft_term":TERM`, `"RaftTerm" : \d+`, `"RaftTerm" : TERM`, `Member +`, "Member ", `─+`, `─`, ` *│ *`, `│`)
+var always = masks(`"raft_term":\d+`, `"raft_term":TERM`, `"RaftTerm" : \d+`, `"RaftTerm" : TERM`, `(Member|cluster) +`, "$1 ", `─+`, `─`, ` *│ *`, `│`)
 
 // masked returns a result without the texts that differ by nature.
 func (s *store) masked(r result, more []mask) result {
