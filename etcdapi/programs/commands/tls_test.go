@@ -4,6 +4,7 @@ package commands
 
 import (
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -23,13 +24,15 @@ func certificate(t testing.TB, host string) transport.TLSInfo {
 	return info
 }
 
-// refused runs a command that gets no connection, and requires a reason in the program's log. It tries several times: the
-// log has the last error, which may be that of a write on a connection that the other side has just closed.
+// refused runs a command that gets no connection, and requires a reason in the program's log. It tries several times
+// and longer each time: the log has the last error, which may be that of a write on a connection that the other side has
+// just closed, and a busy machine needs time for a handshake.
 func (p *pair) refused(reason string, args ...string) {
 	p.Helper()
 	p.compare(args, p.each(func(s *store) (r result) {
-		for range 10 {
-			r = s.start(p, "", append(slices.Clone(args), "--command-timeout=300ms")...).wait(p)
+		for attempt := range 10 {
+			timeout := fmt.Sprintf("--command-timeout=%dms", 300*(attempt+1))
+			r = s.start(p, "", append(slices.Clone(args), timeout)...).wait(p)
 			if strings.Contains(r.stderr, reason) {
 				r.stderr = r.stderr[strings.LastIndex(r.stderr, "Error:"):] // the lines before it are as many as there were attempts
 				return r
