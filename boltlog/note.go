@@ -5,7 +5,6 @@ package boltlog
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"sync"
@@ -55,8 +54,7 @@ type note struct {
 	dirty   bool // the last write was not synced
 }
 
-// readNote returns the newest note of a directory, and its serial number. It ignores slots that it cannot read: a crash
-// may have torn both.
+// readNote returns the newest note of a directory, and its serial number.
 func readNote(fsys vfs.FS, dir string) (r reached, serial uint64, err error) {
 	file, err := fsys.Open(filepath.Join(dir, noteFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -66,16 +64,7 @@ func readNote(fsys vfs.FS, dir string) (r reached, serial uint64, err error) {
 		return r, 0, err
 	}
 	defer file.Close()
-	b := make([]byte, slot.Count*slot.Size)
-	if _, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return r, 0, err
-	}
-	for i := range slot.Count {
-		if n, found, ok := decodeNote(b[i*slot.Size : (i+1)*slot.Size]); ok && n > serial {
-			serial, r = n, found
-		}
-	}
-	return r, serial, nil
+	return slot.Newest(file, 0, decodeNote)
 }
 
 func decodeNote(b []byte) (serial uint64, found reached, ok bool) {

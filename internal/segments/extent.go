@@ -3,9 +3,7 @@
 package segments
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/coterie-kv/coterie/internal/slot"
@@ -63,19 +61,9 @@ type extents struct {
 	dirty  bool // the last write was not synced
 }
 
-// readExtent returns the newest extent in a vote file, and its serial number. It ignores slots that it cannot read: a
-// crash may have torn both.
+// readExtent returns the newest extent in a vote file, and its serial number.
 func readExtent(file vfs.File) (e extent, serial uint64, err error) {
-	slots := make([]byte, slot.Count*slot.Size)
-	if _, err := file.ReadAt(slots, extentsAt); err != nil && !errors.Is(err, io.EOF) {
-		return e, 0, err
-	}
-	for i := range slot.Count {
-		if n, found, ok := decodeExtent(slots[i*slot.Size : (i+1)*slot.Size]); ok && n > serial {
-			serial, e = n, found
-		}
-	}
-	return e, serial, nil
+	return slot.Newest(file, extentsAt, decodeExtent)
 }
 
 func decodeExtent(b []byte) (serial uint64, e extent, ok bool) {

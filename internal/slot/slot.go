@@ -6,7 +6,9 @@ package slot
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
+	"io"
 )
 
 const (
@@ -30,6 +32,21 @@ func Open(slot []byte) (record []byte, ok bool) {
 		return nil, false
 	}
 	return slot[Header : Header+size], true
+}
+
+// Newest returns the record with the highest serial number of the slots that begin at an offset of a file, and that
+// number. It ignores slots that decode rejects: a crash may have torn both. The serial number is 0 if there is no record.
+func Newest[T any](file io.ReaderAt, at int64, decode func(slot []byte) (serial uint64, record T, ok bool)) (newest T, serial uint64, err error) {
+	b := make([]byte, Count*Size)
+	if _, err := file.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
+		return newest, 0, err
+	}
+	for i := range Count {
+		if n, found, ok := decode(b[i*Size : (i+1)*Size]); ok && n > serial {
+			serial, newest = n, found
+		}
+	}
+	return newest, serial, nil
 }
 
 // Seal fills in the header of a record, for which the first [Header] bytes of b are reserved.
