@@ -19,7 +19,7 @@ import (
 const noteFile = "log.extent"
 
 // A reached says how far a log reached: bbolt's newest transaction and the extent at that time. Bbolt numbers its
-// transactions, so a file whose newest one is older has lost something, even if each of its pages is whole.
+// transactions, so a file with an older newest one has lost something, even if each of its pages is whole.
 type reached struct {
 	transaction uint64
 	extent      storage.Extent
