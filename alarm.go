@@ -66,11 +66,36 @@ type AlarmResponse struct {
 //
 // Errors: those of [Node.Ready].
 func (n *Node) Alarms(ctx context.Context, opts ...MembersOption) ([]Alarm, error) {
+	return n.own().Alarms(ctx, opts...)
+}
+
+// RaiseAlarm raises an alarm. It makes no revision, and works at the quota.
+//
+// Errors: ErrInvalidOption for an unknown kind; ErrNoSpace if a disk is full, ErrOverloaded: nothing was changed.
+// ErrMaybeApplied as for Put; ErrClosed.
+func (n *Node) RaiseAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
+	return n.own().RaiseAlarm(ctx, a)
+}
+
+// ClearAlarm clears an alarm.
+//
+// Errors: those of RaiseAlarm.
+func (n *Node) ClearAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
+	return n.own().ClearAlarm(ctx, a)
+}
+
+// Alarms is [Node.Alarms]. The permission is checked in the state that the alarms are of.
+//
+// Errors: ErrPermissionDenied, ErrUserEmpty; those of Node.Alarms.
+func (u *UserView) Alarms(ctx context.Context, opts ...MembersOption) ([]Alarm, error) {
 	var o membersOptions
 	for _, opt := range opts {
 		opt.members(&o)
 	}
-	v, err := n.reads.view(ctx, &getOptions{serializable: o.serializable})
+	v, err := u.n.reads.view(ctx, &getOptions{serializable: o.serializable})
+	if err == nil && u.as != nil {
+		err = codeError(v.Auth.Guard(u.as).User())
+	}
 	if err != nil || len(v.Alarms) == 0 {
 		return nil, err
 	}
@@ -81,28 +106,28 @@ func (n *Node) Alarms(ctx context.Context, opts ...MembersOption) ([]Alarm, erro
 	return alarms, nil
 }
 
-// RaiseAlarm raises an alarm. It makes no revision, and works at the quota.
+// RaiseAlarm is [Node.RaiseAlarm].
 //
-// Errors: ErrInvalidOption for an unknown kind; ErrNoSpace if a disk is full, ErrOverloaded: nothing was changed.
-// ErrMaybeApplied as for Put; ErrClosed.
-func (n *Node) RaiseAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
-	return n.changeAlarm(ctx, a, false)
+// Errors: ErrPermissionDenied, ErrUserEmpty, ErrUserNotFound; those of Node.RaiseAlarm.
+func (u *UserView) RaiseAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
+	return u.changeAlarm(ctx, a, false)
 }
 
-// ClearAlarm clears an alarm.
+// ClearAlarm is [Node.ClearAlarm].
 //
-// Errors: those of RaiseAlarm.
-func (n *Node) ClearAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
-	return n.changeAlarm(ctx, a, true)
+// Errors: ErrPermissionDenied, ErrUserEmpty, ErrUserNotFound; those of Node.ClearAlarm.
+func (u *UserView) ClearAlarm(ctx context.Context, a Alarm) (*AlarmResponse, error) {
+	return u.changeAlarm(ctx, a, true)
 }
 
-func (n *Node) changeAlarm(ctx context.Context, a Alarm, clear bool) (*AlarmResponse, error) {
+func (u *UserView) changeAlarm(ctx context.Context, a Alarm, clear bool) (*AlarmResponse, error) {
 	if _, err := a.Kind.MarshalText(); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrInvalidOption, a.Kind)
 	}
-	r, err := n.command(ctx, &command.Command{Alarm: &command.Alarm{Member: uint64(a.Member), Kind: uint64(a.Kind), Clear: clear}})
+	change := &command.Alarm{Member: uint64(a.Member), Kind: uint64(a.Kind), Clear: clear}
+	r, err := u.n.command(ctx, &command.Command{As: u.as, Alarm: change})
 	if err != nil {
 		return nil, err
 	}
-	return &AlarmResponse{n.header(r.Revision), r.Count > 0}, nil
+	return &AlarmResponse{u.n.header(r.Revision), r.Count > 0}, nil
 }

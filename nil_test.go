@@ -228,6 +228,9 @@ var nilCalls = map[string][]func(f nilFixture){
 		}
 	}},
 	"coterie.Node.UpdateMetadata":     {func(f nilFixture) { f.n.UpdateMetadata(nil, f.n.ID(), nil) }},
+	"coterie.UserView.Alarms":         {func(f nilFixture) { f.user().Alarms(nil) }, func(f nilFixture) { f.user().Alarms(f.ctx, nil) }},
+	"coterie.UserView.RaiseAlarm":     {func(f nilFixture) { f.user().RaiseAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
+	"coterie.UserView.ClearAlarm":     {func(f nilFixture) { f.user().ClearAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
 	"coterie.Node.Alarms":             {func(f nilFixture) { f.n.Alarms(nil) }, func(f nilFixture) { f.n.Alarms(f.ctx, nil) }},
 	"coterie.Node.RaiseAlarm":         {func(f nilFixture) { f.n.RaiseAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
 	"coterie.Node.ClearAlarm":         {func(f nilFixture) { f.n.ClearAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},

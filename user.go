@@ -29,9 +29,9 @@ import (
 //     to all keys of the lease.
 //   - A transaction needs the permissions of all its operations: those of both branches, whichever runs, and of
 //     nested transactions.
-//   - A user that exists: Grant.
-//   - The role root: Compact, Check, Hash, Backup, and all changes and lists of users and roles. Users may get
-//     themselves and their own roles.
+//   - A user that exists: Grant, Alarms.
+//   - The role root: Compact, Check, Hash, Backup, RaiseAlarm, ClearAlarm, and all changes and lists of users and
+//     roles. Users may get themselves and their own roles.
 //   - None: AuthStatus, and Status, which has no keys.
 //
 // A call that is not permitted returns ErrPermissionDenied, or ErrUserEmpty if the view has no user, and changes
