@@ -13,12 +13,13 @@ import (
 
 var long = flag.Bool("long", false, "run every command on three members, too, and on TLS")
 
-// The paths of the programs.
-var etcdctl, etcdutl string
+// The paths of the programs. The benchmark is that of v3.7.0: its module has no v3.7.3 on proxy.golang.org.
+var etcdctl, etcdutl, benchmark string
 
 // TestMain builds the programs from the modules that go.mod requires. The go command keeps them in its cache.
 func TestMain(m *testing.M) {
 	etcdctl, etcdutl = build("go.etcd.io/etcd/etcdctl/v3"), build("go.etcd.io/etcd/etcdutl/v3")
+	benchmark = build("go.etcd.io/etcd/v3/tools/benchmark")
 	// etcdctl reads flags from these variables.
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "ETCD") {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 )
 
 // missingFormat is the exit code of a command that has no output in the format.
@@ -48,18 +47,18 @@ func pairs(t *testing.T, test func(t *testing.T, p *pair)) {
 // start starts both stores, for one test.
 func start(t testing.TB, members int, secure bool) *pair {
 	t.Helper()
-	var security transport.TLSInfo
+	u := setup{members: members}
 	if secure {
-		security = certificate(t, "127.0.0.1")
+		u.security = certificate(t, "127.0.0.1")
 	}
-	return startSecure(t, members, security)
+	return u.start(t)
 }
 
-// startSecure starts both stores with the certificates of their clients and servers.
-func startSecure(t testing.TB, members int, security transport.TLSInfo) *pair {
+// start starts both stores, for one test.
+func (u setup) start(t testing.TB) *pair {
 	t.Helper()
-	p := &pair{TB: t, members: members, stores: [2]*store{startEtcd(t, members, security), startNodes(t, members, security)}}
-	if members > 1 { // the stores differ in which member leads
+	p := &pair{TB: t, members: u.members, stores: [2]*store{u.startEtcd(t), u.startNodes(t)}}
+	if u.members > 1 { // the stores differ in which member leads
 		p = p.masking(`("?(?:member_id|leader|MemberID|Leader)"?(?::| : ))MEMBER\d`, "${1}MEMBER")
 	}
 	return p

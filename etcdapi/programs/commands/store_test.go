@@ -3,6 +3,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -119,17 +120,24 @@ func freeURLs(t testing.TB, n int) (urls []url.URL) {
 	return urls
 }
 
-// startEtcd starts an etcd of some members in this process, for one test.
-func startEtcd(t testing.TB, members int, security transport.TLSInfo) *store {
+// A setup is how both stores are configured.
+type setup struct {
+	members  int
+	security transport.TLSInfo // of servers and clients; none if it is empty
+	quota    int64
+}
+
+// startEtcd starts an etcd in this process, for one test.
+func (u setup) startEtcd(t testing.TB) *store {
 	t.Helper()
-	peers, clients := freeURLs(t, members), freeURLs(t, members)
-	if !security.Empty() {
+	peers, clients := freeURLs(t, u.members), freeURLs(t, u.members)
+	if !u.security.Empty() {
 		for i := range clients {
 			clients[i].Scheme = "https"
 		}
 	}
 	name := func(i int) string { return fmt.Sprint("etcd-member-", i) }
-	if members == 1 {
+	if u.members == 1 {
 		name = func(int) string { return "default" }
 	}
 	var founders, endpoints []string
@@ -143,7 +151,8 @@ func startEtcd(t testing.TB, members int, security transport.TLSInfo) *store {
 		cfg.Name, cfg.Dir = name(i), t.TempDir()
 		cfg.ListenClientUrls, cfg.AdvertiseClientUrls = clients[i:i+1], clients[i:i+1]
 		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peers[i:i+1], peers[i:i+1]
-		cfg.ClientTLSInfo = security
+		cfg.ClientTLSInfo = u.security
+		cfg.QuotaBackendBytes = u.quota
 		cfg.InitialCluster = strings.Join(founders, ",")
 		cfg.LogLevel = "panic"
 		cfg.UnsafeNoFsync, cfg.BcryptCost = true, 4
@@ -159,25 +168,23 @@ func startEtcd(t testing.TB, members int, security transport.TLSInfo) *store {
 			t.Fatal("etcd is not ready")
 		}
 	}
-	return newStore(t, "etcd", endpoints, security)
+	return newStore(t, "etcd", endpoints, u.security)
 }
 
 // etcdQuota is etcd's default.
 const etcdQuota = 2 << 30
 
 // config returns the configuration of a node that keeps its history and has a quota, as etcd does.
-func config() coterie.Config {
+func (u setup) config() coterie.Config {
 	return coterie.Config{
-		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), QuotaBytes: etcdQuota,
+		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler), QuotaBytes: cmp.Or(u.quota, etcdQuota),
 		Retention: coterie.Retention{Age: -1, Revisions: -1, Bytes: -1},
 	}
 }
 
-// openNode opens a single node, for one test.
-func openNode(t testing.TB) *coterie.Node {
+// openNode opens a node, for one test.
+func openNode(t testing.TB, cfg coterie.Config) *coterie.Node {
 	t.Helper()
-	cfg := config()
-	cfg.Name = "default"
 	n, err := coterie.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -186,19 +193,21 @@ func openNode(t testing.TB) *coterie.Node {
 }
 
 // startNodes starts nodes with an endpoint each, for one test.
-func startNodes(t testing.TB, members int, security transport.TLSInfo) *store {
+func (u setup) startNodes(t testing.TB) *store {
 	t.Helper()
-	if members == 1 {
-		return newStore(t, "coterie", []string{serve(t, openNode(t), security)}, security)
+	cfg := u.config()
+	if u.members == 1 {
+		cfg.Name = "default"
+		return newStore(t, "coterie", []string{serve(t, openNode(t, cfg), u.security)}, u.security)
 	}
-	c, err := coterie.OpenCluster(t.Context(), members, config())
+	c, err := coterie.OpenCluster(t.Context(), u.members, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	var endpoints []string
 	for _, n := range c.Nodes() {
-		endpoints = append(endpoints, serve(t, n, security))
+		endpoints = append(endpoints, serve(t, n, u.security))
 	}
-	return newStore(t, "coterie", endpoints, security)
+	return newStore(t, "coterie", endpoints, u.security)
 }
 
 // serve serves a node over TCP, for one test, and returns the address.
