@@ -136,6 +136,9 @@ var (
 	ErrMemberNotFound = fault.ErrMemberNotFound
 	// ErrMemberExists: a member of that name exists.
 	ErrMemberExists = fault.ErrMemberExists
+	// ErrMemberNotReady: the member has not caught up with the leader, and PromoteMember was not to wait for that.
+	// Nothing was changed.
+	ErrMemberNotReady = fault.ErrMemberNotReady
 	// ErrUnhealthy: the change would leave the cluster without a reachable majority, or make an unreachable
 	// member lead. Restore members first, or remove others.
 	ErrUnhealthy = fault.ErrUnhealthy

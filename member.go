@@ -117,16 +117,37 @@ func (n *Node) RemoveMember(ctx context.Context, id MemberID) error {
 	return err
 }
 
+// A PromoteOption is an option of [Node.PromoteMember].
+type PromoteOption interface{ promote(*promoteOptions) }
+
+type promoteOptions struct{ now bool }
+
+type withoutWait struct{}
+
+func (withoutWait) promote(o *promoteOptions) { o.now = true }
+
+// WithoutWait makes PromoteMember return ErrMemberNotReady, and change nothing, if the member has not caught up.
+func WithoutWait() PromoteOption { return withoutWait{} }
+
 // PromoteMember gives a vote to a member as soon as its node runs and has caught up, and waits for that. It
-// does nothing for a member that has a vote.
+// does nothing for a member that has a vote. [WithoutWait] makes it decide at once.
 //
 // Errors: ErrMemberNotFound; those of [Node.Ready]. After an error of ctx the member still gets the vote
-// when it has caught up.
-func (n *Node) PromoteMember(ctx context.Context, id MemberID) error {
+// when it has caught up. With WithoutWait also ErrMemberNotReady; ErrInvalidOption while the leader is of a
+// version without the option. After an error of ctx the member may then have the vote, or get it later.
+func (n *Node) PromoteMember(ctx context.Context, id MemberID, opts ...PromoteOption) error {
+	var o promoteOptions
+	for _, opt := range opts {
+		opt.promote(&o)
+	}
 	if err := n.checkMember(ctx, id); err != nil {
 		return err
 	}
-	if _, err := n.changeMembers(ctx, &membership.Change{Kind: membership.Promote, ID: uint64(id)}); err != nil {
+	kind := membership.Promote
+	if o.now {
+		kind = membership.PromoteNow
+	}
+	if _, err := n.changeMembers(ctx, &membership.Change{Kind: kind, ID: uint64(id)}); err != nil {
 		return err
 	}
 	v, err := n.views.Await(ctx, func(v *state.View) bool {

@@ -97,6 +97,32 @@ func TestNonVoterServesAllCalls(t *testing.T) {
 	})
 }
 
+func TestPromoteMemberWithoutWait(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		ctx := t.Context()
+		leader, follower := c.Leader(), c.Follower()
+		i := c.Join(func(cfg *coterie.Config) { cfg.NonVoter = true })
+		learner := c.Node(i)
+		ready(t, learner)
+		c.Stop(i)
+		time.Sleep(5 * time.Second)
+		for _, n := range []*coterie.Node{leader, follower} { // which asks the leader
+			began := time.Now()
+			require.ErrorIs(t, n.PromoteMember(ctx, learner.ID(), coterie.WithoutWait()), coterie.ErrMemberNotReady)
+			require.Less(t, time.Since(began), time.Second)
+		}
+		c.Restart(i)
+		ready(t, c.Node(i))
+		time.Sleep(time.Minute)
+		require.False(t, members(t, follower)["node4"].Voter, "a call that failed has no effect later")
+
+		require.NoError(t, follower.PromoteMember(ctx, learner.ID(), coterie.WithoutWait()))
+		require.True(t, members(t, follower)["node4"].Voter)
+		require.NoError(t, follower.PromoteMember(ctx, learner.ID(), coterie.WithoutWait()), "again")
+		require.ErrorIs(t, leader.PromoteMember(ctx, 42, coterie.WithoutWait()), coterie.ErrMemberNotFound)
+	})
+}
+
 func TestAddMemberBeforeItsNodeStarts(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()

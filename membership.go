@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coterie-kv/coterie/internal/command"
@@ -17,7 +18,8 @@ import (
 
 // A roster makes the changes of the members, on the node that leads: one at a time. It answers each when
 // this node has applied the change, which is then durable on a majority. On other nodes it does nothing.
-// Any goroutine may use it; turn makes the changes wait for each other.
+// Any goroutine may use it; turn makes the changes wait for each other. run's goroutine
+// sets had.
 type roster struct {
 	cfg      *Config
 	id       MemberID
@@ -31,6 +33,7 @@ type roster struct {
 	submit   func(entry []byte)
 	ask      func(ctx context.Context, to MemberID, addr, own string) (membership.Pong, error)
 	turn     chan struct{} // has a value while a change is made
+	had      atomic.Uint64 // the last applied index an interval ago; 0: this node does not lead, or not that long
 }
 
 func newRoster(n *Node) *roster {
@@ -110,6 +113,8 @@ func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Vie
 	case membership.Promote:
 		m.Wanted = true
 		return r.record(ctx, m, v, term)
+	case membership.PromoteNow:
+		return r.promoteNow(ctx, m, v)
 	case membership.Update:
 		m.Addr = c.Addr
 		return r.record(ctx, m, v, term)
@@ -270,7 +275,6 @@ func (r *roster) reachable(v *state.View, without MemberID) int {
 func (r *roster) run() {
 	look := time.NewTicker(r.cfg.ElectionTimeout / 4)
 	defer look.Stop()
-	var had uint64 // the last applied index an interval ago
 	for {
 		select {
 		case <-look.C:
@@ -278,18 +282,46 @@ func (r *roster) run() {
 			return
 		}
 		if !r.lead.Now().Self {
-			had = 0
+			r.had.Store(0)
 			continue
 		}
 		v := r.views.Load()
 		for _, m := range v.Members {
-			if !m.Voter && m.Wanted && m.Incarnation != 0 && had > 0 &&
-				r.raft().net.Acknowledged(serverID(MemberID(m.ID)), r.cfg.ElectionTimeout) >= had {
+			if !m.Voter && m.Wanted && r.caughtUp(m) {
 				r.promote(m)
 			}
 		}
-		had = v.Index
+		r.had.Store(v.Index)
 	}
+}
+
+// caughtUp reports whether a member may get a vote: its node runs, and has acknowledged all entries that the log had an
+// interval ago.
+func (r *roster) caughtUp(m state.Member) bool {
+	had := r.had.Load()
+	return m.Incarnation != 0 && had > 0 && r.raft().net.Acknowledged(serverID(MemberID(m.ID)), r.cfg.ElectionTimeout) >= had
+}
+
+// promoteNow gives a vote to a member that has caught up, and returns a view in which it has the vote.
+func (r *roster) promoteNow(ctx context.Context, m state.Member, v *state.View) (*state.View, error) {
+	if m.Voter {
+		return v, nil
+	}
+	if !r.caughtUp(m) {
+		return nil, fmt.Errorf("%w: %v", ErrMemberNotReady, MemberID(m.ID))
+	}
+	if err := r.await(ctx, r.raft().addVoter(MemberID(m.ID), m.Addr)); err != nil {
+		return nil, err
+	}
+	r.logVote(m)
+	return r.views.Await(ctx, func(v *state.View) bool {
+		now, ok := v.Members.Get(m.ID)
+		return !ok || now.Voter
+	})
+}
+
+func (r *roster) logVote(m state.Member) {
+	r.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String(), "name", m.Name)
 }
 
 // promote gives a vote to a member, unless the member has changed.
@@ -303,9 +335,8 @@ func (r *roster) promote(m state.Member) {
 	if now, ok := r.views.Load().Members.Get(m.ID); !ok || now != m {
 		return
 	}
-	err := r.await(ctx, r.raft().addVoter(MemberID(m.ID), m.Addr))
-	if err == nil {
-		r.cfg.Logger.Info("member has a vote", "member", MemberID(m.ID).String(), "name", m.Name)
+	if err := r.await(ctx, r.raft().addVoter(MemberID(m.ID), m.Addr)); err == nil {
+		r.logVote(m)
 	}
 }
 

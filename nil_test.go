@@ -237,7 +237,7 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.Node.UpdateMember":       {func(f nilFixture) { f.n.UpdateMember(nil, f.n.ID(), "x:1") }},
 	"coterie.Node.AddMember":          {func(f nilFixture) { f.n.AddMember(nil, "x", "x:1") }},
 	"coterie.Node.RemoveMember":       {func(f nilFixture) { f.n.RemoveMember(nil, 1) }},
-	"coterie.Node.PromoteMember":      {func(f nilFixture) { f.n.PromoteMember(nil, 1) }},
+	"coterie.Node.PromoteMember":      {func(f nilFixture) { f.n.PromoteMember(nil, 1) }, func(f nilFixture) { f.n.PromoteMember(f.ctx, 1, nil) }},
 	"coterie.Node.TransferLeadership": {func(f nilFixture) { f.n.TransferLeadership(nil, 1) }},
 	"coterie.Node.Leave":              {func(f nilFixture) { f.n.Leave(nil) }},
 	"coterie.Node.Ready":              {func(f nilFixture) { f.n.Ready(nil) }},

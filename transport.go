@@ -44,6 +44,7 @@ const (
 	codeUnhealthy
 	codeInvalidOption
 	codeDuplicateNode
+	codeMemberNotReady
 )
 
 // sentinels are the errors that keep their identity between nodes, by their codes.
@@ -52,7 +53,7 @@ func sentinels() []error {
 		codeNotLeader: errNotLeader, codeLeaseNotFound: ErrLeaseNotFound, codeNoSpace: ErrNoSpace,
 		codeClusterMismatch: ErrClusterMismatch, codeDirMismatch: ErrDirMismatch, codeMemberNotFound: ErrMemberNotFound,
 		codeMemberExists: ErrMemberExists, codeUnhealthy: ErrUnhealthy, codeInvalidOption: ErrInvalidOption,
-		codeDuplicateNode: ErrDuplicateNode,
+		codeDuplicateNode: ErrDuplicateNode, codeMemberNotReady: ErrMemberNotReady,
 	}
 }
 
@@ -60,6 +61,7 @@ func sentinels() []error {
 func final(err error) bool {
 	for _, kind := range []error{
 		ErrLeaseNotFound, ErrClusterMismatch, ErrDirMismatch, ErrDuplicateNode, ErrMemberNotFound, ErrMemberExists, ErrUnhealthy, ErrInvalidOption,
+		ErrMemberNotReady,
 	} {
 		if errors.Is(err, kind) {
 			return true

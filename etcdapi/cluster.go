@@ -127,8 +127,8 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	return &pb.MemberUpdateResponse{Header: all.Header, Members: all.Members}, nil
 }
 
-// MemberPromote gives a vote to a member that has caught up. A member that has not may get its vote after the call has
-// failed, because the cluster gives it as soon as it can.
+// MemberPromote gives a vote to a member that has caught up, or changes nothing. A member that was added with a vote gets
+// it by itself.
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -143,12 +143,7 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 	case members[i].Voter:
 		return nil, rpctypes.ErrGRPCMemberNotLearner
 	}
-	soon, stop := context.WithTimeoutCause(ctx, 2*s.limits.ElectionTimeout, rpctypes.ErrGRPCLearnerNotReady)
-	defer stop()
-	if err := s.node.PromoteMember(soon, members[i].ID); err != nil {
-		if cause := context.Cause(soon); errors.Is(cause, rpctypes.ErrGRPCLearnerNotReady) {
-			return nil, cause
-		}
+	if err := s.node.PromoteMember(ctx, members[i].ID, coterie.WithoutWait()); err != nil {
 		return nil, err
 	}
 	all, err := s.MemberList(ctx, &pb.MemberListRequest{})

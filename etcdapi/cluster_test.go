@@ -142,6 +142,25 @@ func TestAddedMemberIsPromoted(t *testing.T) {
 	})
 }
 
+func TestFailedPromotionPromotesNothing(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		client := etcdapi.NewClient(c.Leader())
+		defer client.Close()
+		i := c.Join(func(cfg *coterie.Config) { cfg.NonVoter = true })
+		id := uint64(c.Node(i).ID())
+		require.Eventually(t, func() bool { return isLearner(t, client, id) }, time.Minute, time.Second)
+		c.Stop(i)
+		time.Sleep(5 * time.Second)
+		began := time.Now()
+		_, err := pb.NewClusterClient(etcdapi.NewConn(c.Leader())).MemberPromote(t.Context(), &pb.MemberPromoteRequest{ID: id})
+		requireError(t, codes.FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader", err)
+		require.Less(t, time.Since(began), time.Second)
+		c.Restart(i)
+		time.Sleep(time.Minute)
+		require.True(t, isLearner(t, client, id))
+	})
+}
+
 func isLearner(t *testing.T, c *clientv3.Client, id uint64) bool {
 	all, err := c.MemberList(t.Context())
 	require.NoError(t, err)

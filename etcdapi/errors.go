@@ -32,6 +32,7 @@ var wireErrors = []struct{ of, wire error }{
 	{coterie.ErrOverloaded, rpctypes.ErrTooManyRequests},
 	{coterie.ErrMemberNotFound, rpctypes.ErrGRPCMemberNotFound},
 	{coterie.ErrMemberExists, rpctypes.ErrGRPCPeerURLExist},
+	{coterie.ErrMemberNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{coterie.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
 	{coterie.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{coterie.ErrClosed, rpctypes.ErrGRPCStopped},

@@ -35,6 +35,7 @@ var (
 	ErrDuplicateNode   = errors.New("coterie: another node runs on a copy of the directory")
 	ErrMemberNotFound  = errors.New("coterie: member not found")
 	ErrMemberExists    = errors.New("coterie: member exists")
+	ErrMemberNotReady  = errors.New("coterie: the member has not caught up")
 	ErrUnhealthy       = errors.New("coterie: too few members can be reached")
 
 	ErrDirInUse          = errors.New("coterie: data directory in use")

@@ -17,13 +17,14 @@ type Kind uint64
 
 // The kinds. Their numbers are those of the wire.
 const (
-	Enroll   Kind = iota + 1 // put the node that asks on record, and make it a member if it is none
-	Add                      // make a node a member before it is started
-	Remove                   // remove a member
-	Promote                  // give a member a vote when it has caught up
-	Transfer                 // make a member the leader
-	Update                   // put another address of a member on record
-	Describe                 // change the metadata of a member
+	Enroll     Kind = iota + 1 // put the node that asks on record, and make it a member if it is none
+	Add                        // make a node a member before it is started
+	Remove                     // remove a member
+	Promote                    // give a member a vote when it has caught up
+	Transfer                   // make a member the leader
+	Update                     // put another address of a member on record
+	Describe                   // change the metadata of a member
+	PromoteNow                 // give a member a vote if it has caught up, or change nothing
 )
 
 // A Change is a request to the leader to change the members.
