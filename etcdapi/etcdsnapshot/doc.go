@@ -12,9 +12,10 @@
 //	node, err := coterie.Open(ctx, cfg)
 //
 // Call it once for each founder, with the same snapshot. [Read] returns the data themselves. Both verify the
-// checksum of the snapshot, and the structure of each page that they read, before anything is written. With
-// [WithSkipHashCheck] they read the file member/snap/db of an etcd that is stopped. The tests run etcd v3.7.3; earlier
-// versions of v3 store keys, leases and users in the same form.
+// checksum of the snapshot, and the structure of each page that they read, before anything is written. They also read
+// the data directory of an etcd that is stopped, and compare its database with its log. The tests run etcd v3.7.3;
+// earlier versions of v3 store keys, leases and users in the same form. [WithBumpRevision] raises the revision, for
+// clients that may know later revisions than the snapshot has.
 //
 // # To etcd
 //

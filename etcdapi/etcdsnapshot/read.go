@@ -26,57 +26,99 @@ import (
 // An Option is an option of [Read] and [Restore].
 type Option interface{ apply(*options) }
 
-type options struct{ skipHashCheck bool }
+type options struct {
+	skipHashCheck bool
+	bump          uint64
+	walDir        string
+}
 
-type skipHashCheck struct{}
+type option func(*options)
 
-func (skipHashCheck) apply(o *options) { o.skipHashCheck = true }
+func (fn option) apply(o *options) { fn(o) }
 
-// WithSkipHashCheck reads a file without the checksum of a snapshot: the file member/snap/db of an etcd that is
-// stopped, or a copy of that. Damage of the structure is found all the same, but not of a value.
-func WithSkipHashCheck() Option { return skipHashCheck{} }
+// WithSkipHashCheck reads a file without the checksum of a snapshot, for instance the file member/snap/db of an etcd that is
+// stopped, or a copy of that. Damage of the structure is found all the same, but not of a value. Such a file may lack changes
+// that are only in etcd's log: pass the data directory instead if it exists.
+func WithSkipHashCheck() Option { return option(func(o *options) { o.skipHashCheck = true }) }
+
+// WithBumpRevision raises the revision by n, and compacts the history before it, as "etcdutl snapshot restore" does with
+// --bump-revision and --mark-compacted. It is for clients that may know revisions after that of the snapshot: a watch from
+// one of them ends with an error then, instead of missing changes.
+func WithBumpRevision(n uint64) Option {
+	return option(func(o *options) { o.bump = n })
+}
+
+// WithWALDir names the directory of the write-ahead log of an etcd that has the flag --wal-dir. It is for data directories.
+func WithWALDir(dir string) Option { return option(func(o *options) { o.walDir = dir }) }
 
 // Read reads the contents of an etcd snapshot. It holds them in memory, and changes nothing.
+//
+// The path may also be the data directory of an etcd that is stopped. If a signal has stopped it, its database has everything
+// that it has applied. A crash may leave changes in its log alone: Read refuses such a directory with [ErrUnapplied]. A member
+// of a cluster may lack changes that the other members have applied, and no file of its own says so: stop the clients
+// before the members, or save a snapshot.
 //
 // A change to a key that etcd has already begun to compact is left out, as etcd would. If the lease of a key does not
 // exist in the snapshot, which etcd reports as an error and ignores, the key has none.
 //
-// Errors: [coterie.ErrCorrupt] if the file is no snapshot, is damaged, or has no checksum; ctx's cause; those of the
-// operating system about the file.
+// Errors: [coterie.ErrCorrupt] if the file is no snapshot, is damaged, or has no checksum; ErrUnapplied;
+// [coterie.ErrDirInUse] for the directory of an etcd that runs; [coterie.ErrInvalidOption] for a revision that is raised too
+// far; ctx's cause; those of the operating system about the file.
 func Read(ctx context.Context, path string, opts ...Option) (*coterie.Contents, error) {
 	var o options
 	for _, opt := range opts {
 		opt.apply(&o)
 	}
-	file, err := os.Open(path)
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() // it was only read
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
+	var c *coterie.Contents
+	kind := "etcd snapshot"
+	if info.IsDir() {
+		kind = "data directory of etcd"
+		c, err = readDirectory(ctx, path, o)
+	} else {
+		c, err = readSnapshot(ctx, path, o)
 	}
-	size := info.Size()
-	checked := size%512 == sha256.Size
-	if checked {
-		size -= sha256.Size
-	}
-	c, err := read(ctx, file, size, checked, o)
 	var system *os.PathError
 	switch {
+	case err == nil && o.bump > 0:
+		return bump(c, o.bump)
 	case err == nil:
 		return c, nil
 	case context.Cause(ctx) != nil:
 		return nil, context.Cause(ctx)
-	case errors.As(err, &system):
-		return nil, err
+	case errors.As(err, &system), errors.Is(err, ErrUnapplied), errors.Is(err, coterie.ErrDirInUse):
+		return nil, fmt.Errorf("%s %s: %w", kind, path, err)
 	}
-	return nil, fmt.Errorf("%w: etcd snapshot %s: %w", coterie.ErrCorrupt, path, err)
+	return nil, fmt.Errorf("%w: %s %s: %w", coterie.ErrCorrupt, kind, path, err)
 }
 
-// read reads the database of a file, which is size bytes long. The checksum follows if checked is true.
-func read(ctx context.Context, file *os.File, size int64, checked bool, o options) (*coterie.Contents, error) {
+// openFile opens a file to read it, and returns its size.
+func openFile(name string) (*os.File, int64, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, file.Close())
+	}
+	return file, info.Size(), nil
+}
+
+// readSnapshot reads a file that ends with a checksum, or need not.
+func readSnapshot(ctx context.Context, name string, o options) (*coterie.Contents, error) {
+	file, size, err := openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // it was only read
+	checked := size%512 == sha256.Size
+	if checked {
+		size -= sha256.Size
+	}
 	switch {
 	case checked && !o.skipHashCheck:
 		if err := verify(ctx, file, size); err != nil {
@@ -85,12 +127,8 @@ func read(ctx context.Context, file *os.File, size int64, checked bool, o option
 	case !o.skipHashCheck:
 		return nil, errors.New("it has no checksum: it is cut off, or not the output of a snapshot")
 	}
-	d, err := openDatabase(file, size)
+	im, err := newImporter(ctx, file, size)
 	if err != nil {
-		return nil, err
-	}
-	im := &importer{ctx: ctx, buckets: map[string]bucket{}, leases: map[int64]time.Duration{}}
-	if err := d.buckets(func(name string, b bucket) error { im.buckets[name] = b; return nil }); err != nil {
 		return nil, err
 	}
 	return im.run()
@@ -126,6 +164,16 @@ type importer struct {
 	leases  map[int64]time.Duration
 	builder *coterie.ContentsBuilder
 	compact int64 // the compact revision; -1 if there is none
+}
+
+// newImporter returns an importer for the database of a file, which is size bytes long.
+func newImporter(ctx context.Context, file *os.File, size int64) (*importer, error) {
+	d, err := openDatabase(file, size)
+	if err != nil {
+		return nil, err
+	}
+	im := &importer{ctx: ctx, buckets: map[string]bucket{}, leases: map[int64]time.Duration{}}
+	return im, d.buckets(func(name string, b bucket) error { im.buckets[name] = b; return nil })
 }
 
 func (im *importer) run() (*coterie.Contents, error) {

@@ -151,7 +151,7 @@ func TestReadErrors(t *testing.T) {
 }
 
 // edited returns a database in which fn has changed the bucket of keys, and meta.
-func edited(t *testing.T, c *coterie.Contents, fn func(key, meta, lease *bolt.Bucket) error) string {
+func edited(t testing.TB, c *coterie.Contents, fn func(key, meta, lease *bolt.Bucket) error) string {
 	t.Helper()
 	b, err := os.ReadFile(write(t, c))
 	require.NoError(t, err)

@@ -144,6 +144,14 @@ func (s *server) stop(t *testing.T) {
 	s.cmd.Wait() // the exit code is that of the signal
 }
 
+// kill ends the process without a chance to write anything, and waits for it.
+func (s *server) kill(t *testing.T) {
+	s.stopped = true
+	s.Client.Close()
+	require.NoError(t, s.cmd.Process.Kill())
+	s.cmd.Wait() // the exit code is that of the signal
+}
+
 // freeAddr returns an address that is not in use.
 func freeAddr(t *testing.T) string {
 	t.Helper()

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdsnapshot
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// maxBump leaves numbers for the changes to come.
+const maxBump = 1 << 60
+
+// bump returns contents whose revision is higher by an amount, and whose history is compacted.
+func bump(c *coterie.Contents, by uint64) (*coterie.Contents, error) {
+	if by > maxBump {
+		return nil, fmt.Errorf("%w: the revision would be raised by %d, and the bound is %d", coterie.ErrInvalidOption, by, uint64(maxBump))
+	}
+	revision := c.Revision() + int64(by)
+	b, err := coterie.NewContentsBuilder(revision, revision)
+	if err != nil {
+		return nil, err
+	}
+	for l := range c.Leases() {
+		if err := b.AddLease(l); err != nil {
+			return nil, err
+		}
+	}
+	current := map[string]coterie.KeyValue{}
+	for kv := range c.Versions() {
+		if kv.Version == 0 {
+			delete(current, kv.Key)
+		} else {
+			current[kv.Key] = kv
+		}
+	}
+	sorted := make([]coterie.KeyValue, 0, len(current))
+	for _, kv := range current {
+		sorted = append(sorted, kv)
+	}
+	slices.SortFunc(sorted, func(a, b coterie.KeyValue) int { return cmp.Compare(a.Key, b.Key) })
+	for _, kv := range sorted {
+		if err := b.AddVersion(kv); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.SetAuth(c.Auth()); err != nil {
+		return nil, err
+	}
+	return b.Contents()
+}
