@@ -27,7 +27,8 @@
 // # HTTP
 //
 // [Serve] answers HTTP on the same port: etcd's JSON gateway below /v3/, for instance POST /v3/kv/range, and the paths
-// /health, /livez, /readyz, /version and /metrics. [NewHandler] returns them for a server of the caller.
+// /health, /livez, /readyz, /version and /metrics. [NewHandler] returns them for a server of the caller, and [ServeMetrics]
+// serves the paths for health and metrics on a listener of their own. Streams of the gateway work over websockets, too.
 //
 // # Security
 //

@@ -46,7 +46,7 @@ func (s *server) gateway() http.Handler {
 	}
 	// A message as JSON is at most twice as long as in gRPC, except for escapes and white space.
 	limit := 2 * int64(maxMessage(s.limits))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	plain := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Content-Type", "application/json") // every other value means the same, and package runtime would log it
 		// So that a client of HTTP/1.1 can read the answers of a stream before it has sent all requests. The error is of
 		// HTTP/2, where it always can.
@@ -54,4 +54,5 @@ func (s *server) gateway() http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		mux.ServeHTTP(w, r)
 	})
+	return &socketGateway{plain: plain, streams: mux, limit: limit, allowed: s.socketAllowed, running: &s.sockets}
 }

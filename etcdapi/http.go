@@ -23,7 +23,7 @@ var discardLog = log.New(io.Discard, "", 0)
 // the paths for health, version and metrics. Requests end with their context, and not with the node.
 func NewHandler(n *coterie.Node, opts ...Option) http.Handler {
 	s := newServer(n, opts)
-	s.measures = newMeasures(s)
+	s.measures = measuresOf(s)
 	return s.httpHandler()
 }
 
@@ -32,11 +32,26 @@ func (s *server) httpHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v3/", s.gateway())
 	mux.HandleFunc("/version", s.serveVersion)
-	mux.Handle("/metrics", s.measures.handler())
-	s.handleProbes(mux)
+	s.handleWatching(mux)
+	s.handleCallers(mux)
+	return s.controlled(mux)
+}
+
+// handleCallers adds the handlers of WithHandler.
+func (s *server) handleCallers(mux *http.ServeMux) {
 	for pattern, h := range s.handlers {
 		mux.Handle(pattern, h)
 	}
+}
+
+// handleWatching adds the paths for programs that watch an endpoint.
+func (s *server) handleWatching(mux *http.ServeMux) {
+	mux.Handle("/metrics", s.measures.handler())
+	s.handleProbes(mux)
+}
+
+// controlled returns a handler that checks hosts and origins before it calls another one.
+func (s *server) controlled(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := strings.CutPrefix(r.URL.Path, "/v3beta/"); ok { // etcd's name for /v3/ before v3.4
 			r.URL.Path = "/v3/" + rest
@@ -54,7 +69,7 @@ func (s *server) httpHandler() http.Handler {
 				return
 			}
 		}
-		mux.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 

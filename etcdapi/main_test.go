@@ -36,11 +36,18 @@ func open(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
 // serve serves a node over TCP, for one test, and returns the address.
 func serve(t testing.TB, n *coterie.Node, opts ...etcdapi.Option) string {
 	t.Helper()
+	return serveWith(t, etcdapi.Serve, n, opts...)
+}
+
+type serveFunc func(context.Context, net.Listener, *coterie.Node, ...etcdapi.Option) error
+
+func serveWith(t testing.TB, serve serveFunc, n *coterie.Node, opts ...etcdapi.Option) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- etcdapi.Serve(ctx, l, n, opts...) }()
+	go func() { served <- serve(ctx, l, n, opts...) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)
@@ -81,4 +88,10 @@ func conns(t *testing.T, test func(t *testing.T, n *coterie.Node, conn grpc.Clie
 		n := open(t)
 		test(t, n, dial(t, serve(t, n)))
 	})
+}
+
+// serveMetrics serves the metrics of a node on a port of their own, for one test, and returns the address.
+func serveMetrics(t testing.TB, n *coterie.Node, opts ...etcdapi.Option) string {
+	t.Helper()
+	return serveWith(t, etcdapi.ServeMetrics, n, opts...)
 }

@@ -5,10 +5,13 @@ package etcdapi
 import (
 	"context"
 	"net/http"
-	"runtime"
+	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coreos/go-semver/semver"
 	grpcprom "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
@@ -17,34 +20,56 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/api/v3/version"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-
-	"github.com/coterie-kv/coterie"
+	"google.golang.org/grpc/status"
 )
 
-// measures are the metrics of one endpoint, with the names of etcd. The fields are immutable; their values are atomic.
+// measures are the metrics of one endpoint, or of several that have the same Metrics, with the names of etcd. The fields are
+// immutable, except that of is set for each endpoint; their values are atomic.
 type measures struct {
 	registry *prometheus.Registry
 	grpc     *grpcprom.ServerMetrics
 	unaryOf  grpc.UnaryServerInterceptor
 	streamOf grpc.StreamServerInterceptor
+	of       atomic.Pointer[server] // the newest endpoint
+	traffic  traffic
 
-	requests                   *prometheus.CounterVec // by type and version of the client
-	requestsOf                 sync.Map               // those, by requestKey, of the versions that etcd could have
-	ranges, puts, deletes      prometheus.Counter
-	txns, grants, revocations  prometheus.Counter
-	healthSuccess, healthFault prometheus.Counter
-	probe                      *prometheus.GaugeVec
-	probes                     *prometheus.CounterVec
+	requests   *prometheus.CounterVec // by type and version of the client
+	requestsOf sync.Map               // those, by requestKey, of the versions that etcd could have
+	seconds    *prometheus.HistogramVec
+	promotions *prometheus.CounterVec // those that failed
+	probe      *prometheus.GaugeVec
+	probes     *prometheus.CounterVec
 
-	received, sent atomic.Int64 // bytes of all connections
+	ranges, puts, deletes, txns, promoted  prometheus.Counter
+	grants, revocations, renewals          prometheus.Counter
+	healthSuccess, healthFault             prometheus.Counter
+	watchStreams                           prometheus.Gauge
+	leaseTTLs, hashSeconds, hashRevSeconds prometheus.Histogram
 }
 
-func newMeasures(s *server) *measures {
+// newMeasures returns the metrics of an endpoint. node has the measurements of the node, or is nil.
+func newMeasures(s *server, node *Metrics) *measures {
 	m := &measures{registry: prometheus.NewRegistry(), grpc: grpcprom.NewServerMetrics()}
+	m.of.Store(s)
+	if node != nil {
+		m.registry.MustRegister(node)
+		if node.Extensive {
+			m.grpc = grpcprom.NewServerMetrics(grpcprom.WithServerHandlingTimeHistogram())
+		}
+	}
 	m.unaryOf, m.streamOf = m.grpc.UnaryServerInterceptor(), m.grpc.StreamServerInterceptor()
+	m.registry.MustRegister(
+		m.grpc, stateCollector{&m.of}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	m.registerCounters()
+	m.registerDistributions()
+	m.registerVectors()
+	return m
+}
+
+func (m *measures) registerCounters() {
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 		m.registry.MustRegister(c)
@@ -56,30 +81,56 @@ func newMeasures(s *server) *measures {
 	m.txns = counter("etcd_mvcc_txn_total", "Total number of txns seen by this member.")
 	m.grants = counter("etcd_debugging_lease_granted_total", "The total number of granted leases.")
 	m.revocations = counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.")
+	m.renewals = counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.")
+	m.promoted = counter("etcd_server_learner_promote_successes",
+		"The total number of successful learner promotions while this member is leader.")
 	m.healthSuccess = counter("etcd_server_health_success", "The total number of successful health checks")
 	m.healthFault = counter("etcd_server_health_failures", "The total number of failed health checks")
+	m.watchStreams = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "etcd_debugging_mvcc_watch_stream_total", Help: "Total number of watch streams.",
+	})
+	bytes := func(name, help string, n *atomic.Int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n.Load()) })
+	}
+	m.registry.MustRegister(
+		m.watchStreams,
+		bytes("etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.", &m.traffic.sent),
+		bytes("etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.", &m.traffic.received),
+	)
+}
+
+func (m *measures) registerDistributions() {
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+		m.registry.MustRegister(h)
+		return h
+	}
+	hashBuckets := prometheus.ExponentialBuckets(.01, 2, 15)
+	m.leaseTTLs = histogram("etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.", prometheus.ExponentialBuckets(1, 2, 24))
+	m.hashSeconds = histogram("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.", hashBuckets)
+	m.hashRevSeconds = histogram("etcd_mvcc_hash_rev_duration_seconds",
+		"The latency distribution of storage hash by revision operation.", hashBuckets)
+}
+
+func (m *measures) registerVectors() {
 	m.requests = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "etcd_server_client_requests_total", Help: "The total number of client requests per client version.",
 	}, []string{"type", "client_api_version"})
+	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "etcd_server_request_duration_seconds", Help: "Response latency distribution in seconds for each type.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+	}, []string{"type", "success"})
+	m.promotions = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "etcd_server_learner_promote_failures",
+		Help: "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
+	}, []string{"Reason"})
 	m.probe = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "etcd_server_healthcheck", Help: "The result of each kind of healthcheck.",
 	}, []string{"type", "name"})
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "etcd_server_healthchecks_total", Help: "The total number of each kind of healthcheck.",
 	}, []string{"type", "name", "status"})
-	bytes := func(name, help string, n *atomic.Int64) prometheus.Collector {
-		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n.Load()) })
-	}
-	m.registry.MustRegister(
-		m.grpc, m.requests, m.probe, m.probes, stateCollector{s}, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		bytes("etcd_network_client_grpc_sent_bytes_total", "The total number of bytes sent to grpc clients.", &m.sent),
-		bytes("etcd_network_client_grpc_received_bytes_total", "The total number of bytes received from grpc clients.", &m.received),
-	)
-	if s.metrics != nil {
-		m.registry.MustRegister(s.metrics)
-	}
-	return m
+	m.registry.MustRegister(m.requests, m.seconds, m.promotions, m.probe, m.probes)
 }
 
 // handler returns the handler of /metrics.
@@ -93,9 +144,16 @@ const maxScrapes = 10
 // unary is the interceptor of unary calls.
 func (m *measures) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	m.countRequest(ctx, "unary")
+	begin := time.Now()
 	resp, err := m.unaryOf(ctx, req, info, handler)
+	took := time.Since(begin).Seconds()
+	if kind := requestType(req, info.FullMethod); kind != "" {
+		m.seconds.WithLabelValues(kind, strconv.FormatBool(err == nil)).Observe(took)
+	}
 	if err == nil {
-		m.count(req)
+		m.count(req, took)
+	} else if _, ok := req.(*pb.MemberPromoteRequest); ok {
+		m.promotions.WithLabelValues(status.Convert(err).Message()).Inc()
 	}
 	return resp, err
 }
@@ -103,7 +161,60 @@ func (m *measures) unary(ctx context.Context, req any, info *grpc.UnaryServerInf
 // stream is the interceptor of streams.
 func (m *measures) stream(impl any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	m.countRequest(ss.Context(), "stream")
+	switch info.FullMethod {
+	case pb.Watch_Watch_FullMethodName:
+		m.watchStreams.Inc()
+		defer m.watchStreams.Dec()
+	case pb.Lease_LeaseKeepAlive_FullMethodName:
+		ss = &renewalStream{ss, m.renewals}
+	}
 	return m.streamOf(impl, ss, info, handler)
+}
+
+// A renewalStream counts the renewals of a stream.
+type renewalStream struct {
+	grpc.ServerStream
+	renewals prometheus.Counter
+}
+
+func (s *renewalStream) SendMsg(m any) error {
+	if r, ok := m.(*pb.LeaseKeepAliveResponse); ok && r.TTL > 0 {
+		s.renewals.Inc()
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+// requestType returns the name of a request in etcd's metric of durations, or "" for one that etcd does not measure.
+func requestType(req any, method string) string {
+	switch r := req.(type) {
+	case *pb.RangeRequest:
+		return "Range"
+	case *pb.TxnRequest:
+		if onlyReads(r) {
+			return "ReadonlyTxn"
+		}
+		return "Txn"
+	case *pb.CompactionRequest:
+		return "Compaction"
+	case *pb.PutRequest, *pb.DeleteRangeRequest, *pb.LeaseGrantRequest, *pb.LeaseRevokeRequest, *pb.AlarmRequest:
+		return path.Base(method)
+	}
+	name, ok := strings.CutPrefix(method, "/etcdserverpb.Auth/")
+	if ok && !strings.HasPrefix(name, "Auth") {
+		name = "Auth" + name
+	} else if !ok {
+		name = ""
+	}
+	return name
+}
+
+// onlyReads reports whether a transaction has no operation that writes.
+func onlyReads(r *pb.TxnRequest) bool {
+	writes := func(op *pb.RequestOp) bool {
+		nested := op.GetRequestTxn()
+		return op.GetRequestRange() == nil && (nested == nil || !onlyReads(nested))
+	}
+	return !slices.ContainsFunc(r.Success, writes) && !slices.ContainsFunc(r.Failure, writes)
 }
 
 // countRequest counts a request by the version of its client. A client can send any text, so versions that no release of
@@ -132,9 +243,9 @@ func isRelease(text string) bool {
 	return err == nil && v.Major == 3 && v.Minor < 10 && v.Patch < 100 && v.String() == text && v.PreRelease == "" && v.Metadata == ""
 }
 
-// count counts a request that has succeeded.
-func (m *measures) count(req any) {
-	switch req.(type) {
+// count counts a request that has succeeded after some seconds.
+func (m *measures) count(req any, took float64) {
+	switch r := req.(type) {
 	case *pb.RangeRequest:
 		m.ranges.Inc()
 	case *pb.PutRequest:
@@ -145,8 +256,15 @@ func (m *measures) count(req any) {
 		m.txns.Inc()
 	case *pb.LeaseGrantRequest:
 		m.grants.Inc()
+		m.leaseTTLs.Observe(float64(r.TTL))
 	case *pb.LeaseRevokeRequest:
 		m.revocations.Inc()
+	case *pb.MemberPromoteRequest:
+		m.promoted.Inc()
+	case *pb.HashRequest:
+		m.hashSeconds.Observe(took)
+	case *pb.HashKVRequest:
+		m.hashRevSeconds.Observe(took)
 	}
 }
 
@@ -168,17 +286,3 @@ func (m *measures) countHealth(ok bool) {
 		m.healthFault.Inc()
 	}
 }
-
-// A versionMetric is a metric of etcd whose label is a version.
-type versionMetric struct{ name, help, label, value string }
-
-func versions() []versionMetric {
-	return []versionMetric{
-		{"etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version", version.Version},
-		{"etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", "server_go_version", runtime.Version()},
-		{"etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version", "cluster_version", version.Cluster(version.Version)},
-	}
-}
-
-// hexID returns an ID as etcd writes it.
-func hexID(id coterie.MemberID) string { return strconv.FormatUint(uint64(id), 16) }

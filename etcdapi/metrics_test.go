@@ -3,6 +3,7 @@
 package etcdapi_test
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -55,4 +56,107 @@ func TestMetricsOfAnEndpoint(t *testing.T) {
 	}, 5*time.Second, 100*time.Millisecond)
 	require.True(t, strings.Contains(text, "coterie_leading 1\n"))
 	require.True(t, strings.Contains(text, "etcd_server_proposals_pending 0\n"))
+}
+
+// An endpoint that requires certificates of clients is watched at another port.
+func TestMetricsHaveAPortOfTheirOwn(t *testing.T) {
+	m := etcdapi.Metrics{Extensive: true}
+	n := open(t, func(c *coterie.Config) { c.Metrics = &m })
+	first, second := serve(t, n, etcdapi.WithMetrics(&m)), serve(t, n, etcdapi.WithMetrics(&m))
+	url := "http://" + serveMetrics(t, n, etcdapi.WithMetrics(&m))
+	for _, addr := range []string{first, second} {
+		_, err := pb.NewKVClient(dial(t, addr)).Put(t.Context(), &pb.PutRequest{Key: []byte("k")})
+		require.NoError(t, err)
+	}
+	code, text, _ := do(t, "GET", url+"/metrics", "")
+	require.Equal(t, http.StatusOK, code)
+	for _, line := range []string{
+		"etcd_mvcc_put_total 2\n", "etcd_server_has_leader 1\n", "etcd_server_proposals_failed_total 0\n",
+		`grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 2` + "\n",
+		`grpc_server_handling_seconds_count{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 2` + "\n",
+		`etcd_server_request_duration_seconds_count{success="true",type="Put"} 2` + "\n",
+	} {
+		require.True(t, strings.Contains(text, line), line)
+	}
+	before := countOf(t, text, "etcd_network_client_grpc_sent_bytes_total")
+	_, text, _ = do(t, "GET", url+"/metrics", "")
+	require.Equal(t, before, countOf(t, text, "etcd_network_client_grpc_sent_bytes_total"), "the answers of this port do not count")
+
+	for path, want := range map[string]int{
+		"/health": http.StatusOK, "/livez": http.StatusOK, "/readyz?verbose": http.StatusOK,
+		"/v3/kv/range": http.StatusNotFound, "/version": http.StatusNotFound,
+	} {
+		code, _, _ := do(t, "GET", url+path, "")
+		require.Equal(t, want, code, path)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := pb.NewKVClient(dial(t, strings.TrimPrefix(url, "http://"))).Range(ctx, &pb.RangeRequest{Key: []byte("k")})
+	require.Error(t, err)
+}
+
+func TestMetricsOverTLS(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	files := newPEMFiles(t, ca)
+	cfg, err := etcdapi.LoadTLS(files.TLS)
+	require.NoError(t, err)
+	addr := serveMetrics(t, open(t), etcdapi.WithTLS(cfg), etcdapi.WithPprof())
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: ca.client(), ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	for _, path := range []string{"/metrics", "/readyz", "/debug/pprof/heap"} {
+		code, _, _ := doWith(t, &client, "GET", "https://"+addr+path, "")
+		require.Equal(t, http.StatusOK, code, path)
+	}
+}
+
+// countOf returns the value of a metric without labels.
+func countOf(t testing.TB, text, name string) (value string) {
+	t.Helper()
+	_, rest, ok := strings.Cut(text, "\n"+name+" ")
+	require.True(t, ok, name)
+	value, _, _ = strings.Cut(rest, "\n")
+	return value
+}
+
+func TestMetricsOfCalls(t *testing.T) {
+	addr := serve(t, open(t))
+	conn := dial(t, addr)
+	get := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("k")}}}
+	set := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("k")}}}
+	nested := &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: &pb.TxnRequest{Success: []*pb.RequestOp{set}}}}
+	for _, ops := range [][]*pb.RequestOp{{get}, {get, set}, {nested}} {
+		_, err := pb.NewKVClient(conn).Txn(t.Context(), &pb.TxnRequest{Success: ops})
+		require.NoError(t, err)
+	}
+	_, err := pb.NewLeaseClient(conn).LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 100, ID: 7})
+	require.NoError(t, err)
+	_, err = pb.NewMaintenanceClient(conn).HashKV(t.Context(), &pb.HashKVRequest{})
+	require.NoError(t, err)
+	_, err = pb.NewClusterClient(conn).MemberPromote(t.Context(), &pb.MemberPromoteRequest{ID: 1})
+	require.Error(t, err)
+	_, err = pb.NewAuthClient(conn).AuthStatus(t.Context(), &pb.AuthStatusRequest{})
+	require.NoError(t, err)
+	_, err = pb.NewAuthClient(conn).UserGet(t.Context(), &pb.AuthUserGetRequest{Name: "u"})
+	require.Error(t, err)
+	renewals, err := pb.NewLeaseClient(conn).LeaseKeepAlive(t.Context())
+	require.NoError(t, err)
+	for _, id := range []int64{7, 8} {
+		require.NoError(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: id}))
+		_, err = renewals.Recv()
+		require.NoError(t, err)
+	}
+	openWatchStream(t, conn).request(&pb.WatchCreateRequest{Key: []byte("k")})
+	_, text, _ := do(t, "GET", "http://"+addr+"/metrics", "")
+	for _, line := range []string{
+		`etcd_server_request_duration_seconds_count{success="true",type="ReadonlyTxn"} 1`, `etcd_server_request_duration_seconds_count{success="true",type="Txn"} 2`,
+		`etcd_server_request_duration_seconds_count{success="true",type="LeaseGrant"} 1`, `etcd_debugging_lease_ttl_total_sum 100`,
+		`etcd_server_request_duration_seconds_count{success="true",type="AuthStatus"} 1`,
+		`etcd_server_request_duration_seconds_count{success="false",type="AuthUserGet"} 1`,
+		`etcd_mvcc_hash_rev_duration_seconds_count 1`, `etcd_server_learner_promote_failures{Reason="etcdserver: member not found"} 1`,
+		`etcd_debugging_lease_renewed_total 1`, `etcd_debugging_mvcc_watch_stream_total 1`, `etcd_server_quota_backend_bytes +Inf`,
+	} {
+		require.True(t, strings.Contains(text, line+"\n"), line)
+	}
+	require.False(t, strings.Contains(text, "grpc_server_handling_seconds"), "only with Extensive")
+	require.False(t, strings.Contains(text, `type="HashKV"`), "etcd measures none of these")
 }

@@ -54,12 +54,9 @@ func WithProgressInterval(d time.Duration) Option {
 	return func(o *options) { o.progressInterval = max(d, minProgressInterval) }
 }
 
-// WithHandler makes [Serve] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a handler of the caller, for
-// instance the profiles of net/http/pprof:
-//
-//	etcdapi.WithHandler("/debug/pprof/", http.DefaultServeMux)
-//
-// Users and permissions do not apply to it. They panic if the pattern is invalid, or conflicts with another one.
+// WithHandler makes [Serve], [ServeMetrics] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a
+// handler of the caller. Users and permissions do not apply to it. Those functions panic if the pattern is invalid, or
+// conflicts with another one.
 func WithHandler(pattern string, h http.Handler) Option {
 	return func(o *options) {
 		if o.handlers == nil {
@@ -69,8 +66,9 @@ func WithHandler(pattern string, h http.Handler) Option {
 	}
 }
 
-// WithMetrics adds the measurements of the node to /metrics of [Serve] and [NewHandler]. It is the value that the node has
-// as coterie.Config.Metrics. Without it /metrics has the state of the node, and the requests of this endpoint.
+// WithMetrics adds the measurements of the node to /metrics of [Serve], [ServeMetrics] and [NewHandler]. It is the value
+// that the node has as coterie.Config.Metrics. Endpoints with the same value count their requests together. Without it
+// /metrics has the state of the node, and the requests of this endpoint.
 func WithMetrics(m *Metrics) Option {
 	return func(o *options) { o.metrics = m }
 }

@@ -31,11 +31,7 @@ import (
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, opts)
-	s.measures = newMeasures(s)
-	if err := checkTLS(s.tls); err != nil {
-		l.Close()
-		return err
-	}
+	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(ServerOptions(n),
 		grpc.ChainUnaryInterceptor(s.measures.unary), grpc.ChainStreamInterceptor(s.measures.stream),
 		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes))...)
@@ -43,13 +39,42 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	s.measures.grpc.InitializeMetrics(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	h := s.httpServer(running, g)
 	go s.publish(running)
+	return s.serve(running, l, g, s.httpHandler(), &s.measures.traffic)
+}
 
-	in := newSplitter(l, s.maxConnections, s.tls, s.measures)
+// ServeMetrics serves /metrics, /health, /livez and /readyz on a listener of their own until ctx ends or the node has
+// stopped, as etcd does with --listen-metrics-urls. An endpoint that requires certificates of clients can so be watched
+// by programs that have none.
+//
+// /metrics has the requests of the endpoints that have the same [WithMetrics]. The other options that apply are
+// [WithHandler] and those that add handlers, such as [WithPprof], [WithHosts], [WithOrigins], [WithTLS] and
+// [WithMaxConnections]. The errors are those of [Serve].
+func ServeMetrics(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
+	s := newServer(n, opts)
+	s.measures = measuresOf(s)
+	mux := http.NewServeMux()
+	s.handleWatching(mux)
+	s.handleCallers(mux)
+	return s.serve(ctx, l, nil, s.controlled(mux), new(traffic)) // etcd's counters are about clients
+}
+
+// serve serves a listener until ctx ends or the node has stopped. Without a gRPC server, every connection is HTTP's.
+func (s *server) serve(ctx context.Context, l net.Listener, g *grpc.Server, h http.Handler, counted *traffic) error {
+	if err := checkTLS(s.tls); err != nil {
+		l.Close()
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	web := s.httpServer(ctx, g, h)
+	in := newSplitter(l, s.maxConnections, s.tls, counted)
 	var servers sync.WaitGroup
-	servers.Go(func() { _ = g.Serve(in.grpc) }) // they end with the splitter
-	servers.Go(func() { _ = h.Serve(in.http) })
+	servers.Go(func() { _ = web.Serve(in.http) }) // they end with the splitter
+	if g != nil {
+		in.grpc = in.part()
+		servers.Go(func() { _ = g.Serve(in.grpc) })
+	}
 	accepting := make(chan error, 1)
 	go func() {
 		accepting <- in.run()
@@ -59,19 +84,22 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	select {
 	case err = <-accepting:
 	case <-ctx.Done():
-	case <-n.Done():
+	case <-s.node.Done():
 	}
 	stop()
 	in.Close()
-	g.Stop()
-	shutdown(h)
+	if g != nil {
+		g.Stop()
+	}
+	shutdown(web)
 	in.closeConnections()
+	s.sockets.Wait()
 	servers.Wait()
 	<-accepting
-	if err != nil || n.Status().Err == nil {
+	if err != nil || s.node.Status().Err == nil {
 		return err
 	}
-	return n.Err()
+	return s.node.Err()
 }
 
 const (
@@ -87,11 +115,10 @@ const (
 
 // httpServer returns the server of HTTP. The contexts of its requests end with ctx. It passes gRPC on, which it gets from
 // clients with TLS that offer HTTP/1.1, too.
-func (s *server) httpServer(ctx context.Context, g *grpc.Server) *http.Server {
-	other := s.httpHandler()
+func (s *server) httpServer(ctx context.Context, g *grpc.Server, other http.Handler) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			if g != nil && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 				g.ServeHTTP(w, r)
 			} else {
 				other.ServeHTTP(w, r)

@@ -4,6 +4,7 @@ package etcdapi
 
 import (
 	"math"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,12 +19,13 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A server is what the services of one endpoint share. It is immutable.
+// A server is the part that the services of one endpoint share. Its fields do not change.
 type server struct {
 	node   *coterie.Node
 	limits coterie.Limits
 	options
-	measures *measures // of an endpoint with HTTP
+	measures *measures      // of an endpoint with HTTP
+	sockets  sync.WaitGroup // the calls in websockets
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {

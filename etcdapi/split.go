@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -18,10 +19,11 @@ import (
 // connections that are open, so that it can bound their number.
 type splitter struct {
 	net.Listener
-	grpc, http *accepted
-	limit      int
-	tls        *tls.Config // nil: the connections have no TLS
-	measures   *measures
+	http    *accepted
+	grpc    *accepted // nil: every connection is HTTP's; set before run
+	limit   int
+	tls     *tls.Config // nil: the connections have no TLS
+	counted *traffic
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -30,20 +32,29 @@ type splitter struct {
 	deciding sync.WaitGroup // connections that have not sent enough to know
 }
 
-func newSplitter(l net.Listener, limit int, cfg *tls.Config, m *measures) *splitter {
+// traffic counts the bytes of connections.
+type traffic struct{ received, sent atomic.Int64 }
+
+func newSplitter(l net.Listener, limit int, cfg *tls.Config, counted *traffic) *splitter {
 	stopped := make(chan struct{})
-	var once sync.Once
-	stop := func() { once.Do(func() { close(stopped) }) }
-	part := func() *accepted {
-		return &accepted{addr: l.Addr(), conns: make(chan net.Conn), stopped: stopped, stop: stop}
+	stop := sync.OnceFunc(func() { close(stopped) })
+	return &splitter{
+		Listener: l, http: &accepted{addr: l.Addr(), conns: make(chan net.Conn), stopped: stopped, stop: stop},
+		limit: limit, tls: cfg, counted: counted, open: map[*conn]struct{}{},
 	}
-	return &splitter{Listener: l, grpc: part(), http: part(), limit: limit, tls: cfg, measures: m, open: map[*conn]struct{}{}}
+}
+
+// part returns a listener for another server, which ends together with that of HTTP.
+func (s *splitter) part() *accepted {
+	part := *s.http
+	part.conns = make(chan net.Conn)
+	return &part
 }
 
 // run accepts connections until the listener is closed. It returns nil after Close.
 func (s *splitter) run() error {
 	defer s.deciding.Wait()
-	defer s.grpc.stop()
+	defer s.http.stop()
 	var pause time.Duration
 	for {
 		nc, err := s.Accept()
@@ -96,7 +107,7 @@ func (s *splitter) decide(c *conn) {
 	}
 	_ = c.SetDeadline(time.Time{})
 	to := s.http
-	if isGRPC {
+	if isGRPC && s.grpc != nil {
 		to = s.grpc
 	}
 	if !to.give(nc) {
@@ -154,7 +165,7 @@ func (s *splitter) Close() {
 	s.closed = true
 	s.mu.Unlock()
 	_ = s.Listener.Close() // nothing is left to do about its error
-	s.grpc.stop()
+	s.http.stop()
 }
 
 // closeConnections closes every connection that is still open, after Close.
@@ -233,13 +244,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
-	c.in.measures.received.Add(int64(n))
+	c.in.counted.received.Add(int64(n))
 	return n, err
 }
 
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.in.measures.sent.Add(int64(n))
+	c.in.counted.sent.Add(int64(n))
 	return n, err
 }
 
