@@ -215,6 +215,13 @@ func (n *Node) awaitMetadata(ctx context.Context, id MemberID) error {
 	return err
 }
 
+// NonVoter reports whether this node is a member that gets no vote by itself, in the state that it has applied: it has
+// [Config].NonVoter, or was added [WithNonVoter], and [Node.PromoteMember] was not called. It asks no other node.
+func (n *Node) NonVoter() bool {
+	m, ok := n.views.Load().Members.Get(uint64(n.id))
+	return ok && !m.Voter && !m.Wanted
+}
+
 // TransferLeadership makes a voter the leader, and waits until this node follows it. Meanwhile writes wait,
 // for about the time of two messages. If another node is elected in between, it tries again.
 //

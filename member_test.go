@@ -83,6 +83,8 @@ func TestNonVoterServesAllCalls(t *testing.T) {
 		require.Equal(t, "v", get(t, n, "k").KVs[0].Value)
 		time.Sleep(time.Minute)
 		require.False(t, members(t, n)["node4"].Voter)
+		require.True(t, n.NonVoter())
+		require.False(t, c.Follower().NonVoter())
 		require.Equal(t, 3, n.Status().Voters)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -90,6 +92,7 @@ func TestNonVoterServesAllCalls(t *testing.T) {
 
 		require.NoError(t, n.PromoteMember(t.Context(), n.ID()))
 		require.True(t, members(t, n)["node4"].Voter)
+		require.False(t, n.NonVoter())
 		require.NoError(t, n.PromoteMember(t.Context(), n.ID()), "again")
 		require.ErrorIs(t, n.PromoteMember(t.Context(), 42), coterie.ErrMemberNotFound)
 		require.NoError(t, n.TransferLeadership(t.Context(), n.ID()))

@@ -135,8 +135,11 @@ func TestAddedMemberIsPromoted(t *testing.T) {
 		status, err := pb.NewMaintenanceClient(etcdapi.NewConn(c.Node(i))).Status(t.Context(), &pb.StatusRequest{})
 		require.NoError(t, err)
 		require.True(t, status.IsLearner)
-		promoted, err := client.MemberPromote(t.Context(), id)
-		require.NoError(t, err)
+		var promoted *clientv3.MemberPromoteResponse
+		require.Eventually(t, func() bool { // it may not have caught up
+			promoted, err = client.MemberPromote(t.Context(), id)
+			return err == nil
+		}, time.Minute, time.Second)
 		require.Len(t, promoted.Members, 2)
 		require.False(t, isLearner(t, client, id))
 	})

@@ -18,8 +18,9 @@
 // # Services
 //
 // The services are KV, Watch, Lease, Cluster, Maintenance, Auth, v3lock, v3election and grpc.health.v1. Their answers,
-// limits and errors are those of etcd; docs/etcd-parity.md lists the differences. Every node answers every call, so a
-// client may use any endpoint. A member without a vote does, too, where a learner of etcd would not.
+// limits and errors are those of etcd; docs/etcd-parity.md lists the differences. Every node with a vote answers every
+// call, so a client may use any endpoint. The endpoint of a node without a vote answers as a learner of etcd does, unless it
+// has [WithLearnerCalls].
 //
 // A call that needs the cluster has the time that etcd gives it, 5 s and two election timeouts. A write that has taken
 // longer may still happen, as in etcd.

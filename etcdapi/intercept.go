@@ -28,7 +28,7 @@ func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl 
 	service.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, stream := range desc.Streams {
 		service.Streams[i] = stream
-		service.Streams[i].Handler = func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, stream.Handler) }
+		service.Streams[i].Handler = func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, desc.ServiceName, &stream) }
 	}
 	r.RegisterService(&service, impl)
 }
@@ -44,6 +44,9 @@ func (s *server) within(outer grpc.UnaryServerInterceptor) grpc.UnaryServerInter
 }
 
 func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := s.admitUnary(req); err != nil {
+		return nil, err
+	}
 	if _, err := s.admit(ctx); err != nil {
 		return nil, err
 	}
@@ -54,7 +57,10 @@ func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 	return resp, nil
 }
 
-func (s *server) stream(impl any, ss grpc.ServerStream, handler grpc.StreamHandler) error {
+func (s *server) stream(impl any, ss grpc.ServerStream, service string, desc *grpc.StreamDesc) error {
+	if err := s.admitStream(service, desc.StreamName); err != nil {
+		return err
+	}
 	needsLeader, err := s.admit(ss.Context())
 	if err != nil {
 		return err
@@ -65,7 +71,7 @@ func (s *server) stream(impl any, ss grpc.ServerStream, handler grpc.StreamHandl
 		go s.watchLeader(ctx, cancel)
 		ss = &streamWithContext{ss, ctx}
 	}
-	if err := handler(impl, ss); err != nil {
+	if err := desc.Handler(impl, ss); err != nil {
 		return toStatus(err)
 	}
 	return nil

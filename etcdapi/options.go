@@ -14,6 +14,7 @@ type Option func(*options)
 type options struct {
 	clientURLs       []string
 	progressInterval time.Duration
+	learnerCalls     bool
 
 	// Of HTTP.
 	handlers       map[string]http.Handler
@@ -52,6 +53,13 @@ const minProgressInterval = 100 * time.Millisecond
 // corresponds to etcd's --watch-progress-notify-interval: the default is 10 minutes, the minimum 100 ms.
 func WithProgressInterval(d time.Duration) Option {
 	return func(o *options) { o.progressInterval = max(d, minProgressInterval) }
+}
+
+// WithLearnerCalls makes the endpoint of a node without a vote answer every call. By default it answers what a learner of
+// etcd answers: serializable ranges, Status, and Snapshot. Its clients get "etcdserver: rpc not supported for learner" for
+// other calls. [NewClient] and [NewConn], with which a program calls its own node, answer every call in any case.
+func WithLearnerCalls() Option {
+	return func(o *options) { o.learnerCalls = true }
 }
 
 // WithHandler makes [Serve], [ServeMetrics] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a

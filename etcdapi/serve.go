@@ -31,6 +31,7 @@ import (
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, opts)
+	s.remote = true
 	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(ServerOptions(n),
 		grpc.ChainUnaryInterceptor(s.measures.unary), grpc.ChainStreamInterceptor(s.measures.stream),

@@ -26,6 +26,7 @@ type server struct {
 	options
 	measures *measures      // of an endpoint with HTTP
 	sockets  sync.WaitGroup // the calls in websockets
+	remote   bool           // its clients are not the program itself
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {
@@ -40,7 +41,9 @@ func newServer(n *coterie.Node, opts []Option) *server {
 // own services. It leaves out grpc.health.v1 if the caller has registered it before. A *grpc.Server needs
 // [ServerOptions], for requests of more than 4 MiB and for large responses.
 func Register(r grpc.ServiceRegistrar, n *coterie.Node, opts ...Option) {
-	newServer(n, opts).registerAll(r)
+	s := newServer(n, opts)
+	s.remote = isRemote(r)
+	s.registerAll(r)
 }
 
 func (s *server) registerAll(r grpc.ServiceRegistrar) {
