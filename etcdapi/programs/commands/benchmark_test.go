@@ -30,7 +30,7 @@ func TestBenchmark(t *testing.T) {
 			{all, "watch-latency", "--put-total=20", "--put-rate=100"},
 			{all, "lease-keepalive", total},
 		} {
-			r := run(t, "", benchmark, args...).wait(t)
+			r := run(t, nil, benchmark, args...).wait(t)
 			require.Zero(t, r.code, "%s: benchmark %q: %v", s.name, args, r)
 			require.Contains(t, r.stdout, "Requests/sec:", "%s: benchmark %q: %v", s.name, args, r)
 			require.NotContains(t, r.stdout, "Error distribution", "%s: benchmark %q", s.name, args)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -52,6 +53,12 @@ func (p *process) printed() string {
 // start starts etcdctl on a store.
 func (s *store) start(t testing.TB, stdin string, args ...string) *process {
 	t.Helper()
+	return run(t, strings.NewReader(stdin), etcdctl, s.complete(t, args)...)
+}
+
+// complete returns the arguments of a command of etcdctl, with the flags that all commands on a store have.
+func (s *store) complete(t testing.TB, args []string) []string {
+	t.Helper()
 	full := append([]string{"--command-timeout=20s"}, s.flags...)
 	own, _, _ := strings.Cut(strings.Join(args, "\n"), "\n--\n") // the arguments after -- are those of another command
 	if !strings.Contains(own, "--endpoints=") {
@@ -60,15 +67,15 @@ func (s *store) start(t testing.TB, stdin string, args ...string) *process {
 	for _, a := range args {
 		full = append(full, s.fill(t, a))
 	}
-	return run(t, stdin, etcdctl, full...)
+	return full
 }
 
 // run starts a program in a directory of its own.
-func run(t testing.TB, stdin, program string, args ...string) *process {
+func run(t testing.TB, stdin io.Reader, program string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(program, args...), args: args}
 	p.cmd.Dir = t.TempDir()
-	p.cmd.Stdin = strings.NewReader(stdin)
+	p.cmd.Stdin = stdin
 	p.cmd.Stdout, p.cmd.Stderr = p, &p.stderr
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })

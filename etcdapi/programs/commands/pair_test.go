@@ -154,14 +154,16 @@ func (p *pair) formatted(args ...string) {
 			require.NotContains(p, formats[:2], format)
 		}
 	}
+	p.encoded(args...)
 }
 
-// tabled runs a command once in each format. All formats exist.
+// tabled runs a command once in each format. All formats exist but perhaps the one for programs.
 func (p *pair) tabled(args ...string) {
 	p.Helper()
 	for _, format := range formats {
 		p.same(append([]string{"--write-out=" + format}, args...)...)
 	}
+	p.encoded(args...)
 }
 
 // during runs a command on both that ends only when it is interrupted, and does something with it before.

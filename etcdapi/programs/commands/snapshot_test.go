@@ -47,6 +47,6 @@ func (p *pair) tool(args ...string) result {
 		for i, a := range args {
 			filled[i] = s.fill(p, a)
 		}
-		return run(p, "", etcdutl, filled...).wait(p)
+		return run(p, nil, etcdutl, filled...).wait(p)
 	}))
 }
