@@ -110,13 +110,3 @@ func TestThreeMembers(t *testing.T) {
 	p.masking(`MEMBER\d`, "MEMBER").fails("move-leader", "{follower}", "--endpoints={endpoint1}")
 	p.masking(`MEMBER\d`, "MEMBER").same("move-leader", "{follower}", "--endpoints={all}")
 }
-
-// The programs print the versions of etcd for which the protocol is.
-func TestVersionAndHelp(t *testing.T) {
-	t.Parallel()
-	p := start(t, 1, false)
-	p.prints("etcdctl version: 3.7.3\nAPI version: 3.7\n", "version")
-	p.same("--help")
-	p.same("options")
-	p.fails("no-such-command")
-}

@@ -73,13 +73,24 @@ func (s *store) complete(t testing.TB, args []string) []string {
 // run starts a program in a directory of its own.
 func run(t testing.TB, stdin io.Reader, program string, args ...string) *process {
 	t.Helper()
+	p := prepare(t, stdin, program, args...)
+	p.begin(t)
+	return p
+}
+
+// prepare returns a process that has not begun.
+func prepare(t testing.TB, stdin io.Reader, program string, args ...string) *process {
 	p := &process{cmd: exec.Command(program, args...), args: args}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdin = stdin
 	p.cmd.Stdout, p.cmd.Stderr = p, &p.stderr
+	return p
+}
+
+func (p *process) begin(t testing.TB) {
+	t.Helper()
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
-	return p
 }
 
 // waitFor waits until the process has printed a text so many times.
