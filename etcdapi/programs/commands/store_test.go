@@ -96,12 +96,17 @@ func (s *store) maskID(name string, id uint64) {
 	s.mask(name, fmt.Sprint(id))
 }
 
+// revision returns the newest revision.
+func (s *store) revision(t testing.TB) int64 {
+	r, err := s.client.Get(t.Context(), "k", clientv3.WithCountOnly())
+	require.NoError(t, err)
+	return r.Header.Revision
+}
+
 // fill replaces {name} in an argument by the value of that name, and {next} by the next revision.
 func (s *store) fill(t testing.TB, arg string) string {
 	if strings.Contains(arg, "{next}") {
-		r, err := s.client.Get(t.Context(), "k", clientv3.WithCountOnly())
-		require.NoError(t, err)
-		arg = strings.ReplaceAll(arg, "{next}", fmt.Sprint(r.Header.Revision+1))
+		arg = strings.ReplaceAll(arg, "{next}", fmt.Sprint(s.revision(t)+1))
 	}
 	for name, v := range s.values {
 		arg = strings.ReplaceAll(arg, "{"+name+"}", v)
