@@ -5,6 +5,7 @@ package etcdapi
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -205,6 +206,12 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 		out[i] = &pb.Member{
 			ID: uint64(m.ID), Name: m.Name, IsLearner: !m.Voter, PeerURLs: memberURLs(m), ClientURLs: splitURLs(m.Metadata[MetadataClientURLs]),
 		}
+		if name := m.Metadata[MetadataName]; name != "" {
+			out[i].Name = name
+		}
+		if m.ID == s.node.ID() && s.name != "" {
+			out[i].Name = s.name
+		}
 		if m.Metadata[metadataAdded] != "" && !m.Voter {
 			out[i].Name = ""
 		}
@@ -234,11 +241,15 @@ func (s *server) publish(ctx context.Context) {
 	}
 }
 
-// record puts the client URLs of this endpoint on record, and that its node runs.
+// record puts the name and the URLs of this endpoint on record, and that its node runs.
 func (s *server) record(ctx context.Context) error {
-	changes := map[string]string{}
-	if len(s.clientURLs) > 0 {
-		changes[MetadataClientURLs] = strings.Join(s.clientURLs, ",")
+	changes := map[string]string{metadataAdded: ""}
+	for key, value := range map[string]string{
+		MetadataName: s.name, MetadataClientURLs: strings.Join(s.clientURLs, ","), MetadataPeerURLs: strings.Join(s.peerURLs, ","),
+	} {
+		if value != "" {
+			changes[key] = value
+		}
 	}
 	members, err := s.node.Members(ctx)
 	if err != nil {
@@ -248,9 +259,7 @@ func (s *server) record(ctx context.Context) error {
 	if i < 0 {
 		return coterie.ErrMemberNotFound
 	}
-	if members[i].Metadata[metadataAdded] != "" {
-		changes[metadataAdded] = ""
-	}
+	maps.DeleteFunc(changes, func(key, value string) bool { return members[i].Metadata[key] == value })
 	if len(changes) == 0 {
 		return nil
 	}

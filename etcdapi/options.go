@@ -4,15 +4,22 @@ package etcdapi
 
 import (
 	"crypto/tls"
+	"math"
 	"net/http"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 )
 
 // An Option is an option of [Register], [Serve], [NewHandler], [NewClient] and [NewConn].
 type Option func(*options)
 
 type options struct {
+	name             string
 	clientURLs       []string
+	peerURLs         []string
 	progressInterval time.Duration
 	learnerCalls     bool
 
@@ -24,19 +31,35 @@ type options struct {
 	tls            *tls.Config
 	maxConnections int
 	maxStreams     uint32
+	keepalive      []grpc.ServerOption
+	withoutHTTP    bool
 }
 
 func defaultOptions() options {
 	return options{progressInterval: 10 * time.Minute, maxConnections: 10_000, maxStreams: 10_000}
 }
 
-// The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas. [Serve] and the calls that
-// change members write them. A program that sets coterie.Config.Metadata adds them there, because that replaces the
-// metadata on record at each start.
+// The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas, and a name. [Serve] and the
+// calls that change members write them. A program that sets coterie.Config.Metadata adds them there, because that replaces
+// the metadata on record at each start.
 const (
 	MetadataClientURLs = "etcd.clientURLs"
 	MetadataPeerURLs   = "etcd.peerURLs"
+	MetadataName       = "etcd.name"
 )
+
+// WithName sets the name of the member in MemberList, which need not be coterie.Config.Name: a member that MemberAdd has
+// added has its address there. [Serve] puts it on record with the cluster.
+func WithName(name string) Option {
+	return func(o *options) { o.name = name }
+}
+
+// WithPeerURLs sets the URLs of the member in MemberList by which other members reach it. [Serve] puts them on record with
+// the cluster. They count only while the first of them has the address of the node. Without them MemberList returns the
+// address, with the scheme http.
+func WithPeerURLs(urls ...string) Option {
+	return func(o *options) { o.peerURLs = slices.Clone(urls) }
+}
 
 // WithClientURLs sets the URLs by which clients reach this endpoint, such as "http://10.0.0.1:2379". MemberList
 // returns them, and clients that look for the members of the cluster dial them. [Serve] puts them on record with the
@@ -112,4 +135,26 @@ func WithMaxConnections(n int) Option {
 // --max-concurrent-streams. Further ones wait in the client. The default is 10,000.
 func WithMaxStreams(n uint32) Option {
 	return func(o *options) { o.maxStreams = max(n, 1) }
+}
+
+// WithKeepalive sets how [Serve] and its clients ping each other: how long clients have to wait between two pings, how long
+// a connection is idle before the endpoint pings the client, and how long the client may take to answer. They correspond to
+// etcd's --grpc-keepalive-min-time, --grpc-keepalive-interval and --grpc-keepalive-timeout. The defaults are 5 seconds,
+// 2 hours and 20 seconds. As in etcd, the endpoint does not ping if the interval or the timeout is 0.
+func WithKeepalive(minTime, interval, timeout time.Duration) Option {
+	p := keepalive.ServerParameters{Time: interval, Timeout: timeout}
+	if interval <= 0 || timeout <= 0 {
+		p.Time, p.Timeout = math.MaxInt64, 0
+	}
+	return func(o *options) {
+		o.keepalive = []grpc.ServerOption{
+			grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minTime}), grpc.KeepaliveParams(p),
+		}
+	}
+}
+
+// WithoutHTTP makes [Serve] serve gRPC alone. [ServeHTTP] then serves HTTP on another listener, as etcd does with
+// --listen-client-http-urls.
+func WithoutHTTP() Option {
+	return func(o *options) { o.withoutHTTP = true }
 }

@@ -33,15 +33,28 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	s := newServer(n, opts)
 	s.remote = true
 	s.measures = measuresOf(s)
-	g := grpc.NewServer(append(ServerOptions(n),
+	g := grpc.NewServer(append(append(ServerOptions(n),
 		grpc.ChainUnaryInterceptor(s.measures.unary), grpc.ChainStreamInterceptor(s.measures.stream),
-		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes))...)
+		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
 	s.registerAll(g)
 	s.measures.grpc.InitializeMetrics(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.publish(running)
-	return s.serve(running, l, g, s.httpHandler(), &s.measures.traffic)
+	web := http.NotFoundHandler()
+	if !s.withoutHTTP {
+		web = s.httpHandler()
+	}
+	return s.serve(running, l, g, web, &s.measures.traffic)
+}
+
+// ServeHTTP serves the HTTP interface of [Serve], without gRPC, on a listener of its own until ctx ends or the node has
+// stopped, as etcd does with --listen-client-http-urls. The options of [Serve] apply as far as they concern HTTP, and the
+// errors are those of Serve.
+func ServeHTTP(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
+	s := newServer(n, opts)
+	s.measures = measuresOf(s)
+	return s.serve(ctx, l, nil, s.httpHandler(), &s.measures.traffic)
 }
 
 // ServeMetrics serves /metrics, /health, /livez and /readyz on a listener of their own until ctx ends or the node has

@@ -107,3 +107,18 @@ func defaultMembers(f Flags) string {
 	}
 	return strings.Join(entries, ",")
 }
+
+// Move changes the address that other members dial.
+func (p *Plan) Move(addr string) {
+	p.Advertise = addr
+	for i := range p.Founders {
+		if p.Founders[i].Name == p.Name {
+			p.Founders[i].Addr = addr
+		}
+	}
+}
+
+// BeAlone forgets the other members.
+func (p *Plan) BeAlone() {
+	p.Founders, p.Join = []coterie.Founder{{Name: p.Name, Addr: p.Advertise}}, nil
+}

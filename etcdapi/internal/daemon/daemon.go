@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/etcdapi"
+)
+
+// Run runs a daemon until ctx ends, and returns the exit code of the process: 0 after the end of ctx and for a member that
+// its cluster has removed, 1 after an error, of which it has printed or logged a line. When ctx ends, a leader hands over
+// before the daemon stops.
+func Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	s, err := Parse(args, environ)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		writeUsage(stdout)
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "coteried: %v\n", err)
+		return 1
+	case s.Version:
+		writeVersion(stdout)
+		return 0
+	}
+	log, closeLog, err := newLogger(&s.Log, stdout, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "coteried: %v\n", err)
+		return 1
+	}
+	defer closeLog()
+	d := &daemon{settings: s, log: log, notifySocket: lookup(environ, "NOTIFY_SOCKET")}
+	err = d.run(ctx)
+	switch {
+	case err == nil, ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		log.Info("coteried has stopped")
+		return 0
+	case errors.Is(err, coterie.ErrMemberNotFound):
+		log.Warn("the member has been permanently removed from the cluster; remove its data directory", "data-dir", s.DataDir, "err", err)
+		return 0
+	}
+	log.Error("coteried stops", "err", err)
+	return 1
+}
+
+// A daemon is a node with its endpoints. One goroutine runs it.
+type daemon struct {
+	settings     *Settings
+	log          *slog.Logger
+	notifySocket string
+}
+
+func (d *daemon) run(ctx context.Context) error {
+	s := d.settings
+	d.log.Info("starting coteried", "version", ownVersion(), "name", s.Name, "data-dir", s.DataDir,
+		"listen-peer-urls", s.Listen.Peer.strings(), "listen-client-urls", s.Listen.Client.strings(),
+		"advertise-client-urls", s.Listen.AdvertiseClient.strings(), "initial-advertise-peer-urls", s.Cluster.AdvertisePeer.strings())
+	for _, w := range s.Warnings {
+		d.log.Warn(w)
+	}
+	metrics := &etcdapi.Metrics{Extensive: s.Metrics == "extensive"}
+	e, err := openEndpoints(s, metrics, d.log)
+	if err != nil {
+		return err
+	}
+	n, err := d.open(ctx, metrics)
+	if err != nil {
+		e.close()
+		return err
+	}
+	return errors.Join(d.serve(ctx, n, e), n.Close())
+}
+
+// open opens the node.
+func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, error) {
+	s := d.settings
+	p, known, err := s.plan(ctx, d.log)
+	if err != nil {
+		return nil, err
+	}
+	forced := p
+	if s.ForceNew {
+		if err := s.forceNew(ctx, &forced, d.log); err != nil {
+			return nil, err
+		}
+	}
+	cfg, err := s.config(forced)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Logger, cfg.Metrics = d.log, m
+	n, err := coterie.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	// A directory keeps its plan only when it has a node: until then its operator may correct the flags.
+	if !known || s.ForceNew || forced.Advertise != p.Advertise {
+		if err := forced.Save(s.DataDir); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+// serve serves the endpoints until ctx ends or the node has stopped.
+func (d *daemon) serve(ctx context.Context, n *coterie.Node, e *endpoints) error {
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- e.run(serving, n) }()
+	ready := make(chan error, 1)
+	go func() { ready <- n.Ready(serving) }()
+	for {
+		select {
+		case err := <-ready:
+			ready = nil
+			if err == nil {
+				d.announce("READY=1")
+				d.log.Info("ready to serve client requests", "member", n.ID().String(), "cluster", n.Status().ClusterID.String())
+			}
+		case err := <-served:
+			return errors.Join(err, n.Status().Err)
+		case <-ctx.Done():
+			d.log.Info("received a signal, shutting down")
+			d.announce("STOPPING=1")
+			handOver(n, d.log)
+			stop()
+			return <-served
+		}
+	}
+}
+
+func (d *daemon) announce(state string) {
+	if err := notify(d.notifySocket, state); err != nil {
+		d.log.Warn("systemd cannot be notified", "err", err)
+	}
+}
+
+// handOver makes another voter the leader if this node leads, while clients are still served.
+func handOver(n *coterie.Node, log *slog.Logger) {
+	if n.Status().Role != coterie.RoleLeader {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), min(2*n.Limits().ElectionTimeout, 2*time.Second))
+	defer cancel()
+	members, err := n.Members(ctx, coterie.WithSerializable())
+	if err != nil {
+		return // the node hands over when it closes, too
+	}
+	for _, m := range members {
+		if m.ID == n.ID() || !m.Voter {
+			continue
+		}
+		if err = n.TransferLeadership(ctx, m.ID); err == nil {
+			log.Info("leadership transfer completed", "to", m.ID.String())
+			return
+		}
+	}
+	if err != nil {
+		log.Warn("leadership transfer failed", "err", err)
+	}
+}
