@@ -53,10 +53,11 @@ func NewConn(n *coterie.Node, opts ...Option) grpc.ClientConnInterface {
 const keepAliveTimeout = time.Second
 
 // newClient returns the client of the services that are recipes. It has nothing to close, and only the services that a
-// client has itself.
+// client has itself. Its calls are not those of a client, and are not counted.
 func newClient(s *server) *clientv3.Client {
 	conn := newInProcess()
-	s.registerStore(conn)
+	uncounted := &server{node: s.node, limits: s.limits, options: s.options, remote: s.remote}
+	uncounted.registerStore(conn)
 	return direct(clientv3.NewCtxClient(context.Background()), conn)
 }
 

@@ -21,7 +21,6 @@ import (
 // headers of the request have.
 func (s *server) gateway() http.Handler {
 	conn := newInProcess()
-	conn.unaryInterceptor, conn.streamInterceptor = s.measures.unary, s.measures.stream
 	s.registerAll(conn)
 	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
 		Marshaler: &runtime.JSONPb{

@@ -19,9 +19,6 @@ import (
 type inProcess struct {
 	unary   map[string]unaryCall
 	streams map[string]streamCall
-
-	unaryInterceptor  grpc.UnaryServerInterceptor  // nil: none
-	streamInterceptor grpc.StreamServerInterceptor // nil: none
 }
 
 type unaryCall struct {
@@ -55,7 +52,7 @@ func (c *inProcess) Invoke(ctx context.Context, method string, request, response
 		return unknownMethod(method)
 	}
 	decode := func(m any) error { move(m, request); return nil }
-	answer, err := call.handler(call.impl, onServer(ctx), decode, c.unaryInterceptor)
+	answer, err := call.handler(call.impl, onServer(ctx), decode, nil)
 	if err != nil {
 		return toStatus(err)
 	}
@@ -64,22 +61,17 @@ func (c *inProcess) Invoke(ctx context.Context, method string, request, response
 }
 
 // NewStream implements grpc.ClientConnInterface.
-func (c *inProcess) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *inProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
 	call, ok := c.streams[method]
 	if !ok {
 		return nil, unknownMethod(method)
-	}
-	handler := call.handler
-	if c.streamInterceptor != nil {
-		info := &grpc.StreamServerInfo{FullMethod: method, IsClientStream: desc.ClientStreams, IsServerStream: desc.ServerStreams}
-		handler = func(impl any, ss grpc.ServerStream) error { return c.streamInterceptor(impl, ss, info, call.handler) }
 	}
 	serverCtx, cancel := context.WithCancel(onServer(ctx))
 	p := &pipe{ctx: serverCtx, requests: make(chan any), responses: make(chan any), ended: make(chan struct{})}
 	go func() {
 		defer cancel()
 		p.err = io.EOF
-		if err := handler(call.impl, &serverEnd{p}); err != nil {
+		if err := call.handler(call.impl, &serverEnd{p}); err != nil {
 			p.err = toStatus(err)
 		}
 		close(p.ended)

@@ -13,33 +13,49 @@ import (
 )
 
 // register registers a service whose calls pass through the interceptors of this package. The interceptors belong
-// to the service and not to the server, because the server may be the caller's and have other services.
+// to the service and not to the server, because the server may be the caller's and have other services. A call costs no
+// closure, unless the server has interceptors of its own.
 func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl any) {
 	service := *desc
 	service.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	plain := grpc.UnaryServerInterceptor(s.unary) // evaluated once
 	for i, m := range desc.Methods {
+		inner := plain
+		if s.measures != nil {
+			t := s.measures.meter(desc.ServiceName, m.MethodName, "unary")
+			inner = func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				return t.unary(ctx, req, plain, handler)
+			}
+		}
 		service.Methods[i] = grpc.MethodDesc{
 			MethodName: m.MethodName,
 			Handler: func(impl any, ctx context.Context, decode func(any) error, outer grpc.UnaryServerInterceptor) (any, error) {
-				return m.Handler(impl, ctx, decode, s.within(outer))
+				if outer == nil {
+					return m.Handler(impl, ctx, decode, inner)
+				}
+				return m.Handler(impl, ctx, decode, within(outer, inner))
 			},
 		}
 	}
 	service.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, stream := range desc.Streams {
 		service.Streams[i] = stream
-		service.Streams[i].Handler = func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, desc.ServiceName, &stream) }
+		handler := func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, desc.ServiceName, &stream) }
+		service.Streams[i].Handler = handler
+		if s.measures != nil {
+			t := s.measures.meter(desc.ServiceName, stream.StreamName, kindOf(&stream))
+			service.Streams[i].Handler = func(impl any, ss grpc.ServerStream) error {
+				return t.stream(ss, func(ss grpc.ServerStream) error { return handler(impl, ss) })
+			}
+		}
 	}
 	r.RegisterService(&service, impl)
 }
 
-// within returns the interceptor of unary calls, inside that of the server.
-func (s *server) within(outer grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
-	if outer == nil {
-		return s.unary
-	}
+// within returns an interceptor that calls inner inside outer.
+func within(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		return outer(ctx, req, info, func(ctx context.Context, req any) (any, error) { return s.unary(ctx, req, info, handler) })
+		return outer(ctx, req, info, func(ctx context.Context, req any) (any, error) { return inner(ctx, req, info, handler) })
 	}
 }
 
@@ -79,11 +95,12 @@ func (s *server) stream(impl any, ss grpc.ServerStream, service string, desc *gr
 
 // admit checks the metadata of a call, and reports whether the call needs a leader.
 func (s *server) admit(ctx context.Context) (needsLeader bool, err error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	if versions := md.Get(rpctypes.MetadataClientAPIVersionKey); len(versions) > 0 && !utf8.ValidString(versions[0]) {
+	version := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
+	if len(version) > 0 && !utf8.ValidString(version[0]) {
 		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
-	if needs := md.Get(rpctypes.MetadataRequireLeaderKey); len(needs) == 0 || needs[0] != rpctypes.MetadataHasLeader {
+	needs := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	if len(needs) == 0 || needs[0] != rpctypes.MetadataHasLeader {
 		return false, nil
 	}
 	if s.node.Status().Leader == 0 {

@@ -34,10 +34,8 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	s.remote = true
 	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(append(ServerOptions(n),
-		grpc.ChainUnaryInterceptor(s.measures.unary), grpc.ChainStreamInterceptor(s.measures.stream),
 		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
 	s.registerAll(g)
-	s.measures.grpc.InitializeMetrics(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.publish(running)

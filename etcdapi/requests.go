@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/metadata"
+)
+
+// requestCounters count requests by the version of the API that their clients use, which they send as "3.7". A client can
+// send any text, so versions that no release of etcd has count as unknown, as if there were none.
+type requestCounters struct {
+	vector *prometheus.CounterVec
+	known  *atomic.Pointer[map[requestKey]prometheus.Counter] // those that were used; the map is not changed
+	adding *sync.Mutex                                        // held while known is replaced
+}
+
+type requestKey struct{ kind, version string }
+
+func newRequestCounters() requestCounters {
+	c := requestCounters{
+		vector: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "etcd_server_client_requests_total", Help: "The total number of client requests per client version.",
+		}, []string{"type", "client_api_version"}),
+		known: new(atomic.Pointer[map[requestKey]prometheus.Counter]), adding: new(sync.Mutex),
+	}
+	c.known.Store(&map[requestKey]prometheus.Counter{})
+	return c
+}
+
+// count counts a request. Kind is "unary" or "stream".
+func (c *requestCounters) count(ctx context.Context, kind string) {
+	key := requestKey{kind, unknownVersion}
+	if sent := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(sent) > 0 && isRelease(sent[0]) {
+		key.version = sent[0]
+	}
+	counter, ok := (*c.known.Load())[key]
+	if !ok {
+		counter = c.add(key)
+	}
+	counter.Inc()
+}
+
+func (c *requestCounters) add(key requestKey) prometheus.Counter {
+	c.adding.Lock()
+	defer c.adding.Unlock()
+	counter := c.vector.WithLabelValues(key.kind, key.version)
+	known := maps.Clone(*c.known.Load())
+	known[key] = counter
+	c.known.Store(&known)
+	return counter
+}
+
+const unknownVersion = "unknown"
+
+// isRelease reports whether a version can be that of etcd's API, or of a release of etcd. Few texts can.
+func isRelease(version string) bool {
+	minor, ok := strings.CutPrefix(version, "3.")
+	if !ok {
+		return false
+	}
+	minor, patch, full := strings.Cut(minor, ".")
+	return isNumber(minor, 1) && (!full || isNumber(patch, 2))
+}
+
+// isNumber reports whether a text is a number of at most some digits, without a zero in front.
+func isNumber(text string, digits int) bool {
+	if text == "" || len(text) > digits || len(text) > 1 && text[0] == '0' {
+		return false
+	}
+	return strings.Trim(text, "0123456789") == ""
+}
