@@ -41,8 +41,8 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		}
 		resp.Alarms = append(resp.Alarms, alarmMember(a)) // even if it was raised before
 	case pb.AlarmRequest_DEACTIVATE:
-		if r.Alarm == pb.AlarmType_NONE {
-			break
+		if r.Alarm == pb.AlarmType_NONE || pb.AlarmType_name[int32(r.Alarm)] == "" {
+			break // nothing raises these
 		}
 		cleared, err := s.node.ClearAlarm(ctx, a)
 		if err != nil {

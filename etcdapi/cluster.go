@@ -49,6 +49,18 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 // served. Until then, etcd lists no name.
 const metadataAdded = "etcd.added"
 
+// maxLearners is etcd's default for --max-learners. A member that waits for its vote counts, too.
+const maxLearners = 1
+
+func countLearners(members []coterie.Member) (n int) {
+	for _, m := range members {
+		if !m.Voter {
+			n++
+		}
+	}
+	return n
+}
+
 // MemberAdd adds a member under the name that its node has by default: its address.
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
 	addr, err := peerAddr(r.PeerURLs)
@@ -66,6 +78,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	}
 	var opts []coterie.MemberOption
 	if r.IsLearner {
+		if countLearners(members) >= maxLearners {
+			return nil, rpctypes.ErrGRPCTooManyLearners
+		}
 		opts = append(opts, coterie.WithNonVoter())
 	}
 	added, err := s.node.AddMember(ctx, addr, addr, opts...)
@@ -102,13 +117,16 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 }
 
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
-	addr, err := peerAddr(r.PeerURLs)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	members, err := s.node.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(members, func(m coterie.Member) bool { return uint64(m.ID) == r.ID }) {
+		return nil, rpctypes.ErrGRPCMemberNotFound
+	}
+	addr, err := peerAddr(r.PeerURLs)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,8 @@ func TestMembersChangeOverTheWire(t *testing.T) {
 		requireError(t, codes.FailedPrecondition, "etcdserver: Peer URLs already exists", err)
 		_, err = members.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"10.0.0.4:7400"}})
 		requireError(t, codes.InvalidArgument, "etcdserver: given member URLs are invalid", err)
+		_, err = members.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://10.0.0.6:7400"}, IsLearner: true})
+		requireError(t, codes.FailedPrecondition, "etcdserver: too many learner members in cluster", err)
 		_, err = members.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: added.Member.ID})
 		requireError(t, codes.FailedPrecondition, "etcdserver: can only promote a learner member which is in sync with leader", err)
 		_, err = members.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: uint64(c.Leader().ID())})
@@ -72,6 +74,8 @@ func TestMembersChangeOverTheWire(t *testing.T) {
 		require.Equal(t, []string{"http://10.0.0.5:7400"}, urlsOf(updated.Members, added.Member.ID))
 		_, err = members.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: added.Member.ID, PeerURLs: []string{"http://" + c.Leader().Status().Addr}})
 		requireError(t, codes.FailedPrecondition, "etcdserver: Peer URLs already exists", err)
+		_, err = members.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: 7, PeerURLs: []string{"not a URL"}})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
 		_, err = members.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: 7, PeerURLs: []string{"http://10.0.0.9:7400"}})
 		requireError(t, codes.NotFound, "etcdserver: member not found", err)
 

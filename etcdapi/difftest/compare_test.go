@@ -50,12 +50,47 @@ func normalize(resp proto.Message) proto.Message {
 		}
 	case *pb.LeaseLeasesResponse:
 		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
+	case *pb.MemberListResponse:
+		normalizeMembers(r.Members)
+	case *pb.MemberAddResponse:
+		normalizeMembers([]*pb.Member{r.Member})
+		normalizeMembers(r.Members)
+	case *pb.MemberRemoveResponse:
+		normalizeMembers(r.Members)
+	case *pb.MemberUpdateResponse:
+		normalizeMembers(r.Members)
+	case *pb.MemberPromoteResponse:
+		normalizeMembers(r.Members)
+	case *pb.StatusResponse:
+		normalizeStatus(r)
 	case *pb.HashKVResponse:
 		r.Hash = 0
 	case *pb.HashResponse:
 		r.Hash = 0
 	}
 	return resp
+}
+
+// normalizeMembers keeps what is comparable of members: whether they have an ID, a name and client URLs, the peer URLs of
+// a learner, and that it is one.
+func normalizeMembers(members []*pb.Member) {
+	for _, m := range members {
+		m.ID = present(m.ID)
+		if !m.IsLearner {
+			m.Name, m.PeerURLs, m.ClientURLs = "", nil, nil
+		}
+	}
+	slices.SortFunc(members, func(a, b *pb.Member) int { return cmp.Compare(a.String(), b.String()) })
+}
+
+// normalizeStatus replaces the sizes and the indexes of a status, which differ by nature, with whether they are valid.
+func normalizeStatus(r *pb.StatusResponse) {
+	valid := present(r.Leader) == r.Header.MemberId && present(r.RaftTerm) == r.Header.RaftTerm &&
+		0 < r.RaftAppliedIndex && r.RaftAppliedIndex <= r.RaftIndex && 0 < r.DbSizeInUse && r.DbSizeInUse <= r.DbSize
+	r.Leader, r.RaftTerm, r.RaftIndex, r.RaftAppliedIndex, r.DbSize, r.DbSizeInUse, r.DbSizeQuota = 0, 0, 0, 0, 0, 0, 0
+	if valid {
+		r.Leader = 1
+	}
 }
 
 func present(n uint64) uint64 { return min(n, 1) }

@@ -10,7 +10,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 var (
@@ -43,10 +47,21 @@ func newComparison(t testing.TB, etcd, node *endpoint) *comparison {
 
 func (c *comparison) differ(what, etcd, node string) {
 	c.differences++
+	etcd, node = around(etcd, node)
 	c.Errorf("request %d of seed %d, at revision %d, compacted %d: %s\n--- etcd\n%s\n--- coterie\n%s", c.sent, *seed, c.rev, c.compacted, what, etcd, node)
 	if c.differences >= *most {
 		c.FailNow()
 	}
+}
+
+// around returns two texts from shortly before the first difference on.
+func around(a, b string) (string, string) {
+	same := 0
+	for same < min(len(a), len(b)) && a[same] == b[same] {
+		same++
+	}
+	cut := func(text string) string { return text[max(0, same-300):min(len(text), same+1000)] }
+	return cut(a), cut(b)
 }
 
 // do sends a request to both servers.
@@ -54,14 +69,14 @@ func (c *comparison) do(r request) {
 	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 	defer cancel()
 	c.sent++
-	ask := func(e *endpoint) outcome {
+	answer := func(e *endpoint) outcome {
 		resp, err := r.send(ctx, e)
 		if err == nil {
 			resp = normalize(resp)
 		}
 		return outcome{resp, err}
 	}
-	etcd, node := ask(c.etcd), ask(c.node)
+	etcd, node := answer(c.etcd), answer(c.node)
 	if !sameOutcome(etcd, node) {
 		c.differ(r.String(), etcd.text(), node.text())
 	}
@@ -77,7 +92,7 @@ func (c *comparison) do(r request) {
 	}
 }
 
-// compare sends requests until there were as many as count.
+// compare sends requests until there were as many as count. The rare ones have at least one whole round.
 func (c *comparison) compare(count int, rare bool) {
 	for c.sent < count {
 		switch n := c.IntN(100); {
@@ -87,19 +102,75 @@ func (c *comparison) compare(count int, rare bool) {
 			c.do(c.read())
 		case n < 93:
 			c.do(c.compact())
-		case n < 94 && rare:
+		case n < 95 && rare:
 			c.do(c.rare())
 		default:
 			c.watchEpisode()
 		}
 	}
+	for rare && (c.rounds < 1 || len(c.turns) > 0) {
+		c.do(c.rare())
+	}
 	c.Logf("%d requests, revision %d: %v", c.sent, c.rev, c.kinds)
+}
+
+// ofStore are the parts of the protocol without users that TestSameAnswers reaches.
+var ofStore = wanted{
+	services: append(services(pb.File_rpc_proto, "KV", "Watch", "Lease", "Cluster", "Maintenance"),
+		services(v3lockpb.File_v3lock_proto, "Lock")[0], services(v3electionpb.File_v3election_proto, "Election")[0]),
+	parts: []string{
+		"RangeRequest.limit<0", "RangeRequest.revision<0", "WatchCreateRequest.start_revision<0", "LeaseGrantRequest.ID<0",
+	},
+	errors: append(texts(
+		rpctypes.ErrGRPCEmptyKey, rpctypes.ErrGRPCKeyNotFound, rpctypes.ErrGRPCValueProvided, rpctypes.ErrGRPCLeaseProvided,
+		rpctypes.ErrGRPCTooManyOps, rpctypes.ErrGRPCDuplicateKey, rpctypes.ErrGRPCInvalidSortOption, rpctypes.ErrGRPCCompacted,
+		rpctypes.ErrGRPCFutureRev, rpctypes.ErrGRPCNoSpace, rpctypes.ErrGRPCLeaseNotFound, rpctypes.ErrGRPCLeaseExist,
+		rpctypes.ErrGRPCLeaseTTLTooLarge, rpctypes.ErrGRPCPeerURLExist, rpctypes.ErrGRPCMemberNotEnoughStarted,
+		rpctypes.ErrGRPCMemberBadURLs, rpctypes.ErrGRPCMemberNotFound, rpctypes.ErrGRPCMemberNotLearner,
+		rpctypes.ErrGRPCLearnerNotReady, rpctypes.ErrGRPCTooManyLearners, rpctypes.ErrGRPCRequestTooLarge, rpctypes.ErrGRPCCorrupt,
+		rpctypes.ErrGRPCBadLeaderTransferee, rpctypes.ErrGRPCWrongDowngradeVersionFormat,
+		rpctypes.ErrGRPCInvalidDowngradeTargetVersion,
+	),
+		"cancelled: mvcc: watcher range is empty", "cancelled: mvcc: duplicate watch ID", "cancelled: etcdserver: mvcc: required revision",
+		"received message larger than max", "custom sort orders", "revision filters", "unknown service", "unknown method",
+		"election: no leader", "election: not leader", "field must be provided"),
+	without: map[string]string{
+		"LeaseGrantResponse.error":       "no etcd sets it",
+		"MemberPromoteRequest.ID":        "the learner does not run: TestSameAnswersOfThreeMembers",
+		"MemberPromoteResponse.header":   "as above",
+		"MemberPromoteResponse.members":  "as above",
+		"StatusResponse.isLearner":       "there is one member",
+		"DowngradeRequest.action=ENABLE": "it succeeds for the minor version before, to which a node cannot go back",
+		"DowngradeInfo.enabled":          "the downgrade of an etcd is absent here",
+		"DowngradeInfo.targetVersion":    "as above",
+		"DefragmentResponse.header":      "etcd does not set it",
+		"SnapshotResponse.header":        "etcd does not set it",
+		"MoveLeaderResponse.header":      "etcd does not set it",
+	},
+}
+
+// services returns some services of a file.
+func services(file protoreflect.FileDescriptor, names ...protoreflect.Name) (list []protoreflect.ServiceDescriptor) {
+	for _, name := range names {
+		list = append(list, file.Services().ByName(name))
+	}
+	return list
+}
+
+func texts(errs ...error) (texts []string) {
+	for _, err := range errs {
+		texts = append(texts, status.Convert(err).Message())
+	}
+	return texts
 }
 
 // A node answers every request as etcd does. The flags make it longer, or repeat it.
 func TestSameAnswers(t *testing.T) {
-	etcd, node := endpoints(t)
+	etcd, node := endpointsWithNotifications(t)
 	newComparison(t, etcd, node).compare(requests(), true)
+	if requests() >= 2000 {
+		etcd.coverage.check(t, ofStore)
+	}
 }
 
 // So does a follower, which passes writes on to the leader.

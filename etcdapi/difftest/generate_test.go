@@ -4,10 +4,13 @@ package difftest
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // A generator makes random requests. It remembers enough of the answers to make most of them meaningful.
@@ -15,8 +18,10 @@ type generator struct {
 	*rand.Rand
 	rev       int64 // of the store
 	compacted int64
-	leases    []int64 // granted, and perhaps ended since
-	wide      bool    // there are hundreds of keys
+	leases    []int64          // granted, and perhaps ended since
+	wide      bool             // there are hundreds of keys
+	rounds    int              // of rare requests
+	turns     []func() request // the kinds of them that remain of this round
 }
 
 func newGenerator(seed uint64) *generator {
@@ -68,6 +73,9 @@ func (g *generator) value() []byte {
 
 // revision returns a revision around the present, around the compaction, or none.
 func (g *generator) revision() int64 {
+	if g.chance(100) {
+		return pick[int64](g, math.MaxInt64, math.MinInt64)
+	}
 	switch g.IntN(8) {
 	case 0:
 		return g.rev + int64(g.IntN(5)) - 2
@@ -90,6 +98,9 @@ func (g *generator) filter() int64 {
 }
 
 func (g *generator) limit() int64 {
+	if g.chance(100) {
+		return pick[int64](g, math.MaxInt64, math.MinInt64)
+	}
 	if g.chance(3) {
 		if g.wide {
 			return int64(g.IntN(200))
@@ -121,10 +132,10 @@ func (g *generator) rangeRequest() *pb.RangeRequest {
 		r.SortTarget = 0 // many keys have the same version, and etcd's sort is not stable
 	}
 	if g.chance(80) {
-		r.SortOrder = 7
+		r.SortOrder = pick[pb.RangeRequest_SortOrder](g, 7, -1)
 	}
 	if g.chance(80) {
-		r.SortTarget = 9
+		r.SortTarget = pick[pb.RangeRequest_SortTarget](g, 9, -1)
 	}
 	return r
 }
@@ -166,6 +177,9 @@ func (g *generator) compare() *pb.Compare {
 	if g.chance(100) {
 		c.Target = 9
 	}
+	if g.chance(50) {
+		return c // without a value
+	}
 	target := c.Target
 	if g.chance(30) { // a value of another target than the one compared
 		target = pb.Compare_CompareTarget(g.IntN(5))
@@ -194,12 +208,30 @@ func (g *generator) txn(depth int) *pb.TxnRequest {
 	}
 	writes := !g.chance(4)
 	r.Success, r.Failure = g.ops(depth, writes), g.ops(depth, writes)
-	if g.chance(200) {
-		for range 129 {
-			r.Success = append(r.Success, rangeOp(&pb.RangeRequest{Key: []byte("a")}))
-		}
+	if g.chance(50) {
+		g.fill(r)
 	}
 	return r
+}
+
+// fill gives a transaction about as many comparisons or operations as a server accepts: 128, of which a nested transaction
+// has those that its parent leaves.
+func (g *generator) fill(r *pb.TxnRequest) {
+	n := pick(g, 60, 64, 68, 126, 127, 128, 129)
+	switch g.IntN(3) {
+	case 0:
+		for len(r.Compare) < n {
+			r.Compare = append(r.Compare, g.compare())
+		}
+	case 1:
+		for len(r.Success) < n {
+			r.Success = append(r.Success, rangeOp(&pb.RangeRequest{Key: []byte("a")}))
+		}
+	case 2:
+		for len(r.Failure) < n {
+			r.Failure = append(r.Failure, rangeOp(&pb.RangeRequest{Key: []byte("a")}))
+		}
+	}
 }
 
 func rangeOp(r *pb.RangeRequest) *pb.RequestOp {
@@ -222,8 +254,8 @@ func (g *generator) ops(depth int, writes bool) (ops []*pb.RequestOp) {
 			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d}})
 		case depth > 0:
 			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: g.txn(depth - 1)}})
-		case g.chance(20):
-			ops = append(ops, &pb.RequestOp{})
+		case g.chance(10):
+			ops = append(ops, pick(g, &pb.RequestOp{}, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{}}, rangeOp(nil)))
 		}
 	}
 	return ops
@@ -239,8 +271,17 @@ func (g *generator) watch() *pb.WatchCreateRequest {
 			r.Filters = append(r.Filters, filter)
 		}
 	}
-	if g.chance(4) {
-		r.WatchId = int64(g.IntN(3))
+	if g.chance(30) {
+		r.Filters = append(r.Filters, 9)
 	}
+	if g.chance(4) {
+		r.WatchId = pick[int64](g, 0, 1, 2, 3, -1, -2, math.MaxInt64)
+	}
+	r.ProgressNotify = g.chance(4)
 	return r
+}
+
+// unknown adds a field to a message that no version of etcd has.
+func unknown(m proto.Message) {
+	m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 7))
 }

@@ -26,6 +26,7 @@ import (
 // An endpoint is one of the two servers, with clients of its services.
 type endpoint struct {
 	name        string
+	coverage    *coverage // of the etcd, or nil
 	conn        *grpc.ClientConn
 	kv          pb.KVClient
 	watch       pb.WatchClient
@@ -39,7 +40,24 @@ type endpoint struct {
 
 // endpoints starts both servers, for one test.
 func endpoints(t testing.TB) (etcd, node *endpoint) {
-	return dial(t, "etcd", startEtcd(t)), dial(t, "coterie", startNode(t))
+	return dialCovered(t, startEtcd(t)), dial(t, "coterie", startNode(t))
+}
+
+// endpointsWithNotifications starts both servers, which report the progress of watches often.
+func endpointsWithNotifications(t testing.TB) (etcd, node *endpoint) {
+	often := func(cfg *embed.Config) { cfg.WatchProgressNotifyInterval = progressInterval }
+	return dialCovered(t, startEtcd(t, often)), dial(t, "coterie", startNode(t, etcdapi.WithProgressInterval(progressInterval)))
+}
+
+// progressInterval is that of servers which report the progress of watches often.
+const progressInterval = 100 * time.Millisecond
+
+// dialCovered connects to an etcd, and counts the requests.
+func dialCovered(t testing.TB, addr string) *endpoint {
+	c := newCoverage()
+	e := dial(t, "etcd", addr, c.options()...)
+	e.coverage = c
+	return e
 }
 
 // endpointOfFollower starts a cluster of three nodes, for one test, and returns the endpoint of a follower.
@@ -56,9 +74,10 @@ func endpointOfFollower(t testing.TB) *endpoint {
 	return dial(t, "follower", serve(t, follower))
 }
 
-func dial(t testing.TB, name, addr string) *endpoint {
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+func dial(t testing.TB, name, addr string, opts ...grpc.DialOption) *endpoint {
+	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	conn, err := grpc.NewClient(addr, opts...)
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return &endpoint{
@@ -68,7 +87,7 @@ func dial(t testing.TB, name, addr string) *endpoint {
 	}
 }
 
-func startEtcd(t testing.TB) (addr string) {
+func startEtcd(t testing.TB, change ...func(*embed.Config)) (addr string) {
 	free := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
@@ -78,6 +97,10 @@ func startEtcd(t testing.TB) (addr string) {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.LogLevel = "fatal"
 	cfg.UnsafeNoFsync = true
+	cfg.WatchProgressNotifyInterval = 10 * time.Minute // the default; etcd keeps it in a variable of the process
+	for _, c := range change {
+		c(cfg)
+	}
 	e, err := embed.StartEtcd(cfg)
 	require.NoError(t, err)
 	t.Cleanup(e.Close)
@@ -103,20 +126,22 @@ func config() coterie.Config {
 	}
 }
 
-func startNode(t testing.TB) (addr string) {
-	n, err := coterie.Open(t.Context(), config())
+func startNode(t testing.TB, opts ...etcdapi.Option) (addr string) {
+	cfg := config()
+	cfg.Advertise = freeAddr(t) // without an address no other member can be added
+	n, err := coterie.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.Ready(t.Context()))
-	return serve(t, n)
+	return serve(t, n, opts...)
 }
 
-func serve(t testing.TB, n *coterie.Node) (addr string) {
+func serve(t testing.TB, n *coterie.Node, opts ...etcdapi.Option) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- etcdapi.Serve(ctx, l, n) }()
+	go func() { served <- etcdapi.Serve(ctx, l, n, opts...) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-served)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -60,8 +61,8 @@ func (g *generator) write() request {
 
 func (g *generator) grant() request {
 	q := &pb.LeaseGrantRequest{ID: int64(g.IntN(30)) - 2, TTL: pick[int64](g, 5000, 100000, 9_000_000_000, 9_000_000_001, 1<<62)}
-	if q.ID == 0 {
-		q.ID = 77
+	if q.ID == 0 { // the servers draw one, which is in a script
+		q.ID = pick[int64](g, 77, math.MaxInt64, math.MinInt64)
 	}
 	r := to("LeaseGrant", q, lease, pb.LeaseClient.LeaseGrant)
 	r.after = func(proto.Message) { g.leases = append(g.leases[max(0, len(g.leases)-10):], q.ID) }
@@ -90,9 +91,9 @@ func (g *generator) read() request {
 		return g.keepAlive()
 	}
 	// etcd keeps some hashes of revisions to which it has compacted, and that of Compact(0) is the answer to 0.
-	q := &pb.HashKVRequest{Revision: g.rev + 1}
-	if g.rev > g.compacted && g.chance(2) {
-		q.Revision = g.rev
+	q := &pb.HashKVRequest{Revision: pick(g, g.rev+1, g.rev, g.rev-int64(g.IntN(10)), math.MaxInt64, -1)}
+	if q.Revision <= g.compacted && q.Revision >= 0 {
+		q.Revision = g.rev + 1
 	}
 	return to("HashKV", q, maintenance, pb.MaintenanceClient.HashKV)
 }
@@ -128,61 +129,67 @@ func (g *generator) rangeStream() request {
 	}}
 }
 
+// keepAlive renews some leases on one stream.
 func (g *generator) keepAlive() request {
 	q := &pb.LeaseKeepAliveRequest{ID: g.leaseID()}
-	return request{name: "LeaseKeepAlive", pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
+	ids := []int64{q.ID}
+	for g.chance(3) {
+		ids = append(ids, g.leaseID())
+	}
+	return scripted("LeaseKeepAlive", q, func(ctx context.Context, e *endpoint, s *script) {
 		stream, err := e.lease.LeaseKeepAlive(ctx)
-		if err != nil {
-			return nil, err
+		for _, id := range ids {
+			if err == nil {
+				err = stream.Send(&pb.LeaseKeepAliveRequest{ID: id})
+			}
 		}
-		if err := stream.Send(q); err != nil {
-			return nil, err
+		for range ids {
+			var renewed *pb.LeaseKeepAliveResponse
+			if err == nil {
+				renewed, err = stream.Recv()
+			}
+			note(s, renewed, err)
 		}
-		r, err := stream.Recv()
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = stream.CloseSend()
 		}
-		return r, stream.CloseSend()
-	}}
+		s.say(err)
+	})
 }
 
-// rare returns a request about something else than the store.
+// rare returns a request about something else than the store. The kinds take turns, each round in a random order.
 func (g *generator) rare() request {
-	id := uint64(g.IntN(1000)) + 1
-	switch g.IntN(15) {
-	case 13, 14:
-		return g.alarm()
-	case 9:
-		return g.shortLease()
-	case 10:
-		return g.lock()
-	case 11:
-		return g.election()
-	case 12:
-		return g.state()
-	case 0:
-		return to("MemberRemove", &pb.MemberRemoveRequest{ID: id}, cluster, pb.ClusterClient.MemberRemove)
-	case 1:
-		return to("MemberPromote", &pb.MemberPromoteRequest{ID: id}, cluster, pb.ClusterClient.MemberPromote)
-	case 2:
-		q := &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{"http://127.0.0.1:9"}}
-		return to("MemberUpdate", q, cluster, pb.ClusterClient.MemberUpdate)
-	case 3:
-		q := &pb.MemberAddRequest{PeerURLs: pick(g, nil, []string{"x"}, []string{"http://host"}, []string{"ftp://127.0.0.1:1"}), IsLearner: g.chance(2)}
-		return to("MemberAdd", q, cluster, pb.ClusterClient.MemberAdd)
-	case 4:
-		return to("MoveLeader", &pb.MoveLeaderRequest{TargetID: id}, maintenance, pb.MaintenanceClient.MoveLeader)
-	case 5:
-		q := &pb.AlarmRequest{Action: pick(g, pb.AlarmRequest_GET, pb.AlarmRequest_DEACTIVATE), Alarm: pb.AlarmType(g.IntN(3)), MemberID: id}
-		return to("Alarm", q, maintenance, pb.MaintenanceClient.Alarm)
-	case 6:
-		return to("Defragment", &pb.DefragmentRequest{}, maintenance, pb.MaintenanceClient.Defragment)
-	case 7:
-		q := &pb.DowngradeRequest{Action: pb.DowngradeRequest_DowngradeAction(g.IntN(3)), Version: pick(g, "x", "4.0.0", "3.7.0", "1.0")}
-		return to("Downgrade", q, maintenance, pb.MaintenanceClient.Downgrade)
+	if len(g.turns) == 0 {
+		g.rounds++
+		g.turns = []func() request{
+			g.memberCalls, g.learner, g.alarmCall, g.noSpace, g.corrupt, g.noAlarm, g.maintenanceCalls, g.state, g.shortLease, g.lock, g.waitForLock,
+			g.election, g.strangeElection, g.large, g.tooLarge, g.fragments, g.notifications, g.snapshot, g.unknownMethods, g.metadata,
+			g.strangeFields,
+		}
+		g.Shuffle(len(g.turns), func(i, j int) { g.turns[i], g.turns[j] = g.turns[j], g.turns[i] })
 	}
-	q := &pb.PutRequest{Key: []byte("large"), Value: []byte(strings.Repeat("x", pick(g, 1600<<10, 3<<20)))}
+	next := g.turns[0]
+	g.turns = g.turns[1:]
+	return next()
+}
+
+func (g *generator) alarmCall() request {
+	q := &pb.AlarmRequest{
+		Action: pick(g, pb.AlarmRequest_GET, pb.AlarmRequest_DEACTIVATE), Alarm: pb.AlarmType(g.IntN(4)), MemberID: uint64(g.IntN(3)),
+	}
+	return to("Alarm", q, maintenance, pb.MaintenanceClient.Alarm)
+}
+
+func (g *generator) large() request    { return g.ofSize(1600 << 10) } // for the log
+func (g *generator) tooLarge() request { return g.ofSize(3 << 20) }    // for a connection
+
+// ofSize returns a put of a large value, or with a large key.
+func (g *generator) ofSize(n int) request {
+	q := &pb.PutRequest{Key: []byte("large"), Value: []byte(strings.Repeat("x", n))}
+	if g.chance(2) {
+		q.Key, q.Value = q.Value, q.Key
+	}
 	r := to("Put", q, kv, pb.KVClient.Put)
-	r.pb = &pb.PutRequest{Key: q.Key, Value: fmt.Appendf(nil, "%d bytes", len(q.Value))}
+	r.pb = &pb.PutRequest{Key: fmt.Appendf(nil, "%d bytes", len(q.Key)), Value: fmt.Appendf(nil, "%d bytes", len(q.Value))}
 	return r
 }

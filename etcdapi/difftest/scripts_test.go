@@ -4,20 +4,25 @@ package difftest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
-	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// A script sends several requests that belong together. Its outcome is everything that was answered.
+// A script sends several requests that belong together. Its outcome is all answers.
 type script struct{ said []string }
 
+// note adds an answer to the outcome.
 func note[R proto.Message](s *script, r R, err error) R {
 	if err == nil {
 		normalize(r)
@@ -26,25 +31,43 @@ func note[R proto.Message](s *script, r R, err error) R {
 	return r
 }
 
-func scripted(name string, play func(ctx context.Context, e *endpoint, s *script)) request {
-	return request{name: name, pb: &pb.StatusRequest{}, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
+// say adds an error to the outcome, or that there is none.
+func (s *script) say(err error) { s.said = append(s.said, status.Convert(err).String()) }
+
+// ask sends a request, and adds its answer to the outcome.
+func ask[Q, R proto.Message](ctx context.Context, s *script, method func(context.Context, Q, ...grpc.CallOption) (R, error), q Q) R {
+	r, err := method(ctx, q)
+	return note(s, r, err)
+}
+
+// receive adds the next message of a stream to the outcome.
+func receive[R proto.Message](s *script, stream interface{ Recv() (R, error) }, err error) (r R) {
+	if err == nil {
+		r, err = stream.Recv()
+	}
+	return note(s, r, err)
+}
+
+func scripted(name string, q proto.Message, play func(ctx context.Context, e *endpoint, s *script)) request {
+	return request{name: name, pb: q, send: func(ctx context.Context, e *endpoint) (proto.Message, error) {
 		s := &script{}
 		play(ctx, e, s)
 		return wrapperspb.String(strings.Join(s.said, "\n")), nil
 	}}
 }
 
-// shortLease grants a lease that would end soon, and revokes it.
+// shortLease grants a lease that would end soon, and revokes it. In between it has a key, unless the server has drawn its
+// ID: the history of keys must be the same.
 func (g *generator) shortLease() request {
 	q := &pb.LeaseGrantRequest{ID: pick[int64](g, 0, 1000, -5), TTL: pick[int64](g, -1<<62, -1, 0, 1, 2, 3)}
-	return scripted("short lease "+q.String(), func(ctx context.Context, e *endpoint, s *script) {
+	return scripted("shortLease", q, func(ctx context.Context, e *endpoint, s *script) {
 		r, err := e.lease.LeaseGrant(ctx, q)
 		id := r.GetID()
 		if q.ID == 0 && id > 0 {
 			r.ID = 1 // the servers draw them
 		}
 		note(s, r, err)
-		renew := func() {
+		about := func() {
 			stream, err := e.lease.LeaseKeepAlive(ctx)
 			if err == nil {
 				err = stream.Send(&pb.LeaseKeepAliveRequest{ID: id})
@@ -58,169 +81,200 @@ func (g *generator) shortLease() request {
 				err = stream.CloseSend()
 			}
 			note(s, renewed, err)
+			left, err := e.lease.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true})
+			if err == nil {
+				left.ID, left.TTL = q.ID, min(left.TTL, 0)
+			}
+			note(s, left, err)
 		}
-		renew()
-		revoked, err := e.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
-		note(s, revoked, err)
-		renew()
+		about()
+		if q.ID != 0 {
+			ask(ctx, s, e.kv.Put, &pb.PutRequest{Key: []byte("a"), Lease: id})
+			about()
+		}
+		ask(ctx, s, e.lease.LeaseRevoke, &pb.LeaseRevokeRequest{ID: id})
+		about()
 	})
 }
 
 // withLease grants a lease, and revokes it after the rest of a script.
 func withLease(ctx context.Context, e *endpoint, s *script, id int64, rest func()) {
-	r, err := e.lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 5000})
-	note(s, r, err)
+	ask(ctx, s, e.lease.LeaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: 5000})
 	rest()
-	revoked, err := e.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
-	note(s, revoked, err)
+	ask(ctx, s, e.lease.LeaseRevoke, &pb.LeaseRevokeRequest{ID: id})
 }
 
 func (g *generator) lock() request {
-	name, missing := []byte(pick(g, "lock", "a")), g.chance(5)
-	return scripted("lock "+string(name), func(ctx context.Context, e *endpoint, s *script) {
+	q := &v3lockpb.LockRequest{Name: []byte(pick(g, "lock", "a", "", "\xff")), Lease: 2000}
+	if g.chance(5) {
+		q.Lease++ // which does not exist
+	}
+	return scripted("lock", q, func(ctx context.Context, e *endpoint, s *script) {
 		withLease(ctx, e, s, 2000, func() {
-			id := int64(2000)
-			if missing {
-				id++
-			}
-			held, err := e.lock.Lock(ctx, &v3lockpb.LockRequest{Name: name, Lease: id})
-			note(s, held, err)
-			again, err := e.lock.Lock(ctx, &v3lockpb.LockRequest{Name: name, Lease: id})
-			note(s, again, err)
-			freed, err := e.lock.Unlock(ctx, &v3lockpb.UnlockRequest{Key: held.GetKey()})
-			note(s, freed, err)
+			held := ask(ctx, s, e.lock.Lock, q)
+			ask(ctx, s, e.lock.Lock, q)
+			ask(ctx, s, e.lock.Unlock, &v3lockpb.UnlockRequest{Key: held.GetKey()})
+			ask(ctx, s, e.lock.Unlock, &v3lockpb.UnlockRequest{Key: held.GetKey()})
 		})
 	})
 }
 
+// waitForLock is a lock with two sessions, of which the second waits: until the first frees it, or until it
+// gives up.
+func (g *generator) waitForLock() request {
+	name, frees := []byte("lock"), g.chance(2)
+	return scripted("waitForLock", &v3lockpb.LockRequest{Name: name}, func(ctx context.Context, e *endpoint, s *script) {
+		withLease(ctx, e, s, 2000, func() {
+			withLease(ctx, e, s, 2001, func() {
+				held := ask(ctx, s, e.lock.Lock, &v3lockpb.LockRequest{Name: name, Lease: 2000})
+				waiting, cancel := context.WithCancel(ctx)
+				defer cancel()
+				second := &script{}
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					ask(waiting, second, e.lock.Lock, &v3lockpb.LockRequest{Name: name, Lease: 2001})
+				}()
+				e.awaitKeys(ctx, "lock/", 2) // the second waits
+				if !frees {
+					cancel()
+					<-done
+					e.awaitKeys(ctx, "lock/", 1)
+				}
+				ask(ctx, s, e.lock.Unlock, &v3lockpb.UnlockRequest{Key: held.GetKey()})
+				<-done
+				s.said = append(s.said, second.said...)
+			})
+		})
+	})
+}
+
+// awaitKeys waits until there are as many keys with a prefix.
+func (e *endpoint) awaitKeys(ctx context.Context, prefix string, count int64) {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	for {
+		keys, err := e.kv.Range(ctx, &pb.RangeRequest{Key: []byte(prefix), RangeEnd: end, CountOnly: true})
+		if err != nil || keys.Count == count {
+			return
+		}
+	}
+}
+
 func (g *generator) election() request {
 	name, resigns := []byte(pick(g, "election", "a")), g.chance(2)
-	return scripted("election "+string(name), func(ctx context.Context, e *endpoint, s *script) {
-		leader := func() {
-			r, err := e.election.Leader(ctx, &v3electionpb.LeaderRequest{Name: name})
-			note(s, r, err)
-		}
+	return scripted("election", &v3electionpb.LeaderRequest{Name: name}, func(ctx context.Context, e *endpoint, s *script) {
+		leader := func() { ask(ctx, s, e.election.Leader, &v3electionpb.LeaderRequest{Name: name}) }
 		leader()
 		withLease(ctx, e, s, 3000, func() {
-			won, err := e.election.Campaign(ctx, &v3electionpb.CampaignRequest{Name: name, Lease: 3000, Value: []byte("v")})
-			note(s, won, err)
+			won := ask(ctx, s, e.election.Campaign, &v3electionpb.CampaignRequest{Name: name, Lease: 3000, Value: []byte("v")})
 			leader()
 			stream, err := e.election.Observe(ctx, &v3electionpb.LeaderRequest{Name: name})
-			var seen *v3electionpb.LeaderResponse
-			if err == nil {
-				seen, err = stream.Recv()
-			}
-			note(s, seen, err)
-			told, err := e.election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: won.GetLeader(), Value: []byte("w")})
-			note(s, told, err)
+			receive(s, stream, err)
+			proclaim := &v3electionpb.ProclaimRequest{Leader: won.GetLeader(), Value: []byte("w")}
+			ask(ctx, s, e.election.Proclaim, proclaim)
+			receive(s, stream, err)
 			if resigns {
-				gone, err := e.election.Resign(ctx, &v3electionpb.ResignRequest{Leader: won.GetLeader()})
-				note(s, gone, err)
-				told, err := e.election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: won.GetLeader(), Value: []byte("w")})
-				note(s, told, err)
+				ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: won.GetLeader()})
+				ask(ctx, s, e.election.Proclaim, proclaim)
+				ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: won.GetLeader()})
 			}
-			none, err := e.election.Proclaim(ctx, &v3electionpb.ProclaimRequest{})
-			note(s, none, err)
 		})
 		leader()
+	})
+}
+
+// strangeElection sends requests about elections that nobody has won.
+func (g *generator) strangeElection() request {
+	name := []byte(pick(g, "none", ""))
+	return scripted("strangeElection", &v3electionpb.LeaderRequest{Name: name}, func(ctx context.Context, e *endpoint, s *script) {
+		ask(ctx, s, e.election.Leader, &v3electionpb.LeaderRequest{Name: name})
+		ask(ctx, s, e.election.Campaign, &v3electionpb.CampaignRequest{Name: name, Lease: 4444, Value: []byte("v")})
+		ask(ctx, s, e.election.Proclaim, &v3electionpb.ProclaimRequest{})
+		ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{})
+		other := &v3electionpb.LeaderKey{Name: name, Key: []byte("none/115c"), Rev: 5, Lease: 4444}
+		ask(ctx, s, e.election.Proclaim, &v3electionpb.ProclaimRequest{Leader: other, Value: []byte("w")})
+		ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: other})
+		ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: &v3electionpb.LeaderKey{Lease: 4444}})
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		stream, err := e.election.Observe(short, &v3electionpb.LeaderRequest{Name: name})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		s.said = append(s.said, status.Code(err).String()) // the client, or the server, notices the deadline first
 	})
 }
 
 // state asks for everything about the server that is comparable.
 func (g *generator) state() request {
-	return scripted("state", func(ctx context.Context, e *endpoint, s *script) {
-		status, err := e.maintenance.Status(ctx, &pb.StatusRequest{})
-		if err == nil {
-			if status.Leader != status.Header.MemberId || status.RaftTerm != status.Header.RaftTerm || status.RaftAppliedIndex > status.RaftIndex ||
-				status.RaftAppliedIndex == 0 || status.DbSizeInUse > status.DbSize || status.DbSizeInUse <= 0 {
-				s.said = append(s.said, "WRONG: "+status.String())
-			}
-			status.Leader, status.RaftTerm, status.RaftIndex, status.RaftAppliedIndex = 0, 0, 0, 0
-			status.DbSize, status.DbSizeInUse, status.DbSizeQuota = 0, 0, 0
-		}
-		note(s, status, err)
-		members, err := e.cluster.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
-		if err == nil {
-			for i, m := range members.Members {
-				members.Members[i] = &pb.Member{ID: present(m.ID), IsLearner: m.IsLearner}
-			}
-		}
-		note(s, members, err)
-		alone, err := e.cluster.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: status.GetHeader().GetMemberId()})
-		note(s, alone, err)
-		g.authState(ctx, e, s)
-		hash, err := e.maintenance.Hash(ctx, &pb.HashRequest{})
-		note(s, hash, err)
+	return scripted("state", &pb.StatusRequest{}, func(ctx context.Context, e *endpoint, s *script) {
+		ask(ctx, s, e.maintenance.Status, &pb.StatusRequest{})
+		ask(ctx, s, e.cluster.MemberList, &pb.MemberListRequest{Linearizable: true})
+		ask(ctx, s, e.cluster.MemberList, &pb.MemberListRequest{})
+		ask(ctx, s, e.maintenance.Hash, &pb.HashRequest{})
+		ask(ctx, s, e.auth.AuthStatus, &pb.AuthStatusRequest{})
 	})
 }
 
-// authState sends the requests about users and roles that change nothing as long as there are none.
-func (g *generator) authState(ctx context.Context, e *endpoint, s *script) {
-	status, err := e.auth.AuthStatus(ctx, &pb.AuthStatusRequest{})
-	note(s, status, err)
-	token, err := e.auth.Authenticate(ctx, &pb.AuthenticateRequest{Name: "a", Password: "b"})
-	note(s, token, err)
-	enabled, err := e.auth.AuthEnable(ctx, &pb.AuthEnableRequest{})
-	note(s, enabled, err)
-	users, err := e.auth.UserList(ctx, &pb.AuthUserListRequest{})
-	note(s, users, err)
-	roles, err := e.auth.RoleList(ctx, &pb.AuthRoleListRequest{})
-	note(s, roles, err)
-	user, err := e.auth.UserGet(ctx, &pb.AuthUserGetRequest{Name: "a"})
-	note(s, user, err)
-	role, err := e.auth.RoleGet(ctx, &pb.AuthRoleGetRequest{Role: "a"})
-	note(s, role, err)
-	added, err := e.auth.UserAdd(ctx, &pb.AuthUserAddRequest{})
-	note(s, added, err)
-	made, err := e.auth.RoleAdd(ctx, &pb.AuthRoleAddRequest{})
-	note(s, made, err)
-	gone, err := e.auth.UserDelete(ctx, &pb.AuthUserDeleteRequest{Name: "a"})
-	note(s, gone, err)
-	dropped, err := e.auth.RoleDelete(ctx, &pb.AuthRoleDeleteRequest{Role: "a"})
-	note(s, dropped, err)
-	changed, err := e.auth.UserChangePassword(ctx, &pb.AuthUserChangePasswordRequest{Name: "a", Password: "b"})
-	note(s, changed, err)
-	granted, err := e.auth.UserGrantRole(ctx, &pb.AuthUserGrantRoleRequest{User: "a", Role: "b"})
-	note(s, granted, err)
-	revoked, err := e.auth.UserRevokeRole(ctx, &pb.AuthUserRevokeRoleRequest{Name: "a", Role: "b"})
-	note(s, revoked, err)
-	allowed, err := e.auth.RoleGrantPermission(ctx, &pb.AuthRoleGrantPermissionRequest{Name: "a", Perm: &authpb.Permission{Key: []byte("k")}})
-	note(s, allowed, err)
-	nothing, err := e.auth.RoleGrantPermission(ctx, &pb.AuthRoleGrantPermissionRequest{Name: "a"})
-	note(s, nothing, err)
-	denied, err := e.auth.RoleRevokePermission(ctx, &pb.AuthRoleRevokePermissionRequest{Role: "a", Key: []byte("k")})
-	note(s, denied, err)
-	s.said = append(s.said, fmt.Sprint("revision is present: ", status.GetHeader().GetRevision() > 0))
-}
+func (g *generator) noSpace() request { return g.alarm(pb.AlarmType_NOSPACE) }
+func (g *generator) corrupt() request { return g.alarm(pb.AlarmType_CORRUPT) }
+func (g *generator) noAlarm() request { return g.alarm(pb.AlarmType_NONE) }
 
 // alarm raises an alarm, meets its effect, and clears it.
-func (g *generator) alarm() request {
-	kind, write, lease := pick(g, pb.AlarmType_NOSPACE, pb.AlarmType_CORRUPT, pb.AlarmType_NONE), g.txn(0), g.leaseID()
+func (g *generator) alarm(kind pb.AlarmType) request {
+	write, lease := g.txn(0), g.leaseID()
 	// etcd reports a key that is written twice before an alarm; with one operation there is none.
 	write.Success, write.Failure = write.Success[:min(1, len(write.Success))], write.Failure[:min(1, len(write.Failure))]
-	return scripted("alarm "+kind.String()+" "+write.String(), func(ctx context.Context, e *endpoint, s *script) {
+	member := 7 * uint64(kind)
+	return scripted("alarm"+kind.String(), write, func(ctx context.Context, e *endpoint, s *script) {
 		alarm := func(action pb.AlarmRequest_AlarmAction) {
-			r, err := e.maintenance.Alarm(ctx, &pb.AlarmRequest{Action: action, MemberID: 7, Alarm: kind})
-			note(s, r, err)
+			ask(ctx, s, e.maintenance.Alarm, &pb.AlarmRequest{Action: action, MemberID: member, Alarm: kind})
 		}
 		alarm(pb.AlarmRequest_ACTIVATE)
 		alarm(pb.AlarmRequest_ACTIVATE)
 		alarm(pb.AlarmRequest_GET)
-		put, err := e.kv.Put(ctx, &pb.PutRequest{Key: []byte("a")})
-		note(s, put, err)
-		deleted, err := e.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte("a")})
-		note(s, deleted, err)
-		done, err := e.kv.Txn(ctx, write)
-		note(s, done, err)
-		granted, err := e.lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 4000, TTL: 5000})
-		note(s, granted, err)
+		ask(ctx, s, e.maintenance.Alarm, &pb.AlarmRequest{})
+		ask(ctx, s, e.maintenance.Status, &pb.StatusRequest{})
+		ask(ctx, s, e.kv.Put, &pb.PutRequest{Key: []byte("a")})
+		ask(ctx, s, e.kv.DeleteRange, &pb.DeleteRangeRequest{Key: []byte("a")})
+		ask(ctx, s, e.kv.Txn, write)
+		ask(ctx, s, e.kv.Range, &pb.RangeRequest{Key: []byte("a")})
+		ask(ctx, s, e.lease.LeaseGrant, &pb.LeaseGrantRequest{ID: 4000, TTL: 5000})
 		for _, id := range []int64{4000, lease} {
-			revoked, err := e.lease.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
-			note(s, revoked, err)
+			ask(ctx, s, e.lease.LeaseRevoke, &pb.LeaseRevokeRequest{ID: id})
 		}
-		compacted, err := e.kv.Compact(ctx, &pb.CompactionRequest{Revision: 1 << 40})
-		note(s, compacted, err)
+		ask(ctx, s, e.kv.Compact, &pb.CompactionRequest{Revision: 1 << 40})
 		alarm(pb.AlarmRequest_DEACTIVATE)
 		alarm(pb.AlarmRequest_DEACTIVATE)
+	})
+}
+
+// snapshot reads a snapshot, whose contents etcdapi/programs compares.
+func (g *generator) snapshot() request {
+	return scripted("snapshot", &pb.SnapshotRequest{}, func(ctx context.Context, e *endpoint, s *script) {
+		stream, err := e.maintenance.Snapshot(ctx, &pb.SnapshotRequest{})
+		if err != nil {
+			s.say(err)
+			return
+		}
+		size, remaining, versions := 0, uint64(0), map[string]bool{}
+		for {
+			r, err := stream.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				s.say(err)
+				return
+			}
+			if size > 0 && len(r.Blob) > 0 && r.RemainingBytes > remaining {
+				s.said = append(s.said, fmt.Sprintf("WRONG: %d bytes remain after %d", r.RemainingBytes, remaining))
+			}
+			size, remaining = size+len(r.Blob), r.RemainingBytes
+			versions[r.Version] = true
+			normalize(r)
+		}
+		s.said = append(s.said, fmt.Sprintf("beyond whole sectors %d, remaining %d, versions %v", size%512, remaining, versions))
 	})
 }

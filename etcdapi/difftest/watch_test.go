@@ -17,14 +17,16 @@ type observed struct {
 	said []string
 }
 
-// A watchStream is a stream of an endpoint, and what was received.
+// A watchStream is a stream of an endpoint, with the responses to it. The goroutine of receive owns received until ended is
+// closed; the test owns alive.
 type watchStream struct {
 	name      string
 	stream    pb.Watch_WatchClient
 	created   chan *pb.WatchResponse
 	progress  chan int64
 	cancelled chan int64
-	received  map[int64]*observed // by watch ID; valid once the stream has ended
+	alive     map[int64]bool      // the IDs of watches that have not ended
+	received  map[int64]*observed // by watch ID
 	ended     chan struct{}
 }
 
@@ -35,7 +37,7 @@ func openStream(ctx context.Context, e *endpoint) (*watchStream, error) {
 	}
 	s := &watchStream{
 		name: e.name, stream: stream, created: make(chan *pb.WatchResponse, 100), progress: make(chan int64, 100),
-		cancelled: make(chan int64, 100), received: map[int64]*observed{}, ended: make(chan struct{}),
+		cancelled: make(chan int64, 100), alive: map[int64]bool{}, received: map[int64]*observed{}, ended: make(chan struct{}),
 	}
 	go s.receive()
 	return s, nil
@@ -66,8 +68,12 @@ func (s *watchStream) receive() {
 			o.said = append(o.said, fmt.Sprintf("cancelled: compact revision %d, reason %q, revision 0: %t", r.CompactRevision, r.CancelReason,
 				r.Header.Revision == 0))
 			s.cancelled <- id
-		case len(r.Events) == 0:
+		case len(r.Events) == 0 && id == -1:
 			s.progress <- r.Header.Revision
+		case len(r.Events) == 0: // the other server may notify at another time
+			if r.Header.Revision < last[id] || partial[id] {
+				o.said = append(o.said, fmt.Sprintf("WRONG: progress %d after %d", r.Header.Revision, last[id]))
+			}
 		default:
 			for _, e := range r.Events {
 				o.said = append(o.said, prototext.MarshalOptions{}.Format(e))
@@ -95,30 +101,15 @@ func (c *comparison) watchEpisode() {
 	}
 	both := []*watchStream{etcd, node}
 	var open []*pb.WatchCreateRequest
-	watches, future := 0, int64(0)
-	for range 1 + c.IntN(4) {
+	for range 1 + c.IntN(2) {
+		open = append(open, c.watchRound(ctx, both)...)
+		for _, s := range both {
+			if err := s.drain(ctx, c.rev); err != nil {
+				c.Fatalf("request %d of seed %d: %s: %v; watches %v", c.sent, *seed, s.name, err, open)
+			}
+		}
 		for range c.IntN(3) {
-			c.do(c.write())
-		}
-		q := c.watch()
-		open = append(open, q)
-		future = max(future, q.StartRevision)
-		if c.create(ctx, q, both) {
-			watches++
-		}
-	}
-	for range c.IntN(8) {
-		c.do(c.write())
-	}
-	for c.rev < future {
-		c.do(to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
-	}
-	for _, s := range both {
-		if watches == 0 {
-			break // and no answer to a question about progress
-		}
-		if err := s.drain(ctx, c.rev, watches); err != nil {
-			c.Fatalf("request %d of seed %d: %s: %v; watches %v", c.sent, *seed, s.name, err, open)
+			c.cancel(ctx, int64(c.IntN(5))-1, both)
 		}
 	}
 	cancel()
@@ -140,17 +131,45 @@ func (c *comparison) watchEpisode() {
 	}
 }
 
-// create creates a watch on both streams, compares the answers, and reports whether there is a watch now.
-func (c *comparison) create(ctx context.Context, q *pb.WatchCreateRequest, both []*watchStream) (created bool) {
+// watchRound creates watches between writes, and goes on until the last of them has begun.
+func (c *comparison) watchRound(ctx context.Context, both []*watchStream) (open []*pb.WatchCreateRequest) {
+	future := int64(0)
+	for range 1 + c.IntN(3) {
+		for range c.IntN(3) {
+			c.do(c.write())
+		}
+		q := c.watch()
+		open = append(open, q)
+		id := c.create(ctx, q, both)
+		if q.StartRevision > c.rev+100 { // it never begins
+			c.cancel(ctx, id, both)
+		} else {
+			future = max(future, q.StartRevision)
+		}
+	}
+	for range c.IntN(8) {
+		c.do(c.write())
+	}
+	for c.rev < future {
+		c.do(to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
+	}
+	return open
+}
+
+// create creates a watch on both streams, compares the answers, and returns the ID of the watch.
+func (c *comparison) create(ctx context.Context, q *pb.WatchCreateRequest, both []*watchStream) (id int64) {
 	c.sent++
 	var answers []string
 	for _, s := range both {
-		if err := s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: q}}); err != nil {
+		if err := s.stream.Send(createWatch(q)); err != nil {
 			c.Fatal(err)
 		}
 		select {
 		case r := <-s.created:
-			created = !r.Canceled
+			id = r.WatchId
+			if !r.Canceled {
+				s.alive[id] = true
+			}
 			answers = append(answers, prototext.Format(r))
 		case <-ctx.Done():
 			answers = append(answers, "no answer")
@@ -161,17 +180,43 @@ func (c *comparison) create(ctx context.Context, q *pb.WatchCreateRequest, both 
 	if answers[0] != answers[1] {
 		c.differ("Watch "+q.String(), answers[0], answers[1])
 	}
-	return created
+	return id
+}
+
+// cancel cancels a watch on both streams. A watch that does not exist gets no answer.
+func (c *comparison) cancel(ctx context.Context, id int64, both []*watchStream) {
+	c.sent++
+	for _, s := range both {
+		if err := s.cancel(id); err != nil {
+			c.Fatal(err)
+		}
+		if !s.alive[id] {
+			continue
+		}
+		delete(s.alive, id)
+		select {
+		case cancelled := <-s.cancelled:
+			if cancelled != id {
+				c.Errorf("%s has cancelled watch %d instead of %d", s.name, cancelled, id)
+			}
+		case <-ctx.Done():
+			c.Errorf("request %d of seed %d: %s does not cancel watch %d", c.sent, *seed, s.name, id)
+		}
+	}
+}
+
+func (s *watchStream) cancel(id int64) error {
+	return s.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
 }
 
 // drain waits until the stream has reported every event up to a revision. etcd answers no question about progress while
-// a watch is behind, and never again after a compaction has ended one, unless the client cancels it.
-func (s *watchStream) drain(ctx context.Context, rev int64, watches int) error {
+// a watch is behind, never again after a compaction has ended one, unless the client cancels it, and not without watches.
+func (s *watchStream) drain(ctx context.Context, rev int64) error {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	ended := map[int64]int{} // the answers by which a watch has ended: for a compaction, and for the client
 	reported, ending := false, 0
-	for !reported || ending > 0 || len(s.cancelled) > 0 {
+	for len(s.alive) > 0 && !reported || ending > 0 || len(s.cancelled) > 0 {
 		ask := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
 		if err := s.stream.Send(ask); err != nil {
 			return err
@@ -180,16 +225,14 @@ func (s *watchStream) drain(ctx context.Context, rev int64, watches int) error {
 		case reached := <-s.progress:
 			reported = reported || reached >= rev
 		case id := <-s.cancelled:
+			delete(s.alive, id)
 			if ended[id]++; ended[id] == 2 {
 				ending--
-				if watches--; watches == 0 {
-					return nil
-				}
+				ended[id] = 0
 				continue
 			}
 			ending++
-			cancel := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
-			if err := s.stream.Send(cancel); err != nil {
+			if err := s.cancel(id); err != nil {
 				return err
 			}
 		case <-ticker.C:
