@@ -37,6 +37,13 @@ type builder struct {
 var programs builder
 
 func TestMain(m *testing.M) {
+	if config, ok := os.LookupEnv(nodeVariable); ok {
+		if err := beNode(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "programs-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
