@@ -175,8 +175,10 @@ var nilCalls = map[string][]func(f nilFixture){
 	"coterie.UserView.RoleList":    {func(f nilFixture) { f.user().RoleList(nil) }},
 	"coterie.UserView.Check":       {func(f nilFixture) { f.user().Check(nil) }},
 	"coterie.UserView.Hash":        {func(f nilFixture) { f.user().Hash(nil, 0) }},
-	"coterie.UserView.RequireUser": {func(f nilFixture) { f.user().RequireUser(nil) }},
-	"coterie.UserView.RequireRoot": {func(f nilFixture) { f.user().RequireRoot(nil) }},
+	"coterie.UserView.RequireUser": {func(f nilFixture) { f.user().RequireUser(nil) }, func(f nilFixture) { f.user().RequireUser(f.ctx, nil) }},
+	"coterie.UserView.RequireRoot": {func(f nilFixture) { f.user().RequireRoot(nil) }, func(f nilFixture) { f.user().RequireRoot(f.ctx, nil) }},
+	"coterie.UserView.RequireRead": {func(f nilFixture) { f.user().RequireRead("k", nil) }},
+	"coterie.NewUncheckedView":     {func(nilFixture) { coterie.NewUncheckedView(nil).Put(context.Background(), "k", "v") }},
 	"coterie.NewUserView":          {func(nilFixture) { coterie.NewUserView(nil, "u").Put(context.Background(), "k", "v") }},
 
 	"coterie.NewTxn":             {func(f nilFixture) { coterie.NewTxn(nil, f.n).Commit() }, func(f nilFixture) { coterie.NewTxn(f.ctx, nil).Commit() }},

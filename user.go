@@ -45,6 +45,10 @@ type UserView struct {
 // that has not authenticated.
 func NewUserView(n *Node, user string) *UserView { return &UserView{n, &command.As{User: user}} }
 
+// NewUncheckedView returns the view of a node that belongs to the program itself. Like the calls of the Node, its calls
+// are not checked. It is for code that acts as a user or as the program, depending on its caller.
+func NewUncheckedView(n *Node) *UserView { return n.own() }
+
 // WithAuthRevision returns a view whose calls on keys fail with ErrAuthOldRevision once users or roles have changed
 // since a revision, for example that of an [AuthenticateResponse]. So a caller that authenticated before a change
 // has to do so again. Without it, the view keeps the name of the user through all changes. 0 removes the revision.
@@ -61,20 +65,52 @@ func (u *UserView) WithAuthRevision(rev uint64) *UserView {
 func (u *UserView) Namespace(prefix string) *Namespace { return &Namespace{u, prefix} }
 
 // RequireUser returns nil if the user of the view exists, or if permissions are not checked. It is for calls that a
-// program offers itself. It is linearizable.
+// program offers itself. It is linearizable unless [WithSerializable] is given.
 //
-// Errors: ErrUserEmpty, ErrPermissionDenied; those of [Node.AuthStatus].
-func (u *UserView) RequireUser(ctx context.Context) error {
-	_, err := u.latest(ctx, func(v *state.View) command.Code { return v.Auth.Guard(u.as).User() })
-	return err
+// Errors: ErrUserEmpty, ErrPermissionDenied; those of [Node.Alarms].
+func (u *UserView) RequireUser(ctx context.Context, opts ...MembersOption) error {
+	return u.require(ctx, opts, func(v *state.View) command.Code { return v.Auth.Guard(u.as).User() })
 }
 
 // RequireRoot returns nil if the user of the view has the role root, or if permissions are not checked. It is for
-// calls that a program offers itself. It is linearizable.
+// calls that a program offers itself. It is linearizable unless [WithSerializable] is given.
 //
-// Errors: ErrUserEmpty, ErrUserNotFound, ErrPermissionDenied; those of [Node.AuthStatus].
-func (u *UserView) RequireRoot(ctx context.Context) error {
-	_, err := u.latest(ctx, u.isRoot)
+// Errors: ErrUserEmpty, ErrUserNotFound, ErrPermissionDenied; those of [Node.Alarms].
+func (u *UserView) RequireRoot(ctx context.Context, opts ...MembersOption) error {
+	return u.require(ctx, opts, u.isRoot)
+}
+
+// RequireRead returns nil if the user of the view may read a key or, with a range option, keys, by the users and roles
+// that this node has applied. It asks no other node. It is for calls that a program offers itself: Get, Range and Watch
+// check the permission by themselves.
+//
+// Errors: ErrPermissionDenied, ErrUserEmpty, ErrAuthOldRevision; ErrEmptyKey, ErrInvalidOption; ErrClosed.
+func (u *UserView) RequireRead(key string, opts ...RangeOption) error {
+	var o deleteOptions
+	for _, opt := range opts {
+		opt.del(&o)
+	}
+	key, end, err := o.keys.bounds(key)
+	if err != nil {
+		return err
+	}
+	if err := u.n.life.Err(); err != nil || u.as == nil {
+		return err
+	}
+	return codeError(u.n.views.Load().Auth.Guard(u.as).Range(command.Read, key, end))
+}
+
+// require returns why the user does not pass a check, in the newest state or, with WithSerializable, in that of this
+// node.
+func (u *UserView) require(ctx context.Context, opts []MembersOption, permit func(*state.View) command.Code) error {
+	var o membersOptions
+	for _, opt := range opts {
+		opt.members(&o)
+	}
+	v, err := u.n.reads.view(ctx, &getOptions{serializable: o.serializable})
+	if err == nil && u.as != nil {
+		err = codeError(permit(v))
+	}
 	return err
 }
 
@@ -162,12 +198,12 @@ func (u *UserView) Revoke(ctx context.Context, id LeaseID) (*RevokeResponse, err
 	return u.n.revoke(ctx, u.as, id)
 }
 
-// KeepAliveOnce is [Node.KeepAliveOnce]. A renewal is not in the log: the permission is checked before it, and
-// linearizable.
+// KeepAliveOnce is [Node.KeepAliveOnce]. A renewal is not in the log: the permission is checked before it. The check is
+// linearizable once this node has applied an AuthEnable; until then it costs nothing.
 //
 // Errors: ErrPermissionDenied, ErrUserEmpty, ErrAuthOldRevision; those of Node.KeepAliveOnce.
 func (u *UserView) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveResponse, error) {
-	if u.as != nil {
+	if u.as != nil && u.n.views.Load().Auth.Enabled {
 		_, err := u.latest(ctx, func(v *state.View) command.Code {
 			return v.Auth.Guard(u.as).Keys(command.Write, v.Leases.Keys(int64(id)))
 		})

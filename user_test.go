@@ -210,29 +210,34 @@ func TestPermissionsOfCalls(t *testing.T) {
 			}
 			return errOf(f.Leases(f.ctx))
 		}, []string{"reader", "both", "root"}, ""},
-		"compact":            {func(f table) error { return errOf(f.Compact(f.ctx, 2)) }, root, unknown},
-		"check":              {func(f table) error { return f.Check(f.ctx) }, root, unknown},
-		"hash":               {func(f table) error { return errOf(f.Hash(f.ctx, 0)) }, root, unknown},
-		"backup":             {func(f table) error { return errOf(f.Backup(f.ctx, io.Discard)) }, root, unknown},
-		"alarms":             {func(f table) error { return errOf(f.Alarms(f.ctx)) }, existing, ""},
-		"local alarms":       {func(f table) error { return errOf(f.Alarms(f.ctx, coterie.WithSerializable())) }, existing, ""},
-		"raise an alarm":     {func(f table) error { return errOf(f.RaiseAlarm(f.ctx, coterie.Alarm{Kind: coterie.AlarmCorrupt})) }, root, unknown},
-		"clear an alarm":     {func(f table) error { return errOf(f.ClearAlarm(f.ctx, coterie.Alarm{Kind: coterie.AlarmCorrupt})) }, root, unknown},
-		"require a user":     {func(f table) error { return f.RequireUser(f.ctx) }, existing, ""},
-		"require root":       {func(f table) error { return f.RequireRoot(f.ctx) }, root, unknown},
-		"status of auth":     {func(f table) error { return errOf(f.AuthStatus(f.ctx)) }, everyone, ""},
-		"enable":             {func(f table) error { return errOf(f.AuthEnable(f.ctx)) }, root, unknown},
-		"disable":            {func(f table) error { return errOf(f.AuthDisable(f.ctx)) }, root, unknown},
-		"add a user":         {func(f table) error { return errOf(f.UserAdd(f.ctx, "new")) }, root, unknown},
-		"delete a user":      {func(f table) error { return errOf(f.UserDelete(f.ctx, "plain")) }, root, unknown},
-		"change a password":  {func(f table) error { return errOf(f.UserChangePassword(f.ctx, "plain", nil)) }, root, unknown},
-		"grant a role":       {func(f table) error { return errOf(f.UserGrantRole(f.ctx, "plain", "root")) }, root, unknown},
-		"revoke a role":      {func(f table) error { return errOf(f.UserRevokeRole(f.ctx, "reader", "reader")) }, root, unknown},
-		"get a user":         {func(f table) error { return errOf(f.UserGet(f.ctx, "reader")) }, []string{"reader", "root"}, unknown},
-		"list users":         {func(f table) error { return errOf(f.UserList(f.ctx)) }, root, unknown},
-		"add a role":         {func(f table) error { return errOf(f.RoleAdd(f.ctx, "new")) }, root, unknown},
-		"delete a role":      {func(f table) error { return errOf(f.RoleDelete(f.ctx, "writer")) }, root, unknown},
-		"grant a permission": {func(f table) error { return errOf(f.RoleGrantPermission(f.ctx, "reader", coterie.PermWrite, "k")) }, root, unknown},
+		"compact":                        {func(f table) error { return errOf(f.Compact(f.ctx, 2)) }, root, unknown},
+		"check":                          {func(f table) error { return f.Check(f.ctx) }, root, unknown},
+		"hash":                           {func(f table) error { return errOf(f.Hash(f.ctx, 0)) }, root, unknown},
+		"backup":                         {func(f table) error { return errOf(f.Backup(f.ctx, io.Discard)) }, root, unknown},
+		"alarms":                         {func(f table) error { return errOf(f.Alarms(f.ctx)) }, existing, ""},
+		"local alarms":                   {func(f table) error { return errOf(f.Alarms(f.ctx, coterie.WithSerializable())) }, existing, ""},
+		"raise an alarm":                 {func(f table) error { return errOf(f.RaiseAlarm(f.ctx, coterie.Alarm{Kind: coterie.AlarmCorrupt})) }, root, unknown},
+		"clear an alarm":                 {func(f table) error { return errOf(f.ClearAlarm(f.ctx, coterie.Alarm{Kind: coterie.AlarmCorrupt})) }, root, unknown},
+		"require a user":                 {func(f table) error { return f.RequireUser(f.ctx) }, existing, ""},
+		"require root":                   {func(f table) error { return f.RequireRoot(f.ctx) }, root, unknown},
+		"require a user locally":         {func(f table) error { return f.RequireUser(f.ctx, coterie.WithSerializable()) }, existing, ""},
+		"require root locally":           {func(f table) error { return f.RequireRoot(f.ctx, coterie.WithSerializable()) }, root, unknown},
+		"require READ":                   {func(f table) error { return f.RequireRead("a", coterie.WithRange("c")) }, []string{"reader", "both", "root"}, ""},
+		"require READ of a key":          {func(f table) error { return f.RequireRead("a") }, []string{"reader", "both", "narrow", "root"}, ""},
+		"require READ of an empty range": {func(f table) error { return f.RequireRead("c", coterie.WithRange("a")) }, root, ""},
+		"status of auth":                 {func(f table) error { return errOf(f.AuthStatus(f.ctx)) }, everyone, ""},
+		"enable":                         {func(f table) error { return errOf(f.AuthEnable(f.ctx)) }, root, unknown},
+		"disable":                        {func(f table) error { return errOf(f.AuthDisable(f.ctx)) }, root, unknown},
+		"add a user":                     {func(f table) error { return errOf(f.UserAdd(f.ctx, "new")) }, root, unknown},
+		"delete a user":                  {func(f table) error { return errOf(f.UserDelete(f.ctx, "plain")) }, root, unknown},
+		"change a password":              {func(f table) error { return errOf(f.UserChangePassword(f.ctx, "plain", nil)) }, root, unknown},
+		"grant a role":                   {func(f table) error { return errOf(f.UserGrantRole(f.ctx, "plain", "root")) }, root, unknown},
+		"revoke a role":                  {func(f table) error { return errOf(f.UserRevokeRole(f.ctx, "reader", "reader")) }, root, unknown},
+		"get a user":                     {func(f table) error { return errOf(f.UserGet(f.ctx, "reader")) }, []string{"reader", "root"}, unknown},
+		"list users":                     {func(f table) error { return errOf(f.UserList(f.ctx)) }, root, unknown},
+		"add a role":                     {func(f table) error { return errOf(f.RoleAdd(f.ctx, "new")) }, root, unknown},
+		"delete a role":                  {func(f table) error { return errOf(f.RoleDelete(f.ctx, "writer")) }, root, unknown},
+		"grant a permission":             {func(f table) error { return errOf(f.RoleGrantPermission(f.ctx, "reader", coterie.PermWrite, "k")) }, root, unknown},
 		"revoke a permission": {func(f table) error {
 			return errOf(f.RoleRevokePermission(f.ctx, "reader", "a", coterie.WithRange("c")))
 		}, root, unknown},
@@ -457,4 +462,22 @@ func ExampleNewUserView() {
 	// Output:
 	// <nil>
 	// coterie: permission denied
+}
+
+func TestUncheckedViewsCanDoEverything(t *testing.T) {
+	f := newTable(t, "", true)
+	u := coterie.NewUncheckedView(f.n)
+	require.NoError(t, errOf(u.Put(f.ctx, "z", "v")))
+	require.NoError(t, u.RequireRoot(f.ctx))
+	require.NoError(t, u.RequireRead("z"))
+	require.ErrorIs(t, u.RequireRead(""), coterie.ErrEmptyKey)
+	require.ErrorIs(t, errOf(u.WithAuthRevision(1).Put(f.ctx, "z", "v")), coterie.ErrUserEmpty, "with a revision it is a user's")
+}
+
+func TestRequireReadKnowsTheAuthRevision(t *testing.T) {
+	f := newTable(t, "reader", true)
+	status, err := f.n.AuthStatus(f.ctx)
+	require.NoError(t, err)
+	require.NoError(t, f.WithAuthRevision(status.AuthRevision).RequireRead("a"))
+	require.ErrorIs(t, f.WithAuthRevision(status.AuthRevision-1).RequireRead("a"), coterie.ErrAuthOldRevision)
 }

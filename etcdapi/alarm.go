@@ -23,7 +23,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	resp := &pb.AlarmResponse{}
 	switch r.Action {
 	case pb.AlarmRequest_GET:
-		all, err := s.node.Alarms(ctx)
+		all, err := s.user(ctx).Alarms(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -36,7 +36,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		if r.Alarm == pb.AlarmType_NONE {
 			break
 		}
-		if _, err := s.node.RaiseAlarm(ctx, a); err != nil {
+		if _, err := s.user(ctx).RaiseAlarm(ctx, a); err != nil {
 			return nil, err
 		}
 		resp.Alarms = append(resp.Alarms, alarmMember(a)) // even if it was raised before
@@ -44,7 +44,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		if r.Alarm == pb.AlarmType_NONE || pb.AlarmType_name[int32(r.Alarm)] == "" {
 			break // nothing raises these
 		}
-		cleared, err := s.node.ClearAlarm(ctx, a)
+		cleared, err := s.user(ctx).ClearAlarm(ctx, a)
 		if err != nil {
 			return nil, err
 		}

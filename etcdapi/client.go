@@ -16,11 +16,15 @@ import (
 
 // NewClient returns a client of etcd that calls a node of the same process. It opens no connection, and has one endpoint,
 // "coterie": calls that concern an endpoint, such as Status, concern this node, whatever endpoint they name. Every package
-// that takes a client works with it. Close ends its watches, renewals and goroutines; the node
-// stays open.
+// that takes a client works with it. Close ends its watches, renewals and goroutines; the node stays open.
+//
+// The calls of the client are those of the program itself, like calls of the node: permissions are not checked. With
+// [WithUser] they are those of a user. A call whose context has a token in the outgoing metadata, under the key "token", is
+// that of the user of the token, which [clientv3.Auth] returns. So an embedded etcd differs, where calls without a token
+// are those of nobody.
 func NewClient(n *coterie.Node, opts ...Option) *clientv3.Client {
 	conn := newInProcess()
-	newServer(n, opts).registerStore(conn)
+	newServer(n, opts).from(embedder).registerStore(conn)
 	// The interceptors take the place of the connection, which therefore is never dialled. So the constructors work that
 	// take a client, such as clientv3.NewKV, and so does ActiveConnection.
 	unary := func(ctx context.Context, method string, request, response any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
@@ -42,24 +46,15 @@ func NewClient(n *coterie.Node, opts ...Option) *clientv3.Client {
 
 // NewConn returns a connection to a node of the same process, for clients of single services: those that package
 // etcdserverpb generates, and those of v3lockpb and v3electionpb. Messages are not copied: a client must not change a
-// request that it has sent.
+// request that it has sent. Its calls are those of the program itself or of a user, as those of [NewClient] are.
 func NewConn(n *coterie.Node, opts ...Option) grpc.ClientConnInterface {
 	c := newInProcess()
-	Register(c, n, opts...)
+	newServer(n, opts).from(embedder).registerAll(c)
 	return c
 }
 
 // keepAliveTimeout is how long a client waits for the first answer of a stream of renewals.
 const keepAliveTimeout = time.Second
-
-// newClient returns the client of the services that are recipes. It has nothing to close, and only the services that a
-// client has itself. Its calls are not those of a client, and are not counted.
-func newClient(s *server) *clientv3.Client {
-	conn := newInProcess()
-	uncounted := &server{node: s.node, limits: s.limits, options: s.options, remote: s.remote}
-	uncounted.registerStore(conn)
-	return direct(clientv3.NewCtxClient(context.Background()), conn)
-}
 
 // direct lets the services of a client call their handlers, without the client's own interceptors, which retry calls.
 func direct(c *clientv3.Client, conn *inProcess) *clientv3.Client {

@@ -38,6 +38,19 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 	if !r.Linearizable {
 		opts = append(opts, coterie.WithSerializable())
 	}
+	all, err := s.list(ctx, opts...)
+	if err != nil {
+		return nil, err
+	}
+	// The users that this node knows now are as new as the members.
+	if err := s.user(ctx).RequireUser(ctx, coterie.WithSerializable()); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// list returns the members without a check of the caller.
+func (s *clusterServer) list(ctx context.Context, opts ...coterie.MembersOption) (*pb.MemberListResponse, error) {
 	members, err := s.node.Members(ctx, opts...)
 	if err != nil {
 		return nil, err
@@ -69,6 +82,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.user(ctx).RequireRoot(ctx); err != nil {
+		return nil, err
+	}
 	members, err := s.node.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -91,7 +107,7 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	if err := s.node.UpdateMetadata(ctx, added.ID, changes); err != nil {
 		return nil, err
 	}
-	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
+	all, err := s.list(ctx, coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +118,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.user(ctx).RequireRoot(ctx); err != nil {
+		return nil, err
+	}
 	err := s.node.RemoveMember(ctx, coterie.MemberID(r.ID))
 	switch {
 	case errors.Is(err, coterie.ErrInvalidOption): // the last voter
@@ -109,7 +128,7 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 	case err != nil:
 		return nil, err
 	}
-	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
+	all, err := s.list(ctx, coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +138,9 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.user(ctx).RequireRoot(ctx); err != nil {
+		return nil, err
+	}
 	members, err := s.node.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -139,7 +161,7 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	if err := s.recordPeerURLs(ctx, coterie.MemberID(r.ID), r.PeerURLs); err != nil {
 		return nil, err
 	}
-	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
+	all, err := s.list(ctx, coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +173,9 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if err := s.user(ctx).RequireRoot(ctx); err != nil {
+		return nil, err
+	}
 	members, err := s.node.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -165,7 +190,7 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 	if err := s.node.PromoteMember(ctx, members[i].ID, coterie.WithoutWait()); err != nil {
 		return nil, err
 	}
-	all, err := s.MemberList(ctx, &pb.MemberListRequest{})
+	all, err := s.list(ctx, coterie.WithSerializable())
 	if err != nil {
 		return nil, err
 	}

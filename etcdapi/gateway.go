@@ -4,8 +4,10 @@ package etcdapi
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -21,7 +23,7 @@ import (
 // headers of the request have.
 func (s *server) gateway() http.Handler {
 	conn := newInProcess()
-	s.registerAll(conn)
+	s.from(gateway).registerAll(conn)
 	mux := runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.HTTPBodyMarshaler{
 		Marshaler: &runtime.JSONPb{
 			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
@@ -53,5 +55,24 @@ func (s *server) gateway() http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		mux.ServeHTTP(w, r)
 	})
-	return &socketGateway{plain: plain, streams: mux, limit: limit, allowed: s.socketAllowed, running: &s.sockets}
+	return s.withoutCommonNames(&socketGateway{plain: plain, streams: mux, limit: limit, allowed: s.socketAllowed, running: s.sockets})
+}
+
+// textCommonName is etcd's.
+const textCommonName = "CommonName of client sending a request against gateway will be ignored and not used as expected"
+
+// withoutCommonNames rejects the requests of clients whose certificate names a user over gRPC, while permissions are
+// checked. The name does not count over HTTP, and a client would not expect that.
+func (s *server) withoutCommonNames(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.commonNames && r.TLS != nil && slices.ContainsFunc(r.TLS.VerifiedChains, hasCommonName) && s.checked() {
+			http.Error(w, textCommonName, http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func hasCommonName(chain []*x509.Certificate) bool {
+	return len(chain) > 0 && chain[0].Subject.CommonName != ""
 }

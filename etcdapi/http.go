@@ -23,7 +23,6 @@ var discardLog = log.New(io.Discard, "", 0)
 // the paths for health, version and metrics. Requests end with their context, and not with the node.
 func NewHandler(n *coterie.Node, opts ...Option) http.Handler {
 	s := newServer(n, opts)
-	s.remote = true
 	s.measures = measuresOf(s)
 	return s.httpHandler()
 }

@@ -7,10 +7,20 @@ import (
 	"time"
 	"unicode/utf8"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 )
+
+// public are the methods that ignore the credentials of their callers, as in etcd.
+var public = map[string]bool{
+	pb.Auth_Authenticate_FullMethodName:  true, // with it, a client replaces a token that has ended
+	healthpb.Health_Check_FullMethodName: true,
+	healthpb.Health_List_FullMethodName:  true,
+	healthpb.Health_Watch_FullMethodName: true,
+}
 
 // register registers a service whose calls pass through the interceptors of this package. The interceptors belong
 // to the service and not to the server, because the server may be the caller's and have other services. A call costs no
@@ -18,8 +28,12 @@ import (
 func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl any) {
 	service := *desc
 	service.Methods = make([]grpc.MethodDesc, len(desc.Methods))
-	plain := grpc.UnaryServerInterceptor(s.unary) // evaluated once
+	identified, anonymous := grpc.UnaryServerInterceptor(s.unary), grpc.UnaryServerInterceptor(s.anonymous) // evaluated once
 	for i, m := range desc.Methods {
+		plain := identified
+		if public[fullMethod(desc.ServiceName, m.MethodName)] {
+			plain = anonymous
+		}
 		inner := plain
 		if s.measures != nil {
 			t := s.measures.meter(desc.ServiceName, m.MethodName, "unary")
@@ -40,7 +54,14 @@ func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl 
 	service.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, stream := range desc.Streams {
 		service.Streams[i] = stream
-		handler := func(impl any, ss grpc.ServerStream) error { return s.stream(impl, ss, desc.ServiceName, &stream) }
+		// The handler of a stream of requests identifies the user of each request.
+		identify := s.identified
+		if stream.ClientStreams || public[fullMethod(desc.ServiceName, stream.StreamName)] {
+			identify = unidentified
+		}
+		handler := func(impl any, ss grpc.ServerStream) error {
+			return s.stream(impl, ss, desc.ServiceName, &stream, identify)
+		}
 		service.Streams[i].Handler = handler
 		if s.measures != nil {
 			t := s.measures.meter(desc.ServiceName, stream.StreamName, kindOf(&stream))
@@ -52,6 +73,8 @@ func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl 
 	r.RegisterService(&service, impl)
 }
 
+func fullMethod(service, method string) string { return "/" + service + "/" + method }
+
 // within returns an interceptor that calls inner inside outer.
 func within(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -59,21 +82,47 @@ func within(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerIntercepto
 	}
 }
 
+// unary passes a call to its handler, with the user in the context.
 func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := s.admitUnary(req); err != nil {
+	if err := s.admitCall(ctx, req); err != nil {
 		return nil, err
 	}
-	if _, err := s.admit(ctx); err != nil {
+	ctx, err := s.identified(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return answer(handler(ctx, req))
+}
+
+// anonymous passes a call to its handler without a look at its credentials.
+func (s *server) anonymous(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := s.admitCall(ctx, req); err != nil {
 		return nil, err
 	}
-	resp, err := handler(ctx, req)
+	return answer(handler(ctx, req))
+}
+
+// answer returns the answer of a handler, or its error in the form of gRPC.
+func answer(resp any, err error) (any, error) {
 	if err != nil {
 		return nil, toStatus(err)
 	}
 	return resp, nil
 }
 
-func (s *server) stream(impl any, ss grpc.ServerStream, service string, desc *grpc.StreamDesc) error {
+// admitCall returns why this node does not answer a call of any user, or nil.
+func (s *server) admitCall(ctx context.Context, req any) error {
+	if err := s.admitUnary(req); err != nil {
+		return err
+	}
+	_, err := s.admit(ctx)
+	return err
+}
+
+// stream passes a stream to its handler, with the context that identify returns.
+func (s *server) stream(
+	impl any, ss grpc.ServerStream, service string, desc *grpc.StreamDesc, identify func(context.Context) (context.Context, error),
+) error {
 	if err := s.admitStream(service, desc.StreamName); err != nil {
 		return err
 	}
@@ -81,10 +130,17 @@ func (s *server) stream(impl any, ss grpc.ServerStream, service string, desc *gr
 	if err != nil {
 		return err
 	}
+	ctx, err := identify(ss.Context())
+	if err != nil {
+		return toStatus(err)
+	}
 	if needsLeader {
-		ctx, cancel := context.WithCancelCause(ss.Context())
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
 		defer cancel(nil)
 		go s.watchLeader(ctx, cancel)
+	}
+	if ctx != ss.Context() {
 		ss = &streamWithContext{ss, ctx}
 	}
 	if err := desc.Handler(impl, ss); err != nil {
@@ -92,6 +148,8 @@ func (s *server) stream(impl any, ss grpc.ServerStream, service string, desc *gr
 	}
 	return nil
 }
+
+func unidentified(ctx context.Context) (context.Context, error) { return ctx, nil }
 
 // admit checks the metadata of a call, and reports whether the call needs a leader.
 func (s *server) admit(ctx context.Context) (needsLeader bool, err error) {
@@ -129,8 +187,8 @@ func (s *server) watchLeader(ctx context.Context, cancel context.CancelCauseFunc
 	}
 }
 
-// A streamWithContext is a stream whose context may end before the client ends it. Its handler must not wait for the
-// client alone.
+// A streamWithContext is a stream with a context of this package: with the user, and with an end when the node knows no
+// leader. So its handler must not wait for the client alone.
 type streamWithContext struct {
 	grpc.ServerStream
 	ctx context.Context

@@ -29,7 +29,7 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	resp, err := s.node.Get(ctx, string(r.Key), getOptions(r)...)
+	resp, err := s.user(ctx).Get(ctx, string(r.Key), getOptions(r)...)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, 
 	if err := s.admitWrite(ctx, grows); err != nil {
 		return nil, err
 	}
-	resp, err := s.node.Put(ctx, string(r.Key), string(r.Value), putOptions(r)...)
+	resp, err := s.user(ctx).Put(ctx, string(r.Key), string(r.Value), putOptions(r)...)
 	if err != nil {
 		return nil, s.noteQuota(ctx, err)
 	}
@@ -61,7 +61,7 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	if err := s.admitWrite(ctx, shrinks); err != nil {
 		return nil, err
 	}
-	resp, err := s.node.Delete(ctx, string(r.Key), deleteOptions(r)...)
+	resp, err := s.user(ctx).Delete(ctx, string(r.Key), deleteOptions(r)...)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 			return nil, err
 		}
 	}
-	resp, err := s.node.Do(ctx, txn(r))
+	resp, err := s.user(ctx).Do(ctx, txn(r))
 	switch {
 	case errors.Is(err, coterie.ErrInvalidOption):
 		// All else was checked: the transactions nest more deeply than a node allows.
@@ -97,7 +97,7 @@ func (s *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.Co
 	if err := s.admitWrite(ctx, shrinks); err != nil {
 		return nil, err
 	}
-	resp, err := s.node.Compact(ctx, r.Revision)
+	resp, err := s.user(ctx).Compact(ctx, r.Revision)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServe
 		pinned.Revision = last.Header.Revision
 	}
 	chunk, sent, size := &pb.RangeResponse{}, int64(0), firstChunk
-	for kv, err := range s.node.Range(ctx, string(r.Key), scanOptions(pinned)...) {
+	for kv, err := range s.user(ctx).Range(ctx, string(r.Key), scanOptions(pinned)...) {
 		if err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func (s *kvServer) countRange(ctx context.Context, r *pb.RangeRequest) (*pb.Rang
 	defer cancel()
 	count := proto.Clone(r).(*pb.RangeRequest)
 	count.CountOnly = true
-	resp, err := s.node.Get(ctx, string(r.Key), getOptions(count)...)
+	resp, err := s.user(ctx).Get(ctx, string(r.Key), getOptions(count)...)
 	if err != nil {
 		return nil, err
 	}

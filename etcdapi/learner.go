@@ -5,7 +5,6 @@ package etcdapi
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
@@ -39,10 +38,4 @@ func (s *server) learnerFault() error {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
 	return nil
-}
-
-// isRemote reports whether the clients of a server are not the program itself.
-func isRemote(r grpc.ServiceRegistrar) bool {
-	_, local := r.(*inProcess)
-	return !local
 }

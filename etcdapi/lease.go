@@ -32,7 +32,7 @@ func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 	}
 	least := wholeSeconds(s.limits.ElectionTimeout * 3 / 2)
 	ttl := time.Duration(max(r.TTL, least)) * time.Second
-	resp, err := s.node.Grant(ctx, ttl, coterie.WithGrantID(coterie.LeaseID(r.ID)))
+	resp, err := s.user(ctx).Grant(ctx, ttl, coterie.WithGrantID(coterie.LeaseID(r.ID)))
 	if err != nil {
 		return nil, s.noteQuota(ctx, err)
 	}
@@ -48,7 +48,7 @@ func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 	if err := s.admitWrite(ctx, shrinks); err != nil {
 		return nil, err
 	}
-	resp, err := s.node.Revoke(ctx, coterie.LeaseID(r.ID))
+	resp, err := s.user(ctx).Revoke(ctx, coterie.LeaseID(r.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +70,7 @@ func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 }
 
 func (s *leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	user := s.streamUser(stream.Context())
 	for {
 		r, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -78,7 +79,11 @@ func (s *leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 		if err != nil {
 			return err
 		}
-		resp, err := s.renew(stream.Context(), r)
+		as, err := user.now()
+		if err != nil {
+			return err
+		}
+		resp, err := s.renew(stream.Context(), as, r)
 		if err != nil {
 			return err
 		}
@@ -90,11 +95,11 @@ func (s *leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 
 // renew renews a lease. A TTL of 0 says that the lease does not exist. The header has the revision from before the
 // renewal, so that it is never later than the end of the lease.
-func (s *leaseServer) renew(ctx context.Context, r *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
+func (s *leaseServer) renew(ctx context.Context, user *coterie.UserView, r *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
 	resp := &pb.LeaseKeepAliveResponse{Header: s.header(), ID: r.ID}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	renewed, err := s.node.KeepAliveOnce(ctx, coterie.LeaseID(r.ID))
+	renewed, err := user.KeepAliveOnce(ctx, coterie.LeaseID(r.ID))
 	switch {
 	case errors.Is(err, coterie.ErrLeaseNotFound):
 		return resp, nil
@@ -105,11 +110,12 @@ func (s *leaseServer) renew(ctx context.Context, r *pb.LeaseKeepAliveRequest) (*
 	return resp, nil
 }
 
-// LeaseTimeToLive answers with a TTL of -1 if the lease does not exist.
+// LeaseTimeToLive answers with a TTL of -1 if the lease does not exist. A user that may not read the keys of the lease can
+// still learn its time.
 func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	lease, err := s.node.TimeToLive(ctx, coterie.LeaseID(r.ID))
+	lease, err := s.timeToLive(ctx, r)
 	switch {
 	case errors.Is(err, coterie.ErrLeaseNotFound):
 		return &pb.LeaseTimeToLiveResponse{Header: s.header(), ID: r.ID, TTL: -1}, nil
@@ -127,10 +133,20 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 	return resp, nil
 }
 
+func (s *leaseServer) timeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*coterie.TimeToLiveResponse, error) {
+	if r.Keys {
+		return s.user(ctx).TimeToLive(ctx, coterie.LeaseID(r.ID))
+	}
+	if err := s.user(ctx).RequireUser(ctx, coterie.WithSerializable()); err != nil {
+		return nil, err
+	}
+	return s.node.TimeToLive(ctx, coterie.LeaseID(r.ID))
+}
+
 func (s *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	leases, err := s.node.Leases(ctx)
+	leases, err := s.user(ctx).Leases(ctx)
 	if err != nil {
 		return nil, err
 	}

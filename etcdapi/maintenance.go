@@ -24,6 +24,12 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
+// requireRoot returns why the user of a call may not administrate this member, or nil. As in etcd, the users that the
+// member knows count, so that the call works without a majority.
+func (s *server) requireRoot(ctx context.Context) error {
+	return s.user(ctx).RequireRoot(ctx, coterie.WithSerializable())
+}
+
 // clusterVersion returns the version of the cluster and of the storage that an etcd of this version has.
 func clusterVersion() string {
 	v := semver.Must(semver.NewVersion(version.Version))
@@ -34,6 +40,9 @@ func clusterVersion() string {
 const emptySize = 4096
 
 func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	if err := s.user(ctx).RequireUser(ctx, coterie.WithSerializable()); err != nil {
+		return nil, err
+	}
 	now := s.node.Status()
 	members, err := s.node.Members(ctx, coterie.WithSerializable())
 	if err != nil {
@@ -68,6 +77,9 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 
 // HashKV returns a hash that all members agree on which have compacted to the same revision.
 func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	now := s.header()
 	c, err := s.node.Contents(ctx)
 	if err != nil {
@@ -90,6 +102,9 @@ func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*p
 
 // Hash returns a hash of the newest state. Equal states have equal hashes.
 func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	h, err := s.node.Hash(ctx, 0)
@@ -100,11 +115,17 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 }
 
 // Defragment has nothing to do: compaction frees the memory of a node.
-func (s *maintenanceServer) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	return &pb.DefragmentResponse{}, nil
 }
 
 func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	if s.node.Status().Role != coterie.RoleLeader {
 		return nil, rpctypes.ErrGRPCNotLeader
 	}
@@ -123,7 +144,10 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 }
 
 // Downgrade answers as an etcd whose cluster has no version to go back to.
-func (s *maintenanceServer) Downgrade(_ context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+func (s *maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	switch r.Action {
 	case pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE:
 		if !isVersion(r.Version) && !isVersion(r.Version+".0") {

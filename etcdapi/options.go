@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 )
@@ -23,6 +24,13 @@ type options struct {
 	progressInterval time.Duration
 	learnerCalls     bool
 
+	// Of users.
+	bcryptCost  int
+	tokenTTL    time.Duration
+	jwt         *JWT // nil: the tokens are those of the node
+	commonNames bool
+	userName    string // of NewClient and NewConn; "" is the program itself
+
 	// Of HTTP.
 	handlers       map[string]http.Handler
 	hosts, origins []string
@@ -36,7 +44,10 @@ type options struct {
 }
 
 func defaultOptions() options {
-	return options{progressInterval: 10 * time.Minute, maxConnections: 10_000, maxStreams: 10_000}
+	return options{
+		progressInterval: 10 * time.Minute, bcryptCost: bcrypt.DefaultCost, tokenTTL: defaultTokenTTL,
+		maxConnections: 10_000, maxStreams: 10_000,
+	}
 }
 
 // The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas, and a name. [Serve] and the
@@ -83,6 +94,45 @@ func WithProgressInterval(d time.Duration) Option {
 // other calls. [NewClient] and [NewConn], with which a program calls its own node, answer every call in any case.
 func WithLearnerCalls() Option {
 	return func(o *options) { o.learnerCalls = true }
+}
+
+// WithBcryptCost sets the cost of the hashes of passwords, as etcd's --bcrypt-cost. The default is 10; a cost below 4 or
+// above 31 means the default.
+func WithBcryptCost(cost int) Option {
+	if cost < bcrypt.MinCost || cost > bcrypt.MaxCost {
+		cost = bcrypt.DefaultCost
+	}
+	return func(o *options) { o.bcryptCost = cost }
+}
+
+// WithTokenTTL sets how long the tokens of Authenticate live, as etcd's --auth-token-ttl. The default is 5 minutes, the
+// minimum a second. Requests do not extend the time, except those of a stream, for the stream. It does not apply to the tokens of [WithJWT].
+func WithTokenTTL(d time.Duration) Option {
+	return func(o *options) { o.tokenTTL = max(d, time.Second) }
+}
+
+// WithJWT makes Authenticate return JSON web tokens, and the endpoint accept no other tokens, as etcd's --auth-token=jwt.
+// All endpoints of a cluster need the same key. As in etcd, a change of users or roles ends the access to keys of all
+// tokens that were made before; and the end of a user's password does not end a token. With nil, the tokens are those of
+// [coterie.Node.NewToken], which is the default.
+func WithJWT(j *JWT) Option {
+	return func(o *options) { o.jwt = j }
+}
+
+// WithCommonNames sets whether the common name in the certificate of a client is the name of the user of its calls over
+// gRPC, unless they have a token, as with etcd's --client-cert-auth. Only certificates that the server has verified count.
+// The default is true for [Serve] and false for [Register], whose server may verify certificates for another purpose.
+//
+// Common names do not count over HTTP. As etcd does, the gateway rejects requests from clients with such a certificate
+// while permissions are checked.
+func WithCommonNames(use bool) Option {
+	return func(o *options) { o.commonNames = use }
+}
+
+// WithUser makes the calls of [NewClient] and [NewConn] those of a user. The program vouches for the name. Without it
+// they are the program's own, and not checked. Other functions ignore it.
+func WithUser(name string) Option {
+	return func(o *options) { o.userName = name }
 }
 
 // WithHandler makes [Serve], [ServeMetrics] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a

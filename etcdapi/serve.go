@@ -30,8 +30,7 @@ import (
 // Errors: those of the configuration of TLS; nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
-	s := newServer(n, opts)
-	s.remote = true
+	s := newServer(n, append([]Option{WithCommonNames(true)}, opts...))
 	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(append(ServerOptions(n),
 		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
@@ -50,7 +49,7 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 // stopped, as etcd does with --listen-client-http-urls. The options of [Serve] apply as far as they concern HTTP, and the
 // errors are those of Serve.
 func ServeHTTP(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
-	s := newServer(n, opts)
+	s := newServer(n, append([]Option{WithCommonNames(true)}, opts...))
 	s.measures = measuresOf(s)
 	return s.serve(ctx, l, nil, s.httpHandler(), &s.measures.traffic)
 }

@@ -8,9 +8,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
-	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -24,15 +22,26 @@ type server struct {
 	node   *coterie.Node
 	limits coterie.Limits
 	options
-	measures *measures      // of an endpoint with HTTP
-	sockets  sync.WaitGroup // the calls in websockets
-	remote   bool           // its clients are not the program itself
+	measures *measures       // of an endpoint with HTTP
+	sockets  *sync.WaitGroup // the calls in websockets
+	remote   bool            // its clients are not the program itself
+
+	origin  origin            // of the calls
+	nobody  *coterie.UserView // of calls without credentials
+	own     *coterie.UserView // of calls of the program itself
+	hashing chan struct{}     // has an element for each computation of a hash
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {
-	s := &server{node: n, limits: n.Limits(), options: defaultOptions()}
+	s := &server{
+		node: n, limits: n.Limits(), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
+		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), hashing: make(chan struct{}, hashings()),
+	}
 	for _, opt := range opts {
 		opt(&s.options)
+	}
+	if s.userName != "" {
+		s.own = coterie.NewUserView(n, s.userName)
 	}
 	return s
 }
@@ -41,17 +50,14 @@ func newServer(n *coterie.Node, opts []Option) *server {
 // own services. It leaves out grpc.health.v1 if the caller has registered it before. A *grpc.Server needs
 // [ServerOptions], for requests of more than 4 MiB and for large responses.
 func Register(r grpc.ServiceRegistrar, n *coterie.Node, opts ...Option) {
-	s := newServer(n, opts)
-	s.remote = isRemote(r)
-	s.registerAll(r)
+	newServer(n, opts).registerAll(r)
 }
 
 func (s *server) registerAll(r grpc.ServiceRegistrar) {
 	s.registerStore(r)
-	// As in etcd, these two are recipes on a client that runs inside the server.
-	c := newClient(s)
-	s.register(r, &v3lockpb.Lock_ServiceDesc, v3lock.NewLockServer(c))
-	s.register(r, &v3electionpb.Election_ServiceDesc, v3election.NewElectionServer(c))
+	inside := newRecipes(s)
+	s.register(r, &v3lockpb.Lock_ServiceDesc, &lockServer{recipes: inside})
+	s.register(r, &v3electionpb.Election_ServiceDesc, &electionServer{recipes: inside})
 	if !registered(r, healthpb.Health_ServiceDesc.ServiceName) {
 		s.register(r, &healthpb.Health_ServiceDesc, &healthServer{server: s})
 	}

@@ -16,6 +16,9 @@ const blobSize = 32 << 10
 
 // Snapshot sends the node's state as an etcd snapshot, and its checksum as a part of its own.
 func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	if err := s.requireRoot(stream.Context()); err != nil {
+		return err
+	}
 	contents, err := s.node.Contents(stream.Context())
 	if err != nil {
 		return err

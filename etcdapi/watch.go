@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,7 +39,9 @@ const (
 // pace at which the client receives, so a slow client costs no memory.
 func (s *watchServer) Watch(stream pb.Watch_WatchServer) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
-	w := &watchStream{server: s.server, stream: stream, ctx: ctx, fail: cancel, watches: map[int64]*watch{}}
+	w := &watchStream{
+		server: s.server, stream: stream, user: s.streamUser(stream.Context()), ctx: ctx, fail: cancel, watches: map[int64]*watch{},
+	}
 	go func() {
 		// The end of the client's requests does not end its watches.
 		if err := w.receive(); !errors.Is(err, io.EOF) {
@@ -63,6 +66,7 @@ func (s *watchServer) Watch(stream pb.Watch_WatchServer) error {
 type watchStream struct {
 	*server
 	stream pb.Watch_WatchServer
+	user   *streamUser // of the goroutine of receive
 	ctx    context.Context
 	fail   context.CancelCauseFunc // ends ctx, and the stream with it
 
@@ -142,6 +146,12 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 	switch {
 	case r.StartRevision < 0:
 		return nil, nil, rpctypes.ErrCompacted.Error()
+	}
+	user, err := w.permitted(key, r.RangeEnd)
+	if err != nil {
+		return nil, nil, deniedReason(err)
+	}
+	switch {
 	case end != "" && end != "\x00" && end <= key:
 		return nil, nil, reasonEmptyRange
 	}
@@ -165,7 +175,7 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 	}
 	var ctx context.Context
 	ctx, v.cancel = context.WithCancel(w.ctx)
-	events = w.node.Watch(ctx, key, watchOptions(r, cmp.Or(v.from, now+1), v.requests)...)
+	events = user.Watch(ctx, key, watchOptions(r, cmp.Or(v.from, now+1), v.requests)...)
 	w.watches[v.id] = v
 	w.running.Add(1)
 	if v.progress && !w.ticking {
@@ -173,6 +183,32 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 		go w.tick()
 	}
 	return v, events, ""
+}
+
+// permitted returns the user that makes a watch, or why it may not. As in etcd, the end of the range counts as it is in the
+// request: a range that is empty needs permission, too.
+func (w *watchStream) permitted(key string, end []byte) (*coterie.UserView, error) {
+	user, err := w.user.now()
+	if err == nil {
+		err = user.RequireRead(key, rangeOptions(end)...)
+	}
+	return user, err
+}
+
+// denials are the errors of users that may not watch.
+var denials = []error{coterie.ErrInvalidAuthToken, coterie.ErrAuthOldRevision, coterie.ErrUserEmpty, coterie.ErrPermissionDenied}
+
+// isDenial reports whether an error is that of a user that may not watch.
+func isDenial(err error) bool {
+	return slices.ContainsFunc(denials, func(e error) bool { return errors.Is(err, e) })
+}
+
+// deniedReason returns the reason that a client gets if its user may not watch. The text is etcd's: that of an error of gRPC.
+func deniedReason(err error) string {
+	if !isDenial(err) {
+		err = coterie.ErrPermissionDenied
+	}
+	return toStatus(err).Error()
 }
 
 func watchOptions(r *pb.WatchCreateRequest, from int64, requests <-chan struct{}) []coterie.WatchOption {
@@ -214,18 +250,23 @@ func (w *watchStream) run(v *watch, events iter.Seq2[coterie.WatchResponse, erro
 	}
 }
 
-// end ends a watch, and the stream as well unless the client has cancelled the watch or a compaction has overtaken it.
+// end ends a watch, and the stream as well unless the client has cancelled the watch, its user has lost the permission, or
+// a compaction has overtaken it.
 func (w *watchStream) end(v *watch, err error) error {
+	r := &pb.WatchResponse{Header: w.header(), WatchId: v.id, Canceled: true}
 	var compacted *coterie.CompactedError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil
-	case !errors.As(err, &compacted):
+	case isDenial(err):
+		r.CancelReason = deniedReason(err)
+	case errors.As(err, &compacted):
+		r.Header.Revision = 0 // etcd does not set it
+		r.CompactRevision = compacted.Revision
+	default:
 		return err
 	}
-	h := w.header()
-	h.Revision = 0 // etcd does not set it
-	if err := w.send(&pb.WatchResponse{Header: h, WatchId: v.id, Canceled: true, CompactRevision: compacted.Revision}); err != nil {
+	if err := w.send(r); err != nil {
 		return err
 	}
 	return w.leave(v, true) // which may answer a question about progress

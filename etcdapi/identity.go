@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// An origin is the way by which calls reach a server. It decides which parts of a context name the user.
+type origin uint8
+
+const (
+	network   origin = iota // calls of gRPC: a token, or the certificate of the connection
+	gateway                 // calls of HTTP: a token
+	embedder                // calls of the program itself: a token, or else the view of the client
+	delegated               // calls of a service of this package on behalf of its caller
+)
+
+// from returns the server for calls of another origin.
+func (s *server) from(o origin) *server {
+	other := *s
+	other.origin = o
+	switch o {
+	case embedder:
+		other.remote = false
+	case delegated:
+		other.measures = nil // the call that delegates is counted
+	}
+	return &other
+}
+
+// identify returns the view of the user that makes a call. A call without credentials is that of nobody, which may do
+// everything until permissions are checked, and then almost nothing.
+func (s *server) identify(ctx context.Context) (*coterie.UserView, error) {
+	if s.origin == delegated {
+		return s.user(ctx), nil
+	}
+	if token, ok := tokenOf(ctx); ok {
+		return s.tokenUser(ctx, token)
+	}
+	if s.origin == embedder {
+		return s.own, nil
+	}
+	if name, ok := s.commonName(ctx); ok {
+		return coterie.NewUserView(s.node, name), nil
+	}
+	return s.nobody, nil
+}
+
+// userKey is the key of the view of the user in the context of a call.
+type userKey struct{}
+
+// identified returns the context of a call with its user. A call of nobody needs none.
+func (s *server) identified(ctx context.Context) (context.Context, error) {
+	user, err := s.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.actAs(ctx, user), nil
+}
+
+// actAs returns a context whose calls are those of a user.
+func (s *server) actAs(ctx context.Context, user *coterie.UserView) context.Context {
+	if s.user(ctx) == user {
+		return ctx
+	}
+	return context.WithValue(ctx, userKey{}, user)
+}
+
+// user returns the view of the user of a call. Handlers make every call of a client with it.
+func (s *server) user(ctx context.Context) *coterie.UserView {
+	if user, ok := ctx.Value(userKey{}).(*coterie.UserView); ok {
+		return user
+	}
+	return s.nobody
+}
+
+// tokenOf returns the token of a call. As in etcd, the first one counts, also if it is empty.
+func tokenOf(ctx context.Context) (string, bool) {
+	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
+		if values := metadata.ValueFromIncomingContext(ctx, key); len(values) > 0 {
+			return strings.TrimPrefix(values[0], "Bearer "), true
+		}
+	}
+	return "", false
+}
+
+// tokenUser returns the view of the user for which a token stands.
+func (s *server) tokenUser(ctx context.Context, token string) (*coterie.UserView, error) {
+	if s.jwt != nil {
+		return s.jwtUser(token)
+	}
+	t, err := s.verify(ctx, token)
+	if errors.Is(err, coterie.ErrAuthNotEnabled) {
+		return s.nobody, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return coterie.NewUserView(s.node, t.User), nil
+}
+
+// jwtUser returns the view of the user that a JSON web token names. As in etcd, a token ends with every change of users
+// and roles.
+func (s *server) jwtUser(token string) (*coterie.UserView, error) {
+	if !s.checked() {
+		return s.nobody, nil
+	}
+	user, revision, err := s.jwt.verify(token)
+	if err != nil {
+		return nil, err
+	}
+	return coterie.NewUserView(s.node, user).WithAuthRevision(revision), nil
+}
+
+// verify returns the content of a token that this package has made. Another node may have made the token so recently
+// that this one does not know the change of users on which it is based. So a token that appears to be invalid is verified
+// again when the node has caught up with the cluster.
+func (s *server) verify(ctx context.Context, token string) (coterie.Token, error) {
+	t, err := s.node.VerifyToken(token)
+	if !errors.Is(err, coterie.ErrInvalidAuthToken) {
+		return t, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.limits.ElectionTimeout)
+	defer cancel()
+	if _, failed := s.node.AuthStatus(ctx); failed != nil {
+		return t, err
+	}
+	return s.node.VerifyToken(token)
+}
+
+// checked reports whether permissions are checked, as far as this node knows.
+func (s *server) checked() bool {
+	_, err := s.node.VerifyToken("")
+	return !errors.Is(err, coterie.ErrAuthNotEnabled)
+}
+
+// gatewayHeader is in the metadata of calls that a gateway makes for others. The certificate is that of the gateway.
+const gatewayHeader = "grpcgateway-accept"
+
+// commonName returns the common name in the certificate of a call's client, if it counts as the name of a user.
+func (s *server) commonName(ctx context.Context) (string, bool) {
+	if s.origin != network || !s.commonNames {
+		return "", false
+	}
+	p, ok := peer.FromContext(ctx)
+	if !ok || len(metadata.ValueFromIncomingContext(ctx, gatewayHeader)) > 0 {
+		return "", false
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return "", false
+	}
+	for _, chain := range info.State.VerifiedChains {
+		if len(chain) > 0 {
+			return chain[0].Subject.CommonName, true
+		}
+	}
+	return "", false
+}
+
+// A streamUser is the user of a stream. It is looked up for every request of the stream, so that the end of a token also
+// ends its use by a stream. One goroutine uses it.
+type streamUser struct {
+	*server
+	ctx   context.Context
+	token string // replaces that of the stream; "" while there is none
+}
+
+func (s *server) streamUser(ctx context.Context) *streamUser { return &streamUser{server: s, ctx: ctx} }
+
+// now returns the view of the user. A token is valid for as long as the stream uses it, as in etcd: a newer one replaces
+// it in time.
+func (u *streamUser) now() (*coterie.UserView, error) {
+	token, ok := tokenOf(u.ctx)
+	if !ok || u.jwt != nil || u.origin == delegated {
+		return u.identify(u.ctx)
+	}
+	if u.token != "" {
+		token = u.token
+	}
+	t, err := u.verify(u.ctx, token)
+	switch {
+	case errors.Is(err, coterie.ErrAuthNotEnabled):
+		return u.nobody, nil
+	case err != nil:
+		return nil, err
+	}
+	if time.Until(t.Expires) < u.tokenTTL/2 {
+		if newer, err := u.node.NewToken(u.ctx, t.User, t.AuthRevision, u.tokenTTL); err == nil {
+			u.token = newer
+		}
+	}
+	return coterie.NewUserView(u.node, t.User), nil
+}
