@@ -33,7 +33,7 @@ func (s *Settings) checkListeners() error {
 			if err := checkBind(u); err != nil {
 				errs = append(errs, fmt.Errorf("--%s: %w", name, err))
 			}
-			if other, ok := taken[address(u)]; ok {
+			if other, ok := taken[address(u)]; ok && u.Port() != "0" {
 				errs = append(errs, fmt.Errorf("--%s: --%s has the address of %s, too", name, other, u))
 			}
 			taken[address(u)] = name

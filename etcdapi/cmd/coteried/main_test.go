@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// One member: it keeps its data, needs no flags about the cluster on later starts, and tells systemd.
+func TestOneMemberServes(t *testing.T) {
+	p := newPlace(t, "a", "http")
+	socket := filepath.Join(t.TempDir(), "notify")
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	require.NoError(t, err)
+	defer systemd.Close()
+	m := runWith(t, []string{"NOTIFY_SOCKET=" + socket}, p.flags("--initial-cluster", p.entry())...)
+	m.ready()
+	require.Equal(t, "READY=1", receive(t, systemd))
+	c := dial(t, nil, p.clientURL())
+	put(t, c, "k", "v")
+	all, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []*pb.Member{{
+		ID: all.Members[0].ID, Name: "a", PeerURLs: []string{p.peerURL()}, ClientURLs: []string{p.clientURL()},
+	}}, all.Members)
+	resp, err := http.Get(p.clientURL() + "/version")
+	require.NoError(t, err)
+	resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+
+	m.stop()
+	require.Equal(t, "STOPPING=1", receive(t, systemd))
+	m.args = slices.DeleteFunc(p.flags(), func(arg string) bool { return arg == "--initial-advertise-peer-urls" || arg == p.peerURL() })
+	m.args = slices.DeleteFunc(m.args, func(arg string) bool { return arg == "--listen-peer-urls" })
+	m.args = append(m.args, "--listen-peer-urls", p.peerURL())
+	m.start()
+	m.ready()
+	require.Equal(t, "v", value(t, c, "k"))
+	m.prints("server has already been initialized")
+	again, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, all.Members[0].PeerURLs, again.Members[0].PeerURLs, "the advertised URL is kept")
+	require.Equal(t, all.Members[0].ID, again.Members[0].ID)
+}
+
+func receive(t *testing.T, c *net.UnixConn) string {
+	b := make([]byte, 100)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
+	n, err := c.Read(b)
+	require.NoError(t, err)
+	return string(b[:n])
+}
+
+func TestKilledMemberComesBack(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "http")
+	c := dial(t, nil, cl.clientURLs()...)
+	put(t, c, "k", "1")
+	all, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all.Members, 3)
+	down := cl.leader(t, c)
+	cl.members[down].kill()
+	put(t, c, "k", "2")
+	cl.members[down].args = cl.places[down].flags() // without --initial-cluster
+	cl.members[down].start()
+	cl.members[down].ready()
+	require.Equal(t, "2", value(t, dial(t, nil, cl.places[down].clientURL()), "k"))
+}
+
+// A leader that is told to stop hands over first: a writer loses nothing that was acknowledged, and hardly waits.
+func TestLeaderHandsOver(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "http")
+	c := dial(t, nil, cl.clientURLs()...)
+	leader := cl.leader(t, c)
+	var others []string
+	for i, p := range cl.places {
+		if i != leader {
+			others = append(others, p.clientURL())
+		}
+	}
+	writer := dial(t, nil, others...)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var acknowledged, pause atomic.Int64
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		last := time.Now()
+		for i := int64(1); ctx.Err() == nil; i++ {
+			call, cancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err := writer.Put(call, fmt.Sprintf("w/%d", i), "x")
+			cancel()
+			if err == nil {
+				acknowledged.Add(1)
+			}
+			pause.Store(max(pause.Load(), int64(time.Since(last))))
+			last = time.Now()
+		}
+	}()
+	eventually(t, func(context.Context) error { return atLeast(&acknowledged, 100) })
+	pause.Store(0)
+	cl.members[leader].stop()
+	cl.members[leader].prints("leadership transfer completed")
+	after := acknowledged.Load()
+	eventually(t, func(context.Context) error { return atLeast(&acknowledged, after+100) })
+	stop()
+	<-written
+	t.Logf("the longest pause of the writer was %v", time.Duration(pause.Load()))
+	require.Less(t, time.Duration(pause.Load()), 3*time.Second)
+	r, err := dial(t, nil, others...).Get(t.Context(), "w/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, r.Count, acknowledged.Load())
+}
+
+func atLeast(n *atomic.Int64, want int64) error {
+	if have := n.Load(); have < want {
+		return fmt.Errorf("%d of %d writes", have, want)
+	}
+	return nil
+}
+
+// A member joins as in etcd: somebody adds its peer URL, and it starts with the list of members. A learner stays one
+// until it is promoted.
+func TestAddedMembersJoin(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 1, "http")
+	c := dial(t, nil, cl.clientURLs()...)
+	put(t, c, "k", "v")
+	second, third := newPlace(t, "second", "http"), newPlace(t, "third", "http")
+
+	_, err := c.MemberAdd(t.Context(), []string{second.peerURL()})
+	require.NoError(t, err)
+	members := cl.places[0].entry() + "," + second.entry()
+	m := run(t, second.flags("--initial-cluster", members, "--initial-cluster-state", "existing", "--initial-cluster-token", "test")...)
+	m.ready()
+	require.Equal(t, "v", value(t, dial(t, nil, second.clientURL()), "k"))
+
+	eventually(t, func(ctx context.Context) error {
+		_, err := c.MemberAddAsLearner(ctx, []string{third.peerURL()})
+		return err
+	})
+	members += "," + third.entry()
+	learner := run(t, third.flags("--initial-cluster", members, "--initial-cluster-state", "existing", "--initial-cluster-token", "test")...)
+	learner.ready()
+	list := func() (names []string) {
+		all, err := c.MemberList(t.Context())
+		require.NoError(t, err)
+		for _, m := range all.Members {
+			name := m.Name
+			if m.IsLearner {
+				name += " learns"
+			}
+			names = append(names, name+" "+m.PeerURLs[0])
+		}
+		slices.Sort(names)
+		return names
+	}
+	want := []string{"m0 " + cl.places[0].peerURL(), "second " + second.peerURL(), "third learns " + third.peerURL()}
+	require.Eventually(t, func() bool { return slices.Equal(want, list()) }, 20*time.Second, 20*time.Millisecond, "%v", list())
+	eventually(t, func(ctx context.Context) error {
+		all, err := c.MemberList(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range all.Members {
+			if m.Name == "third" && m.IsLearner {
+				_, err = c.MemberPromote(ctx, m.ID)
+			}
+		}
+		return err
+	})
+	m.kill()
+	m.args = second.flags()
+	m.start()
+	m.ready()
+	cl.members[0].stop()
+	require.Equal(t, "v", value(t, dial(t, nil, second.clientURL()), "k"))
+}
+
+// A member that is removed stops, and systemd has no reason to start it again.
+func TestRemovedMemberExits(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "http")
+	c := dial(t, nil, cl.places[0].clientURL())
+	s, err := c.Status(t.Context(), cl.places[2].clientURL())
+	require.NoError(t, err)
+	eventually(t, func(ctx context.Context) error { _, err := c.MemberRemove(ctx, s.Header.MemberId); return err })
+	require.Zero(t, cl.members[2].exits())
+	cl.members[2].prints("the member has been permanently removed from the cluster")
+}
+
+func TestLastMemberForcesNewCluster(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "http")
+	put(t, dial(t, nil, cl.clientURLs()...), "k", "v")
+	for _, m := range cl.members {
+		m.kill()
+	}
+	m := cl.members[1]
+	m.args = cl.places[1].flags("--force-new-cluster")
+	m.start()
+	m.ready()
+	c := dial(t, nil, cl.places[1].clientURL())
+	require.Equal(t, "v", value(t, c, "k"))
+	all, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all.Members, 1)
+	m.stop()
+	m.args = cl.places[1].flags()
+	m.start()
+	m.ready()
+	require.Equal(t, "v", value(t, c, "k"))
+}
+
+func TestListenersHaveTheirPurpose(t *testing.T) {
+	processTest(t)
+	p := newPlace(t, "a", "http")
+	web, watched, socket := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "s")
+	file := filepath.Join(t.TempDir(), "etcd.yml")
+	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "name: a\ndata-dir: %s\nlisten-peer-urls: %s\ninitial-advertise-peer-urls: %s\n"+
+		"listen-client-urls: %s,unix://%s\nadvertise-client-urls: %s\nlisten-client-http-urls: http://%s\nlisten-metrics-urls: http://%s\nenable-pprof: true\n",
+		p.dir, p.peerURL(), p.peerURL(), p.clientURL(), socket, p.clientURL(), web, watched), 0o600))
+	m := runWith(t, []string{"ETCD_CONFIG_FILE=" + file})
+	m.ready()
+	put(t, dial(t, nil, p.clientURL()), "k", "v")
+	require.Equal(t, "v", value(t, dial(t, nil, "unix://"+socket), "k"))
+	for url, code := range map[string]int{
+		p.clientURL() + "/version": 404, "http://" + web + "/version": 200, "http://" + web + "/debug/pprof/": 200,
+		"http://" + watched + "/metrics": 200, "http://" + watched + "/health": 200, "http://" + watched + "/version": 404,
+	} {
+		resp, err := http.Get(url)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, code, resp.StatusCode, url)
+	}
+	m.kill()
+	m.start() // the file of the socket is left
+	m.ready()
+}
+
+func TestSignalsOfOneMomentAreOne(t *testing.T) {
+	processTest(t)
+	// The other founder is missing, so the member waits for it.
+	p, missing := newPlace(t, "a", "http"), newPlace(t, "b", "http")
+	m := run(t, p.flags("--initial-cluster", p.entry()+","+missing.entry())...)
+	m.prints("serving client traffic")
+	m.signal(syscall.SIGINT)
+	m.signal(syscall.SIGTERM) // of the same moment: they are one
+	require.Zero(t, m.exits())
+}
+
+// A daemon that cannot start prints one line, and exits with 1.
+func TestStartFailsWithOneLine(t *testing.T) {
+	processTest(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	fails := func(text string, args ...string) {
+		t.Helper()
+		m := run(t, args...)
+		require.Equal(t, 1, m.exits())
+		m.prints(text)
+	}
+	p := newPlace(t, "a", "http")
+	used := p
+	used.client = taken.Addr().String()
+	fails("address already in use", used.flags()...)
+	used = p
+	used.peer = taken.Addr().String()
+	fails("address already in use", used.flags()...)
+	fails("couldn't find local name", p.flags("--initial-cluster=b=http://127.0.0.1:1")...)
+	fails("does not have this flag of etcd", p.flags("--wal-dir=w")...)
+	fails("no such file or directory", append(p.flags("--cert-file=missing.pem", "--key-file=missing.key"),
+		"--listen-client-urls=https://"+p.client, "--advertise-client-urls=https://"+p.client)...)
+	fails("no such file or directory", append(p.flags("--peer-cert-file=missing.pem", "--peer-key-file=missing.key", "--peer-trusted-ca-file=missing.pem"),
+		"--listen-peer-urls=https://"+p.peer, "--initial-advertise-peer-urls=https://"+p.peer)...)
+	require.NoDirExists(t, filepath.Join(p.dir, "member"))
+
+	m := run(t, p.flags("--initial-cluster-token=one")...)
+	m.ready()
+	fails("coterie: data directory in use", append(p.flags(), "--listen-client-urls=http://127.0.0.1:0", "--listen-peer-urls=http://127.0.0.1:0")...)
+	m.stop()
+	fails(`belongs to the cluster \"one\"`, p.flags("--initial-cluster-token=two")...)
+
+	theirs := newPlace(t, "a", "http")
+	require.NoError(t, os.MkdirAll(filepath.Join(theirs.dir, "member", "wal"), 0o700))
+	fails("belongs to an etcd", theirs.flags()...)
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// asDaemon is the environment variable that makes the test binary a coteried.
+const asDaemon = "COTERIED_TEST_PROCESS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asDaemon) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// processTest skips a test that runs several processes, if tests are to be short.
+func processTest(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs processes")
+	}
+	t.Parallel()
+}
+
+// A process is a coteried that runs, or has run.
+type process struct {
+	t    *testing.T
+	args []string
+	env  []string
+	cmd  *exec.Cmd
+	log  *output
+	done chan struct{} // closed when the process has ended
+}
+
+// An output collects the output of a process. Its methods may be called concurrently.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// run starts a process with flags. The test ends it, and prints its log if the test has failed.
+func run(t *testing.T, args ...string) *process {
+	t.Helper()
+	return runWith(t, nil, args...)
+}
+
+// runWith is run with environment variables.
+func runWith(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, args: args, env: env}
+	p.start()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("coteried %s\n%s", strings.Join(p.args, " "), p.log)
+		}
+	})
+	return p
+}
+
+// start starts the process, for the first time or again.
+func (p *process) start() {
+	p.t.Helper()
+	self, err := os.Executable()
+	require.NoError(p.t, err)
+	p.cmd, p.log, p.done = exec.Command(self, p.args...), &output{}, make(chan struct{})
+	p.cmd.Env = append([]string{asDaemon + "=1", "PATH=" + os.Getenv("PATH")}, p.env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	require.NoError(p.t, p.cmd.Start())
+	go func(cmd *exec.Cmd, done chan struct{}) {
+		_ = cmd.Wait() // the tests look at ProcessState
+		close(done)
+	}(p.cmd, p.done)
+}
+
+// ready waits for the line that etcd prints, too.
+func (p *process) ready() {
+	p.t.Helper()
+	p.prints("ready to serve client requests")
+}
+
+// prints waits until the log has a text.
+func (p *process) prints(text string) {
+	p.t.Helper()
+	require.Eventually(p.t, func() bool { return strings.Contains(p.log.String(), text) }, 30*time.Second, 5*time.Millisecond, "no line with %q", text)
+}
+
+// exits waits until the process has ended, and returns its exit code: -1 after a signal.
+func (p *process) exits() int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		require.Fail(p.t, "the process does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// kill ends the process as a crash does.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	<-p.done
+}
+
+// stop ends the process as an operator does.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	require.Zero(p.t, p.exits())
+}
+
+// freeAddr returns an address of this machine that nobody listens on.
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A place is where a member listens, and where its data is.
+type place struct{ name, scheme, client, peer, dir string }
+
+func newPlace(t *testing.T, name, scheme string) place {
+	return place{name, scheme, freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), name)}
+}
+
+func (p place) clientURL() string { return p.scheme + "://" + p.client }
+func (p place) peerURL() string   { return p.scheme + "://" + p.peer }
+func (p place) entry() string     { return p.name + "=" + p.peerURL() }
+
+// flags are the flags that a member needs on every start.
+func (p place) flags(more ...string) []string {
+	return append([]string{
+		"--name", p.name, "--data-dir", p.dir, "--listen-client-urls", p.clientURL(), "--advertise-client-urls", p.clientURL(),
+		"--listen-peer-urls", p.peerURL(), "--initial-advertise-peer-urls", p.peerURL(), "--election-timeout=500", "--heartbeat-interval=50",
+	}, more...)
+}
+
+// A cluster is a cluster of processes.
+type cluster struct {
+	places  []place
+	members []*process
+}
+
+// startCluster starts a cluster of n processes that all have some flags, and waits until they are ready.
+func startCluster(t *testing.T, n int, scheme string, flags ...string) *cluster {
+	c := &cluster{}
+	var entries []string
+	for i := range n {
+		c.places = append(c.places, newPlace(t, fmt.Sprintf("m%d", i), scheme))
+		entries = append(entries, c.places[i].entry())
+	}
+	for _, p := range c.places {
+		first := []string{"--initial-cluster", strings.Join(entries, ","), "--initial-cluster-token", "test", "--initial-cluster-state=new"}
+		c.members = append(c.members, run(t, p.flags(append(first, flags...)...)...))
+	}
+	for _, m := range c.members {
+		m.ready()
+	}
+	return c
+}
+
+func (c *cluster) clientURLs() (urls []string) {
+	for _, p := range c.places {
+		urls = append(urls, p.clientURL())
+	}
+	return urls
+}
+
+// leader returns the number of the member that leads.
+func (c *cluster) leader(t *testing.T, client *clientv3.Client) int {
+	for i, p := range c.places {
+		if s, err := client.Status(t.Context(), p.clientURL()); err == nil && s.Leader == s.Header.MemberId {
+			return i
+		}
+	}
+	require.Fail(t, "no member leads")
+	return -1
+}
+
+// dial returns a client of endpoints.
+func dial(t *testing.T, cfg *tls.Config, endpoints ...string) *clientv3.Client {
+	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, TLS: cfg, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// eventually calls fn until it succeeds.
+func eventually(t *testing.T, fn func(ctx context.Context) error) {
+	t.Helper()
+	var err error
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		err = fn(ctx)
+		return err == nil
+	}, 30*time.Second, 10*time.Millisecond, "%v", err)
+}
+
+func put(t *testing.T, c *clientv3.Client, key, value string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error { _, err := c.Put(ctx, key, value); return err })
+}
+
+// value returns the value of a key, as all members agree about it.
+func value(t *testing.T, c *clientv3.Client, key string) (value string) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		r, err := c.Get(ctx, key)
+		if err == nil && len(r.Kvs) > 0 {
+			value = string(r.Kvs[0].Value)
+		}
+		return err
+	})
+	return value
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Three members with the flags of etcd's documentation about TLS.
+func TestMembersAndClientsUseTLS(t *testing.T) {
+	processTest(t)
+	ca := newAuthority(t)
+	cert, key := ca.issue("server")
+	peerCert, peerKey := ca.issue("peer")
+	flags := []string{
+		"--client-cert-auth", "--trusted-ca-file", ca.file, "--cert-file", cert, "--key-file", key,
+		"--peer-client-cert-auth", "--peer-trusted-ca-file", ca.file, "--peer-cert-file", peerCert, "--peer-key-file", peerKey,
+		"--peer-cert-allowed-cn=peer",
+	}
+	cl := startCluster(t, 3, "https", flags...)
+	c := dial(t, ca.client(), cl.clientURLs()...)
+	put(t, c, "k", "v")
+	all, err := c.MemberList(t.Context())
+	require.NoError(t, err)
+	for _, m := range all.Members {
+		require.Regexp(t, "^https://", m.PeerURLs[0])
+	}
+	cl.members[0].prints("serving client traffic securely")
+
+	without := ca.client()
+	without.Certificates = nil
+	conn, err := tls.Dial("tcp", cl.places[0].client, without)
+	if err == nil { // with TLS 1.3, the endpoint rejects a client after the handshake of the client
+		defer conn.Close()
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	require.ErrorContains(t, err, "certificate required")
+
+	// A member with a name that is not allowed, and one of another CA, are not let in.
+	for _, stranger := range []*authority{ca, newAuthority(t)} {
+		cert, key := stranger.issue("stranger")
+		p := newPlace(t, "stranger", "https")
+		m := run(t, p.flags(append(flags, "--initial-cluster-state=existing", "--initial-cluster="+cl.places[0].entry()+","+p.entry(),
+			"--initial-cluster-token=test", "--peer-cert-file="+cert, "--peer-key-file="+key)...)...)
+		cl.members[0].prints("connection refused")
+		time.Sleep(time.Second)
+		require.NotContains(t, m.log.String(), "ready to serve client requests")
+		m.stop()
+	}
+}
+
+func TestWrongCertificatesAreReported(t *testing.T) {
+	processTest(t)
+	ca := newAuthority(t)
+	cert, key := ca.issue("server")
+	_, otherKey := ca.issue("other")
+	p := newPlace(t, "a", "https")
+	for _, flags := range [][]string{
+		{"--cert-file", cert, "--key-file", otherKey, "--peer-cert-file", cert, "--peer-key-file", key, "--peer-trusted-ca-file", ca.file},
+		{"--cert-file", cert, "--key-file", key, "--peer-cert-file", cert, "--peer-key-file", otherKey, "--peer-trusted-ca-file", ca.file},
+	} {
+		m := run(t, p.flags(flags...)...)
+		require.Equal(t, 1, m.exits())
+		m.prints("private key does not match public key")
+	}
+}
