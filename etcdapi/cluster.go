@@ -228,12 +228,16 @@ func memberURLs(m coterie.Member) []string {
 	if m.Addr == "" {
 		return nil
 	}
-	if urls := splitURLs(m.Metadata[MetadataPeerURLs]); len(urls) > 0 {
-		if addr, err := peerAddr(urls); err == nil && addr == m.Addr {
-			return urls
-		}
+	if urls := splitURLs(m.Metadata[MetadataPeerURLs]); len(urls) > 0 && beginsWithAddr(urls, m.Addr) {
+		return urls
 	}
 	return []string{"http://" + m.Addr}
+}
+
+// beginsWithAddr reports whether the first of a member's URLs has its address.
+func beginsWithAddr(urls []string, addr string) bool {
+	first, err := peerAddr(urls)
+	return err == nil && first == addr
 }
 
 func splitURLs(list string) []string {
@@ -254,6 +258,9 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 		}
 		if m.ID == s.node.ID() && s.name != "" {
 			out[i].Name = s.name
+		}
+		if m.ID == s.node.ID() && len(s.peerURLs) > 0 && beginsWithAddr(s.peerURLs, m.Addr) {
+			out[i].PeerURLs = s.peerURLs
 		}
 		if m.Metadata[metadataAdded] != "" && !m.Voter {
 			out[i].Name = ""

@@ -219,3 +219,17 @@ func TestAddedMemberHasNoNameUntilItIsServed(t *testing.T) {
 	serve(t, second)
 	require.Eventually(t, func() bool { return name() == addr }, 20*time.Second, 10*time.Millisecond)
 }
+
+// A member can have another name in etcd's protocol than in coterie, and URLs with https.
+func TestServedMemberHasNameAndPeerURLs(t *testing.T) {
+	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
+		n := c.Leader()
+		urls := []string{"https://" + n.Status().Addr}
+		client := etcdapi.NewClient(n, etcdapi.WithName("one"), etcdapi.WithPeerURLs(urls...))
+		defer client.Close()
+		all, err := client.MemberList(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, "one", all.Members[0].Name)
+		require.Equal(t, urls, all.Members[0].PeerURLs)
+	})
+}

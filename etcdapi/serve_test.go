@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -214,4 +215,37 @@ func TestProbesWithAlarms(t *testing.T) {
 		_, err = n.ClearAlarm(t.Context(), a)
 		require.NoError(t, err)
 	}
+}
+
+// One listener has gRPC, another one HTTP, as with etcd's --listen-client-http-urls.
+func TestHTTPHasItsOwnListener(t *testing.T) {
+	n := open(t)
+	var m etcdapi.Metrics
+	calls := serve(t, n, etcdapi.WithoutHTTP(), etcdapi.WithMetrics(&m))
+	web := serveWith(t, etcdapi.ServeHTTP, n, etcdapi.WithMetrics(&m))
+	_, err := pb.NewKVClient(dial(t, calls)).Put(t.Context(), &pb.PutRequest{Key: []byte("k"), Value: []byte("v")})
+	require.NoError(t, err)
+	code, _, _ := do(t, "GET", "http://"+calls+"/version", "")
+	require.Equal(t, http.StatusNotFound, code)
+	code, body, _ := do(t, "POST", "http://"+web+"/v3/kv/range", `{"key":"aw=="}`)
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, body, "dg==")
+	_, body, _ = do(t, "GET", "http://"+web+"/metrics", "")
+	require.Contains(t, body, `grpc_server_handled_total{grpc_code="OK",grpc_method="Put"`, "both listeners count together")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err = pb.NewKVClient(dial(t, web)).Put(ctx, &pb.PutRequest{Key: []byte("k"), Value: []byte("v")})
+	require.Error(t, err)
+}
+
+// A client that does not answer the pings of WithKeepalive is disconnected.
+func TestSilentClientIsDisconnected(t *testing.T) {
+	c, err := net.Dial("tcp", serve(t, open(t), etcdapi.WithKeepalive(5*time.Second, time.Second, 100*time.Millisecond)))
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	require.NoError(t, err)
+	require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.Copy(io.Discard, c)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
 }

@@ -48,7 +48,7 @@ func TestMembersAndClientsUseTLS(t *testing.T) {
 		m := run(t, p.flags(append(flags, "--initial-cluster-state=existing", "--initial-cluster="+cl.places[0].entry()+","+p.entry(),
 			"--initial-cluster-token=test", "--peer-cert-file="+cert, "--peer-key-file="+key)...)...)
 		cl.members[0].prints("connection refused")
-		time.Sleep(time.Second)
+		m.prints("connection failed")
 		require.NotContains(t, m.log.String(), "ready to serve client requests")
 		m.stop()
 	}
