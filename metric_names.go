@@ -21,18 +21,22 @@ const (
 	MetricElections          Metric = "coterie_elections_total"
 	MetricConnectionsRefused Metric = "coterie_connections_refused_total"
 	MetricCallsFailed        Metric = "coterie_calls_failed_total"
+	MetricHeartbeatsFailed   Metric = "coterie_heartbeats_failed_total"
+	MetricPeerSentBytes      Metric = "coterie_peer_sent_bytes_total"
+	MetricPeerReceivedBytes  Metric = "coterie_peer_received_bytes_total"
 	MetricLogDropped         Metric = "coterie_log_dropped_total"
 	MetricMetricsDropped     Metric = "coterie_metrics_dropped_total"
 )
 
 // Distributions. They come to [Metrics.Observe].
 const (
-	MetricProposalSeconds Metric = "coterie_proposal_seconds"
-	MetricBatchProposals  Metric = "coterie_batch_proposals"
-	MetricLogWriteSeconds Metric = "coterie_log_write_seconds"
-	MetricLogWriteBytes   Metric = "coterie_log_write_bytes"
-	MetricSnapshotSeconds Metric = "coterie_snapshot_seconds"
-	MetricSnapshotBytes   Metric = "coterie_snapshot_bytes"
+	MetricProposalSeconds  Metric = "coterie_proposal_seconds"
+	MetricBatchProposals   Metric = "coterie_batch_proposals"
+	MetricHeartbeatSeconds Metric = "coterie_heartbeat_seconds"
+	MetricLogWriteSeconds  Metric = "coterie_log_write_seconds"
+	MetricLogWriteBytes    Metric = "coterie_log_write_bytes"
+	MetricSnapshotSeconds  Metric = "coterie_snapshot_seconds"
+	MetricSnapshotBytes    Metric = "coterie_snapshot_bytes"
 )
 
 // Gauges. They come to [Metrics.Set].

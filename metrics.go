@@ -126,6 +126,15 @@ func measureLogWrite(m *usercode.Meter[Metric], bytes int, took time.Duration) {
 	m.Observe(MetricLogWriteBytes, float64(bytes))
 }
 
+// measureHeartbeat measures a heartbeat that this node has sent.
+func measureHeartbeat(m *usercode.Meter[Metric], took time.Duration, err error) {
+	if err == nil {
+		m.Observe(MetricHeartbeatSeconds, took.Seconds())
+	} else {
+		m.Add(MetricHeartbeatsFailed, 1)
+	}
+}
+
 // gauges returns the gauges of a node that have a value.
 func (n *Node) gauges() map[Metric]float64 {
 	s := n.Status()

@@ -133,6 +133,7 @@ func (s *supervisor) newTransport(term, committed func() uint64) *raftnet.Transp
 		Term:    term,
 
 		Committed: committed,
+		Heartbeat: func(took time.Duration, err error) { measureHeartbeat(s.meter, took, err) },
 	})
 }
 

@@ -139,6 +139,9 @@ func (t *transport) party() rpc.Party {
 	p := rpc.Party{
 		Self: t.hello, Met: t.peers.met, Judge: t.peers.judge,
 		Terms: func() []byte { return t.peers.terms().Append(nil, rpc.MaxTerms) },
+		Sent:  func(bytes int) { t.meter.Add(MetricPeerSentBytes, bytes) },
+
+		Received: func(bytes int) { t.meter.Add(MetricPeerReceivedBytes, bytes) },
 	}
 	if t.cfg.VerifyMember != nil {
 		p.Verify = t.verifyMember

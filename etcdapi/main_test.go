@@ -22,6 +22,14 @@ import (
 // open opens a single node, for one test.
 func open(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
 	t.Helper()
+	n := openUnready(t, change...)
+	require.NoError(t, n.Ready(t.Context()))
+	return n
+}
+
+// openUnready opens a node, for one test, which may wait for others.
+func openUnready(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
+	t.Helper()
 	cfg := coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&cfg)
@@ -29,7 +37,6 @@ func open(t testing.TB, change ...func(*coterie.Config)) *coterie.Node {
 	n, err := coterie.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
-	require.NoError(t, n.Ready(t.Context()))
 	return n
 }
 

@@ -79,7 +79,25 @@ var etcdMetrics = []etcdMetric{
 	},
 	{
 		name: "etcd_network_peer_sent_failures_total", help: "The total number of send failures from peers.",
-		of: []coterie.Metric{coterie.MetricCallsFailed}, create: newCounter, late: true,
+		of: []coterie.Metric{coterie.MetricCallsFailed, coterie.MetricHeartbeatsFailed}, create: newCounter, late: true,
+	},
+	{
+		name: "etcd_network_peer_sent_bytes_total", help: "The total number of bytes sent to peers.",
+		of: []coterie.Metric{coterie.MetricPeerSentBytes}, create: newCounter, late: true,
+	},
+	{
+		name: "etcd_network_peer_received_bytes_total", help: "The total number of bytes received from peers.",
+		of: []coterie.Metric{coterie.MetricPeerReceivedBytes}, create: newCounter, late: true,
+	},
+	{
+		name: "etcd_network_peer_round_trip_time_seconds", help: "Round-Trip-Time histogram between peers",
+		of: []coterie.Metric{coterie.MetricHeartbeatSeconds}, create: newHistogram, late: true,
+		buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+	},
+	{
+		name: "etcd_server_heartbeat_send_failures_total",
+		help: "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
+		of:   []coterie.Metric{coterie.MetricHeartbeatsFailed}, create: newCounter,
 	},
 }
 

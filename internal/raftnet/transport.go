@@ -97,6 +97,9 @@ type Config struct {
 	Term func() uint64
 	// Committed returns raft's commit index without waiting for its main loop. nil: unknown.
 	Committed func() uint64
+	// Heartbeat is called for each heartbeat that this node has sent as the leader, with the time until the follower's
+	// answer or until the error. Calls may be concurrent. nil: not called.
+	Heartbeat func(took time.Duration, err error)
 }
 
 // A Request describes one of raft's requests for Admit.
@@ -327,7 +330,7 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 	if t.muted.Load() {
 		return errMuted
 	}
-	mark := t.sending(id, target, req)
+	mark, begin := t.sending(id, target, req), time.Now()
 	limit, again := t.cfg.Timeout, t.cfg.Timeout/2
 	switch {
 	case heartbeat(req):
@@ -340,6 +343,9 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 		func(b []byte) error {
 			return errors.Join(decodeAppendResponse(b, resp), t.checkTerm(resp.Term))
 		})
+	if t.cfg.Heartbeat != nil && heartbeat(req) {
+		t.cfg.Heartbeat(time.Since(begin), err)
+	}
 	if lost := t.answered(id, peer, req, resp, mark, err); lost > 0 {
 		if t.cfg.Lost != nil {
 			t.cfg.Lost(peer, lost, resp.LastLog)

@@ -152,6 +152,7 @@ func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {
 		return nil, err
 	}
 	conn := newConn(nc, s.lane, c.limits)
+	conn.sent, conn.received = c.party.Sent, c.party.Received
 	release := conn.Guard(ctx)
 	nc.SetDeadline(time.Now().Add(c.limits.Handshake))
 	err = c.introduce(conn, s)

@@ -94,6 +94,9 @@ type Conn struct {
 	asked  time.Time // when Guard was last called
 	ended  bool      // the ctx of Guard has ended
 	home   *pool     // pool of the client that opened it; nil on the accepting side
+
+	sent, received func(bytes int) // Party.Sent and Party.Received
+
 	slot   slot
 	reused bool
 	idle   time.Time // when it was returned to the pool
@@ -150,6 +153,9 @@ func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
 	}
 	binary.BigEndian.PutUint32(b, uint32(size))
 	_, err := c.net.Write(b)
+	if err == nil && c.sent != nil {
+		c.sent(len(b))
+	}
 	return c.note(err)
 }
 
@@ -195,6 +201,9 @@ func (c *Conn) Receive() (method byte, payload []byte, err error) {
 	}
 	if bounded {
 		c.net.SetReadDeadline(time.Time{})
+	}
+	if c.received != nil {
+		c.received(frameHeader + len(payload))
 	}
 	return method, payload, nil
 }

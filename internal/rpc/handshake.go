@@ -98,6 +98,9 @@ type Party struct {
 	// claims to be. It is called last, and returns when ctx ends. nil: certificates are not compared with
 	// members.
 	Verify func(ctx context.Context, nc net.Conn, other Identity) error
+	// Sent and Received are called with the size of each frame. Calls may be concurrent, and must return soon. nil: not
+	// called.
+	Sent, Received func(bytes int)
 }
 
 // Always returns the Party of a node that never changes and accepts every node of its cluster.

@@ -239,6 +239,7 @@ func (s *Server) receive(nc net.Conn) (*Conn, byte, error) {
 		return nil, 0, fmt.Errorf("%w: lane %q", ErrMalformed, lane[0])
 	}
 	c := newConn(nc, lane[0], s.cfg.Limits)
+	c.sent, c.received = s.cfg.Sent, s.cfg.Received
 	caller, err := readHello(c.reader)
 	if err != nil {
 		return nil, 0, err

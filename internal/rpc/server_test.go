@@ -691,3 +691,27 @@ func TestConnectionToRejectedNodeIsNotReused(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+func TestPartyCountsFrames(t *testing.T) {
+	bubble(t, func(t *testing.T, n *memnet.Network) {
+		party := func(id Identity) (p Party, sent, received *atomic.Int64) {
+			p, sent, received = Always(id), new(atomic.Int64), new(atomic.Int64)
+			p.Sent, p.Received = func(bytes int) { sent.Add(int64(bytes)) }, func(bytes int) { received.Add(int64(bytes)) }
+			return p, sent, received
+		}
+		server, fromServer, toServer := party(serverID)
+		s := serve(t, n, ServerConfig{Party: server})
+		client, fromClient, toClient := party(clientID)
+		c := NewClient(n, client)
+		for _, size := range []int{10, 1 << 20} {
+			_, err := c.Call(t.Context(), Peer{serverID.Member, addr}, 3, make([]byte, size))
+			require.NoError(t, err)
+		}
+		require.NoError(t, c.Close())
+		require.NoError(t, s.Close())
+		require.EqualValues(t, 10+1<<20+2*frameHeader, fromClient.Load())
+		require.Equal(t, fromClient.Load(), toServer.Load())
+		require.Greater(t, toClient.Load(), int64(1<<20))
+		require.Equal(t, fromServer.Load(), toClient.Load())
+	})
+}
