@@ -4,7 +4,6 @@ package etcdsnapshot
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/coterie-kv/coterie"
@@ -13,11 +12,8 @@ import (
 // maxBump leaves numbers for the changes to come.
 const maxBump = 1 << 60
 
-// bump returns contents whose revision is higher by an amount, and whose history is compacted.
+// bump returns contents whose revision is higher by an amount of at most maxBump, and whose history is compacted.
 func bump(c *coterie.Contents, by uint64) (*coterie.Contents, error) {
-	if by > maxBump {
-		return nil, fmt.Errorf("%w: the revision would be raised by %d, and the bound is %d", coterie.ErrInvalidOption, by, uint64(maxBump))
-	}
 	revision := c.Revision() + int64(by)
 	b, err := coterie.NewContentsBuilder(revision, revision)
 	if err != nil {

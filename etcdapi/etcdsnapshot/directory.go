@@ -23,34 +23,33 @@ var ErrUnapplied = errors.New("etcdsnapshot: the database of etcd lacks changes 
 // lockTimeout is how long an etcd that ends may keep its database.
 const lockTimeout = time.Second
 
-// readDirectory reads the contents of the data directory of an etcd that is stopped.
+// openDirectory opens the database of an etcd that is stopped.
 //
 // The database of an etcd may be up to 100 ms behind its log, which alone is durable before etcd acknowledges a write. So
 // the log is read, too. An etcd that is stopped by a signal writes everything that it has applied to the database.
-func readDirectory(ctx context.Context, dir string, o options) (*coterie.Contents, error) {
+func openDirectory(ctx context.Context, dir string, o options) (*importer, error) {
 	name := filepath.Join(dir, "member", "snap", "db")
 	file, size, err := openFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("it is not the data directory of an etcd: %w", err)
 	}
-	defer file.Close() // it was only read
 	unlock, err := lock(name)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
-	defer unlock()
 	im, err := newImporter(ctx, file, size)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, unlock())
 	}
+	im.unlock = unlock
 	if err := checkWAL(ctx, cmp.Or(o.walDir, filepath.Join(dir, "member", "wal")), im); err != nil {
-		return nil, err
+		return nil, errors.Join(err, im.close())
 	}
-	return im.run()
+	return im, nil
 }
 
 // lock keeps etcd from starting on a database, and fails if etcd runs on it.
-func lock(name string) (unlock func(), err error) {
+func lock(name string) (unlock func() error, err error) {
 	db, err := bolt.Open(name, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: stop the etcd that runs on it, or save a snapshot of that with etcdctl", coterie.ErrDirInUse)
@@ -58,7 +57,7 @@ func lock(name string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = db.Close() }, nil
+	return db.Close, nil
 }
 
 // checkWAL returns an error if the log has changes that a database lacks.

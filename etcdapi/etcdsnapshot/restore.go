@@ -10,10 +10,10 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Restore makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of an etcd snapshot.
-// It is [coterie.RestoreBackup] for snapshots of etcd: call it once for each founder, with the Config that
-// coterie.Open gets afterwards, and each time with the same snapshot. It is done completely or not at all, and writes
-// nothing before the whole snapshot was verified.
+// Restore makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of an etcd snapshot, or of
+// the data directory of an etcd that is stopped. It is [coterie.RestoreBackup] for data of etcd: call it once for each founder,
+// with the Config that coterie.Open gets afterwards, and each time with the same data and options. It is done completely or
+// not at all, and writes nothing before all data were verified.
 //
 // Errors: those of [Read] and of coterie.RestoreBackup.
 func Restore(ctx context.Context, path string, cfg coterie.Config, opts ...Option) error {
@@ -21,6 +21,13 @@ func Restore(ctx context.Context, path string, cfg coterie.Config, opts ...Optio
 	if err != nil {
 		return err
 	}
+	return RestoreContents(ctx, c, cfg)
+}
+
+// RestoreContents is [Restore] for contents that were read before.
+//
+// Errors: those of coterie.RestoreBackup.
+func RestoreContents(ctx context.Context, c *coterie.Contents, cfg coterie.Config) error {
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -28,7 +35,7 @@ func Restore(ctx context.Context, path string, cfg coterie.Config, opts ...Optio
 		w.CloseWithError(err)
 		written <- err
 	}()
-	err = coterie.RestoreBackup(ctx, r, cfg)
+	err := coterie.RestoreBackup(ctx, r, cfg)
 	r.CloseWithError(io.ErrClosedPipe) // RestoreBackup may not have read all
 	if failed := <-written; failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
 		return failed

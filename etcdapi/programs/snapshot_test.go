@@ -214,14 +214,20 @@ func TestSnapshotStatusOfNode(t *testing.T) {
 	defer c.Close()
 	fill(t, c, true)
 	var status struct {
-		Revision int64
-		TotalKey int
-		Version  string
+		Hash      uint32
+		Revision  int64
+		TotalKey  int
+		TotalSize int64
+		Version   string
 	}
 	require.NoError(t, json.Unmarshal([]byte(run(t, etcdutl, "snapshot", "status", written(t, n), "-w", "json")), &status))
 	require.Equal(t, n.Status().Revision, status.Revision)
 	require.Equal(t, n.Status().Keys, status.TotalKey)
 	require.Equal(t, etcdsnapshot.StorageVersion, status.Version)
+	own, err := etcdsnapshot.ReadStatus(t.Context(), written(t, n))
+	require.NoError(t, err)
+	require.Equal(t, status.Hash, own.Hash)
+	require.Equal(t, status.TotalSize, own.TotalSize)
 
 	s := restored(t, written(t, n))
 	compact := n.Status().CompactRevision
