@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -47,7 +49,10 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 	if err != nil {
 		return nil, err
 	}
-	common := s.endpointOptions(m)
+	common, err := s.endpointOptions(m)
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range []struct {
 		flag  string
 		urls  urlList
@@ -67,7 +72,7 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 }
 
 // endpointOptions returns the options that all endpoints have.
-func (s *Settings) endpointOptions(m *etcdapi.Metrics) []etcdapi.Option {
+func (s *Settings) endpointOptions(m *etcdapi.Metrics) ([]etcdapi.Option, error) {
 	opts := []etcdapi.Option{
 		etcdapi.WithName(s.Name), etcdapi.WithPeerURLs(s.Cluster.AdvertisePeer.strings()...),
 		etcdapi.WithClientURLs(s.Listen.AdvertiseClient.strings()...),
@@ -87,8 +92,27 @@ func (s *Settings) endpointOptions(m *etcdapi.Metrics) []etcdapi.Option {
 	if s.Log.Level == "debug" {
 		opts = append(opts, etcdapi.WithTraces())
 	}
-	return opts
+	users, err := s.userOptions()
+	return append(opts, users...), err
 }
+
+// userOptions returns the options about tokens and passwords. As in etcd, the common names of certificates are names of
+// users with --client-cert-auth alone.
+func (s *Settings) userOptions() ([]etcdapi.Option, error) {
+	opts := []etcdapi.Option{etcdapi.WithBcryptCost(int(s.Users.BcryptCost)), etcdapi.WithCommonNames(s.Client.ClientCertAuth)}
+	if s.Users.Token == "simple" {
+		ttl := time.Duration(cmp.Or(s.Users.TTLSeconds, defaultTokenSeconds)) * time.Second
+		return append(opts, etcdapi.WithTokenTTL(ttl)), nil
+	}
+	jwt, err := etcdapi.LoadJWT(s.Users.Token)
+	if err != nil {
+		return nil, fmt.Errorf("--auth-token: %w", err)
+	}
+	return append(opts, etcdapi.WithJWT(jwt)), nil
+}
+
+// defaultTokenSeconds is etcd's.
+const defaultTokenSeconds = 300
 
 // clientTLS returns the configuration of listeners with TLS, or nil if there is none.
 func (s *Settings) clientTLS() (*tls.Config, error) {

@@ -86,6 +86,9 @@ func securityFlags(f *flag.FlagSet, s *Settings) {
 	f.StringVar(&p.TrustedCAFile, "peer-trusted-ca-file", "", "Certificates of the CAs of members.")
 	f.Var(&p.AllowedCNs, "peer-cert-allowed-cn", "Common names that the certificate of a member may have.")
 	f.Var(&p.AllowedHostnames, "peer-cert-allowed-hostname", "Names that the certificate of a member must be valid for one of.")
+	f.StringVar(&s.Users.Token, "auth-token", "simple", "simple, or jwt,sign-method=…,pub-key=…,priv-key=…,ttl=… for JSON web tokens.")
+	f.UintVar(&s.Users.TTLSeconds, "auth-token-ttl", 300, "Seconds that a simple token lasts.")
+	f.UintVar(&s.Users.BcryptCost, "bcrypt-cost", 10, "Cost of the hashes of passwords.")
 	s.Origins, s.Hosts = stringList{"*"}, stringList{"*"}
 	f.Var(&s.Origins, "cors", "Origins of web pages that may use the HTTP interface.")
 	f.Var(&s.Hosts, "host-whitelist", "Host names that HTTP requests without TLS may address.")

@@ -30,6 +30,7 @@ type Settings struct {
 	Client  Security
 	Peer    Security
 	Log     LogSettings
+	Users   Users
 
 	SelfSignedYears uint
 	CipherSuites    stringList
@@ -79,6 +80,13 @@ type Security struct {
 	AllowedCNs        stringList
 	AllowedHostnames  stringList
 	Auto              bool
+}
+
+// Users are the flags about tokens and passwords.
+type Users struct {
+	Token      string // simple, or the description of JSON web tokens
+	TTLSeconds uint   // of simple tokens
+	BcryptCost uint
 }
 
 // LogSettings are the flags about the log.
