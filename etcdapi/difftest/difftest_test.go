@@ -175,11 +175,13 @@ func TestSameAnswers(t *testing.T) {
 
 // So does a follower, which passes writes on to the leader.
 func TestSameAnswersOfFollower(t *testing.T) {
+	t.Parallel()
 	newComparison(t, dial(t, "etcd", startEtcd(t)), endpointOfFollower(t)).compare(requests()/3, false)
 }
 
 // Ranges of hundreds of keys are the same, too, in any number of responses.
 func TestSameAnswersOfManyKeys(t *testing.T) {
+	t.Parallel()
 	etcd, node := endpoints(t)
 	c := newComparison(t, etcd, node)
 	c.wide = true

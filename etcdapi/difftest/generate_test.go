@@ -20,6 +20,8 @@ type generator struct {
 	compacted int64
 	leases    []int64          // granted, and perhaps ended since
 	wide      bool             // there are hundreds of keys
+	private   string           // the prefix of its keys, if other generators run at the same time
+	firstID   int64            // of its leases
 	rounds    int              // of rare requests
 	turns     []func() request // the kinds of them that remain of this round
 }
@@ -41,6 +43,9 @@ func (g *generator) key() []byte {
 	if g.chance(60) {
 		return nil
 	}
+	if g.private != "" {
+		return []byte(g.private + pick(g, keys...))
+	}
 	if g.wide {
 		return fmt.Appendf(nil, "%03d", g.IntN(400))
 	}
@@ -49,6 +54,9 @@ func (g *generator) key() []byte {
 
 // end returns the end of a range: of a single key, a prefix, from the key on, or any other.
 func (g *generator) end() []byte {
+	if g.private != "" {
+		return pick(g, nil, nil, []byte(g.private+pick(g, keys...)), []byte(g.private+"\xff\xff\xff"))
+	}
 	switch g.IntN(6) {
 	case 0, 1:
 		return nil
@@ -73,6 +81,9 @@ func (g *generator) value() []byte {
 
 // revision returns a revision around the present, around the compaction, or none.
 func (g *generator) revision() int64 {
+	if g.private != "" {
+		return 0 // others move the revision
+	}
 	if g.chance(100) {
 		return pick[int64](g, math.MaxInt64, math.MinInt64)
 	}
@@ -91,7 +102,7 @@ func (g *generator) revision() int64 {
 
 // filter returns the bound of a revision, or mostly none.
 func (g *generator) filter() int64 {
-	if !g.chance(6) {
+	if g.private != "" || !g.chance(6) {
 		return 0
 	}
 	return max(0, g.rev-int64(g.IntN(30))) + int64(g.IntN(4)) - 1
@@ -183,6 +194,9 @@ func (g *generator) compare() *pb.Compare {
 	target := c.Target
 	if g.chance(30) { // a value of another target than the one compared
 		target = pb.Compare_CompareTarget(g.IntN(5))
+	}
+	if g.private != "" {
+		g.rev = 0 // its comparisons ask for the presence of a key
 	}
 	number := pick(g, 0, 1, g.rev, max(0, g.rev-int64(g.IntN(10))))
 	switch target {

@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/coterie-kv/coterie"
@@ -74,8 +75,13 @@ func endpointOfFollower(t testing.TB) *endpoint {
 	return dial(t, "follower", serve(t, follower))
 }
 
+// reconnect returns to a server soon after it has started again.
+var reconnect = grpc.ConnectParams{
+	Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.2, MaxDelay: 300 * time.Millisecond}, MinConnectTimeout: time.Second,
+}
+
 func dial(t testing.TB, name, addr string, opts ...grpc.DialOption) *endpoint {
-	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(reconnect),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	conn, err := grpc.NewClient(addr, opts...)
 	require.NoError(t, err)
@@ -88,16 +94,9 @@ func dial(t testing.TB, name, addr string, opts ...grpc.DialOption) *endpoint {
 }
 
 func startEtcd(t testing.TB, change ...func(*embed.Config)) (addr string) {
-	free := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg := embed.NewConfig()
-	cfg.Dir = t.TempDir()
 	client := url.URL{Scheme: "http", Host: freeAddr(t)} // the gateway of an etcd dials the port that is configured
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{free}, []url.URL{free}
+	cfg := etcdConfig(t.TempDir(), client, url.URL{Scheme: "http", Host: "127.0.0.1:0"})
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.LogLevel = "fatal"
-	cfg.UnsafeNoFsync = true
-	cfg.WatchProgressNotifyInterval = 10 * time.Minute // the default; etcd keeps it in a variable of the process
 	for _, c := range change {
 		c(cfg)
 	}
@@ -110,6 +109,17 @@ func startEtcd(t testing.TB, change ...func(*embed.Config)) (addr string) {
 		t.Fatal("etcd is not ready")
 	}
 	return e.Clients[0].Addr().String()
+}
+
+func etcdConfig(dir string, client, peer url.URL) *embed.Config {
+	cfg := embed.NewConfig()
+	cfg.Dir = dir
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	cfg.LogLevel = "fatal"
+	cfg.UnsafeNoFsync = true
+	cfg.WatchProgressNotifyInterval = 10 * time.Minute // the default; etcd keeps it in a variable of the process
+	return cfg
 }
 
 func freeAddr(t testing.TB) string {

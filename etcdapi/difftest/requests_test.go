@@ -64,6 +64,9 @@ func (g *generator) grant() request {
 	if q.ID == 0 { // the servers draw one, which is in a script
 		q.ID = pick[int64](g, 77, math.MaxInt64, math.MinInt64)
 	}
+	if g.private != "" {
+		q.ID = g.firstID + int64(g.IntN(30))
+	}
 	r := to("LeaseGrant", q, lease, pb.LeaseClient.LeaseGrant)
 	r.after = func(proto.Message) { g.leases = append(g.leases[max(0, len(g.leases)-10):], q.ID) }
 	return r
