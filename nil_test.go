@@ -230,6 +230,7 @@ var nilCalls = map[string][]func(f nilFixture){
 		}
 	}},
 	"coterie.Node.UpdateMetadata":     {func(f nilFixture) { f.n.UpdateMetadata(nil, f.n.ID(), nil) }},
+	"coterie.Node.CompareMembers":     {func(f nilFixture) { f.n.CompareMembers(nil) }},
 	"coterie.UserView.Alarms":         {func(f nilFixture) { f.user().Alarms(nil) }, func(f nilFixture) { f.user().Alarms(f.ctx, nil) }},
 	"coterie.UserView.RaiseAlarm":     {func(f nilFixture) { f.user().RaiseAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},
 	"coterie.UserView.ClearAlarm":     {func(f nilFixture) { f.user().ClearAlarm(nil, coterie.Alarm{Kind: coterie.AlarmNoSpace}) }},

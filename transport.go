@@ -19,7 +19,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// The calls between nodes. A ping and a join go to any node, the others from a follower to its leader.
+// The calls between nodes. A ping and a join go to any node, the others from a follower to its leader, unless
+// they say otherwise.
 const (
 	methodPing byte = iota + 1 // says where the caller is, and asks which node answers
 	methodPropose
@@ -29,6 +30,7 @@ const (
 	methodChange
 	methodJoin // as methodChange; the node passes it on to the leader
 	methodRead
+	methodHash // from any member to any other
 )
 
 // The codes of the errors with which a node answers another's call.
@@ -232,6 +234,7 @@ type handler struct {
 	leases   *leases
 	joiner   *joiner
 	roster   *roster
+	hasher   *hasher
 	raft     func() *consensus
 	alive    func(context.Context) error
 	room     func() error // why this node cannot write its log, if so
@@ -242,7 +245,7 @@ type handler struct {
 func newHandler(n *Node) *handler {
 	return &handler{
 		cfg: &n.cfg, lead: n.lead, identity: n.identity, peers: n.peers, reads: n.reads, leases: n.leases, joiner: n.joiner,
-		roster: n.roster, raft: n.raft, alive: n.alive, room: n.room, submit: n.supervisor.submit, change: n.askToChange,
+		roster: n.roster, hasher: newHasher(n), raft: n.raft, alive: n.alive, room: n.room, submit: n.supervisor.submit, change: n.askToChange,
 	}
 }
 
@@ -285,6 +288,8 @@ func (h *handler) dispatch(ctx context.Context, from rpc.Identity, method byte, 
 		return h.leases.answerRenew(ctx, req)
 	case methodTimeToLive:
 		return h.leases.answerTimeToLive(ctx, req)
+	case methodHash:
+		return h.hasher.answer(ctx, req)
 	}
 	return nil, &rpc.RemoteError{Text: fmt.Sprintf("coterie: unknown method %d", method)}
 }

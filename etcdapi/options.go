@@ -23,6 +23,7 @@ type options struct {
 	peerURLs         []string
 	progressInterval time.Duration
 	learnerCalls     bool
+	corruptionCheck  time.Duration
 
 	// Of users.
 	bcryptCost  int
@@ -87,6 +88,14 @@ const minProgressInterval = 100 * time.Millisecond
 // corresponds to etcd's --watch-progress-notify-interval: the default is 10 minutes, the minimum 100 ms.
 func WithProgressInterval(d time.Duration) Option {
 	return func(o *options) { o.progressInterval = max(d, minProgressInterval) }
+}
+
+// WithCorruptionCheck makes [Serve] compare the data of the members at intervals, while its node leads, and raise the alarm
+// CORRUPT for each member that differs from the majority, as etcd's --corrupt-check-time. If no majority agrees, the alarm
+// is for member 0. As long as there is an alarm, every endpoint rejects writes with "etcdserver: corrupt cluster". Give
+// every endpoint the same interval, because any node may lead. By default there is no comparison.
+func WithCorruptionCheck(interval time.Duration) Option {
+	return func(o *options) { o.corruptionCheck = interval }
 }
 
 // WithLearnerCalls makes the endpoint of a node without a vote answer every call. By default it answers what a learner of

@@ -38,6 +38,7 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.publish(running)
+	go s.compareMembers(running)
 	web := http.NotFoundHandler()
 	if !s.withoutHTTP {
 		web = s.httpHandler()
