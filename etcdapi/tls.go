@@ -26,6 +26,13 @@ type TLS struct {
 	// AllowedHostnames are host names or IP addresses. The certificate of a client must be valid for one of them;
 	// --client-cert-allowed-hostname. Without any, every certificate is allowed.
 	AllowedHostnames []string
+
+	// MinVersion and MaxVersion bound the version, as --tls-min-version and --tls-max-version do. 0 is TLS 1.2 for the
+	// former, and the newest version of package tls for the latter.
+	MinVersion, MaxVersion uint16
+	// CipherSuites are the suites that an endpoint accepts with TLS 1.2; --cipher-suites. Without any, they are those of
+	// package tls. TLS 1.3 has suites of its own, which cannot be chosen.
+	CipherSuites []uint16
 }
 
 // LoadTLS returns the configuration of a server with TLS 1.2 or newer, for [WithTLS] or for a server of the caller.
@@ -37,8 +44,12 @@ type TLS struct {
 // connections are not checked again. Relative names are made absolute at once.
 //
 // Errors: those of reading the files, as fs.ErrNotExist; a file that is not PEM or has damaged parts; a key that does not
-// match the certificate; a CRLFile or allowed names without a ClientCAFile; AllowedCNs and AllowedHostnames together.
+// match the certificate; a CRLFile or allowed names without a ClientCAFile; AllowedCNs and AllowedHostnames together;
+// versions or cipher suites that no client could meet, and versions below TLS 1.2.
 func LoadTLS(t TLS) (*tls.Config, error) {
+	if err := t.checkProtocol(); err != nil {
+		return nil, err
+	}
 	if t.ClientCAFile == "" && (t.CRLFile != "" || len(t.AllowedCNs) > 0 || len(t.AllowedHostnames) > 0) {
 		return nil, errors.New("etcdapi: TLS: a CRLFile and allowed names need a ClientCAFile")
 	}
@@ -46,6 +57,7 @@ func LoadTLS(t TLS) (*tls.Config, error) {
 		return nil, errors.New("etcdapi: TLS: AllowedCNs and AllowedHostnames exclude each other")
 	}
 	t.AllowedCNs, t.AllowedHostnames = slices.Clone(t.AllowedCNs), slices.Clone(t.AllowedHostnames)
+	t.CipherSuites = slices.Clone(t.CipherSuites)
 	f, err := followTLS(t)
 	if err != nil {
 		return nil, err
@@ -56,10 +68,37 @@ func LoadTLS(t TLS) (*tls.Config, error) {
 	return first, nil
 }
 
+// checkProtocol returns why the versions and cipher suites cannot be used, or nil.
+func (t *TLS) checkProtocol() error {
+	for _, v := range []uint16{t.MinVersion, t.MaxVersion} {
+		if v != 0 && v != tls.VersionTLS12 && v != tls.VersionTLS13 {
+			return fmt.Errorf("etcdapi: TLS: version %s: an endpoint has TLS 1.2 and 1.3", tls.VersionName(v))
+		}
+	}
+	if t.MaxVersion != 0 && t.MinVersion > t.MaxVersion {
+		return fmt.Errorf("etcdapi: TLS: MinVersion %s is above MaxVersion %s", tls.VersionName(t.MinVersion), tls.VersionName(t.MaxVersion))
+	}
+	if len(t.CipherSuites) > 0 && t.MinVersion == tls.VersionTLS13 {
+		return errors.New("etcdapi: TLS: CipherSuites are of TLS 1.2, and MinVersion excludes it")
+	}
+	suites := append(tls.CipherSuites(), tls.InsecureCipherSuites()...)
+	for _, id := range t.CipherSuites {
+		known := func(s *tls.CipherSuite) bool {
+			return s.ID == id && slices.Contains(s.SupportedVersions, tls.VersionTLS12)
+		}
+		if !slices.ContainsFunc(suites, known) {
+			return fmt.Errorf("etcdapi: TLS: package tls has no cipher suite %s for TLS 1.2", tls.CipherSuiteName(id))
+		}
+	}
+	return nil
+}
+
 // config returns the configuration for one connection.
 func (l *tlsContents) config(t *TLS) *tls.Config {
 	cfg := &tls.Config{
-		MinVersion:             tls.VersionTLS12,
+		MinVersion:             max(t.MinVersion, tls.VersionTLS12),
+		MaxVersion:             t.MaxVersion,
+		CipherSuites:           t.CipherSuites,
 		NextProtos:             []string{"h2", "http/1.1"},
 		SessionTicketsDisabled: true,
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.certificate() },

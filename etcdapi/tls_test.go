@@ -229,6 +229,40 @@ func TestTLSOfTheCallerIsSecured(t *testing.T) {
 	}
 }
 
+func TestTLSVersionsAndCipherSuites(t *testing.T) {
+	a := newAuthority(t, "ca")
+	n := open(t)
+	const suite, other = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+	client := func(version uint16, suites ...uint16) *tls.Config {
+		cfg := a.client()
+		cfg.MinVersion, cfg.MaxVersion, cfg.CipherSuites = version, version, suites
+		return cfg
+	}
+	for _, c := range []struct {
+		min, max   uint16
+		suites     []uint16
+		ok, denied []*tls.Config
+	}{
+		{ok: []*tls.Config{client(tls.VersionTLS12), client(tls.VersionTLS13)}, denied: []*tls.Config{client(tls.VersionTLS11)}},
+		{min: tls.VersionTLS13, ok: []*tls.Config{client(tls.VersionTLS13)}, denied: []*tls.Config{client(tls.VersionTLS12)}},
+		{max: tls.VersionTLS12, ok: []*tls.Config{client(tls.VersionTLS12)}, denied: []*tls.Config{client(tls.VersionTLS13)}},
+		{
+			suites: []uint16{suite}, ok: []*tls.Config{client(tls.VersionTLS12, suite), client(tls.VersionTLS13)},
+			denied: []*tls.Config{client(tls.VersionTLS12, other)},
+		},
+	} {
+		files := newPEMFiles(t, a)
+		files.MinVersion, files.MaxVersion, files.CipherSuites = c.min, c.max, c.suites
+		addr := files.serve(n)
+		for _, cfg := range c.ok {
+			require.NoError(t, reach(t, addr, cfg))
+		}
+		for _, cfg := range c.denied {
+			require.Error(t, reach(t, addr, cfg))
+		}
+	}
+}
+
 // In etcd, the revocation list did not concern gRPC in some configurations.
 func TestRevokedClientsAreRejected(t *testing.T) {
 	a, other := newAuthority(t, "ca"), newAuthority(t, "other")
@@ -339,6 +373,12 @@ func TestLoadTLSErrors(t *testing.T) {
 	require.ErrorContains(t, files(func(f *pemFiles) { f.CRLFile = f.CertFile }), `a block of type "CERTIFICATE"`)
 	require.ErrorContains(t, files(func(f *pemFiles) { f.ClientCAFile = "" }), "need a ClientCAFile")
 	require.ErrorContains(t, files(func(f *pemFiles) { f.AllowedCNs, f.AllowedHostnames = []string{"a"}, []string{"b"} }), "exclude each other")
+	require.ErrorContains(t, files(func(f *pemFiles) { f.MinVersion = tls.VersionTLS11 }), "TLS 1.1")
+	require.ErrorContains(t, files(func(f *pemFiles) { f.MinVersion, f.MaxVersion = tls.VersionTLS13, tls.VersionTLS12 }), "above MaxVersion")
+	require.ErrorContains(t, files(func(f *pemFiles) {
+		f.MinVersion, f.CipherSuites = tls.VersionTLS13, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+	}), "MinVersion excludes it")
+	require.ErrorContains(t, files(func(f *pemFiles) { f.CipherSuites = []uint16{tls.TLS_AES_128_GCM_SHA256} }), "TLS_AES_128_GCM_SHA256")
 	require.ErrorContains(t, files(func(f *pemFiles) {
 		require.NoError(t, os.WriteFile(f.ClientCAFile, []byte("-----BEGIN CERTIFICATE-----\nMI"), 0o600))
 	}), "ca.pem: no PEM block")
