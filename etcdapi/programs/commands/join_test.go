@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
 )
@@ -58,7 +57,7 @@ func joinNode(t testing.TB, s *store, learner bool) string {
 		}
 	}
 	s.mask("NAME3", cfg.Addr)
-	return serve(t, openNode(t, cfg), transport.TLSInfo{})
+	return setup{}.serve(t, openNode(t, cfg))
 }
 
 // awaitGrowth waits until members can be added: before that, an etcd's cluster is not healthy enough.

@@ -27,7 +27,12 @@ func TestSnapshot(t *testing.T) {
 		}
 		p.tool("snapshot", "restore", "{backup}", "--name=m", "--data-dir=restored", "--initial-cluster-token=token",
 			"--initial-cluster=m=http://127.0.0.1:1", "--initial-advertise-peer-urls=http://127.0.0.1:1")
-		p.tool("snapshot", "restore", "{backup}", "--data-dir=revised", "--bump-revision=100", "--mark-compacted")
+		p.tool("snapshot", "restore", "{backup}", "--data-dir=revised", "--bump-revision=100", "--mark-compacted", "--wal-dir=log")
+		p.tool("snapshot", "restore", "{backup}", "--data-dir=revised", "--bump-revision=100")
+		p.restored()
+		hash := p.masking(`(?m)\b[0-9a-f]+, (\d+), (-?\d+)$`, "HASH, $1, $2")
+		hash.tool("hashkv", "{backup}")
+		hash.tool("hashkv", "{backup}", "--rev=2", "--write-out=json") // changes the file
 		for _, s := range p.stores {
 			b, err := os.ReadFile(s.values["backup"])
 			require.NoError(t, err)
@@ -49,4 +54,19 @@ func (p *pair) tool(args ...string) result {
 		}
 		return run(p, nil, etcdutl, filled...).wait(p)
 	}))
+}
+
+// restored runs the commands of etcdutl for data directories on those that it restores.
+func (p *pair) restored() {
+	p.Helper()
+	for _, s := range p.stores {
+		s.values["data"] = filepath.Join(p.TempDir(), "data")
+		s.mask("DATA", s.values["data"])
+	}
+	p.tool("snapshot", "restore", "{backup}", "--data-dir={data}")
+	p.tool("defrag", "--data-dir={data}")
+	p.tool("migrate", "--data-dir={data}", "--target-version=3.6")
+	p.tool("migrate", "--data-dir={data}", "--target-version=3.7")
+	p.tool("migrate", "--data-dir={data}", "--target-version=2.3")
+	p.tool("snapshot", "status", "{data}/member/snap/db")
 }

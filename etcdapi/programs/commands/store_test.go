@@ -130,6 +130,7 @@ type setup struct {
 	members  int
 	security transport.TLSInfo // of servers and clients; none if it is empty
 	quota    int64
+	progress time.Duration // of watches that ask for notifications
 }
 
 // startEtcd starts an etcd in this process, for one test.
@@ -158,6 +159,9 @@ func (u setup) startEtcd(t testing.TB) *store {
 		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peers[i:i+1], peers[i:i+1]
 		cfg.ClientTLSInfo = u.security
 		cfg.QuotaBackendBytes = u.quota
+		if u.progress > 0 {
+			cfg.WatchProgressNotifyInterval = u.progress
+		}
 		cfg.InitialCluster = strings.Join(founders, ",")
 		cfg.LogLevel = "panic"
 		cfg.UnsafeNoFsync, cfg.BcryptCost = true, 4
@@ -203,29 +207,32 @@ func (u setup) startNodes(t testing.TB) *store {
 	cfg := u.config()
 	if u.members == 1 {
 		cfg.Name = "default"
-		return newStore(t, "coterie", []string{serve(t, openNode(t, cfg), u.security)}, u.security)
+		return newStore(t, "coterie", []string{u.serve(t, openNode(t, cfg))}, u.security)
 	}
 	c, err := coterie.OpenCluster(t.Context(), u.members, cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	var endpoints []string
 	for _, n := range c.Nodes() {
-		endpoints = append(endpoints, serve(t, n, u.security))
+		endpoints = append(endpoints, u.serve(t, n))
 	}
 	return newStore(t, "coterie", endpoints, u.security)
 }
 
 // serve serves a node over TCP, for one test, and returns the address.
-func serve(t testing.TB, n *coterie.Node, security transport.TLSInfo) (addr string) {
+func (u setup) serve(t testing.TB, n *coterie.Node) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr = l.Addr().String()
 	opts := []etcdapi.Option{etcdapi.WithClientURLs("http://" + addr)}
-	if !security.Empty() {
-		cfg, err := security.ServerConfig()
+	if u.progress > 0 {
+		opts = append(opts, etcdapi.WithProgressInterval(u.progress))
+	}
+	if !u.security.Empty() {
+		cfg, err := u.security.ServerConfig()
 		require.NoError(t, err)
-		opts = []etcdapi.Option{etcdapi.WithClientURLs("https://" + addr), etcdapi.WithTLS(cfg)}
+		opts = append(opts, etcdapi.WithClientURLs("https://"+addr), etcdapi.WithTLS(cfg))
 	}
 	served := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
