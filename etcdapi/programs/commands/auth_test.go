@@ -3,21 +3,21 @@
 package commands
 
 import (
-	"errors"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 func TestUsersAndRoles(t *testing.T) {
 	pairs(t, func(t *testing.T, p *pair) {
-		if _, err := p.stores[1].client.RoleAdd(t.Context(), "probe"); errors.Is(err, rpctypes.ErrNotCapable) {
-			t.Skip("package etcdapi has no service Auth yet")
-		}
-		_, err := p.stores[0].client.RoleAdd(t.Context(), "probe")
-		require.NoError(t, err)
-
+		p.same("role", "add", "probe")
 		p.formatted("auth", "status")
 		p.formatted("user", "list")
 		p.formatted("role", "list")
@@ -30,6 +30,10 @@ func TestUsersAndRoles(t *testing.T) {
 		p.same("user", "add", "lisi", "--new-user-password=secret")
 		p.same("user", "add", "bare", "--no-password")
 		p.formatted("user", "list")
+		p.typing("asked for\nasked for\n").same("user", "add", "asked")
+		p.typing("asked for\nanother\n").fails("user", "add", "other")
+		p.typing("changed\nchanged\n").same("user", "passwd", "asked")
+		p.typing("changed\nanother\n").fails("user", "passwd", "asked")
 		p.typing("changed\n").same("user", "passwd", "zhangsan", "--interactive=false")
 		p.typing("changed\n").fails("user", "passwd", "nobody", "--interactive=false")
 
@@ -48,7 +52,11 @@ func TestUsersAndRoles(t *testing.T) {
 		p.same("user", "grant-role", "zhangsan", "redis")
 		p.fails("user", "grant-role", "zhangsan", "none")
 		p.fails("user", "grant-role", "nobody", "redis")
+		p.same("user", "grant-role", "asked", "redis")
+		p.same("user", "grant-role", "asked", "probe")
 		p.formatted("user", "get", "zhangsan")
+		p.formatted("user", "get", "asked")
+		p.same("user", "get", "asked", "--detail")
 		p.same("user", "get", "zhangsan", "--detail")
 
 		p.same("auth", "enable")
@@ -62,6 +70,11 @@ func TestUsersAndRoles(t *testing.T) {
 		p.prints("OK\n", "put", "/redis/1", "v", root)
 		p.prints("/redis/1\nv\n", "get", "/redis/", "--prefix", user)
 		p.same("get", "/redis/1", "--user=zhangsan", "--password=changed")
+		p.fails("get", "/redis/1", "--user=zhangsan", "--password=secret")
+		p.fails("get", "/redis/1", "--user=zhangsan:changed", "--password=changed")
+		p.typing("changed\n").same("get", "/redis/1", "--user=asked")
+		p.typing("asked for\n").fails("get", "/redis/1", "--user=asked")
+		p.fails("get", "/redis/1", "--auth-jwt-token=nonsense")
 		p.fails("put", "/redis/1", "v", user)
 		p.prints("OK\n", "put", "/own", "v", user)
 		p.prints("OK\n", "put", "/b", "v", user)
@@ -84,11 +97,24 @@ func TestUsersAndRoles(t *testing.T) {
 		figures(p).same("endpoint", "health", root)
 		p.fails("lock", "/own", user, "--", "true")
 
+		logins := p.logins("zhangsan", "changed")
+		for _, c := range logins {
+			_, err := c.Put(t.Context(), "/own", "v")
+			require.NoError(t, err)
+		}
 		p.same("role", "revoke-permission", "redis", "/own", root)
+		for _, c := range logins { // their tokens are those of before
+			_, err := c.Put(t.Context(), "/own", "v")
+			require.ErrorIs(t, err, rpctypes.ErrPermissionDenied)
+		}
 		p.fails("role", "revoke-permission", "redis", "/own", root)
 		p.fails("put", "/own", "v", user)
 		p.same("role", "revoke-permission", "redis", "/redis/", "--prefix=true", root)
 		p.fails("get", "/redis/1", user)
+		p.fails("role", "revoke-permission", "redis", "/a", root)
+		p.fails("role", "revoke-permission", "redis", "/a", "/b", root)
+		p.same("role", "revoke-permission", "redis", "/z", "--from-key", root)
+		p.formatted("role", "get", "redis", root)
 		p.same("user", "revoke-role", "zhangsan", "redis", root)
 		p.fails("user", "revoke-role", "zhangsan", "redis", root)
 		p.fails("put", "/b", "v", user)
@@ -103,4 +129,184 @@ func TestUsersAndRoles(t *testing.T) {
 		p.formatted("auth", "status")
 		p.same("get", "/own")
 	})
+}
+
+// logins returns a client of each store that has authenticated as a user.
+func (p *pair) logins(name, password string) (clients [2]*clientv3.Client) {
+	p.Helper()
+	for i, s := range p.stores {
+		cfg := clientv3.Config{Endpoints: s.endpoints, Username: name, Password: password, TLS: s.tls, Logger: zap.NewNop()}
+		c, err := clientv3.New(cfg)
+		require.NoError(p, err)
+		p.Cleanup(func() { c.Close() })
+		clients[i] = c
+	}
+	return clients
+}
+
+// Commands about users and roles print in every format that they have.
+func TestFormatsOfUsersAndRoles(t *testing.T) {
+	pairs(t, func(t *testing.T, p *pair) {
+		for _, format := range append(slices.Clone(formats), "protobuf") {
+			run := func(args ...string) { p.alike(append([]string{"--write-out=" + format}, args...)...) }
+			if format == "protobuf" {
+				run = p.encoded
+			}
+			run("user", "add", "u", "--new-user-password=secret")
+			run("role", "add", "r")
+			run("user", "grant-role", "u", "r")
+			run("role", "grant-permission", "r", "readwrite", "k", "l")
+			run("role", "get", "r")
+			run("user", "get", "u")
+			run("role", "revoke-permission", "r", "k", "l")
+			run("user", "revoke-role", "u", "r")
+			run("role", "delete", "r")
+			run("user", "delete", "u")
+			p.prints("", "user", "list")
+			p.prints("", "role", "list")
+		}
+	})
+}
+
+// Every command fails with the same text for a program without credentials, and for a user without permissions.
+func TestEveryCommandIsChecked(t *testing.T) {
+	pairs(t, func(t *testing.T, p *pair) {
+		p = figures(p).masking(`MEMBER\d`, "MEMBER", `lease [0-9a-f]{16}`, "lease LEASE", `REVISION \d+|revision \d+`, "REVISION",
+			`saved at \S+`, "saved at FILE", `took [^ ]+m?s\b`, "took TIME")
+		p.same("put", "k", "v")
+		p.learn("lease", `^lease (\S+) granted`, "lease", "grant", "600")
+		p.same("put", "leased", "v", "--lease={lease}")
+		p.same("user", "add", "root:secret")
+		p.same("user", "add", "user:secret")
+		p.same("user", "add", "server", "--no-password") // the common name of the certificate, with TLS
+		p.same("role", "add", "r")
+		p.same("user", "grant-role", "user", "r")
+		p.same("role", "grant-permission", "r", "readwrite", "mine/", "--prefix")
+		p.same("auth", "enable")
+		for _, credentials := range [][]string{nil, {"--user=user:secret"}} {
+			for _, args := range [][]string{
+				{"get", "k"}, {"get", "k", "--consistency=s"}, {"get", "", "--prefix"}, {"get", "k", "--stream"}, {"put", "k", "v"},
+				{"put", "mine/k", "v", "--lease={lease}"}, {"put", "mine/k", "v", "--prev-kv"}, {"del", "k"}, {"del", "", "--from-key"},
+				{"compaction", "1"}, {"watch", "k"}, {"lock", "k", "--", "true"}, {"elect", "k", "v"}, {"elect", "-l", "k"},
+				{"lease", "revoke", "{lease}"}, {"lease", "timetolive", "{lease}"}, {"lease", "timetolive", "{lease}", "--keys"},
+				{"lease", "keep-alive", "--once", "{lease}"}, {"lease", "list"}, {"lease", "revoke", "7"},
+				{"user", "list"}, {"user", "get", "root"}, {"user", "get", "none"}, {"user", "add", "other:secret"}, {"user", "delete", "root"},
+				{"user", "grant-role", "user", "root"}, {"user", "revoke-role", "root", "root"},
+				{"role", "list"}, {"role", "get", "root"}, {"role", "get", "none"}, {"role", "add", "other"}, {"role", "delete", "r"},
+				{"role", "grant-permission", "r", "read", "", "--prefix"}, {"role", "revoke-permission", "r", "mine/", "--prefix"},
+				{"auth", "enable"}, {"auth", "disable"}, {"auth", "status"},
+				{"member", "list"}, {"member", "add", "m", "--peer-urls=http://127.0.0.1:1"}, {"member", "remove", "{member0}"}, {"member", "remove", "7"},
+				{"member", "update", "{member0}", "--peer-urls=http://127.0.0.1:1"}, {"member", "promote", "{member0}"}, {"member", "promote", "7"},
+				{"move-leader", "{member0}"}, {"alarm", "list"}, {"alarm", "disarm"}, {"defrag"}, {"snapshot", "save", "backup.db"},
+				{"downgrade", "validate", "3.6.0"}, {"downgrade", "enable", "3.6.0"}, {"downgrade", "cancel"},
+				{"endpoint", "status"}, {"endpoint", "health"}, {"endpoint", "hashkv"}, {"check", "perf"}, {"check", "datascale"},
+			} {
+				p.alike(append(slices.Clone(credentials), args...)...)
+			}
+			p.typing("value(\"k\") = \"v\"\n\nget mine/k\n\n\n").alike(append([]string{"txn"}, credentials...)...)
+			p.typing("value(\"mine/k\") = \"v\"\n\nget mine/k\n\nput mine/k 1\n\n").alike(append([]string{"txn"}, credentials...)...)
+			p.typing("\n\nput k 1\n\n").alike(append([]string{"txn"}, credentials...)...)
+		}
+		p.same("get", "", "--prefix", "--user=root:secret")
+		p.formatted("user", "list", "--user=root:secret")
+		p.formatted("role", "list", "--user=root:secret")
+	})
+}
+
+// The common name of a certificate is a user.
+func TestUserOfCertificate(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	members := 1
+	if *long {
+		members = 3
+	}
+	p := setup{members: members, security: ca.issue(t, "server", "127.0.0.1")}.start(t)
+	as := func(name string) *pair { return p.with(flagsOf(ca.issue(t, name, "127.0.0.1"))...) }
+	root, user, stranger := as("root"), as("user"), as("stranger")
+	stranger.prints("OK\n", "put", "k", "v")
+	p.same("user", "add", "root:secret")
+	p.same("user", "add", "user", "--no-password")
+	p.same("role", "add", "r")
+	p.same("role", "grant-permission", "r", "readwrite", "mine/", "--prefix")
+	p.same("user", "grant-role", "user", "r")
+	p.same("auth", "enable")
+	user.prints("OK\n", "put", "mine/k", "v")
+	user.prints("mine/k\nv\n", "get", "mine/", "--prefix")
+	user.fails("get", "k")
+	user.fails("put", "k", "v")
+	user.same("user", "get", "user")
+	user.same("role", "get", "r")
+	user.fails("user", "list")
+	user.fails("auth", "disable")
+	user.fails("get", "k", "--user=user:secret")
+	user.prints("k\nv\n", "get", "k", "--user=root:secret") // the password counts
+	stranger.fails("get", "mine/k")
+	stranger.fails("user", "get", "stranger")
+	stranger.fails("user", "list")
+	stranger.same("auth", "status")
+	p.fails("get", "mine/k")
+	root.same("user", "list")
+	root.same("role", "revoke-permission", "r", "mine/", "--prefix")
+	user.fails("get", "mine/k")
+	root.same("user", "delete", "user")
+	user.fails("get", "mine/k")
+	root.same("auth", "disable")
+	stranger.same("get", "k")
+}
+
+// JSON web tokens of both stores are flags of etcdctl.
+func TestJWT(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	ca.issue(t, "jwt", "127.0.0.1")
+	p := setup{members: 1, jwt: "jwt,sign-method=ES256,pub-key=" + ca.publicKey(t) + ",priv-key=" + ca.file("jwt-key.pem") + ",ttl=10m"}.start(t)
+	p.same("user", "add", "root:secret")
+	p.same("user", "add", "user:secret")
+	p.same("role", "add", "r")
+	p.same("role", "grant-permission", "r", "readwrite", "mine/", "--prefix")
+	p.same("user", "grant-role", "user", "r")
+	p.same("auth", "enable")
+	for _, name := range []string{"root", "user"} {
+		p.token(name)
+	}
+	p.prints("OK\n", "put", "mine/k", "v", "--auth-jwt-token={user}")
+	p.prints("mine/k\nv\n", "get", "mine/k", "--auth-jwt-token={user}")
+	p.fails("get", "k", "--auth-jwt-token={user}")
+	p.fails("user", "list", "--auth-jwt-token={user}")
+	p.same("user", "list", "--auth-jwt-token={root}")
+	p.same("get", "mine/k", "--user=user:secret")
+	p.fails("get", "mine/k", "--auth-jwt-token=nonsense")
+	p.fails("get", "mine/k")
+	p.same("user", "revoke-role", "user", "r", "--auth-jwt-token={root}")
+	p.fails("get", "mine/k", "--auth-jwt-token={user}") // every change ends the tokens of before
+	p.fails("get", "mine/k", "--user=user:secret")
+	p.token("root")
+	p.same("auth", "disable", "--auth-jwt-token={root}")
+	p.same("get", "mine/k", "--auth-jwt-token=nonsense")
+}
+
+// token gives the token of a user the name of the user, for arguments.
+func (p *pair) token(name string) {
+	p.Helper()
+	for _, s := range p.stores {
+		r, err := s.client.Authenticate(p.Context(), name, "secret")
+		require.NoError(p, err)
+		s.values[name] = r.Token
+	}
+}
+
+// publicKey returns the file with the public key of the certificate with the name jwt.
+func (a *authority) publicKey(t testing.TB) string {
+	t.Helper()
+	b, err := os.ReadFile(a.file("jwt.pem"))
+	require.NoError(t, err)
+	block, _ := pem.Decode(b)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	der, err := x509.MarshalPKIXPublicKey(cert.PublicKey)
+	require.NoError(t, err)
+	name := a.file("jwt-public.pem")
+	require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
+	return name
 }

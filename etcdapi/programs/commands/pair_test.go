@@ -112,10 +112,27 @@ func sortLines(text string) string {
 	return strings.Join(slices.Sorted(strings.Lines(text)), "")
 }
 
+// with returns the pair with flags of every command in place of those for the certificate of its clients.
+func (p *pair) with(flags ...string) *pair {
+	q := *p
+	for i, s := range p.stores {
+		other := *s
+		other.flags = flags
+		q.stores[i] = &other
+	}
+	return &q
+}
+
+// alike runs a command on both, which may fail.
+func (p *pair) alike(args ...string) result {
+	p.Helper()
+	return p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
+}
+
 // exits runs a command on both, and requires that it ends with a code.
 func (p *pair) exits(code int, args ...string) result {
 	p.Helper()
-	r := p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
+	r := p.alike(args...)
 	if r.code != code {
 		p.Errorf("etcdctl %q does not end with %d: %v", args, code, r)
 	}
@@ -125,7 +142,7 @@ func (p *pair) exits(code int, args ...string) result {
 // fails runs a command that fails on both, in the same way.
 func (p *pair) fails(args ...string) {
 	p.Helper()
-	r := p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
+	r := p.alike(args...)
 	if r.code == 0 || strings.Contains(r.stderr, "panic:") {
 		p.Errorf("etcdctl %q does not fail, or panics: %v", args, r)
 	}
@@ -148,7 +165,7 @@ func (p *pair) formatted(args ...string) {
 	p.Helper()
 	for _, format := range formats {
 		full := append([]string{"--write-out=" + format}, args...)
-		r := p.compare(full, p.each(func(s *store) result { return s.start(p, p.stdin, full...).wait(p) }))
+		r := p.alike(full...)
 		if r.code != 0 {
 			require.Equal(p, missingFormat, r.code, "etcdctl %q: %v", full, r)
 			require.NotContains(p, formats[:2], format)

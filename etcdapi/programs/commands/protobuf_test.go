@@ -23,7 +23,11 @@ var responses = map[string]proto.Message{
 	"member remove": &pb.MemberRemoveResponse{}, "member promote": &pb.MemberPromoteResponse{},
 	"auth status": &pb.AuthStatusResponse{},
 	"user list":   &pb.AuthUserListResponse{}, "user get": &pb.AuthUserGetResponse{}, "user add": &pb.AuthUserAddResponse{},
-	"role list": &pb.AuthRoleListResponse{}, "role get": &pb.AuthRoleGetResponse{}, "role add": &pb.AuthRoleAddResponse{},
+	"user grant-role": &pb.AuthUserGrantRoleResponse{}, "user revoke-role": &pb.AuthUserRevokeRoleResponse{},
+	"user delete": &pb.AuthUserDeleteResponse{},
+	"role list":   &pb.AuthRoleListResponse{}, "role get": &pb.AuthRoleGetResponse{}, "role add": &pb.AuthRoleAddResponse{},
+	"role grant-permission": &pb.AuthRoleGrantPermissionResponse{}, "role revoke-permission": &pb.AuthRoleRevokePermissionResponse{},
+	"role delete": &pb.AuthRoleDeleteResponse{},
 }
 
 // prompt is the last one of txn -i.

@@ -5,6 +5,7 @@ package commands
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -29,6 +31,7 @@ type store struct {
 	name      string
 	endpoints []string // the leader's first
 	flags     []string // of every command
+	tls       *tls.Config
 	client    *clientv3.Client
 	masks     []string          // pairs: a text that is different in each store, and its replacement
 	values    map[string]string // by name: texts that commands of this store have printed
@@ -41,9 +44,11 @@ func newStore(t testing.TB, name string, endpoints []string, security transport.
 	s := &store{name: name, values: map[string]string{"etcdctl": etcdctl, "etcdutl": etcdutl}}
 	if !security.Empty() {
 		var err error
-		cfg.TLS, err = security.ClientConfig()
+		s.tls, err = security.ClientConfig()
 		require.NoError(t, err)
-		s.flags = []string{"--cacert=" + security.TrustedCAFile, "--cert=" + security.CertFile, "--key=" + security.KeyFile}
+		s.tls.InsecureSkipVerify = true // the commands verify the host
+		cfg.TLS = s.tls
+		s.flags = flagsOf(security)
 	}
 	c, err := clientv3.New(cfg)
 	require.NoError(t, err)
@@ -89,6 +94,11 @@ func newStore(t testing.TB, name string, endpoints []string, security transport.
 	return s
 }
 
+// flagsOf returns the flags of etcdctl for a certificate.
+func flagsOf(security transport.TLSInfo) []string {
+	return []string{"--cacert=" + security.TrustedCAFile, "--cert=" + security.CertFile, "--key=" + security.KeyFile}
+}
+
 func (s *store) mask(name, text string) { s.masks = append(s.masks, text, name) }
 
 func (s *store) maskID(name string, id uint64) {
@@ -131,6 +141,7 @@ type setup struct {
 	security transport.TLSInfo // of servers and clients; none if it is empty
 	quota    int64
 	progress time.Duration // of watches that ask for notifications
+	jwt      string        // etcd's flag --auth-token; tokens are those of the default if it is empty
 }
 
 // startEtcd starts an etcd in this process, for one test.
@@ -159,12 +170,15 @@ func (u setup) startEtcd(t testing.TB) *store {
 		cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peers[i:i+1], peers[i:i+1]
 		cfg.ClientTLSInfo = u.security
 		cfg.QuotaBackendBytes = u.quota
+		if u.jwt != "" {
+			cfg.AuthToken = u.jwt
+		}
 		if u.progress > 0 {
 			cfg.WatchProgressNotifyInterval = u.progress
 		}
 		cfg.InitialCluster = strings.Join(founders, ",")
 		cfg.LogLevel = "panic"
-		cfg.UnsafeNoFsync, cfg.BcryptCost = true, 4
+		cfg.UnsafeNoFsync, cfg.BcryptCost = true, uint(bcrypt.MinCost)
 		e, err := embed.StartEtcd(cfg)
 		require.NoError(t, err)
 		t.Cleanup(e.Close)
@@ -225,7 +239,12 @@ func (u setup) serve(t testing.TB, n *coterie.Node) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr = l.Addr().String()
-	opts := []etcdapi.Option{etcdapi.WithClientURLs("http://" + addr)}
+	opts := []etcdapi.Option{etcdapi.WithClientURLs("http://" + addr), etcdapi.WithBcryptCost(bcrypt.MinCost)}
+	if u.jwt != "" {
+		j, err := etcdapi.LoadJWT(u.jwt)
+		require.NoError(t, err)
+		opts = append(opts, etcdapi.WithJWT(j))
+	}
 	if u.progress > 0 {
 		opts = append(opts, etcdapi.WithProgressInterval(u.progress))
 	}
