@@ -104,7 +104,7 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 	if err != nil {
 		return nil, err
 	}
-	return n.get(ctx, nil, &o)
+	return n.get(ctx, nil, o)
 }
 
 // get is Get as a user. A nil user is not checked, here and below.
@@ -145,6 +145,11 @@ func (n *Node) executeRead(
 	if err := codeError(v.Permit(as, op)); err != nil {
 		return OpResponse{}, err
 	}
+	if op.Get != nil {
+		if kv, ok := state.One(v.KV, op.Get); ok {
+			return OpResponse{Get: n.oneKey(v, kv)}, nil
+		}
+	}
 	run := func(stop func() bool) (OpResponse, error) {
 		r := state.Execute(v.KV, op, stop)
 		if stop != nil && stop() {
@@ -169,6 +174,19 @@ func (n *Node) executeRead(
 	return found, nil
 }
 
+// oneKey returns the response to a Get of one key, in one allocation. A nil kv is a key that does not exist.
+func (n *Node) oneKey(v *state.View, kv *mvcc.KeyValue) *GetResponse {
+	r := &struct {
+		GetResponse
+		kvs [1]KeyValue
+	}{GetResponse: GetResponse{Header: n.header(v.KV.Revision())}}
+	if kv != nil {
+		r.kvs[0] = keyValue(kv)
+		r.KVs, r.Count = r.kvs[:], 1
+	}
+	return &r.GetResponse
+}
+
 // Range yields the keys of a range in their order, without a bound on their number and all at one
 // revision: that of [WithRevision], or the latest when the iteration begins. It is linearizable unless an
 // option says otherwise. It holds no lock; writes and compactions continue meanwhile and are not seen. One
@@ -183,7 +201,7 @@ func (n *Node) scanned(ctx context.Context, as *command.As, key string, opts []S
 	return func(yield func(KeyValue, error) bool) {
 		o, err := newScan(key, opts)
 		if err == nil {
-			err = n.scan(ctx, as, &o, func(kv KeyValue) bool { return yield(kv, nil) })
+			err = n.scan(ctx, as, o, func(kv KeyValue) bool { return yield(kv, nil) })
 		}
 		if err != nil {
 			yield(KeyValue{}, err)
@@ -261,7 +279,7 @@ func (n *Node) execute(ctx context.Context, as *command.As, op Op) (OpResponse, 
 	return n.opResponse(&op.op, r), nil
 }
 
-func newScan(key string, opts []ScanOption) (getOptions, error) {
+func newScan(key string, opts []ScanOption) (*getOptions, error) {
 	gets := make([]GetOption, len(opts))
 	for i, opt := range opts {
 		gets[i] = opt
@@ -269,10 +287,11 @@ func newScan(key string, opts []ScanOption) (getOptions, error) {
 	return newGet(key, gets)
 }
 
-func newGet(key string, opts []GetOption) (getOptions, error) {
-	var o getOptions
+// newGet returns the options of a Get, also with an error.
+func newGet(key string, opts []GetOption) (*getOptions, error) {
+	o := new(getOptions)
 	for _, opt := range opts {
-		opt.get(&o)
+		opt.get(o)
 	}
 	var err error
 	if o.Key, o.End, err = o.keys.bounds(key); err != nil {

@@ -92,7 +92,7 @@ func (ns *Namespace) Range(ctx context.Context, key string, opts ...ScanOption) 
 		o, err := newScan(key, opts)
 		if err == nil {
 			o.Key, o.End = ns.bounds(o.Key, o.End)
-			err = ns.view.n.scan(ctx, ns.view.as, &o, func(kv KeyValue) bool {
+			err = ns.view.n.scan(ctx, ns.view.as, o, func(kv KeyValue) bool {
 				kv.Key = ns.name(kv.Key)
 				return yield(kv, nil)
 			})

@@ -41,7 +41,7 @@ func OpPut(key, val string, opts ...PutOption) Op {
 // There WithSerializable has an effect only if every operation has it, and WithWaitRevision is refused.
 func OpGet(key string, opts ...GetOption) Op {
 	o, err := newGet(key, opts)
-	return Op{op: command.Op{Get: &o.Get}, get: &o, local: o.serializable, err: err}
+	return Op{op: command.Op{Get: &o.Get}, get: o, local: o.serializable, err: err}
 }
 
 // OpDelete is [Node.Delete] as an operation.

@@ -130,7 +130,10 @@ func (r *reader) evaluate(ctx context.Context, as *command.As, op *command.Op) (
 		return nil, nil, err
 	}
 	for {
-		if !p.reached(r.views.Load()) && r.room() != nil {
+		if v := r.views.Load(); p.reached(v) {
+			return v, nil, nil
+		}
+		if r.room() != nil {
 			if result, err := r.callRead(ctx, as, op); err == nil {
 				return nil, result, nil
 			}

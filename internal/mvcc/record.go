@@ -5,6 +5,7 @@ package mvcc
 import (
 	"cmp"
 	"slices"
+	"sync"
 
 	"github.com/tidwall/btree"
 )
@@ -88,9 +89,19 @@ func newRecords() *records {
 
 func pivot(key string) *record { return &record{cur: &KeyValue{Key: key}} }
 
+// pivots are records that look-ups have used. Every read and write looks keys up, so a look-up must not allocate.
+var pivots = sync.Pool{New: func() any { return pivot("") }}
+
 // find returns the record of a key in a tree, or nil.
 func find(t *records, key string) *record {
-	r, _ := t.Get(pivot(key))
+	if t.Len() == 0 {
+		return nil
+	}
+	p := pivots.Get().(*record)
+	p.cur.Key = key
+	r, _ := t.Get(p)
+	p.cur.Key = "" // so that the pool keeps no key
+	pivots.Put(p)
 	return r
 }
 

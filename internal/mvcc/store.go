@@ -28,13 +28,12 @@ func (s *Store) View() *View {
 	return &v
 }
 
-// change makes kv the newest version of its key.
-func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
+// change makes kv the newest version of its key, whose record among the live ones is r, or nil.
+func (s *Store) change(r *record, kv *KeyValue) {
 	s.bytes += kv.bytes()
-	r := find(s.live, kv.Key)
 	switch {
 	case r != nil:
-		prev = r.cur
+		prev := r.cur
 		kv.Key = prev.Key // share its memory
 		s.superseded += prev.bytes()
 		if prev.ModRevision > s.revision {
@@ -49,10 +48,10 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 			s.live.Set(r.with(kv))
 		}
 	default:
-		r, _ = s.dead.Delete(pivot(kv.Key))
-		if r == nil {
+		if r = find(s.dead, kv.Key); r == nil {
 			s.live.Set(&record{cur: kv})
 		} else {
+			s.dead.Delete(r)
 			kv.Key = r.cur.Key
 			s.live.Set(r.with(kv))
 		}
@@ -62,17 +61,18 @@ func (s *Store) change(kv *KeyValue) (prev *KeyValue) {
 		s.open.own += kv.bytes()
 	}
 	s.open.add(kv)
-	return prev
 }
 
 // Put stores a value under a key, with a lease or 0 for none, as part of the next revision. It returns
 // the previous version, nil if the key did not exist, and the new one.
 func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
 	now = &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
-	if prev = s.Get(key, 0); prev != nil {
+	r := find(s.live, key)
+	if r != nil {
+		prev = r.cur
 		now.CreateRevision, now.Version = prev.CreateRevision, prev.Version+1
 	}
-	s.change(now)
+	s.change(r, now)
 	return prev, now
 }
 
@@ -84,7 +84,7 @@ func (s *Store) Delete(key, end string) (prev []*KeyValue) {
 		return true
 	})
 	for _, kv := range prev {
-		s.change(&KeyValue{Key: kv.Key, ModRevision: s.revision + 1})
+		s.change(find(s.live, kv.Key), &KeyValue{Key: kv.Key, ModRevision: s.revision + 1})
 	}
 	return prev
 }
@@ -217,7 +217,7 @@ func (l *Loader) Add(kv *KeyValue) error {
 	case !kv.Deleted() && prev != nil && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision):
 		return bad("does not follow the previous version")
 	}
-	s.change(kv)
+	s.change(find(s.live, kv.Key), kv)
 	return nil
 }
 

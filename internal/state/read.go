@@ -41,6 +41,15 @@ func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	return r
 }
 
+// One evaluates a Get of the latest version of one key, without an option that changes the answer. It returns false for
+// other Gets, and nil if the key does not exist. It allocates nothing.
+func One(v *mvcc.View, g *command.Get) (kv *mvcc.KeyValue, ok bool) {
+	if *g != (command.Get{Key: g.Key}) {
+		return nil, false
+	}
+	return v.Get(g.Key, 0), true
+}
+
 // Matches reports whether a key passes the revision filters of a Get.
 func Matches(g *command.Get, kv *mvcc.KeyValue) bool {
 	return within(kv.ModRevision, g.MinModRevision, g.MaxModRevision) &&
