@@ -89,6 +89,9 @@ func deleteOptions(r *pb.DeleteRangeRequest) (opts []coterie.DeleteOption) {
 // scanOptions returns the options of a range that an iteration over it has, too. For a range end of "\x00" the
 // range has no end, in coterie as in etcd.
 func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
+	if r.Serializable {
+		opts = append(opts, coterie.WithSerializable())
+	}
 	if len(r.RangeEnd) > 0 {
 		opts = append(opts, coterie.WithRange(string(r.RangeEnd)))
 	}
@@ -98,15 +101,14 @@ func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
 	if r.Revision != 0 {
 		opts = append(opts, coterie.WithRevision(r.Revision))
 	}
-	if r.Serializable {
-		opts = append(opts, coterie.WithSerializable())
-	}
 	return opts
 }
 
-func getOptions(r *pb.RangeRequest) (opts []coterie.GetOption) {
-	for _, opt := range scanOptions(r) {
-		opts = append(opts, opt)
+func getOptions(r *pb.RangeRequest) []coterie.GetOption {
+	scan := scanOptions(r)
+	opts := make([]coterie.GetOption, len(scan), len(scan)+4)
+	for i, opt := range scan {
+		opts[i] = opt
 	}
 	if r.SortTarget != pb.RangeRequest_KEY || r.SortOrder != pb.RangeRequest_NONE {
 		opts = append(opts, coterie.WithSort(sortTarget(r.SortTarget), sortOrder(r.SortOrder)))

@@ -29,7 +29,7 @@ const (
 // from returns the server for calls of another origin.
 func (s *server) from(o origin) *server {
 	other := *s
-	other.origin = o
+	other.origin, other.direct = o, false
 	switch o {
 	case embedder:
 		other.remote = false

@@ -24,12 +24,7 @@ type kvServer struct {
 }
 
 func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
-	if err := checkRange(r); err != nil {
-		return nil, err
-	}
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
-	resp, err := s.user(ctx).Get(ctx, string(r.Key), getOptions(r)...)
+	resp, err := s.get(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +32,42 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 }
 
 func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	resp, err := s.put(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return putResponse(resp), nil
+}
+
+func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	resp, err := s.deleteRange(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return deleteResponse(resp), nil
+}
+
+func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	resp, err := s.txn(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return txnResponse(resp), nil
+}
+
+func (s *kvServer) get(ctx context.Context, r *pb.RangeRequest) (*coterie.GetResponse, error) {
+	if err := checkRange(r); err != nil {
+		return nil, err
+	}
+	if r.Serializable && len(r.RangeEnd) == 0 {
+		return s.user(ctx).Get(ctx, s.text(r.Key), getOptions(r)...) // it waits for nothing
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	return s.user(ctx).Get(ctx, s.text(r.Key), getOptions(r)...)
+}
+
+func (s *kvServer) put(ctx context.Context, r *pb.PutRequest) (*coterie.PutResponse, error) {
 	if err := checkPut(r); err != nil {
 		return nil, err
 	}
@@ -45,14 +76,14 @@ func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, 
 	if err := s.admitWrite(ctx, grows); err != nil {
 		return nil, err
 	}
-	resp, err := s.user(ctx).Put(ctx, string(r.Key), string(r.Value), putOptions(r)...)
+	resp, err := s.user(ctx).Put(ctx, s.text(r.Key), s.text(r.Value), putOptions(r)...)
 	if err != nil {
 		return nil, s.noteQuota(ctx, err)
 	}
-	return putResponse(resp), nil
+	return resp, nil
 }
 
-func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+func (s *kvServer) deleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*coterie.DeleteResponse, error) {
 	if err := checkDelete(r); err != nil {
 		return nil, err
 	}
@@ -61,14 +92,10 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	if err := s.admitWrite(ctx, shrinks); err != nil {
 		return nil, err
 	}
-	resp, err := s.user(ctx).Delete(ctx, string(r.Key), deleteOptions(r)...)
-	if err != nil {
-		return nil, err
-	}
-	return deleteResponse(resp), nil
+	return s.user(ctx).Delete(ctx, s.text(r.Key), deleteOptions(r)...)
 }
 
-func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (s *kvServer) txn(ctx context.Context, r *pb.TxnRequest) (*coterie.TxnResponse, error) {
 	if err := checkTxn(r, s.limits.MaxTxnOps); err != nil {
 		return nil, err
 	}
@@ -87,7 +114,7 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	case err != nil:
 		return nil, s.noteQuota(ctx, err)
 	}
-	return txnResponse(resp.Txn), nil
+	return resp.Txn, nil
 }
 
 // Compact ignores whether the compaction is to be physical: a node has freed the memory when it answers.

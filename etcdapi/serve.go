@@ -31,8 +31,9 @@ import (
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, append([]Option{WithCommonNames(true)}, opts...))
+	s.direct = true
 	s.measures = measuresOf(s)
-	g := grpc.NewServer(append(append(ServerOptions(n),
+	g := grpc.NewServer(append(append(ServerOptions(n), grpc.ForceServerCodecV2(newCodec()),
 		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
 	s.registerAll(g)
 	running, stop := context.WithCancel(ctx)

@@ -25,6 +25,7 @@ type server struct {
 	measures *measures       // of an endpoint with HTTP
 	sockets  *sync.WaitGroup // the calls in websockets
 	remote   bool            // its clients are not the program itself
+	direct   bool            // its gRPC server has the codec of this package
 
 	origin  origin            // of the calls
 	nobody  *coterie.UserView // of calls without credentials
@@ -65,7 +66,12 @@ func (s *server) registerAll(r grpc.ServiceRegistrar) {
 
 // registerStore registers the services that a clientv3.Client uses.
 func (s *server) registerStore(r grpc.ServiceRegistrar) {
-	s.register(r, &pb.KV_ServiceDesc, &kvServer{server: s})
+	kv := &kvServer{server: s}
+	if s.direct {
+		s.register(r, directKV(kv), kv)
+	} else {
+		s.register(r, &pb.KV_ServiceDesc, kv)
+	}
 	s.register(r, &pb.Watch_ServiceDesc, &watchServer{server: s})
 	s.register(r, &pb.Lease_ServiceDesc, &leaseServer{server: s})
 	s.register(r, &pb.Cluster_ServiceDesc, &clusterServer{server: s})
@@ -96,8 +102,15 @@ func ServerOptions(n *coterie.Node) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
+		grpc.StaticStreamWindowSize(receiveWindow),
+		grpc.StaticConnWindowSize(receiveWindow),
+		grpc.SharedWriteBuffer(true), // an idle connection has none
 	}
 }
+
+// receiveWindow is how many bytes of requests a connection holds that no call has read, at most. A message that is larger
+// is read as a whole. Without a constant, gRPC measures the connection with pings, and lets the window grow to 16 MiB.
+const receiveWindow = 1 << 20
 
 // maxMessage is the size of the largest message that an endpoint reads.
 func maxMessage(l coterie.Limits) int { return l.MaxRequestBytes + requestOverhead }
