@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// With the race detector a pool forgets objects at random.
+//go:build !race
+
+package etcdapi
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// A registrar keeps the services that are registered, in place of a gRPC server.
+type registrar map[string]*grpc.ServiceDesc
+
+func (r registrar) RegisterService(desc *grpc.ServiceDesc, _ any) { r[desc.ServiceName] = desc }
+
+// callsOf returns a node, and a function that calls a method of its KV as the gRPC server of Serve does, from the bytes of
+// a request to those of the response.
+func callsOf(t *testing.T) (*coterie.Node, func(method string, request proto.Message) (call func() mem.BufferSlice)) {
+	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, n.Close()) })
+	require.NoError(t, n.Ready(t.Context()))
+	s := newServer(n, nil)
+	s.remote, s.direct = true, true
+	s.measures = measuresOf(s)
+	services, codec := registrar{}, newCodec()
+	s.registerStore(services)
+	ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs("client-api-version", "3.7", "user-agent", "grpc-go"))
+	return n, func(method string, request proto.Message) func() mem.BufferSlice {
+		text, err := proto.Marshal(request)
+		require.NoError(t, err)
+		message := mem.BufferSlice{mem.SliceBuffer(text)}
+		decode := func(m any) error { return codec.Unmarshal(message, m) }
+		for _, m := range services["etcdserverpb.KV"].Methods {
+			if m.MethodName == method {
+				return func() mem.BufferSlice {
+					answer, err := m.Handler(nil, ctx, decode, nil)
+					require.NoError(t, err)
+					out, err := codec.Marshal(answer)
+					require.NoError(t, err)
+					return out
+				}
+			}
+		}
+		t.Fatal("no method ", method)
+		return nil
+	}
+}
+
+func TestAllocationsOfCalls(t *testing.T) {
+	n, calls := callsOf(t)
+	key, value := "key-0001", string(make([]byte, 256))
+	put := calls("Put", &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
+	read := func(serializable bool) func() mem.BufferSlice {
+		return calls("Range", &pb.RangeRequest{Key: []byte(key), Serializable: serializable})
+	}
+	put()
+	var r pb.RangeResponse
+	require.NoError(t, newCodec().Unmarshal(read(true)(), &r))
+	require.Equal(t, value, string(r.Kvs[0].Value))
+	for _, c := range []struct {
+		name string
+		call func() mem.BufferSlice
+		own  func() error // the call of the node
+		most float64      // allocations beside those of the node
+	}{
+		{"a serializable range", read(true), func() error {
+			_, err := n.Get(t.Context(), key, coterie.WithSerializable())
+			return err
+		}, 9},
+		{"a linearizable range", read(false), func() error {
+			_, err := n.Get(t.Context(), key)
+			return err
+		}, 13},
+		{"a put", put, func() error {
+			_, err := n.Put(t.Context(), key, value)
+			return err
+		}, 14},
+	} {
+		own := testing.AllocsPerRun(1000, func() { require.NoError(t, c.own()) })
+		got := testing.AllocsPerRun(1000, func() { c.call().Free() })
+		t.Logf("%s: %.0f allocations, of which %.0f are the node's", c.name, got, own)
+		require.LessOrEqual(t, got-own, c.most, c.name)
+	}
+}
