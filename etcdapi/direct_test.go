@@ -33,7 +33,7 @@ func callsOf(t *testing.T) (*coterie.Node, func(method string, request proto.Mes
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.Ready(t.Context()))
 	s := newServer(n, nil)
-	s.remote, s.direct = true, true
+	s.direct = true
 	s.measures = measuresOf(s)
 	services, codec := registrar{}, newCodec()
 	s.registerStore(services)
@@ -61,6 +61,7 @@ func callsOf(t *testing.T) (*coterie.Node, func(method string, request proto.Mes
 
 func TestAllocationsOfCalls(t *testing.T) {
 	n, calls := callsOf(t)
+	nobody := coterie.NewUserView(n, "") // as a client without credentials
 	key, value := "key-0001", string(make([]byte, 256))
 	put := calls("Put", &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
 	read := func(serializable bool) func() mem.BufferSlice {
@@ -73,19 +74,19 @@ func TestAllocationsOfCalls(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		call func() mem.BufferSlice
-		own  func() error // the call of the node
+		own  func() error // the same call of the node
 		most float64      // allocations beside those of the node
 	}{
 		{"a serializable range", read(true), func() error {
-			_, err := n.Get(t.Context(), key, coterie.WithSerializable())
+			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
 			return err
 		}, 9},
 		{"a linearizable range", read(false), func() error {
-			_, err := n.Get(t.Context(), key)
+			_, err := nobody.Get(t.Context(), key)
 			return err
 		}, 13},
 		{"a put", put, func() error {
-			_, err := n.Put(t.Context(), key, value)
+			_, err := nobody.Put(t.Context(), key, value)
 			return err
 		}, 14},
 	} {
