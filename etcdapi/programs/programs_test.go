@@ -25,6 +25,8 @@ const (
 	etcd    = "go.etcd.io/etcd/server/v3"
 	etcdctl = "go.etcd.io/etcd/etcdctl/v3"
 	etcdutl = "go.etcd.io/etcd/etcdutl/v3"
+
+	coteried = "github.com/coterie-kv/coterie/etcdapi/cmd/coteried"
 )
 
 // A builder builds each program once.
@@ -89,7 +91,7 @@ func run(t *testing.T, pkg string, args ...string) string {
 	return string(out)
 }
 
-// A server is a process of etcd.
+// A server is a process of etcd, or of coteried.
 type server struct {
 	*clientv3.Client
 	dir, client string
@@ -101,11 +103,16 @@ type server struct {
 // startEtcd starts etcd in a directory, until the end of the test.
 func startEtcd(t *testing.T, dir string) *server {
 	t.Helper()
-	s := &server{dir: dir, client: "http://" + freeAddr(t), log: &strings.Builder{}}
-	peer := "http://" + freeAddr(t)
-	s.cmd = exec.Command(program(t, etcd), "--name", "m", "--data-dir", dir, "--listen-client-urls", s.client,
+	return startServer(t, etcd, dir, "http://"+freeAddr(t), "http://"+freeAddr(t), "--unsafe-no-fsync")
+}
+
+// startServer starts a program that has etcd's flags, with its URLs.
+func startServer(t *testing.T, pkg, dir, client, peer string, args ...string) *server {
+	t.Helper()
+	s := &server{dir: dir, client: client, log: &strings.Builder{}}
+	s.cmd = exec.Command(program(t, pkg), append([]string{"--name", "m", "--data-dir", dir, "--listen-client-urls", s.client,
 		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-		"--initial-cluster", "m="+peer, "--unsafe-no-fsync")
+		"--initial-cluster", "m=" + peer}, args...)...)
 	s.cmd.Stderr = s.log
 	require.NoError(t, s.cmd.Start())
 	t.Cleanup(func() { s.stop(t) })
