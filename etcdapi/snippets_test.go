@@ -22,26 +22,34 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi"
 )
 
-// programs runs a test with the clients of [clients], with one that uses TLS, with one of three nodes, and with one of
-// three nodes that uses TLS. Each has a new store.
+// programs runs a test with the clients of [clients], and with clients that use TLS, that are users, and that have the
+// endpoints of three nodes. Each has a new store.
 func programs(t *testing.T, test func(t *testing.T, c *clientv3.Client)) {
 	clients(t, test)
 	for name, cluster := range map[string]struct {
-		nodes  int
-		secure bool
+		nodes        int
+		secure, user bool
 	}{
-		"TLS":             {1, true},
-		"three nodes":     {3, false},
-		"three nodes TLS": {3, true},
+		"TLS":                           {1, true, false},
+		"a user":                        {1, false, true},
+		"three nodes":                   {3, false, false},
+		"a user of three nodes and TLS": {3, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := clientv3.Config{DialTimeout: 10 * time.Second, Logger: zap.NewNop()}
-			var opts []etcdapi.Option
+			opts := []etcdapi.Option{cheap}
 			if cluster.secure {
-				opts, cfg.TLS = secure(t)
+				server, client := secure(t)
+				opts, cfg.TLS = append(opts, etcdapi.WithTLS(server)), client
 			}
-			cfg.Endpoints = serveCluster(t, cluster.nodes, opts...)
+			nodes := openCluster(t, cluster.nodes)
+			for _, n := range nodes {
+				cfg.Endpoints = append(cfg.Endpoints, serve(t, n, opts...))
+			}
+			if cluster.user {
+				cfg.Username, cfg.Password = admit(t, nodes[0])
+			}
 			c, err := clientv3.New(cfg)
 			require.NoError(t, err)
 			defer c.Close()
@@ -50,9 +58,20 @@ func programs(t *testing.T, test func(t *testing.T, c *clientv3.Client)) {
 	}
 }
 
-// secure returns the options of endpoints whose clients need certificates, and the configuration that clientv3's programs
-// make from files.
-func secure(t testing.TB) ([]etcdapi.Option, *tls.Config) {
+// admit adds a user that may read and write every key, enables the checks of permissions, and returns the name of the user
+// and the password.
+func admit(t testing.TB, n *coterie.Node) (name, password string) {
+	t.Helper()
+	addUser(t, n, "root")
+	addUser(t, n, "app", coterie.Permission{Type: coterie.PermReadWrite, Key: "\x00", RangeEnd: "\x00"})
+	_, err := n.AuthEnable(t.Context())
+	require.NoError(t, err)
+	return "app", "app's password"
+}
+
+// secure returns the configurations of endpoints whose clients need certificates, and of their clients. Programs of
+// clientv3 make theirs from files in this way.
+func secure(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	ca := newAuthority(t, "CA")
 	files := newPEMFiles(t, ca)
@@ -61,24 +80,21 @@ func secure(t testing.TB) ([]etcdapi.Option, *tls.Config) {
 	server, err := etcdapi.LoadTLS(files.TLS)
 	require.NoError(t, err)
 	info := transport.TLSInfo{TrustedCAFile: files.ClientCAFile, CertFile: files.CertFile, KeyFile: files.KeyFile}
-	client, err := info.ClientConfig()
+	client, err = info.ClientConfig()
 	require.NoError(t, err)
-	return []etcdapi.Option{etcdapi.WithTLS(server)}, client
+	return server, client
 }
 
-// serveCluster serves the nodes of a cluster, for one test.
-func serveCluster(t testing.TB, nodes int, opts ...etcdapi.Option) (addrs []string) {
+// openCluster opens nodes of one cluster, for one test.
+func openCluster(t testing.TB, nodes int) []*coterie.Node {
 	t.Helper()
 	if nodes == 1 {
-		return []string{serve(t, open(t), opts...)}
+		return []*coterie.Node{open(t)}
 	}
 	c, err := coterie.OpenCluster(t.Context(), nodes, coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	for _, n := range c.Nodes() {
-		addrs = append(addrs, serve(t, n, opts...))
-	}
-	return addrs
+	return c.Nodes()
 }
 
 // keysOf returns the keys of a response, in its order.
