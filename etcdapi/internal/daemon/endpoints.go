@@ -53,6 +53,7 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 	if err != nil {
 		return nil, err
 	}
+	comparing := append(common[:len(common):len(common)], etcdapi.WithCorruptionCheck(s.CorruptCheck))
 	for _, kind := range []struct {
 		flag  string
 		urls  urlList
@@ -63,7 +64,11 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 		{"listen-metrics-urls", s.Listen.Metrics, etcdapi.ServeMetrics},
 	} {
 		for _, u := range kind.urls {
-			if err = e.open(u, tls, kind.serve, common); err != nil {
+			opts := common
+			if len(e.all) == 0 { // one endpoint is enough
+				opts = comparing
+			}
+			if err = e.open(u, tls, kind.serve, opts); err != nil {
 				return nil, fmt.Errorf("--%s: %w", kind.flag, err)
 			}
 		}

@@ -103,6 +103,7 @@ func otherFlags(f *flag.FlagSet, s *Settings) {
 	f.StringVar(&s.Metrics, "metrics", "basic", "basic, or extensive for histograms of the calls, too.")
 	f.BoolVar(&s.Pprof, "enable-pprof", false, "Serve profiles of the process at /debug/pprof/ of the client URLs.")
 	f.DurationVar(&s.ProgressNotify, "watch-progress-notify-interval", 0, "How long a watch with progress notifications may be silent; 0 for 10 minutes.")
+	f.DurationVar(&s.CorruptCheck, "corrupt-check-time", 0, "How often a leader compares the data of the members; 0 for never.")
 	f.StringVar(&s.ConfigFile, "config-file", "", "YAML file with these settings. It replaces all flags and environment variables.")
 	f.BoolVar(&s.Version, "version", false, "Print the version and exit.")
 }

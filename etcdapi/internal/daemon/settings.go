@@ -22,6 +22,7 @@ type Settings struct {
 	MaxStreams     uint
 	KeepAlive      KeepAlive
 	ProgressNotify time.Duration
+	CorruptCheck   time.Duration
 	CompactionMode string
 	Retention      string // as in the flag
 
