@@ -68,9 +68,7 @@ func protected(t testing.TB, opts ...etcdapi.Option) (*coterie.Node, string) {
 // as returns a context whose calls to an endpoint are those of a user.
 func as(t testing.TB, addr, name string) context.Context {
 	t.Helper()
-	r, err := pb.NewAuthClient(dial(t, addr)).Authenticate(t.Context(), &pb.AuthenticateRequest{Name: name, Password: name + "'s password"})
-	require.NoError(t, err)
-	return metadata.AppendToOutgoingContext(t.Context(), "token", r.Token)
+	return metadata.AppendToOutgoingContext(t.Context(), "token", tokenOf(t, addr, name))
 }
 
 // login returns a client of an endpoint that authenticates as a user.

@@ -4,6 +4,7 @@ package etcdapi_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -56,8 +57,8 @@ var requests = map[string]proto.Message{
 	"Election/Observe":         &v3electionpb.LeaderRequest{Name: []byte("a-election")},
 }
 
-// callEach calls every method of every service, and passes the error to a function.
-func callEach(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface, ended func(method string, err error)) {
+// eachMethod calls every method of every service, and passes the error to a function.
+func eachMethod(t *testing.T, call func(method string, request proto.Message) (proto.Message, error), ended func(method string, err error)) {
 	for _, service := range services {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(service)
 		require.NoError(t, err)
@@ -65,41 +66,48 @@ func callEach(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface, 
 		for i := range methods.Len() {
 			m := methods.Get(i)
 			name := string(service.Name()) + "/" + string(m.Name())
-			ended(name, callMethod(t, ctx, conn, string(service), name, m))
+			request := newMessage(t, m.Input())
+			if r := requests[name]; r != nil {
+				request = proto.Clone(r)
+			}
+			_, err := call(name, request)
+			ended(name, err)
 		}
 	}
 }
 
-func newMessage(t *testing.T, d protoreflect.MessageDescriptor) proto.Message {
+func newMessage(t testing.TB, d protoreflect.MessageDescriptor) proto.Message {
+	t.Helper()
 	m, err := protoregistry.GlobalTypes.FindMessageByName(d.FullName())
 	require.NoError(t, err)
 	return m.New().Interface()
 }
 
-func callMethod(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface, service, name string, m protoreflect.MethodDescriptor) error {
+// callMethod calls a method over gRPC, and returns the first answer.
+func callMethod(t testing.TB, ctx context.Context, conn grpc.ClientConnInterface, method string, request proto.Message) (proto.Message, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	request, response := newMessage(t, m.Input()), newMessage(t, m.Output())
-	if r := requests[name]; r != nil {
-		request = proto.Clone(r)
-	}
-	path := "/" + service + "/" + string(m.Name())
+	m := findMethod(t, method)
+	response := newMessage(t, m.Output())
+	path := "/" + string(m.Parent().FullName()) + "/" + string(m.Name())
 	if !m.IsStreamingServer() {
-		return conn.Invoke(ctx, path, request, response)
+		return response, conn.Invoke(ctx, path, request, response)
 	}
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: m.IsStreamingClient()}, path)
-	require.NoError(t, err)
-	require.NoError(t, stream.SendMsg(request))
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.SendMsg(request); err != nil && !errors.Is(err, io.EOF) { // RecvMsg has the reason
+		return nil, err
+	}
 	if !m.IsStreamingClient() {
 		require.NoError(t, stream.CloseSend())
 	}
-	err = stream.RecvMsg(response)
-	if r, ok := response.(*pb.WatchResponse); ok && r.Canceled {
-		require.True(t, r.Created)
-		require.EqualValues(t, -1, r.WatchId)
-		return &reason{r.CancelReason}
+	if err := stream.RecvMsg(response); err != nil {
+		return nil, err
 	}
-	return err
+	return response, watchError(response)
 }
 
 // A reason is the text of the error in the answer to a watch.
@@ -107,40 +115,61 @@ type reason struct{ text string }
 
 func (r *reason) Error() string { return r.text }
 
+// hasNoCode reports whether the errors of a method have no code, as in etcd.
+func hasNoCode(method string) bool {
+	return strings.HasPrefix(method, "Lock/") || strings.HasPrefix(method, "Election/")
+}
+
+// inGateway reports whether a method has a path in the gateway.
+func inGateway(t *testing.T, method string) bool { return pathOf(t, findMethod(t, method)) != "" }
+
 func TestCallsWithoutCredentialsFail(t *testing.T) {
 	n, addr := protected(t)
 	before := n.Header().Revision
-	callEach(t, t.Context(), dial(t, addr), func(method string, err error) {
-		switch method {
-		case "Auth/AuthStatus", "Health/Check", "Health/List", "Health/Watch":
-			require.NoError(t, err, method)
-		case "Auth/Authenticate":
-			requireError(t, codes.InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", err)
-		case "Election/Observe":
-			require.ErrorIs(t, err, io.EOF) // as in etcd, which gives no reason
-		case "Watch/Watch":
-			require.EqualError(t, err, "rpc error: code = InvalidArgument desc = etcdserver: user name is empty")
-		default:
-			if !strings.HasPrefix(method, "Lock/") && !strings.HasPrefix(method, "Election/") { // whose errors have no code, as in etcd
-				require.Equal(t, codes.InvalidArgument, status.Code(err), "%s: %v", method, err)
+	callers(t, addr, func(t *testing.T, call caller) {
+		eachMethod(t, func(method string, request proto.Message) (proto.Message, error) {
+			if strings.HasSuffix(t.Name(), "JSON") && !inGateway(t, method) {
+				return nil, errNotInGateway
 			}
-			require.Equal(t, "etcdserver: user name is empty", status.Convert(err).Message(), method)
-		}
+			return call("", method, request)
+		}, func(method string, err error) {
+			switch {
+			case errors.Is(err, errNotInGateway):
+			case method == "Auth/AuthStatus", strings.HasPrefix(method, "Health/"):
+				require.NoError(t, err, method)
+			case method == "Auth/Authenticate":
+				requireError(t, codes.InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", err)
+			case method == "Election/Observe":
+				require.ErrorIs(t, err, io.EOF) // as in etcd, which gives no reason
+			case method == "Watch/Watch":
+				require.EqualError(t, err, "rpc error: code = InvalidArgument desc = etcdserver: user name is empty")
+			default:
+				if !hasNoCode(method) {
+					require.Equal(t, codes.InvalidArgument, status.Code(err), "%s: %v", method, err)
+				}
+				require.Equal(t, "etcdserver: user name is empty", status.Convert(err).Message(), method)
+			}
+		})
 	})
 	require.Equal(t, before, n.Header().Revision)
 }
+
+var errNotInGateway = errors.New("the gateway does not have the method")
 
 func TestCallsWithAnInvalidTokenFail(t *testing.T) {
 	_, addr := protected(t)
 	for _, key := range []string{"token", "authorization"} {
 		for _, token := range []string{"", "x", "Bearer x.y"} {
-			callEach(t, metadata.AppendToOutgoingContext(t.Context(), key, token), dial(t, addr), func(method string, err error) {
-				switch method {
-				case "Health/Check", "Health/List", "Health/Watch":
+			ctx, conn := metadata.AppendToOutgoingContext(t.Context(), key, token), dial(t, addr)
+			eachMethod(t, func(method string, request proto.Message) (proto.Message, error) {
+				return callMethod(t, ctx, conn, method, request)
+			}, func(method string, err error) {
+				switch {
+				case strings.HasPrefix(method, "Health/"):
 					require.NoError(t, err, method)
-				case "Auth/Authenticate":
+				case method == "Auth/Authenticate":
 					requireError(t, codes.InvalidArgument, "etcdserver: authentication failed, invalid user ID or password", err)
-				case "Watch/Watch":
+				case method == "Watch/Watch":
 					require.EqualError(t, err, "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token")
 				default:
 					require.Equal(t, codes.Unauthenticated, status.Code(err), "%s: %v", method, err)
@@ -165,7 +194,10 @@ func TestUsersAreNotAdministrators(t *testing.T) {
 		"Auth/RoleAdd": true, "Auth/RoleGet": true, "Auth/RoleList": true, "Auth/RoleDelete": true,
 		"Auth/RoleGrantPermission": true, "Auth/RoleRevokePermission": true,
 	}
-	callEach(t, as(t, addr, "alice"), dial(t, addr), func(method string, err error) {
+	ctx, conn := as(t, addr, "alice"), dial(t, addr)
+	eachMethod(t, func(method string, request proto.Message) (proto.Message, error) {
+		return callMethod(t, ctx, conn, method, request)
+	}, func(method string, err error) {
 		text := status.Convert(err).Message()
 		if denied[method] {
 			require.Equal(t, codes.PermissionDenied, status.Code(err), "%s: %v", method, err)
@@ -176,7 +208,7 @@ func TestUsersAreNotAdministrators(t *testing.T) {
 		require.NotContains(t, text, "permission", method)
 	})
 	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {
-		_, err := pb.NewMaintenanceClient(dial(t, addr)).Alarm(as(t, addr, "alice"), &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_CORRUPT})
+		_, err := pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_CORRUPT})
 		requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
 	}
 }

@@ -82,7 +82,7 @@ func (s *Settings) endpointOptions(m *etcdapi.Metrics) ([]etcdapi.Option, error)
 		etcdapi.WithName(s.Name), etcdapi.WithPeerURLs(s.Cluster.AdvertisePeer.strings()...),
 		etcdapi.WithClientURLs(s.Listen.AdvertiseClient.strings()...),
 		etcdapi.WithMetrics(m), etcdapi.WithHosts(s.Hosts...), etcdapi.WithOrigins(s.Origins...),
-		etcdapi.WithDebugVars(), etcdapi.WithMaxStreams(uint32(s.MaxStreams)),
+		etcdapi.WithDebugVars(), etcdapi.WithMaxStreams(uint32(s.MaxStreams)), etcdapi.WithCommonNames(s.Client.ClientCertAuth),
 		etcdapi.WithKeepalive(s.KeepAlive.MinTime, s.KeepAlive.Interval, s.KeepAlive.Timeout),
 	}
 	if s.ProgressNotify > 0 {
