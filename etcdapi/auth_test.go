@@ -4,6 +4,9 @@ package etcdapi_test
 
 import (
 	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -197,4 +200,69 @@ func TestUsersAndRoles(t *testing.T) {
 	must(root.AuthDisable(ctx))
 	must(c.UserList(ctx, &pb.AuthUserListRequest{}))
 	must(c.UserDelete(ctx, &pb.AuthUserDeleteRequest{Name: "root"}))
+}
+
+func TestUsersAndRolesOverJSON(t *testing.T) {
+	n := open(t)
+	addr := serve(t, n, cheap)
+	post := func(token, path, body string) (int, string) {
+		t.Helper()
+		code, text, _ := do(t, "POST", "http://"+addr+"/v3/"+path, body, "Authorization", token)
+		return code, text
+	}
+	must := func(token, path, body string) string {
+		t.Helper()
+		code, text := post(token, path, body)
+		require.Equal(t, http.StatusOK, code, text)
+		return strings.ReplaceAll(text, " ", "")
+	}
+	first := func(path, body string) { // before there are permissions, there need be no token
+		t.Helper()
+		code, text, _ := do(t, "POST", "http://"+addr+"/v3/"+path, body)
+		require.Equal(t, http.StatusOK, code, text)
+	}
+	first("auth/user/add", `{"name": "root", "password": "secret"}`)
+	first("auth/user/grant", `{"user": "root", "role": "root"}`)
+	first("auth/user/add", `{"name": "alice", "password": "hidden"}`)
+	first("auth/user/add", `{"name": "robot", "options": {"no_password": true}}`)
+	first("auth/role/add", `{"name": "readers"}`)
+	first("auth/role/grant", `{"name": "readers", "perm": {"permType": "READ", "key": "YQ==", "range_end": "Yw=="}}`)
+	first("auth/user/grant", `{"user": "alice", "role": "readers"}`)
+	first("auth/enable", `{}`)
+
+	login := func(name, password string) string {
+		t.Helper()
+		code, text, _ := do(t, "POST", "http://"+addr+"/v3/auth/authenticate", `{"name": "`+name+`", "password": "`+password+`"}`)
+		require.Equal(t, http.StatusOK, code, text)
+		var r struct{ Token string }
+		require.NoError(t, json.Unmarshal([]byte(text), &r))
+		return r.Token
+	}
+	root, alice := login("root", "secret"), login("alice", "hidden")
+	require.Contains(t, must(alice, "auth/status", `{}`), `"enabled":true`)
+	require.Contains(t, must(alice, "auth/user/get", `{"name": "alice"}`), `"roles":["readers"]`)
+	require.Contains(t, must(alice, "auth/role/get", `{"role": "readers"}`), `"perm":[{"key":"YQ==","range_end":"Yw=="}]`)
+	require.Contains(t, must(root, "auth/user/list", `{}`), `"users":["alice","robot","root"]`)
+	require.Contains(t, must("Bearer "+root, "auth/role/list", `{}`), `"roles":["readers"]`)
+	must(root, "kv/put", `{"key": "YQ==", "value": "dg=="}`)
+	must(alice, "kv/range", `{"key": "YQ=="}`)
+	for _, path := range []string{"auth/user/list", "auth/role/list", "auth/disable"} {
+		code, text := post(alice, path, `{}`)
+		require.Equal(t, http.StatusForbidden, code)
+		require.Contains(t, text, "etcdserver: permission denied")
+	}
+	code, text := post(alice, "kv/put", `{"key": "YQ=="}`)
+	require.Equal(t, http.StatusForbidden, code, text)
+	must(root, "auth/user/changepw", `{"name": "alice", "password": "other"}`)
+	code, text = post(alice, "kv/range", `{"key": "YQ=="}`)
+	require.Equal(t, http.StatusUnauthorized, code, text)
+	alice = login("alice", "other")
+	must(root, "auth/role/revoke", `{"role": "readers", "key": "YQ==", "range_end": "Yw=="}`)
+	code, text = post(alice, "kv/range", `{"key": "YQ=="}`)
+	require.Equal(t, http.StatusForbidden, code, text)
+	must(root, "auth/user/revoke", `{"name": "alice", "role": "readers"}`)
+	must(root, "auth/role/delete", `{"role": "readers"}`)
+	must(root, "auth/user/delete", `{"name": "alice"}`)
+	must(root, "auth/disable", `{}`)
+	first("auth/user/list", `{}`)
 }
