@@ -169,37 +169,63 @@ func (s *server) commonName(ctx context.Context) (string, bool) {
 	return "", false
 }
 
-// A streamUser is the user of a stream. It is looked up for every request of the stream, so that the end of a token also
-// ends its use by a stream. One goroutine uses it.
+// A streamUser is the user of a stream of requests. It is looked up for each request, so that a stream does not outlast a
+// token that has ended with its user. One goroutine uses it.
 type streamUser struct {
 	*server
 	ctx   context.Context
-	token string // replaces that of the stream; "" while there is none
+	token string        // the newest one
+	known coterie.Token // its content; without a user until it was valid once
 }
 
-func (s *server) streamUser(ctx context.Context) *streamUser { return &streamUser{server: s, ctx: ctx} }
+func (s *server) streamUser(ctx context.Context) *streamUser {
+	u := &streamUser{server: s, ctx: ctx}
+	_, _ = u.now() // the time of the token counts when the stream begins; the first request gets the error
+	return u
+}
 
-// now returns the view of the user. A token is valid for as long as the stream uses it, as in etcd: a newer one replaces
-// it in time.
+// now returns the view of the user. The time of a token counts only when the stream begins: a stream may wait for long
+// between two requests, and the token of its client cannot be replaced. In etcd, every use of a token extends its time.
 func (u *streamUser) now() (*coterie.UserView, error) {
 	token, ok := tokenOf(u.ctx)
 	if !ok || u.jwt != nil || u.origin == delegated {
 		return u.identify(u.ctx)
 	}
-	if u.token != "" {
-		token = u.token
+	var err error
+	switch {
+	case u.known.User == "":
+		u.token = token
+		u.known, err = u.verify(u.ctx, token)
+	case time.Now().Before(u.known.Expires):
+		_, err = u.node.VerifyToken(u.token)
 	}
-	t, err := u.verify(u.ctx, token)
+	if err == nil && time.Until(u.known.Expires) < u.tokenTTL/2 {
+		err = u.renew()
+	}
 	switch {
 	case errors.Is(err, coterie.ErrAuthNotEnabled):
 		return u.nobody, nil
 	case err != nil:
 		return nil, err
 	}
-	if time.Until(t.Expires) < u.tokenTTL/2 {
-		if newer, err := u.node.NewToken(u.ctx, t.User, t.AuthRevision, u.tokenTTL); err == nil {
-			u.token = newer
-		}
+	return coterie.NewUserView(u.node, u.known.User), nil
+}
+
+// renew replaces the token by one that ends later, unless the user has changed.
+func (u *streamUser) renew() error {
+	ctx, cancel := u.limit(u.ctx)
+	defer cancel()
+	newer, err := u.node.NewToken(ctx, u.known.User, u.known.AuthRevision, u.tokenTTL)
+	if errors.Is(err, coterie.ErrUserNotFound) || errors.Is(err, coterie.ErrAuthOldRevision) {
+		return coterie.ErrInvalidAuthToken
 	}
-	return coterie.NewUserView(u.node, t.User), nil
+	if err != nil {
+		if time.Now().Before(u.known.Expires) {
+			return nil // the next request renews it
+		}
+		return err
+	}
+	u.token = newer
+	u.known.Expires = time.Now().Add(u.tokenTTL)
+	return nil
 }

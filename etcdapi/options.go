@@ -115,7 +115,8 @@ func WithBcryptCost(cost int) Option {
 }
 
 // WithTokenTTL sets how long the tokens of Authenticate live, as etcd's --auth-token-ttl. The default is 5 minutes, the
-// minimum a second. Requests do not extend the time, except those of a stream, for the stream. It does not apply to the tokens of [WithJWT].
+// minimum a second. Unlike in etcd, the use of a token does not extend its time. A stream of watches or renewals goes on
+// when its token has reached its time. The option does not apply to the tokens of [WithJWT].
 func WithTokenTTL(d time.Duration) Option {
 	return func(o *options) { o.tokenTTL = max(d, time.Second) }
 }
