@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -84,20 +85,32 @@ func TestTokensEndWithTheirTime(t *testing.T) {
 	ctx, conn := as(t, addr, "alice"), dial(t, addr)
 	renewals, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
 	require.NoError(t, err)
-	// The minimum is a second. A stream keeps its token alive by using it.
-	for start := time.Now(); time.Since(start) < 2*time.Second; time.Sleep(100 * time.Millisecond) {
+	renew := func() error {
 		require.NoError(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
 		_, err := renewals.Recv()
-		require.NoError(t, err)
+		return err
 	}
-	_, err = pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("a")})
+	require.NoError(t, renew())
+	waitForTheEnd(t, ctx, conn) // the minimum is a second
+	require.NoError(t, renew(), "a stream goes on")
+	late, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
+	require.NoError(t, err)
+	require.NoError(t, late.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
+	_, err = late.Recv()
 	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", err)
 	// The end of the user also ends the use of the token by the stream.
 	_, err = n.UserChangePassword(t.Context(), "alice", nil)
 	require.NoError(t, err)
-	require.NoError(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
-	_, err = renewals.Recv()
-	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", err)
+	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", renew())
+}
+
+// waitForTheEnd waits until the token of a context is no longer valid.
+func waitForTheEnd(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("a")})
+		return status.Code(err) == codes.Unauthenticated
+	}, 10*time.Second, 20*time.Millisecond)
 }
 
 // A client that has a password gets another token when its token has ended, without the program's help.
@@ -110,7 +123,7 @@ func TestClientsReplaceTheirTokens(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, <-renewed)
 	events := c.Watch(t.Context(), "a", clientv3.WithPrefix())
-	time.Sleep(1500 * time.Millisecond)
+	waitForTheEnd(t, as(t, addr, "alice"), dial(t, addr)) // of a token that is newer than the client's
 	_, err = c.Put(t.Context(), "a1", "v")
 	require.NoError(t, err)
 	require.Len(t, (<-events).Events, 1)
