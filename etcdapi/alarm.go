@@ -21,6 +21,11 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	defer cancel()
 	a := coterie.Alarm{Member: coterie.MemberID(r.MemberID), Kind: coterie.AlarmKind(r.Alarm)}
 	resp := &pb.AlarmResponse{}
+	if r.Action != pb.AlarmRequest_GET {
+		if err := s.user(ctx).RequireRoot(ctx); err != nil { // also if there is nothing to do
+			return nil, err
+		}
+	}
 	switch r.Action {
 	case pb.AlarmRequest_GET:
 		all, err := s.user(ctx).Alarms(ctx)

@@ -102,3 +102,20 @@ func TestT55_CorruptAlarmStopsWrites(t *testing.T) {
 	_, err = kv.Put(ctx, &pb.PutRequest{Key: []byte("k")})
 	require.NoError(t, err)
 }
+
+func TestAlarmsOfNoKindNeedRoot(t *testing.T) {
+	_, addr := protected(t)
+	maintenance := pb.NewMaintenanceClient(dial(t, addr))
+	for _, kind := range []pb.AlarmType{pb.AlarmType_NONE, 9} { // there is nothing to do
+		for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {
+			q := &pb.AlarmRequest{Action: action, Alarm: kind}
+			_, err := maintenance.Alarm(t.Context(), q)
+			requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)
+			_, err = maintenance.Alarm(as(t, addr, "alice"), q)
+			requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
+		}
+		r, err := maintenance.Alarm(as(t, addr, "root"), &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: kind})
+		require.NoError(t, err)
+		require.Empty(t, r.Alarms)
+	}
+}

@@ -22,13 +22,16 @@ type leaseServer struct {
 // LeaseGrant raises a TTL below etcd's minimum, as etcd does: one and a half election timeouts, in whole seconds. So
 // a lease survives an election.
 func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if r.TTL > int64(coterie.MaxTTL/time.Second) { // before the product, which may overflow
-		return nil, coterie.ErrTTLRange
-	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	if err := s.admitWrite(ctx, grows); err != nil {
 		return nil, err
+	}
+	if r.TTL > int64(coterie.MaxTTL/time.Second) { // before the product, which may overflow
+		if err := s.user(ctx).RequireUser(ctx); err != nil {
+			return nil, err
+		}
+		return nil, coterie.ErrTTLRange
 	}
 	least := wholeSeconds(s.limits.ElectionTimeout * 3 / 2)
 	ttl := time.Duration(max(r.TTL, least)) * time.Second

@@ -58,6 +58,14 @@ func TestT20_ShortTTLIsRaised(t *testing.T) {
 	require.EqualValues(t, 5, r.TTL, "it follows the election timeout")
 }
 
+func TestLeaseOfNobodyIsRejectedFirst(t *testing.T) {
+	_, addr := protected(t)
+	_, err := pb.NewLeaseClient(dial(t, addr)).LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 1<<63 - 1})
+	requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)
+	_, err = pb.NewLeaseClient(dial(t, addr)).LeaseGrant(as(t, addr, "alice"), &pb.LeaseGrantRequest{TTL: 1<<63 - 1})
+	requireError(t, codes.OutOfRange, "etcdserver: too large lease TTL", err)
+}
+
 func TestLeaseExpiresOverTheWire(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		conn := etcdapi.NewConn(c.Leader())

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -33,6 +35,20 @@ func sameOutcome(a, b outcome) bool {
 			status.Convert(a.err).Message() == status.Convert(b.err).Message()
 	}
 	return proto.Equal(a.resp, b.resp)
+}
+
+// explained reports whether docs/etcd-parity.md explains why two outcomes differ: of a malformed request with an invalid
+// token, etcd reports the former, and a node the latter.
+func explained(etcd, node outcome) bool {
+	if !hasError(node.err, rpctypes.ErrGRPCInvalidAuthToken) {
+		return false
+	}
+	code := status.Code(etcd.err)
+	return code == codes.InvalidArgument || code == codes.Unimplemented
+}
+
+func hasError(err, is error) bool {
+	return err != nil && status.Convert(err).Message() == status.Convert(is).Message()
 }
 
 // normalize leaves out of a response the parts that differ by nature.

@@ -64,21 +64,23 @@ func around(a, b string) (string, string) {
 	return cut(a), cut(b)
 }
 
-// do sends a request to both servers.
-func (c *comparison) do(r request) {
+// do sends a request to both servers, of some user.
+func (c *comparison) do(r request) { c.doAs(c.identity(), r) }
+
+func (c *comparison) doAs(user string, r request) {
 	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 	defer cancel()
 	c.sent++
 	answer := func(e *endpoint) outcome {
-		resp, err := r.send(ctx, e)
+		resp, err := r.send(e.as(ctx, user), e)
 		if err == nil {
 			resp = normalize(resp)
 		}
 		return outcome{resp, err}
 	}
 	etcd, node := answer(c.etcd), answer(c.node)
-	if !sameOutcome(etcd, node) {
-		c.differ(r.String(), etcd.text(), node.text())
+	if !sameOutcome(etcd, node) && !explained(etcd, node) {
+		c.differ(user+": "+r.String(), etcd.text(), node.text())
 	}
 	c.kinds[strings.Fields(r.name)[0]+" "+status.Code(etcd.err).String()]++
 	if etcd.err != nil {

@@ -3,6 +3,7 @@
 package difftest
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,6 +23,8 @@ type generator struct {
 	wide      bool             // there are hundreds of keys
 	private   string           // the prefix of its keys, if other generators run at the same time
 	firstID   int64            // of its leases
+	users     *users           // or nil
+	urls      int              // of learners, so far
 	rounds    int              // of rare requests
 	turns     []func() request // the kinds of them that remain of this round
 }
@@ -129,9 +132,20 @@ func (g *generator) leaseID() int64 {
 	return pick(g, g.leases...)
 }
 
+// keyAndEnd returns a range. For users it is not empty in other ways than that its end is its key: in etcd the permission on
+// such a range is that on the range between its bounds, whichever is first.
+func (g *generator) keyAndEnd() (key, end []byte) {
+	key, end = g.key(), g.end()
+	if g.users != nil && string(end) != "\x00" && bytes.Compare(end, key) <= 0 {
+		end = nil
+	}
+	return key, end
+}
+
 func (g *generator) rangeRequest() *pb.RangeRequest {
+	key, end := g.keyAndEnd()
 	r := &pb.RangeRequest{
-		Key: g.key(), RangeEnd: g.end(), Limit: g.limit(), Revision: g.revision(), Serializable: g.chance(4),
+		Key: key, RangeEnd: end, Limit: g.limit(), Revision: g.revision(), Serializable: g.chance(4),
 		KeysOnly: g.chance(6), CountOnly: g.chance(10), MinModRevision: g.filter(), MaxModRevision: g.filter(),
 		MinCreateRevision: g.filter(), MaxCreateRevision: g.filter(),
 	}
@@ -168,19 +182,19 @@ func (g *generator) put() *pb.PutRequest {
 }
 
 func (g *generator) deleteRange() *pb.DeleteRangeRequest {
-	r := &pb.DeleteRangeRequest{Key: g.key(), PrevKv: g.chance(3)}
-	if g.chance(3) {
-		r.RangeEnd = g.end()
+	r := &pb.DeleteRangeRequest{PrevKv: g.chance(3)}
+	r.Key, r.RangeEnd = g.keyAndEnd()
+	if !g.chance(3) {
+		r.RangeEnd = nil
 	}
 	return r
 }
 
 func (g *generator) compare() *pb.Compare {
-	c := &pb.Compare{
-		Key: g.key(), Result: pb.Compare_CompareResult(g.IntN(4)), Target: pb.Compare_CompareTarget(g.IntN(5)),
-	}
-	if g.chance(4) {
-		c.RangeEnd = g.end()
+	c := &pb.Compare{Result: pb.Compare_CompareResult(g.IntN(4)), Target: pb.Compare_CompareTarget(g.IntN(5))}
+	c.Key, c.RangeEnd = g.keyAndEnd()
+	if !g.chance(4) {
+		c.RangeEnd = nil
 	}
 	if g.chance(100) {
 		c.Result = 9
@@ -276,7 +290,8 @@ func (g *generator) ops(depth int, writes bool) (ops []*pb.RequestOp) {
 }
 
 func (g *generator) watch() *pb.WatchCreateRequest {
-	r := &pb.WatchCreateRequest{Key: g.key(), RangeEnd: g.end(), PrevKv: g.chance(2), Fragment: g.chance(4)}
+	key, end := g.keyAndEnd()
+	r := &pb.WatchCreateRequest{Key: key, RangeEnd: end, PrevKv: g.chance(2), Fragment: g.chance(4)}
 	if g.chance(2) {
 		r.StartRevision = g.revision()
 	}

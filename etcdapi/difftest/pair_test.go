@@ -27,7 +27,8 @@ import (
 // An endpoint is one of the two servers, with clients of its services.
 type endpoint struct {
 	name        string
-	coverage    *coverage // of the etcd, or nil
+	coverage    *coverage         // of the etcd, or nil
+	tokens      map[string]string // of users, by label
 	conn        *grpc.ClientConn
 	kv          pb.KVClient
 	watch       pb.WatchClient
@@ -87,7 +88,7 @@ func dial(t testing.TB, name, addr string, opts ...grpc.DialOption) *endpoint {
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return &endpoint{
-		name: name, conn: conn, kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
+		name: name, conn: conn, tokens: map[string]string{}, kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
 		cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
 		lock: v3lockpb.NewLockClient(conn), election: v3electionpb.NewElectionClient(conn),
 	}

@@ -169,6 +169,9 @@ func (g *generator) rare() request {
 			g.election, g.strangeElection, g.large, g.tooLarge, g.fragments, g.notifications, g.snapshot, g.unknownMethods, g.metadata,
 			g.strangeFields,
 		}
+		if g.users != nil {
+			g.turns = g.usersTurns()
+		}
 		g.Shuffle(len(g.turns), func(i, j int) { g.turns[i], g.turns[j] = g.turns[j], g.turns[i] })
 	}
 	next := g.turns[0]

@@ -4,6 +4,7 @@ package difftest
 
 import (
 	"context"
+	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -12,13 +13,18 @@ import (
 func (g *generator) memberCalls() request {
 	urls := pick(g, nil, []string{""}, []string{"x"}, []string{"http://host"}, []string{"ftp://127.0.0.1:1"}, []string{"http://127.0.0.1:1/path"},
 		[]string{"http://127.0.0.1:1", "http://127.0.0.1"}, []string{"127.0.0.1:1"}, []string{"unix://sock:1"})
+	if g.users != nil {
+		urls = []string{"http://127.0.0.1:1"} // of an invalid URL with an invalid token etcd reports the former
+	}
 	learner, id := g.chance(2), uint64(g.IntN(1000))+1
 	q := &pb.MemberAddRequest{PeerURLs: urls, IsLearner: learner}
-	if len(urls) == 1 && urls[0] == "unix://sock:1" {
-		q.PeerURLs = nil
+	if len(urls) == 1 && urls[0] == "unix://sock:1" || g.users != nil {
+		q.PeerURLs = nil // it would be added
 	}
 	return scripted("memberCalls", q, func(ctx context.Context, e *endpoint, s *script) {
-		ask(ctx, s, e.cluster.MemberAdd, q)
+		if g.users == nil {
+			ask(ctx, s, e.cluster.MemberAdd, q)
+		}
 		ask(ctx, s, e.cluster.MemberUpdate, &pb.MemberUpdateRequest{ID: id, PeerURLs: urls})
 		ask(ctx, s, e.cluster.MemberUpdate, &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{"http://127.0.0.1:9"}})
 		ask(ctx, s, e.cluster.MemberPromote, &pb.MemberPromoteRequest{ID: id})
@@ -38,20 +44,27 @@ func (e *endpoint) id(ctx context.Context, s *script) uint64 {
 	return r.GetHeader().GetMemberId()
 }
 
-// learner adds a learner that never starts, meets it in other calls, and removes it.
+// learner adds a learner that never starts, meets it in other calls, and removes it. Its URLs are new each time: within a
+// second etcd makes the same ID of the same URL, and knows that it was removed.
 func (g *generator) learner() request {
-	q := &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:9"}, IsLearner: true}
+	url := func() string {
+		g.urls++
+		return fmt.Sprintf("http://127.0.0.1:%d", 1000+g.urls%60_000)
+	}
+	q := &pb.MemberAddRequest{PeerURLs: []string{url()}, IsLearner: true}
+	again := &pb.MemberAddRequest{PeerURLs: []string{q.PeerURLs[0], url()}, IsLearner: true}
+	another := &pb.MemberAddRequest{PeerURLs: []string{url()}, IsLearner: true}
+	moved := []string{url()}
 	return scripted("learner", q, func(ctx context.Context, e *endpoint, s *script) {
 		added, err := e.cluster.MemberAdd(ctx, q)
 		id := added.GetMember().GetID()
 		note(s, added, err)
-		// Within a second etcd would report the same ID for the same URL.
-		ask(ctx, s, e.cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:9", "http://127.0.0.1:12"}, IsLearner: true})
-		ask(ctx, s, e.cluster.MemberAdd, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:10"}, IsLearner: true})
+		ask(ctx, s, e.cluster.MemberAdd, again)
+		ask(ctx, s, e.cluster.MemberAdd, another)
 		ask(ctx, s, e.cluster.MemberList, &pb.MemberListRequest{Linearizable: true})
 		ask(ctx, s, e.maintenance.MoveLeader, &pb.MoveLeaderRequest{TargetID: id})
 		ask(ctx, s, e.cluster.MemberPromote, &pb.MemberPromoteRequest{ID: id})
-		ask(ctx, s, e.cluster.MemberUpdate, &pb.MemberUpdateRequest{ID: id, PeerURLs: []string{"http://127.0.0.1:11"}})
+		ask(ctx, s, e.cluster.MemberUpdate, &pb.MemberUpdateRequest{ID: id, PeerURLs: moved})
 		ask(ctx, s, e.cluster.MemberList, &pb.MemberListRequest{})
 		ask(ctx, s, e.cluster.MemberRemove, &pb.MemberRemoveRequest{ID: id})
 		ask(ctx, s, e.cluster.MemberRemove, &pb.MemberRemoveRequest{ID: id})

@@ -91,11 +91,12 @@ func (s *watchStream) receive() {
 func (c *comparison) watchEpisode() {
 	ctx, cancel := context.WithTimeout(c.Context(), 20*time.Second)
 	defer cancel()
-	etcd, err := openStream(ctx, c.etcd)
+	user := c.identity()
+	etcd, err := openStream(c.etcd.as(ctx, user), c.etcd)
 	if err != nil {
 		c.Fatal(err)
 	}
-	node, err := openStream(ctx, c.node)
+	node, err := openStream(c.node.as(ctx, user), c.node)
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -150,8 +151,9 @@ func (c *comparison) watchRound(ctx context.Context, both []*watchStream) (open 
 	for range c.IntN(8) {
 		c.do(c.write())
 	}
-	for c.rev < future {
-		c.do(to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
+	// At least once: an answer from before the watches were created is older.
+	for again := true; again || c.rev < future; again = false {
+		c.doAs(c.rootUser(), to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
 	}
 	return open
 }
