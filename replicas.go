@@ -45,16 +45,37 @@ func (n *Node) CompareMembers(ctx context.Context) (*CompareMembersResponse, err
 		return nil, err
 	}
 	q := question{newDraw(), v.KV.Revision()}
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan map[uint64]uint64, 1)
+	go func() { answers <- n.askForHashes(asking, v.Members, q) }()
 	own, err := n.Hash(ctx, q.revision)
 	if err != nil {
 		return nil, err
 	}
+	hashes := <-answers
+	if err := n.alive(ctx); err != nil {
+		return nil, err
+	}
+	hashes[uint64(n.id)] = own.Hash
+	r := &CompareMembersResponse{Header: own.Header, HashRevision: q.revision, Divergent: []MemberID{}}
+	for _, id := range slices.Sorted(maps.Keys(hashes)) {
+		r.Hashes = append(r.Hashes, MemberHash{MemberID(id), hashes[id]})
+	}
+	for _, id := range membership.Divergent(hashes) {
+		r.Divergent = append(r.Divergent, MemberID(id))
+	}
+	return r, nil
+}
+
+// askForHashes returns the hashes of the other members that answer, by their IDs.
+func (n *Node) askForHashes(ctx context.Context, members state.Members, q question) map[uint64]uint64 {
 	var (
 		mu     sync.Mutex // guards hashes
-		hashes = map[uint64]uint64{uint64(n.id): own.Hash}
+		hashes = map[uint64]uint64{}
 		asked  sync.WaitGroup
 	)
-	for _, m := range v.Members {
+	for _, m := range members {
 		if m.ID == uint64(n.id) || m.Incarnation == 0 { // its node has never run
 			continue
 		}
@@ -68,17 +89,7 @@ func (n *Node) CompareMembers(ctx context.Context) (*CompareMembersResponse, err
 		})
 	}
 	asked.Wait()
-	if err := n.alive(ctx); err != nil {
-		return nil, err
-	}
-	r := &CompareMembersResponse{Header: own.Header, HashRevision: q.revision, Divergent: []MemberID{}}
-	for _, id := range slices.Sorted(maps.Keys(hashes)) {
-		r.Hashes = append(r.Hashes, MemberHash{MemberID(id), hashes[id]})
-	}
-	for _, id := range membership.Divergent(hashes) {
-		r.Divergent = append(r.Divergent, MemberID(id))
-	}
-	return r, nil
+	return hashes
 }
 
 // askForHash asks a member for its hash until the member has computed it.
