@@ -12,15 +12,16 @@ import (
 )
 
 // A handshaken is the credentials of a gRPC server whose connections come from a splitter: the handshake of TLS is over.
-// It passes the certificates of the client to the calls.
-type handshaken struct{}
+// It passes the certificates of the client to the calls, and makes the requests of the connection count.
+type handshaken struct{ receipt *receipt }
 
-func (handshaken) ServerHandshake(nc net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (h handshaken) ServerHandshake(nc net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	metered := h.receipt.meter(nc)
 	tc, ok := nc.(*tls.Conn)
 	if !ok {
-		return nc, nil, nil
+		return metered, nil, nil
 	}
-	return tc, credentials.TLSInfo{
+	return metered, credentials.TLSInfo{
 		State: tc.ConnectionState(), CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
 	}, nil
 }

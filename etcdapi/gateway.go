@@ -52,7 +52,9 @@ func (s *server) gateway() http.Handler {
 		// So that a client of HTTP/1.1 can read the answers of a stream before it has sent all requests. The error is of
 		// HTTP/2, where it always can.
 		_ = http.NewResponseController(w).EnableFullDuplex()
-		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		body := &countedBody{ReadCloser: http.MaxBytesReader(w, r.Body, limit), in: s.receipt}
+		defer body.release()
+		r.Body = body
 		mux.ServeHTTP(w, r)
 	})
 	return s.withoutCommonNames(&socketGateway{plain: plain, streams: mux, limit: limit, allowed: s.socketAllowed, running: s.sockets})

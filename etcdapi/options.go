@@ -40,6 +40,7 @@ type options struct {
 	tls            *tls.Config
 	maxConnections int
 	maxStreams     uint32
+	maxReceiving   int64
 	keepalive      []grpc.ServerOption
 	withoutHTTP    bool
 }
@@ -47,7 +48,7 @@ type options struct {
 func defaultOptions() options {
 	return options{
 		progressInterval: 10 * time.Minute, bcryptCost: bcrypt.DefaultCost, tokenTTL: defaultTokenTTL,
-		maxConnections: 10_000, maxStreams: 10_000,
+		maxConnections: 10_000, maxStreams: 10_000, maxReceiving: 1 << 30,
 	}
 }
 
@@ -195,6 +196,14 @@ func WithMaxConnections(n int) Option {
 // --max-concurrent-streams. Further ones wait in the client. The default is 10,000.
 func WithMaxStreams(n uint32) Option {
 	return func(o *options) { o.maxStreams = max(n, 1) }
+}
+
+// WithMaxReceiving sets how many bytes of requests [Serve] keeps at the same time, from their first byte to their answer,
+// where every open stream counts for 16 KiB more. Beyond it, the endpoint closes the connection with the most of them, and
+// rejects requests over HTTP. A client that floods the endpoint so loses its own connections. The default is 1 GiB, which
+// is 65,536 streams without requests.
+func WithMaxReceiving(bytes int64) Option {
+	return func(o *options) { o.maxReceiving = max(bytes, 1) }
 }
 
 // WithKeepalive sets how [Serve] and its clients ping each other: how long clients have to wait between two pings, how long

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
 	"github.com/coterie-kv/coterie"
@@ -25,7 +26,7 @@ import (
 // HTTP may have either version; a client that offers HTTP/2 alone speaks gRPC.
 //
 // Strangers cannot occupy an endpoint for long: connections are bounded in number ([WithMaxConnections]), must send
-// something within 10 seconds, and have bounded requests.
+// something within 10 seconds, and have bounded requests ([WithMaxReceiving]).
 //
 // Errors: those of the configuration of TLS; nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
 // the listener.
@@ -34,7 +35,7 @@ func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option)
 	s.direct = true
 	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(append(ServerOptions(n), grpc.ForceServerCodecV2(newCodec()),
-		grpc.Creds(handshaken{}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
+		grpc.Creds(handshaken{s.receipt}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)
 	s.registerAll(g)
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -132,6 +133,12 @@ func (s *server) httpServer(ctx context.Context, g *grpc.Server, other http.Hand
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if g != nil && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+				// The streams of requests have no end, and gRPC bounds each of their requests.
+				if r.URL.Path != pb.Watch_Watch_FullMethodName && r.URL.Path != pb.Lease_LeaseKeepAlive_FullMethodName {
+					body := &countedBody{ReadCloser: r.Body, in: s.receipt}
+					defer body.release()
+					r.Body = body
+				}
 				g.ServeHTTP(w, r)
 			} else {
 				other.ServeHTTP(w, r)

@@ -26,6 +26,7 @@ type server struct {
 	sockets  *sync.WaitGroup // the calls in websockets
 	remote   bool            // its clients are not the program itself
 	direct   bool            // its gRPC server has the codec of this package
+	receipt  *receipt        // of an endpoint with a listener or a handler
 
 	origin  origin            // of the calls
 	nobody  *coterie.UserView // of calls without credentials
@@ -41,6 +42,7 @@ func newServer(n *coterie.Node, opts []Option) *server {
 	for _, opt := range opts {
 		opt(&s.options)
 	}
+	s.receipt = newReceipt(s.maxReceiving)
 	if s.userName != "" {
 		s.own = coterie.NewUserView(n, s.userName)
 	}

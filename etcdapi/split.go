@@ -220,13 +220,13 @@ type conn struct {
 	head []byte // read ahead
 }
 
-// http2 is how a connection of HTTP/2 begins. No request of HTTP/1.1 begins with these bytes.
-const http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+// preface is how a connection of HTTP/2 begins. No request of HTTP/1.1 begins with these bytes.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // beginsWithHTTP2 reads ahead until it knows.
 func (c *conn) beginsWithHTTP2() (bool, error) {
-	head := make([]byte, 0, len(http2))
-	for len(head) < len(http2) && strings.HasPrefix(http2, string(head)) {
+	head := make([]byte, 0, len(preface))
+	for len(head) < len(preface) && strings.HasPrefix(preface, string(head)) {
 		n, err := c.Conn.Read(head[len(head):cap(head)])
 		if err != nil {
 			return false, err
@@ -234,7 +234,7 @@ func (c *conn) beginsWithHTTP2() (bool, error) {
 		head = head[:len(head)+n]
 	}
 	c.head = head
-	return string(head) == http2, nil
+	return string(head) == preface, nil
 }
 
 func (c *conn) Read(p []byte) (int, error) {
