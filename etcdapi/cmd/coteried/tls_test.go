@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/tls"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -68,4 +69,21 @@ func TestWrongCertificatesAreReported(t *testing.T) {
 		require.Equal(t, 1, m.exits())
 		m.prints("private key does not match public key")
 	}
+}
+
+// Members and clients that have no certificates encrypt their traffic all the same.
+func TestCertificatesAreMade(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "https", "--auto-tls", "--peer-auto-tls", "--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=1s")
+	c := dial(t, &tls.Config{InsecureSkipVerify: true}, cl.clientURLs()...)
+	put(t, c, "k", "v")
+	require.FileExists(t, filepath.Join(cl.places[0].dir, "fixtures", "client", "cert.pem"))
+	require.FileExists(t, filepath.Join(cl.places[0].dir, "fixtures", "peer", "key.pem"))
+	cl.members[0].stop()
+	cl.members[0].start()
+	cl.members[0].ready()
+	require.Equal(t, "v", value(t, c, "k"))
+	r, err := c.AlarmList(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, r.Alarms)
 }

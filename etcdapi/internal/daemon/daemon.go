@@ -76,6 +76,12 @@ func (d *daemon) run(ctx context.Context) error {
 		e.close()
 		return err
 	}
+	if s.Checks.Initial {
+		if err := checkInitially(ctx, n); err != nil {
+			e.close()
+			return errors.Join(err, n.Close())
+		}
+	}
 	return errors.Join(d.serve(ctx, n, e), n.Close())
 }
 

@@ -53,7 +53,7 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 	if err != nil {
 		return nil, err
 	}
-	comparing := append(common[:len(common):len(common)], etcdapi.WithCorruptionCheck(s.CorruptCheck))
+	comparing := append(common[:len(common):len(common)], etcdapi.WithCorruptionCheck(s.Checks.interval()))
 	for _, kind := range []struct {
 		flag  string
 		urls  urlList
@@ -82,7 +82,7 @@ func (s *Settings) endpointOptions(m *etcdapi.Metrics) ([]etcdapi.Option, error)
 		etcdapi.WithName(s.Name), etcdapi.WithPeerURLs(s.Cluster.AdvertisePeer.strings()...),
 		etcdapi.WithClientURLs(s.Listen.AdvertiseClient.strings()...),
 		etcdapi.WithMetrics(m), etcdapi.WithHosts(s.Hosts...), etcdapi.WithOrigins(s.Origins...),
-		etcdapi.WithDebugVars(), etcdapi.WithMaxStreams(uint32(s.MaxStreams)), etcdapi.WithCommonNames(s.Client.ClientCertAuth),
+		etcdapi.WithDebugVars(), etcdapi.WithMaxStreams(uint32(s.MaxStreams)),
 		etcdapi.WithKeepalive(s.KeepAlive.MinTime, s.KeepAlive.Interval, s.KeepAlive.Timeout),
 	}
 	if s.ProgressNotify > 0 {
@@ -118,21 +118,6 @@ func (s *Settings) userOptions() ([]etcdapi.Option, error) {
 
 // defaultTokenSeconds is etcd's.
 const defaultTokenSeconds = 300
-
-// clientTLS returns the configuration of listeners with TLS, or nil if there is none.
-func (s *Settings) clientTLS() (*tls.Config, error) {
-	if s.Client.CertFile == "" {
-		return nil, nil
-	}
-	cfg, err := etcdapi.LoadTLS(etcdapi.TLS{
-		CertFile: s.Client.CertFile, KeyFile: s.Client.KeyFile, ClientCAFile: s.Client.TrustedCAFile, CRLFile: s.Client.CRLFile,
-		AllowedCNs: s.Client.AllowedCNs, AllowedHostnames: s.Client.AllowedHostnames,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("the certificates for clients: %w", err)
-	}
-	return cfg, nil
-}
 
 // open opens the listener of a URL.
 func (e *endpoints) open(u *url.URL, cfg *tls.Config, serve serveFunc, opts []etcdapi.Option) error {

@@ -140,7 +140,7 @@ func TestWrongSettingsAreRejected(t *testing.T) {
 		"with HTTPS scheme":                 "--listen-client-urls=https://127.0.0.1:2379 --advertise-client-urls=https://127.0.0.1:2379",
 		"peer-trusted-ca-file is required":  "--listen-peer-urls=https://127.0.0.1:2380 --initial-advertise-peer-urls=https://127.0.0.1:2380 --peer-cert-file=a --peer-key-file=b",
 		"both must have TLS":                "--initial-advertise-peer-urls=https://127.0.0.1:2380",
-		"exclude each other":                "--peer-cert-allowed-cn=a --peer-cert-allowed-hostname=b",
+		"exclude each other":                "--peer-cert-allowed-cn=a --peer-cert-allowed-hostname=b --peer-trusted-ca-file=c",
 		"unknown logger":                    "--logger=slog",
 		"unknown log-level":                 "--log-level=trace",
 		"unknown log-format":                "--log-format=xml",
@@ -148,6 +148,16 @@ func TestWrongSettingsAreRejected(t *testing.T) {
 		"choose one of":                     "--initial-cluster=default=http://localhost:2380 --discovery-srv=example.com",
 		"must be one of new, existing":      "--initial-cluster-state=old",
 		"64 MiB":                            "--max-request-bytes=100000000",
+		"unexpected TLS version":            "--tls-min-version=TLS1.1",
+		"is greater than max version":       "--tls-min-version=TLS1.3 --tls-max-version=TLS1.2",
+		"cipher suites cannot be":           "--tls-min-version=TLS1.3 --cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+		"unexpected TLS cipher suite":       "--cipher-suites=ROT13",
+		"must be >0 (set to 0s)":            "--compact-hash-check-time=0s",
+		"corrupt-check-time is negative":    "--corrupt-check-time=-1s",
+		"self-signed-cert-validity must":    "--self-signed-cert-validity=0",
+		"unrecognized feature gate":         "--feature-gates=Magic=true",
+		"invalid value of CompactHashCheck": "--feature-gates=CompactHashCheck",
+		"names in certificates need":        "--client-cert-allowed-hostname=a",
 	} {
 		_, err := Parse(strings.Fields(args), nil)
 		require.ErrorContains(t, err, text, args)
@@ -180,4 +190,17 @@ func TestUsageListsTheFlags(t *testing.T) {
 	writeUsage(&text)
 	require.Contains(t, text.String(), "--data-dir ''")
 	require.NotContains(t, text.String(), "--wal-dir")
+}
+
+func TestFeatureGates(t *testing.T) {
+	s, err := Parse([]string{"--feature-gates=InitialCorruptCheck=true, CompactHashCheck=true,FastLeaseKeepAlive=true", "--corrupt-check-time=1h"}, nil)
+	require.NoError(t, err)
+	require.True(t, s.Checks.Initial)
+	require.Equal(t, time.Minute, s.Checks.interval(), "the shorter one")
+	s, err = Parse([]string{"--corrupt-check-time=1h"}, nil)
+	require.NoError(t, err)
+	require.Equal(t, time.Hour, s.Checks.interval())
+	_, err = Parse([]string{"--feature-gates", "LeaseCheckpoint=true,TxnModeWriteWithSharedBuffer=false"}, nil)
+	require.ErrorContains(t, err, "--feature-gates=LeaseCheckpoint=true: ")
+	require.ErrorContains(t, err, "--feature-gates=TxnModeWriteWithSharedBuffer=false: ")
 }

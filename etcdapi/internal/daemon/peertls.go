@@ -4,8 +4,10 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 
 	"github.com/coterie-kv/coterie"
@@ -14,6 +16,14 @@ import (
 // securePeers gives the node the certificates for other members, if it listens for them with TLS.
 func (s *Settings) securePeers(cfg *coterie.Config) error {
 	if !usesTLS(s.Listen.Peer[0]) {
+		return nil
+	}
+	if s.Peer.Auto && s.Peer.CertFile == "" {
+		network, err := s.unverifiedNetwork()
+		if err != nil {
+			return fmt.Errorf("--peer-auto-tls: %w", err)
+		}
+		cfg.Network = network
 		return nil
 	}
 	tls, err := coterie.LoadTLS(s.Peer.TrustedCAFile, s.Peer.CertFile, s.Peer.KeyFile)
@@ -41,4 +51,34 @@ func (s *Security) verifyMember(_ context.Context, c coterie.Claim) error {
 		return errors.New("the certificate is valid for no name in --peer-cert-allowed-hostname")
 	}
 	return nil
+}
+
+// An unverifiedNetwork is TCP with TLS that verifies nobody, as etcd's --peer-auto-tls. It protects from programs that read
+// the traffic, not from those that pose as a member.
+type unverifiedNetwork struct{ server, client *tls.Config }
+
+func (s *Settings) unverifiedNetwork() (*unverifiedNetwork, error) {
+	certFile, keyFile, err := s.selfSigned("peer", s.Listen.Peer)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return &unverifiedNetwork{
+		server: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, SessionTicketsDisabled: true},
+		client: &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true},
+	}, nil
+}
+
+// Listen implements coterie.Network.
+func (n *unverifiedNetwork) Listen(addr string) (net.Listener, error) {
+	return tls.Listen("tcp", addr, n.server)
+}
+
+// Dial implements coterie.Network.
+func (n *unverifiedNetwork) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := tls.Dialer{Config: n.client}
+	return d.DialContext(ctx, "tcp", addr)
 }

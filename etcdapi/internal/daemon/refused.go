@@ -85,14 +85,6 @@ var refused = []refusedFlag{
 	{"warning-apply-duration", "100ms", false, "look at the metrics of docs/metrics.md instead"},
 	{"warning-unary-request-duration", "300ms", false, "look at grpc_server_handling_seconds with --metrics=extensive instead"},
 	{"unsafe-no-fsync", "false", true, "it acknowledges only writes that are on disk, so remove the flag"},
-	{"compact-hash-check-time", "1m0s", false, "use --corrupt-check-time"},
-	{"feature-gates", "", false, "it has no feature gates yet, so remove the flag"},
-	{"auto-tls", "false", true, "it makes no certificates by itself yet: use coteried certs, --cert-file and --key-file"},
-	{"peer-auto-tls", "false", true, "it makes no certificates by itself yet: use coteried certs, --peer-cert-file and --peer-key-file"},
-	{"self-signed-cert-validity", "1", false, "it makes no certificates by itself yet: use coteried certs"},
-	{"cipher-suites", "", false, "it uses the suites of Go, so remove the flag"},
-	{"tls-min-version", "TLS1.2", false, "clients can use TLS 1.2 and 1.3, so remove the flag"},
-	{"tls-max-version", "", false, "clients can use TLS 1.2 and 1.3, so remove the flag"},
 	{"v2-deprecation", "", false, "etcd ignores this flag, too, so remove it"},
 }
 

@@ -22,7 +22,6 @@ type Settings struct {
 	MaxStreams     uint
 	KeepAlive      KeepAlive
 	ProgressNotify time.Duration
-	CorruptCheck   time.Duration
 	CompactionMode string
 	Retention      string // as in the flag
 
@@ -32,6 +31,7 @@ type Settings struct {
 	Peer    Security
 	Log     LogSettings
 	Users   Users
+	Checks  Checks
 
 	SelfSignedYears uint
 	CipherSuites    stringList
@@ -81,6 +81,14 @@ type Security struct {
 	AllowedCNs        stringList
 	AllowedHostnames  stringList
 	Auto              bool
+}
+
+// Checks are the flags about comparisons of the data of members.
+type Checks struct {
+	CorruptTime time.Duration // --corrupt-check-time; 0 for none
+	HashTime    time.Duration // --compact-hash-check-time, with the gate CompactHashCheck
+	Hashes      bool          // the gate CompactHashCheck
+	Initial     bool          // the gate InitialCorruptCheck
 }
 
 // Users are the flags about tokens and passwords.

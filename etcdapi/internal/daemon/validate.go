@@ -125,6 +125,10 @@ func (s *Settings) checkTimes() error {
 		return errors.New("--heartbeat-interval must be >0 (set to 0ms)")
 	case s.ElectionMs == 0:
 		return errors.New("--election-timeout must be >0 (set to 0ms)")
+	case s.Checks.HashTime <= 0:
+		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %v)", s.Checks.HashTime)
+	case s.Checks.CorruptTime < 0:
+		return fmt.Errorf("--corrupt-check-time is negative: %v", s.Checks.CorruptTime)
 	case 5*s.HeartbeatMs > s.ElectionMs:
 		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", s.ElectionMs, s.HeartbeatMs)
 	case s.ElectionMs > maxElectionMs:
@@ -173,13 +177,20 @@ func (s *Settings) checkSecurity() error {
 		if (k.CertFile == "") != (k.KeyFile == "") {
 			bad("--%scert-file and --%skey-file must both be present", k.prefix, k.prefix)
 		}
-		if k.ClientCertAuth && k.TrustedCAFile == "" && !k.Auto {
+		if k.ClientCertAuth && k.TrustedCAFile == "" && !(k.prefix != "" && k.Auto) {
 			bad("--%sclient-cert-auth needs the CAs: set --%strusted-ca-file", k.prefix, k.prefix)
+		}
+		if len(k.AllowedCNs)+len(k.AllowedHostnames) > 0 && k.TrustedCAFile == "" {
+			bad("allowed names in certificates need the CAs: set --%strusted-ca-file", k.prefix)
 		}
 		if len(k.AllowedCNs) > 0 && len(k.AllowedHostnames) > 0 {
 			bad("--%scert-allowed-cn and --%scert-allowed-hostname exclude each other", k.prefix, k.prefix)
 		}
 	}
+	if s.SelfSignedYears == 0 {
+		bad("--self-signed-cert-validity must be >0")
+	}
+	errs = append(errs, s.checkTLS())
 	for _, u := range slices.Concat(s.Listen.Client, s.Listen.ClientHTTP) {
 		if usesTLS(u) && s.Client.CertFile == "" && !s.Client.Auto {
 			bad("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", u)
