@@ -33,7 +33,8 @@ func (r result) String() string {
 type process struct {
 	cmd            *exec.Cmd
 	args           []string
-	lock           sync.Mutex // guards stdout, which the process writes while it runs
+	limit          time.Duration // of wait
+	lock           sync.Mutex    // guards stdout, which the process writes while it runs
 	stdout, stderr bytes.Buffer
 }
 
@@ -80,7 +81,7 @@ func run(t testing.TB, stdin io.Reader, program string, args ...string) *process
 
 // prepare returns a process that has not begun.
 func prepare(t testing.TB, stdin io.Reader, program string, args ...string) *process {
-	p := &process{cmd: exec.Command(program, args...), args: args}
+	p := &process{cmd: exec.Command(program, args...), args: args, limit: 40 * time.Second}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdin = stdin
 	p.cmd.Stdout, p.cmd.Stderr = p, &p.stderr
@@ -117,7 +118,7 @@ func (p *process) interrupt(t testing.TB) {
 // wait waits until the process has ended.
 func (p *process) wait(t testing.TB) result {
 	t.Helper()
-	slow := time.AfterFunc(40*time.Second, func() { _ = p.cmd.Process.Kill() })
+	slow := time.AfterFunc(p.limit, func() { _ = p.cmd.Process.Kill() })
 	defer slow.Stop()
 	var status *exec.ExitError
 	if err := p.cmd.Wait(); err != nil && !errors.As(err, &status) {

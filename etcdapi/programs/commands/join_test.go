@@ -75,6 +75,9 @@ func (p *pair) awaitGrowth() {
 // A member is added, started, promoted if it is a learner, made the leader, and removed.
 func TestMemberJoins(t *testing.T) {
 	for kind, flags := range map[string][]string{"learner": {"--learner"}, "voter": nil} {
+		if kind == "voter" && !*long {
+			continue
+		}
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			p := start(t, 3, false).masking(`MEMBER\d`, "MEMBER", `\badded\b`, "MEMBER", `(etcd4=http://[\d.:]+|etcd4=PEER3),(.*)"`, `$2,$1"`)
