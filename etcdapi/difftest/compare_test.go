@@ -23,6 +23,9 @@ type outcome struct {
 
 // text returns an outcome as text, which is equal for equal outcomes.
 func (o outcome) text() string {
+	if status.Code(o.err) == codes.DeadlineExceeded {
+		return "error DeadlineExceeded" // with a text of the client, or of the server
+	}
 	if o.err != nil {
 		return "error " + status.Code(o.err).String() + ": " + status.Convert(o.err).Message()
 	}
@@ -31,20 +34,23 @@ func (o outcome) text() string {
 
 func sameOutcome(a, b outcome) bool {
 	if a.err != nil || b.err != nil {
-		return a.err != nil && b.err != nil && status.Code(a.err) == status.Code(b.err) &&
-			status.Convert(a.err).Message() == status.Convert(b.err).Message()
+		return a.err != nil && b.err != nil && a.text() == b.text()
 	}
 	return proto.Equal(a.resp, b.resp)
 }
 
-// explained reports whether docs/etcd-parity.md explains why two outcomes differ: of a malformed request with an invalid
-// token, etcd reports the former, and a node the latter.
-func explained(etcd, node outcome) bool {
-	if !hasError(node.err, rpctypes.ErrGRPCInvalidAuthToken) {
-		return false
+// explained reports whether docs/etcd-parity.md explains why the outcomes of a request differ.
+func explained(q proto.Message, etcd, node outcome) bool {
+	// Of a malformed request with an invalid token, etcd reports the former, and a node the latter.
+	if code := status.Code(etcd.err); code == codes.InvalidArgument || code == codes.Unimplemented {
+		if hasError(node.err, rpctypes.ErrGRPCInvalidAuthToken) {
+			return true
+		}
 	}
-	code := status.Code(etcd.err)
-	return code == codes.InvalidArgument || code == codes.Unimplemented
+	// A transaction without compares and operations needs no permission, and etcd rejects it if the token is old.
+	txn, _ := q.(*pb.TxnRequest)
+	return txn != nil && len(txn.Compare)+len(txn.Success)+len(txn.Failure) == 0 && node.err == nil &&
+		hasError(etcd.err, rpctypes.ErrGRPCAuthOldRevision)
 }
 
 func hasError(err, is error) bool {

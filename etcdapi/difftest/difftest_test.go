@@ -79,7 +79,7 @@ func (c *comparison) doAs(user string, r request) {
 		return outcome{resp, err}
 	}
 	etcd, node := answer(c.etcd), answer(c.node)
-	if !sameOutcome(etcd, node) && !explained(etcd, node) {
+	if !sameOutcome(etcd, node) && !explained(r.pb, etcd, node) {
 		c.differ(user+": "+r.String(), etcd.text(), node.text())
 	}
 	c.kinds[strings.Fields(r.name)[0]+" "+status.Code(etcd.err).String()]++

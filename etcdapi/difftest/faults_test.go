@@ -150,8 +150,12 @@ var faults = []struct {
 
 func (c *trio) moveLeader(t *testing.T) {
 	leader := c.leader(t)
-	to, err := c.members[(leader+1)%3].maintenance.Status(t.Context(), &pb.StatusRequest{})
-	require.NoError(t, err)
+	var to *pb.StatusResponse
+	var err error
+	require.Eventually(t, func() bool { // the connection may not be there again
+		to, err = c.members[(leader+1)%3].maintenance.Status(t.Context(), &pb.StatusRequest{})
+		return err == nil
+	}, 10*time.Second, 20*time.Millisecond)
 	// It may fail, if the leader changes by itself.
 	_, err = c.members[leader].maintenance.MoveLeader(t.Context(), &pb.MoveLeaderRequest{TargetID: to.Header.MemberId})
 	if err != nil {

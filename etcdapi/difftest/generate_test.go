@@ -303,8 +303,8 @@ func (g *generator) watch() *pb.WatchCreateRequest {
 	if g.chance(30) {
 		r.Filters = append(r.Filters, 9)
 	}
-	if g.chance(4) {
-		r.WatchId = pick[int64](g, 0, 1, 2, 3, -1, -2, math.MaxInt64)
+	if g.chance(3) {
+		r.WatchId = pick[int64](g, 1, 1, 1, 2, 2, 3, -1, -2, math.MaxInt64)
 	}
 	r.ProgressNotify = g.chance(4)
 	return r

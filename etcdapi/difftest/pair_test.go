@@ -63,7 +63,7 @@ func dialCovered(t testing.TB, addr string) *endpoint {
 }
 
 // endpointOfFollower starts a cluster of three nodes, for one test, and returns the endpoint of a follower.
-func endpointOfFollower(t testing.TB) *endpoint {
+func endpointOfFollower(t testing.TB, opts ...etcdapi.Option) *endpoint {
 	c, err := coterie.OpenCluster(t.Context(), 3, config())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
@@ -73,7 +73,7 @@ func endpointOfFollower(t testing.TB) *endpoint {
 	if follower == leader {
 		follower = c.Node(1)
 	}
-	return dial(t, "follower", serve(t, follower))
+	return dial(t, "follower", serve(t, follower, opts...))
 }
 
 // reconnect returns to a server soon after it has started again.

@@ -143,7 +143,7 @@ func (g *generator) keepAlive() request {
 		stream, err := e.lease.LeaseKeepAlive(ctx)
 		for _, id := range ids {
 			if err == nil {
-				err = stream.Send(&pb.LeaseKeepAliveRequest{ID: id})
+				err = sent(stream.Send(&pb.LeaseKeepAliveRequest{ID: id}))
 			}
 		}
 		for range ids {
@@ -158,6 +158,14 @@ func (g *generator) keepAlive() request {
 		}
 		s.say(err)
 	})
+}
+
+// sent returns the error of a Send. After the end of the stream that is the next error of Recv.
+func sent(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // rare returns a request about something else than the store. The kinds take turns, each round in a random order.

@@ -70,7 +70,7 @@ func (g *generator) shortLease() request {
 		about := func() {
 			stream, err := e.lease.LeaseKeepAlive(ctx)
 			if err == nil {
-				err = stream.Send(&pb.LeaseKeepAliveRequest{ID: id})
+				err = sent(stream.Send(&pb.LeaseKeepAliveRequest{ID: id}))
 			}
 			var renewed *pb.LeaseKeepAliveResponse
 			if err == nil {

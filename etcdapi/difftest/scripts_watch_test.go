@@ -30,7 +30,7 @@ func (g *generator) fragments() request {
 		for _, fragment := range []bool{false, true} {
 			stream, err := e.watch.Watch(ctx)
 			if err == nil {
-				err = stream.Send(createWatch(&pb.WatchCreateRequest{Key: name, RangeEnd: end, PrevKv: true, Fragment: fragment}))
+				err = sent(stream.Send(createWatch(&pb.WatchCreateRequest{Key: name, RangeEnd: end, PrevKv: true, Fragment: fragment})))
 			}
 			receive(s, stream, err)
 			for range 3 {
@@ -65,7 +65,7 @@ func (g *generator) notifications() request {
 		defer cancel()
 		stream, err := e.watch.Watch(ctx)
 		if err == nil {
-			err = stream.Send(createWatch(q))
+			err = sent(stream.Send(createWatch(q)))
 		}
 		receive(s, stream, err)
 		receive(s, stream, err)

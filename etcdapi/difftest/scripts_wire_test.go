@@ -40,7 +40,7 @@ func (g *generator) metadata() request {
 			ask(with, s, e.cluster.MemberList, &pb.MemberListRequest{Linearizable: true})
 			stream, err := e.watch.Watch(with)
 			if err == nil {
-				err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("a")}}})
+				err = sent(stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("a")}}}))
 			}
 			receive(s, stream, err)
 			if err == nil {
@@ -78,7 +78,7 @@ func (g *generator) strangeFields() request {
 			err = stream.Send(&pb.WatchRequest{}) // ignored
 		}
 		if err == nil {
-			err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: watch}})
+			err = sent(stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: watch}}))
 		}
 		receive(s, stream, err)
 		if err == nil {

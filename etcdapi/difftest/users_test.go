@@ -7,6 +7,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,6 +18,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/crypto/bcrypt"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coterie-kv/coterie/etcdapi"
@@ -37,6 +40,8 @@ type users struct {
 	root    string   // the label of a valid token of root, if permissions are checked
 	issued  int
 	secrets map[string]string // the password of each user
+
+	tokensAge bool // with each change of users
 }
 
 // as returns the context of a request of a user.
@@ -73,6 +78,14 @@ func (g *generator) rootUser() string {
 		return nobody
 	}
 	return g.users.root
+}
+
+// freshRoot is rootUser with a token that is not old.
+func (c *comparison) freshRoot() string {
+	if c.users != nil && c.users.enabled && c.users.tokensAge {
+		c.doAs(nobody, c.authenticate("root", rootPassword))
+	}
+	return c.rootUser()
 }
 
 var (
@@ -275,10 +288,6 @@ func (c *comparison) tour() {
 	change := func(q *pb.AuthUserChangePasswordRequest) request {
 		return to("UserChangePassword", q, auth, pb.AuthClient.UserChangePassword)
 	}
-	enable := to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable)
-	enable.after = func(proto.Message) { c.users.enabled = true }
-	c.doAs(nobody, enable)
-	c.doAs(nobody, c.authenticate("root", rootPassword))
 	key, end := []byte("b"), []byte("c")
 	for _, r := range []request{
 		add(&pb.AuthUserAddRequest{Name: "u1", HashedPassword: hashOf("p1")}),
@@ -336,7 +345,7 @@ func createdWatch(q *pb.WatchCreateRequest) request {
 	return scripted("Watch", q, func(ctx context.Context, e *endpoint, s *script) {
 		stream, err := e.watch.Watch(ctx)
 		if err == nil {
-			err = stream.Send(createWatch(q))
+			err = sent(stream.Send(createWatch(q)))
 		}
 		receive(s, stream, err)
 		if err == nil {
@@ -346,7 +355,7 @@ func createdWatch(q *pb.WatchCreateRequest) request {
 }
 
 // compareUsers sends requests of users.
-func (c *comparison) compareUsers(count int) {
+func (c *comparison) compareUsers(count int, rare bool) {
 	for c.sent < count {
 		switch n := c.IntN(100); {
 		case n < 30:
@@ -357,13 +366,13 @@ func (c *comparison) compareUsers(count int) {
 			c.do(c.read())
 		case n < 92:
 			c.do(c.compact())
-		case n < 94:
+		case n < 94 && rare:
 			r := c.rare()
 			c.doAs(c.rareUser(r), r)
 		default:
 			c.watchEpisode()
 		}
-		if c.users.enabled && c.users.root == nobody {
+		if c.users.enabled && (c.users.root == nobody || c.users.tokensAge && c.chance(3)) {
 			c.doAs(nobody, c.authenticate("root", rootPassword))
 		}
 		if !c.users.enabled {
@@ -388,24 +397,58 @@ var ofUsers = wanted{
 
 // A node answers the requests of users as etcd does, while users, roles and permissions change.
 func TestSameAnswersToUsers(t *testing.T) {
-	cheap := func(cfg *embed.Config) { cfg.BcryptCost = uint(bcrypt.MinCost) }
 	etcd := dialCovered(t, startEtcd(t, cheap))
-	node := dial(t, "coterie", startNode(t, etcdapi.WithBcryptCost(bcrypt.MinCost)))
-	c := newComparison(t, etcd, node)
+	c := newComparison(t, etcd, dial(t, "coterie", startNode(t, etcdapi.WithBcryptCost(bcrypt.MinCost))))
 	c.users = &users{secrets: map[string]string{}}
-	// Permissions cannot be checked before there is a user root with the role root.
-	for _, r := range []request{
-		to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable),
-		to("UserAdd", &pb.AuthUserAddRequest{Name: "root", Password: rootPassword}, auth, pb.AuthClient.UserAdd),
-		to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable),
-		to("UserGrantRole", &pb.AuthUserGrantRoleRequest{User: "root", Role: "root"}, auth, pb.AuthClient.UserGrantRole),
-	} {
-		c.do(r)
-	}
+	c.protect()
 	c.tour()
-	c.compareUsers(requests())
-	require.Positive(t, c.users.issued)
+	c.compareUsers(requests(), true)
 	if requests() >= 2000 {
 		etcd.coverage.check(t, ofUsers)
+	}
+}
+
+// So does a follower.
+func TestSameAnswersToUsersOfFollower(t *testing.T) {
+	t.Parallel()
+	node := endpointOfFollower(t, etcdapi.WithBcryptCost(bcrypt.MinCost))
+	c := newComparison(t, dial(t, "etcd", startEtcd(t, cheap)), node)
+	c.users = &users{secrets: map[string]string{}}
+	c.protect()
+	c.compareUsers(requests()/3, false)
+}
+
+// With JSON web tokens every change of users and roles makes the tokens of before old.
+func TestSameAnswersToJSONWebTokens(t *testing.T) {
+	t.Parallel()
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(key, []byte("a secret"), 0o600))
+	option := "jwt,sign-method=HS256,ttl=1h,priv-key=" + key
+	etcd := dialCovered(t, startEtcd(t, cheap, func(cfg *embed.Config) { cfg.AuthToken = option }))
+	jwt, err := etcdapi.LoadJWT(option)
+	require.NoError(t, err)
+	c := newComparison(t, etcd, dial(t, "coterie", startNode(t, etcdapi.WithBcryptCost(bcrypt.MinCost), etcdapi.WithJWT(jwt))))
+	c.users = &users{secrets: map[string]string{}, tokensAge: true}
+	c.protect()
+	c.compareUsers(requests()/3, true)
+	require.Positive(t, etcd.coverage.count("error", status.Convert(rpctypes.ErrGRPCAuthOldRevision).Message()))
+}
+
+// cheap makes the hashes of passwords cheap.
+func cheap(cfg *embed.Config) { cfg.BcryptCost = uint(bcrypt.MinCost) }
+
+// protect makes the servers check permissions, which needs a user root with the role root.
+func (c *comparison) protect() {
+	enable := to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable)
+	enable.after = func(proto.Message) { c.users.enabled = true }
+	for _, r := range []request{
+		enable, c.authenticate("root", rootPassword),
+		to("UserAdd", &pb.AuthUserAddRequest{Name: "root", Password: rootPassword}, auth, pb.AuthClient.UserAdd),
+		enable,
+		to("UserGrantRole", &pb.AuthUserGrantRoleRequest{User: "root", Role: "root"}, auth, pb.AuthClient.UserGrantRole),
+		enable,
+		c.authenticate("root", rootPassword),
+	} {
+		c.doAs(nobody, r)
 	}
 }

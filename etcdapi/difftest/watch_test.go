@@ -62,6 +62,8 @@ func (s *watchStream) receive() {
 		o := s.received[id]
 		switch {
 		case r.Created:
+			delete(last, id) // of an earlier watch with this ID
+			delete(partial, id)
 			s.created <- r
 		case r.Canceled:
 			// etcd takes up to 100 ms to notice a compaction. Only the reason is comparable.
@@ -153,7 +155,7 @@ func (c *comparison) watchRound(ctx context.Context, both []*watchStream) (open 
 	}
 	// At least once: an answer from before the watches were created is older.
 	for again := true; again || c.rev < future; again = false {
-		c.doAs(c.rootUser(), to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
+		c.doAs(c.freshRoot(), to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
 	}
 	return open
 }
