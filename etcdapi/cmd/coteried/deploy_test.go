@@ -264,6 +264,46 @@ func TestComposeFileWithTLSServes(t *testing.T) {
 		require.NoError(t, err, string(out))
 		runDeployed(t, composeMembers(t, "compose/tls.yml"), dir)
 	})
+	t.Run("cfssl", func(t *testing.T) {
+		processTest(t)
+		dir := filepath.Join(t.TempDir(), "certs")
+		cfssl(t, dir, certsCommand(t, dir)[2:]...)
+		runDeployed(t, composeMembers(t, "compose/tls.yml"), dir)
+	})
+}
+
+// cfssl makes certificates as the documents of etcd do: each for servers and clients, with an RSA key.
+func cfssl(t *testing.T, dir string, subjects ...string) {
+	t.Helper()
+	for _, program := range []string{"cfssl", "cfssljson"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s", program)
+		}
+	}
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		return name
+	}
+	generate := func(name string, args ...string) {
+		answer, err := exec.CommandContext(t.Context(), "cfssl", append([]string{"gencert"}, args...)...).Output()
+		require.NoError(t, err)
+		cmd := exec.CommandContext(t.Context(), "cfssljson", "-bare", filepath.Join(dir, name))
+		cmd.Stdin = bytes.NewReader(answer)
+		require.NoError(t, cmd.Run())
+	}
+	const request = `{"CN": %q, "hosts": [%s], "key": {"algo": "rsa", "size": 2048}, "names": [{"O": "etcd", "OU": "etcd Security"}]}`
+	generate("ca", "-initca", write("ca-csr.json", fmt.Sprintf(request, "etcd-root-ca", "")))
+	config := write("gencert.json", `{"signing": {"default": {"usages": ["signing", "key encipherment", "server auth", "client auth"], "expiry": "87600h"}}}`)
+	for _, s := range subjects {
+		name, hosts, member := strings.Cut(s, "=")
+		if member {
+			hosts = `"` + strings.ReplaceAll(hosts, ",", `","`) + `"`
+		}
+		generate(name, "-ca", filepath.Join(dir, "ca.pem"), "-ca-key", filepath.Join(dir, "ca-key.pem"), "-config", config,
+			write(name+"-csr.json", fmt.Sprintf(request, name, hosts)))
+	}
 }
 
 func TestKubernetesFileServes(t *testing.T) {
