@@ -57,7 +57,7 @@ func publicMember(m state.Member, leader MemberID) Member {
 // A MemberOption is an option of [Node.AddMember].
 type MemberOption interface{ member(*memberOptions) }
 
-type memberOptions struct{ nonVoter bool }
+type memberOptions struct{ nonVoter, empty bool }
 
 type nonVoter struct{}
 
@@ -66,6 +66,15 @@ func (nonVoter) member(o *memberOptions) { o.nonVoter = true }
 // WithNonVoter makes AddMember add a member that never gets a vote by itself. [Node.PromoteMember]
 // can give it one later.
 func WithNonVoter() MemberOption { return nonVoter{} }
+
+type emptyDirectory struct{}
+
+func (emptyDirectory) member(o *memberOptions) { o.empty = true }
+
+// WithEmptyDirectory makes AddMember add a member whose node must start with an empty directory. A node that was removed
+// under that name, and was down at that time, then cannot continue with its old one: it stops with ErrMemberNotFound.
+// Leaders of a version without the option ignore it.
+func WithEmptyDirectory() MemberOption { return emptyDirectory{} }
 
 // AddMember adds a member before its node is started. A node with that name and Config.Join is then
 // let in, at any address. It is optional: a node that joins becomes a member by itself. The member has
@@ -86,7 +95,7 @@ func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberO
 	if err := checkDialable(addr); err != nil {
 		return Member{}, fmt.Errorf("%w: %v", ErrInvalidOption, err)
 	}
-	c := &membership.Change{Kind: membership.Add, ID: uint64(n.cfg.memberID(name)), Name: name, Addr: addr, Voter: !o.nonVoter}
+	c := &membership.Change{Kind: membership.Add, ID: uint64(n.cfg.memberID(name)), Name: name, Addr: addr, Voter: !o.nonVoter, Empty: o.empty}
 	v, err := n.changeMembers(ctx, c)
 	if err != nil {
 		return Member{}, err
@@ -99,7 +108,7 @@ func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberO
 }
 
 // RemoveMember removes a member for good. Its node stops by itself as soon as it learns of that, and cannot
-// join again with its directory, unless AddMember adds the name again. A node of that name with an empty
+// join again with its directory, unless AddMember adds the name again without [WithEmptyDirectory]. A node of that name with an empty
 // directory can join again. A leader hands over first. Remove a member that is gone for good, so that a
 // majority of the cluster takes fewer members.
 //

@@ -126,6 +126,44 @@ func TestPromoteMemberWithoutWait(t *testing.T) {
 	})
 }
 
+// A node is down while it is removed and added again.
+func TestT57_RemovedDirectoryStaysRejected(t *testing.T) {
+	for _, empty := range []bool{true, false} {
+		t.Run(fmt.Sprint("empty ", empty), func(t *testing.T) {
+			coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+				ctx, leader := t.Context(), c.Leader()
+				was := c.Follower().Status()
+				i := c.Index(c.Follower())
+				c.Stop(i)
+				time.Sleep(5 * time.Second)
+				require.NoError(t, leader.RemoveMember(ctx, was.ID))
+				put(t, leader, "k", "v")
+				var opts []coterie.MemberOption
+				if empty {
+					opts = append(opts, coterie.WithEmptyDirectory())
+				}
+				_, err := leader.AddMember(ctx, was.Name, was.Addr, opts...)
+				require.NoError(t, err)
+				_, err = leader.AddMember(ctx, was.Name, was.Addr, opts...)
+				require.NoError(t, err, "again")
+				c.Restart(i)
+				if empty {
+					n := c.Node(i)
+					<-n.Done()
+					require.ErrorIs(t, n.Err(), coterie.ErrMemberNotFound)
+					require.False(t, members(t, leader)[was.Name].Voter)
+					c.Wipe(i)
+					c.Restart(i)
+				}
+				ready(t, c.Node(i))
+				awaitVote(t, c.Node(i), was.Name)
+				require.Equal(t, "v", get(t, c.Node(i), "k").KVs[0].Value)
+				sameState(t, c)
+			})
+		})
+	}
+}
+
 func TestAddMemberBeforeItsNodeStarts(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		n := c.Follower()

@@ -159,6 +159,9 @@ func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member
 	if c.Runs != (run.Line{}) || m.Incarnation != c.Incarnation {
 		m.Run = c.Runs.Now()
 	}
+	if c.Empty {
+		m.Run = run.Void
+	}
 	m.ID, m.Name, m.Addr, m.Incarnation = c.ID, c.Name, c.Addr, c.Incarnation
 	if m.Start != c.Start {
 		m.Start = c.Start

@@ -92,7 +92,7 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	if slices.ContainsFunc(members, func(m coterie.Member) bool { return m.Addr == addr }) {
 		return nil, rpctypes.ErrGRPCPeerURLExist
 	}
-	var opts []coterie.MemberOption
+	opts := []coterie.MemberOption{coterie.WithEmptyDirectory()} // in etcd, a member that was removed never comes back
 	if r.IsLearner {
 		if countLearners(members) >= maxLearners {
 			return nil, rpctypes.ErrGRPCTooManyLearners

@@ -33,6 +33,7 @@ type Change struct {
 	ID         uint64
 	Name, Addr string
 	Voter      bool // Enroll, Add: the member gets a vote when it has caught up
+	Empty      bool // Add: the node must start with an empty directory
 	// Metadata replaces the metadata of a member that is enrolled, unless it is nil. Of a Describe it has the
 	// changes.
 	Metadata map[string]string
@@ -64,6 +65,8 @@ func (c *Change) Objection(cluster string, m state.Member, known bool, silent fu
 		return nil
 	case added && (m.Incarnation != 0 || m.Addr != c.Addr || m.Wanted != c.Voter):
 		return fmt.Errorf("%w: %s", fault.ErrMemberExists, c.Name)
+	case !added && m.NeedsEmpty() && c.Since > 0:
+		return fmt.Errorf("%w: %s was removed, and added as a new node; with an empty directory it can join", fault.ErrMemberNotFound, c.Name)
 	case added || m.Incarnation == 0:
 		return nil
 	case m.Incarnation == c.Incarnation && c.Runs.Has(m.Run):
@@ -107,7 +110,7 @@ func (c *Change) Append(b []byte) []byte {
 	if c.Metadata != nil {
 		b = wire.Message(b, 12, func(b []byte) []byte { return metadata.Append(b, c.Metadata, true) })
 	}
-	return wire.Bool(b, 13, c.Blank)
+	return wire.Bool(wire.Bool(b, 13, c.Blank), 14, c.Empty)
 }
 
 // ReadChange decodes a change.
@@ -148,6 +151,8 @@ func ReadChange(b []byte) (*Change, error) {
 			}
 		case 13:
 			c.Blank = r.Bool()
+		case 14:
+			c.Empty = r.Bool()
 		}
 	}
 	return c, r.Err()

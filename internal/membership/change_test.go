@@ -29,6 +29,7 @@ func TestChangeObjection(t *testing.T) {
 	added := &state.Member{Server: server, Name: "a", Wanted: true}
 	started := &state.Member{Server: server, Name: "a", Wanted: true, Incarnation: 7, Run: first.Now()}
 	again := &state.Member{Server: server, Name: "a", Wanted: true, Incarnation: 7, Run: second.Now()}
+	empty := &state.Member{Server: server, Name: "a", Wanted: true, Run: run.Void}
 	moved := &state.Member{Server: state.Server{ID: 1, Addr: "b:1"}, Name: "a", Wanted: true}
 	for name, test := range map[string]struct {
 		Change
@@ -40,6 +41,10 @@ func TestChangeObjection(t *testing.T) {
 		"a node of another cluster":         {stranger, nil, false, fault.ErrClusterMismatch},
 		"a node that was removed":           {enroll(7, 3, first), nil, false, fault.ErrMemberNotFound},
 		"a node that was added":             {enroll(7, 0, first), added, false, nil},
+		"a new node on an empty directory":  {enroll(7, 0, first), empty, false, nil},
+		"a removed node, added as empty":    {enroll(7, 3, first), empty, false, fault.ErrMemberNotFound},
+		"a removed node, added again":       {enroll(7, 3, first), added, false, nil},
+		"adding it again, as empty":         {add, empty, false, nil},
 		"a node on record":                  {enroll(7, 3, first), started, false, nil},
 		"its next run":                      {enroll(7, 3, second), started, false, nil},
 		"a copy of its directory":           {enroll(7, 3, first), again, false, fault.ErrDirMismatch},
@@ -68,7 +73,7 @@ func TestChangesAreEncoded(t *testing.T) {
 	c := &Change{
 		Kind: Enroll, ID: 1, Name: "a", Addr: "a:1", Voter: true, Cluster: "c", Incarnation: 7, Since: 3,
 		Runs: run.Line{}.Next(run.Number{}, 11), InMemory: true,
-		Start: 1 << 63, Metadata: map[string]string{"zone": "eu-1", "gone": ""}, Blank: true,
+		Start: 1 << 63, Metadata: map[string]string{"zone": "eu-1", "gone": ""}, Blank: true, Empty: true,
 	}
 	read, err := ReadChange(c.Append(nil))
 	require.NoError(t, err)

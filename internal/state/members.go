@@ -31,6 +31,10 @@ type Member struct {
 	Metadata string // encoded
 }
 
+// NeedsEmpty reports whether the member was added as one whose node starts with an empty directory, and has not started.
+// The record says so with a run that no directory has.
+func (m *Member) NeedsEmpty() bool { return m.Incarnation == 0 && m.Run == run.Void }
+
 // Members are the members of a cluster in the order of their IDs. They are immutable: changes replace the
 // slice.
 type Members []Member
@@ -127,6 +131,8 @@ const (
 func (v *View) Judge(id, incarnation, since uint64, runs run.Line) Standing {
 	m, ok := v.Members.Get(id)
 	switch {
+	case ok && m.NeedsEmpty() && since > 0 && since <= v.Index:
+		return Removed
 	case since > v.Index, ok && m.Incarnation == 0, ok && m.Incarnation == incarnation && runs.Has(m.Run):
 		return Welcome
 	case ok:

@@ -115,6 +115,19 @@ func TestJudgeByRunOnRecord(t *testing.T) {
 	require.Equal(t, Welcome, m.View().Judge(1, 7, 22, first), "this state may be old")
 }
 
+func TestJudgeOfMemberThatNeedsEmptyDirectory(t *testing.T) {
+	first := run.Line{}.Next(run.Number{}, 11)
+	m := start(t)
+	m.Configure(20, []Server{{ID: 1}})
+	m.enroll(command.Enroll{ID: 1, Run: run.Void, Term: 1})
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 0, first), "a new node")
+	require.Equal(t, Removed, m.View().Judge(1, 7, 3, first), "it was on record before")
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 22, first), "this state may be old")
+	m.enroll(command.Enroll{ID: 1, Incarnation: 7, Run: first.Now(), Term: 1})
+	require.Equal(t, Welcome, m.View().Judge(1, 7, 21, first))
+	require.Equal(t, Forgotten, m.View().Judge(1, 6, 3, first))
+}
+
 func TestMembersOutOfOrderAreCorrupt(t *testing.T) {
 	in := &restore{state: New()}
 	m := Member{Server: Server{ID: 3}}
