@@ -14,6 +14,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // A call is a request over HTTP.
@@ -98,6 +104,31 @@ var calls = []call{
 	{path: "auth/role/revoke", body: `{"role":"r","key":"YQ=="}`},
 	{path: "kv/rangestream", body: `{}`},
 	{path: "nothing", body: `{}`},
+}
+
+// TestCallsHaveEveryPath compares calls with the paths in the descriptions of etcd's services.
+func TestCallsHaveEveryPath(t *testing.T) {
+	called := map[string]bool{}
+	for _, c := range calls {
+		called["/v3/"+c.path] = true
+	}
+	paths := 0
+	for _, file := range []protoreflect.FileDescriptor{pb.File_rpc_proto, v3lockpb.File_v3lock_proto, v3electionpb.File_v3election_proto} {
+		for i := range file.Services().Len() {
+			methods := file.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				rule, ok := proto.GetExtension(methods.Get(j).Options(), annotations.E_Http).(*annotations.HttpRule)
+				if !ok || rule == nil {
+					continue // RangeStream
+				}
+				for _, r := range append(rule.AdditionalBindings, rule) {
+					assert.True(t, called[r.GetPost()], "%s of %s", r.GetPost(), methods.Get(j).FullName())
+					paths++
+				}
+			}
+		}
+	}
+	require.GreaterOrEqual(t, paths, 51)
 }
 
 // TestSameAnswersToCurl sends every path of the JSON interface to both servers with curl.
