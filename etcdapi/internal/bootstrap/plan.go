@@ -118,6 +118,28 @@ func (p *Plan) Move(addr string) {
 	}
 }
 
+// Hint adds the addresses of a value of --initial-cluster on a later start. The members are those of the directory; the
+// list only says where they may be now. A list that New would reject adds nothing.
+func (p *Plan) Hint(list string) {
+	members, err := parseMembers(list)
+	if err != nil {
+		return
+	}
+	for _, m := range members {
+		if m.addr() == p.Advertise {
+			continue
+		}
+		if len(p.Founders) == 0 && !slices.Contains(p.Join, m.addr()) {
+			p.Join = append(p.Join, m.addr())
+		}
+		for i := range p.Founders {
+			if f := &p.Founders[i]; f.Name == m.name && f.Name != p.Name {
+				f.Addr = m.addr()
+			}
+		}
+	}
+}
+
 // BeAlone forgets the other members.
 func (p *Plan) BeAlone() {
 	p.Founders, p.Join = []coterie.Founder{{Name: p.Name, Addr: p.Advertise}}, nil

@@ -82,3 +82,16 @@ func TestPlanIsKept(t *testing.T) {
 	_, _, err = Read(dir)
 	require.ErrorContains(t, err, "is damaged")
 }
+
+// On a later start the list of members says where they may be, and not which ones they are.
+func TestListHintsAtAddresses(t *testing.T) {
+	joined := Plan{Name: "10.0.0.2:2380", Advertise: "10.0.0.2:2380", Join: []string{"10.0.0.1:2380"}}
+	joined.Hint("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380")
+	require.Equal(t, []string{"10.0.0.1:2380", "10.0.0.3:2380"}, joined.Join)
+	founder := Plan{Name: "a", Advertise: "10.0.0.1:2380", Founders: []coterie.Founder{{Name: "a", Addr: "10.0.0.1:2380"}, {Name: "b", Addr: "10.0.0.2:2380"}}}
+	founder.Hint("a=http://10.0.0.8:2380,b=http://10.0.0.9:2380,c=http://10.0.0.3:2380")
+	founder.Hint("no list")
+	founder.Hint("")
+	require.Equal(t, []coterie.Founder{{Name: "a", Addr: "10.0.0.1:2380"}, {Name: "b", Addr: "10.0.0.9:2380"}}, founder.Founders)
+	require.Empty(t, founder.Join)
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
+	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
 // Run runs a daemon until ctx ends, and returns the exit code of the process: 0 after the end of ctx and for a member that
@@ -56,6 +57,7 @@ type daemon struct {
 	settings     *Settings
 	log          *slog.Logger
 	notifySocket string
+	plan         bootstrap.Plan
 }
 
 func (d *daemon) run(ctx context.Context) error {
@@ -88,32 +90,29 @@ func (d *daemon) run(ctx context.Context) error {
 // open opens the node.
 func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, error) {
 	s := d.settings
-	p, known, err := s.plan(ctx, d.log)
-	if err != nil {
+	var err error
+	if d.plan, err = s.plan(ctx, d.log); err != nil {
 		return nil, err
 	}
-	forced := p
 	if s.ForceNew {
-		if err := s.forceNew(ctx, &forced, d.log); err != nil {
+		if err := s.forceNew(ctx, &d.plan, d.log); err != nil {
 			return nil, err
 		}
 	}
-	cfg, err := s.config(forced)
+	cfg, err := s.config(d.plan)
 	if err != nil {
 		return nil, err
 	}
 	cfg.Logger, cfg.Metrics = d.log, m
-	n, err := coterie.Open(ctx, cfg)
-	if err != nil {
-		return nil, err
+	return coterie.Open(ctx, cfg)
+}
+
+// keepPlan keeps the plan in the data directory. It waits until the node is in its cluster: until then an operator may
+// correct the flags.
+func (d *daemon) keepPlan() {
+	if err := d.plan.Save(d.settings.DataDir); err != nil {
+		d.log.Warn("the next start needs the flags about members again", "err", err)
 	}
-	// A directory keeps its plan only when it has a node: until then its operator may correct the flags.
-	if !known || s.ForceNew || forced.Advertise != p.Advertise {
-		if err := forced.Save(s.DataDir); err != nil {
-			return nil, errors.Join(err, n.Close())
-		}
-	}
-	return n, nil
 }
 
 // serve serves the endpoints until ctx ends or the node has stopped.
@@ -129,6 +128,7 @@ func (d *daemon) serve(ctx context.Context, n *coterie.Node, e *endpoints) error
 		case err := <-ready:
 			ready = nil
 			if err == nil {
+				d.keepPlan()
 				d.announce("READY=1")
 				d.log.Info("ready to serve client requests", "member", n.ID().String(), "cluster", n.Status().ClusterID.String())
 			}

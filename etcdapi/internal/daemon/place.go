@@ -17,28 +17,27 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
-// plan returns the plan of the member: that of its data directory, or on its first start that of the flags. known reports
-// whether the directory has it.
-func (s *Settings) plan(ctx context.Context, log *slog.Logger) (p bootstrap.Plan, known bool, err error) {
+// plan returns the plan of the member: that of its data directory, or on its first start that of the flags.
+func (s *Settings) plan(ctx context.Context, log *slog.Logger) (p bootstrap.Plan, err error) {
 	if err := checkForeign(s.DataDir); err != nil {
-		return p, false, err
+		return p, err
 	}
 	kept, known, err := bootstrap.Read(s.DataDir)
 	switch {
 	case err != nil:
-		return p, false, err
+		return p, err
 	case !known:
-		p, err = s.newPlan(ctx)
-		return p, false, err
+		return s.newPlan(ctx)
 	case s.Given("initial-cluster-token") && s.Cluster.Token != kept.Cluster:
-		return p, false, fmt.Errorf("%w: --data-dir %s belongs to the cluster %q, but --initial-cluster-token is %q",
+		return p, fmt.Errorf("%w: --data-dir %s belongs to the cluster %q, but --initial-cluster-token is %q",
 			coterie.ErrClusterMismatch, s.DataDir, kept.Cluster, s.Cluster.Token)
 	}
-	log.Info("server has already been initialized, --initial-cluster and --discovery-srv are ignored", "data-dir", s.DataDir)
+	log.Info("server has already been initialized", "data-dir", s.DataDir, "cluster", kept.Cluster, "name", kept.Name)
 	if s.Given("initial-advertise-peer-urls") {
 		kept.Move(s.Cluster.AdvertisePeer[0].Host)
 	}
-	return kept, true, nil
+	kept.Hint(s.Cluster.Members)
+	return kept, nil
 }
 
 // newPlan returns the plan of a member that starts for the first time.
