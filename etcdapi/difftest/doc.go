@@ -4,5 +4,7 @@
 // this process and to a node, both over gRPC, and compare every field of every answer, and every error. It is a module
 // of its own, because etcd's server has many dependencies.
 //
-// docs/etcd-parity.md lists the differences that it leaves out.
+// docs/etcd-parity.md lists the tests, and the differences that they leave out. In a long run, -requests sets the number
+// of requests of TestSameAnswers and TestSameAnswersToUsers; the other tests send a fraction. The flag -seed makes other
+// requests, and -differences lets a test go on after a difference.
 package difftest

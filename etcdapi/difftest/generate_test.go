@@ -306,7 +306,7 @@ func (g *generator) watch() *pb.WatchCreateRequest {
 	if g.chance(3) {
 		r.WatchId = pick[int64](g, 1, 1, 1, 2, 2, 3, -1, -2, math.MaxInt64)
 	}
-	r.ProgressNotify = g.chance(4)
+	r.ProgressNotify = r.WatchId != -1 && g.chance(4) // -1 is also the ID of answers about all watches
 	return r
 }
 

@@ -196,7 +196,7 @@ func (g *generator) strangeElection() request {
 		ask(ctx, s, e.election.Proclaim, &v3electionpb.ProclaimRequest{Leader: other, Value: []byte("w")})
 		ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: other})
 		ask(ctx, s, e.election.Resign, &v3electionpb.ResignRequest{Leader: &v3electionpb.LeaderKey{Lease: 4444}})
-		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer cancel()
 		stream, err := e.election.Observe(short, &v3electionpb.LeaderRequest{Name: name})
 		if err == nil {

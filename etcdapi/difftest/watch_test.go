@@ -5,6 +5,7 @@ package difftest
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -198,13 +199,30 @@ func (c *comparison) cancel(ctx context.Context, id int64, both []*watchStream) 
 			continue
 		}
 		delete(s.alive, id)
+		if err := s.awaitCancelled(ctx, id); err != nil {
+			c.Errorf("request %d of seed %d: %s does not cancel watch %d: %v", c.sent, *seed, s.name, id, err)
+		}
+	}
+}
+
+// awaitCancelled waits until a watch was cancelled. At the same time a compaction may end others, which drain handles.
+func (s *watchStream) awaitCancelled(ctx context.Context, id int64) error {
+	var others []int64
+	for {
 		select {
 		case cancelled := <-s.cancelled:
 			if cancelled != id {
-				c.Errorf("%s has cancelled watch %d instead of %d", s.name, cancelled, id)
+				others = append(others, cancelled)
+				continue
 			}
+			for _, other := range others {
+				s.cancelled <- other
+			}
+			return nil
 		case <-ctx.Done():
-			c.Errorf("request %d of seed %d: %s does not cancel watch %d", c.sent, *seed, s.name, id)
+			return ctx.Err()
+		case <-s.ended:
+			return io.EOF
 		}
 	}
 }
