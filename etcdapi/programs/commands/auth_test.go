@@ -260,7 +260,11 @@ func TestJWT(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	ca.issue(t, "jwt", "127.0.0.1")
-	p := setup{members: 1, jwt: "jwt,sign-method=ES256,pub-key=" + ca.publicKey(t) + ",priv-key=" + ca.file("jwt-key.pem") + ",ttl=10m"}.start(t)
+	members := 1
+	if *long {
+		members = 3
+	}
+	p := setup{members: members, jwt: "jwt,sign-method=ES256,pub-key=" + ca.publicKey(t) + ",priv-key=" + ca.file("jwt-key.pem") + ",ttl=10m"}.start(t)
 	p.same("user", "add", "root:secret")
 	p.same("user", "add", "user:secret")
 	p.same("role", "add", "r")
@@ -284,6 +288,40 @@ func TestJWT(t *testing.T) {
 	p.token("root")
 	p.same("auth", "disable", "--auth-jwt-token={root}")
 	p.same("get", "mine/k", "--auth-jwt-token=nonsense")
+}
+
+// Each member of a cluster has the users, and checks permissions at once.
+func TestUsersOfEachMember(t *testing.T) {
+	t.Parallel()
+	p := start(t, 3, false)
+	first, second, third := "--endpoints={endpoint0}", "--endpoints={endpoint1}", "--endpoints={endpoint2}"
+	p.same("user", "add", "root:secret", second)
+	p.same("user", "add", "user:secret", third)
+	p.same("role", "add", "r", second)
+	p.same("role", "grant-permission", "r", "readwrite", "mine/", "--prefix", third)
+	p.same("user", "grant-role", "user", "r", second)
+	p.same("auth", "enable", third)
+	root, user := "--user=root:secret", "--user=user:secret"
+	for _, endpoint := range []string{first, second, third} {
+		p.fails("get", "mine/k", endpoint)
+		p.fails("get", "k", user, endpoint)
+		p.prints("OK\n", "put", "mine/k", "v", user, endpoint)
+		p.prints("mine/k\nv\n", "get", "mine/k", user, endpoint)
+	}
+	p.same("role", "revoke-permission", "r", "mine/", "--prefix", root, third)
+	for _, endpoint := range []string{second, first, third} {
+		p.fails("get", "mine/k", user, endpoint)
+		p.fails("put", "mine/k", "v", user, endpoint)
+	}
+	p.typing("changed\n").same("user", "passwd", "user", "--interactive=false", root, second)
+	for _, endpoint := range []string{third, first} {
+		p.fails("user", "get", "user", user, endpoint)
+		p.same("user", "get", "user", "--user=user:changed", endpoint)
+	}
+	p.same("user", "delete", "user", root, first)
+	p.fails("user", "get", "user", "--user=user:changed", second)
+	p.same("auth", "disable", root, second)
+	p.same("get", "mine/k", third)
 }
 
 // token gives the token of a user the name of the user, for arguments.

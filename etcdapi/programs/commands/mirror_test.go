@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // read returns the value of a key, or "" without the key.
@@ -77,4 +78,27 @@ func TestMakeMirrorWithTLS(t *testing.T) {
 		c.interrupt(t)
 		c.wait(t)
 	}
+}
+
+// Both ends of a mirror need a user.
+func TestMakeMirrorAsUser(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1, false)
+	p.same("user", "add", "root:secret")
+	p.same("auth", "enable")
+	p.prints("OK\n", "put", "k", "v", "--user=root:secret")
+	clients := p.logins("root", "secret")
+	for i, from := range p.stores {
+		to := p.stores[1-i]
+		destination := "--dest-prefix=" + from.name + "/"
+		c := from.start(t, "", "make-mirror", "--user=root:secret", "--prefix=k", destination, "--dest-user=root", "--dest-password=secret", to.endpoints[0])
+		require.Eventually(t, func() bool {
+			r, err := clients[1-i].Get(t.Context(), from.name+"/", clientv3.WithPrefix())
+			return err == nil && r.Count == 1
+		}, 20*time.Second, 10*time.Millisecond)
+		c.interrupt(t)
+		c.wait(t)
+	}
+	p.fails("make-mirror", "--user=root:secret", "--dest-user=root:wrong", "{endpoint0}")
+	p.fails("make-mirror", "--dest-user=root:secret", "{endpoint0}")
 }
