@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// A handshaken is the credentials of a gRPC server whose connections come from a splitter: the handshake of TLS is over.
+// A handshaken is the credentials of a gRPC server with connections from a splitter: the handshake of TLS is over.
 // It passes the certificates of the client to the calls, and makes the requests of the connection count.
 type handshaken struct{ receipt *receipt }
 

@@ -23,7 +23,7 @@ func WithDebugVars() Option { return WithHandler("/debug/vars", http.HandlerFunc
 // WithPprof adds the profiles of the program below /debug/pprof/, for go tool pprof and go tool trace. It corresponds to
 // etcd's --enable-pprof.
 //
-// Everybody who can use HTTP on the endpoint can take profiles, which cost time of the processor and show the command
+// Every client that can use HTTP on the endpoint can take profiles, which cost time of the processor and show the command
 // line. Use it with certificates of clients, or on an endpoint that strangers do not reach.
 //
 // It does not use net/http/pprof, because the import of that package adds the profiles to every server of the program

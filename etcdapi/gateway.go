@@ -63,7 +63,7 @@ func (s *server) gateway() http.Handler {
 // textCommonName is etcd's.
 const textCommonName = "CommonName of client sending a request against gateway will be ignored and not used as expected"
 
-// withoutCommonNames rejects the requests of clients whose certificate names a user over gRPC, while permissions are
+// withoutCommonNames rejects the requests of clients with a certificate that names a user over gRPC, while permissions are
 // checked. The name does not count over HTTP, and a client would not expect that.
 func (s *server) withoutCommonNames(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

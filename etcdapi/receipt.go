@@ -31,7 +31,7 @@ func newReceipt(limit int64) *receipt {
 	return &receipt{limit: limit, conns: map[*meteredConn]struct{}{}}
 }
 
-// meter returns a connection of gRPC whose requests count.
+// meter returns a connection that counts its requests.
 func (r *receipt) meter(nc net.Conn) *meteredConn {
 	c := &meteredConn{Conn: nc, in: r, requests: frames{skip: len(preface)}, streams: map[uint32]request{}}
 	r.mu.Lock()
@@ -86,7 +86,7 @@ type request struct {
 
 func (c *meteredConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.requests.follow(p[:n], c.received, c.ended)
+	c.requests.follow(p[:n], (*received)(c))
 	if err != nil {
 		c.forget()
 	}
@@ -95,7 +95,7 @@ func (c *meteredConn) Read(p []byte) (int, error) {
 
 func (c *meteredConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.answers.follow(p[:n], nil, c.answered)
+	c.answers.follow(p[:n], (*answered)(c))
 	if err != nil {
 		c.forget()
 	}
@@ -129,17 +129,10 @@ func (c *meteredConn) holds() int64 {
 	return c.held
 }
 
-// change calls fn, under the lock, with the newest request of a stream, or with nil if the stream is not open. fn returns
-// how many bytes more the connection then holds.
-func (c *meteredConn) change(stream uint32, fn func(r *request) int64) {
-	c.mu.Lock()
-	var newest *request
-	if r, open := c.streams[stream]; open {
-		newest = &r
-	}
-	delta := fn(newest)
+// unlock adds to the bytes of the connection, releases the lock, and closes connections if there are too many.
+func (c *meteredConn) unlock(delta int64) {
 	over := false
-	if !c.gone {
+	if delta != 0 && !c.gone {
 		c.held += delta
 		over = c.in.held.Add(delta) > c.in.limit && delta > 0
 	}
@@ -149,50 +142,58 @@ func (c *meteredConn) change(stream uint32, fn func(r *request) int64) {
 	}
 }
 
-// received follows the data of a request.
-func (c *meteredConn) received(f *frames, data []byte) {
-	c.change(f.stream, func(r *request) int64 {
-		if r == nil {
-			return 0 // the client does not know yet that the stream has ended
-		}
+// drop ends a stream.
+func (c *meteredConn) drop(stream uint32) {
+	c.mu.Lock()
+	delta := int64(0)
+	if r, open := c.streams[stream]; open {
+		delete(c.streams, stream)
+		delta = -r.size - streamCost
+	}
+	c.unlock(delta)
+}
+
+// received is a connection as the frames of the client change it.
+type received meteredConn
+
+func (c *received) data(f *frames, data []byte) {
+	conn := (*meteredConn)(c)
+	conn.mu.Lock()
+	delta := int64(0)
+	if r, open := conn.streams[f.stream]; open { // otherwise the client does not know yet that the stream has ended
 		before := r.size
 		r.follow(data)
-		c.streams[f.stream] = *r
-		return r.size - before
-	})
+		conn.streams[f.stream] = r
+		delta = r.size - before
+	}
+	conn.unlock(delta)
 }
 
-// ended follows the frames of the client that begin and end streams.
-func (c *meteredConn) ended(f *frames) {
+func (c *received) end(f *frames) {
+	conn := (*meteredConn)(c)
 	switch f.kind {
 	case frameHeaders:
-		c.change(f.stream, func(r *request) int64 {
-			if r != nil {
-				return 0
-			}
-			c.streams[f.stream] = request{}
-			return streamCost
-		})
-	case frameReset:
-		c.drop(f.stream)
-	}
-}
-
-// answered follows the frames of the server that end streams.
-func (c *meteredConn) answered(f *frames) {
-	if f.kind == frameReset || f.flags&flagEndStream != 0 && (f.kind == frameHeaders || f.kind == frameData) {
-		c.drop(f.stream)
-	}
-}
-
-func (c *meteredConn) drop(stream uint32) {
-	c.change(stream, func(r *request) int64 {
-		if r == nil {
-			return 0
+		conn.mu.Lock()
+		delta := int64(0)
+		if _, open := conn.streams[f.stream]; !open {
+			conn.streams[f.stream] = request{}
+			delta = streamCost
 		}
-		delete(c.streams, stream)
-		return -r.size - streamCost
-	})
+		conn.unlock(delta)
+	case frameReset:
+		conn.drop(f.stream)
+	}
+}
+
+// answered is a connection as the frames of the server change it.
+type answered meteredConn
+
+func (c *answered) data(*frames, []byte) {}
+
+func (c *answered) end(f *frames) {
+	if f.kind == frameReset || f.flags&flagEndStream != 0 && (f.kind == frameHeaders || f.kind == frameData) {
+		(*meteredConn)(c).drop(f.stream)
+	}
 }
 
 // follow reads on in a sequence of messages.
@@ -233,8 +234,14 @@ type frames struct {
 	padded      bool
 }
 
-// follow reads on. It calls data, unless that is nil, with the data of frames of that kind, and end after each frame.
-func (f *frames) follow(b []byte, data func(*frames, []byte), end func(*frames)) {
+// A frameReader is called with the parts of the data of a frame, and at the end of each frame.
+type frameReader interface {
+	data(f *frames, part []byte)
+	end(f *frames)
+}
+
+// follow reads on.
+func (f *frames) follow(b []byte, to frameReader) {
 	for len(b) > 0 {
 		switch {
 		case f.skip > 0:
@@ -256,14 +263,14 @@ func (f *frames) follow(b []byte, data func(*frames, []byte), end func(*frames))
 			b = b[1:]
 		default:
 			n := min(f.left, len(b))
-			if useful := min(n, f.left-f.padding); f.kind == frameData && data != nil && useful > 0 {
-				data(f, b[:useful])
+			if useful := min(n, f.left-f.padding); f.kind == frameData && useful > 0 {
+				to.data(f, b[:useful])
 			}
 			f.left -= n
 			b = b[n:]
 		}
 		if f.left == 0 {
-			end(f)
+			to.end(f)
 			f.headSize = 0
 		}
 	}

@@ -47,7 +47,7 @@ func script(t *testing.T, in *receipt, client, server func(w *wire)) *meteredCon
 	client(w)
 	for b := w.Bytes(); len(b) > 0; {
 		n := min(1+rand.IntN(40), len(b))
-		c.requests.follow(b[:n], c.received, c.ended)
+		c.requests.follow(b[:n], (*received)(c))
 		b = b[n:]
 	}
 	if server != nil {
@@ -156,8 +156,25 @@ func TestReceiptClosesTheLargest(t *testing.T) {
 	for stream := uint32(3); stream < 15; stream += 2 {
 		w.headers(stream, false)
 	}
-	small.requests.follow(w.Bytes(), small.received, small.ended)
+	small.requests.follow(w.Bytes(), (*received)(small))
 	require.True(t, large.gone)
 	require.False(t, small.gone)
 	require.Equal(t, int64(7*streamCost), in.held.Load())
+}
+
+// BenchmarkReceipt shows the cost of counting one call.
+func BenchmarkReceipt(b *testing.B) {
+	c := newReceipt(1 << 30).meter(discardConn{})
+	c.requests.skip = 0
+	request, answer := newWire(), newWire()
+	request.headers(1, false)
+	_ = request.WriteData(1, true, message(200))
+	answer.headers(1, false)
+	_ = answer.WriteData(1, false, message(50))
+	answer.headers(1, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.requests.follow(request.Bytes(), (*received)(c))
+		c.answers.follow(answer.Bytes(), (*answered)(c))
+	}
 }

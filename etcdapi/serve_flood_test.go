@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi"
 )
 
-// A flood is many connections with many calls each, whose requests arrive in part and are never completed.
+// A flood is many connections with many calls each. The requests arrive in part and are never completed.
 type flood struct {
 	connections, calls int
 	body               func() []byte // the part that arrives

@@ -25,7 +25,7 @@ type splitter struct {
 	tls     *tls.Config // nil: the connections have no TLS
 	counted *traffic
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	closed bool
 	open   map[*conn]struct{}
 

@@ -110,7 +110,7 @@ func (l *tlsContents) config(t *TLS) *tls.Config {
 	return cfg
 }
 
-// verifyClient checks a client whose certificate package tls has verified.
+// verifyClient checks a client after package tls has verified its certificate.
 func (l *tlsContents) verifyClient(t *TLS, cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
 		return errors.New("etcdapi: TLS: the client has no certificate")

@@ -22,10 +22,10 @@ type socketGateway struct {
 	streams http.Handler // of the calls in websockets: it sets no bound to the body
 	limit   int64        // of a message of the client, in bytes
 	allowed func(r *http.Request) bool
-	running *sync.WaitGroup // counts the calls in websockets, whose connections the HTTP server does not know
+	running *sync.WaitGroup // counts the calls in websockets: the HTTP server does not know their connections
 }
 
-// The paths whose calls read more than one request.
+// The paths of calls that read more than one request.
 var socketStreams = map[string]bool{"/v3/watch": true, "/v3/lease/keepalive": true}
 
 // socketCloseTimeout bounds how long the last message of a websocket may take.

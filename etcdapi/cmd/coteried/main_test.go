@@ -254,6 +254,7 @@ func TestListenersHaveTheirPurpose(t *testing.T) {
 	for url, code := range map[string]int{
 		p.clientURL() + "/version": 404, "http://" + web + "/version": 200, "http://" + web + "/debug/pprof/": 200,
 		"http://" + watched + "/metrics": 200, "http://" + watched + "/health": 200, "http://" + watched + "/version": 404,
+		"http://" + web + "/debug/vars": 200, "http://" + watched + "/debug/vars": 404, "http://" + watched + "/debug/pprof/": 404,
 	} {
 		resp, err := http.Get(url)
 		require.NoError(t, err)

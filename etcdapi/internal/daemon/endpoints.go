@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,20 +54,21 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 	if err != nil {
 		return nil, err
 	}
-	comparing := append(common[:len(common):len(common)], etcdapi.WithCorruptionCheck(s.Checks.interval()))
+	check, debug := etcdapi.WithCorruptionCheck(s.Checks.interval()), s.debugOptions()
 	for _, kind := range []struct {
 		flag  string
 		urls  urlList
 		serve serveFunc
+		debug []etcdapi.Option
 	}{
-		{"listen-client-urls", s.Listen.Client, etcdapi.Serve},
-		{"listen-client-http-urls", s.Listen.ClientHTTP, etcdapi.ServeHTTP},
-		{"listen-metrics-urls", s.Listen.Metrics, etcdapi.ServeMetrics},
+		{"listen-client-urls", s.Listen.Client, etcdapi.Serve, debug},
+		{"listen-client-http-urls", s.Listen.ClientHTTP, etcdapi.ServeHTTP, debug},
+		{"listen-metrics-urls", s.Listen.Metrics, etcdapi.ServeMetrics, nil}, // as in etcd: more programs may reach it
 	} {
 		for _, u := range kind.urls {
-			opts := common
+			opts := slices.Concat(common, kind.debug)
 			if len(e.all) == 0 { // one endpoint is enough
-				opts = comparing
+				opts = append(opts, check)
 			}
 			if err = e.open(u, tls, kind.serve, opts); err != nil {
 				return nil, fmt.Errorf("--%s: %w", kind.flag, err)
@@ -82,7 +84,7 @@ func (s *Settings) endpointOptions(m *etcdapi.Metrics) ([]etcdapi.Option, error)
 		etcdapi.WithName(s.Name), etcdapi.WithPeerURLs(s.Cluster.AdvertisePeer.strings()...),
 		etcdapi.WithClientURLs(s.Listen.AdvertiseClient.strings()...),
 		etcdapi.WithMetrics(m), etcdapi.WithHosts(s.Hosts...), etcdapi.WithOrigins(s.Origins...),
-		etcdapi.WithDebugVars(), etcdapi.WithMaxStreams(uint32(s.MaxStreams)),
+		etcdapi.WithMaxStreams(uint32(s.MaxStreams)),
 		etcdapi.WithKeepalive(s.KeepAlive.MinTime, s.KeepAlive.Interval, s.KeepAlive.Timeout),
 	}
 	if s.ProgressNotify > 0 {
@@ -91,14 +93,21 @@ func (s *Settings) endpointOptions(m *etcdapi.Metrics) ([]etcdapi.Option, error)
 	if len(s.Listen.ClientHTTP) > 0 {
 		opts = append(opts, etcdapi.WithoutHTTP())
 	}
-	if s.Pprof {
-		opts = append(opts, etcdapi.WithPprof())
-	}
-	if s.Log.Level == "debug" {
-		opts = append(opts, etcdapi.WithTraces())
-	}
 	users, err := s.userOptions()
 	return append(opts, users...), err
+}
+
+// debugOptions returns the options of the paths below /debug/. As in etcd, the log level debug adds the profiles, too.
+func (s *Settings) debugOptions() []etcdapi.Option {
+	opts := []etcdapi.Option{etcdapi.WithDebugVars()}
+	debug := s.Log.Level == "debug"
+	if s.Pprof || debug {
+		opts = append(opts, etcdapi.WithPprof())
+	}
+	if debug {
+		opts = append(opts, etcdapi.WithTraces())
+	}
+	return opts
 }
 
 // userOptions returns the options about tokens and passwords. As in etcd, the common names of certificates are names of
