@@ -19,6 +19,11 @@ import (
 func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	if r.Action != pb.AlarmRequest_GET {
+		if err := s.requireRoot(ctx); err != nil {
+			return nil, err
+		}
+	}
 	a := coterie.Alarm{Member: coterie.MemberID(r.MemberID), Kind: coterie.AlarmKind(r.Alarm)}
 	resp := &pb.AlarmResponse{}
 	if r.Action != pb.AlarmRequest_GET {

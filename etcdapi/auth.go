@@ -55,6 +55,7 @@ func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*
 func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	defer forget(&r.Password)
 	for {
 		var slow error // why the password was not compared
 		resp, err := s.node.Authenticate(ctx, r.Name, func(hash []byte) error {
@@ -82,6 +83,9 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 	}
 }
 
+// forget removes a password from a request, because traces of gRPC keep requests for some time: CVE-2021-28235.
+func forget(password *string) { *password = "" }
+
 // newToken returns a token for a user whose password was correct at a revision.
 func (s *server) newToken(ctx context.Context, name string, revision uint64) (string, error) {
 	if s.jwt != nil {
@@ -94,6 +98,7 @@ func (s *server) newToken(ctx context.Context, name string, revision uint64) (st
 func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	defer forget(&r.Password)
 	var opts []coterie.UserOption
 	if !r.GetOptions().GetNoPassword() {
 		if err := s.user(ctx).RequireRoot(ctx); err != nil {
@@ -116,6 +121,7 @@ func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb
 func (s *authServer) UserChangePassword(ctx context.Context, r *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
+	defer forget(&r.Password)
 	if err := s.user(ctx).RequireRoot(ctx); err != nil {
 		return nil, err
 	}

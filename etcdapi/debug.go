@@ -32,7 +32,7 @@ func WithPprof() Option { return WithHandler("/debug/pprof/", http.HandlerFunc(s
 
 // WithTraces adds /debug/requests and /debug/events, the pages of golang.org/x/net/trace with the texts that it marks as
 // sensitive. etcd has them at the log level debug. gRPC adds its calls if the program sets grpc.EnableTracing. The traces
-// contain keys and values; the note about strangers at [WithPprof] applies.
+// contain keys, values and tokens; the note about strangers at [WithPprof] applies.
 func WithTraces() Option {
 	requests := func(w http.ResponseWriter, r *http.Request) { nettrace.Render(w, r, true) }
 	events := func(w http.ResponseWriter, r *http.Request) { nettrace.RenderEvents(w, r, true) }

@@ -31,6 +31,13 @@
 // /health, /livez, /readyz, /version and /metrics. [NewHandler] returns them for a server of the caller, and [ServeMetrics]
 // serves the paths for health and metrics on a listener of their own. Streams of the gateway work over websockets, too.
 //
+// # Users
+//
+// The service Auth changes the users and roles of the node, and enables the checks of permissions. Then a call over a network
+// is that of the user of its token; or, over gRPC, of the common name in the client's certificate ([WithCommonNames]); or of
+// nobody. Tokens are those of the node, or JSON web tokens ([WithJWT]). Calls of [NewClient] and [NewConn] are the
+// program's own and not checked, unless they have a token, or the client has [WithUser].
+//
 // # Security
 //
 // [WithTLS] makes an endpoint use TLS, and [LoadTLS] returns a configuration that follows its files, requires

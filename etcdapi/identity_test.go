@@ -207,8 +207,10 @@ func TestUsersAreNotAdministrators(t *testing.T) {
 		require.NotEqual(t, codes.PermissionDenied, status.Code(err), method)
 		require.NotContains(t, text, "permission", method)
 	})
-	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE} {
-		_, err := pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_CORRUPT})
-		requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
+	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE, 7} {
+		for _, kind := range []pb.AlarmType{pb.AlarmType_NONE, pb.AlarmType_CORRUPT} { // none of NONE is there to change
+			_, err := pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: kind})
+			requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
+		}
 	}
 }

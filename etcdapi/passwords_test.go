@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,11 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/crypto/bcrypt"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/etcdapi"
 )
 
 // As in etcd, bcrypt rejects longer passwords, and compares the first 72 bytes.
@@ -105,4 +108,29 @@ func TestCVE_2021_28235_PasswordsAreNotStored(t *testing.T) {
 		}))
 		require.True(t, found, "the files have the change")
 	})
+}
+
+// The traces of gRPC, which etcd shows at the log level debug, keep no passwords.
+func TestCVE_2021_28235_TracesHaveNoPasswords(t *testing.T) {
+	before := grpc.EnableTracing
+	grpc.EnableTracing = true
+	t.Cleanup(func() { grpc.EnableTracing = before })
+	n := open(t)
+	protect(t, n)
+	addr := serve(t, n, cheap, etcdapi.WithTraces())
+	ctx, c := as(t, addr, "root"), pb.NewAuthClient(dial(t, addr))
+	_, err := c.UserAdd(ctx, &pb.AuthUserAddRequest{Name: "traced", Password: "secret-of-traced"})
+	require.NoError(t, err)
+	_, err = c.UserChangePassword(ctx, &pb.AuthUserChangePasswordRequest{Name: "traced", Password: "secret-of-traced"})
+	require.NoError(t, err)
+	for _, password := range []string{"secret-of-traced", "wrong secret-of-traced"} {
+		_, _ = c.Authenticate(ctx, &pb.AuthenticateRequest{Name: "traced", Password: password})
+	}
+	// Those of callers that may not.
+	_, _ = c.UserAdd(t.Context(), &pb.AuthUserAddRequest{Name: "traced", Password: "secret-of-traced"})
+	_, _ = c.UserChangePassword(t.Context(), &pb.AuthUserChangePasswordRequest{Name: "traced", Password: "secret-of-traced"})
+	code, page, _ := do(t, "GET", "http://"+addr+"/debug/requests?fam=grpc.Recv.etcdserverpb.Auth&b=0&exp=1", "")
+	require.Equal(t, http.StatusOK, code)
+	require.Contains(t, page, "traced", "the traces have the requests")
+	require.NotContains(t, page, "secret-of-traced")
 }
