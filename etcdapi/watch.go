@@ -29,10 +29,10 @@ type watchServer struct {
 // invalidWatch is the ID of a watch that was not created, and of an answer for all watches of a stream.
 const invalidWatch = -1
 
-// The reasons that etcd gives for a watch that it does not create.
-const (
-	reasonEmptyRange  = "mvcc: watcher range is empty"
-	reasonDuplicateID = "mvcc: duplicate watch ID provided on the WatchStream"
+// The errors of etcd for a watch that it does not create. Clients get the text as the reason.
+var (
+	errEmptyRange  = errors.New("mvcc: watcher range is empty")
+	errDuplicateID = errors.New("mvcc: duplicate watch ID provided on the WatchStream")
 )
 
 // Watch serves the watches of a stream, each on a goroutine of its own. A watch reads the history of the store at the
@@ -122,12 +122,12 @@ func (w *watchStream) receive() error {
 // the requests.
 func (w *watchStream) create(r *pb.WatchCreateRequest) error {
 	now := w.header()
-	v, events, reason := w.begin(r, now.Revision)
-	if reason != "" {
+	v, events, err := w.begin(r, now.Revision)
+	if reason := refusal(err); reason != "" {
 		return w.send(&pb.WatchResponse{Header: now, WatchId: invalidWatch, Created: true, Canceled: true, CancelReason: reason})
 	}
-	if v == nil {
-		return nil // the stream has ended
+	if err != nil {
+		return err
 	}
 	if err := w.send(&pb.WatchResponse{Header: now, WatchId: v.id, Created: true}); err != nil {
 		w.running.Done()
@@ -137,23 +137,21 @@ func (w *watchStream) create(r *pb.WatchCreateRequest) error {
 	return nil
 }
 
-// begin adds a watch to the stream, or returns the reason why it cannot.
-func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, events iter.Seq2[coterie.WatchResponse, error], reason string) {
+// begin adds a watch to the stream. An error that is not a refusal ends the stream.
+func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, events iter.Seq2[coterie.WatchResponse, error], err error) {
 	key, end := string(r.Key), string(r.RangeEnd)
 	if key == "" {
 		key = "\x00" // the least key
 	}
-	switch {
-	case r.StartRevision < 0:
-		return nil, nil, rpctypes.ErrCompacted.Error()
+	if r.StartRevision < 0 {
+		return nil, nil, rpctypes.ErrCompacted
 	}
 	user, err := w.permitted(key, r.RangeEnd)
 	if err != nil {
-		return nil, nil, deniedReason(err)
+		return nil, nil, err
 	}
-	switch {
-	case end != "" && end != "\x00" && end <= key:
-		return nil, nil, reasonEmptyRange
+	if end != "" && end != "\x00" && end <= key {
+		return nil, nil, errEmptyRange
 	}
 	v = &watch{
 		id: r.WatchId, from: r.StartRevision, fragment: r.Fragment, progress: r.ProgressNotify, quiet: true,
@@ -163,7 +161,7 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 	defer w.mu.Unlock()
 	switch {
 	case w.closed:
-		return nil, nil, ""
+		return nil, nil, context.Cause(w.ctx)
 	case v.id == 0:
 		for w.watches[w.nextID] != nil {
 			w.nextID++
@@ -171,7 +169,7 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 		v.id = w.nextID
 		w.nextID++
 	case w.watches[v.id] != nil:
-		return nil, nil, reasonDuplicateID
+		return nil, nil, errDuplicateID
 	}
 	var ctx context.Context
 	ctx, v.cancel = context.WithCancel(w.ctx)
@@ -182,7 +180,7 @@ func (w *watchStream) begin(r *pb.WatchCreateRequest, now int64) (v *watch, even
 		w.ticking = true
 		go w.tick()
 	}
-	return v, events, ""
+	return v, events, nil
 }
 
 // permitted returns the user that makes a watch, or why it may not. As in etcd, the end of the range counts as it is in the
@@ -198,17 +196,23 @@ func (w *watchStream) permitted(key string, end []byte) (*coterie.UserView, erro
 // denials are the errors of users that may not watch.
 var denials = []error{coterie.ErrInvalidAuthToken, coterie.ErrAuthOldRevision, coterie.ErrUserEmpty, coterie.ErrPermissionDenied}
 
-// isDenial reports whether an error is that of a user that may not watch.
-func isDenial(err error) bool {
-	return slices.ContainsFunc(denials, func(e error) bool { return errors.Is(err, e) })
+// denial returns the reason that a client gets if an error is that of a user that may not watch, or "". The text is etcd's:
+// that of an error of gRPC.
+func denial(err error) string {
+	if slices.ContainsFunc(denials, func(e error) bool { return errors.Is(err, e) }) {
+		return toStatus(err).Error()
+	}
+	return ""
 }
 
-// deniedReason returns the reason that a client gets if its user may not watch. The text is etcd's: that of an error of gRPC.
-func deniedReason(err error) string {
-	if !isDenial(err) {
-		err = coterie.ErrPermissionDenied
+// refusal returns the reason that a client gets if an error refuses a watch and nothing else, or "".
+func refusal(err error) string {
+	for _, e := range []error{rpctypes.ErrCompacted, errEmptyRange, errDuplicateID} {
+		if err == e {
+			return e.Error()
+		}
 	}
-	return toStatus(err).Error()
+	return denial(err)
 }
 
 func watchOptions(r *pb.WatchCreateRequest, from int64, requests <-chan struct{}) []coterie.WatchOption {
@@ -258,8 +262,8 @@ func (w *watchStream) end(v *watch, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return nil
-	case isDenial(err):
-		r.CancelReason = deniedReason(err)
+	case denial(err) != "":
+		r.CancelReason = denial(err)
 	case errors.As(err, &compacted):
 		r.Header.Revision = 0 // etcd does not set it
 		r.CompactRevision = compacted.Revision
