@@ -204,6 +204,31 @@ func TestAddedMembersJoin(t *testing.T) {
 	require.Equal(t, "v", value(t, dial(t, nil, second.clientURL()), "k"))
 }
 
+// A member that has moved starts with its new URLs, and the others find it.
+func TestMemberMoves(t *testing.T) {
+	processTest(t)
+	cl := startCluster(t, 3, "http")
+	c := dial(t, nil, cl.clientURLs()...)
+	put(t, c, "k", "v")
+	m, moved := cl.members[2], cl.places[2]
+	m.stop()
+	moved.peer = freeAddr(t)
+	m.args = moved.flags()
+	m.start()
+	m.ready()
+	require.Equal(t, "v", value(t, dial(t, nil, moved.clientURL()), "k"))
+	eventually(t, func(ctx context.Context) error {
+		all, err := c.MemberList(ctx)
+		if err == nil && !slices.ContainsFunc(all.Members, func(m *pb.Member) bool { return slices.Equal(m.PeerURLs, []string{moved.peerURL()}) }) {
+			err = fmt.Errorf("no member has moved: %v", all.Members)
+		}
+		return err
+	})
+	m.kill()
+	m.start()
+	m.ready()
+}
+
 // A member that is removed stops, and systemd has no reason to start it again.
 func TestRemovedMemberExits(t *testing.T) {
 	processTest(t)

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// levelOff is the level of dpanic, panic and fatal, which coteried has no lines of.
+// levelOff is the level of dpanic, panic and fatal. coteried has no lines of these levels.
 const levelOff = slog.LevelError + 4
 
 // logLevel returns the level of a word of --log-level.

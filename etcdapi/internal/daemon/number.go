@@ -4,7 +4,7 @@ package daemon
 
 import "strconv"
 
-// A uint32Value is a flag with a number of 32 bits, which package flag has not.
+// A uint32Value is a flag with a number of 32 bits. Package flag has none.
 type uint32Value struct{ n *uint }
 
 func newUint32(n *uint) *uint32Value { return &uint32Value{n} }
