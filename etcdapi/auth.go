@@ -149,6 +149,9 @@ func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	resp, err := s.user(ctx).UserGet(ctx, r.Name)
+	if r.Name == "" && errors.Is(err, coterie.ErrUserEmpty) {
+		err = coterie.ErrUserNotFound // in etcd, nobody may get the user without a name
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -266,3 +266,14 @@ func TestUsersAndRolesOverJSON(t *testing.T) {
 	must(root, "auth/disable", `{}`)
 	first("auth/user/list", `{}`)
 }
+
+func TestNobodyGetsUserWithoutName(t *testing.T) {
+	_, addr := protected(t)
+	users := pb.NewAuthClient(dial(t, addr))
+	_, err := users.UserGet(t.Context(), &pb.AuthUserGetRequest{})
+	requireError(t, codes.FailedPrecondition, "etcdserver: user name not found", err)
+	_, err = users.UserGet(t.Context(), &pb.AuthUserGetRequest{Name: "alice"})
+	requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)
+	_, err = users.UserGet(as(t, addr, "alice"), &pb.AuthUserGetRequest{})
+	requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
+}

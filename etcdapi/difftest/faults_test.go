@@ -78,6 +78,9 @@ func (w *worker) note(h *pb.ResponseHeader, err error, began int64) bool {
 // isAllowed reports whether a client may meet an error during a fault. Those of connections have texts of gRPC.
 func isAllowed(err error) bool {
 	s := status.Convert(err)
+	if s.Code() == codes.Unknown {
+		return s.Message() == "raft proposal dropped" // of etcd without a leader
+	}
 	return s.Code() == codes.DeadlineExceeded || s.Code() == codes.Unavailable &&
 		(slices.Contains(allowedErrors, s.Message()) || !isOfServer(s.Message()))
 }
