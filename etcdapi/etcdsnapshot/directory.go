@@ -29,13 +29,16 @@ const lockTimeout = time.Second
 // the log is read, too. An etcd that is stopped by a signal writes everything that it has applied to the database.
 func openDirectory(ctx context.Context, dir string, o options) (*importer, error) {
 	name := filepath.Join(dir, "member", "snap", "db")
-	file, size, err := openFile(name)
-	if err != nil {
+	unlock, err := lock(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("it is not the data directory of an etcd: %w", err)
 	}
-	unlock, err := lock(name)
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, err
+	}
+	file, size, err := openFile(name)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
 	}
 	im, err := newImporter(ctx, file, size)
 	if err != nil {

@@ -26,7 +26,7 @@ type wal struct {
 	last     uint64   // the index of the newest entry, or of the newest snapshot if that is newer
 	commit   uint64   // the newest commit index
 	snapshot uint64   // the index of the newest snapshot
-	pending  []uint64 // indexes of snapshots that are newer than the commit index so far
+	named    []uint64 // the indexes of all snapshots that the log names; etcd ignores those after the commit index
 }
 
 // The types of records.
@@ -48,16 +48,29 @@ var walTable = crc32.MakeTable(crc32.Castagnoli)
 // errTorn is a record that was not written completely. If it is the last one, etcd has never acknowledged it.
 var errTorn = errors.New("a record is cut off")
 
-// readWAL reads all files of a log.
-func readWAL(ctx context.Context, dir string, after uint64) (*wal, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+// walFiles returns the files of a log, in their order.
+func walFiles(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(names) == 0 {
-		return nil, &os.PathError{Op: "open", Path: filepath.Join(dir, "*.wal"), Err: os.ErrNotExist}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".wal" {
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
 	}
-	slices.Sort(names)
+	if len(names) == 0 {
+		return nil, &os.PathError{Op: "read", Path: dir, Err: os.ErrNotExist}
+	}
+	return names, nil
+}
+
+// readWAL reads all files of a log.
+func readWAL(ctx context.Context, dir string, after uint64) (*wal, error) {
+	names, err := walFiles(dir)
+	if err != nil {
+		return nil, err
+	}
 	w := &wal{after: after}
 	var sum uint32
 	var next uint64 // number of the next file
@@ -190,7 +203,7 @@ func (w *wal) record(kind uint64, data []byte) error {
 	case walSnapshot:
 		return fields(data, func(f protowire.Number, number uint64, _ []byte) {
 			if f == 1 {
-				w.pending = append(w.pending, number)
+				w.named = append(w.named, number)
 			}
 		})
 	case walEntry:
@@ -201,7 +214,7 @@ func (w *wal) record(kind uint64, data []byte) error {
 
 // takeSnapshots takes note of the snapshots that are committed. etcd ignores the others.
 func (w *wal) takeSnapshots() {
-	for _, index := range w.pending {
+	for _, index := range w.named {
 		if index <= w.commit {
 			w.snapshot = max(w.snapshot, index)
 		}
@@ -226,7 +239,7 @@ func (w *wal) entry(data []byte) error {
 	if err != nil {
 		return err
 	}
-	if w.last > 0 && index > w.last+1 && !slices.Contains(w.pending, index-1) {
+	if w.last > 0 && index > w.last+1 && !slices.Contains(w.named, index-1) {
 		return fmt.Errorf("the entries between the indexes %d and %d are missing", w.last, index)
 	}
 	w.last = index

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/coterie-kv/coterie"
@@ -102,9 +103,11 @@ func (s settings) options() []etcdsnapshot.Option {
 	return opts
 }
 
-// requireEmpty returns an error if a directory has files. They may be those of an etcd.
+// requireEmpty returns an error if a directory has files, which may be those of an etcd. The root of a file system may have
+// the directory lost+found.
 func requireEmpty(dir string) error {
 	names, err := os.ReadDir(dir)
+	names = slices.DeleteFunc(names, func(e fs.DirEntry) bool { return e.IsDir() && e.Name() == "lost+found" })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil

@@ -95,4 +95,6 @@ func TestRestoreRefusesItsArguments(t *testing.T) {
 	var out bytes.Buffer
 	require.Zero(t, Run(t.Context(), []string{source}, &out, &out), out.String())
 	require.FileExists(t, "default.etcd/coteried.json")
+	require.NoError(t, os.MkdirAll("volume/lost+found", 0o700))
+	require.Zero(t, Run(t.Context(), []string{source, "--data-dir", "volume"}, &out, &out), out.String())
 }
