@@ -21,6 +21,9 @@ type Member struct {
 	Addr   string   `json:"addr"`   // the address that other nodes dial
 	Voter  bool     `json:"voter"`  // the member has a vote; it serves all calls in any case
 	Leader bool     `json:"leader"` // the member leads, as far as the node that was asked knows
+	// Generation is how often a member of that ID was removed from the cluster before. With the ID it identifies the member
+	// for good. Versions without it do not count removals.
+	Generation uint64 `json:"generation,omitempty"`
 	// Metadata is that of Config.Metadata and [Node.UpdateMetadata]; nil if there is none.
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -42,15 +45,16 @@ func (n *Node) Members(ctx context.Context, opts ...MembersOption) ([]Member, er
 	leader := n.lead.Now().Leader
 	members := make([]Member, 0, len(v.Members))
 	for _, m := range v.Members {
-		members = append(members, publicMember(m, leader))
+		members = append(members, publicMember(m, v, leader))
 	}
 	return members, nil
 }
 
-func publicMember(m state.Member, leader MemberID) Member {
+func publicMember(m state.Member, v *state.View, leader MemberID) Member {
 	id := MemberID(m.ID)
 	return Member{
-		ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader, Metadata: metadata.Decode(m.Metadata),
+		ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader, Generation: v.Removals.Of(m.ID),
+		Metadata: metadata.Decode(m.Metadata),
 	}
 }
 
@@ -104,7 +108,7 @@ func (n *Node) AddMember(ctx context.Context, name, addr string, opts ...MemberO
 	if !ok { // removed since
 		return Member{}, fmt.Errorf("%w: %v", ErrMemberNotFound, MemberID(c.ID))
 	}
-	return publicMember(m, n.lead.Now().Leader), nil
+	return publicMember(m, v, n.lead.Now().Leader), nil
 }
 
 // RemoveMember removes a member for good. Its node stops by itself as soon as it learns of that, and cannot

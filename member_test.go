@@ -146,6 +146,8 @@ func TestT57_RemovedDirectoryStaysRejected(t *testing.T) {
 				require.NoError(t, err)
 				_, err = leader.AddMember(ctx, was.Name, was.Addr, opts...)
 				require.NoError(t, err, "again")
+				require.EqualValues(t, 1, members(t, leader)[was.Name].Generation)
+				require.Zero(t, members(t, leader)[leader.Status().Name].Generation)
 				c.Restart(i)
 				if empty {
 					n := c.Node(i)

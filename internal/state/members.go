@@ -81,11 +81,17 @@ func (s *State) configure(servers []Server) {
 		next = append(next, m)
 	}
 	slices.SortFunc(next, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	s.members = next
+	s.become(next)
 	s.note(configured)
 	for _, m := range next {
 		s.noteMember(&m)
 	}
+}
+
+// become replaces the members.
+func (s *State) become(next Members) {
+	s.removals = s.removals.after(s.members, next)
+	s.members = next
 }
 
 // noteMember hashes a member without its run and its metadata: nodes of versions without these have none on

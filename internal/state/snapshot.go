@@ -35,7 +35,7 @@ func (sn *Snapshot) Index() uint64 { return sn.view.Index }
 func (sn *Snapshot) Revision() int64 { return sn.view.KV.Revision() }
 
 // A record of a snapshot is a message with one of these fields, in this order: the head, members, the store of
-// users and roles, roles, users, alarms, leases, proposers each with its results, versions. Readers skip unknown fields.
+// users and roles, roles, users, alarms, removals of members, leases, proposers each with its results, versions. Readers skip unknown fields.
 // A stream of version 1 has no records of users, roles and alarms: a reader that skipped them would permit everything,
 // and would lose the alarms.
 const (
@@ -49,6 +49,7 @@ const (
 	recordRole     = 8
 	recordUser     = 9
 	recordAlarm    = 10
+	recordRemoval  = 11
 )
 
 // WriteTo writes the snapshot. Every call writes the same bytes.
@@ -85,6 +86,9 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	for _, a := range v.Alarms {
 		record(recordAlarm, a.append)
+	}
+	for _, r := range v.Removals {
+		record(recordRemoval, r.append)
 	}
 	v.Leases.All()(func(l lease.Lease) bool {
 		return record(recordLease, func(b []byte) []byte { return wire.Int(wire.Int(b, 1, l.ID), 2, int64(l.TTL)) })
@@ -167,6 +171,8 @@ func (in *restore) record(b []byte) error {
 			err = in.auth.User(r.Bytes())
 		case r.Field() == recordAlarm:
 			err = in.addAlarm(r.Bytes())
+		case r.Field() == recordRemoval:
+			err = in.addRemoval(r.Bytes())
 		case r.Field() == recordLease:
 			err = in.addLease(r.Bytes())
 		case r.Field() == recordProposer:

@@ -24,6 +24,7 @@ type State struct {
 	alarms    Alarms      // a change replaces it
 	proposers *proposers
 	members   Members
+	removals  Removals // a change replaces them
 	epoch     uint64
 	index     uint64             // of the last entry applied
 	term      uint64             // of the last applied entry with commands
@@ -43,17 +44,18 @@ type View struct {
 	Alarms Alarms
 	// Members are those of the last applied configuration. Epoch identifies the founding; it is 0 before
 	// the first command of the first leader.
-	Members Members
-	Epoch   uint64
-	Index   uint64 // of the last entry
-	Term    uint64 // of the last command
-	Hash    uint64 // of all changes since the beginning: equal on nodes at the same index
+	Members  Members
+	Removals Removals
+	Epoch    uint64
+	Index    uint64 // of the last entry
+	Term     uint64 // of the last command
+	Hash     uint64 // of all changes since the beginning: equal on nodes at the same index
 }
 
 // View returns the current state. Its cost does not depend on the size of the state.
 func (s *State) View() *View {
 	return &View{
-		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Alarms: s.alarms, Members: s.members, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Alarms: s.alarms, Members: s.members, Removals: s.removals, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
 	}
 }
 
