@@ -5,6 +5,7 @@ package programs
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -166,11 +167,14 @@ func (s *server) kill(t *testing.T) {
 	s.cmd.Wait() // the exit code is that of the signal
 }
 
-// freeAddr returns an address that is not in use.
+// freeAddr returns an address that is not in use. Its port is below those that systems give to connections, so that none of
+// them takes it before the server listens.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, l.Close())
-	return l.Addr().String()
+	for {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))); err == nil {
+			require.NoError(t, l.Close())
+			return l.Addr().String()
+		}
+	}
 }

@@ -30,7 +30,7 @@ func joinEtcd(t testing.TB, s *store) string {
 	}
 	peers, err := types.NewURLs([]string{s.values["peer"]})
 	require.NoError(t, err)
-	client := freeURLs(t, 1)
+	client := freeURLs(1)
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = "etcd4", t.TempDir()
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = client, client
@@ -83,7 +83,7 @@ func TestMemberJoins(t *testing.T) {
 			p := start(t, 3, false).masking(`MEMBER\d`, "MEMBER", `\badded\b`, "MEMBER", `(etcd4=http://[\d.:]+|etcd4=PEER3),(.*)"`, `$2,$1"`)
 			p.awaitGrowth()
 			for _, s := range p.stores {
-				s.values["peer"] = "http://" + freeURLs(t, 1)[0].Host
+				s.values["peer"] = "http://" + freeURLs(1)[0].Host
 				s.mask("PEER3", s.values["peer"])
 			}
 			p.learn("added", `^Member *(\w+) added`, append([]string{"member", "add", "etcd4", "--peer-urls={peer}"}, flags...)...)
@@ -136,6 +136,7 @@ func (s *store) awaitMember(t testing.TB, learner bool) {
 			return false
 		}
 		joined, err := s.client.Status(t.Context(), s.values["joined"])
-		return err == nil && joined.RaftAppliedIndex >= leader.RaftAppliedIndex
+		return err == nil && joined.RaftAppliedIndex >= leader.RaftAppliedIndex &&
+			joined.StorageVersion == leader.StorageVersion // an etcd's is that of an older etcd at first
 	}, 30*time.Second, 50*time.Millisecond, s.name)
 }

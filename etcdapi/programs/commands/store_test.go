@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
@@ -124,11 +125,14 @@ func (s *store) fill(t testing.TB, arg string) string {
 	return arg
 }
 
-// freeURLs returns URLs of ports that are free.
-func freeURLs(t testing.TB, n int) (urls []url.URL) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
+// freeURLs returns URLs of ports that are free. They are below the ports that systems give to connections, so that none of
+// those takes one before the server listens.
+func freeURLs(n int) (urls []url.URL) {
+	for len(urls) < n {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
+		if err != nil {
+			continue
+		}
 		defer l.Close()
 		urls = append(urls, url.URL{Scheme: "http", Host: l.Addr().String()})
 	}
@@ -147,7 +151,7 @@ type setup struct {
 // startEtcd starts an etcd in this process, for one test.
 func (u setup) startEtcd(t testing.TB) *store {
 	t.Helper()
-	peers, clients := freeURLs(t, u.members), freeURLs(t, u.members)
+	peers, clients := freeURLs(u.members), freeURLs(u.members)
 	if !u.security.Empty() {
 		for i := range clients {
 			clients[i].Scheme = "https"
