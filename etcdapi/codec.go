@@ -35,3 +35,19 @@ func (r *putAnswer) encode(e *encoder)    { e.put((*coterie.PutResponse)(r)) }
 func (r *getAnswer) encode(e *encoder)    { e.get((*coterie.GetResponse)(r)) }
 func (r *deleteAnswer) encode(e *encoder) { e.delete((*coterie.DeleteResponse)(r)) }
 func (r *txnAnswer) encode(e *encoder)    { e.txn(&r.Header, (*coterie.TxnResponse)(r)) }
+
+// A rangePiece is a response of a RangeStream. Only the last one has a header.
+type rangePiece struct {
+	of   *coterie.GetResponse
+	last bool
+}
+
+func (r *rangePiece) encode(e *encoder) {
+	m := e.begin(1)
+	if r.last {
+		e.get(r.of)
+	} else {
+		e.keyValues(2, r.of.KVs)
+	}
+	e.end(m)
+}

@@ -33,7 +33,7 @@ func callsOf(t *testing.T) (*coterie.Node, func(method string, request proto.Mes
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
 	require.NoError(t, n.Ready(t.Context()))
 	s := newServer(n, nil)
-	s.direct = true
+	s.direct, s.encoded = true, new(eventCache)
 	s.measures = measuresOf(s)
 	services, codec := registrar{}, newCodec()
 	s.registerStore(services)

@@ -58,6 +58,14 @@ func encode(r encodable) mem.BufferSlice {
 	return mem.BufferSlice{mem.NewBuffer(pooled, pool)}
 }
 
+// encodedSize returns the size of a response as a message.
+func encodedSize(r encodable) int {
+	e := encoders.Get().(*encoder)
+	defer e.release()
+	r.encode(e)
+	return e.measured
+}
+
 // maxKeptLengths bounds the memory that an encoder keeps.
 const maxKeptLengths = 1024
 
@@ -118,6 +126,16 @@ func (e *encoder) text(field protowire.Number, s string) {
 			e.measured += len(s)
 		}
 	}
+}
+
+// raw writes fields that are encoded already. They are not copied.
+func (e *encoder) raw(fields []byte) {
+	if !e.writing {
+		e.measured += len(fields)
+		return
+	}
+	e.flush()
+	e.out = append(e.out, mem.SliceBuffer(fields))
 }
 
 func (e *encoder) grow(n int) {

@@ -100,15 +100,55 @@ func TestEncodingIsThatOfPackageProto(t *testing.T) {
 			{(*getAnswer)(get), rangeResponse(get)},
 			{(*deleteAnswer)(del), deleteResponse(del)},
 			{(*txnAnswer)(txn), txnResponse(txn)},
+			{&rangePiece{of: get, last: true}, &pb.RangeStreamResponse{RangeResponse: rangeResponse(get)}},
+			{&rangePiece{of: get}, &pb.RangeStreamResponse{RangeResponse: &pb.RangeResponse{Kvs: keyValues(get.KVs)}}},
 		} {
 			want, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.etcd)
 			require.NoError(t, err)
 			got, err := newCodec().Marshal(c.own)
 			require.NoError(t, err)
 			require.Equal(t, want, got.Materialize())
+			require.Equal(t, len(want), encodedSize(c.own))
 			got.Free()
 		}
 	}
+}
+
+func (r randomResponse) event() coterie.Event {
+	e := coterie.Event{KV: r.keyValue(), PrevKV: r.maybe()}
+	e.KV.Key += "key"
+	if r.IntN(2) == 0 {
+		e.Type = coterie.EventDelete
+	}
+	return e
+}
+
+func TestEventsAreEncodedOnce(t *testing.T) {
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	r := randomResponse{rand.New(rand.NewPCG(seed, 0))}
+	cache := new(eventCache)
+	for range 2000 {
+		w := &coterie.WatchResponse{Header: r.header()}
+		for range 1 + r.IntN(3) {
+			w.Events = append(w.Events, r.event())
+		}
+		for id := range int64(3) { // the second and the third time, some events are in the cache
+			want, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pb.WatchResponse{
+				Header: header(w.Header), WatchId: id, Events: events(w.Events),
+			})
+			require.NoError(t, err)
+			got, err := newCodec().Marshal(&watchAnswer{id: id, of: w, events: cache})
+			require.NoError(t, err)
+			require.Equal(t, want, got.Materialize())
+		}
+	}
+	e := coterie.Event{KV: coterie.KeyValue{Key: "key", Value: strings.Repeat("v", 256), ModRevision: 7, Version: 1}}
+	first := cache.encoded(&e)
+	again := e
+	require.Same(t, &first[0], &cache.encoded(&again)[0])
+	again.PrevKV = &coterie.KeyValue{Key: "key", Value: "w", ModRevision: 6}
+	require.NotEqual(t, first, cache.encoded(&again), "a watch with previous versions gets another encoding")
 }
 
 func TestLargeValuesAreNotCopied(t *testing.T) {

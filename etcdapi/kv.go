@@ -8,7 +8,6 @@ import (
 	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -145,57 +144,65 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServe
 	if err != nil {
 		return err
 	}
-	send := func(m *pb.RangeResponse) error { return stream.Send(&pb.RangeStreamResponse{RangeResponse: m}) }
 	if r.CountOnly {
-		return send(last)
+		return s.sendPiece(stream, &rangePiece{of: last, last: true})
 	}
 	// The iteration reads the revision at which the keys were counted.
 	pinned := proto.Clone(r).(*pb.RangeRequest)
 	pinned.Serializable = true
 	if r.Revision <= 0 {
-		pinned.Revision = last.Header.Revision
+		pinned.Revision = last.Revision
 	}
-	chunk, sent, size := &pb.RangeResponse{}, int64(0), firstChunk
+	piece, sent, size := &coterie.GetResponse{}, int64(0), firstChunk
 	for kv, err := range s.user(ctx).Range(ctx, string(r.Key), scanOptions(pinned)...) {
 		if err != nil {
 			return err
 		}
-		if len(chunk.Kvs) == size {
-			if err := send(chunk); err != nil {
+		if len(piece.KVs) == size {
+			p := &rangePiece{of: piece}
+			if err := s.sendPiece(stream, p); err != nil {
 				return err
 			}
-			sent += int64(len(chunk.Kvs))
-			size = nextChunk(size, proto.Size(chunk), s.limits.MaxRequestBytes)
-			chunk = &pb.RangeResponse{}
+			sent += int64(len(piece.KVs))
+			size = nextChunk(size, encodedSize(p), s.limits.MaxRequestBytes)
+			piece = &coterie.GetResponse{}
 		}
-		chunk.Kvs = append(chunk.Kvs, streamed(r, &kv))
+		piece.KVs = append(piece.KVs, streamed(r, kv))
 	}
-	last.Kvs = chunk.Kvs
-	last.More = sent+int64(len(chunk.Kvs)) < last.Count
-	return send(last)
+	last.KVs = piece.KVs
+	last.More = sent+int64(len(piece.KVs)) < last.Count
+	return s.sendPiece(stream, &rangePiece{of: last, last: true})
+}
+
+// sendPiece sends a response of a RangeStream.
+func (s *kvServer) sendPiece(stream pb.KV_RangeStreamServer, p *rangePiece) error {
+	if s.direct {
+		return stream.SendMsg(p)
+	}
+	m := rangeResponse(p.of)
+	if !p.last {
+		m.Header = nil
+	}
+	return stream.Send(&pb.RangeStreamResponse{RangeResponse: m})
 }
 
 // countRange returns the number of keys in the range of a request, as a response that has no keys yet.
-func (s *kvServer) countRange(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (s *kvServer) countRange(ctx context.Context, r *pb.RangeRequest) (*coterie.GetResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	count := proto.Clone(r).(*pb.RangeRequest)
 	count.CountOnly = true
-	resp, err := s.user(ctx).Get(ctx, string(r.Key), getOptions(count)...)
-	if err != nil {
-		return nil, err
-	}
-	return rangeResponse(resp), nil
+	return s.user(ctx).Get(ctx, string(r.Key), getOptions(count)...)
 }
 
-func streamed(r *pb.RangeRequest, kv *coterie.KeyValue) *mvccpb.KeyValue {
+func streamed(r *pb.RangeRequest, kv coterie.KeyValue) coterie.KeyValue {
 	if r.KeysOnly {
 		kv.Value = ""
 		if r.SortTarget != pb.RangeRequest_VALUE {
 			kv.Lease = 0
 		}
 	}
-	return keyValue(kv)
+	return kv
 }
 
 // nextChunk returns the number of key-values of the next response, as etcd does: its size approaches target.

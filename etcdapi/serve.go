@@ -32,7 +32,7 @@ import (
 // the listener.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, append([]Option{WithCommonNames(true)}, opts...))
-	s.direct = true
+	s.direct, s.encoded = true, new(eventCache)
 	s.measures = measuresOf(s)
 	g := grpc.NewServer(append(append(ServerOptions(n), grpc.ForceServerCodecV2(newCodec()),
 		grpc.Creds(handshaken{s.receipt}), grpc.MaxConcurrentStreams(s.maxStreams), grpc.MaxHeaderListSize(maxHeaderBytes)), s.keepalive...)...)

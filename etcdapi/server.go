@@ -27,6 +27,7 @@ type server struct {
 	remote   bool            // its clients are not the program itself
 	direct   bool            // its gRPC server has the codec of this package
 	receipt  *receipt        // of an endpoint with a listener or a handler
+	encoded  *eventCache     // of the watches, if direct
 
 	origin  origin            // of the calls
 	nobody  *coterie.UserView // of calls without credentials

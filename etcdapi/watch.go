@@ -71,6 +71,7 @@ type watchStream struct {
 	fail   context.CancelCauseFunc // ends ctx, and the stream with it
 
 	sending sync.Mutex
+	answer  watchAnswer // the message that is sent; guarded by sending
 
 	mu      sync.Mutex
 	watches map[int64]*watch
@@ -245,7 +246,7 @@ func (w *watchStream) run(v *watch, events iter.Seq2[coterie.WatchResponse, erro
 		case len(r.Events) == 0:
 			err = w.progressed(v, r)
 		default:
-			err = w.sendEvents(v, r)
+			err = w.sendEvents(v, &r)
 		}
 		if err != nil {
 			w.fail(err)
@@ -319,17 +320,33 @@ func (w *watchStream) send(r *pb.WatchResponse) error {
 	return w.stream.Send(r)
 }
 
-func (w *watchStream) sendEvents(v *watch, r coterie.WatchResponse) error {
-	resp := &pb.WatchResponse{Header: header(r.Header), WatchId: v.id, Events: events(r.Events)}
-	for _, part := range fragments(resp, v.fragment, w.limits.MaxRequestBytes+requestOverhead) {
-		if err := w.send(part); err != nil {
-			return err
-		}
+// sendEvents sends the events of a revision. The message is made while no other watch of the stream sends: so a client that
+// does not receive holds the memory of one message for the stream, and not for each watch.
+func (w *watchStream) sendEvents(v *watch, r *coterie.WatchResponse) error {
+	if err := w.sendRevision(v, r); err != nil {
+		return err
 	}
 	if v.progress {
 		w.mu.Lock()
 		v.quiet = false
 		w.mu.Unlock()
+	}
+	return nil
+}
+
+func (w *watchStream) sendRevision(v *watch, r *coterie.WatchResponse) error {
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	if w.direct && (!v.fragment || len(r.Events) == 1) {
+		w.answer = watchAnswer{id: v.id, of: r, events: w.encoded}
+		defer func() { w.answer.of = nil }()
+		return w.stream.SendMsg(&w.answer)
+	}
+	resp := &pb.WatchResponse{Header: header(r.Header), WatchId: v.id, Events: events(r.Events)}
+	for _, part := range fragments(resp, v.fragment, w.limits.MaxRequestBytes+requestOverhead) {
+		if err := w.stream.Send(part); err != nil {
+			return err
+		}
 	}
 	return nil
 }
