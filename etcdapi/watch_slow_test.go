@@ -5,7 +5,6 @@ package etcdapi_test
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,15 +17,6 @@ import (
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
 )
-
-// heap returns the bytes that are in use.
-func heap() int64 {
-	runtime.GC()
-	runtime.GC() // the first one only marks what pools keep
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
 
 // slowWatchers opens streams with watches of a key, on connections of their own, whose client reads nothing but the answers
 // that the watches exist.
