@@ -26,8 +26,8 @@
 // A row runs once for warming up, and then in rounds: A B A B A B. It reports for each system the median of the rounds:
 // throughput, latency (mean, p50, p99, p99.9), and for each operation the CPU time of the server and of the clients,
 // and the allocations and allocated bytes of the server. The ratio is that of the medians of the throughput, coterie's to
-// the other's. The spread is the least and the largest ratio of two rounds that followed each other. The last line of a
-// row is
+// the other's. The spread is the least and the largest ratio of two rounds that followed each other. On a busy machine the
+// CPU time and the allocations are the quantities to compare. The last line of a row is
 //
 //	name ratio goal pass|short
 //

@@ -30,6 +30,11 @@ func (s systemResult) throughput() float64 {
 	return median(s.Rounds, func(r sample) float64 { return r.Throughput })
 }
 
+// serverCPU returns the CPU time of the server for an operation.
+func (s systemResult) serverCPU() float64 {
+	return median(s.Rounds, func(r sample) float64 { return micros(r.Server.CPU) / float64(r.Ops) })
+}
+
 // ratio returns the ratio of the medians of the throughput.
 func (r result) ratio() float64 { return r.Systems[1].throughput() / r.Systems[0].throughput() }
 
@@ -59,14 +64,15 @@ func (r result) print(w io.Writer) {
 			late(func(l latency) time.Duration { return l.Mean }), late(func(l latency) time.Duration { return l.P50 }),
 			late(func(l latency) time.Duration { return l.P99 }), late(func(l latency) time.Duration { return l.P999 }))
 		fmt.Fprintf(w, "  %-8s server: %.2f µs CPU (%.2f in the system), %.1f allocations, %.0f bytes; clients: %.2f µs CPU\n", "",
-			perOp(func(r sample) float64 { return micros(r.Server.CPU) }),
+			s.serverCPU(),
 			perOp(func(r sample) float64 { return micros(r.Server.SysCPU) }),
 			perOp(func(r sample) float64 { return float64(r.Server.Allocs) }),
 			perOp(func(r sample) float64 { return float64(r.Server.Bytes) }),
 			perOp(func(r sample) float64 { return micros(r.ClientCPU) }))
 	}
 	least, largest := r.spread()
-	fmt.Fprintf(w, "  spread of the ratio: %.2f to %.2f\n", least, largest)
+	fmt.Fprintf(w, "  spread of the ratio: %.2f to %.2f; CPU of the servers for an operation: %.2f of %s's\n", least, largest,
+		r.Systems[1].serverCPU()/r.Systems[0].serverCPU(), r.Systems[0].Name)
 	verdict := "pass"
 	if r.ratio() < r.Goal {
 		verdict = "short"

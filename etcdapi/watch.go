@@ -36,7 +36,8 @@ var (
 )
 
 // Watch serves the watches of a stream, each on a goroutine of its own. A watch reads the history of the store at the
-// pace at which the client receives, so a slow client costs no memory.
+// pace at which the client receives. So a stream whose client does not read holds 64 KiB, which gRPC buffers, and a
+// message, however many watches it has.
 func (s *watchServer) Watch(stream pb.Watch_WatchServer) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	w := &watchStream{

@@ -5,6 +5,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -272,9 +273,20 @@ func one(kinds ...bool) error {
 	return nil
 }
 
-// fields calls fn for each field of a nested message.
+// readers are those that fields has used. Every node decodes several nested messages a proposal.
+var readers = sync.Pool{New: func() any { return new(wire.Reader) }}
+
+// fields calls fn for each field of a nested message. fn does not keep the reader.
 func fields(b []byte, fn func(*wire.Reader) error) error {
-	r := wire.NewReader(b)
+	r := readers.Get().(*wire.Reader)
+	r.Reset(b)
+	err := visit(r, fn)
+	r.Reset(nil) // so that the pool keeps no message
+	readers.Put(r)
+	return err
+}
+
+func visit(r *wire.Reader, fn func(*wire.Reader) error) error {
 	for r.Next() {
 		if err := fn(r); err != nil {
 			return err

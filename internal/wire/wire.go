@@ -105,6 +105,9 @@ type Reader struct {
 // NewReader returns a Reader of the message b, which it does not change.
 func NewReader(b []byte) *Reader { return &Reader{rest: b} }
 
+// Reset makes r a Reader of another message.
+func (r *Reader) Reset(b []byte) { *r = Reader{rest: b} }
+
 // Next moves to the next field. It returns false at the end or if the input is malformed.
 func (r *Reader) Next() bool {
 	if r.err != nil || len(r.rest) == 0 {
