@@ -128,6 +128,7 @@ func TestT50_PreviousValuesNeedRead(t *testing.T) {
 	require.EqualValues(t, 2, n.Header().Revision)
 }
 
+// CVE-2023-32082 was a LeaseTimeToLive that told the names of keys to every user.
 func TestT50_LeasesNeedAllTheirKeys(t *testing.T) {
 	n, addr := protected(t)
 	ctx := t.Context()

@@ -204,6 +204,10 @@ func TestClientActsAsTheProgram(t *testing.T) {
 		_, err := v3lockpb.NewLockClient(conn).Lock(ctx, &v3lockpb.LockRequest{Name: []byte("zz")})
 		requireDenied(t, err, name)
 	}
+	nobody := etcdapi.NewClient(n, etcdapi.WithUser(""))
+	defer nobody.Close()
+	_, err := nobody.Put(t.Context(), "a1", "v")
+	require.ErrorContains(t, err, "etcdserver: user name is empty")
 	c := etcdapi.NewClient(n)
 	defer c.Close()
 	r, err := c.Authenticate(t.Context(), "alice", "alice's password")
@@ -273,6 +277,7 @@ func TestCommonNamesAreUsers(t *testing.T) {
 	requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)
 }
 
+// CVE-2018-16886 was a user of a certificate over the gateway.
 func TestCommonNamesDoNotCountOverHTTP(t *testing.T) {
 	n := open(t)
 	client, addr := certified(t, n)

@@ -30,7 +30,7 @@ type options struct {
 	tokenTTL    time.Duration
 	jwt         *JWT // nil: the tokens are those of the node
 	commonNames bool
-	userName    string // of NewClient and NewConn; "" is the program itself
+	as          *string // the user of NewClient and NewConn; nil for the program itself
 
 	// Of HTTP.
 	handlers       map[string]http.Handler
@@ -140,10 +140,10 @@ func WithCommonNames(use bool) Option {
 	return func(o *options) { o.commonNames = use }
 }
 
-// WithUser makes the calls of [NewClient] and [NewConn] those of a user. The program vouches for the name. Without it
-// they are the program's own, and not checked. Other functions ignore it.
+// WithUser makes the calls of [NewClient] and [NewConn] those of a user. The program vouches for the name; an empty one is
+// that of nobody. Without the option the calls are the program's own, and not checked. Other functions ignore it.
 func WithUser(name string) Option {
-	return func(o *options) { o.userName = name }
+	return func(o *options) { o.as = &name }
 }
 
 // WithHandler makes [Serve], [ServeMetrics] and [NewHandler] answer HTTP requests for a pattern of [http.ServeMux] with a

@@ -44,8 +44,8 @@ func newServer(n *coterie.Node, opts []Option) *server {
 		opt(&s.options)
 	}
 	s.receipt = newReceipt(s.maxReceiving)
-	if s.userName != "" {
-		s.own = coterie.NewUserView(n, s.userName)
+	if s.as != nil {
+		s.own = coterie.NewUserView(n, *s.as)
 	}
 	return s
 }
