@@ -7,12 +7,14 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,7 +115,16 @@ func (p *process) ready() {
 // prints waits until the log has a text.
 func (p *process) prints(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(p.log.String(), text) }, 30*time.Second, 5*time.Millisecond, "no line with %q", text)
+	ended := false
+	require.Eventually(p.t, func() bool {
+		select {
+		case <-p.done: // the log is complete
+			ended = true
+		default:
+		}
+		return strings.Contains(p.log.String(), text) || ended
+	}, 30*time.Second, 5*time.Millisecond, "no line with %q", text)
+	require.Contains(p.t, p.log.String(), text)
 }
 
 // exits waits until the process has ended, and returns its exit code: -1 after a signal.
@@ -142,12 +153,23 @@ func (p *process) stop() {
 	require.Zero(p.t, p.exits())
 }
 
-// freeAddr returns an address of this machine that nobody listens on.
+// nextPort is the next port that freeAddr tries. The system gives no port below 32768 to a connection, so an address stays
+// free until its process listens there.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(20_000 + rand.Int64N(10_000)) }
+
+// freeAddr returns an address of this machine that nobody listens on. No other call returns it.
 func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	require.Fail(t, "no address is free")
+	return ""
 }
 
 // A place is where a member listens, and where its data is.
