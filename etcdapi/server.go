@@ -107,7 +107,6 @@ func ServerOptions(n *coterie.Node) []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
 		grpc.StaticStreamWindowSize(receiveWindow),
 		grpc.StaticConnWindowSize(receiveWindow),
-		grpc.SharedWriteBuffer(true), // an idle connection has none
 	}
 }
 
