@@ -45,6 +45,8 @@ var requests = map[string]proto.Message{
 	"Cluster/MemberAdd":        &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:1"}},
 	"Cluster/MemberUpdate":     &pb.MemberUpdateRequest{PeerURLs: []string{"http://127.0.0.1:1"}},
 	"Maintenance/Downgrade":    &pb.DowngradeRequest{Action: pb.DowngradeRequest_CANCEL},
+	"Auth/UserGet":             &pb.AuthUserGetRequest{Name: "root"},
+	"Auth/RoleGet":             &pb.AuthRoleGetRequest{Role: "root"},
 	"Auth/UserAdd":             &pb.AuthUserAddRequest{Name: "new", Password: "new"},
 	"Auth/RoleGrantPermission": &pb.AuthRoleGrantPermissionRequest{Name: "alice", Perm: &authpb.Permission{Key: []byte("k")}},
 	"Lease/LeaseGrant":         &pb.LeaseGrantRequest{TTL: 60},
