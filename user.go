@@ -17,7 +17,8 @@ import (
 // because [Node.AuthEnable] was not called, a UserView can do everything that the Node can.
 //
 // Every node checks a write when it applies it, with the roles that the user has then. So no write is applied
-// after a change that takes the permission away. A read is checked in the state that it reads. A watch is checked
+// after a change that takes the permission away. The node of the view checks it before, too, so that a write that is not
+// permitted takes no space in the log. A read is checked in the state that it reads. A watch is checked
 // when it is made and after each change of users and roles, and ends with ErrPermissionDenied.
 //
 // The calls need the same permissions as in etcd:

@@ -481,3 +481,50 @@ func TestRequireReadKnowsTheAuthRevision(t *testing.T) {
 	require.NoError(t, f.WithAuthRevision(status.AuthRevision).RequireRead("a"))
 	require.ErrorIs(t, f.WithAuthRevision(status.AuthRevision-1).RequireRead("a"), coterie.ErrAuthOldRevision)
 }
+
+// A stranger could otherwise fill the disks of all nodes.
+func TestDeniedWritesAreNotInTheLog(t *testing.T) {
+	f := newTable(t, "reader", true)
+	before := f.n.Status().Applied
+	for _, user := range []string{"", "nobody", "reader"} {
+		u := coterie.NewUserView(f.n, user)
+		for name, err := range map[string]error{
+			"put":     errOf(u.Put(f.ctx, "a", "v")),
+			"delete":  errOf(u.Delete(f.ctx, "a")),
+			"txn":     transact(u, nil, nil, []coterie.Op{coterie.OpPut("a", "v")}),
+			"revoke":  errOf(u.Revoke(f.ctx, f.wide)),
+			"compact": errOf(u.Compact(f.ctx, 1)),
+			"alarm":   errOf(u.RaiseAlarm(f.ctx, coterie.Alarm{Kind: coterie.AlarmNoSpace})),
+			"user":    errOf(u.UserAdd(f.ctx, "new")),
+		} {
+			require.Error(t, err, "%s %q", name, user)
+		}
+	}
+	require.Error(t, errOf(coterie.NewUserView(f.n, "").Grant(f.ctx, time.Hour)))
+	require.Equal(t, before, f.n.Status().Applied)
+	_, err := f.n.Put(f.ctx, "a", "v")
+	require.NoError(t, err)
+	require.Equal(t, before+1, f.n.Status().Applied, "a write counts")
+}
+
+// A node that does not know yet that permissions are granted does not deny a write.
+func TestGrantedWritesAreNotDenied(t *testing.T) {
+	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+		a := administrator{t, c.Leader()}
+		ctx := t.Context()
+		a.user("alice")
+		a.enable()
+		n := c.Follower()
+		alice, nobody := coterie.NewUserView(n, "alice"), coterie.NewUserView(n, "")
+		for range 20 {
+			a.grant("alice", coterie.Permission{Type: coterie.PermWrite, Key: "k"})
+			require.NoError(t, errOf(alice.Put(ctx, "k", "v")))
+			a.must(a.AuthDisable(ctx))
+			require.NoError(t, errOf(nobody.Put(ctx, "k", "v")))
+			a.must(a.AuthEnable(ctx))
+			require.ErrorIs(t, errOf(nobody.Put(ctx, "k", "v")), coterie.ErrUserEmpty)
+			a.must(a.RoleRevokePermission(ctx, "alice", "k"))
+			require.ErrorIs(t, errOf(alice.Put(ctx, "k", "v")), coterie.ErrPermissionDenied)
+		}
+	})
+}

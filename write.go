@@ -22,6 +22,9 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *comma
 	if err != nil {
 		return nil, commandError(err)
 	}
+	if err := n.denied(ctx, cmd); err != nil {
+		return nil, err
+	}
 	if n.cfg.Metrics != nil {
 		begin := time.Now()
 		defer func() { measureProposal(n.meter, begin, err) }()
@@ -37,6 +40,26 @@ func (n *Node) propose(ctx context.Context, cmd *command.Command) (result *comma
 		return nil, limitError(err)
 	}
 	return result, nil
+}
+
+// denied returns the error of a command that its user may not execute, or nil. Every node checks it again when it applies
+// the command. The check here keeps such commands out of the log, where callers without permission could otherwise fill the
+// disks of all nodes. This node may lag, so it catches up before it denies a command.
+func (n *Node) denied(ctx context.Context, cmd *command.Command) error {
+	if cmd.As == nil {
+		return nil
+	}
+	if v := n.views.Load(); v.Auth.Permit(cmd, v.Leases) == command.OK {
+		return nil
+	}
+	if err := n.room(); err != nil {
+		return limitError(err) // it applies nothing, and so never catches up
+	}
+	v, err := n.latest(ctx)
+	if err != nil {
+		return err
+	}
+	return codeError(v.Auth.Permit(cmd, v.Leases))
 }
 
 // checkOp returns why a node refuses an operation before it asks the cluster, if so.
