@@ -60,7 +60,7 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 		var slow error // why the password was not compared
 		resp, err := s.node.Authenticate(ctx, r.Name, func(hash []byte) error {
 			var same bool
-			same, slow = s.comparePassword(ctx, hash, r.Password)
+			same, slow = s.comparePassword(ctx, r.Name, hash, r.Password)
 			if slow == nil && !same {
 				return coterie.ErrAuthFailed
 			}

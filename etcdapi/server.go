@@ -32,13 +32,13 @@ type server struct {
 	origin  origin            // of the calls
 	nobody  *coterie.UserView // of calls without credentials
 	own     *coterie.UserView // of calls of the program itself
-	hashing chan struct{}     // has an element for each computation of a hash
+	hashing *turns            // of computations of hashes
 }
 
 func newServer(n *coterie.Node, opts []Option) *server {
 	s := &server{
 		node: n, limits: n.Limits(), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
-		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), hashing: make(chan struct{}, hashings()),
+		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), hashing: newTurns(hashings()),
 	}
 	for _, opt := range opts {
 		opt(&s.options)
