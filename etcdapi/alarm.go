@@ -24,7 +24,14 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 			return nil, err
 		}
 	}
+	members, err := s.node.Members(ctx, coterie.WithSerializable())
+	if err != nil {
+		return nil, err
+	}
 	a := coterie.Alarm{Member: coterie.MemberID(r.MemberID), Kind: coterie.AlarmKind(r.Alarm)}
+	if m, ok := findMember(members, r.MemberID); ok {
+		a.Member = m.ID
+	}
 	resp := &pb.AlarmResponse{}
 	if r.Action != pb.AlarmRequest_GET {
 		if err := s.user(ctx).RequireRoot(ctx); err != nil { // also if there is nothing to do
@@ -39,7 +46,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		}
 		for _, a := range all {
 			if r.Alarm == pb.AlarmType_NONE || a.Kind == coterie.AlarmKind(r.Alarm) {
-				resp.Alarms = append(resp.Alarms, alarmMember(a))
+				resp.Alarms = append(resp.Alarms, alarmMember(members, a))
 			}
 		}
 	case pb.AlarmRequest_ACTIVATE:
@@ -49,7 +56,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		if _, err := s.user(ctx).RaiseAlarm(ctx, a); err != nil {
 			return nil, err
 		}
-		resp.Alarms = append(resp.Alarms, alarmMember(a)) // even if it was raised before
+		resp.Alarms = append(resp.Alarms, alarmMember(members, a)) // even if it was raised before
 	case pb.AlarmRequest_DEACTIVATE:
 		if r.Alarm == pb.AlarmType_NONE || pb.AlarmType_name[int32(r.Alarm)] == "" {
 			break // nothing raises these
@@ -59,7 +66,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 			return nil, err
 		}
 		if cleared.Changed {
-			resp.Alarms = append(resp.Alarms, alarmMember(a))
+			resp.Alarms = append(resp.Alarms, alarmMember(members, a))
 		}
 	default:
 		return nil, status.Error(codes.Unknown, "etcdserver: unknown method")
@@ -68,8 +75,8 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	return resp, nil
 }
 
-func alarmMember(a coterie.Alarm) *pb.AlarmMember {
-	return &pb.AlarmMember{MemberID: uint64(a.Member), Alarm: pb.AlarmType(a.Kind)}
+func alarmMember(members []coterie.Member, a coterie.Alarm) *pb.AlarmMember {
+	return &pb.AlarmMember{MemberID: wireIDOf(members, a.Member), Alarm: pb.AlarmType(a.Kind)}
 }
 
 // A write is the effect of a request on the size of the store, by which alarms reject it.

@@ -27,7 +27,7 @@ func (s *authServer) AuthEnable(ctx context.Context, _ *pb.AuthEnableRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthEnableResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthEnableResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) AuthDisable(ctx context.Context, _ *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
@@ -37,7 +37,7 @@ func (s *authServer) AuthDisable(ctx context.Context, _ *pb.AuthDisableRequest) 
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthDisableResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthDisableResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
@@ -47,7 +47,7 @@ func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthStatusResponse{Header: header(resp.Header), Enabled: resp.Enabled, AuthRevision: resp.AuthRevision}, nil
+	return &pb.AuthStatusResponse{Header: s.answerHeader(resp.Header), Enabled: resp.Enabled, AuthRevision: resp.AuthRevision}, nil
 }
 
 // Authenticate returns a token for a user. It ignores the token of the call, so that a client can replace one that has
@@ -79,7 +79,7 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 		case err != nil:
 			return nil, err
 		}
-		return &pb.AuthenticateResponse{Header: header(resp.Header), Token: token}, nil
+		return &pb.AuthenticateResponse{Header: s.answerHeader(resp.Header), Token: token}, nil
 	}
 }
 
@@ -114,7 +114,7 @@ func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserAddResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthUserAddResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 // UserChangePassword takes a password, or the hash of one.
@@ -142,7 +142,7 @@ func (s *authServer) UserChangePassword(ctx context.Context, r *pb.AuthUserChang
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserChangePasswordResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthUserChangePasswordResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error) {
@@ -155,7 +155,7 @@ func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserGetResponse{Header: header(resp.Header), Roles: resp.Roles}, nil
+	return &pb.AuthUserGetResponse{Header: s.answerHeader(resp.Header), Roles: resp.Roles}, nil
 }
 
 func (s *authServer) UserList(ctx context.Context, _ *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
@@ -165,7 +165,7 @@ func (s *authServer) UserList(ctx context.Context, _ *pb.AuthUserListRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserListResponse{Header: header(resp.Header), Users: resp.Users}, nil
+	return &pb.AuthUserListResponse{Header: s.answerHeader(resp.Header), Users: resp.Users}, nil
 }
 
 func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
@@ -175,7 +175,7 @@ func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserDeleteResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthUserDeleteResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
@@ -185,7 +185,7 @@ func (s *authServer) UserGrantRole(ctx context.Context, r *pb.AuthUserGrantRoleR
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserGrantRoleResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthUserGrantRoleResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
@@ -195,7 +195,7 @@ func (s *authServer) UserRevokeRole(ctx context.Context, r *pb.AuthUserRevokeRol
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthUserRevokeRoleResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthUserRevokeRoleResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
@@ -205,7 +205,7 @@ func (s *authServer) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthRoleAddResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthRoleAddResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
@@ -215,7 +215,7 @@ func (s *authServer) RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.AuthRoleGetResponse{Header: header(resp.Header)}
+	out := &pb.AuthRoleGetResponse{Header: s.answerHeader(resp.Header)}
 	for _, p := range resp.Permissions {
 		out.Perm = append(out.Perm, &authpb.Permission{
 			PermType: authpb.Permission_Type(p.Type), Key: bytes(p.Key), RangeEnd: bytes(p.RangeEnd),
@@ -231,7 +231,7 @@ func (s *authServer) RoleList(ctx context.Context, _ *pb.AuthRoleListRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthRoleListResponse{Header: header(resp.Header), Roles: resp.Roles}, nil
+	return &pb.AuthRoleListResponse{Header: s.answerHeader(resp.Header), Roles: resp.Roles}, nil
 }
 
 func (s *authServer) RoleDelete(ctx context.Context, r *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
@@ -241,7 +241,7 @@ func (s *authServer) RoleDelete(ctx context.Context, r *pb.AuthRoleDeleteRequest
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthRoleDeleteResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthRoleDeleteResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
@@ -258,7 +258,7 @@ func (s *authServer) RoleGrantPermission(ctx context.Context, r *pb.AuthRoleGran
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthRoleGrantPermissionResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthRoleGrantPermissionResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 func (s *authServer) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
@@ -268,7 +268,7 @@ func (s *authServer) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRev
 	if err != nil {
 		return nil, err
 	}
-	return &pb.AuthRoleRevokePermissionResponse{Header: header(resp.Header)}, nil
+	return &pb.AuthRoleRevokePermissionResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 // rangeOptions returns the options of the range that a key and the end of a range name.

@@ -111,7 +111,7 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	if err != nil {
 		return nil, err
 	}
-	m := &pb.Member{ID: uint64(added.ID), PeerURLs: r.PeerURLs, IsLearner: r.IsLearner}
+	m := &pb.Member{ID: wireID(&added), PeerURLs: r.PeerURLs, IsLearner: r.IsLearner}
 	return &pb.MemberAddResponse{Header: all.Header, Member: m, Members: all.Members}, nil
 }
 
@@ -121,7 +121,15 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 	if err := s.user(ctx).RequireRoot(ctx); err != nil {
 		return nil, err
 	}
-	err := s.node.RemoveMember(ctx, coterie.MemberID(r.ID))
+	members, err := s.node.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := findMember(members, r.ID)
+	if !ok {
+		return nil, rpctypes.ErrGRPCMemberNotFound
+	}
+	err = s.node.RemoveMember(ctx, m.ID)
 	switch {
 	case errors.Is(err, coterie.ErrInvalidOption): // the last voter
 		return nil, rpctypes.ErrMemberNotEnoughStarted
@@ -145,20 +153,21 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(members, func(m coterie.Member) bool { return uint64(m.ID) == r.ID }) {
+	m, ok := findMember(members, r.ID)
+	if !ok {
 		return nil, rpctypes.ErrGRPCMemberNotFound
 	}
 	addr, err := peerAddr(r.PeerURLs)
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(members, func(m coterie.Member) bool { return m.Addr == addr && uint64(m.ID) != r.ID }) {
+	if slices.ContainsFunc(members, func(other coterie.Member) bool { return other.Addr == addr && other.ID != m.ID }) {
 		return nil, rpctypes.ErrGRPCPeerURLExist
 	}
-	if err := s.node.UpdateMember(ctx, coterie.MemberID(r.ID), addr); err != nil {
+	if err := s.node.UpdateMember(ctx, m.ID, addr); err != nil {
 		return nil, err
 	}
-	if err := s.recordPeerURLs(ctx, coterie.MemberID(r.ID), r.PeerURLs); err != nil {
+	if err := s.recordPeerURLs(ctx, m.ID, r.PeerURLs); err != nil {
 		return nil, err
 	}
 	all, err := s.list(ctx, coterie.WithSerializable())
@@ -180,14 +189,14 @@ func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRe
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(members, func(m coterie.Member) bool { return uint64(m.ID) == r.ID })
+	m, ok := findMember(members, r.ID)
 	switch {
-	case i < 0:
+	case !ok:
 		return nil, rpctypes.ErrGRPCMemberNotFound
-	case members[i].Voter:
+	case m.Voter:
 		return nil, rpctypes.ErrGRPCMemberNotLearner
 	}
-	if err := s.node.PromoteMember(ctx, members[i].ID, coterie.WithoutWait()); err != nil {
+	if err := s.node.PromoteMember(ctx, m.ID, coterie.WithoutWait()); err != nil {
 		return nil, err
 	}
 	all, err := s.list(ctx, coterie.WithSerializable())
@@ -251,7 +260,7 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 	out := make([]*pb.Member, len(members))
 	for i, m := range members {
 		out[i] = &pb.Member{
-			ID: uint64(m.ID), Name: m.Name, IsLearner: !m.Voter, PeerURLs: memberURLs(m), ClientURLs: splitURLs(m.Metadata[MetadataClientURLs]),
+			ID: wireID(&m), Name: m.Name, IsLearner: !m.Voter, PeerURLs: memberURLs(m), ClientURLs: splitURLs(m.Metadata[MetadataClientURLs]),
 		}
 		if name := m.Metadata[MetadataName]; name != "" {
 			out[i].Name = name

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
@@ -84,6 +85,78 @@ func TestMembersChangeOverTheWire(t *testing.T) {
 		require.Len(t, removed.Members, 3)
 		_, err = members.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: added.Member.ID})
 		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+	})
+}
+
+func TestT57_IDOfRemovedMemberStaysUnknown(t *testing.T) {
+	coterietest.Run(t, 2, func(t *testing.T, c *coterietest.Cluster) {
+		ctx := t.Context()
+		client, cluster := etcdapi.NewClient(c.Leader()), pb.NewClusterClient(etcdapi.NewConn(c.Leader()))
+		defer client.Close()
+		i := c.Join(nil)
+		id := func() uint64 {
+			members, err := client.MemberList(ctx)
+			require.NoError(t, err)
+			at := slices.IndexFunc(members.Members, func(m *pb.Member) bool { return m.Name == c.Node(i).Status().Name })
+			if at < 0 {
+				return 0
+			}
+			return members.Members[at].ID
+		}
+		require.Eventually(t, func() bool { return id() != 0 }, time.Minute, time.Second)
+		first := id()
+		require.EqualValues(t, c.Node(i).ID(), first)
+		_, err := client.MemberRemove(ctx, first)
+		require.NoError(t, err)
+		<-c.Node(i).Done()
+		c.Wipe(i)
+		c.Restart(i)
+		require.Eventually(t, func() bool { return id() != 0 }, time.Minute, time.Second)
+		second := id()
+		require.NotEqual(t, first, second)
+
+		urls := []string{"http://" + c.Node(i).Status().Addr}
+		_, err = cluster.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: first})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+		_, err = cluster.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: first, PeerURLs: urls})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+		_, err = cluster.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: first})
+		requireError(t, codes.NotFound, "etcdserver: member not found", err)
+		_, err = client.MoveLeader(ctx, first)
+		require.ErrorIs(t, err, rpctypes.ErrBadLeaderTransferee)
+		_, err = cluster.MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: second, PeerURLs: urls})
+		require.NoError(t, err)
+
+		// The member's own endpoint, alarms, and the leader in every endpoint's status have the new ID.
+		own := etcdapi.NewClient(c.Node(i))
+		defer own.Close()
+		require.Eventually(t, func() bool {
+			members, err := c.Leader().Members(ctx)
+			require.NoError(t, err)
+			return !slices.ContainsFunc(members, func(m coterie.Member) bool { return !m.Voter })
+		}, time.Minute, time.Second)
+		put, err := own.Put(ctx, "k", "v")
+		require.NoError(t, err)
+		require.Equal(t, second, put.Header.MemberId)
+		list, err := own.MemberList(ctx)
+		require.NoError(t, err)
+		require.Equal(t, second, list.Header.MemberId)
+		maintenance := pb.NewMaintenanceClient(etcdapi.NewConn(c.Leader()))
+		alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: second, Alarm: pb.AlarmType_CORRUPT}
+		_, err = maintenance.Alarm(ctx, alarm)
+		require.NoError(t, err)
+		alarms, err := maintenance.Alarm(ctx, &pb.AlarmRequest{})
+		require.NoError(t, err)
+		require.Equal(t, second, alarms.Alarms[0].MemberID)
+		alarm.Action = pb.AlarmRequest_DEACTIVATE
+		_, err = maintenance.Alarm(ctx, alarm)
+		require.NoError(t, err)
+		_, err = maintenance.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: second})
+		require.NoError(t, err)
+		status, err := pb.NewMaintenanceClient(etcdapi.NewConn(c.Node(i))).Status(ctx, &pb.StatusRequest{})
+		require.NoError(t, err)
+		require.Equal(t, second, status.Leader)
+		require.Equal(t, second, status.Header.MemberId)
 	})
 }
 

@@ -17,7 +17,17 @@ func header(h coterie.Header) *pb.ResponseHeader {
 }
 
 // header returns the header of a call that is answered now.
-func (s *server) header() *pb.ResponseHeader { return header(s.node.Header()) }
+// header returns the header of an answer that no call of the node gives.
+func (s *server) header() *pb.ResponseHeader { return s.answerHeader(s.node.Header()) }
+
+// answerHeader returns the header of an answer for that of a call of the node.
+func (s *server) answerHeader(h coterie.Header) *pb.ResponseHeader { return header(*s.mine(&h)) }
+
+// mine gives a header the ID that this node's member has in etcd's protocol.
+func (s *server) mine(h *coterie.Header) *coterie.Header {
+	h.MemberID = coterie.MemberID(s.selfID())
+	return h
+}
 
 func keyValue(kv *coterie.KeyValue) *mvccpb.KeyValue {
 	if kv == nil {

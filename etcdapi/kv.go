@@ -59,11 +59,20 @@ func (s *kvServer) get(ctx context.Context, r *pb.RangeRequest) (*coterie.GetRes
 		return nil, err
 	}
 	if r.Serializable && len(r.RangeEnd) == 0 {
-		return s.user(ctx).Get(ctx, s.text(r.Key), getOptions(r)...) // it waits for nothing
+		return s.getOf(ctx, r) // it waits for nothing
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	return s.user(ctx).Get(ctx, s.text(r.Key), getOptions(r)...)
+	return s.getOf(ctx, r)
+}
+
+func (s *kvServer) getOf(ctx context.Context, r *pb.RangeRequest) (*coterie.GetResponse, error) {
+	resp, err := s.user(ctx).Get(ctx, s.text(r.Key), getOptions(r)...)
+	if err != nil {
+		return nil, err
+	}
+	s.mine(&resp.Header)
+	return resp, nil
 }
 
 func (s *kvServer) put(ctx context.Context, r *pb.PutRequest) (*coterie.PutResponse, error) {
@@ -79,6 +88,7 @@ func (s *kvServer) put(ctx context.Context, r *pb.PutRequest) (*coterie.PutRespo
 	if err != nil {
 		return nil, s.noteQuota(ctx, err)
 	}
+	s.mine(&resp.Header)
 	return resp, nil
 }
 
@@ -91,7 +101,12 @@ func (s *kvServer) deleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 	if err := s.admitWrite(ctx, shrinks); err != nil {
 		return nil, err
 	}
-	return s.user(ctx).Delete(ctx, s.text(r.Key), deleteOptions(r)...)
+	resp, err := s.user(ctx).Delete(ctx, s.text(r.Key), deleteOptions(r)...)
+	if err != nil {
+		return nil, err
+	}
+	s.mine(&resp.Header)
+	return resp, nil
 }
 
 func (s *kvServer) txn(ctx context.Context, r *pb.TxnRequest) (*coterie.TxnResponse, error) {
@@ -113,6 +128,7 @@ func (s *kvServer) txn(ctx context.Context, r *pb.TxnRequest) (*coterie.TxnRespo
 	case err != nil:
 		return nil, s.noteQuota(ctx, err)
 	}
+	s.mine(&resp.Txn.Header)
 	return resp.Txn, nil
 }
 
@@ -127,7 +143,7 @@ func (s *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.Co
 	if err != nil {
 		return nil, err
 	}
-	return &pb.CompactionResponse{Header: header(resp.Header)}, nil
+	return &pb.CompactionResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 // firstChunk is the number of key-values in the first response of a RangeStream.
@@ -192,7 +208,7 @@ func (s *kvServer) countRange(ctx context.Context, r *pb.RangeRequest) (*coterie
 	defer cancel()
 	count := proto.Clone(r).(*pb.RangeRequest)
 	count.CountOnly = true
-	return s.user(ctx).Get(ctx, string(r.Key), getOptions(count)...)
+	return s.getOf(ctx, count)
 }
 
 func streamed(r *pb.RangeRequest, kv coterie.KeyValue) coterie.KeyValue {

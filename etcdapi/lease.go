@@ -39,7 +39,7 @@ func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (
 	if err != nil {
 		return nil, s.noteQuota(ctx, err)
 	}
-	return &pb.LeaseGrantResponse{Header: header(resp.Header), ID: int64(resp.ID), TTL: int64(resp.TTL / time.Second)}, nil
+	return &pb.LeaseGrantResponse{Header: s.answerHeader(resp.Header), ID: int64(resp.ID), TTL: int64(resp.TTL / time.Second)}, nil
 }
 
 // wholeSeconds returns a duration in seconds, rounded up.
@@ -55,7 +55,7 @@ func (s *leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &pb.LeaseRevokeResponse{Header: header(resp.Header)}, nil
+	return &pb.LeaseRevokeResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
 // LeaseKeepAlive answers the requests of a stream in their order.
@@ -126,7 +126,7 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 		return nil, err
 	}
 	resp := &pb.LeaseTimeToLiveResponse{
-		Header: header(lease.Header), ID: r.ID, TTL: int64(lease.Remaining / time.Second), GrantedTTL: int64(lease.TTL / time.Second),
+		Header: s.answerHeader(lease.Header), ID: r.ID, TTL: int64(lease.Remaining / time.Second), GrantedTTL: int64(lease.TTL / time.Second),
 	}
 	if r.Keys {
 		for _, key := range lease.Keys {
@@ -153,7 +153,7 @@ func (s *leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest)
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.LeaseLeasesResponse{Header: header(leases.Header)}
+	resp := &pb.LeaseLeasesResponse{Header: s.answerHeader(leases.Header)}
 	for _, id := range leases.Leases {
 		resp.Leases = append(resp.Leases, &pb.LeaseStatus{ID: int64(id)})
 	}

@@ -54,7 +54,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		DbSize:           emptySize + now.Bytes,
 		DbSizeInUse:      emptySize + now.Bytes,
 		DbSizeQuota:      now.QuotaBytes,
-		Leader:           uint64(now.Leader),
+		Leader:           wireIDOf(members, now.Leader),
 		RaftIndex:        now.Committed,
 		RaftAppliedIndex: now.Applied,
 		RaftTerm:         now.Term,
@@ -70,7 +70,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		return nil, err
 	}
 	for _, a := range alarms {
-		resp.Errors = append(resp.Errors, alarmMember(a).String())
+		resp.Errors = append(resp.Errors, alarmMember(members, a).String())
 	}
 	return resp, nil
 }
@@ -111,7 +111,7 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 	if err != nil {
 		return nil, err
 	}
-	return &pb.HashResponse{Header: header(h.Header), Hash: uint32(h.Hash>>32) ^ uint32(h.Hash)}, nil
+	return &pb.HashResponse{Header: s.answerHeader(h.Header), Hash: uint32(h.Hash>>32) ^ uint32(h.Hash)}, nil
 }
 
 // Defragment has nothing to do: compaction frees the memory of a node.
@@ -131,7 +131,15 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	err := s.node.TransferLeadership(ctx, coterie.MemberID(r.TargetID))
+	members, err := s.node.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target, ok := findMember(members, r.TargetID)
+	if !ok {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	err = s.node.TransferLeadership(ctx, target.ID)
 	switch {
 	case errors.Is(err, coterie.ErrMemberNotFound), errors.Is(err, coterie.ErrInvalidOption):
 		return nil, rpctypes.ErrGRPCBadLeaderTransferee

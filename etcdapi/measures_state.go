@@ -25,13 +25,14 @@ func (c stateCollector) Describe(chan<- *prometheus.Desc) {}
 func (c stateCollector) Collect(to chan<- prometheus.Metric) {
 	s := c.of.Load()
 	g := gauges{to}
-	g.server(s.node.Status())
+	g.server(s.node.Status(), s.selfID())
 	g.store(s.node.Status())
-	if members, err := s.node.Members(context.Background(), coterie.WithSerializable()); err == nil {
+	members, err := s.node.Members(context.Background(), coterie.WithSerializable())
+	if err == nil {
 		g.members(s.node.ID(), members)
 	}
 	if alarms, err := s.alarms(context.Background()); err == nil {
-		g.alarms(alarms)
+		g.alarms(members, alarms)
 	}
 }
 
@@ -47,10 +48,10 @@ func (g gauges) set(name, help string, value float64, labels ...string) {
 	g.to <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, names, nil), prometheus.GaugeValue, value, values...)
 }
 
-func (g gauges) server(s coterie.Status) {
+func (g gauges) server(s coterie.Status, id uint64) {
 	g.set("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", oneIf(s.Leader != 0))
 	g.set("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", oneIf(s.Role == coterie.RoleLeader))
-	g.set("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", 1, "server_id", hexID(s.ID))
+	g.set("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", 1, "server_id", hexID(id))
 	g.set("etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", 1, "server_version", version.Version)
 	g.set("etcd_server_go_version", "Which Go version server is running with. 1 for 'server_go_version' label with current version.", 1,
 		"server_go_version", runtime.Version())
@@ -83,15 +84,15 @@ func (g gauges) members(self coterie.MemberID, members []coterie.Member) {
 			learner = !m.Voter
 			continue
 		}
-		g.set("etcd_network_known_peers", "The current number of known peers.", 1, "Local", hexID(self), "Remote", hexID(m.ID))
+		g.set("etcd_network_known_peers", "The current number of known peers.", 1, "Local", hexID(wireIDOf(members, self)), "Remote", hexID(wireID(&m)))
 	}
 	g.set("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", oneIf(learner))
 }
 
-func (g gauges) alarms(alarms []coterie.Alarm) {
+func (g gauges) alarms(members []coterie.Member, alarms []coterie.Alarm) {
 	for _, a := range alarms {
 		g.set("etcd_debugging_server_alarms", "Alarms for every member in cluster. 1 for 'server_id' label with current ID. "+
-			"2 for 'alarm_type' label with type of this alarm", 1, "server_id", hexID(a.Member), "alarm_type", a.Kind.String())
+			"2 for 'alarm_type' label with type of this alarm", 1, "server_id", hexID(wireIDOf(members, a.Member)), "alarm_type", a.Kind.String())
 	}
 }
 
@@ -103,4 +104,4 @@ func oneIf(is bool) float64 {
 }
 
 // hexID returns an ID as etcd writes it.
-func hexID(id coterie.MemberID) string { return strconv.FormatUint(uint64(id), 16) }
+func hexID(id uint64) string { return strconv.FormatUint(id, 16) }

@@ -26,6 +26,7 @@ type server struct {
 	sockets  *sync.WaitGroup // the calls in websockets
 	remote   bool            // its clients are not the program itself
 	direct   bool            // its gRPC server has the codec of this package
+	self     *self           // shared by the servers of other origins
 	receipt  *receipt        // of an endpoint with a listener or a handler
 	encoded  *eventCache     // of the watches, if direct
 
@@ -38,7 +39,7 @@ type server struct {
 func newServer(n *coterie.Node, opts []Option) *server {
 	s := &server{
 		node: n, limits: n.Limits(), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
-		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), hashing: newTurns(hashings()),
+		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(self), hashing: newTurns(hashings()),
 	}
 	for _, opt := range opts {
 		opt(&s.options)

@@ -338,6 +338,7 @@ func (w *watchStream) sendEvents(v *watch, r *coterie.WatchResponse) error {
 func (w *watchStream) sendRevision(v *watch, r *coterie.WatchResponse) error {
 	w.sending.Lock()
 	defer w.sending.Unlock()
+	w.mine(&r.Header)
 	if w.direct && (!v.fragment || len(r.Events) == 1) {
 		w.answer = watchAnswer{id: v.id, of: r, events: w.encoded}
 		defer func() { w.answer.of = nil }()
@@ -447,7 +448,7 @@ func (w *watchStream) progressed(v *watch, r coterie.WatchResponse) error {
 	v.asked = later
 	w.mu.Unlock()
 	if notify {
-		if err := w.send(&pb.WatchResponse{Header: header(r.Header), WatchId: v.id}); err != nil {
+		if err := w.send(&pb.WatchResponse{Header: w.answerHeader(r.Header), WatchId: v.id}); err != nil {
 			return err
 		}
 	}

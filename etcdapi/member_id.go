@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcdapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"sync/atomic"
+
+	"github.com/coterie-kv/coterie"
+)
+
+// wireID returns the ID of a member in etcd's protocol, where the ID of a removed member never comes back. A node's ID
+// follows from its name, so it does come back. Then its generation is another one.
+func wireID(m *coterie.Member) uint64 {
+	if m.Generation == 0 {
+		return uint64(m.ID)
+	}
+	b := binary.BigEndian.AppendUint64(nil, uint64(m.ID))
+	hash := sha256.Sum256(binary.BigEndian.AppendUint64(b, m.Generation))
+	return binary.BigEndian.Uint64(hash[:])
+}
+
+// findMember returns the member with an ID of etcd's protocol.
+func findMember(members []coterie.Member, id uint64) (coterie.Member, bool) {
+	i := slices.IndexFunc(members, func(m coterie.Member) bool { return wireID(&m) == id })
+	if i < 0 {
+		return coterie.Member{}, false
+	}
+	return members[i], true
+}
+
+// wireIDOf returns the ID in etcd's protocol of one of the members. Other IDs stay as they are.
+func wireIDOf(members []coterie.Member, id coterie.MemberID) uint64 {
+	for i := range members {
+		if members[i].ID == id {
+			return wireID(&members[i])
+		}
+	}
+	return uint64(id)
+}
+
+// A self is the ID of a node's own member in etcd's protocol. Any number of goroutines may use it.
+type self struct{ id atomic.Uint64 } // 0: not known yet
+
+// selfID returns the ID of this node's member. It does not change while the node runs: a node whose member is removed stops.
+func (s *server) selfID() uint64 {
+	if id := s.self.id.Load(); id != 0 {
+		return id
+	}
+	members, err := s.node.Members(context.Background(), coterie.WithSerializable()) // does not wait
+	id := wireIDOf(members, s.node.ID())
+	if err == nil && slices.ContainsFunc(members, func(m coterie.Member) bool { return m.ID == s.node.ID() }) {
+		s.self.id.Store(id)
+	}
+	return id
+}
