@@ -72,6 +72,9 @@ func (n *Node) NewToken(ctx context.Context, user string, authRevision uint64, t
 // VerifyToken returns the content of a token. It asks no other node, and costs microseconds, so that a server can call
 // it for each request. A node that lags may not know a new token yet, or may know one that has just ended.
 //
+// With the error of a token that has ended only with its time, VerifyToken returns the content, too. So a server can
+// go on with a stream that began before, as long as the token has not ended for another reason.
+//
 // Errors: ErrInvalidAuthToken, ErrAuthNotEnabled, ErrClosed.
 func (n *Node) VerifyToken(token string) (Token, error) {
 	if err := n.life.Err(); err != nil {
@@ -91,8 +94,11 @@ func (n *Node) VerifyToken(token string) (Token, error) {
 	if err := t.decode(payload); err != nil {
 		return Token{}, ErrInvalidAuthToken
 	}
-	if u := users.User(t.User); u == nil || u.Since > t.AuthRevision || !time.Now().Before(t.Expires) {
+	if u := users.User(t.User); u == nil || u.Since > t.AuthRevision {
 		return Token{}, ErrInvalidAuthToken
+	}
+	if !time.Now().Before(t.Expires) {
+		return t, ErrInvalidAuthToken
 	}
 	return t, nil
 }

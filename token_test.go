@@ -90,12 +90,20 @@ func TestTokensAreValidOnEveryNode(t *testing.T) {
 		again()
 		time.Sleep(time.Hour)
 		valid(false)
+		ended, err := c.Node(0).VerifyToken(tokens[0])
+		require.ErrorIs(t, err, coterie.ErrInvalidAuthToken)
+		require.Equal(t, "alice", ended.User, "only its time has ended")
+		a.must(a.UserChangePassword(ctx, "alice", nil))
+		ended, err = c.Node(0).VerifyToken(tokens[0])
+		require.ErrorIs(t, err, coterie.ErrInvalidAuthToken)
+		require.Zero(t, ended)
+		revision = a.revision()
 
 		again()
 		a.must(a.AuthDisable(ctx))
 		a.must(a.AuthEnable(ctx))
 		valid(false)
-		_, err := c.Node(0).NewToken(ctx, "alice", 0, time.Hour) // with another secret
+		_, err = c.Node(0).NewToken(ctx, "alice", 0, time.Hour) // with another secret
 		require.NoError(t, err)
 		valid(false)
 	})

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/credentials"
@@ -123,12 +122,12 @@ func (s *server) jwtUser(token string) (*coterie.UserView, error) {
 	return coterie.NewUserView(s.node, user).WithAuthRevision(revision), nil
 }
 
-// verify returns the content of a token that this package has made. Another node may have made the token so recently
-// that this one does not know the change of users on which it is based. So a token that appears to be invalid is verified
-// again when the node has caught up with the cluster.
+// verify returns the content of a token that this package has made, also with the error of one whose time has ended.
+// Another node may have made the token so recently that this one does not know the change of users on which it is based.
+// So a token that appears to be invalid is verified again when the node has caught up with the cluster.
 func (s *server) verify(ctx context.Context, token string) (coterie.Token, error) {
 	t, err := s.node.VerifyToken(token)
-	if !errors.Is(err, coterie.ErrInvalidAuthToken) {
+	if timeEnded := t.User != ""; timeEnded || !errors.Is(err, coterie.ErrInvalidAuthToken) {
 		return t, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.limits.ElectionTimeout)
@@ -170,12 +169,11 @@ func (s *server) commonName(ctx context.Context) (string, bool) {
 }
 
 // A streamUser is the user of a stream of requests. It is looked up for each request, so that a stream does not outlast a
-// token that has ended with its user. One goroutine uses it.
+// token that has ended with its user, or with all tokens. One goroutine uses it.
 type streamUser struct {
 	*server
 	ctx   context.Context
-	token string        // the newest one
-	known coterie.Token // its content; without a user until it was valid once
+	begun bool // the token was valid once
 }
 
 func (s *server) streamUser(ctx context.Context) *streamUser {
@@ -191,41 +189,13 @@ func (u *streamUser) now() (*coterie.UserView, error) {
 	if !ok || u.jwt != nil || u.origin == delegated {
 		return u.identify(u.ctx)
 	}
-	var err error
-	switch {
-	case u.known.User == "":
-		u.token = token
-		u.known, err = u.verify(u.ctx, token)
-	case time.Now().Before(u.known.Expires):
-		_, err = u.node.VerifyToken(u.token)
-	}
-	if err == nil && time.Until(u.known.Expires) < u.tokenTTL/2 {
-		err = u.renew()
-	}
+	t, err := u.verify(u.ctx, token)
 	switch {
 	case errors.Is(err, coterie.ErrAuthNotEnabled):
 		return u.nobody, nil
-	case err != nil:
+	case err != nil && !(u.begun && t.User != ""):
 		return nil, err
 	}
-	return coterie.NewUserView(u.node, u.known.User), nil
-}
-
-// renew replaces the token by one that ends later, unless the user has changed.
-func (u *streamUser) renew() error {
-	ctx, cancel := u.limit(u.ctx)
-	defer cancel()
-	newer, err := u.node.NewToken(ctx, u.known.User, u.known.AuthRevision, u.tokenTTL)
-	if errors.Is(err, coterie.ErrUserNotFound) || errors.Is(err, coterie.ErrAuthOldRevision) {
-		return coterie.ErrInvalidAuthToken
-	}
-	if err != nil {
-		if time.Now().Before(u.known.Expires) {
-			return nil // the next request renews it
-		}
-		return err
-	}
-	u.token = newer
-	u.known.Expires = time.Now().Add(u.tokenTTL)
-	return nil
+	u.begun = true
+	return coterie.NewUserView(u.node, t.User), nil
 }

@@ -104,6 +104,26 @@ func TestTokensEndWithTheirTime(t *testing.T) {
 	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", renew())
 }
 
+// A stream whose token has reached its time still ends with all tokens.
+func TestStreamsEndWithAllTokens(t *testing.T) {
+	n, addr := protected(t, etcdapi.WithTokenTTL(time.Second))
+	ctx, conn := as(t, addr, "alice"), dial(t, addr)
+	renewals, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
+	require.NoError(t, err)
+	require.NoError(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
+	_, err = renewals.Recv()
+	require.NoError(t, err)
+	waitForTheEnd(t, ctx, conn)
+	_, err = n.AuthDisable(t.Context())
+	require.NoError(t, err)
+	_, err = n.AuthEnable(t.Context())
+	require.NoError(t, err)
+	tokenOf(t, addr, "alice") // others may log in meanwhile
+	require.NoError(t, renewals.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
+	_, err = renewals.Recv()
+	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", err)
+}
+
 // waitForTheEnd waits until the token of a context is no longer valid.
 func waitForTheEnd(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface) {
 	t.Helper()
