@@ -27,6 +27,9 @@ const (
 	etcdctl = "go.etcd.io/etcd/etcdctl/v3"
 	etcdutl = "go.etcd.io/etcd/etcdutl/v3"
 
+	// benchmark is that of v3.7.0: its module has no v3.7.3 on proxy.golang.org.
+	benchmark = "go.etcd.io/etcd/v3/tools/benchmark"
+
 	coteried = "github.com/coterie-kv/coterie/etcdapi/cmd/coteried"
 )
 
@@ -107,16 +110,29 @@ func startEtcd(t *testing.T, dir string) *server {
 	return startServer(t, etcd, dir, "http://"+freeAddr(t), "http://"+freeAddr(t), "--unsafe-no-fsync")
 }
 
-// startServer starts a program that has etcd's flags, with its URLs.
+// startServer starts a program that has etcd's flags, with its URLs, as the only member of a cluster.
 func startServer(t *testing.T, pkg, dir, client, peer string, args ...string) *server {
 	t.Helper()
+	s := launch(t, pkg, "m", dir, client, peer, append([]string{"--initial-cluster", "m=" + peer}, args...)...)
+	s.await(t)
+	return s
+}
+
+// launch starts a program that has etcd's flags, as a member with a name and URLs, and does not wait until it serves.
+func launch(t *testing.T, pkg, name, dir, client, peer string, args ...string) *server {
+	t.Helper()
 	s := &server{dir: dir, client: client, log: &strings.Builder{}}
-	s.cmd = exec.Command(program(t, pkg), append([]string{"--name", "m", "--data-dir", dir, "--listen-client-urls", s.client,
-		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-		"--initial-cluster", "m=" + peer}, args...)...)
+	s.cmd = exec.Command(program(t, pkg), append([]string{"--name", name, "--data-dir", dir, "--listen-client-urls", s.client,
+		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer}, args...)...)
 	s.cmd.Stderr = s.log
 	require.NoError(t, s.cmd.Start())
 	t.Cleanup(func() { s.stop(t) })
+	return s
+}
+
+// await waits until the server is healthy.
+func (s *server) await(t *testing.T) {
+	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.client}, Logger: zap.NewNop()})
 	require.NoError(t, err)
 	s.Client = c
@@ -129,7 +145,6 @@ func startServer(t *testing.T, pkg, dir, client, peer string, args ...string) *s
 			require.NoError(t, ctx.Err(), s.log)
 		}
 	}
-	return s
 }
 
 // healthy reports whether etcd serves. Unlike calls of its client, the question needs no user.
