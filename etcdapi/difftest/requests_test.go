@@ -42,7 +42,6 @@ func to[C any, Q, R proto.Message](name string, q Q, client func(*endpoint) C, c
 func kv(e *endpoint) pb.KVClient                   { return e.kv }
 func lease(e *endpoint) pb.LeaseClient             { return e.lease }
 func maintenance(e *endpoint) pb.MaintenanceClient { return e.maintenance }
-func cluster(e *endpoint) pb.ClusterClient         { return e.cluster }
 
 // write returns a request that may change the store.
 func (g *generator) write() request {
