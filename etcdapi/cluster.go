@@ -74,6 +74,14 @@ func countLearners(members []coterie.Member) (n int) {
 	return n
 }
 
+// toChange returns the members to a caller that may change them.
+func (s *clusterServer) toChange(ctx context.Context) ([]coterie.Member, error) {
+	if err := s.user(ctx).RequireRoot(ctx); err != nil {
+		return nil, err
+	}
+	return s.node.Members(ctx)
+}
+
 // MemberAdd adds a member under the name that its node has by default: its address.
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
 	addr, err := peerAddr(r.PeerURLs)
@@ -82,10 +90,7 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	if err := s.user(ctx).RequireRoot(ctx); err != nil {
-		return nil, err
-	}
-	members, err := s.node.Members(ctx)
+	members, err := s.toChange(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -118,10 +123,7 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	if err := s.user(ctx).RequireRoot(ctx); err != nil {
-		return nil, err
-	}
-	members, err := s.node.Members(ctx)
+	members, err := s.toChange(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -146,10 +148,7 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	if err := s.user(ctx).RequireRoot(ctx); err != nil {
-		return nil, err
-	}
-	members, err := s.node.Members(ctx)
+	members, err := s.toChange(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -182,10 +181,7 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	if err := s.user(ctx).RequireRoot(ctx); err != nil {
-		return nil, err
-	}
-	members, err := s.node.Members(ctx)
+	members, err := s.toChange(ctx)
 	if err != nil {
 		return nil, err
 	}
