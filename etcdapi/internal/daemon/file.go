@@ -96,7 +96,17 @@ func sortedKeys(m map[string]any) []string {
 	return keys
 }
 
-// scalar returns a value of a file as the text of a flag. A bare number for a duration is in nanoseconds, as in etcd.
+// isList reports whether a flag takes several words, so that its value in a file may be a list.
+func isList(f *flag.Flag) bool {
+	switch f.Value.(type) {
+	case *stringList, *urlList:
+		return true
+	}
+	return false
+}
+
+// scalar returns a value of a file as the text of a flag. A bare number for a duration is in nanoseconds, as in etcd. Only a
+// flag that takes several words may have a list.
 func scalar(f *flag.Flag, value any) (string, error) {
 	number := func(n int64) string {
 		if f != nil {
@@ -124,6 +134,9 @@ func scalar(f *flag.Flag, value any) (string, error) {
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64), nil
 	case []any:
+		if f != nil && !isList(f) {
+			break
+		}
 		words := make([]string, len(v))
 		for i, one := range v {
 			word, err := scalar(nil, one)

@@ -44,6 +44,8 @@ func TestWrongFilesAreRejected(t *testing.T) {
 		"yaml: ":                              "name: [",
 		"invalid value soon for":              "election-timeout: soon",
 		"a map[string]interface":              "name: {a: b}",
+		"invalid value [a b] for name":        "name: [a, b]",
+		"for initial-cluster":                 "initial-cluster: [a=http://a:1, b=http://b:1]",
 		"invalid peer-transport-security":     "peer-transport-security: yes",
 		"--max-wals=9":                        "max-wals: 9",
 		"--socket-reuse-port=true":            "socket-options: {reuse-port: true}",
