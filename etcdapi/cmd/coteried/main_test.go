@@ -335,6 +335,20 @@ func TestStartFailsWithOneLine(t *testing.T) {
 	m.stop()
 	fails(`belongs to the cluster \"one\"`, p.flags("--initial-cluster-token=two")...)
 
+	waiting, missing := newPlace(t, "a", "http"), newPlace(t, "b", "http")
+	list := "--initial-cluster=" + waiting.entry() + "," + missing.entry()
+	m = run(t, waiting.flags(list, "--initial-cluster-token=typo")...)
+	m.prints("serving client traffic")
+	m.kill()
+	fails("remove --data-dir if this member was never ready", waiting.flags(list, "--initial-cluster-token=correct")...)
+	fails("remove --data-dir if this member was never ready", waiting.flags("--name=b", list, "--initial-cluster-token=typo",
+		"--initial-advertise-peer-urls="+missing.peerURL())...)
+
+	precious := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(precious, []byte("kept"), 0o600))
+	fails("a file that is not a socket", newPlace(t, "a", "http").flags("--listen-client-urls=unix://"+precious)...)
+	require.FileExists(t, precious)
+
 	theirs := newPlace(t, "a", "http")
 	require.NoError(t, os.MkdirAll(filepath.Join(theirs.dir, "member", "wal"), 0o700))
 	fails("belongs to an etcd", theirs.flags()...)

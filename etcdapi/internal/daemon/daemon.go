@@ -104,11 +104,24 @@ func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, e
 		return nil, err
 	}
 	cfg.Logger, cfg.Metrics = d.log, m
-	return coterie.Open(ctx, cfg)
+	n, err := coterie.Open(ctx, cfg)
+	if errors.Is(err, coterie.ErrClusterMismatch) {
+		err = d.explainMismatch(err)
+	}
+	return n, err
+}
+
+// explainMismatch adds the way out to the error of a directory whose first start had other flags, and never became ready.
+// The directory then has the identity of a member, but no plan.
+func (d *daemon) explainMismatch(err error) error {
+	if _, known, readErr := bootstrap.Read(d.settings.DataDir); known || readErr != nil {
+		return err
+	}
+	return fmt.Errorf("%w: use the --name and the --initial-cluster-token of the first start, or remove --data-dir if this member was never ready", err)
 }
 
 // keepPlan keeps the plan in the data directory. It waits until the node is in its cluster: until then an operator may
-// correct the flags.
+// correct the URLs of the members.
 func (d *daemon) keepPlan() {
 	if err := d.plan.Save(d.settings.DataDir); err != nil {
 		d.log.Warn("the next start needs the flags about members again", "err", err)

@@ -154,8 +154,16 @@ func listen(u *url.URL) (net.Listener, error) {
 		c.Close()
 		return nil, fmt.Errorf("listen unix %s: another process listens there", address(u))
 	}
-	if err := os.Remove(address(u)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch info, err := os.Lstat(address(u)); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("listen unix %s: there is a file that is not a socket: name another path, or remove the file", address(u))
+	default:
+		if err := os.Remove(address(u)); err != nil {
+			return nil, err
+		}
 	}
 	return net.Listen("unix", address(u))
 }

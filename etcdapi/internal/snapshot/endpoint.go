@@ -71,9 +71,9 @@ func (e *endpoint) copy(ctx context.Context, w, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c, err := clientv3.New(cfg)
+	c, err := clientv3.New(cfg) // with a user, it waits for a token
 	if err != nil {
-		return err
+		return fmt.Errorf("endpoint %s: %w", e.url, err)
 	}
 	defer c.Close() // the snapshot is complete, or has failed
 	// Snapshot waits for a connection as long as ctx allows.
