@@ -120,7 +120,9 @@ func kubernetesMembers(t *testing.T) (members []*deployed) {
 // systemdMembers returns the member of coteried.env, and those of the other hosts, with their names and addresses.
 func systemdMembers(t *testing.T) (members []*deployed) {
 	t.Helper()
-	require.Contains(t, string(readDeployed(t, "systemd/coteried.service")), "\nExecStart=/usr/local/bin/coteried\n")
+	unit := string(readDeployed(t, "systemd/coteried.service"))
+	require.Contains(t, unit, "\nExecStart=/usr/local/bin/coteried\n")
+	require.Contains(t, unit, "\nRestart=on-failure\n", "a removed member exits with 0, and is not started again")
 	for i := range 3 {
 		m := &deployed{hosts: []string{fmt.Sprintf("192.168.3.%d", 5+i)}}
 		for line := range strings.Lines(string(readDeployed(t, "systemd/coteried.env"))) {
