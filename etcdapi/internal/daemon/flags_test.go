@@ -134,6 +134,7 @@ func TestWrongSettingsAreRejected(t *testing.T) {
 		"unknown auto-compaction-mode":      "--auto-compaction-mode=never",
 		"no number of revisions":            "--auto-compaction-mode=revision --auto-compaction-retention=1h",
 		"--auto-compaction-retention: time": "--auto-compaction-retention=soon",
+		"must be 2562047 at most":           "--auto-compaction-retention=5124096", // would wrap around to 25 minutes
 		"is negative":                       "--auto-compaction-retention=-1h",
 		"must both be present":              "--cert-file=a",
 		"needs the CAs":                     "--client-cert-auth",

@@ -5,6 +5,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"slices"
@@ -149,6 +150,9 @@ func (s *Settings) retention() (age time.Duration, revisions int64, err error) {
 	switch s.CompactionMode {
 	case "periodic":
 		if hours, err := strconv.ParseInt(s.Retention, 10, 64); err == nil {
+			if hours > int64(math.MaxInt64/time.Hour) { // the product would be another age
+				return 0, 0, fmt.Errorf("--auto-compaction-retention is %d hours, and must be %d at most", hours, int64(math.MaxInt64/time.Hour))
+			}
 			age = time.Duration(hours) * time.Hour
 		} else if age, err = time.ParseDuration(s.Retention); err != nil {
 			return 0, 0, fmt.Errorf("--auto-compaction-retention: %w", err)
