@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
 // One member: it keeps its data, needs no flags about the cluster on later starts, and tells systemd.
@@ -257,6 +259,9 @@ func TestLastMemberForcesNewCluster(t *testing.T) {
 	all, err := c.MemberList(t.Context())
 	require.NoError(t, err)
 	require.Len(t, all.Members, 1)
+	plan, _, err := bootstrap.Read(cl.places[1].dir)
+	require.NoError(t, err)
+	require.Len(t, plan.Founders, 1, "the member looks for no other one later")
 	m.stop()
 	m.args = cl.places[1].flags()
 	m.start()
