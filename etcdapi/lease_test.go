@@ -66,6 +66,37 @@ func TestLeaseOfNobodyIsRejectedFirst(t *testing.T) {
 	requireError(t, codes.OutOfRange, "etcdserver: too large lease TTL", err)
 }
 
+// The answers of a stream of renewals are in the order of its requests, and a missing lease does not end the stream.
+func TestT65_RenewalsAreAnsweredInOrder(t *testing.T) {
+	conns(t, func(t *testing.T, _ *coterie.Node, conn grpc.ClientConnInterface) {
+		leases := pb.NewLeaseClient(conn)
+		for id := int64(1); id <= 10; id++ {
+			_, err := leases.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: id, TTL: 600})
+			require.NoError(t, err)
+		}
+		stream, err := leases.LeaseKeepAlive(t.Context())
+		require.NoError(t, err)
+		ids := []int64{7, 99, 3, 3, 10, 1, 98, 2}
+		sent := make(chan error, 1)
+		go func() {
+			for _, id := range ids {
+				if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
+					sent <- err
+					return
+				}
+			}
+			sent <- nil
+		}()
+		for _, id := range ids {
+			r, err := stream.Recv()
+			require.NoError(t, err)
+			require.Equal(t, id, r.ID)
+			require.Equal(t, id <= 10, r.TTL == 600)
+		}
+		require.NoError(t, <-sent)
+	})
+}
+
 func TestLeaseExpiresOverTheWire(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		conn := etcdapi.NewConn(c.Leader())

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -83,4 +84,26 @@ func TestComputationsAreBounded(t *testing.T) {
 	require.Equal(t, 2, turns.free)
 	require.Empty(t, turns.lines)
 	require.Empty(t, turns.order)
+}
+
+// A caller may give up at the moment at which its turn comes. Then the next computation begins.
+func TestTurnOfACallerThatGaveUpIsFree(t *testing.T) {
+	one := newTurns(1)
+	require.NoError(t, one.begin(t.Context(), "user"))
+	ctx, cancel := context.WithCancel(t.Context())
+	waited := make(chan error)
+	go func() { waited <- one.begin(ctx, "user") }()
+	require.Eventually(t, func() bool {
+		one.mu.Lock()
+		defer one.mu.Unlock()
+		return len(one.order) == 1
+	}, 10*time.Second, time.Millisecond)
+	one.mu.Lock()
+	cancel()
+	time.Sleep(50 * time.Millisecond) // the caller sees the end of its context, and waits for the lock
+	one.next()
+	one.mu.Unlock()
+	require.ErrorIs(t, <-waited, context.Canceled)
+	require.Equal(t, 1, one.free)
+	require.Empty(t, one.order)
 }

@@ -76,6 +76,20 @@ func (a *authority) issue(t testing.TB, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
+// intermediate returns an authority whose certificate this one has issued.
+func (a *authority) intermediate(t testing.TB, name string) *authority {
+	t.Helper()
+	of := newAuthority(t, name)
+	template := *of.cert
+	template.SerialNumber = big.NewInt(a.next)
+	a.next++
+	der, err := x509.CreateCertificate(rand.Reader, &template, a.cert, &of.key.PublicKey, a.key)
+	require.NoError(t, err)
+	of.cert, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return of
+}
+
 // revoke returns a revocation list.
 func (a *authority) revoke(t testing.TB, certs ...tls.Certificate) []byte {
 	t.Helper()
@@ -279,6 +293,49 @@ func TestRevokedClientsAreRejected(t *testing.T) {
 	require.NoError(t, reach(t, files.serve(n), a.client(good)), "another CA has revoked that number")
 	require.NoError(t, os.WriteFile(files.CRLFile, a.revoke(t, good), 0o600))
 	require.Error(t, reach(t, files.serve(n), a.client(good)), "a list may be DER")
+}
+
+// A client is rejected if the CA has revoked the intermediate certificate between the client's and its own.
+func TestRevokedIntermediateIsRejected(t *testing.T) {
+	root := newAuthority(t, "root")
+	between := root.intermediate(t, "between")
+	files := newPEMFiles(t, root)
+	files.clientCA(root)
+	n := open(t)
+	client := between.issue(t, "client")
+	client.Certificate = append(client.Certificate, between.cert.Raw)
+	files.crl(root.revoke(t))
+	require.NoError(t, reach(t, files.serve(n), root.client(client)))
+	files.crl(root.revoke(t, tls.Certificate{Leaf: between.cert}))
+	require.Error(t, reach(t, files.serve(n), root.client(client)))
+}
+
+// A resumed session would skip the check of the client against the present files.
+func TestSessionsAreNotResumed(t *testing.T) {
+	a := newAuthority(t, "ca")
+	files := newPEMFiles(t, a)
+	loaded, err := etcdapi.LoadTLS(files.TLS)
+	require.NoError(t, err)
+	own, err := tls.Listen("tcp", "127.0.0.1:0", loaded)
+	require.NoError(t, err)
+	defer own.Close()
+	go func() {
+		for c, err := own.Accept(); err == nil; c, err = own.Accept() {
+			_ = c.(*tls.Conn).Handshake()
+			_ = c.Close()
+		}
+	}()
+	callers := serve(t, open(t), etcdapi.WithTLS(&tls.Config{Certificates: []tls.Certificate{a.issue(t, "server")}}))
+	for name, addr := range map[string]string{"a server of the caller": own.Addr().String(), "a configuration of the caller": callers} {
+		cfg := a.client()
+		cfg.MaxVersion, cfg.ClientSessionCache = tls.VersionTLS12, tls.NewLRUClientSessionCache(1) // 1.2 has the ticket in the handshake
+		for range 2 {
+			c, err := tls.Dial("tcp", addr, cfg)
+			require.NoError(t, err, name)
+			require.False(t, c.ConnectionState().DidResume, name)
+			require.NoError(t, c.Close())
+		}
+	}
 }
 
 func TestAllowedNamesOfClients(t *testing.T) {
