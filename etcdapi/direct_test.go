@@ -80,15 +80,15 @@ func TestAllocationsOfCalls(t *testing.T) {
 		{"a serializable range", read(true), func() error {
 			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
 			return err
-		}, 9},
+		}, 8},
 		{"a linearizable range", read(false), func() error {
 			_, err := nobody.Get(t.Context(), key)
 			return err
-		}, 13},
+		}, 12},
 		{"a put", put, func() error {
 			_, err := nobody.Put(t.Context(), key, value)
 			return err
-		}, 14},
+		}, 13},
 	} {
 		own := testing.AllocsPerRun(1000, func() { require.NoError(t, c.own()) })
 		got := testing.AllocsPerRun(1000, func() { c.call().Free() })

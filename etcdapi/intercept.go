@@ -28,17 +28,19 @@ var public = map[string]bool{
 func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl any) {
 	service := *desc
 	service.Methods = make([]grpc.MethodDesc, len(desc.Methods))
-	identified, anonymous := grpc.UnaryServerInterceptor(s.unary), grpc.UnaryServerInterceptor(s.anonymous) // evaluated once
+	identified, anonymous := unaryStep(s.unary), unaryStep(s.anonymous) // evaluated once
 	for i, m := range desc.Methods {
 		plain := identified
 		if public[fullMethod(desc.ServiceName, m.MethodName)] {
 			plain = anonymous
 		}
-		inner := plain
+		inner := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			return plain(ctx, clientVersion(ctx), req, handler)
+		}
 		if s.measures != nil {
 			t := s.measures.meter(desc.ServiceName, m.MethodName, "unary")
 			inner = func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-				return t.unary(ctx, req, plain, handler)
+				return t.unary(ctx, clientVersion(ctx), req, plain, handler)
 			}
 		}
 		service.Methods[i] = grpc.MethodDesc{
@@ -82,9 +84,12 @@ func within(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerIntercepto
 	}
 }
 
+// A unaryStep is a step of a call of a client with a version of the API, before its handler.
+type unaryStep func(ctx context.Context, version string, req any, handler grpc.UnaryHandler) (any, error)
+
 // unary passes a call to its handler, with the user in the context.
-func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := s.admitCall(ctx, req); err != nil {
+func (s *server) unary(ctx context.Context, version string, req any, handler grpc.UnaryHandler) (any, error) {
+	if err := s.admitCall(ctx, version, req); err != nil {
 		return nil, err
 	}
 	ctx, err := s.identified(ctx)
@@ -95,8 +100,8 @@ func (s *server) unary(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ha
 }
 
 // anonymous passes a call to its handler without a look at its credentials.
-func (s *server) anonymous(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := s.admitCall(ctx, req); err != nil {
+func (s *server) anonymous(ctx context.Context, version string, req any, handler grpc.UnaryHandler) (any, error) {
+	if err := s.admitCall(ctx, version, req); err != nil {
 		return nil, err
 	}
 	return answer(handler(ctx, req))
@@ -111,11 +116,11 @@ func answer(resp any, err error) (any, error) {
 }
 
 // admitCall returns why this node does not answer a call of any user, or nil.
-func (s *server) admitCall(ctx context.Context, req any) error {
+func (s *server) admitCall(ctx context.Context, version string, req any) error {
 	if err := s.admitUnary(req); err != nil {
 		return err
 	}
-	_, err := s.admit(ctx)
+	_, err := s.admit(ctx, version)
 	return err
 }
 
@@ -126,7 +131,7 @@ func (s *server) stream(
 	if err := s.admitStream(service, desc.StreamName); err != nil {
 		return err
 	}
-	needsLeader, err := s.admit(ss.Context())
+	needsLeader, err := s.admit(ss.Context(), clientVersion(ss.Context()))
 	if err != nil {
 		return err
 	}
@@ -151,10 +156,9 @@ func (s *server) stream(
 
 func unidentified(ctx context.Context) (context.Context, error) { return ctx, nil }
 
-// admit checks the metadata of a call, and reports whether the call needs a leader.
-func (s *server) admit(ctx context.Context) (needsLeader bool, err error) {
-	version := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
-	if len(version) > 0 && !utf8.ValidString(version[0]) {
+// admit checks the metadata of a call, of which version is known, and reports whether the call needs a leader.
+func (s *server) admit(ctx context.Context, version string) (needsLeader bool, err error) {
+	if !utf8.ValidString(version) {
 		return false, rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
 	needs := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)

@@ -93,12 +93,12 @@ func kindOf(s *grpc.StreamDesc) string {
 }
 
 // unary counts a unary call that next makes.
-func (t *meter) unary(ctx context.Context, req any, next grpc.UnaryServerInterceptor, handler grpc.UnaryHandler) (any, error) {
-	t.requests.count(ctx, "unary")
+func (t *meter) unary(ctx context.Context, version string, req any, next unaryStep, handler grpc.UnaryHandler) (any, error) {
+	t.requests.count(version, "unary")
 	t.started.Inc()
 	t.received.Inc()
 	begin := time.Now()
-	resp, err := next(ctx, req, nil, handler)
+	resp, err := next(ctx, version, req, handler)
 	took := time.Since(begin).Seconds()
 	t.sent.Inc()
 	t.end(err, took)
@@ -114,7 +114,7 @@ func (t *meter) unary(ctx context.Context, req any, next grpc.UnaryServerInterce
 
 // stream counts a stream that next handles.
 func (t *meter) stream(ss grpc.ServerStream, next func(grpc.ServerStream) error) error {
-	t.requests.count(ss.Context(), "stream")
+	t.requests.count(clientVersion(ss.Context()), "stream")
 	t.started.Inc()
 	if t.method == pb.Watch_Watch_FullMethodName {
 		t.watchStreams.Inc()

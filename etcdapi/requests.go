@@ -35,15 +35,24 @@ func newRequestCounters() requestCounters {
 	return c
 }
 
-// count counts a request. Kind is "unary" or "stream".
-func (c *requestCounters) count(ctx context.Context, kind string) {
-	key := requestKey{kind, unknownVersion}
-	if sent := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(sent) > 0 && isRelease(sent[0]) {
-		key.version = sent[0]
+// clientVersion returns the version of the API that the client of a call sent, or "".
+func clientVersion(ctx context.Context) string {
+	if sent := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(sent) > 0 {
+		return sent[0]
 	}
-	counter, ok := (*c.known.Load())[key]
+	return ""
+}
+
+// count counts a request of a client with a version of the API. Kind is "unary" or "stream".
+func (c *requestCounters) count(version, kind string) {
+	known := *c.known.Load()
+	counter, ok := known[requestKey{kind, version}]
+	if !ok && !isRelease(version) {
+		version = unknownVersion
+		counter, ok = known[requestKey{kind, version}]
+	}
 	if !ok {
-		counter = c.add(key)
+		counter = c.add(requestKey{kind, version})
 	}
 	counter.Inc()
 }

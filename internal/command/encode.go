@@ -139,7 +139,7 @@ func (t *Txn) append(b []byte) []byte {
 func (p *Proposal) Decode(b []byte) error {
 	*p = Proposal{}
 	c := &p.Command
-	var as *Command // the command of a user
+	var as Command // the command of a user, if As is set
 	r := wire.NewReader(b)
 	for r.Next() {
 		var err error
@@ -165,7 +165,7 @@ func (p *Proposal) Decode(b []byte) error {
 			c.Enroll = &Enroll{}
 			err = c.Enroll.decode(r.Bytes())
 		case 30:
-			as = &Command{As: &As{}}
+			as = Command{As: &As{}}
 			err = as.decodeAs(r.Bytes())
 		default:
 			err = c.decodeField(r)
@@ -184,9 +184,9 @@ func (p *Proposal) Decode(b []byte) error {
 		c.Epoch = 0
 	}
 	err := one(c.Put != nil, c.Get != nil, c.Delete != nil, c.Txn != nil, c.Compact != nil, c.Grant != nil, c.Revoke != nil,
-		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil, c.Alarm != nil, as != nil)
-	if as != nil {
-		p.Command = *as
+		c.Expire != nil, c.Register, c.Term, c.Enroll != nil, c.Auth != nil, c.Alarm != nil, as.As != nil)
+	if as.As != nil {
+		p.Command = as
 	}
 	return err
 }

@@ -44,8 +44,11 @@ func (e *LimitError) Error() string {
 func CheckSize(c *Command, limit int) (size int, err error) {
 	size = commandOverhead
 	switch {
-	case c.Put != nil && c.As == nil:
-		size = len(c.Put.Key) + len(c.Put.Value) + commandOverhead
+	case c.Put != nil:
+		size += len(c.Put.Key) + len(c.Put.Value)
+		if c.As != nil {
+			size += len(c.As.User)
+		}
 	case !small(c):
 		// Such commands are rare, and rarely large, so encoding them is simple and cheap enough.
 		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead

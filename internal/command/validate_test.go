@@ -190,6 +190,7 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 func TestSizesAreLimited(t *testing.T) {
 	const overhead = 32 // in addition to the key and the value
 	commands := []command.Command{{Op: command.Op{Put: &command.Put{Key: "key", Value: strings.Repeat("v", 100)}}}}
+	commands = append(commands, command.Command{As: &command.As{User: "alice"}, Op: commands[0].Op})
 	for _, op := range operations() {
 		commands = append(commands, command.Command{Op: op})
 	}
@@ -199,6 +200,9 @@ func TestSizesAreLimited(t *testing.T) {
 		size := overhead
 		if c.Put != nil {
 			size += len(c.Put.Key) + len(c.Put.Value)
+			if c.As != nil {
+				size += len(c.As.User)
+			}
 		} else {
 			size += len((&command.Proposal{Command: c}).Append(nil))
 		}
@@ -216,4 +220,9 @@ func TestSizesAreLimited(t *testing.T) {
 			require.NoError(t, err, "the cluster's own commands are not limited")
 		}
 	}
+}
+
+func TestSizeOfAPutIsNotEncoded(t *testing.T) {
+	c := command.Command{As: &command.As{User: "alice"}, Op: command.Op{Put: &command.Put{Key: "key", Value: "value"}}}
+	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = command.CheckSize(&c, 1000) }))
 }
