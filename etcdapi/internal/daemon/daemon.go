@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/coterie-kv/coterie"
@@ -101,6 +102,9 @@ func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, e
 	}
 	cfg, err := s.config(d.plan)
 	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.DataDir, 0o700); err != nil { // as in etcd, for the owner alone
 		return nil, err
 	}
 	cfg.Logger, cfg.Metrics = d.log, m

@@ -53,7 +53,10 @@ func Files(dir string, hosts []string, validity time.Duration) (certFile, keyFil
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", "", err
 	}
-	// The key comes first: a certificate without a key would be taken for the work of somebody else.
+	// The certificate goes first and comes last, so that no crash leaves a pair that does not match.
+	if err := os.Remove(certFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", "", err
+	}
 	if err := replace(keyFile, "PRIVATE KEY", key); err != nil {
 		return "", "", err
 	}

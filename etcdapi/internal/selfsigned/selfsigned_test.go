@@ -81,6 +81,10 @@ func TestCertificateIsReplacedWhenItExpires(t *testing.T) {
 	short := made(t, dir, time.Nanosecond)
 	next := made(t, dir, time.Hour)
 	require.NotEqual(t, short.Leaf.Raw, next.Leaf.Raw)
+
+	// The process was killed before the certificate had its name.
+	require.NoError(t, os.Remove(filepath.Join(dir, certName)))
+	require.NotEqual(t, next.Leaf.Raw, made(t, dir, time.Hour).Leaf.Raw)
 }
 
 func TestFilesOfOthersAreKept(t *testing.T) {
