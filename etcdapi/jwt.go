@@ -89,7 +89,7 @@ func LoadJWT(option string) (*JWT, error) {
 			ok = false
 		}
 		if !ok || given[name] {
-			return nil, fmt.Errorf("etcdapi: JWT: invalid option %q", pair)
+			return nil, fmt.Errorf("etcdapi: JWT: invalid option %q: give \"jwt,sign-method=METHOD,priv-key=FILE\", and optionally pub-key and ttl, each once", pair)
 		}
 		values[name], given[name] = value, true
 	}

@@ -328,7 +328,7 @@ func TestStartFailsWithOneLine(t *testing.T) {
 	fails("address already in use", used.flags()...)
 	used = p
 	used.peer = taken.Addr().String()
-	fails("address already in use", used.flags()...)
+	fails("--listen-peer-urls: coterie: listening on "+used.peer, used.flags()...)
 	fails("couldn't find local name", p.flags("--initial-cluster=b=http://127.0.0.1:1")...)
 	fails("does not have this flag of etcd", p.flags("--wal-dir=w")...)
 	fails("no such file or directory", append(p.flags("--cert-file=missing.pem", "--key-file=missing.key"),

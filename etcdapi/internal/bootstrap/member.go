@@ -23,6 +23,11 @@ func (m member) addr() string { return m.first.Host }
 
 // parseMembers reads --initial-cluster: a list of name=URL. A name may have several URLs.
 func parseMembers(list string) ([]member, error) {
+	for entry := range strings.SplitSeq(list, ",") {
+		if entry != "" && !strings.Contains(entry, "=") {
+			return nil, fmt.Errorf("--initial-cluster: %q is not a member: give each as name=URL", entry)
+		}
+	}
 	if _, err := types.NewURLsMap(list); err != nil {
 		return nil, fmt.Errorf("--initial-cluster: %w", err)
 	}

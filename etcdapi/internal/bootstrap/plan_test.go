@@ -47,6 +47,7 @@ func TestWrongMembersAreRejected(t *testing.T) {
 		"not listed":     {Flags{Members: "b=http://10.0.0.2:2380"}, `couldn't find local name "a"`},
 		"other URLs":     {Flags{Members: "a=http://10.0.0.9:2380"}, "they must be the same"},
 		"twice":          {Flags{Members: "a=http://10.0.0.1:2380,b=http://10.0.0.1:2380"}, "duplicate url"},
+		"no URL":         {Flags{Members: "a=http://10.0.0.1:2380,b"}, `"b" is not a member: give each as name=URL`},
 		"no scheme":      {Flags{Members: "a=10.0.0.1:2380"}, "--initial-cluster: "},
 		"unix":           {Flags{Members: "a=unix://a"}, "must be http or https"},
 		"alone":          {Flags{State: StateExisting}, "needs the other members"},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/coterie-kv/coterie"
@@ -111,6 +112,9 @@ func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, e
 	n, err := coterie.Open(ctx, cfg)
 	if errors.Is(err, coterie.ErrClusterMismatch) {
 		err = d.explainMismatch(err)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		err = fmt.Errorf("--listen-peer-urls: %w", err)
 	}
 	return n, err
 }
