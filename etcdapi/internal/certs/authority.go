@@ -3,8 +3,6 @@
 package certs
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,10 +12,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/keypair"
 )
 
 // The names of the files.
@@ -82,11 +81,7 @@ func (a *authority) issue(s subject, validity time.Duration) error {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
 	for _, h := range s.hosts {
-		if ip := net.ParseIP(h); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, h)
-		}
+		keypair.AddHost(template, h)
 	}
 	if end := a.pair.Leaf.NotAfter; template.NotAfter.After(end) {
 		template.NotAfter = end
@@ -112,19 +107,7 @@ func serial() *big.Int {
 
 // write makes a certificate and its key. The first certificate signs itself.
 func (a *authority) write(name string, template *x509.Certificate) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	parent, signer := template, any(key)
-	if a.pair.Leaf != nil {
-		parent, signer = a.pair.Leaf, a.pair.PrivateKey
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		return err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	cert, key, err := keypair.New(template, a.pair)
 	if err != nil {
 		return err
 	}
@@ -134,7 +117,7 @@ func (a *authority) write(name string, template *x509.Certificate) error {
 			return fmt.Errorf("%s exists, and is not replaced: name another --dir, or remove it together with its key or certificate", f)
 		}
 	}
-	if err := create(keyFile, 0o600, "PRIVATE KEY", secret); err != nil {
+	if err := create(keyFile, 0o600, "PRIVATE KEY", key); err != nil {
 		return err
 	}
 	return create(certFile, 0o644, "CERTIFICATE", cert)

@@ -5,9 +5,6 @@
 package selfsigned
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -19,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/keypair"
 )
 
 // The names of the files in a directory, as in etcd.
@@ -65,10 +64,6 @@ func Files(dir string, hosts []string, validity time.Duration) (certFile, keyFil
 
 // create returns a certificate and its key, as DER.
 func create(hosts []string, validity time.Duration) (cert, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
 	now := time.Now()
 	template := &x509.Certificate{
 		Subject:   pkix.Name{Organization: []string{"coterie"}},
@@ -81,17 +76,9 @@ func create(hosts []string, validity time.Duration) (cert, key []byte, err error
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
 		}
-		if ip := net.ParseIP(host); ip != nil {
-			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
-			template.DNSNames = append(template.DNSNames, host)
-		}
+		keypair.AddHost(template, host)
 	}
-	if cert, err = x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private); err != nil {
-		return nil, nil, err
-	}
-	key, err = x509.MarshalPKCS8PrivateKey(private)
-	return cert, key, err
+	return keypair.New(template, tls.Certificate{})
 }
 
 // replace writes a file and gives it its name when it is complete.
