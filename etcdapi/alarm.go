@@ -20,7 +20,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	if r.Action != pb.AlarmRequest_GET {
-		if err := s.requireRoot(ctx); err != nil {
+		if err := s.user(ctx).RequireRoot(ctx); err != nil { // also if there is nothing to do
 			return nil, err
 		}
 	}
@@ -33,11 +33,6 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		a.Member = m.ID
 	}
 	resp := &pb.AlarmResponse{}
-	if r.Action != pb.AlarmRequest_GET {
-		if err := s.user(ctx).RequireRoot(ctx); err != nil { // also if there is nothing to do
-			return nil, err
-		}
-	}
 	switch r.Action {
 	case pb.AlarmRequest_GET:
 		all, err := s.user(ctx).Alarms(ctx)

@@ -82,6 +82,19 @@ func (s *clusterServer) toChange(ctx context.Context) ([]coterie.Member, error) 
 	return s.node.Members(ctx)
 }
 
+// memberToChange returns the member with an ID, and all members, to a caller that may change them.
+func (s *clusterServer) memberToChange(ctx context.Context, id uint64) (coterie.Member, []coterie.Member, error) {
+	members, err := s.toChange(ctx)
+	if err != nil {
+		return coterie.Member{}, nil, err
+	}
+	m, ok := findMember(members, id)
+	if !ok {
+		return coterie.Member{}, nil, rpctypes.ErrGRPCMemberNotFound
+	}
+	return m, members, nil
+}
+
 // MemberAdd adds a member under the name that its node has by default: its address.
 func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
 	addr, err := peerAddr(r.PeerURLs)
@@ -123,13 +136,9 @@ func (s *clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (
 func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	members, err := s.toChange(ctx)
+	m, _, err := s.memberToChange(ctx, r.ID)
 	if err != nil {
 		return nil, err
-	}
-	m, ok := findMember(members, r.ID)
-	if !ok {
-		return nil, rpctypes.ErrGRPCMemberNotFound
 	}
 	err = s.node.RemoveMember(ctx, m.ID)
 	switch {
@@ -148,13 +157,9 @@ func (s *clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequ
 func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	members, err := s.toChange(ctx)
+	m, members, err := s.memberToChange(ctx, r.ID)
 	if err != nil {
 		return nil, err
-	}
-	m, ok := findMember(members, r.ID)
-	if !ok {
-		return nil, rpctypes.ErrGRPCMemberNotFound
 	}
 	addr, err := peerAddr(r.PeerURLs)
 	if err != nil {
@@ -181,15 +186,11 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	members, err := s.toChange(ctx)
+	m, _, err := s.memberToChange(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	m, ok := findMember(members, r.ID)
-	switch {
-	case !ok:
-		return nil, rpctypes.ErrGRPCMemberNotFound
-	case m.Voter:
+	if m.Voter {
 		return nil, rpctypes.ErrGRPCMemberNotLearner
 	}
 	if err := s.node.PromoteMember(ctx, m.ID, coterie.WithoutWait()); err != nil {

@@ -16,7 +16,6 @@ func header(h coterie.Header) *pb.ResponseHeader {
 	}
 }
 
-// header returns the header of a call that is answered now.
 // header returns the header of an answer that no call of the node gives.
 func (s *server) header() *pb.ResponseHeader { return s.answerHeader(s.node.Header()) }
 

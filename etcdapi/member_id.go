@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
-	"sync/atomic"
 
 	"github.com/coterie-kv/coterie"
 )
@@ -42,18 +41,18 @@ func wireIDOf(members []coterie.Member, id coterie.MemberID) uint64 {
 	return uint64(id)
 }
 
-// A self is the ID of a node's own member in etcd's protocol. Any number of goroutines may use it.
-type self struct{ id atomic.Uint64 } // 0: not known yet
-
 // selfID returns the ID of this node's member. It does not change while the node runs: a node whose member is removed stops.
 func (s *server) selfID() uint64 {
-	if id := s.self.id.Load(); id != 0 {
+	if id := s.self.Load(); id != 0 {
 		return id
 	}
-	members, err := s.node.Members(context.Background(), coterie.WithSerializable()) // does not wait
-	id := wireIDOf(members, s.node.ID())
-	if err == nil && slices.ContainsFunc(members, func(m coterie.Member) bool { return m.ID == s.node.ID() }) {
-		s.self.id.Store(id)
+	members, _ := s.node.Members(context.Background(), coterie.WithSerializable()) // does not wait
+	for i := range members {
+		if members[i].ID == s.node.ID() {
+			id := wireID(&members[i])
+			s.self.Store(id)
+			return id
+		}
 	}
-	return id
+	return uint64(s.node.ID())
 }

@@ -5,6 +5,7 @@ package etcdapi
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -26,7 +27,7 @@ type server struct {
 	sockets  *sync.WaitGroup // the calls in websockets
 	remote   bool            // its clients are not the program itself
 	direct   bool            // its gRPC server has the codec of this package
-	self     *self           // shared by the servers of other origins
+	self     *atomic.Uint64  // the ID of the own member in etcd's protocol; 0: not known yet. Servers of other origins share it
 	receipt  *receipt        // of an endpoint with a listener or a handler
 	encoded  *eventCache     // of the watches, if direct
 
@@ -39,7 +40,7 @@ type server struct {
 func newServer(n *coterie.Node, opts []Option) *server {
 	s := &server{
 		node: n, limits: n.Limits(), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
-		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(self), hashing: newTurns(hashings()),
+		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(atomic.Uint64), hashing: newTurns(hashings()),
 	}
 	for _, opt := range opts {
 		opt(&s.options)
