@@ -187,7 +187,7 @@ var bottom = []string{"internal/breakable", "internal/fault", "internal/signal",
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
 // modules are the directories of the other modules. Not every user needs their dependencies.
-var modules = []string{"bench", "compat", "compat/node", "etcdapi", "etcdapi/cmd/coteried", "etcdapi/difftest", "etcdapi/etcdsnapshot", "etcdapi/internal/bootstrap", "etcdapi/internal/certs", "etcdapi/internal/daemon", "etcdapi/internal/restore", "etcdapi/internal/snapshot", "etcdapi/internal/subcommand", "etcdapi/programs", "etcdapi/programs/commands", "etcdapi/programs/languages", "grpcresolver"}
+var modules = []string{"bench", "bench/harness", "compat", "compat/node", "etcdapi", "etcdapi/cmd/coteried", "etcdapi/difftest", "etcdapi/etcdsnapshot", "etcdapi/internal/bootstrap", "etcdapi/internal/certs", "etcdapi/internal/daemon", "etcdapi/internal/restore", "etcdapi/internal/snapshot", "etcdapi/internal/subcommand", "etcdapi/programs", "etcdapi/programs/commands", "etcdapi/programs/languages", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{

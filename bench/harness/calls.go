@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package harness
+
+import (
+	"context"
+	"time"
+)
+
+// An operation is a call that callers repeat. The numbers n of the calls of a job are different. All callers together
+// count from 0, but one may be ahead of another.
+type operation func(ctx context.Context, s Store, n int64) error
+
+// calls are callers that repeat an operation: the job of most workloads.
+type calls struct {
+	base
+	call operation
+	// check checks the outcome of the calls since the last check. It may be nil.
+	check func(ctx context.Context, c *calls) error
+	made  []int64 // calls of each caller
+	close func() error
+}
+
+// repeats returns the prepare function of a job that repeats an operation.
+func repeats(o operation, check func(context.Context, *calls) error) func(context.Context, base) (Job, error) {
+	return func(_ context.Context, b base) (Job, error) { return newCalls(b, o, check), nil }
+}
+
+func newCalls(b base, o operation, check func(context.Context, *calls) error) *calls {
+	return &calls{base: b, call: o, check: check, made: make([]int64, b.Callers)}
+}
+
+func (c *calls) Run(ctx context.Context, d time.Duration, m Meter) (Sample, error) {
+	var h histogram
+	s, err := m.measure(&h, func() error { return c.callAll(ctx, d, &h) })
+	if err == nil && c.check != nil {
+		err = c.check(ctx, c)
+	}
+	return s, err
+}
+
+func (c *calls) Close() error {
+	if c.close == nil {
+		return nil
+	}
+	return c.close()
+}
+
+// callAll makes calls, all callers at once, for d or until they have made the number of calls that the load asks for.
+func (c *calls) callAll(ctx context.Context, d time.Duration, h *histogram) error {
+	stores := c.place()
+	start := time.Now()
+	until := start.Add(d)
+	return goroutines(c.Callers).each(func(i int) error {
+		s, made := stores[i%len(stores)], c.made[i]
+		defer func() { c.made[i] = made }()
+		last := made + int64((c.Ops+c.Callers-1-i)/c.Callers)
+		interval := time.Duration(0)
+		if c.Rate > 0 {
+			interval = time.Second * time.Duration(c.Callers) / time.Duration(c.Rate)
+		}
+		begin := start.Add(interval * time.Duration(i) / time.Duration(c.Callers))
+		for {
+			if c.Ops > 0 && made >= last || c.Ops == 0 && !begin.Before(until) {
+				return nil
+			}
+			if c.Rate > 0 {
+				time.Sleep(time.Until(begin))
+			}
+			n := made*int64(c.Callers) + int64(i)
+			made++
+			if err := c.call(ctx, s, n); err != nil {
+				return err
+			}
+			end := time.Now()
+			h.add(i, end.Sub(begin))
+			if c.Rate > 0 {
+				begin = begin.Add(interval) // the call is due then, even if this one took longer
+			} else {
+				begin = end
+			}
+		}
+	})
+}
