@@ -102,11 +102,11 @@ func (c *Contents) Leases() iter.Seq[Lease] {
 func (c *Contents) Versions() iter.Seq[KeyValue] {
 	return func(yield func(KeyValue) bool) {
 		more := true
-		c.view.KV.Base(func(kv *mvcc.KeyValue) bool {
+		c.view.KV.Base(func(kv mvcc.KeyValue) bool {
 			more = yield(keyValue(kv))
 			return more
 		})
-		c.view.KV.Changes(0, c.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
+		c.view.KV.Changes(0, c.Revision(), func(_ int64, changes []mvcc.KeyValue) bool {
 			for _, kv := range changes {
 				if more = more && yield(keyValue(kv)); !more {
 					break

@@ -61,7 +61,7 @@ func (b *ContentsBuilder) AddLease(l Lease) error {
 //
 // Errors: ErrInvalidOption for a version that no store could have after the earlier ones.
 func (b *ContentsBuilder) AddVersion(kv KeyValue) error {
-	err := b.b.Add(&mvcc.KeyValue{
+	err := b.b.Add(mvcc.KeyValue{
 		Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Version: kv.Version, Lease: int64(kv.Lease),
 	})
 	if err != nil {

@@ -146,8 +146,8 @@ func (n *Node) executeRead(
 		return OpResponse{}, err
 	}
 	if op.Get != nil {
-		if kv, ok := state.One(v.KV, op.Get); ok {
-			return OpResponse{Get: n.oneKey(v, kv)}, nil
+		if state.IsOne(op.Get) {
+			return OpResponse{Get: n.oneKey(v, op.Get.Key)}, nil
 		}
 	}
 	run := func(stop func() bool) (OpResponse, error) {
@@ -174,13 +174,13 @@ func (n *Node) executeRead(
 	return found, nil
 }
 
-// oneKey returns the response to a Get of one key, in one allocation. A nil kv is a key that does not exist.
-func (n *Node) oneKey(v *state.View, kv *mvcc.KeyValue) *GetResponse {
+// oneKey returns the response to a Get of one key, in one allocation.
+func (n *Node) oneKey(v *state.View, key string) *GetResponse {
 	r := &struct {
 		GetResponse
 		kvs [1]KeyValue
 	}{GetResponse: GetResponse{Header: n.header(v.KV.Revision())}}
-	if kv != nil {
+	if kv, ok := v.KV.Get(key, 0); ok {
 		r.kvs[0] = keyValue(kv)
 		r.KVs, r.Count = r.kvs[:], 1
 	}
@@ -228,7 +228,7 @@ func (n *Node) scan(ctx context.Context, as *command.As, o *getOptions, yield fu
 		}
 		return err != nil
 	}
-	v.KV.Ascend(o.Key, o.End, o.Revision, state.Until(ended, func(kv *mvcc.KeyValue) bool {
+	v.KV.Ascend(o.Key, o.End, o.Revision, state.Until(ended, func(kv mvcc.KeyValue) bool {
 		if !state.Matches(&o.Get, kv) {
 			return true
 		}
@@ -300,14 +300,14 @@ func newGet(key string, opts []GetOption) (*getOptions, error) {
 	return o, commandError(command.Validate(&command.Op{Get: &o.Get}, 1))
 }
 
-func keyValue(kv *mvcc.KeyValue) KeyValue {
+func keyValue(kv mvcc.KeyValue) KeyValue {
 	return KeyValue{
 		Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
 		Version: kv.Version, Lease: LeaseID(kv.Lease),
 	}
 }
 
-func keyValues(kvs []*mvcc.KeyValue) []KeyValue {
+func keyValues(kvs []mvcc.KeyValue) []KeyValue {
 	if len(kvs) == 0 {
 		return nil
 	}
@@ -318,7 +318,7 @@ func keyValues(kvs []*mvcc.KeyValue) []KeyValue {
 	return out
 }
 
-func firstKeyValue(kvs []*mvcc.KeyValue) *KeyValue {
+func firstKeyValue(kvs []mvcc.KeyValue) *KeyValue {
 	if len(kvs) == 0 {
 		return nil
 	}

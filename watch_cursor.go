@@ -237,7 +237,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 		return r, &CompactedError{Revision: max(v.KV.CompactRevision(), 1)}
 	}
 	looked := 0
-	visit := func(rev int64, changes []*mvcc.KeyValue) bool {
+	visit := func(rev int64, changes []mvcc.KeyValue) bool {
 		if looked++; looked%1024 == 0 && w.ctx.Err() != nil {
 			err = context.Cause(w.ctx)
 			return false
@@ -253,8 +253,8 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 	}
 	// A single key has a history of its own, so revisions of other keys cost nothing.
 	for r.Events == nil {
-		kv := v.KV.Next(w.key, first-1)
-		if kv == nil || kv.ModRevision > last {
+		kv, ok := v.KV.Next(w.key, first-1)
+		if !ok || kv.ModRevision > last {
 			break
 		}
 		v.KV.Changes(kv.ModRevision, kv.ModRevision, visit)
@@ -263,7 +263,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 	return r, nil
 }
 
-func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {
+func (w *cursor) events(v *state.View, changes []mvcc.KeyValue) []Event {
 	var events []Event
 	for _, kv := range changes {
 		if !mvcc.Contains(w.key, w.end, kv.Key) || kv.Deleted() && w.noDelete || !kv.Deleted() && w.noPut {
@@ -274,7 +274,7 @@ func (w *cursor) events(v *state.View, changes []*mvcc.KeyValue) []Event {
 			e.Type = EventDelete
 		}
 		if w.prevKV {
-			if prev := v.KV.Previous(kv); prev != nil {
+			if prev, ok := v.KV.Previous(kv); ok {
 				kv := keyValue(prev)
 				e.PrevKV = &kv
 			}

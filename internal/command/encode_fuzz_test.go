@@ -155,7 +155,7 @@ func requireEqualResults(t *testing.T, a, b *command.Result) {
 	t.Helper()
 	require.Equal(t, a.Append(nil), b.Append(nil))
 	require.Equal(t, len(a.Ops), len(b.Ops))
-	require.Equal(t, append([]*mvcc.KeyValue(nil), a.KVs...), append([]*mvcc.KeyValue(nil), b.KVs...))
+	require.Equal(t, append([]mvcc.KeyValue(nil), a.KVs...), append([]mvcc.KeyValue(nil), b.KVs...))
 	for i := range a.Ops {
 		requireEqualResults(t, &a.Ops[i], &b.Ops[i])
 	}

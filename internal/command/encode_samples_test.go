@@ -101,14 +101,14 @@ func proposals() (all []command.Proposal) {
 	return all
 }
 
-func keyValue() *mvcc.KeyValue {
-	return &mvcc.KeyValue{Key: "key", Value: strings.Repeat("v", 200), CreateRevision: 2, ModRevision: 5, Version: 3, Lease: -9}
+func keyValue() mvcc.KeyValue {
+	return mvcc.KeyValue{Key: "key", Value: strings.Repeat("v", 200), CreateRevision: 2, ModRevision: 5, Version: 3, Lease: -9}
 }
 
 // result returns a result with every field set and nested results.
 func result() *command.Result {
 	return &command.Result{
-		Code: command.UnknownProposer, Revision: 7, CompactRevision: -1, KVs: []*mvcc.KeyValue{keyValue(), {}, {Key: "\x00"}},
+		Code: command.UnknownProposer, Revision: 7, CompactRevision: -1, KVs: []mvcc.KeyValue{keyValue(), {}, {Key: "\x00"}},
 		Count: 12, More: true, Succeeded: true, Ops: []command.Result{{Code: command.Compacted, Ops: []command.Result{{Count: 1}}}, {}},
 	}
 }

@@ -88,7 +88,7 @@ func TestDecodedValuesAreCopies(t *testing.T) {
 }
 
 func TestResultsRoundTrip(t *testing.T) {
-	for _, r := range []*command.Result{result(), {}, {Code: command.OK, Revision: math.MinInt64}, {KVs: []*mvcc.KeyValue{{}}}} {
+	for _, r := range []*command.Result{result(), {}, {Code: command.OK, Revision: math.MinInt64}, {KVs: []mvcc.KeyValue{{}}}} {
 		b := r.Append(nil)
 		got, err := command.DecodeResult(b)
 		require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestResultsRoundTrip(t *testing.T) {
 }
 
 func TestKeyValuesRoundTrip(t *testing.T) {
-	for _, kv := range []*mvcc.KeyValue{keyValue(), {}, {Key: "\x00", Version: math.MaxInt64}} {
+	for _, kv := range []mvcc.KeyValue{keyValue(), {}, {Key: "\x00", Version: math.MaxInt64}} {
 		b := command.AppendKeyValue(nil, kv)
 		got, err := command.DecodeKeyValue(b)
 		require.NoError(t, err)

@@ -43,19 +43,20 @@ const (
 // A Result is the result of a command. It is immutable.
 type Result struct {
 	Code            Code
-	Revision        int64            // of the response's header
-	CompactRevision int64            // with Compacted
-	KVs             []*mvcc.KeyValue // of a Get: the keys found; of a Put or Delete with PrevKV: the previous versions
-	Count           int64            // of a Get: the keys in the range; of a Delete: the deleted keys
-	More            bool             // the limit excluded some keys
-	Succeeded       bool             // the compares of a Txn held
-	Ops             []Result         // of a Txn: the results of the branch that ran
+	Revision        int64           // of the response's header
+	CompactRevision int64           // with Compacted
+	KVs             []mvcc.KeyValue // of a Get: the keys found; of a Put or Delete with PrevKV: the previous versions
+	Count           int64           // of a Get: the keys in the range; of a Delete: the deleted keys
+	More            bool            // the limit excluded some keys
+	Succeeded       bool            // the compares of a Txn held
+	Ops             []Result        // of a Txn: the results of the branch that ran
 }
 
 // Size returns the approximate memory use of the result.
 func (r *Result) Size() int {
 	size := resultOverhead
-	for _, kv := range r.KVs {
+	for i := range r.KVs {
+		kv := &r.KVs[i]
 		size += resultOverhead + len(kv.Key) + len(kv.Value)
 	}
 	for i := range r.Ops {
@@ -71,8 +72,8 @@ func (r *Result) Append(b []byte) []byte {
 	b = wire.Uint(b, 1, uint64(r.Code))
 	b = wire.Int(b, 2, r.Revision)
 	b = wire.Int(b, 3, r.CompactRevision)
-	for _, kv := range r.KVs {
-		b = wire.Message(b, 4, func(b []byte) []byte { return AppendKeyValue(b, kv) })
+	for i := range r.KVs {
+		b = wire.Message(b, 4, func(b []byte) []byte { return AppendKeyValue(b, r.KVs[i]) })
 	}
 	b = wire.Int(b, 5, r.Count)
 	b = wire.Bool(b, 6, r.More)
@@ -128,7 +129,7 @@ func (r *Result) decode(b []byte, depth int) error {
 }
 
 // AppendKeyValue appends the encoding of a version of a key to b.
-func AppendKeyValue(b []byte, kv *mvcc.KeyValue) []byte {
+func AppendKeyValue(b []byte, kv mvcc.KeyValue) []byte {
 	b = wire.Text(b, 1, kv.Key)
 	b = wire.Text(b, 2, kv.Value)
 	b = wire.Int(b, 3, kv.CreateRevision)
@@ -138,9 +139,8 @@ func AppendKeyValue(b []byte, kv *mvcc.KeyValue) []byte {
 }
 
 // DecodeKeyValue reads a version of a key. Its strings are copies.
-func DecodeKeyValue(b []byte) (*mvcc.KeyValue, error) {
-	kv := &mvcc.KeyValue{}
-	err := fields(b, func(r *wire.Reader) error {
+func DecodeKeyValue(b []byte) (kv mvcc.KeyValue, err error) {
+	err = fields(b, func(r *wire.Reader) error {
 		switch r.Field() {
 		case 1:
 			kv.Key = r.Text()

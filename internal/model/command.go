@@ -242,7 +242,7 @@ func (m *Model) do(p plan) (r command.Result) {
 		deleted := m.Delete(p.Delete.Key, p.Delete.End)
 		r.Count = int64(len(deleted))
 		if p.Delete.PrevKV {
-			r.KVs = deleted
+			r.KVs = values(deleted)
 		}
 	case p.Txn != nil:
 		r.Succeeded = p.succeeded
@@ -257,7 +257,7 @@ func (m *Model) do(p plan) (r command.Result) {
 	return r
 }
 
-func (m *Model) put(p *command.Put) []*mvcc.KeyValue {
+func (m *Model) put(p *command.Put) []mvcc.KeyValue {
 	value, lease := p.Value, p.Lease
 	if kv := m.now[p.Key]; kv != nil {
 		if p.IgnoreValue {
@@ -271,7 +271,7 @@ func (m *Model) put(p *command.Put) []*mvcc.KeyValue {
 	if !p.PrevKV || prev == nil {
 		return nil
 	}
-	return []*mvcc.KeyValue{prev}
+	return []mvcc.KeyValue{*prev}
 }
 
 func (m *Model) get(g *command.Get) (r command.Result) {
@@ -306,15 +306,21 @@ func (m *Model) get(g *command.Get) (r command.Result) {
 		found, r.More = found[:g.Limit], true
 	}
 	for _, kv := range found {
+		returned := *kv
 		if g.KeysOnly {
-			bare := *kv
-			bare.Value = ""
+			returned.Value = ""
 			if g.SortBy != command.SortByValue {
-				bare.Lease = 0 // etcd takes the key from an index that has no leases
+				returned.Lease = 0 // etcd takes the key from an index that has no leases
 			}
-			kv = &bare
 		}
-		r.KVs = append(r.KVs, kv)
+		r.KVs = append(r.KVs, returned)
 	}
 	return r
+}
+
+func values(kvs []*mvcc.KeyValue) (values []mvcc.KeyValue) {
+	for _, kv := range kvs {
+		values = append(values, *kv)
+	}
+	return values
 }

@@ -32,7 +32,7 @@ func TestRevisions(t *testing.T) {
 	require.EqualValues(t, 3, execute(m, command.Op{Delete: &command.Delete{Key: "missing"}}).Revision)
 	r := execute(m, command.Op{Delete: &command.Delete{Key: "\x00", End: "\x00", PrevKV: true}})
 	want := &mvcc.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 3, Version: 2}
-	require.Equal(t, &command.Result{Revision: 4, Count: 1, KVs: []*mvcc.KeyValue{want}}, r)
+	require.Equal(t, &command.Result{Revision: 4, Count: 1, KVs: []mvcc.KeyValue{*want}}, r)
 	require.Nil(t, m.Get("k", 0))
 	require.Equal(t, want, m.Get("k", 3))
 	require.Equal(t, []*mvcc.KeyValue{want, {Key: "k", ModRevision: 4}}, m.Changes(3, 9))
@@ -58,9 +58,9 @@ func TestTransactions(t *testing.T) {
 	r := execute(m, txn(command.Txn{Compares: missing, Then: []command.Op{
 		get("k"), put("k", "1"), get("k"), txn(command.Txn{Compares: missing, Then: []command.Op{put("nested", "1")}}),
 	}}))
-	made := &mvcc.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 2, Version: 1}
+	made := mvcc.KeyValue{Key: "k", Value: "1", CreateRevision: 2, ModRevision: 2, Version: 1}
 	require.Equal(t, &command.Result{Revision: 2, Succeeded: true, Ops: []command.Result{
-		{Revision: 1}, {Revision: 2}, {Revision: 2, Count: 1, KVs: []*mvcc.KeyValue{made}},
+		{Revision: 1}, {Revision: 2}, {Revision: 2, Count: 1, KVs: []mvcc.KeyValue{made}},
 		{Revision: 2, Succeeded: true, Ops: []command.Result{{Revision: 2}}},
 	}}, r)
 

@@ -64,22 +64,22 @@ func (s *Store) change(r *record, kv *KeyValue) {
 }
 
 // Put stores a value under a key, with a lease or 0 for none, as part of the next revision. It returns
-// the previous version, nil if the key did not exist, and the new one.
-func (s *Store) Put(key, value string, lease int64) (prev, now *KeyValue) {
-	now = &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
+// the previous version and the new one. The previous version is the zero KeyValue if the key did not exist.
+func (s *Store) Put(key, value string, lease int64) (prev, now KeyValue) {
+	kv := &KeyValue{Key: key, Value: value, CreateRevision: s.revision + 1, ModRevision: s.revision + 1, Version: 1, Lease: lease}
 	r := find(s.live, key)
 	if r != nil {
-		prev = r.cur
-		now.CreateRevision, now.Version = prev.CreateRevision, prev.Version+1
+		prev = *r.cur
+		kv.CreateRevision, kv.Version = prev.CreateRevision, prev.Version+1
 	}
-	s.change(r, now)
-	return prev, now
+	s.change(r, kv)
+	return prev, *kv
 }
 
 // Delete deletes the keys of a range, as part of the next revision. It returns their previous versions in
 // the order of keys.
-func (s *Store) Delete(key, end string) (prev []*KeyValue) {
-	s.Ascend(key, end, 0, func(kv *KeyValue) bool {
+func (s *Store) Delete(key, end string) (prev []KeyValue) {
+	s.Ascend(key, end, 0, func(kv KeyValue) bool {
 		prev = append(prev, kv)
 		return true
 	})
@@ -116,7 +116,7 @@ func (s *Store) Compact(rev int64) error {
 		return ErrFuture
 	}
 	// The revision of the last compaction is included, because its tombstones had to stay.
-	s.Changes(s.compacted, rev, func(_ int64, changes []*KeyValue) bool {
+	s.Changes(s.compacted, rev, func(_ int64, changes []KeyValue) bool {
 		for _, kv := range changes {
 			s.compactKey(kv.Key, rev)
 		}
@@ -159,8 +159,8 @@ func (s *Store) compactKey(key string, rev int64) {
 type Loader struct {
 	store    *Store
 	revision int64
-	last     *KeyValue
-	based    bool // the base is complete
+	last     string // the last key of the base
+	based    bool   // the base is complete
 }
 
 // NewLoader returns a Loader for a store with these revisions.
@@ -173,8 +173,8 @@ func NewLoader(revision, compacted int64) *Loader {
 
 // Add adds the next version: first the base, then the changes, each in its order. It rejects versions
 // that no store could have produced.
-func (l *Loader) Add(kv *KeyValue) error {
-	s := l.store
+func (l *Loader) Add(version KeyValue) error {
+	s, kv := l.store, &version
 	bad := func(why string) error {
 		return fmt.Errorf("mvcc: version of %q at revision %d: %s", kv.Key, kv.ModRevision, why)
 	}
@@ -183,10 +183,10 @@ func (l *Loader) Add(kv *KeyValue) error {
 		return bad("out of range")
 	}
 	if kv.ModRevision < s.history.first {
-		if l.based || l.last != nil && kv.Key <= l.last.Key || kv.Deleted() {
+		if l.based || kv.Key <= l.last || kv.Deleted() {
 			return bad("out of order")
 		}
-		l.last = kv
+		l.last = kv.Key
 		s.bytes += kv.bytes()
 		s.live.Set(&record{cur: kv})
 		return nil
@@ -198,7 +198,7 @@ func (l *Loader) Add(kv *KeyValue) error {
 	if kv.ModRevision > s.revision+1 && !l.next() {
 		return bad("a revision is missing")
 	}
-	prev := s.Get(kv.Key, 0)
+	prev := s.get(kv.Key, 0)
 	switch {
 	case kv.ModRevision != s.revision+1:
 		return bad("out of order")

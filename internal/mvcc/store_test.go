@@ -81,17 +81,17 @@ func (s *run) commit() {
 func (s *run) change() {
 	if s.IntN(3) > 0 {
 		key, value, lease := modeltest.Key(s.Rand), strings.Repeat("v", s.IntN(100)), s.Int64N(3)
-		want := s.model.Put(key, value, lease)
+		want := modeltest.Value(s.model.Put(key, value, lease))
 		prev, now := s.store.Put(key, value, lease)
 		require.Equal(s, want, prev)
-		require.Equal(s, s.model.Get(key, 0), now)
+		require.Equal(s, *s.model.Get(key, 0), now)
 		return
 	}
 	key, end := modeltest.Range(s.Rand)
 	if s.IntN(4) > 0 {
 		end = "" // else most ranges are empty
 	}
-	require.Equal(s, s.model.Delete(key, end), s.store.Delete(key, end))
+	require.Equal(s, modeltest.Values(s.model.Delete(key, end)), s.store.Delete(key, end))
 }
 
 func (s *run) compact() {
@@ -108,13 +108,12 @@ func (s *run) compact() {
 func (s *run) reload() {
 	v := s.store.View()
 	l := mvcc.NewLoader(v.Revision(), v.CompactRevision())
-	add := func(kv *mvcc.KeyValue) bool {
-		c := *kv
-		require.NoError(s, l.Add(&c))
+	add := func(kv mvcc.KeyValue) bool {
+		require.NoError(s, l.Add(kv))
 		return true
 	}
 	v.Base(add)
-	v.Changes(0, v.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
+	v.Changes(0, v.Revision(), func(_ int64, changes []mvcc.KeyValue) bool {
 		for _, kv := range changes {
 			add(kv)
 		}

@@ -56,9 +56,18 @@ func (v *View) record(key string) *record {
 	return find(v.dead, key)
 }
 
-// Get returns a key as it was at rev, or as it is if rev is not positive, or nil if it did not exist. The
-// caller has checked rev.
-func (v *View) Get(key string, rev int64) *KeyValue {
+// Get returns a key as it was at rev, or as it is if rev is not positive. It returns false if the key did not exist.
+// The caller has checked rev.
+func (v *View) Get(key string, rev int64) (KeyValue, bool) { return value(v.get(key, rev)) }
+
+func value(kv *KeyValue) (KeyValue, bool) {
+	if kv == nil {
+		return KeyValue{}, false
+	}
+	return *kv, true
+}
+
+func (v *View) get(key string, rev int64) *KeyValue {
 	if rev <= 0 {
 		if r := find(v.live, key); r != nil {
 			return r.cur
@@ -75,14 +84,14 @@ func (v *View) Get(key string, rev int64) *KeyValue {
 
 // Ascend visits the keys of a range in order, as they were at rev, or as they are if rev is not positive,
 // until fn returns false. The caller has checked rev.
-func (v *View) Ascend(key, end string, rev int64, fn func(*KeyValue) bool) {
+func (v *View) Ascend(key, end string, rev int64, fn func(KeyValue) bool) {
 	if rev <= 0 {
-		ascend(v.live, key, end, func(r *record) bool { return fn(r.cur) })
+		ascend(v.live, key, end, func(r *record) bool { return fn(*r.cur) })
 		return
 	}
 	v.merge(key, end, func(r *record) bool {
 		kv := r.at(rev)
-		return kv == nil || kv.Deleted() || fn(kv)
+		return kv == nil || kv.Deleted() || fn(*kv)
 	})
 }
 
@@ -135,31 +144,36 @@ func (v *View) Count(key, end string) int {
 }
 
 // Changes visits the kept revisions between from and to, both included, with the changes of each in the
-// order in which they were made, until fn returns false.
-func (v *View) Changes(from, to int64, fn func(rev int64, changes []*KeyValue) bool) {
+// order in which they were made, until fn returns false. fn must not keep the slice.
+func (v *View) Changes(from, to int64, fn func(rev int64, changes []KeyValue) bool) {
+	var changes []KeyValue
 	for rev := max(from, v.history.first); rev <= min(to, v.history.last()); rev++ {
-		if !fn(rev, v.history.at(rev).changes()) {
+		changes = changes[:0]
+		for _, kv := range v.history.at(rev).changes() {
+			changes = append(changes, *kv)
+		}
+		if !fn(rev, changes) {
 			return
 		}
 	}
 }
 
-// Next returns a key's first change after a revision, which may be a tombstone, or nil if none is kept.
-func (v *View) Next(key string, after int64) *KeyValue {
+// Next returns a key's first change after a revision, which may be a tombstone. It returns false if none is kept.
+func (v *View) Next(key string, after int64) (KeyValue, bool) {
 	if r := v.record(key); r != nil {
-		return r.after(after)
+		return value(r.after(after))
 	}
-	return nil
+	return KeyValue{}, false
 }
 
-// Previous returns the key as it was at the revision before a change, or nil if it did not exist or that
-// revision is compacted.
-func (v *View) Previous(kv *KeyValue) *KeyValue {
-	rev := kv.ModRevision - 1
+// Previous returns the key as it was at the revision before a change. It returns false if the key did not exist or
+// that revision is compacted.
+func (v *View) Previous(change KeyValue) (KeyValue, bool) {
+	rev := change.ModRevision - 1
 	if rev < max(v.compacted, 1) {
-		return nil
+		return KeyValue{}, false
 	}
-	return v.Get(kv.Key, rev)
+	return v.Get(change.Key, rev)
 }
 
 // CompactTarget returns the lowest revision to compact to so that at most the given numbers of revisions
@@ -218,7 +232,7 @@ func Mix(h uint64) uint64 {
 // fields. It is the same on every replica, whatever a replica has compacted. The caller has checked rev.
 func (v *View) Hash(rev int64) uint64 {
 	h := uint64(0)
-	v.Ascend(fromKey, fromKey, rev, func(kv *KeyValue) bool {
+	v.Ascend(fromKey, fromKey, rev, func(kv KeyValue) bool {
 		h = Mix(h ^ kv.Sum())
 		return true
 	})
@@ -227,13 +241,13 @@ func (v *View) Hash(rev int64) uint64 {
 
 // Base visits the versions that are older than the kept history, in the order of their keys. Base and
 // Changes together give the whole store.
-func (v *View) Base(fn func(*KeyValue) bool) {
+func (v *View) Base(fn func(KeyValue) bool) {
 	v.merge("", fromKey, func(r *record) bool {
 		kv := r.cur
 		if len(r.old) > 0 {
 			kv = r.old[0]
 		}
-		return kv.ModRevision >= v.history.first || fn(kv)
+		return kv.ModRevision >= v.history.first || fn(*kv)
 	})
 }
 
@@ -289,7 +303,7 @@ func (v *View) Check() error {
 	if v.history.last() != v.revision {
 		return fmt.Errorf("mvcc: history ends at %d, the revision is %d", v.history.last(), v.revision)
 	}
-	v.Changes(0, v.revision, func(rev int64, changes []*KeyValue) bool {
+	v.Changes(0, v.revision, func(rev int64, changes []KeyValue) bool {
 		if rev > 1 && rev != v.compacted && len(changes) == 0 {
 			return fail("revision %d changed nothing", rev)
 		}

@@ -30,7 +30,7 @@ func (b *Builder) Grant(l lease.Lease) error {
 
 // Add adds the next version of a key: first those before the compact revision in the order of keys, then the others
 // in the order of revisions.
-func (b *Builder) Add(kv *mvcc.KeyValue) error { return b.in.loader.Add(kv) }
+func (b *Builder) Add(kv mvcc.KeyValue) error { return b.in.loader.Add(kv) }
 
 // Auth returns the loader of the users and roles.
 func (b *Builder) Auth() *auth.Loader { return &b.in.auth }

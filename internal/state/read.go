@@ -16,8 +16,8 @@ type reader interface {
 	Revision() int64
 	CompactRevision() int64
 	CheckRevision(rev int64) error
-	Get(key string, rev int64) *mvcc.KeyValue
-	Ascend(key, end string, rev int64, fn func(*mvcc.KeyValue) bool)
+	Get(key string, rev int64) (mvcc.KeyValue, bool)
+	Ascend(key, end string, rev int64, fn func(mvcc.KeyValue) bool)
 	Count(key, end string) int
 }
 
@@ -41,17 +41,12 @@ func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	return r
 }
 
-// One evaluates a Get of the latest version of one key, without an option that changes the answer. It returns false for
-// other Gets, and nil if the key does not exist. It allocates nothing.
-func One(v *mvcc.View, g *command.Get) (kv *mvcc.KeyValue, ok bool) {
-	if *g != (command.Get{Key: g.Key}) {
-		return nil, false
-	}
-	return v.Get(g.Key, 0), true
-}
+// IsOne reports whether a Get reads the latest version of one key, without an option that changes the response.
+// [mvcc.View.Get] with revision 0 evaluates it.
+func IsOne(g *command.Get) bool { return *g == command.Get{Key: g.Key} }
 
 // Matches reports whether a key passes the revision filters of a Get.
-func Matches(g *command.Get, kv *mvcc.KeyValue) bool {
+func Matches(g *command.Get, kv mvcc.KeyValue) bool {
 	return within(kv.ModRevision, g.MinModRevision, g.MaxModRevision) &&
 		within(kv.CreateRevision, g.MinCreateRevision, g.MaxCreateRevision)
 }
@@ -64,12 +59,12 @@ func within(rev, low, high int64) bool {
 const stopEvery = 1024
 
 // Until returns a function that calls fn, but returns false once stop has returned true.
-func Until(stop func() bool, fn func(*mvcc.KeyValue) bool) func(*mvcc.KeyValue) bool {
+func Until(stop func() bool, fn func(mvcc.KeyValue) bool) func(mvcc.KeyValue) bool {
 	if stop == nil {
 		return fn
 	}
 	n := 0
-	return func(kv *mvcc.KeyValue) bool {
+	return func(kv mvcc.KeyValue) bool {
 		n++
 		return (n%stopEvery != 0 || !stop()) && fn(kv)
 	}
@@ -91,7 +86,7 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
 		enough = g.Limit + 1
 	}
-	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv *mvcc.KeyValue) bool {
+	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv mvcc.KeyValue) bool {
 		if Matches(g, kv) {
 			r.KVs = append(r.KVs, kv)
 		}
@@ -106,13 +101,11 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 		r.KVs, r.More = r.KVs[:g.Limit], true
 	}
 	if g.KeysOnly {
-		for i, kv := range r.KVs {
-			bare := *kv
-			bare.Value = ""
+		for i := range r.KVs {
+			r.KVs[i].Value = ""
 			if g.SortBy != command.SortByValue {
-				bare.Lease = 0
+				r.KVs[i].Lease = 0
 			}
-			r.KVs[i] = &bare
 		}
 	}
 	return r
@@ -124,13 +117,13 @@ func count(v reader, g *command.Get, stop func() bool) int64 {
 		return int64(v.Count(g.Key, g.End))
 	}
 	n := int64(0)
-	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(*mvcc.KeyValue) bool { n++; return true }))
+	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(mvcc.KeyValue) bool { n++; return true }))
 	return n
 }
 
 // sortKeys sorts by the Get's target. Equal values stay in the order of their keys.
-func sortKeys(kvs []*mvcc.KeyValue, g *command.Get) {
-	var by func(a, b *mvcc.KeyValue) int
+func sortKeys(kvs []mvcc.KeyValue, g *command.Get) {
+	var by func(a, b mvcc.KeyValue) int
 	switch g.SortBy {
 	case command.SortByKey:
 		if g.Order == command.SortDescend {
@@ -138,17 +131,17 @@ func sortKeys(kvs []*mvcc.KeyValue, g *command.Get) {
 		}
 		return
 	case command.SortByVersion:
-		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.Version, b.Version) }
+		by = func(a, b mvcc.KeyValue) int { return cmp.Compare(a.Version, b.Version) }
 	case command.SortByCreateRevision:
-		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) }
+		by = func(a, b mvcc.KeyValue) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) }
 	case command.SortByModRevision:
-		by = func(a, b *mvcc.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) }
+		by = func(a, b mvcc.KeyValue) int { return cmp.Compare(a.ModRevision, b.ModRevision) }
 	default:
-		by = func(a, b *mvcc.KeyValue) int { return strings.Compare(a.Value, b.Value) }
+		by = func(a, b mvcc.KeyValue) int { return strings.Compare(a.Value, b.Value) }
 	}
 	if g.Order == command.SortDescend {
 		ascending := by
-		by = func(a, b *mvcc.KeyValue) int { return ascending(b, a) }
+		by = func(a, b mvcc.KeyValue) int { return ascending(b, a) }
 	}
 	slices.SortStableFunc(kvs, by)
 }

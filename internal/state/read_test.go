@@ -127,10 +127,10 @@ func TestT08_KeysOnlyHasNoLease(t *testing.T) {
 	m.grant(7)
 	m.putLease("k", 7)
 	bare := mvcc.KeyValue{Key: "k", CreateRevision: 2, ModRevision: 2, Version: 1}
-	require.Equal(t, &bare, m.get(command.Get{Key: "k", KeysOnly: true}).KVs[0])
+	require.Equal(t, bare, m.get(command.Get{Key: "k", KeysOnly: true}).KVs[0])
 	sorted := m.get(command.Get{Key: "k", KeysOnly: true, SortBy: command.SortByValue, Order: command.SortAscend}).KVs[0]
 	bare.Lease = 7
-	require.Equal(t, &bare, sorted)
+	require.Equal(t, bare, sorted)
 	require.Equal(t, "v", m.get(command.Get{Key: "k"}).KVs[0].Value, "the stored value has not changed")
 }
 
@@ -200,8 +200,8 @@ type counting struct {
 	walked *int
 }
 
-func (c counting) Ascend(key, end string, rev int64, fn func(*mvcc.KeyValue) bool) {
-	c.reader.Ascend(key, end, rev, func(kv *mvcc.KeyValue) bool {
+func (c counting) Ascend(key, end string, rev int64, fn func(mvcc.KeyValue) bool) {
+	c.reader.Ascend(key, end, rev, func(kv mvcc.KeyValue) bool {
 		*c.walked++
 		return fn(kv)
 	})

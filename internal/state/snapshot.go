@@ -100,11 +100,11 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		}
 		return ok
 	})
-	keyVersion := func(kv *mvcc.KeyValue) bool {
+	keyVersion := func(kv mvcc.KeyValue) bool {
 		return record(recordVersion, func(b []byte) []byte { return command.AppendKeyValue(b, kv) })
 	}
 	v.KV.Base(keyVersion)
-	v.KV.Changes(0, v.KV.Revision(), func(_ int64, changes []*mvcc.KeyValue) bool {
+	v.KV.Changes(0, v.KV.Revision(), func(_ int64, changes []mvcc.KeyValue) bool {
 		for _, kv := range changes {
 			if !keyVersion(kv) {
 				return false
@@ -180,7 +180,7 @@ func (in *restore) record(b []byte) error {
 		case r.Field() == recordResult:
 			err = in.addResult(r.Bytes())
 		case r.Field() == recordVersion:
-			var kv *mvcc.KeyValue
+			var kv mvcc.KeyValue
 			if kv, err = command.DecodeKeyValue(r.Bytes()); err == nil {
 				err = in.loader.Add(kv)
 			}
@@ -318,7 +318,7 @@ func (in *restore) finish() (*State, error) {
 	if s.kv, err = in.loader.Store(); err != nil {
 		return nil, err
 	}
-	s.kv.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool {
+	s.kv.Ascend("\x00", "\x00", 0, func(kv mvcc.KeyValue) bool {
 		if kv.Lease != 0 {
 			if !s.leases.Has(kv.Lease) {
 				err = fmt.Errorf("%w: key %q has lease %x, which does not exist", errSnapshot, kv.Key, kv.Lease)

@@ -76,7 +76,7 @@ func (v *View) Check() error {
 		return err
 	}
 	attached := 0
-	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool {
+	v.KV.Ascend("\x00", "\x00", 0, func(kv mvcc.KeyValue) bool {
 		if kv.Lease != 0 {
 			attached++
 		}
@@ -86,7 +86,7 @@ func (v *View) Check() error {
 		return fmt.Errorf("state: %d keys have a lease, %d are attached to one", attached, v.Leases.Attached())
 	}
 	return v.Leases.Check(func(id int64, key string) error {
-		if kv := v.KV.Get(key, 0); kv == nil || kv.Lease != id {
+		if kv, ok := v.KV.Get(key, 0); !ok || kv.Lease != id {
 			return fmt.Errorf("state: key %q is attached to lease %x and does not have it", key, id)
 		}
 		return nil
@@ -300,21 +300,22 @@ func (s *State) end(id int64, sink Sink) bool {
 
 // put and delete update the store and the leases together.
 
-func (s *State) put(key, value string, leaseID int64) (prev *mvcc.KeyValue) {
+func (s *State) put(key, value string, leaseID int64) (prev mvcc.KeyValue) {
 	prev, now := s.kv.Put(key, value, leaseID)
-	if prev != nil && prev.Lease != leaseID {
-		s.detach(prev)
+	if prev.Lease != leaseID { // a key that did not exist had none
+		s.detach(&prev)
+		if leaseID != 0 {
+			s.leases.Attach(leaseID, now.Key)
+		}
 	}
-	if leaseID != 0 && (prev == nil || prev.Lease != leaseID) {
-		s.leases.Attach(leaseID, now.Key)
-	}
-	s.noteVersion(now)
+	s.noteVersion(&now)
 	return prev
 }
 
-func (s *State) delete(key, end string) []*mvcc.KeyValue {
+func (s *State) delete(key, end string) []mvcc.KeyValue {
 	deleted := s.kv.Delete(key, end)
-	for _, kv := range deleted {
+	for i := range deleted {
+		kv := &deleted[i]
 		s.detach(kv)
 		s.noteVersion(&mvcc.KeyValue{Key: kv.Key, ModRevision: s.kv.Revision() + 1})
 	}

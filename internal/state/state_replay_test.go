@@ -274,10 +274,10 @@ func replay(t testing.TB, s *State, sink Sink, log []logged) {
 // contents returns everything observable in a view.
 func contents(v *View) []any {
 	out := []any{v.Index, v.Term, v.Hash, v.KV.Revision(), v.KV.CompactRevision(), v.KV.Keys(), v.KV.Bytes(), v.KV.Hash(0), v.Members, v.Epoch, v.Alarms}
-	v.KV.Ascend("\x00", "\x00", 0, func(kv *mvcc.KeyValue) bool { out = append(out, *kv); return true })
-	v.KV.Changes(0, v.KV.Revision(), func(rev int64, changes []*mvcc.KeyValue) bool {
+	v.KV.Ascend("\x00", "\x00", 0, func(kv mvcc.KeyValue) bool { out = append(out, kv); return true })
+	v.KV.Changes(0, v.KV.Revision(), func(rev int64, changes []mvcc.KeyValue) bool {
 		for _, kv := range changes {
-			out = append(out, *kv)
+			out = append(out, kv)
 		}
 		return true
 	})

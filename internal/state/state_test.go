@@ -142,7 +142,7 @@ func nest(t command.Txn) command.Op { return command.Op{Txn: &t} }
 
 func ops(op ...command.Op) command.Txn { return command.Txn{Then: op} }
 
-func keys(kvs []*mvcc.KeyValue) (keys []string) {
+func keys(kvs []mvcc.KeyValue) (keys []string) {
 	for _, kv := range kvs {
 		keys = append(keys, kv.Key)
 	}
@@ -242,7 +242,7 @@ func TestT02_OneRevisionPerTransaction(t *testing.T) {
 	r := m.txn(ops(put("b", "1"), del("z", ""), put("a", "2")))
 	require.EqualValues(t, 3, r.Revision)
 	var order []string
-	m.View().KV.Changes(3, 3, func(rev int64, changes []*mvcc.KeyValue) bool {
+	m.View().KV.Changes(3, 3, func(rev int64, changes []mvcc.KeyValue) bool {
 		order = keys(changes)
 		return true
 	})
@@ -321,14 +321,16 @@ func TestT10_TombstoneAtCompactRevisionStays(t *testing.T) {
 	m.put("k", "v")
 	m.del("k", "")
 	m.compact(3)
-	tombstone := m.View().KV.Next("k", 2)
-	require.NotNil(t, tombstone)
+	tombstone, ok := m.View().KV.Next("k", 2)
+	require.True(t, ok)
 	require.True(t, tombstone.Deleted())
 	m.put("other", "v")
 	restored := roundTrip(t, m.State)
-	require.Equal(t, tombstone, restored.View().KV.Next("k", 2))
+	again, _ := restored.View().KV.Next("k", 2)
+	require.Equal(t, tombstone, again)
 	m.compact(4)
-	require.Nil(t, m.View().KV.Next("k", 2), "the next compaction drops it")
+	_, ok = m.View().KV.Next("k", 2)
+	require.False(t, ok, "the next compaction drops it")
 }
 
 func TestT11_RevisionsDoNotGoBackAfterRestore(t *testing.T) {
@@ -349,7 +351,7 @@ func TestT13_RecreatedKeyStartsAtVersion1(t *testing.T) {
 	m.put("k", "2")
 	m.del("k", "")
 	m.put("k", "3")
-	require.Equal(t, &mvcc.KeyValue{Key: "k", Value: "3", CreateRevision: 5, ModRevision: 5, Version: 1}, m.get(command.Get{Key: "k"}).KVs[0])
+	require.Equal(t, mvcc.KeyValue{Key: "k", Value: "3", CreateRevision: 5, ModRevision: 5, Version: 1}, m.get(command.Get{Key: "k"}).KVs[0])
 	require.Empty(t, m.get(command.Get{Key: "k", Revision: 4}).KVs)
 }
 
@@ -358,7 +360,8 @@ func TestT14_TombstoneIsKeyAndRevision(t *testing.T) {
 	m.grant(7)
 	m.putLease("k", 7)
 	m.del("k", "")
-	require.Equal(t, &mvcc.KeyValue{Key: "k", ModRevision: 3}, m.View().KV.Next("k", 2))
+	tombstone, _ := m.View().KV.Next("k", 2)
+	require.Equal(t, mvcc.KeyValue{Key: "k", ModRevision: 3}, tombstone)
 }
 
 func TestT15_LeaseKeysEndInOneOrderedRevision(t *testing.T) {
@@ -375,7 +378,7 @@ func TestT15_LeaseKeysEndInOneOrderedRevision(t *testing.T) {
 			m.put("d", "stays")
 			end(m)
 			require.EqualValues(t, 6, m.View().KV.Revision())
-			m.View().KV.Changes(6, 6, func(_ int64, changes []*mvcc.KeyValue) bool {
+			m.View().KV.Changes(6, 6, func(_ int64, changes []mvcc.KeyValue) bool {
 				require.Equal(t, []string{"a", "b", "c"}, keys(changes))
 				for _, kv := range changes {
 					require.True(t, kv.Deleted())

@@ -55,19 +55,19 @@ func branch(t *command.Txn, then bool) []command.Op {
 // evaluated for a missing key.
 func compare(v reader, c *command.Compare) bool {
 	holds, found := true, false
-	v.Ascend(c.Key, c.End, 0, func(kv *mvcc.KeyValue) bool {
+	v.Ascend(c.Key, c.End, 0, func(kv mvcc.KeyValue) bool {
 		found = true
 		holds = compareKey(c, kv)
 		return holds
 	})
 	if !found {
 		// A missing key has no value. No compare of it holds, not even NotEqual.
-		return c.Target != command.Value && compareKey(c, &mvcc.KeyValue{})
+		return c.Target != command.Value && compareKey(c, mvcc.KeyValue{})
 	}
 	return holds
 }
 
-func compareKey(c *command.Compare, kv *mvcc.KeyValue) bool {
+func compareKey(c *command.Compare, kv mvcc.KeyValue) bool {
 	var order int
 	switch c.Target {
 	case command.Version:
@@ -115,8 +115,10 @@ func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
 		if p.Lease != 0 && !j.leases.Has(p.Lease) {
 			return refusal(j.kv, command.LeaseNotFound)
 		}
-		if (p.IgnoreValue || p.IgnoreLease) && j.kv.Get(p.Key, 0) == nil {
-			return refusal(j.kv, command.KeyNotFound)
+		if p.IgnoreValue || p.IgnoreLease {
+			if _, exists := j.kv.Get(p.Key, 0); !exists {
+				return refusal(j.kv, command.KeyNotFound)
+			}
 		}
 	case op.Get != nil && nested:
 		// Inside a transaction a negative revision is not the latest one, but one before the
@@ -177,10 +179,7 @@ func (s *State) doPut(p *command.Put) (r command.Result) {
 	if p.IgnoreValue || p.IgnoreLease {
 		// The key existed before the transaction. Validation rejects a transaction that deletes and then
 		// puts it. Without that check there could be nothing to keep.
-		now := s.kv.Get(p.Key, 0)
-		if now == nil {
-			now = &mvcc.KeyValue{}
-		}
+		now, _ := s.kv.Get(p.Key, 0)
 		if p.IgnoreValue {
 			value = now.Value
 		}
@@ -189,8 +188,8 @@ func (s *State) doPut(p *command.Put) (r command.Result) {
 		}
 	}
 	prev := s.put(p.Key, value, leaseID)
-	if p.PrevKV && prev != nil {
-		r.KVs = []*mvcc.KeyValue{prev}
+	if p.PrevKV && !prev.Deleted() {
+		r.KVs = []mvcc.KeyValue{prev}
 	}
 	return r
 }

@@ -114,7 +114,7 @@ func (h *Hub) Applied(v *mvcc.View, after int64) {
 		h.NotifyAll(after+1, rev)
 	case h.Len() > 0:
 		var changes []Change
-		v.Changes(after+1, rev, func(rev int64, kvs []*mvcc.KeyValue) bool {
+		v.Changes(after+1, rev, func(rev int64, kvs []mvcc.KeyValue) bool {
 			for _, kv := range kvs {
 				changes = append(changes, Change{Rev: rev, Key: kv.Key})
 			}

@@ -83,8 +83,8 @@ type Reader interface {
 	Revision() int64
 	CompactRevision() int64
 	CheckRevision(rev int64) error
-	Get(key string, rev int64) *mvcc.KeyValue
-	Ascend(key, end string, rev int64, fn func(*mvcc.KeyValue) bool)
+	Get(key string, rev int64) (mvcc.KeyValue, bool)
+	Ascend(key, end string, rev int64, fn func(mvcc.KeyValue) bool)
 	Count(key, end string) int
 }
 
@@ -101,21 +101,45 @@ func CompareReads(t testing.TB, r *rand.Rand, m *model.Model, store Reader) {
 	if readable != nil {
 		return
 	}
-	require.Equal(t, m.Get(key, rev), store.Get(key, rev), "key %q at revision %d", key, rev)
-	want, got := m.Range(key, end, rev), []*mvcc.KeyValue(nil)
-	store.Ascend(key, end, rev, func(kv *mvcc.KeyValue) bool {
+	kv, ok := store.Get(key, rev)
+	requireSame(t, m.Get(key, rev), kv, ok, "key %q at revision %d", key, rev)
+	want, got := Values(m.Range(key, end, rev)), []mvcc.KeyValue(nil)
+	store.Ascend(key, end, rev, func(kv mvcc.KeyValue) bool {
 		got = append(got, kv)
 		return true
 	})
 	require.Equal(t, want, got, "[%q, %q) at revision %d", key, end, rev)
 	if len(want) > 0 { // a visit that ends early
 		most := 1 + r.IntN(len(want))
-		store.Ascend(key, end, rev, func(*mvcc.KeyValue) bool {
+		store.Ascend(key, end, rev, func(mvcc.KeyValue) bool {
 			most--
 			return most > 0
 		})
 		require.Zero(t, most, "[%q, %q) at revision %d", key, end, rev)
 	}
+}
+
+// requireSame compares a version of the model, or nil, with the result of a look-up.
+func requireSame(t testing.TB, want *mvcc.KeyValue, got mvcc.KeyValue, ok bool, format string, args ...any) {
+	t.Helper()
+	require.Equal(t, want != nil, ok, append([]any{format}, args...)...)
+	require.Equal(t, Value(want), got, append([]any{format}, args...)...)
+}
+
+// Value returns a version of a model by value. A nil version becomes the zero KeyValue.
+func Value(kv *mvcc.KeyValue) mvcc.KeyValue {
+	if kv == nil {
+		return mvcc.KeyValue{}
+	}
+	return *kv
+}
+
+// Values returns versions of a model by value.
+func Values(kvs []*mvcc.KeyValue) (values []mvcc.KeyValue) {
+	for _, kv := range kvs {
+		values = append(values, *kv)
+	}
+	return values
 }
 
 // Compare compares everything observable in a view with the model, some of it at random.
@@ -127,15 +151,15 @@ func Compare(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View) {
 	}
 	for _, from := range []int64{0, Revision(r, m)} {
 		to := max(from, Revision(r, m))
-		require.Equal(t, m.Changes(from, to), changes(view, from, to), "changes from %d to %d", from, to)
+		require.Equal(t, Values(m.Changes(from, to)), changes(view, from, to), "changes from %d to %d", from, to)
 	}
 	compareWatches(t, r, m, view)
 	compareKept(t, m, view)
 }
 
 // changes returns the changes of a view that have the revision of their entry.
-func changes(view *mvcc.View, from, to int64) (found []*mvcc.KeyValue) {
-	view.Changes(from, to, func(rev int64, changes []*mvcc.KeyValue) bool {
+func changes(view *mvcc.View, from, to int64) (found []mvcc.KeyValue) {
+	view.Changes(from, to, func(rev int64, changes []mvcc.KeyValue) bool {
 		for _, kv := range changes {
 			if kv.ModRevision == rev {
 				found = append(found, kv)
@@ -150,24 +174,26 @@ func changes(view *mvcc.View, from, to int64) (found []*mvcc.KeyValue) {
 func compareWatches(t testing.TB, r *rand.Rand, m *model.Model, view *mvcc.View) {
 	// A watch of a key begins at the compact revision at the earliest.
 	key, after := Key(r), max(Revision(r, m), m.CompactRevision()-1)
-	require.Equal(t, m.Next(key, after), view.Next(key, after), "next change of %q after %d", key, after)
+	next, ok := view.Next(key, after)
+	requireSame(t, m.Next(key, after), next, ok, "next change of %q after %d", key, after)
 	all := m.Changes(0, m.Revision())
 	for range min(4, len(all)) {
 		kv := all[r.IntN(len(all))]
-		require.Equal(t, m.Previous(kv), view.Previous(kv), "before %+v", kv)
+		previous, ok := view.Previous(*kv)
+		requireSame(t, m.Previous(kv), previous, ok, "before %+v", kv)
 	}
 }
 
 // compareKept compares the kept versions and their size.
 func compareKept(t testing.TB, m *model.Model, view *mvcc.View) {
-	var base, want []*mvcc.KeyValue
-	view.Base(func(kv *mvcc.KeyValue) bool {
+	var base, want []mvcc.KeyValue
+	view.Base(func(kv mvcc.KeyValue) bool {
 		base = append(base, kv)
 		return true
 	})
 	for _, kv := range m.Range("\x00", "\x00", max(m.CompactRevision(), 1)) {
 		if kv.ModRevision < m.CompactRevision() {
-			want = append(want, kv)
+			want = append(want, *kv)
 		}
 	}
 	require.Equal(t, want, base)
