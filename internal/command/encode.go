@@ -24,11 +24,34 @@ func (p *Proposal) Append(b []byte) []byte {
 	b = wire.Uint(b, 3, p.Lowest)
 	if c := &p.Command; c.As != nil {
 		// An earlier version, which would not check the user, does not know this kind of command.
-		return wire.Message(b, 30, func(b []byte) []byte {
+		return wire.LongMessage(b, 30, c.Op.size(), func(b []byte) []byte {
 			return c.append(wire.Uint(wire.Text(b, 1, c.As.User), 2, c.As.Revision))
 		})
 	}
 	return p.Command.append(b)
+}
+
+// size returns the approximate size of an operation's encoding: that of the strings of its puts. The others
+// are rarely long.
+func (op *Op) size() int {
+	switch {
+	case op.Put != nil:
+		return op.Put.size()
+	case op.Txn != nil:
+		return op.Txn.size()
+	}
+	return 0
+}
+
+func (p *Put) size() int { return len(p.Key) + len(p.Value) }
+
+func (t *Txn) size() (size int) {
+	for _, ops := range [...][]Op{t.Then, t.Else} {
+		for i := range ops {
+			size += ops[i].size()
+		}
+	}
+	return size
 }
 
 // append encodes a command without its user.
@@ -72,13 +95,13 @@ func (c *Command) append(b []byte) []byte {
 func (op *Op) append(b []byte) []byte {
 	switch {
 	case op.Put != nil:
-		return wire.Message(b, 10, op.Put.append)
+		return wire.LongMessage(b, 10, op.Put.size(), op.Put.append)
 	case op.Get != nil:
 		return wire.Message(b, 11, op.Get.append)
 	case op.Delete != nil:
 		return wire.Message(b, 12, op.Delete.append)
 	case op.Txn != nil:
-		return wire.Message(b, 13, op.Txn.append)
+		return wire.LongMessage(b, 13, op.Txn.size(), op.Txn.append)
 	}
 	return b
 }
@@ -127,10 +150,10 @@ func (t *Txn) append(b []byte) []byte {
 		b = wire.Message(b, 1, t.Compares[i].append)
 	}
 	for i := range t.Then {
-		b = wire.Message(b, 2, t.Then[i].append)
+		b = wire.LongMessage(b, 2, t.Then[i].size(), t.Then[i].append)
 	}
 	for i := range t.Else {
-		b = wire.Message(b, 3, t.Else[i].append)
+		b = wire.LongMessage(b, 3, t.Else[i].size(), t.Else[i].append)
 	}
 	return b
 }

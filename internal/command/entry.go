@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -30,29 +31,51 @@ func (e *CorruptError) Error() string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// An Entry is a log entry under construction.
+// An Entry is a log entry under construction. The zero value is an empty entry.
 type Entry struct {
 	b     []byte
 	count int
 }
 
 // NewEntry returns an empty entry.
-func NewEntry() *Entry { return &Entry{b: make([]byte, entryHeader, 512)} }
+func NewEntry() *Entry { return &Entry{} }
+
+// Grow makes memory for more proposals. size is the sum of the sizes that CheckSize has returned for their
+// commands. Without it, the entry grows like a slice, by copying.
+func (e *Entry) Grow(proposals, size int) {
+	e.b = slices.Grow(e.b, entryHeader+proposals*proposalOverhead+size)
+}
+
+// proposalOverhead is the part of a proposal that CheckSize does not count: its numbers, if they are large, and
+// its length.
+const proposalOverhead = 16
 
 // Add appends a proposal.
 func (e *Entry) Add(p *Proposal) {
-	e.b = wire.Prefixed(e.b, p.Append)
+	e.begin()
+	e.b = wire.LongPrefixed(e.b, p.Command.Op.size(), p.Append)
 	e.count++
+}
+
+// begin leaves the header free, which Bytes fills.
+func (e *Entry) begin() {
+	if e.b == nil {
+		e.b = make([]byte, 0, 512)
+	}
+	if len(e.b) == 0 {
+		e.b = e.b[:entryHeader]
+	}
 }
 
 // Len returns the number of proposals.
 func (e *Entry) Len() int { return e.count }
 
 // Size returns the number of bytes.
-func (e *Entry) Size() int { return len(e.b) }
+func (e *Entry) Size() int { return max(len(e.b), entryHeader) }
 
 // Bytes completes the entry and returns its encoding.
 func (e *Entry) Bytes() []byte {
+	e.begin()
 	e.b[0] = entryVersion
 	binary.LittleEndian.PutUint32(e.b[1:], crc32.Checksum(e.b[entryHeader:], castagnoli))
 	return e.b

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
@@ -50,13 +51,24 @@ func CheckSize(c *Command, limit int) (size int, err error) {
 			size += len(c.As.User)
 		}
 	case !small(c):
-		// Such commands are rare, and rarely large, so encoding them is simple and cheap enough.
-		size = len((&Proposal{Command: *c}).Append(nil)) + commandOverhead
+		size += encodedSize(c)
 	}
 	if size > limit && !small(c) {
 		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
 	}
 	return size, nil
+}
+
+// scratch are the buffers of encodedSize.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// encodedSize returns the size of a command's encoding. It encodes the command: the functions that append its
+// fields are the only description of them.
+func encodedSize(c *Command) int {
+	b := scratch.Get().(*[]byte)
+	defer scratch.Put(b)
+	*b = (&Proposal{Command: *c}).Append((*b)[:0])
+	return len(*b)
 }
 
 // small reports whether a command has a bounded size.
@@ -74,7 +86,7 @@ func Validate(op *Op, maxOps int) error {
 	if err := op.check(maxOps, maxDepth); err != nil {
 		return err
 	}
-	if op.Txn == nil {
+	if op.Txn == nil || !op.Txn.overlaps() {
 		return nil
 	}
 	if _, _, err := writes(op.Txn.Then); err != nil {
@@ -125,6 +137,23 @@ func (t *Txn) check(maxOps, depth int) error {
 		}
 	}
 	return nil
+}
+
+// overlaps reports whether a branch of the transaction, or of one nested in it, has several operations that may
+// write. In any other transaction no key can be written twice.
+func (t *Txn) overlaps() bool {
+	for _, ops := range [...][]Op{t.Then, t.Else} {
+		writes := 0
+		for i := range ops {
+			if ops[i].Get == nil {
+				writes++
+			}
+			if writes > 1 || ops[i].Txn != nil && ops[i].Txn.overlaps() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // judgePut is the check of a put for both Validate and Check.

@@ -221,8 +221,3 @@ func TestSizesAreLimited(t *testing.T) {
 		}
 	}
 }
-
-func TestSizeOfAPutIsNotEncoded(t *testing.T) {
-	c := command.Command{As: &command.As{User: "alice"}, Op: command.Op{Put: &command.Put{Key: "key", Value: "value"}}}
-	require.Zero(t, testing.AllocsPerRun(100, func() { _, _ = command.CheckSize(&c, 1000) }))
-}

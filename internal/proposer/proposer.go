@@ -81,6 +81,7 @@ type Proposer struct {
 type call struct {
 	seq    uint64
 	cmd    *command.Command
+	size   int    // of cmd, as command.CheckSize returns it
 	batch  *batch // in which it is in flight; nil if it is not
 	sent   int    // how often
 	hidden bool   // since it was sent, a snapshot came that may contain it without a trace
@@ -109,8 +110,9 @@ func New(host Host, cfg Config) *Proposer {
 	}
 }
 
-// Do makes the cluster execute cmd once, and returns the result that it had on this node. size is that of
-// the request; frees says that cmd needs no memory in the store, so that it is admitted above the bounds.
+// Do makes the cluster execute cmd once, and returns the result that it had on this node. size is that of cmd, as
+// command.CheckSize returns it. frees says that cmd needs no memory in the store, so that it is admitted above
+// the bounds.
 //
 // Errors: *fault.LimitError with fault.ErrOverloaded; fault.ErrNoSpace; fault.ErrMaybeApplied; the host's
 // ContextError and Err.
@@ -119,7 +121,7 @@ func (p *Proposer) Do(ctx context.Context, cmd *command.Command, size int, frees
 		return nil, err
 	}
 	defer p.admission.leave(int64(size))
-	c := &call{cmd: cmd, answer: make(chan callAnswer, 1)}
+	c := &call{cmd: cmd, size: size, answer: make(chan callAnswer, 1)}
 	p.mu.Lock()
 	p.enqueue(c)
 	p.mu.Unlock()

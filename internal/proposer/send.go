@@ -67,6 +67,7 @@ func (p *Proposer) take(term uint64) ([]byte, *batch) {
 	}
 	b := &batch{term: term}
 	entry := command.NewEntry()
+	p.grow(entry)
 	taken := 0
 	for _, c := range p.queue {
 		if p.calls[c.seq] != c {
@@ -90,6 +91,20 @@ func (p *Proposer) take(term uint64) ([]byte, *batch) {
 	p.batches[b] = struct{}{}
 	b.resend = time.AfterFunc(2*p.timeout, func() { p.requeue(b) })
 	return entry.Bytes(), b
+}
+
+// grow makes memory for the calls that an entry will have, at once: an entry of many calls that grows by copying
+// allocates five times its size.
+func (p *Proposer) grow(entry *command.Entry) {
+	calls, size := 0, 0
+	for _, c := range p.queue {
+		if calls > 0 && (size >= maxEntryBytes || !p.registered) {
+			break
+		}
+		calls++
+		size += c.size
+	}
+	entry.Grow(calls, size)
 }
 
 // send hands an entry to the leader. After a failure the entry is sent again, a little later unless the

@@ -12,6 +12,8 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
+	"unsafe"
 )
 
 // ErrMalformed: the input of a Reader is not a sequence of fields.
@@ -27,8 +29,15 @@ func Uint(b []byte, num int, v uint64) []byte {
 	if v == 0 {
 		return b
 	}
-	b = binary.AppendUvarint(b, uint64(num)<<1|kindUint)
-	return binary.AppendUvarint(b, v)
+	return binary.AppendUvarint(appendTag(b, num, kindUint), v)
+}
+
+// appendTag appends the tag of a field. Most tags are one byte.
+func appendTag(b []byte, num, kind int) []byte {
+	if num < 0x40 {
+		return append(b, byte(num<<1|kind))
+	}
+	return binary.AppendUvarint(b, uint64(num)<<1|uint64(kind))
 }
 
 // Int appends field num with the signed value v, or nothing if v is zero.
@@ -54,33 +63,47 @@ func Text[T string | []byte](b []byte, num int, v T) []byte {
 
 // Element is Text for a repeated field, where empty elements count.
 func Element[T string | []byte](b []byte, num int, v T) []byte {
-	b = binary.AppendUvarint(b, uint64(num)<<1|kindBytes)
-	b = binary.AppendUvarint(b, uint64(len(v)))
+	b = binary.AppendUvarint(appendTag(b, num, kindBytes), uint64(len(v)))
 	return append(b, v...)
 }
 
-// Message appends field num with the bytes that encode appends, even if there are none.
+// Message appends field num with the bytes that encode appends, even if there are none. It is meant for short
+// messages; see LongMessage.
 func Message(b []byte, num int, encode func(b []byte) []byte) []byte {
-	return Prefixed(binary.AppendUvarint(b, uint64(num)<<1|kindBytes), encode)
+	return LongMessage(b, num, 0, encode)
 }
 
-// Prefixed appends the bytes that encode appends, preceded by their length as a uvarint.
+// LongMessage is Message for a message of about size bytes. See LongPrefixed.
+func LongMessage(b []byte, num, size int, encode func(b []byte) []byte) []byte {
+	return LongPrefixed(appendTag(b, num, kindBytes), size, encode)
+}
+
+// Prefixed appends the bytes that encode appends, preceded by their length as a uvarint. It is meant for
+// fewer than 128 bytes; see LongPrefixed.
 func Prefixed(b []byte, encode func(b []byte) []byte) []byte {
-	// One byte of length suffices for most messages. For longer ones the bytes are moved once.
-	start := len(b)
-	b = encode(append(b, 0))
-	size := len(b) - start - 1
-	if size < 0x80 {
-		b[start] = byte(size)
-		return b
+	return LongPrefixed(b, 0, encode)
+}
+
+// LongPrefixed is Prefixed for about size bytes. The size determines how many bytes are left free for the
+// length. It does not change the result: if the length takes another number of bytes, those that encode has
+// appended are moved once. A guess costs less than a first pass that counts, and all lengths from 128 to
+// 16383, for example, take two bytes.
+func LongPrefixed(b []byte, size int, encode func(b []byte) []byte) []byte {
+	start, left := len(b), lengthOfUvarint(size)
+	var free [binary.MaxVarintLen64]byte
+	b = encode(append(b, free[:left]...))
+	size = len(b) - start - left
+	if takes := lengthOfUvarint(size); takes != left {
+		b = append(b, free[:max(takes-left, 0)]...)
+		copy(b[start+takes:], b[start+left:start+left+size])
+		b = b[:start+takes+size]
 	}
-	var length [binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(length[:], uint64(size))
-	b = append(b, length[1:n]...)
-	copy(b[start+n:], b[start+1:start+1+size])
-	copy(b[start:], length[:n])
+	binary.PutUvarint(b[start:], uint64(size))
 	return b
 }
+
+// lengthOfUvarint returns how many bytes v takes as a uvarint.
+func lengthOfUvarint(v int) int { return (bits.Len64(uint64(v)|1) + 6) / 7 }
 
 // A Reader takes the fields of one message in turn:
 //
@@ -113,16 +136,17 @@ func (r *Reader) Next() bool {
 	if r.err != nil || len(r.rest) == 0 {
 		return false
 	}
-	tag, ok := r.uvarint()
-	if !ok || tag>>1 == 0 || tag>>1 > 1<<20 {
+	tag, n := uvarint(r.rest)
+	if n <= 0 || tag>>1 == 0 || tag>>1 > 1<<20 {
 		r.err = ErrMalformed
 		return false
 	}
-	number, ok := r.uvarint()
-	if !ok {
+	number, m := uvarint(r.rest[n:])
+	if m <= 0 {
 		r.err = ErrMalformed
 		return false
 	}
+	r.rest = r.rest[n+m:]
 	r.field, r.number, r.payload = int(tag>>1), 0, nil
 	if tag&1 == kindUint {
 		r.number = number
@@ -136,13 +160,12 @@ func (r *Reader) Next() bool {
 	return true
 }
 
-func (r *Reader) uvarint() (uint64, bool) {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		return 0, false
+// uvarint is binary.Uvarint, faster for numbers of one byte. Most are.
+func uvarint(b []byte) (v uint64, n int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
 	}
-	r.rest = r.rest[n:]
-	return v, true
+	return binary.Uvarint(b)
 }
 
 // Field returns the number of the current field.
@@ -159,6 +182,10 @@ func (r *Reader) Bool() bool { return r.number != 0 }
 
 // Text returns a copy of the current field's bytes as a string.
 func (r *Reader) Text() string { return string(r.payload) }
+
+// Shared returns the current field's bytes as a string that shares the memory of the input. The input must not
+// change while the string is used, and stays in memory as long as the string.
+func (r *Reader) Shared() string { return unsafe.String(unsafe.SliceData(r.payload), len(r.payload)) }
 
 // Bytes returns the current field's bytes, which share the memory of the input.
 func (r *Reader) Bytes() []byte { return r.payload }

@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"bytes"
 	"math"
 	"strings"
 	"testing"
@@ -55,6 +56,51 @@ func TestFieldsRoundTrip(t *testing.T) {
 	require.NoError(t, r.Err())
 	require.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 7, 7, 900}, fields)
 	require.Equal(t, []string{"", "short", long}, nested)
+}
+
+// A wrong guess of a message's size costs time, and changes no byte.
+func TestSizeOfMessageIsOnlyAGuess(t *testing.T) {
+	sizes := []int{0, 1, 127, 128, 300, 16_383, 16_384, 100_000}
+	for _, size := range sizes {
+		message := bytes.Repeat([]byte{'m'}, size)
+		want := Element([]byte("before"), 70, message)
+		for _, guess := range sizes {
+			got := LongMessage([]byte("before"), 70, guess, func(b []byte) []byte { return append(b, message...) })
+			require.True(t, bytes.Equal(want, got), "%d bytes, guess %d", size, guess)
+		}
+	}
+}
+
+func TestMessageAllocatesNothing(t *testing.T) {
+	b := make([]byte, 0, 1000)
+	text := strings.Repeat("x", 300)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		LongMessage(b, 1, len(text), func(b []byte) []byte {
+			return Message(b, 1, func(b []byte) []byte { return Text(b, 1, text) })
+		})
+	}))
+}
+
+func BenchmarkMessage(b *testing.B) {
+	buffer := make([]byte, 0, 1000)
+	text := strings.Repeat("x", 256)
+	for name, guess := range map[string]int{"guessed": len(text), "moved": 0} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				LongMessage(buffer, 1, guess, func(b []byte) []byte { return Int(Text(b, 1, text), 2, 1_000_000) })
+			}
+		})
+	}
+}
+
+func BenchmarkReader(b *testing.B) {
+	message := Bool(Int(Text(Text(nil, 1, "key"), 2, strings.Repeat("x", 256)), 3, 1_000_000), 4, true)
+	b.ReportAllocs()
+	for b.Loop() {
+		for r := NewReader(message); r.Next(); {
+		}
+	}
 }
 
 func TestZeroValuesTakeNoBytes(t *testing.T) {
