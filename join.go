@@ -305,8 +305,9 @@ func (j *joiner) answerPing(from rpc.Identity, req []byte) []byte {
 	}.Append(nil)
 }
 
-// mayAnswer waits until this node may answer one of raft's requests, or ctx ends.
+// mayAnswer waits until this node may answer one of raft's requests, for at most an election timeout, or until ctx ends.
 func (j *joiner) mayAnswer(ctx context.Context, from rpc.Identity, r raftnet.Request) error {
+	var limit <-chan time.Time // almost every request is answered at once, without a timer
 	for {
 		changed := j.identity.Changed()
 		if err := j.peers.judge(from, rpc.LaneRaft); err != nil {
@@ -323,8 +324,15 @@ func (j *joiner) mayAnswer(ctx context.Context, from rpc.Identity, r raftnet.Req
 		if mayVote && t.MayAnswer(membership.Request{Since: from.Since, Term: r.Term, Vote: r.Vote, Elect: r.Elect}) {
 			return nil
 		}
+		if limit == nil {
+			timer := time.NewTimer(j.cfg.ElectionTimeout)
+			defer timer.Stop()
+			limit = timer.C
+		}
 		select {
 		case <-changed:
+		case <-limit:
+			return errUntrusted
 		case <-ctx.Done():
 			return errUntrusted
 		case <-j.life.Closing():

@@ -29,18 +29,26 @@ func appendHeader(b []byte, h *raft.RPCHeader) []byte {
 func decode(b []byte, h *raft.RPCHeader, field func(num int, r *wire.Reader)) error {
 	r := wire.NewReader(b)
 	for r.Next() {
-		switch num := r.Field(); num {
-		case 1:
-			h.ProtocolVersion = raft.ProtocolVersion(r.Int())
-		case 2:
-			h.ID = r.Bytes()
-		case 3:
-			h.Addr = r.Bytes()
-		default:
+		if num := r.Field(); !decodeHeader(num, r, h) {
 			field(num, r)
 		}
 	}
 	return r.Err()
+}
+
+// decodeHeader decodes a field of raft's header. It returns false if the field is not part of it.
+func decodeHeader(num int, r *wire.Reader, h *raft.RPCHeader) bool {
+	switch num {
+	case 1:
+		h.ProtocolVersion = raft.ProtocolVersion(r.Int())
+	case 2:
+		h.ID = r.Bytes()
+	case 3:
+		h.Addr = r.Bytes()
+	default:
+		return false
+	}
+	return true
 }
 
 func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
@@ -60,10 +68,17 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 // trust and fail on: entries out of sequence, entries of obsolete types, configurations that cannot be
 // decoded, and a commit index that the append does not cover.
 func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
-	m := &raft.AppendEntriesRequest{}
-	var bad error
-	err := decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
-		switch num {
+	n, err := countEntries(b)
+	if err != nil {
+		return nil, err
+	}
+	m, r := &raft.AppendEntriesRequest{}, wire.NewReader(b)
+	var entries []raft.Log // one allocation for all: a batch may have hundreds
+	if n > 0 {
+		entries, m.Entries = make([]raft.Log, n), make([]*raft.Log, 0, n)
+	}
+	for r.Next() {
+		switch num := r.Field(); num {
 		case 4:
 			m.Term = r.Uint()
 		case 5:
@@ -75,35 +90,44 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 		case 8:
 			m.LeaderCommitIndex = r.Uint()
 		case 9:
-			if bad != nil {
-				return
-			}
-			entry, err := decodeEntry(r.Bytes())
-			if err == nil && len(m.Entries) == maxEntries {
-				err = fmt.Errorf("%w: more than %d entries", ErrMalformed, maxEntries)
+			entry := &entries[len(m.Entries)]
+			if err := decodeEntry(r.Bytes(), entry); err != nil {
+				return nil, err
 			}
 			m.Entries = append(m.Entries, entry)
-			bad = err
+		default:
+			decodeHeader(num, r, &m.RPCHeader)
 		}
-	})
-	if err = errors.Join(err, bad); err != nil {
-		return nil, err
 	}
 	return m, checkAppend(m)
 }
 
-func decodeEntry(b []byte) (*raft.Log, error) {
-	m, err := storage.DecodeEntry(b)
-	if err != nil {
-		return nil, err
+// countEntries returns the number of entries in an append, or an error if there are too many or the append is
+// malformed.
+func countEntries(b []byte) (n int, err error) {
+	r := wire.NewReader(b)
+	for r.Next() {
+		if r.Field() == 9 {
+			n++
+		}
 	}
-	switch m.Type {
+	if n > maxEntries {
+		return 0, fmt.Errorf("%w: more than %d entries", ErrMalformed, maxEntries)
+	}
+	return n, r.Err()
+}
+
+func decodeEntry(b []byte, l *raft.Log) error {
+	if err := storage.ReadEntry(b, l); err != nil {
+		return err
+	}
+	switch l.Type {
 	case raft.LogCommand, raft.LogNoop, raft.LogBarrier:
-		return m, nil
+		return nil
 	case raft.LogConfiguration:
-		return m, checkConfiguration(m.Data)
+		return checkConfiguration(l.Data)
 	}
-	return nil, fmt.Errorf("%w: entry of type %d", ErrMalformed, m.Type)
+	return fmt.Errorf("%w: entry of type %d", ErrMalformed, l.Type)
 }
 
 func encodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) []byte {
@@ -118,8 +142,9 @@ func encodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) []byte {
 // many requests.
 func decodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) error {
 	*m = raft.AppendEntriesResponse{}
-	return decode(b, &m.RPCHeader, func(num int, r *wire.Reader) {
-		switch num {
+	r := wire.NewReader(b)
+	for r.Next() {
+		switch num := r.Field(); num {
 		case 4:
 			m.Term = r.Uint()
 		case 5:
@@ -128,8 +153,11 @@ func decodeAppendResponse(b []byte, m *raft.AppendEntriesResponse) error {
 			m.Success = r.Bool()
 		case 7:
 			m.NoRetryBackoff = r.Bool()
+		default:
+			decodeHeader(num, r, &m.RPCHeader)
 		}
-	})
+	}
+	return r.Err()
 }
 
 func encodeVote(b []byte, m *raft.RequestVoteRequest) []byte {

@@ -104,11 +104,7 @@ func redecode(kind byte, b []byte) (any, error) {
 		m := &raft.InstallSnapshotResponse{RPCHeader: header, Term: 7, Success: true}
 		return m, decodeSnapshotResponse(b, m)
 	}
-	in, err := decodeRequest(kind, b)
-	if err != nil {
-		return nil, err
-	}
-	return in.command, nil
+	return decodeRequest(kind, b)
 }
 
 func TestMessagesRoundTrip(t *testing.T) {

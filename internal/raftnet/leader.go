@@ -37,7 +37,10 @@ func (t *Transport) hear(command any) (answered func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l := &t.leader
-	l.id, l.addr, l.at = raft.ServerID(header.ID), header.Addr, arrived
+	if string(l.id) != string(header.ID) {
+		l.id = raft.ServerID(header.ID)
+	}
+	l.addr, l.at = header.Addr, arrived
 	l.inHand++
 	return func() {
 		t.mu.Lock()

@@ -35,30 +35,34 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	defer context.AfterFunc(t.ctx, cancel)()
 	defer c.Guard(ctx)(nil)
 
+	serving := &connection{transport: t, conn: c, answer: make(chan raft.RPCResponse, 1), timer: time.NewTimer(t.cfg.Timeout)}
+	defer serving.timer.Stop()
 	peer := fmt.Appendf(nil, "%016x", c.Peer().Member)
 	for {
 		method, payload, err := c.Receive()
 		if err != nil {
 			return
 		}
-		req, err := decodeRequest(method, payload)
-		if err == nil && !bytes.Equal(req.header.ID, peer) {
-			err = fmt.Errorf("%w: %s speaks for %q", ErrMalformed, peer, req.header.ID)
+		command, err := decodeRequest(method, payload)
+		if err == nil {
+			if id := command.GetRPCHeader().ID; !bytes.Equal(id, peer) {
+				err = fmt.Errorf("%w: %s speaks for %q", ErrMalformed, peer, id)
+			}
 		}
 		// While it waits here, a new node can learn the current term, which check uses.
-		if err == nil && t.admit(ctx, c.Peer(), req) != nil {
+		if err == nil && t.cfg.Admit != nil && t.cfg.Admit(ctx, c.Peer(), describe(command)) != nil {
 			return
 		}
 		if err == nil {
-			err = t.check(req.command)
+			err = t.check(command)
 		}
 		if err != nil {
 			t.refused(c, err)
 			_ = c.Send(replyError, func(b []byte) []byte { return append(b, err.Error()...) })
 			return
 		}
-		answered := t.hear(req.command)
-		err = t.serve(ctx, c, req)
+		answered := t.hear(command)
+		err = serving.serve(ctx, command)
 		answered()
 		if err != nil {
 			return
@@ -66,42 +70,43 @@ func (t *Transport) Serve(ctx context.Context, c *rpc.Conn) {
 	}
 }
 
-// admit waits until a request may be answered, for at most as long as its sender does.
-func (t *Transport) admit(ctx context.Context, from rpc.Identity, req *inbound) error {
-	if t.cfg.Admit == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
-	defer cancel()
-	return t.cfg.Admit(ctx, from, describe(req.command))
-}
-
-// An inbound is a request from a peer.
-type inbound struct {
-	command any
-	header  *raft.RPCHeader
-	encode  func(b []byte, response any) []byte
-}
-
-func decodeRequest(method byte, b []byte) (*inbound, error) {
+// decodeRequest decodes a request of a peer, and rejects messages that raft would fail on.
+func decodeRequest(method byte, b []byte) (command raft.WithRPCHeader, err error) {
 	switch method {
 	case methodAppend:
-		m, err := decodeAppend(b)
-		return request(m, err, encodeAppendResponse)
+		return decodeAppend(b)
 	case methodVote:
-		m, err := decodeVote(b)
-		return request(m, err, encodeVoteResponse)
+		return decodeVote(b)
 	case methodPreVote:
-		m, err := decodePreVote(b)
-		return request(m, err, encodePreVoteResponse)
+		return decodePreVote(b)
 	case methodTimeoutNow:
-		m, err := decodeTimeoutNow(b)
-		return request(m, err, encodeTimeoutNowResponse)
+		return decodeTimeoutNow(b)
 	case methodSnapshot:
-		m, err := decodeSnapshot(b)
-		return request(m, err, encodeSnapshotResponse)
+		return decodeSnapshot(b)
 	}
 	return nil, fmt.Errorf("%w: method %d", ErrMalformed, method)
+}
+
+// encodeResponse appends raft's response to a request. A response that is missing counts as a zero one.
+func encodeResponse(b []byte, command raft.WithRPCHeader, response any) []byte {
+	switch command.(type) {
+	case *raft.AppendEntriesRequest:
+		return encodeAppendResponse(b, orZero[raft.AppendEntriesResponse](response))
+	case *raft.RequestVoteRequest:
+		return encodeVoteResponse(b, orZero[raft.RequestVoteResponse](response))
+	case *raft.RequestPreVoteRequest:
+		return encodePreVoteResponse(b, orZero[raft.RequestPreVoteResponse](response))
+	case *raft.TimeoutNowRequest:
+		return encodeTimeoutNowResponse(b, orZero[raft.TimeoutNowResponse](response))
+	}
+	return encodeSnapshotResponse(b, orZero[raft.InstallSnapshotResponse](response))
+}
+
+func orZero[Response any](response any) *Response {
+	if r, _ := response.(*Response); r != nil {
+		return r
+	}
+	return new(Response)
 }
 
 func describe(command any) Request {
@@ -118,31 +123,22 @@ func describe(command any) Request {
 	return Request{Elect: true}
 }
 
-func request[Response any](command raft.WithRPCHeader, err error, encode func([]byte, *Response) []byte) (*inbound, error) {
-	if err != nil {
-		return nil, err
-	}
-	header := command.GetRPCHeader()
-	return &inbound{
-		command: command,
-		header:  &header,
-		encode: func(b []byte, response any) []byte {
-			r, _ := response.(*Response)
-			if r == nil {
-				r = new(Response)
-			}
-			return encode(b, r)
-		},
-	}, nil
+// A connection serves the requests of a peer, one after the other. All of them use one channel and one timer: after a
+// request that raft has not answered, the connection is closed.
+type connection struct {
+	transport *Transport
+	conn      *rpc.Conn
+	answer    chan raft.RPCResponse
+	timer     *time.Timer
 }
 
 // serve answers one request. After an error the caller closes the connection.
-func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
-	answer := make(chan raft.RPCResponse, 1)
-	req := raft.RPC{Command: in.command, RespChan: answer}
+func (s *connection) serve(ctx context.Context, command raft.WithRPCHeader) error {
+	t := s.transport
+	req := raft.RPC{Command: command, RespChan: s.answer}
 	var body *installation
 	limit := t.cfg.Timeout
-	switch m := in.command.(type) {
+	switch m := command.(type) {
 	case *raft.AppendEntriesRequest:
 		t.mu.Lock()
 		t.enter(m.Term)
@@ -150,7 +146,7 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 		t.mu.Unlock()
 		if following {
 			resp := &raft.AppendEntriesResponse{RPCHeader: t.header, Term: m.Term, Success: true}
-			return c.Send(replyDone, func(b []byte) []byte { return encodeAppendResponse(b, resp) })
+			return s.conn.Send(replyDone, func(b []byte) []byte { return encodeAppendResponse(b, resp) })
 		}
 		if len(m.Entries) > 0 {
 			limit *= patience
@@ -173,56 +169,62 @@ func (t *Transport) serve(ctx context.Context, c *rpc.Conn, in *inbound) error {
 			return err
 		}
 		limit *= patience
-		body = &installation{transport: t, conn: c, request: m, rest: m.Size, answer: answer}
+		body = &installation{transport: t, conn: s.conn, request: m, rest: m.Size, answer: s.answer}
 		req.Reader = body
 	}
 
 	// A main loop that accepts nothing for so long is stuck, and the peer has given up.
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	s.timer.Reset(limit)
 	select {
 	case t.consumer <- req:
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-timer.C:
+	case <-s.timer.C:
 		return context.DeadlineExceeded
 	}
 
 	for {
-		timer.Reset(t.cfg.Timeout)
+		s.timer.Reset(t.cfg.Timeout)
 		select {
-		case resp := <-answer:
-			t.grant(resp)
-			if body != nil {
-				body.finish()
-				if errors.Is(resp.Error, errApplied) {
-					resp = raft.RPCResponse{
-						Response: &raft.InstallSnapshotResponse{RPCHeader: t.header, Term: body.request.Term, Success: true},
-					}
-				}
-			}
-			if acknowledges(in.command, resp) {
-				// The wait is by position, since an older entry may have had the same index.
-				if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
-					return err
-				}
-			}
-			err := send(c, in, resp, body)
-			if errors.Is(resp.Error, raftlog.ErrSnapshot) {
-				t.refused(c, resp.Error)
-				return resp.Error
-			}
-			return err
+		case resp := <-s.answer:
+			return s.respond(ctx, command, resp, body)
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-timer.C:
+		case <-s.timer.C:
 			if body != nil && body.received.Load() {
-				if err := c.Send(replyWorking, nil); err != nil {
+				if err := s.conn.Send(replyWorking, nil); err != nil {
 					return err
 				}
 			}
 		}
 	}
+}
+
+// respond sends raft's answer to a request, when the entries that it acknowledges are durable. body is the snapshot of
+// the request, or nil.
+func (s *connection) respond(ctx context.Context, command raft.WithRPCHeader, resp raft.RPCResponse, body *installation) error {
+	t := s.transport
+	t.grant(resp)
+	if body != nil {
+		body.finish()
+		if errors.Is(resp.Error, errApplied) {
+			resp = raft.RPCResponse{
+				Response: &raft.InstallSnapshotResponse{RPCHeader: t.header, Term: body.request.Term, Success: true},
+			}
+		}
+	}
+	if acknowledges(command, resp) {
+		// The wait is by position, since an older entry may have had the same index.
+		if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
+			return err
+		}
+	}
+	err := send(s.conn, command, resp, body)
+	if errors.Is(resp.Error, raftlog.ErrSnapshot) {
+		t.refused(s.conn, resp.Error)
+		return resp.Error
+	}
+	return err
 }
 
 // compare ends the log and returns an error if a leader's claim contradicts it. Raft compares no more
@@ -274,12 +276,12 @@ func acknowledges(command any, resp raft.RPCResponse) bool {
 	return ok && resp.Error == nil && answer.Success
 }
 
-func send(c *rpc.Conn, in *inbound, resp raft.RPCResponse, body *installation) error {
+func send(c *rpc.Conn, command raft.WithRPCHeader, resp raft.RPCResponse, body *installation) error {
 	err := resp.Error
 	if err != nil {
 		err = c.Send(replyError, func(b []byte) []byte { return append(b, resp.Error.Error()...) })
 	} else {
-		err = c.Send(replyDone, func(b []byte) []byte { return in.encode(b, resp.Response) })
+		err = c.Send(replyDone, func(b []byte) []byte { return encodeResponse(b, command, resp.Response) })
 	}
 	if err == nil && body != nil && !body.received.Load() {
 		return io.ErrUnexpectedEOF // the rest of the body would be decoded as requests

@@ -13,9 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
-	"strconv"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,7 +66,8 @@ type Config struct {
 	// always use raft's.
 	Resolve func(member uint64) string
 	// Admit decides whether a request is answered: not if it returns an error. It may wait for that to
-	// change until ctx ends. nil: all requests are answered.
+	// change, for at most Timeout, since the sender waits no longer, and until ctx ends. nil: all requests are
+	// answered.
 	Admit func(ctx context.Context, from rpc.Identity, r Request) error
 	// Newest returns the newest term that this node knows. Messages with terms that elections cannot have
 	// reached since are rejected. nil: every term is accepted.
@@ -150,16 +152,19 @@ type Transport struct {
 
 	unheard   signal.Signal // broadcast when a TimeoutNow fails
 	muted     atomic.Bool
+	decoded   atomic.Pointer[raft.ServerAddress] // see DecodePeer
 	mu        sync.Mutex
 	term      uint64    // the newest term in which this node sent or received an append
 	entered   time.Time // when that term began here
 	commit    uint64    // of that term, from Committed
 	sent      uint64    // number of appends sent: see Mark
 	followers map[raft.ServerID]*follower
-	confirmed chan struct{} // closed at the next confirmation; nil if nothing waits for it
-	leader    leader        // the leader that this node follows
-	yields    time.Time     // see Yields
-	install   *installation // the snapshot that raft's main loop is copying, or nil
+	confirmed chan struct{}      // closed at the next confirmation; nil if nothing waits for it
+	leader    leader             // the leader that this node follows
+	yields    time.Time          // see Yields
+	install   *installation      // the snapshot that raft's main loop is copying, or nil
+	calls     map[*call]struct{} // requests that wait for a reply
+	spare     []*call            // for further requests
 }
 
 // Without these methods raft would silently skip pre-votes, or not close the transport.
@@ -184,6 +189,7 @@ func New(cfg Config) *Transport {
 		},
 		consumer:  make(chan raft.RPC),
 		followers: map[raft.ServerID]*follower{},
+		calls:     map[*call]struct{}{},
 	}
 	t.ctx, t.end = context.WithCancelCause(context.Background())
 	return t
@@ -194,7 +200,11 @@ func New(cfg Config) *Transport {
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	t.end(raft.ErrTransportShutdown)
+	calls := slices.Collect(maps.Keys(t.calls))
 	t.mu.Unlock()
+	for _, c := range calls {
+		c.giveUp(raft.ErrTransportShutdown)
+	}
 	t.running.Wait()
 	return nil
 }
@@ -219,11 +229,23 @@ func (t *Transport) Self() raft.ServerID { return t.cfg.Self }
 // LocalAddr returns this node's address.
 func (t *Transport) LocalAddr() raft.ServerAddress { return t.cfg.Addr }
 
-// EncodePeer returns the address as bytes.
-func (t *Transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+// EncodePeer returns the address as bytes. Raft calls it for each request, almost always with the address of this node.
+func (t *Transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte {
+	if addr == t.cfg.Addr {
+		return t.header.Addr // raft does not change it
+	}
+	return []byte(addr)
+}
 
-// DecodePeer is the reverse of EncodePeer.
-func (t *Transport) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
+// DecodePeer is the reverse of EncodePeer. Raft calls it for each append, so the last result is kept.
+func (t *Transport) DecodePeer(b []byte) raft.ServerAddress {
+	if last := t.decoded.Load(); last != nil && string(*last) == string(b) {
+		return *last
+	}
+	addr := raft.ServerAddress(b)
+	t.decoded.Store(&addr)
+	return addr
+}
 
 // SetHeartbeatHandler does nothing: heartbeats go to Consumer like every other request.
 func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
@@ -331,18 +353,20 @@ func (t *Transport) append(id raft.ServerID, target raft.ServerAddress,
 		return errMuted
 	}
 	mark, begin := t.sending(id, target, req), time.Now()
-	limit, again := t.cfg.Timeout, t.cfg.Timeout/2
-	switch {
-	case heartbeat(req):
-		again = t.cfg.Timeout / 4
-	case len(req.Entries) > 0:
-		limit, again = patience*limit+rpc.Transfer(size), again+rpc.Transfer(size)
-	}
-	peer, err := t.call(id, target, limit, again, methodAppend,
-		func(b []byte) []byte { return encodeAppend(b, req) },
-		func(b []byte) error {
+	to, err := t.peer(id, target)
+	var peer rpc.Identity
+	if err == nil {
+		out := outbound{peer: to, method: methodAppend, message: (*appendMessage)(req), limit: t.cfg.Timeout, again: t.cfg.Timeout / 2}
+		switch {
+		case heartbeat(req):
+			out.again = t.cfg.Timeout / 4
+		case len(req.Entries) > 0:
+			out.limit, out.again = patience*out.limit+rpc.Transfer(size), out.again+rpc.Transfer(size)
+		}
+		peer, err = t.call(out, func(b []byte) error {
 			return errors.Join(decodeAppendResponse(b, resp), t.checkTerm(resp.Term))
 		})
+	}
 	if t.cfg.Heartbeat != nil && heartbeat(req) {
 		t.cfg.Heartbeat(time.Since(begin), err)
 	}
@@ -415,116 +439,15 @@ func (t *Transport) quick(id raft.ServerID, target raft.ServerAddress, method by
 	if method == methodTimeoutNow {
 		again = t.cfg.Timeout // never: after a second request a node might stand for election although it already leads
 	}
-	_, err := t.call(id, target, t.cfg.Timeout, again, method, encode, decode)
-	if err == nil {
+	peer, err := t.peer(id, target)
+	if err != nil {
+		return err
+	}
+	req := outbound{peer: peer, method: method, message: encoder(encode), limit: t.cfg.Timeout, again: again}
+	if _, err = t.call(req, decode); err == nil {
 		t.contact(id)
 	}
 	return err
-}
-
-// call sends a request and decodes its reply, within limit. If there is no reply after the duration
-// again, it sends the request again. It returns the identity of the node that replied.
-func (t *Transport) call(id raft.ServerID, target raft.ServerAddress, limit, again time.Duration, method byte,
-	encode func([]byte) []byte, decode func([]byte) error,
-) (rpc.Identity, error) {
-	peer, err := t.peer(id, target)
-	if err != nil {
-		return rpc.Identity{}, err
-	}
-	ctx, cancel := context.WithTimeout(t.ctx, limit)
-	defer cancel()
-	r := t.ask(ctx, peer, again, method, encode)
-	if r.err != nil {
-		return rpc.Identity{}, r.err
-	}
-	err = decodeReply(r.kind, r.payload, decode)
-	if errors.Is(err, ErrMalformed) {
-		t.refused(r.conn, err)
-		r.conn.Close()
-	} else {
-		r.conn.Release()
-	}
-	return r.conn.Peer(), err
-}
-
-// A reply is the reply to a request, with its connection, or an error.
-type reply struct {
-	conn    *rpc.Conn
-	kind    byte
-	payload []byte
-	err     error
-}
-
-// ask sends a request, and sends it again on a new connection if there is no reply after the duration
-// again. It returns the first reply. A connection can die silently, and everything sent on it is lost;
-// then the second request is answered. A peer that waits for its disk answers neither yet and loses
-// nothing: both connections stay open.
-func (t *Transport) ask(ctx context.Context, peer rpc.Peer, again time.Duration, method byte, encode func([]byte) []byte) reply {
-	one, endOne := context.WithCancel(ctx)
-	defer endOne()
-	two, endTwo := context.WithCancel(ctx)
-	defer endTwo()
-	begin, second := time.Now(), make(chan reply, 1)
-	late := time.AfterFunc(again, func() {
-		t.cfg.Client.Distrust(peer, begin)
-		r := t.exchange(two, peer, method, encode)
-		for t.away(two, r.err, math.MaxUint64) {
-			r = t.exchange(two, peer, method, encode)
-		}
-		second <- r
-		if r.err == nil {
-			endOne()
-		}
-	})
-	first := t.exchange(one, peer, method, encode)
-	if late.Stop() {
-		return first
-	}
-	if first.err == nil {
-		endTwo()
-	}
-	r := <-second
-	switch {
-	case r.err != nil: // the first error says more: a broken connection may have consumed raft's data
-		return first
-	case first.err != nil:
-		return r
-	}
-	r.conn.Release()
-	return first
-}
-
-// exchange sends a request and receives its reply.
-func (t *Transport) exchange(ctx context.Context, peer rpc.Peer, method byte, encode func([]byte) []byte) reply {
-	for {
-		conn, err := t.cfg.Client.Open(ctx, peer, rpc.LaneRaft)
-		if err != nil {
-			return reply{err: err}
-		}
-		kind, payload, err := conn.Exchange(ctx, method, encode)
-		if err == nil {
-			return reply{conn, kind, payload, nil}
-		}
-		conn.Release()
-		if !conn.Reused() || ctx.Err() != nil || errors.Is(err, rpc.ErrTooLarge) {
-			return reply{err: err}
-		}
-		// The peer has restarted since the connection was last used. All of raft's requests may be
-		// repeated.
-	}
-}
-
-// peer returns the peer to dial for a raft server.
-func (t *Transport) peer(id raft.ServerID, target raft.ServerAddress) (rpc.Peer, error) {
-	member, err := strconv.ParseUint(string(id), 16, 64)
-	if err != nil || t.cfg.Client == nil {
-		return rpc.Peer{}, fmt.Errorf("raftnet: no way to reach %q at %q", id, target)
-	}
-	addr := string(target)
-	if t.cfg.Resolve != nil {
-		addr = cmp.Or(t.cfg.Resolve(member), addr)
-	}
-	return rpc.Peer{ID: member, Addr: addr}, nil
 }
 
 func (t *Transport) open(ctx context.Context, id raft.ServerID, target raft.ServerAddress) (*rpc.Conn, error) {
@@ -533,19 +456,6 @@ func (t *Transport) open(ctx context.Context, id raft.ServerID, target raft.Serv
 		return nil, err
 	}
 	return t.cfg.Client.Open(ctx, peer, rpc.LaneRaft)
-}
-
-func decodeReply(kind byte, payload []byte, decode func([]byte) error) error {
-	switch kind {
-	case replyDone:
-		if err := decode(payload); err != nil {
-			return fmt.Errorf("%w: reply: %w", ErrMalformed, err)
-		}
-		return nil
-	case replyError:
-		return errors.New(string(payload))
-	}
-	return fmt.Errorf("%w: reply of kind %d", ErrMalformed, kind)
 }
 
 // InstallSnapshot sends a snapshot, which is args.Size bytes of data. It continues for as long as the

@@ -120,15 +120,10 @@ func (e *DialError) Unwrap() error { return e.Err }
 // it. Every error is a *DialError that wraps an error of the handshake, ctx's cause, ErrClosed, or the
 // network's error.
 func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) {
-	s := slot{peer, lane}
-	for conn := c.pool.take(s); conn != nil; conn = c.pool.take(s) {
-		// The node may have been removed or replaced since, or may belong to another founding.
-		if c.party.accepts(conn.peer, lane) {
-			return conn, nil
-		}
-		conn.Close()
+	if conn := c.Idle(peer, lane); conn != nil {
+		return conn, nil
 	}
-	conn, err := c.dial(ctx, s)
+	conn, err := c.dial(ctx, slot{peer, lane})
 	if err != nil {
 		failed := &DialError{peer, c.explain(ctx, err)}
 		if c.Failed != nil {
@@ -140,6 +135,19 @@ func (c *Client) Open(ctx context.Context, peer Peer, lane byte) (*Conn, error) 
 		return nil, failed
 	}
 	return conn, nil
+}
+
+// Idle returns an idle connection to peer on the lane, as Open does, or nil if there is none.
+func (c *Client) Idle(peer Peer, lane byte) *Conn {
+	s := slot{peer, lane}
+	for conn := c.pool.take(s); conn != nil; conn = c.pool.take(s) {
+		// The node may have been removed or replaced since, or may belong to another founding.
+		if c.party.accepts(conn.peer, lane) {
+			return conn
+		}
+		conn.Close()
+	}
+	return nil
 }
 
 func (c *Client) dial(ctx context.Context, s slot) (*Conn, error) {

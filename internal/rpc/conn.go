@@ -290,14 +290,26 @@ func (c *Conn) Guard(ctx context.Context) (release func(error) error) {
 // ctx's cause at once, and the connection is broken.
 func (c *Conn) Exchange(ctx context.Context, method byte, encode func(b []byte) []byte) (byte, []byte, error) {
 	release := c.Guard(ctx)
-	err := c.Send(method, encode)
-	var status byte
-	var payload []byte
-	if err == nil {
-		status, payload, err = c.Receive()
-		err = unexpected(err)
-	}
+	status, payload, err := c.RoundTrip(method, encode)
 	return status, payload, release(err)
+}
+
+// RoundTrip is Exchange without a ctx: it blocks until the reply arrives, or until another goroutine closes the
+// connection.
+func (c *Conn) RoundTrip(method byte, encode func(b []byte) []byte) (status byte, payload []byte, err error) {
+	if err = c.Send(method, encode); err != nil {
+		return 0, nil, err
+	}
+	status, payload, err = c.Receive()
+	return status, payload, unexpected(err)
+}
+
+// Abandon closes a connection of a Client whose reply is not needed any more. The request was sent at the time asked, or
+// later. Unlike Release, it does not take the connection's end for a failure of the peer.
+func (c *Conn) Abandon(asked time.Time) {
+	c.asked, c.ended = asked, true
+	c.broken.Store(true)
+	c.Release()
 }
 
 // Release returns a connection to its Client for later use. If it is broken, or does not come from

@@ -27,6 +27,11 @@ func AppendEntry(b []byte, l *raft.Log) []byte {
 // DecodeEntry decodes an entry, which shares the memory of b. It does not check the contents of the entry.
 func DecodeEntry(b []byte) (*raft.Log, error) {
 	l := &raft.Log{}
+	return l, ReadEntry(b, l)
+}
+
+// ReadEntry decodes an entry into l, which is zero. Apart from that it does the same as DecodeEntry.
+func ReadEntry(b []byte, l *raft.Log) error {
 	r := wire.NewReader(b)
 	for r.Next() {
 		switch r.Field() {
@@ -44,5 +49,5 @@ func DecodeEntry(b []byte) (*raft.Log, error) {
 			l.AppendedAt = time.Unix(0, r.Int())
 		}
 	}
-	return l, r.Err()
+	return r.Err()
 }

@@ -28,6 +28,9 @@ func syncError(err error) error {
 // available again: disk space, file descriptors, memory or time. Such an operation can be repeated. A
 // failed sync is never short, whatever its error number.
 func Short(err error) bool {
+	if err == nil { // the usual case, without the memory that errors.As needs
+		return false
+	}
 	var sync *SyncError
 	return !errors.As(err, &sync) && slices.ContainsFunc(shortages, func(short syscall.Errno) bool { return errors.Is(err, short) })
 }
