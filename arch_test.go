@@ -107,13 +107,16 @@ var importRules = []struct {
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
 				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/conversion") &&
-				!in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") && !in(s, "internal/raftnet") && !in(s, "boltlog")
+				!in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") && !in(s, "internal/raftnet") && !in(s, "boltlog") &&
+				!in(s, "bench/rivals/raftboltdb")
 		},
 		func(p string) bool { return strings.HasPrefix(p, "github.com/hashicorp/raft") },
 	},
 	{
-		"one package uses raft-boltdb and bbolt, besides etcd's snapshots, which are files of bbolt",
-		func(s source) bool { return !in(s, "boltlog") && !in(s, "etcdapi/etcdsnapshot") },
+		"one package uses raft-boltdb and bbolt, besides etcd's snapshots, which are files of bbolt, and a program of bench",
+		func(s source) bool {
+			return !in(s, "boltlog") && !in(s, "etcdapi/etcdsnapshot") && !in(s, "bench/rivals/raftboltdb")
+		},
 		func(p string) bool {
 			return strings.HasPrefix(p, "github.com/hashicorp/raft-boltdb") || strings.HasPrefix(p, "go.etcd.io/bbolt")
 		},
@@ -187,7 +190,7 @@ var bottom = []string{"internal/breakable", "internal/fault", "internal/signal",
 var recipePackages = []string{"dsync", "mirror", "queue", "registry", "sharedconfig", "stm"}
 
 // modules are the directories of the other modules. Not every user needs their dependencies.
-var modules = []string{"bench", "bench/harness", "compat", "compat/node", "etcdapi", "etcdapi/cmd/coteried", "etcdapi/difftest", "etcdapi/etcdsnapshot", "etcdapi/internal/bootstrap", "etcdapi/internal/certs", "etcdapi/internal/daemon", "etcdapi/internal/restore", "etcdapi/internal/snapshot", "etcdapi/internal/subcommand", "etcdapi/programs", "etcdapi/programs/commands", "etcdapi/programs/languages", "grpcresolver"}
+var modules = []string{"bench", "bench/harness", "bench/rivals", "bench/rivals/dragonboat", "bench/rivals/nats", "bench/rivals/raftboltdb", "compat", "compat/node", "etcdapi", "etcdapi/cmd/coteried", "etcdapi/difftest", "etcdapi/etcdsnapshot", "etcdapi/internal/bootstrap", "etcdapi/internal/certs", "etcdapi/internal/daemon", "etcdapi/internal/restore", "etcdapi/internal/snapshot", "etcdapi/internal/subcommand", "etcdapi/programs", "etcdapi/programs/commands", "etcdapi/programs/languages", "grpcresolver"}
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
