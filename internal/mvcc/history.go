@@ -2,24 +2,40 @@
 
 package mvcc
 
+import (
+	"cmp"
+	"slices"
+)
+
 // A history holds the changes of each revision since the compaction, in chunks, so that appending copies
 // nothing and dropping the oldest frees them. A copy of it serves as a view: the original only appends,
-// and replaces chunks when it drops entries.
+// and replaces chunks when it drops revisions.
 type history struct {
-	first  int64 // the revision of the oldest entry
-	count  int64
-	chunks []*chunk
-	skip   int64 // number of dropped entries in the first chunk
+	first  int64 // the oldest revision
+	count  int64 // of revisions
+	skip   int64 // number of dropped revisions in the first chunk
+	chunks []chunk
+	// open is the chunk after those. It is not among them, because its slices and pointers change.
+	open chunk
 }
 
 const chunkSize = 256
 
-type chunk [chunkSize]entry
+// A chunk holds chunkSize revisions. Most revisions have a single change, so a change costs one word.
+type chunk struct {
+	single *[chunkSize]version // the changes of revisions that have only one
+	groups []group             // the changes of the other revisions, in their order
+	sizes  *[chunkSize]sizes   // nil if all of them are zero
+}
 
-// An entry holds the changes of one revision.
-type entry struct {
-	one  *KeyValue // if it is a single change
-	many []*KeyValue
+// A group holds the changes of a revision that has several.
+type group struct {
+	index   int
+	changes []version
+}
+
+// sizes are the numbers of bytes that compaction frees because of the changes of one revision.
+type sizes struct {
 	// superseded is freed by compacting to this revision: the bytes of older versions that its changes
 	// replaced.
 	superseded int64
@@ -28,38 +44,62 @@ type entry struct {
 	own int64
 }
 
-func (e *entry) changes() []*KeyValue {
-	if e.one != nil {
-		return []*KeyValue{e.one}
-	}
-	return e.many
-}
-
-func (e *entry) add(kv *KeyValue) {
-	switch {
-	case e.one == nil && e.many == nil:
-		e.one = kv
-	case e.many == nil:
-		e.one, e.many = nil, []*KeyValue{e.one, kv}
-	default:
-		e.many = append(e.many, kv)
-	}
-}
-
-// last returns the newest revision that has an entry.
+// last returns the newest revision.
 func (h *history) last() int64 { return h.first + h.count - 1 }
 
-func (h *history) at(rev int64) *entry {
+// chunk returns the chunk of a revision, and the revision's index in it.
+func (h *history) chunk(rev int64) (*chunk, int) {
 	i := rev - h.first + h.skip
-	return &h.chunks[i/chunkSize][i%chunkSize]
+	if whole := i / chunkSize; whole < int64(len(h.chunks)) {
+		return &h.chunks[whole], int(i % chunkSize)
+	}
+	return &h.open, int(i % chunkSize)
 }
 
-func (h *history) append(e entry) {
-	i := h.skip + h.count
-	if i == int64(len(h.chunks))*chunkSize {
-		h.chunks = append(h.chunks, new(chunk))
+// changes returns the changes of a revision in their order. The caller must not change the slice.
+func (h *history) changes(rev int64) []version {
+	c, i := h.chunk(rev)
+	if c.single[i].exists() {
+		return c.single[i : i+1 : i+1]
 	}
-	h.chunks[i/chunkSize][i%chunkSize] = e
+	if at, ok := slices.BinarySearchFunc(c.groups, i, func(g group, i int) int { return cmp.Compare(g.index, i) }); ok {
+		return c.groups[at].changes
+	}
+	return nil
+}
+
+// sizes returns the sizes of a revision.
+func (h *history) sizes(rev int64) sizes {
+	if c, i := h.chunk(rev); c.sizes != nil {
+		return c.sizes[i]
+	}
+	return sizes{}
+}
+
+// append adds the next revision. It copies the changes.
+func (h *history) append(changes []version, s sizes) {
+	i := int((h.skip + h.count) % chunkSize)
+	if i == 0 && h.open.single != nil {
+		h.chunks = append(h.chunks, h.open)
+		h.open = chunk{}
+	}
+	c := &h.open
+	if c.single == nil {
+		c.single = new([chunkSize]version)
+	}
+	switch len(changes) {
+	case 0:
+	case 1:
+		c.single[i] = changes[0]
+	default:
+		c.groups = append(c.groups, group{i, slices.Clone(changes)})
+	}
+	if s != (sizes{}) {
+		if c.sizes == nil {
+			c.sizes = new([chunkSize]sizes)
+		}
+		c.sizes[i] = s
+	}
 	h.count++
 }
 
@@ -70,14 +110,29 @@ func (h *history) drop(rev int64) {
 		return
 	}
 	h.first, h.count, h.skip = h.first+n, h.count-n, h.skip+n
-	whole := h.skip / chunkSize
-	h.skip %= chunkSize
+	whole := min(h.skip/chunkSize, int64(len(h.chunks)))
+	h.skip -= whole * chunkSize
 	// The old slice would keep the dropped chunks.
-	h.chunks = append([]*chunk(nil), h.chunks[whole:]...)
-	if h.skip > 0 && len(h.chunks) > 0 {
-		// The first chunk is copied without its dropped entries, which it would otherwise keep in memory.
-		rest := new(chunk)
-		copy(rest[h.skip:], h.chunks[0][h.skip:])
-		h.chunks[0] = rest
+	h.chunks = slices.Clone(h.chunks[whole:])
+	if h.skip == 0 {
+		return
 	}
+	// The first chunk would keep its dropped revisions.
+	first := &h.open
+	if len(h.chunks) > 0 {
+		first = &h.chunks[0]
+	}
+	*first = first.from(int(h.skip))
+}
+
+// from returns a copy of a chunk without the revisions before index i.
+func (c *chunk) from(i int) chunk {
+	rest := chunk{single: new([chunkSize]version), sizes: c.sizes}
+	copy(rest.single[i:], c.single[min(i, chunkSize):])
+	for _, g := range c.groups {
+		if g.index >= i {
+			rest.groups = append(rest.groups, g)
+		}
+	}
+	return rest
 }

@@ -103,7 +103,7 @@ func (s *State) noteMember(m *Member) {
 		}
 		return 0
 	}
-	s.note(enrolled, m.ID, s.sum(m.Name)<<32|s.sum(m.Addr), m.Incarnation, flag(m.Voter)<<1|flag(m.Wanted))
+	s.note(enrolled, m.ID, sum(m.Name)<<32|sum(m.Addr), m.Incarnation, flag(m.Voter)<<1|flag(m.Wanted))
 }
 
 func (s *State) enroll(e *command.Enroll) {

@@ -278,7 +278,7 @@ func (s *State) authorize(c *command.Auth) command.Code {
 	next, code := s.auth.Apply(c)
 	if next != s.auth {
 		s.auth = next
-		s.note(authorized, next.Revision, s.sum(string(c.Append(nil))))
+		s.note(authorized, next.Revision, sum(string(c.Append(nil))))
 	}
 	return code
 }

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mvcc
+
+import "math"
+
+// fan is the capacity of a node. With 60 items a leaf fills an allocation of 512 bytes.
+const fan = 60
+
+// A tree is a B+ tree of versions, ordered by key, then by revision. Versions of one key and revision are in the
+// order in which they were inserted. One goroutine changes a tree. A shared copy never changes: after share, a change
+// copies the nodes from the root to the leaf.
+//
+// Leaves are filled completely when keys arrive in ascending order, as many keys of a coordination service do.
+type tree struct {
+	root *node
+	len  int
+	// generation counts the copies. A node of an earlier generation is shared.
+	generation uint64
+}
+
+// A node is a leaf with n versions, or an inner node with n children.
+type node struct {
+	generation uint64
+	n          int
+	kids       *kids // nil for a leaf
+	// items are the versions of a leaf. In an inner node, items[i] separates child i-1 from child i: no version before it
+	// is greater, and no version after it is less. A separator is a tombstone of its own, so that it keeps no
+	// version in memory. items[0] is not used there.
+	items [fan]version
+}
+
+type kids struct {
+	nodes [fan]*node
+	sizes [fan]uint32 // numbers of versions below, so that counting reads no siblings
+}
+
+// share returns a copy that never changes. Its cost does not depend on the size of the tree.
+func (t *tree) share() tree {
+	shared := *t
+	t.generation++
+	return shared
+}
+
+// size returns the number of versions below a node.
+func (n *node) size() (size uint32) {
+	if n.kids == nil {
+		return uint32(n.n)
+	}
+	for _, s := range n.kids.sizes[:n.n] {
+		size += s
+	}
+	return size
+}
+
+// lower returns the index of the first item, from low on, that is not before a key and revision.
+func (n *node) lower(low int, key string, rev int64) int {
+	high := n.n
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if n.items[mid].before(key, rev) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low
+}
+
+// child returns the index of the child that may have the first version that is not before a key and revision. If that
+// child has none, it is the first version of the next child.
+func (n *node) child(key string, rev int64) int { return n.lower(1, key, rev) - 1 }
+
+// first returns the first version that is not before a key and revision.
+func (t *tree) first(key string, rev int64) version {
+	n := t.root
+	if n == nil {
+		return version{}
+	}
+	var next *node // the subtree to the right of n
+	for n.kids != nil {
+		i := n.child(key, rev)
+		if i+1 < n.n {
+			next = n.kids.nodes[i+1]
+		}
+		n = n.kids.nodes[i]
+	}
+	i := n.lower(0, key, rev)
+	switch {
+	case i < n.n:
+		return n.items[i]
+	case next == nil:
+		return version{}
+	}
+	for next.kids != nil {
+		next = next.kids.nodes[0]
+	}
+	return next.items[0]
+}
+
+// last returns the last version that is before a key and revision.
+func (t *tree) last(key string, rev int64) version {
+	n := t.root
+	if n == nil {
+		return version{}
+	}
+	var previous *node // the subtree to the left of n
+	for n.kids != nil {
+		i := n.child(key, rev)
+		if i > 0 {
+			previous = n.kids.nodes[i-1]
+		}
+		n = n.kids.nodes[i]
+	}
+	i := n.lower(0, key, rev)
+	switch {
+	case i > 0:
+		return n.items[i-1]
+	case previous == nil:
+		return version{}
+	}
+	for previous.kids != nil {
+		previous = previous.kids.nodes[previous.n-1]
+	}
+	return previous.items[previous.n-1]
+}
+
+// find returns the first version of a key.
+func (t *tree) find(key string) version {
+	if v := t.first(key, 0); v.exists() && v.key() == key {
+		return v
+	}
+	return version{}
+}
+
+// rank returns the number of versions of lower keys.
+func (t *tree) rank(key string) (rank int) {
+	n := t.root
+	if n == nil {
+		return 0
+	}
+	for n.kids != nil {
+		i := n.child(key, 0)
+		for _, size := range n.kids.sizes[:i] {
+			rank += int(size)
+		}
+		n = n.kids.nodes[i]
+	}
+	return rank + n.lower(0, key, 0)
+}
+
+// insert inserts a version at a cursor of the tree, which then is invalid.
+func (t *tree) insert(c *cursor, v version) {
+	t.len++
+	if t.root == nil {
+		t.root = &node{generation: t.generation, n: 1}
+		t.root.items[0] = v
+		return
+	}
+	t.own(c)
+	right, separator := c.nodes[c.depth].insert(c.at[c.depth], v, nil)
+	for d := c.depth - 1; d >= 0; d-- {
+		n, i := c.nodes[d], c.at[d]
+		if right == nil {
+			n.kids.sizes[i]++
+			continue
+		}
+		n.kids.sizes[i] = n.kids.nodes[i].size()
+		right, separator = n.insert(i+1, separator, right)
+	}
+	if right != nil {
+		left := t.root
+		t.root = &node{generation: t.generation, n: 2, kids: new(kids)}
+		t.root.items[1] = separator
+		t.root.kids.nodes = [fan]*node{left, right}
+		t.root.kids.sizes = [fan]uint32{left.size(), right.size()}
+	}
+}
+
+// insert inserts an item, with a child for an inner node. If the node is full, it moves items to a new node on its
+// right, which the caller inserts into the parent after the separator.
+func (n *node) insert(i int, item version, kid *node) (right *node, separator version) {
+	if n.n < fan {
+		n.open(i, item, kid)
+		return nil, version{}
+	}
+	half := fan / 2
+	if i == fan {
+		half = fan // keys in ascending order leave full nodes
+	}
+	right = &node{generation: n.generation}
+	if n.kids != nil {
+		right.kids = new(kids)
+	}
+	n.move(half, right)
+	if i <= half && half < fan {
+		n.open(i, item, kid)
+	} else {
+		right.open(i-half, item, kid)
+	}
+	if n.kids != nil {
+		separator, right.items[0] = right.items[0], version{}
+		return right, separator
+	}
+	return right, separate(n.items[n.n-1], right.items[0])
+}
+
+// open makes space for an item, with a child for an inner node, and stores it.
+func (n *node) open(i int, item version, kid *node) {
+	copy(n.items[i+1:n.n+1], n.items[i:n.n])
+	n.items[i] = item
+	if k := n.kids; k != nil {
+		copy(k.nodes[i+1:n.n+1], k.nodes[i:n.n])
+		copy(k.sizes[i+1:n.n+1], k.sizes[i:n.n])
+		k.nodes[i], k.sizes[i] = kid, kid.size()
+	}
+	n.n++
+}
+
+// move appends the items from i on to another node.
+func (n *node) move(i int, to *node) {
+	copy(to.items[to.n:], n.items[i:n.n])
+	clear(n.items[i:n.n])
+	if k := n.kids; k != nil {
+		copy(to.kids.nodes[to.n:], k.nodes[i:n.n])
+		copy(to.kids.sizes[to.n:], k.sizes[i:n.n])
+		clear(k.nodes[i:n.n])
+	}
+	to.n, n.n = to.n+n.n-i, i
+}
+
+// separate returns a short separator between two adjacent versions.
+func separate(left, right version) version {
+	a, b := left.key(), right.key()
+	common := 0
+	for common < len(a) && common < len(b) && a[common] == b[common] {
+		common++
+	}
+	if common == len(b) { // the same key: left is not greater
+		return newVersion(&KeyValue{Key: b, ModRevision: right.modRevision()})
+	}
+	return newVersion(&KeyValue{Key: b[:common+1]})
+}
+
+// own copies the shared nodes of a cursor's path.
+func (t *tree) own(c *cursor) {
+	for d := range c.depth + 1 {
+		n := c.nodes[d]
+		if n.generation == t.generation {
+			continue
+		}
+		n = n.copy(t.generation)
+		c.nodes[d] = n
+		if d == 0 {
+			t.root = n
+		} else {
+			c.nodes[d-1].kids.nodes[c.at[d-1]] = n
+		}
+	}
+}
+
+func (n *node) copy(generation uint64) *node {
+	own := *n
+	own.generation = generation
+	if n.kids != nil {
+		k := *n.kids
+		own.kids = &k
+	}
+	return &own
+}
+
+// replace replaces the version at a cursor.
+func (t *tree) replace(c *cursor, v version) {
+	t.own(c)
+	c.nodes[c.depth].items[c.at[c.depth]] = v
+}
+
+// remove removes the version at a cursor, which then is invalid.
+func (t *tree) remove(c *cursor) {
+	t.len--
+	t.own(c)
+	c.nodes[c.depth].close(c.at[c.depth])
+	for d := c.depth - 1; d >= 0; d-- {
+		n, i := c.nodes[d], c.at[d]
+		n.kids.sizes[i]--
+		switch {
+		case n.kids.nodes[i].n == 0:
+			n.close(i)
+		case i+1 < n.n && n.fits(i):
+			t.merge(n, i)
+		case i > 0 && n.fits(i-1):
+			t.merge(n, i-1)
+		}
+	}
+	for t.root.kids != nil && t.root.n == 1 {
+		t.root = t.root.kids.nodes[0]
+	}
+	if t.root.n == 0 {
+		t.root = nil
+	}
+}
+
+// close removes an item, with the child of an inner node.
+func (n *node) close(i int) {
+	copy(n.items[i:], n.items[i+1:n.n])
+	n.items[n.n-1] = version{}
+	if k := n.kids; k != nil {
+		copy(k.nodes[i:], k.nodes[i+1:n.n])
+		copy(k.sizes[i:], k.sizes[i+1:n.n])
+		k.nodes[n.n-1] = nil
+		n.items[0] = version{} // the separator of a child that is the first now
+	}
+	n.n--
+}
+
+// fits reports whether child i and the next one leave half of one node free.
+func (n *node) fits(i int) bool { return n.kids.nodes[i].n+n.kids.nodes[i+1].n <= fan/2 }
+
+// merge moves the contents of child i+1 to child i.
+func (t *tree) merge(n *node, i int) {
+	left, right := n.kids.nodes[i], n.kids.nodes[i+1]
+	if left.generation != t.generation {
+		left = left.copy(t.generation)
+		n.kids.nodes[i] = left
+	}
+	if right.generation != t.generation {
+		right = right.copy(t.generation)
+	}
+	if right.kids != nil {
+		right.items[0] = n.items[i+1]
+	}
+	right.move(0, left)
+	n.kids.sizes[i] += n.kids.sizes[i+1]
+	n.close(i + 1)
+}
+
+// A cursor is a place before a version of a tree, or at the end of a leaf. A change of the tree makes it invalid.
+type cursor struct {
+	depth int // of the leaf
+	nodes [maxDepth]*node
+	at    [maxDepth]int
+}
+
+// maxDepth is out of reach: two neighbours have more than half of fan together, so 8 levels have 15^8 versions.
+const maxDepth = 8
+
+// seek moves a cursor before the first version that is not before a key and revision, or to the end of the leaf where
+// such a version belongs.
+func (t *tree) seek(c *cursor, key string, rev int64) {
+	c.depth = 0
+	n := t.root
+	if n == nil {
+		c.nodes[0] = nil
+		return
+	}
+	for ; n.kids != nil; c.depth++ {
+		i := n.child(key, rev)
+		c.nodes[c.depth], c.at[c.depth] = n, i
+		n = n.kids.nodes[i]
+	}
+	c.nodes[c.depth], c.at[c.depth] = n, n.lower(0, key, rev)
+}
+
+// version returns the version after the cursor, in this leaf or the next. It does not exist at the end of the tree.
+func (c *cursor) version() version {
+	leaf := c.nodes[c.depth]
+	if leaf == nil {
+		return version{}
+	}
+	if i := c.at[c.depth]; i < leaf.n || c.nextLeaf() {
+		return c.nodes[c.depth].items[c.at[c.depth]]
+	}
+	return version{}
+}
+
+// next moves the cursor beyond a version.
+func (c *cursor) next() { c.at[c.depth]++ }
+
+// nextLeaf moves the cursor to the next leaf. It returns false, and does not move, if there is none.
+func (c *cursor) nextLeaf() bool {
+	d := c.depth - 1
+	for d >= 0 && c.at[d]+1 == c.nodes[d].n {
+		d--
+	}
+	if d < 0 {
+		return false
+	}
+	c.at[d]++
+	for ; d < c.depth; d++ {
+		c.nodes[d+1], c.at[d+1] = c.nodes[d].kids.nodes[c.at[d]], 0
+	}
+	return true
+}
+
+// findAt moves a cursor to the only version of a key, or to the place where it belongs. It returns the version.
+func (t *tree) findAt(c *cursor, key string) version {
+	t.seek(c, key, 0)
+	next := *c
+	if v := next.version(); v.exists() && v.key() == key {
+		*c = next
+		return v
+	}
+	return version{}
+}
+
+// add inserts a version after those of the same key and of revisions up to its own.
+func (t *tree) add(v version) {
+	var c cursor
+	t.seek(&c, v.key(), v.modRevision()+1)
+	t.insert(&c, v)
+}
+
+// append inserts a version that is greater than all others.
+func (t *tree) append(v version) {
+	var c cursor
+	n := t.root
+	for ; n != nil && n.kids != nil; c.depth++ {
+		c.nodes[c.depth], c.at[c.depth] = n, n.n-1
+		n = n.kids.nodes[n.n-1]
+	}
+	if n != nil {
+		c.nodes[c.depth], c.at[c.depth] = n, n.n
+	}
+	t.insert(&c, v)
+}
+
+// skip moves a cursor from a version to the next key. It returns the last version of the key up to a revision.
+func (t *tree) skip(c *cursor, rev int64) (last version) {
+	v := c.version()
+	key := v.key()
+	for steps := 0; v.exists() && v.key() == key; v = c.version() {
+		if v.modRevision() <= rev {
+			last = v
+		}
+		// A key with many versions is skipped by a look-up.
+		if steps++; steps == 8 {
+			if v := t.last(key, rev+1); v.exists() && v.key() == key {
+				last = v
+			}
+			t.seek(c, key, math.MaxInt64)
+			return last
+		}
+		c.next()
+	}
+	return last
+}
+
+// ascend visits the versions of a range.
+func (t *tree) ascend(key, end string, fn func(version) bool) {
+	var c cursor
+	t.seek(&c, key, 0)
+	for v := c.version(); v.exists() && Contains(key, end, v.key()) && fn(v); v = c.version() {
+		c.next()
+	}
+}

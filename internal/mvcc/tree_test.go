@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mvcc
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A sorted is a slice of versions in the order of a tree.
+type sorted []version
+
+func (s sorted) index(key string, rev int64) int {
+	i, _ := slices.BinarySearchFunc(s, 0, func(v version, _ int) int {
+		if v.before(key, rev) {
+			return -1
+		}
+		return 1
+	})
+	return i
+}
+
+// at returns the version at an index, if there is one.
+func (s sorted) at(i int) version {
+	if i < 0 || i >= len(s) {
+		return version{}
+	}
+	return s[i]
+}
+
+func random(t *testing.T) *rand.Rand {
+	seed := rand.Uint64()
+	if given := os.Getenv("COTERIE_SEED"); given != "" {
+		var err error
+		seed, err = strconv.ParseUint(given, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("COTERIE_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// compareTree compares a tree with its versions in order.
+func compareTree(t *testing.T, r *rand.Rand, want sorted, got *tree) {
+	t.Helper()
+	require.NoError(t, got.check())
+	require.Equal(t, len(want), got.len)
+	var all sorted
+	got.ascend(fromKey, fromKey, func(v version) bool {
+		all = append(all, v)
+		return true
+	})
+	require.True(t, slices.Equal(want, all))
+	for range 20 {
+		key, rev := treeKey(r), r.Int64N(100)
+		i := want.index(key, rev)
+		require.Equal(t, want.at(i), got.first(key, rev))
+		require.Equal(t, want.at(i-1), got.last(key, rev))
+		require.Equal(t, want.index(key, 0), got.rank(key))
+	}
+}
+
+func treeKey(r *rand.Rand) string { return fmt.Sprintf("key-%d", r.IntN(2000)) }
+
+func treeVersion(key string, rev int64) version {
+	return newVersion(&KeyValue{Key: key, CreateRevision: 1, ModRevision: rev, Version: 1})
+}
+
+// A tree agrees with a sorted slice while it grows and shrinks, and its copies do not change.
+func TestTreeAgreesWithSortedSlice(t *testing.T) {
+	type snapshot struct {
+		want sorted
+		tree tree
+	}
+	r := random(t)
+	for range 5 {
+		var got tree
+		var want sorted
+		var taken []snapshot
+		add := func(key string, rev int64) {
+			v := treeVersion(key, rev)
+			got.add(v)
+			want = slices.Insert(want, want.index(key, rev+1), v)
+		}
+		remove := func(i int) {
+			var c cursor
+			got.seek(&c, want[i].key(), want[i].modRevision())
+			first := want.index(want[i].key(), want[i].modRevision())
+			require.Equal(t, want[first], c.version())
+			got.remove(&c)
+			want = slices.Delete(want, first, first+1)
+		}
+		for _, grow := range []int{9, 1, 8, 2, 9, 0} { // of ten steps
+			for range 5000 {
+				switch {
+				case r.IntN(10) < grow:
+					add(treeKey(r), r.Int64N(100))
+				case len(want) > 0:
+					remove(r.IntN(len(want)))
+				}
+				if r.IntN(300) == 0 {
+					taken = append(taken, snapshot{slices.Clone(want), got.share()})
+				}
+			}
+			compareTree(t, r, want, &got)
+		}
+		for len(want) > 0 {
+			remove(r.IntN(len(want)))
+		}
+		require.Nil(t, got.root)
+		for _, s := range taken {
+			compareTree(t, r, s.want, &s.tree)
+		}
+	}
+}
+
+func TestTreeOfVersionsOfOneKey(t *testing.T) {
+	r := random(t)
+	var got tree
+	var want sorted
+	for i := range 5000 {
+		v := treeVersion("key-1", int64(i/1000)) // more than a leaf of one revision
+		got.add(v)
+		want = append(want, v)
+	}
+	compareTree(t, r, want, &got)
+	var c cursor
+	got.seek(&c, "key-1", 0)
+	require.Equal(t, want[2999], got.skip(&c, 2))
+	require.False(t, c.version().exists())
+}
+
+func TestTreeOfAscendingKeysHasFullLeaves(t *testing.T) {
+	var got tree
+	for i := range 100_000 {
+		var c cursor
+		key := fmt.Sprintf("key-%08d", i)
+		got.findAt(&c, key)
+		got.insert(&c, treeVersion(key, 1))
+	}
+	require.NoError(t, got.check())
+	leaves := 0
+	var count func(n *node)
+	count = func(n *node) {
+		if n.kids == nil {
+			leaves++
+			return
+		}
+		for _, kid := range n.kids.nodes[:n.n] {
+			count(kid)
+		}
+	}
+	count(got.root)
+	require.Equal(t, (100_000+fan-1)/fan, leaves)
+}
+
+func TestSeparatorIsShort(t *testing.T) {
+	for _, c := range []struct{ left, right, want string }{
+		{"a", "b", "b"}, {"a", "ab", "ab"}, {"key-1", "key-2-suffix", "key-2"}, {"key", "key", "key"}, {"a\xff", "b\x00\x00", "b"},
+	} {
+		left, right := treeVersion(c.left, 7), treeVersion(c.right, 7)
+		s := separate(left, right)
+		require.Equal(t, c.want, s.key())
+		require.False(t, cmp.Compare(left.key(), s.key()) > 0)
+		require.False(t, right.before(s.key(), s.modRevision()))
+	}
+}
