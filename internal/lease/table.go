@@ -7,6 +7,7 @@ package lease
 import (
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -63,8 +64,9 @@ func (t *Table) Grant(l Lease) bool {
 // Remove removes a lease. The caller has detached its keys.
 func (t *Table) Remove(id int64) { t.leases.Delete(Lease{ID: id}) }
 
-// Attach attaches a key to a lease.
-func (t *Table) Attach(id int64, key string) { t.keys.Set(attachment{id, key}) }
+// Attach attaches a key to a lease. It copies the key, which may share the memory of a value that is replaced before the
+// lease ends.
+func (t *Table) Attach(id int64, key string) { t.keys.Set(attachment{id, strings.Clone(key)}) }
 
 // Detach detaches a key from a lease.
 func (t *Table) Detach(id int64, key string) { t.keys.Delete(attachment{id, key}) }

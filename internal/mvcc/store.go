@@ -26,7 +26,8 @@ func (s *Store) View() *View {
 }
 
 // Put stores copies of a key and a value, with a lease or 0 for none, as part of the next revision. It returns
-// the previous version and the new one. The previous version is the zero KeyValue if the key did not exist.
+// the previous version and the new one. The previous version is the zero KeyValue if the key did not exist. The new one
+// does not share the memory of the arguments.
 func (s *Store) Put(key, value string, lease int64) (prev, now KeyValue) {
 	var c cursor
 	old := s.live.findAt(&c, key)
@@ -35,12 +36,11 @@ func (s *Store) Put(key, value string, lease int64) (prev, now KeyValue) {
 		prev = old.keyValue()
 		now.CreateRevision, now.Version = prev.CreateRevision, prev.Version+1
 	}
-	s.put(&c, old, &prev, &now)
-	return prev, now
+	return prev, s.put(&c, old, &prev, &now).keyValue()
 }
 
 // put stores a version of a key at a cursor of the live versions. old is the previous version, with its contents prev.
-func (s *Store) put(c *cursor, old version, prev, now *KeyValue) {
+func (s *Store) put(c *cursor, old version, prev, now *KeyValue) version {
 	v := newVersion(now)
 	s.bytes += now.bytes()
 	if old.exists() {
@@ -50,6 +50,7 @@ func (s *Store) put(c *cursor, old version, prev, now *KeyValue) {
 		s.live.insert(c, v)
 	}
 	s.pending = append(s.pending, v)
+	return v
 }
 
 // supersede keeps a version that a change of the next revision replaces or deletes.
