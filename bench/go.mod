@@ -5,12 +5,14 @@ go 1.26.0
 // For this tree alone: the go command ignores these in a dependency.
 replace (
 	github.com/coterie-kv/coterie => ../
+	github.com/coterie-kv/coterie/bench/harness => ./harness
 	github.com/coterie-kv/coterie/etcdapi => ../etcdapi
 )
 
 // Below every version, until there is a tag: docs/versioning.md.
 require (
 	github.com/coterie-kv/coterie v0.0.0-00010101000000-000000000000
+	github.com/coterie-kv/coterie/bench/harness v0.0.0-00010101000000-000000000000
 	github.com/coterie-kv/coterie/etcdapi v0.0.0-00010101000000-000000000000
 )
 

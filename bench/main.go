@@ -4,19 +4,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
 
+// quickRound is the time of a round with -quick. All rows take less than ten minutes.
+const quickRound = 600 * time.Millisecond
+
 func main() {
-	if isServer() {
-		os.Exit(runServer())
+	if isChild() {
+		os.Exit(runChild())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -30,12 +36,12 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	list := flags.Bool("list", false, "print the rows and exit")
-	pattern := flags.String("run", "", "run the rows whose names match a regular expression")
-	quick := flags.Bool("quick", false, "rounds of one second instead of three")
+	pattern := flags.String("run", "", "run the rows whose names match a regular expression; those of rivals only if it is set")
+	isQuick := flags.Bool("quick", false, "shorter rounds, and fewer keys")
 	file := flags.String("json", "", "write every round to a file")
 	rounds := flags.Int("rounds", 3, "rounds of each system")
-	profiles := flags.String("profile", "", "write profiles of the servers to a directory")
-	dir := flags.String("dir", "", "the directory for the data of the servers; default the one for temporary files")
+	profiles := flags.String("profile", "", "write profiles of the systems to a directory")
+	dir := flags.String("dir", "", "the directory for the data of the systems; default the one for temporary files")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -43,27 +49,50 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p := plan{rounds: max(*rounds, 1), round: 3 * time.Second, scale: full, dir: *dir, profiles: *profiles}
-	if *quick {
-		p.round = time.Second
-	}
-	var results []result
-	for _, r := range rows() {
-		switch {
-		case !matches.MatchString(r.name):
-		case *list:
-			fmt.Fprintf(out, "%-28s %s ≥ %.2f %s: %s\n", r.name, r.systems[1], r.goal, r.systems[0], r.about)
-		default:
-			result, err := p.run(ctx, r)
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.name, err)
-			}
-			result.print(out)
-			results = append(results, result)
+	selected := slices.DeleteFunc(rows(), func(r row) bool {
+		return !matches.MatchString(r.name) || *pattern == "" && strings.HasPrefix(r.name, "rival/") && !*list
+	})
+	if *list {
+		for _, r := range selected {
+			fmt.Fprintf(out, "%-36s %s\n", r.name, r.about)
 		}
-	}
-	if *file == "" {
 		return nil
 	}
-	return writeJSON(*file, results)
+	p := plan{rounds: max(*rounds, 1), round: 3 * time.Second, scale: full, dir: *dir, profiles: *profiles}
+	if *isQuick {
+		p.round, p.scale = quickRound, quick
+	}
+	if p.bin, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(p.bin)
+	results, err := p.runAll(ctx, selected, out)
+	if *file != "" {
+		err = errors.Join(err, writeResults(*file, results))
+	}
+	return err
+}
+
+// runAll runs rows and prints their results, and then all verdicts together. A row that fails does not stop the others.
+func (p plan) runAll(ctx context.Context, selected []row, out io.Writer) (results []result, err error) {
+	for _, r := range selected {
+		result, failed := p.run(ctx, r)
+		if failed != nil {
+			fmt.Fprintf(out, "\n%s: %v\n", r.name, failed)
+			err = errors.Join(err, fmt.Errorf("%s: %w", r.name, failed))
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		result.print(out)
+		results = append(results, result)
+	}
+	fmt.Fprintln(out)
+	for _, r := range results {
+		for _, v := range r.verdicts() {
+			fmt.Fprintln(out, v)
+		}
+	}
+	return results, err
 }

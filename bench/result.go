@@ -6,91 +6,141 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/coterie-kv/coterie/bench/harness"
 )
 
 // A result is the outcome of a row.
 type result struct {
-	Name    string          `json:"name"`
-	About   string          `json:"about"`
-	Unit    string          `json:"unit"`
-	Goal    float64         `json:"goal"`
-	Systems [2]systemResult `json:"systems"`
+	Name    string         `json:"name"`
+	About   string         `json:"about"`
+	Unit    string         `json:"unit"`
+	Systems []systemResult `json:"systems"` // coterie last
+	judges  []judge
 }
 
 // A systemResult is the outcome of a row on one system.
 type systemResult struct {
-	Name   string   `json:"name"`
-	Rounds []sample `json:"rounds"`
+	Name       string           `json:"name"`
+	Durability string           `json:"durability"`
+	Rounds     []harness.Sample `json:"rounds"`
 }
 
-func (s systemResult) throughput() float64 {
-	return median(s.Rounds, func(r sample) float64 { return r.Throughput })
+// A verdict compares a result with a goal.
+type verdict struct {
+	Name  string  `json:"name"`
+	Ratio float64 `json:"ratio"`
+	Goal  float64 `json:"goal"`
+	Pass  bool    `json:"pass"`
 }
 
-// serverCPU returns the CPU time of the server for an operation.
-func (s systemResult) serverCPU() float64 {
-	return median(s.Rounds, func(r sample) float64 { return micros(r.Server.CPU) / float64(r.Ops) })
-}
+func (r result) last() systemResult { return r.Systems[len(r.Systems)-1] }
 
-// ratio returns the ratio of the medians of the throughput.
-func (r result) ratio() float64 { return r.Systems[1].throughput() / r.Systems[0].throughput() }
-
-// spread returns the least and the largest ratio of the throughput of two rounds that followed each other.
-func (r result) spread() (least, largest float64) {
-	for i, s := range r.Systems[0].Rounds {
-		ratio := r.Systems[1].Rounds[i].Throughput / s.Throughput
-		if i == 0 {
-			least, largest = ratio, ratio
+func (r result) verdicts() (all []verdict) {
+	for _, j := range r.judges {
+		name := r.Name
+		if j.suffix != "" {
+			name += ":" + j.suffix
 		}
-		least, largest = min(least, ratio), max(largest, ratio)
+		ratio := j.ratio(r)
+		all = append(all, verdict{name, ratio, j.goal, ratio >= j.goal})
 	}
-	return least, largest
+	return all
 }
 
-// print prints a result. The last line is the verdict.
+func (v verdict) String() string {
+	outcome := "short"
+	if v.Pass {
+		outcome = "pass"
+	}
+	return fmt.Sprintf("%s %.2f %.2f %s", v.Name, v.Ratio, v.Goal, outcome)
+}
+
+// print prints a result. The last lines are the verdicts.
 func (r result) print(w io.Writer) {
 	fmt.Fprintf(w, "\n%s: %s\n", r.Name, r.About)
 	for _, s := range r.Systems {
-		perOp := func(of func(sample) float64) float64 {
-			return median(s.Rounds, func(r sample) float64 { return of(r) / float64(r.Ops) })
-		}
-		late := func(of func(latency) time.Duration) time.Duration {
-			return median(s.Rounds, func(r sample) time.Duration { return of(r.Latency) }).Round(time.Microsecond)
-		}
-		fmt.Fprintf(w, "  %-8s %9.0f %s/s  mean %v p50 %v p99 %v p99.9 %v\n", s.Name, s.throughput(), r.Unit,
-			late(func(l latency) time.Duration { return l.Mean }), late(func(l latency) time.Duration { return l.P50 }),
-			late(func(l latency) time.Duration { return l.P99 }), late(func(l latency) time.Duration { return l.P999 }))
-		fmt.Fprintf(w, "  %-8s server: %.2f µs CPU (%.2f in the system), %.1f allocations, %.0f bytes; clients: %.2f µs CPU\n", "",
-			s.serverCPU(),
-			perOp(func(r sample) float64 { return micros(r.Server.SysCPU) }),
-			perOp(func(r sample) float64 { return float64(r.Server.Allocs) }),
-			perOp(func(r sample) float64 { return float64(r.Server.Bytes) }),
-			perOp(func(r sample) float64 { return micros(r.ClientCPU) }))
+		s.print(w, r.Unit)
 	}
-	least, largest := r.spread()
-	fmt.Fprintf(w, "  spread of the ratio: %.2f to %.2f; CPU of the servers for an operation: %.2f of %s's\n", least, largest,
-		r.Systems[1].serverCPU()/r.Systems[0].serverCPU(), r.Systems[0].Name)
-	verdict := "pass"
-	if r.ratio() < r.Goal {
-		verdict = "short"
+	for _, j := range r.judges {
+		least, largest := j.spread(r)
+		fmt.Fprintf(w, "  %s: %s", j.quantity.name, j.quantity.text(j.quantity.value(r.last().Rounds)))
+		if j.bound > 0 {
+			fmt.Fprintf(w, ", bound %s", j.quantity.text(j.bound))
+		} else {
+			fmt.Fprintf(w, " beside %s", j.quantity.text(j.quantity.value(r.Systems[0].Rounds)))
+		}
+		fmt.Fprintf(w, "; spread of the ratio: %.2f to %.2f\n", least, largest)
 	}
-	fmt.Fprintf(w, "%s %.2f %.2f %s\n", r.Name, r.ratio(), r.Goal, verdict)
+	for _, v := range r.verdicts() {
+		fmt.Fprintln(w, v)
+	}
 }
 
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+func (s systemResult) print(w io.Writer, unit string) {
+	late := func(of func(harness.Latency) time.Duration) string {
+		return durationText(float64(median(s.Rounds, func(r harness.Sample) time.Duration { return of(r.Latency) })))
+	}
+	each := func(of func(harness.Sample) float64) float64 {
+		return median(s.Rounds, func(r harness.Sample) float64 { return perOp(r, of(r)) })
+	}
+	fmt.Fprintf(w, "  %s: %s\n", s.Name, s.Durability)
+	fmt.Fprintf(w, "    %.0f %s/s  mean %s p50 %s p99 %s p99.9 %s longest %s\n", throughput.value(s.Rounds), unit,
+		late(func(l harness.Latency) time.Duration { return l.Mean }), late(func(l harness.Latency) time.Duration { return l.P50 }),
+		late(func(l harness.Latency) time.Duration { return l.P99 }), late(func(l harness.Latency) time.Duration { return l.P999 }),
+		late(func(l harness.Latency) time.Duration { return l.Max }))
+	fmt.Fprintf(w, "    %.2f µs CPU (%.2f in the system), %.1f allocations, %.0f bytes an operation; at most %.0f MB resident",
+		cpu.value(s.Rounds)/1e3,
+		each(func(r harness.Sample) float64 { return float64(r.Server.SysCPU) / 1e3 }),
+		allocs.value(s.Rounds),
+		each(func(r harness.Sample) float64 { return float64(r.Server.Bytes) }),
+		median(s.Rounds, func(r harness.Sample) float64 { return float64(r.Server.MaxRSS) / 1e6 }))
+	if clients := each(func(r harness.Sample) float64 { return float64(r.ClientCPU) / 1e3 }); clients > 0 {
+		fmt.Fprintf(w, "; clients: %.2f µs CPU", clients)
+	}
+	fmt.Fprintln(w)
+	var figures []string
+	for _, name := range slices.Sorted(maps.Keys(s.Rounds[0].Figures)) {
+		figures = append(figures, fmt.Sprintf("%s %.5g", name, figure(name).value(s.Rounds)))
+	}
+	if len(figures) > 0 {
+		fmt.Fprintf(w, "    %s\n", strings.Join(figures, ", "))
+	}
+}
 
-// writeJSON writes results to a file, with the machine on which they were measured.
-func writeJSON(file string, results []result) error {
-	text, err := json.MarshalIndent(struct {
-		Measured time.Time `json:"measured"`
-		Go       string    `json:"go"`
-		System   string    `json:"system"`
-		CPUs     int       `json:"cpus"`
+// A machine is the place of a measurement.
+type machine struct {
+	Measured time.Time `json:"measured"`
+	Go       string    `json:"go"`
+	System   string    `json:"system"`
+	CPUs     int       `json:"cpus"`
+}
+
+func thisMachine() machine {
+	return machine{time.Now().UTC(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, runtime.NumCPU()}
+}
+
+// writeResults writes results to a file, with the machine on which they were measured.
+func writeResults(file string, results []result) error {
+	var verdicts []verdict
+	for _, r := range results {
+		verdicts = append(verdicts, r.verdicts()...)
+	}
+	return writeJSON(file, struct {
+		machine
+		Verdicts []verdict `json:"verdicts"`
 		Results  []result  `json:"results"`
-	}{time.Now().UTC(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, runtime.NumCPU(), results}, "", "\t")
+	}{thisMachine(), verdicts, results})
+}
+
+func writeJSON(file string, v any) error {
+	text, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		return err
 	}

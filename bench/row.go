@@ -10,42 +10,47 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/coterie-kv/coterie/bench/harness"
 )
 
-// A row is a workload that runs on two systems.
+// A row is a workload that runs on one or two contenders.
 type row struct {
 	name    string
 	about   string
-	unit    string    // of an operation
-	systems [2]string // the second is compared with the first
-	goal    float64   // for the ratio of their throughput
-	// prepare prepares the workload on a system. The data goes to dir.
-	prepare func(ctx context.Context, system, dir string, s scale) (workload, error)
+	unit    string // of an operation
+	on      []contender
+	load    harness.Load
+	conns   int     // the callers are in this process and have so many connections; 0 for callers in that of the system
+	once    bool    // a run changes the system, or takes as long as it takes: there is no warm-up, and one round
+	verdict []judge // at least one
 }
 
 // rows returns all rows.
-func rows() []row { return slices.Concat(wireRows, watchRows) }
-
-// A workload is ready to run. One goroutine uses it.
-type workload interface {
-	// run works for about d, checks the results, and returns the measurements.
-	run(ctx context.Context, d time.Duration) (sample, error)
-	// profile writes profiles of the system under measurement to path.cpu and path.alloc, until stop.
-	profile(path string) (stop func() error, err error)
-	close() error
+func rows() []row {
+	return slices.Concat(wireRows, callRows, watchRows, faultRows, sizeRows, rivalRows())
 }
 
-// A scale is the size of a workload.
-type scale struct {
-	conns, clients int // connections, and callers that share them
-	watchers       int
-}
+// A scale bounds the size of workloads.
+type scale struct{ conns, callers, keys, watchers, leases, ops, batch, standbys int }
+
+const unbounded = 1 << 60
 
 var (
-	full = scale{conns: 100, clients: 1000, watchers: 1000}
-	tiny = scale{conns: 3, clients: 12, watchers: 12} // for tests
+	full  = scale{unbounded, unbounded, unbounded, unbounded, unbounded, unbounded, unbounded, unbounded}
+	quick = scale{unbounded, unbounded, 200_000, unbounded, unbounded, 50_000, unbounded, 12}
+	tiny  = scale{conns: 3, callers: 12, keys: 300, watchers: 12, leases: 20, ops: 100, batch: 20, standbys: 1} // for tests
 )
+
+// of returns a load with the bounds of the scale.
+func (s scale) of(l harness.Load) harness.Load {
+	l.Callers, l.Keys, l.Added = min(l.Callers, s.callers), min(l.Keys, s.keys), min(l.Added, s.keys)
+	l.Watchers, l.Leases = min(l.Watchers, s.watchers), min(l.Leases, s.leases)
+	l.Ops, l.Batch = min(l.Ops, s.ops), min(l.Batch, s.batch)
+	return l
+}
 
 // A plan is how rows are run.
 type plan struct {
@@ -53,39 +58,41 @@ type plan struct {
 	round    time.Duration
 	scale    scale
 	dir      string // of all data; empty for the one for temporary files
+	bin      string // of the programs of rivals
 	profiles string // the directory of the profiles; empty for none
 }
 
-// run runs a row: a warm-up on both systems, and then the rounds in turn.
+// run runs a row: a warm-up on all contenders, and then the rounds in turn.
 func (p plan) run(ctx context.Context, r row) (res result, err error) {
 	dir, err := os.MkdirTemp(p.dir, "bench")
 	if err != nil {
 		return res, err
 	}
 	defer os.RemoveAll(dir)
-	var loads [2]workload
-	for i, system := range r.systems {
-		own := filepath.Join(dir, system)
-		if err := os.Mkdir(own, 0o700); err != nil {
-			return res, err
-		}
-		if loads[i], err = r.prepare(ctx, system, own, p.scale); err != nil {
-			return res, fmt.Errorf("%s: %w", system, err)
-		}
-		defer func() { err = errors.Join(err, loads[i].close()) }()
+	res = result{Name: r.name, About: r.about, Unit: r.unit, judges: r.verdict}
+	sessions, err := p.prepareAll(ctx, r, dir)
+	defer func() { err = errors.Join(err, closeAll(sessions)) }()
+	if err != nil {
+		return res, err
 	}
-	res = result{Name: r.name, About: r.about, Unit: r.unit, Goal: r.goal}
-	for i, system := range r.systems {
-		res.Systems[i].Name = system
-		if _, err := loads[i].run(ctx, p.round/2); err != nil {
-			return res, fmt.Errorf("%s: warm-up: %w", system, err)
+	for i, c := range r.on {
+		res.Systems = append(res.Systems, systemResult{Name: c.label, Durability: sessions[i].durability()})
+	}
+	rounds := p.rounds
+	if r.once {
+		rounds = 1
+	} else {
+		for i, c := range r.on {
+			if _, err := sessions[i].run(ctx, p.round/2); err != nil {
+				return res, fmt.Errorf("%s: warm-up: %w", c.label, err)
+			}
 		}
 	}
-	for range p.rounds {
-		for i, system := range r.systems {
-			s, err := p.measure(ctx, r, system, loads[i])
+	for range rounds {
+		for i, c := range r.on {
+			s, err := p.measure(ctx, r, c, sessions[i])
 			if err != nil {
-				return res, fmt.Errorf("%s: %w", system, err)
+				return res, fmt.Errorf("%s: %w", c.label, err)
 			}
 			res.Systems[i].Rounds = append(res.Systems[i].Rounds, s)
 		}
@@ -93,15 +100,57 @@ func (p plan) run(ctx context.Context, r row) (res result, err error) {
 	return res, nil
 }
 
-// measure runs one round of a system. The profile of a later round replaces that of an earlier one.
-func (p plan) measure(ctx context.Context, r row, system string, load workload) (s sample, err error) {
+// prepareAll starts the processes of all contenders at the same time. After an error, some sessions are nil.
+func (p plan) prepareAll(ctx context.Context, r row, dir string) ([]session, error) {
+	sessions, errs := make([]session, len(r.on)), make([]error, len(r.on))
+	var preparing sync.WaitGroup
+	for i, c := range r.on {
+		preparing.Go(func() {
+			if sessions[i], errs[i] = p.prepare(ctx, r, c, dir); errs[i] != nil {
+				sessions[i], errs[i] = nil, fmt.Errorf("%s: %w", c.label, errs[i])
+			}
+		})
+	}
+	preparing.Wait()
+	return sessions, errors.Join(errs...)
+}
+
+// closeAll closes sessions at the same time.
+func closeAll(sessions []session) error {
+	errs := make([]error, len(sessions))
+	var closing sync.WaitGroup
+	for i, s := range sessions {
+		if s != nil {
+			closing.Go(func() { errs[i] = s.close() })
+		}
+	}
+	closing.Wait()
+	return errors.Join(errs...)
+}
+
+// prepare starts the process of a contender, and prepares the workload.
+func (p plan) prepare(ctx context.Context, r row, c contender, dir string) (session, error) {
+	c.setup.Standbys = min(c.setup.Standbys, p.scale.standbys)
+	process, err := c.start(ctx, dir, p.bin)
+	if err != nil {
+		return nil, err
+	}
+	l := p.scale.of(r.load)
+	if r.conns > 0 {
+		return newRemote(ctx, process, l, min(r.conns, p.scale.conns))
+	}
+	return newLocal(process, l)
+}
+
+// measure runs one round. The profile of a later round replaces that of an earlier one.
+func (p plan) measure(ctx context.Context, r row, c contender, s session) (sample harness.Sample, err error) {
 	if p.profiles != "" {
-		name := strings.ReplaceAll(r.name, "/", "-") + "-" + system
-		stop, err := load.profile(filepath.Join(p.profiles, name))
+		name := strings.NewReplacer("/", "-", " ", "-").Replace(r.name + "-" + c.label)
+		stop, err := s.profile(filepath.Join(p.profiles, name))
 		if err != nil {
-			return s, err
+			return sample, err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 	}
-	return load.run(ctx, p.round)
+	return s.run(ctx, p.round)
 }

@@ -91,7 +91,7 @@ func fill(ctx context.Context, s Store, first, n int, v values) error {
 				keys, vals = append(keys, keyOf(oldPrefix, i)), append(vals, v.of(i))
 			}
 			var err error
-			if batch > 1 {
+			if len(keys) > 1 {
 				_, err = t.PutAll(ctx, keys, vals)
 			} else {
 				err = s.Put(ctx, keys[0], vals[0])

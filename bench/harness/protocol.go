@@ -28,6 +28,7 @@ type Setup struct {
 	Dir       string `json:"dir"`                 // for the data; empty at first
 	Members   int    `json:"members"`             // voters
 	Standbys  int    `json:"standbys,omitempty"`  // members without a vote
+	InMemory  bool   `json:"inMemory,omitempty"`  // the cluster has no directories
 	Endpoints bool   `json:"endpoints,omitempty"` // whether each member serves gRPC
 	Snapshots uint64 `json:"snapshots,omitempty"` // entries of the log between snapshots; 0 for the default
 }
@@ -39,6 +40,7 @@ type Load struct {
 	Place      Place  `json:"place,omitempty"`      // the members that they call
 	Local      bool   `json:"local,omitempty"`      // reads are serializable
 	Keys       int    `json:"keys,omitempty"`       // that are put before the workload runs
+	Added      int    `json:"added,omitempty"`      // keys that are put amid the workload
 	ValueBytes int    `json:"valueBytes,omitempty"` // of a value; 0 stands for 256
 	Watchers   int    `json:"watchers,omitempty"`
 	Leases     int    `json:"leases,omitempty"`

@@ -79,6 +79,7 @@ type System struct {
 	Stores     []Store  // one for each member, that of the leader first, and those of members without a vote last
 	Addrs      []string // of the endpoints of the members, in the same order; nil without endpoints
 	Durability string   // the writes that are synced before a put is acknowledged
+	Dir        string   // of the data of all members; empty if it is in memory
 	// Crash stops the leader, as a crash would: without a word to the others. Then Stores has the others. The function
 	// repair starts the member again, waits until it serves, and sets Stores. Crash may be nil.
 	Crash func(ctx context.Context) (repair func(ctx context.Context) error, err error)
