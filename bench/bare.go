@@ -25,7 +25,8 @@ func openBare(_ context.Context, s harness.Setup) (*harness.System, error) {
 		}
 		return nil
 	}
-	answers := &bareKV{put: &pb.PutResponse{Header: bareHeader}}
+	answers := &bareKV{header: &pb.ResponseHeader{ClusterId: 1 << 60, MemberId: 1 << 60, Revision: 1000, RaftTerm: 2}}
+	answers.put = &pb.PutResponse{Header: answers.header}
 	for range s.Members {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -39,18 +40,17 @@ func openBare(_ context.Context, s harness.Setup) (*harness.System, error) {
 	return sys, nil
 }
 
-var bareHeader = &pb.ResponseHeader{ClusterId: 1 << 60, MemberId: 1 << 60, Revision: 1000, RaftTerm: 2}
-
 // A bareKV answers every put with the same response, and every range with that of the last put.
 type bareKV struct {
 	pb.UnimplementedKVServer
-	put  *pb.PutResponse
-	read atomic.Pointer[pb.RangeResponse]
+	header *pb.ResponseHeader
+	put    *pb.PutResponse
+	read   atomic.Pointer[pb.RangeResponse]
 }
 
 func (s *bareKV) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
 	kv := &mvccpb.KeyValue{Key: r.Key, Value: r.Value, CreateRevision: 2, ModRevision: 2, Version: 1}
-	s.read.Store(&pb.RangeResponse{Header: bareHeader, Count: 1, Kvs: []*mvccpb.KeyValue{kv}})
+	s.read.Store(&pb.RangeResponse{Header: s.header, Count: 1, Kvs: []*mvccpb.KeyValue{kv}})
 	return s.put, nil
 }
 

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -49,6 +50,25 @@ func TestRowsCheckTheirResults(t *testing.T) {
 				require.NotZero(t, s.Rounds[0].Ops, s.Name)
 			}
 			require.NotEmpty(t, o.verdicts())
+		})
+	}
+}
+
+func TestCurvesRunAtTheirFirstSize(t *testing.T) {
+	p := plan{rounds: 1, round: 30 * time.Millisecond, scale: tiny, dir: t.TempDir()}
+	names := map[string]bool{}
+	for _, c := range curves {
+		require.False(t, names[c.name], c.name)
+		names[c.name] = true
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.sizes, c.on = c.sizes[:1], []contender{onCoterie}
+			g, err := p.growOne(t.Context(), c, io.Discard)
+			require.NoError(t, err)
+			require.Len(t, g.Series[0].Points, 1)
+			for q, v := range g.Series[0].Points[0].Values {
+				require.Positive(t, v, q)
+			}
 		})
 	}
 }

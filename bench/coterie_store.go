@@ -175,8 +175,8 @@ func (s coterieStore) Revoke(ctx context.Context, id int64) error {
 	return err
 }
 
-func (s coterieStore) NewLock(ctx context.Context, name string) (harness.Lock, error) {
-	session, err := coterie.NewSession(ctx, s.node)
+func (s coterieStore) NewLock(ctx context.Context, name string, ttl time.Duration) (harness.Lock, error) {
+	session, err := coterie.NewSession(ctx, s.node, coterie.WithTTL(ttl))
 	if err != nil {
 		return nil, err
 	}

@@ -166,8 +166,8 @@ func (s etcdStore) Revoke(ctx context.Context, id int64) error {
 	return err
 }
 
-func (s etcdStore) NewLock(_ context.Context, name string) (harness.Lock, error) {
-	session, err := concurrency.NewSession(s.client)
+func (s etcdStore) NewLock(_ context.Context, name string, ttl time.Duration) (harness.Lock, error) {
+	session, err := concurrency.NewSession(s.client, concurrency.WithTTL(int(ttl.Seconds())))
 	if err != nil {
 		return nil, err
 	}

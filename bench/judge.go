@@ -20,52 +20,49 @@ type judge struct {
 	goal  float64 // for the ratio
 }
 
-// A quantity is a number of a sample. Text formats it.
+// A quantity is a number of a sample.
 type quantity struct {
-	name string
-	of   func(harness.Sample) float64
-	less bool // whether less is better
-	text func(float64) string
+	name     string
+	of       func(harness.Sample) float64
+	less     bool // whether less is better
+	duration bool // whether it is a duration, in nanoseconds
 }
 
 // The quantities of samples.
 var (
-	throughput = quantity{
-		name: "throughput", of: func(s harness.Sample) float64 { return s.Throughput },
-		text: func(v float64) string { return fmt.Sprintf("%.0f/s", v) },
-	}
-	cpu = quantity{
-		name: "CPU of the server an operation", of: func(s harness.Sample) float64 { return perOp(s, float64(s.Server.CPU)) },
-		less: true, text: durationText,
+	throughput = quantity{name: "operations a second", of: func(s harness.Sample) float64 { return s.Throughput }}
+	cpu        = quantity{
+		name: "CPU time an operation", of: func(s harness.Sample) float64 { return perOp(s, float64(s.Server.CPU)) },
+		less: true, duration: true,
 	}
 	allocs = quantity{
 		name: "allocations an operation", of: func(s harness.Sample) float64 { return perOp(s, float64(s.Server.Allocs)) },
-		less: true, text: plainText,
+		less: true,
 	}
-	mean    = latencyOf("mean latency", func(l harness.Latency) time.Duration { return l.Mean })
-	p50     = latencyOf("p50", func(l harness.Latency) time.Duration { return l.P50 })
-	p99     = latencyOf("p99", func(l harness.Latency) time.Duration { return l.P99 })
-	p999    = latencyOf("p99.9", func(l harness.Latency) time.Duration { return l.P999 })
-	longest = latencyOf("longest", func(l harness.Latency) time.Duration { return l.Max })
+	mean    = quantity{name: "mean latency", of: func(s harness.Sample) float64 { return float64(s.Latency.Mean) }, less: true, duration: true}
+	p50     = quantity{name: "p50", of: func(s harness.Sample) float64 { return float64(s.Latency.P50) }, less: true, duration: true}
+	p99     = quantity{name: "p99", of: func(s harness.Sample) float64 { return float64(s.Latency.P99) }, less: true, duration: true}
+	p999    = quantity{name: "p99.9", of: func(s harness.Sample) float64 { return float64(s.Latency.P999) }, less: true, duration: true}
+	longest = quantity{name: "longest", of: func(s harness.Sample) float64 { return float64(s.Latency.Max) }, less: true, duration: true}
 )
-
-func latencyOf(name string, of func(harness.Latency) time.Duration) quantity {
-	return quantity{
-		name: name, of: func(s harness.Sample) float64 { return float64(of(s.Latency)) }, less: true, text: durationText,
-	}
-}
 
 // figure is the quantity with a name of Sample.Figures. Less is better, except for ratios.
 func figure(name string) quantity {
 	return quantity{
 		name: name, of: func(s harness.Sample) float64 { return s.Figures[name] },
-		less: name != harness.FigureRatio && name != harness.FigureCPU, text: plainText,
+		less: name != harness.FigureRatio && name != harness.FigureCPU,
 	}
 }
 
 func perOp(s harness.Sample, v float64) float64 { return v / float64(max(s.Ops, 1)) }
 
-func plainText(v float64) string { return fmt.Sprintf("%.4g", v) }
+// text formats a value of the quantity.
+func (q quantity) text(v float64) string {
+	if q.duration {
+		return durationText(v)
+	}
+	return fmt.Sprintf("%.4g", v)
+}
 
 func durationText(v float64) string {
 	d := time.Duration(v)

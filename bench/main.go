@@ -40,6 +40,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	isQuick := flags.Bool("quick", false, "shorter rounds, and fewer keys")
 	file := flags.String("json", "", "write every round to a file")
 	rounds := flags.Int("rounds", 3, "rounds of each system")
+	growing := flags.Bool("growth", false, "run the curves of growth instead of the rows; -run selects them, -json writes their points")
+	feet := flags.Bool("footprint", false, "print a table of an idle cluster and of the size of a program, instead of running rows")
 	profiles := flags.String("profile", "", "write profiles of the systems to a directory")
 	dir := flags.String("dir", "", "the directory for the data of the systems; default the one for temporary files")
 	if err := flags.Parse(args); err != nil {
@@ -49,6 +51,22 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	p := plan{rounds: max(*rounds, 1), round: 3 * time.Second, scale: full, dir: *dir, profiles: *profiles}
+	if *isQuick {
+		p.round, p.scale = quickRound, quick
+	}
+	switch {
+	case *growing && *list:
+		for _, c := range curves {
+			fmt.Fprintf(out, "%-36s %s, against %s\n", c.name, c.about, c.axis)
+		}
+		return nil
+	case *growing:
+		p.round = growthRound
+		return p.grow(ctx, matches, *file, out)
+	case *feet:
+		return p.footprint(ctx, out)
+	}
 	selected := slices.DeleteFunc(rows(), func(r row) bool {
 		return !matches.MatchString(r.name) || *pattern == "" && strings.HasPrefix(r.name, "rival/") && !*list
 	})
@@ -57,10 +75,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			fmt.Fprintf(out, "%-36s %s\n", r.name, r.about)
 		}
 		return nil
-	}
-	p := plan{rounds: max(*rounds, 1), round: 3 * time.Second, scale: full, dir: *dir, profiles: *profiles}
-	if *isQuick {
-		p.round, p.scale = quickRound, quick
 	}
 	if p.bin, err = os.MkdirTemp("", "bench"); err != nil {
 		return err

@@ -11,7 +11,13 @@ type rival struct {
 }
 
 // allRivals are the systems that a service can embed instead of coterie.
-var allRivals []rival
+var allRivals = []rival{
+	{program: "raftboltdb", system: "raftboltdb", reads: true},
+	{program: "dragonboat", system: "dragonboat", reads: true},
+	{program: "dragonboat", system: "dragonboat-snapshots", reads: true},
+	{program: "nats", system: "nats-sync"},
+	{program: "nats", system: "nats"},
+}
 
 // rivalRows returns the rows of all rivals. A flag of the command line selects them, because they build programs.
 func rivalRows() (all []row) {

@@ -20,11 +20,23 @@ const (
 )
 
 // An idle job makes no calls.
-type idle struct{ base }
+type idle struct {
+	base
+	sessions []Lock
+}
 
-func newIdle(_ context.Context, b base) (Job, error) { return &idle{b}, nil }
+func newIdle(_ context.Context, b base) (Job, error) { return &idle{base: b}, nil }
 
-func (j *idle) Close() error { return nil }
+// sessionTTL is the TTL of the sessions that newSessions opens. A session renews its lease every third of it.
+const sessionTTL = 9 * time.Second
+
+// newSessions returns the job that makes no calls while sessions on members of the load's place keep their leases alive.
+func newSessions(ctx context.Context, b base) (Job, error) {
+	sessions, err := openLocks(ctx, &b, b.Leases, sessionTTL)
+	return &idle{b, sessions}, err
+}
+
+func (j *idle) Close() error { return closeLocks(j.sessions) }
 
 func (j *idle) Run(ctx context.Context, d time.Duration, m Meter) (Sample, error) {
 	var h histogram

@@ -46,6 +46,7 @@ var jobs = map[string]func(ctx context.Context, b base) (Job, error){
 	"open":      wholly(open),
 	"memory":    wholly(memory),
 	"idle":      newIdle,
+	"sessions":  newSessions,
 }
 
 // Works returns the names of all workloads.

@@ -58,25 +58,9 @@ func newGrants(_ context.Context, b base) (Job, error) {
 
 // newLocks returns the job in which each caller locks and unlocks a lock of its own.
 func newLocks(ctx context.Context, b base) (Job, error) {
-	var locks []Lock
-	end := func() error {
-		var errs []error
-		for _, l := range locks {
-			errs = append(errs, l.Close())
-		}
-		return errors.Join(errs...)
-	}
-	stores := b.place()
-	for i := range b.Callers {
-		l, err := as[Locker](stores[i%len(stores)])
-		if err != nil {
-			return nil, errors.Join(err, end())
-		}
-		lock, err := l.NewLock(ctx, fmt.Sprintf("lock%d", i))
-		if err != nil {
-			return nil, errors.Join(err, end())
-		}
-		locks = append(locks, lock)
+	locks, err := openLocks(ctx, &b, b.Callers, leaseTTL)
+	if err != nil {
+		return nil, err
 	}
 	c := newCalls(b, func(ctx context.Context, _ Store, n int64) error {
 		l := locks[n%int64(len(locks))]
@@ -85,6 +69,49 @@ func newLocks(ctx context.Context, b base) (Job, error) {
 		}
 		return l.Unlock(ctx)
 	}, nil)
-	c.close = end
+	c.close = func() error { return closeLocks(locks) }
 	return c, nil
+}
+
+// openLocks returns locks, each with a session of its own, that are spread over the members of the load's place.
+func openLocks(ctx context.Context, b *base, n int, ttl time.Duration) ([]Lock, error) {
+	locks := make([]Lock, n)
+	stores := b.place()
+	err := fillers.repeat(func(next func() int) error {
+		for {
+			i := next()
+			if i >= n {
+				return nil
+			}
+			l, err := as[Locker](stores[i%len(stores)])
+			if err != nil {
+				return err
+			}
+			if locks[i], err = l.NewLock(ctx, fmt.Sprintf("lock%d", i), ttl); err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return nil, errors.Join(err, closeLocks(locks))
+	}
+	return locks, nil
+}
+
+// closeLocks closes locks. Some may be nil.
+func closeLocks(locks []Lock) error {
+	return fillers.repeat(func(next func() int) error {
+		for {
+			i := next()
+			if i >= len(locks) {
+				return nil
+			}
+			if locks[i] == nil {
+				continue
+			}
+			if err := locks[i].Close(); err != nil {
+				return err
+			}
+		}
+	})
 }

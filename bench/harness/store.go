@@ -63,8 +63,8 @@ type Leaser interface {
 // A Locker makes locks.
 type Locker interface {
 	Store
-	// NewLock returns a lock with a session of its own.
-	NewLock(ctx context.Context, name string) (Lock, error)
+	// NewLock returns a lock with a session of its own, whose lease has the given TTL.
+	NewLock(ctx context.Context, name string, ttl time.Duration) (Lock, error)
 }
 
 // A Lock is shared by all that use its name. One goroutine uses a value.
