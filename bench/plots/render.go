@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+)
+
+// The size of a plot.
+const (
+	width  = 16 * vg.Centimeter
+	height = 10 * vg.Centimeter
+)
+
+// render draws a quantity of a curve, with logarithmic axes, to a file.
+func render(file string, c curve, quantity, footer string) error {
+	p := plot.New()
+	p.Title.Text = c.About
+	p.X.Label.Text = c.Axis + "\n" + footer
+	p.Y.Label.Text = quantity
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	p.Add(plotter.NewGrid())
+	p.Legend.Top, p.Legend.Left = true, true
+	for i, s := range c.Series {
+		points := s.positive(quantity)
+		if len(points) == 0 {
+			continue
+		}
+		line, marks, err := plotter.NewLinePoints(points)
+		if err != nil {
+			return err
+		}
+		line.Color, marks.Color, marks.Shape = plotutil.Color(i), plotutil.Color(i), plotutil.Shape(i)
+		line.Width = vg.Points(1.5)
+		p.Add(line, marks)
+		p.Legend.Add(s.System, line, marks)
+	}
+	if p.Y.Min > p.Y.Max {
+		return nil // no system has a point
+	}
+	if p.Y.Min == p.Y.Max {
+		p.Y.Min, p.Y.Max = p.Y.Min/2, p.Y.Max*2 // an axis needs a length
+	}
+	if p.X.Min == p.X.Max {
+		p.X.Min, p.X.Max = p.X.Min/2, p.X.Max*2
+	}
+	return p.Save(width, height, file)
+}
+
+// positive returns the points of a quantity that a logarithmic axis can show.
+func (s series) positive(quantity string) (points plotter.XYs) {
+	for _, p := range s.Points {
+		if y := p.Values[quantity]; p.Size > 0 && y > 0 {
+			points = append(points, plotter.XY{X: float64(p.Size), Y: y})
+		}
+	}
+	return points
+}
