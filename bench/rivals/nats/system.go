@@ -38,7 +38,8 @@ const (
 // attempts is the number of times that a put is tried. An attempt takes at most 5 seconds, the default of the client.
 const attempts = 6
 
-// open starts the servers, and returns when the replicas of the bucket have a leader.
+// open starts the servers, and returns when the replicas of the bucket have a leader. The servers decide themselves when to
+// take snapshots.
 func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	system := cmp.Or(s.System, syncAlways)
 	durability, ok := durabilities[system]

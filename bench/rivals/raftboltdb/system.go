@@ -24,7 +24,7 @@ import (
 // system is the name of the only system.
 const system = "raftboltdb"
 
-const durability = "the leader and a majority have written the entry to their bbolt files, with fdatasync"
+const durability = "a majority of the members, the leader among them, have written the entry to their bbolt files, with fdatasync"
 
 // cached is the number of entries that a member keeps in memory for the others, as Consul and Nomad do.
 const cached = 512
