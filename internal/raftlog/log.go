@@ -20,7 +20,6 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/conversion"
 	"github.com/coterie-kv/coterie/internal/fault"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -288,12 +287,9 @@ func (l *Log) Base() (index, term uint64) { return l.store.base() }
 func (l *Log) Applied(index uint64) {
 	s := l.store
 	s.mu.Lock()
-	lagged := s.applied != s.recorded
+	defer s.mu.Unlock()
 	s.applied = max(s.applied, min(index, s.upTo()))
-	s.mu.Unlock()
-	if !lagged {
-		signal.Poke(s.wake)
-	}
+	s.awaitRecord()
 }
 
 // Recorded returns the durable note of Applied. After Open it is a lower bound.

@@ -28,14 +28,16 @@ func sizeOf(l *raft.Log) int64 { return int64(len(l.Data) + len(l.Extensions) + 
 // A store is a raft.LogStore that answers from memory and makes its changes durable in the background, in
 // order. Each change has a position in that order. A reply that acknowledges a change may leave the node
 // once its position is durable. An index would not do, because an older entry may have had the same
-// index. mu guards the fields below it; those above it do not change, except batch, which belongs to the
+// index. mu guards the fields below it. Those above it do not change, except taken and batch, which belong to the
 // writer's goroutine.
 type store struct {
 	disk    storage.Store    // the writer's goroutine calls it, and others its Entry and Size
-	batch   []storage.Change // of the writer's goroutine
+	taken   []change         // the changes of the current write
+	batch   []storage.Change // of taken, without compactions
 	place   string           // the file or directory with the log, for errors about it
 	changed signal.Signal    // done, durable, queued or err has changed
 	wake    chan struct{}
+	overdue *time.Timer   // fires when the applied index has waited for recordAfter: see awaitRecord
 	stopped chan struct{} // closed when the writer has returned
 	trouble chan struct{} // receives a value when the system is short of a resource or the disk has failed
 	end     chan struct{} // closed when nothing leaves the node any more
@@ -56,6 +58,7 @@ type store struct {
 	done         uint64    // of the newest durable change
 	applied      uint64    // by the state machine
 	recorded     uint64    // the durable part of applied
+	recording    bool      // overdue runs
 	since        time.Time // begin of the current write or compaction; zero if there is none
 	shortage               // operations that are retried
 	blocked      time.Time // since when raft's main loop waits for the disk; zero if it does not
@@ -86,6 +89,8 @@ func newStore(disk storage.Store, place string, found *storage.Loaded) *store {
 		trouble: make(chan struct{}, 1), end: make(chan struct{}), closed: make(chan struct{}),
 		first: found.First, last: found.Last, durable: found.Last, applied: found.Applied, recorded: found.Applied,
 	}
+	s.overdue = time.NewTimer(recordAfter)
+	s.overdue.Stop()
 	if s.last > 0 {
 		s.entries = s.last + 1 - s.first
 	}
@@ -194,11 +199,12 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		s.first = logs[0].Index
 		s.durable = max(s.durable, s.first-1)
 	}
-	own := make([]*raft.Log, len(logs))
+	// The entries are copied: those of raft's are parts of larger values.
+	own, entries := make([]*raft.Log, len(logs)), make([]raft.Log, len(logs))
 	var size int64
 	for i, l := range logs {
-		entry := *l
-		own[i] = &entry
+		entries[i] = *l
+		own[i] = &entries[i]
 		size += sizeOf(l)
 		members = members || l.Type == raft.LogConfiguration
 	}

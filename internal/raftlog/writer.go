@@ -34,12 +34,14 @@ func (s *store) write() {
 }
 
 // gather waits for changes and takes as many as one write may hold. The applied index goes with them;
-// without changes it waits for recordAfter.
+// without changes it waits for recordAfter. The changes are valid until the next call.
 func (s *store) gather() (changes []change, applied uint64, more bool) {
-	var timer *time.Timer
-	var late <-chan time.Time
+	clear(s.taken) // the entries must not stay in memory
 	for overdue := false; ; {
 		s.mu.Lock()
+		if overdue {
+			s.recording = false
+		}
 		lags := s.applied != s.recorded
 		if s.err != nil || s.closing && len(s.queue) == 0 && !lags {
 			s.mu.Unlock()
@@ -48,29 +50,38 @@ func (s *store) gather() (changes []change, applied uint64, more bool) {
 		if len(s.queue) > 0 || lags && (overdue || s.closing) {
 			break
 		}
+		s.awaitRecord() // for what was applied during the last write
 		s.mu.Unlock()
-		if lags && timer == nil {
-			timer = time.NewTimer(recordAfter)
-			defer timer.Stop()
-			late = timer.C
-		}
 		select {
 		case <-s.wake:
-		case <-late:
+		case <-s.overdue.C:
 			overdue = true
 		}
 	}
 	defer s.mu.Unlock()
+	s.recording = false
+	s.overdue.Stop()
 	n, size := 0, int64(0)
 	for ; n < len(s.queue) && size < batchBytes; n++ {
 		for _, l := range s.queue[n].Entries {
 			size += sizeOf(l)
 		}
 	}
-	changes = append(changes, s.queue[:n]...)
-	s.queue = append(s.queue[:0:0], s.queue[n:]...)
+	s.taken = append(s.taken[:0], s.queue[:n]...)
+	rest := copy(s.queue, s.queue[n:])
+	clear(s.queue[rest:])
+	s.queue = s.queue[:rest]
 	s.since = time.Now()
-	return changes, s.applied, true
+	return s.taken, s.applied, true
+}
+
+// awaitRecord makes the writer record the applied index after recordAfter, unless it is recorded by then. The caller
+// holds mu. Waking the writer instead would cost each write two switches between goroutines.
+func (s *store) awaitRecord() {
+	if s.applied != s.recorded && !s.recording {
+		s.recording = true
+		s.overdue.Reset(recordAfter)
+	}
 }
 
 // persist makes changes durable, and retries while the system is short of a resource. It returns false if

@@ -59,7 +59,7 @@ func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
 	b = wire.Uint(b, 7, m.PrevLogTerm)
 	b = wire.Uint(b, 8, m.LeaderCommitIndex)
 	for _, entry := range m.Entries {
-		b = wire.Message(b, 9, func(b []byte) []byte { return storage.AppendEntry(b, entry) })
+		b = wire.LongMessage(b, 9, storage.SizeOf(entry), func(b []byte) []byte { return storage.AppendEntry(b, entry) })
 	}
 	return b
 }

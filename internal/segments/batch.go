@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/hashicorp/raft"
 
@@ -54,10 +55,12 @@ const (
 
 // entry appends an entry, and returns the position of its message in the batch.
 func (b *batch) entry(l *raft.Log) ref {
+	about := storage.SizeOf(l)
+	b.b = slices.Grow(b.b, about)
 	var size int
-	b.b = wire.Prefixed(b.b, func(b []byte) []byte {
+	b.b = wire.LongPrefixed(b.b, about, func(b []byte) []byte {
 		start := len(b)
-		b = wire.Message(b, recordEntry, func(b []byte) []byte { return storage.AppendEntry(b, l) })
+		b = wire.LongMessage(b, recordEntry, about, func(b []byte) []byte { return storage.AppendEntry(b, l) })
 		size = len(b) - start
 		return b
 	})

@@ -10,6 +10,12 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
+// SizeOf returns about how many bytes AppendEntry appends for an entry.
+func SizeOf(l *raft.Log) int {
+	const others = 24 // of the fields beside the data of an entry of a usual log, in which indexes take three bytes
+	return len(l.Data) + len(l.Extensions) + others
+}
+
 // AppendEntry appends the encoding of an entry of raft's log to b. Every format and the network use the same
 // encoding.
 func AppendEntry(b []byte, l *raft.Log) []byte {
