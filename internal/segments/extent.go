@@ -58,7 +58,8 @@ func newestOf(files []*segment) *segment {
 type extents struct {
 	file   vfs.File // the vote file; raft's main loop writes the slots of the vote
 	serial uint64
-	dirty  bool // the last write was not synced
+	dirty  bool   // the last write was not synced
+	record []byte // buffer of write
 }
 
 // readExtent returns the newest extent in a vote file, and its serial number.
@@ -93,8 +94,9 @@ func decodeExtent(b []byte) (serial uint64, e extent, ok bool) {
 	return serial, e, r.Err() == nil && serial > 0
 }
 
-func encodeExtent(serial uint64, e extent) []byte {
-	b := make([]byte, slot.Header, 128)
+// appendExtent makes the record of an extent in the memory of b.
+func appendExtent(b []byte, serial uint64, e extent) []byte {
+	b = append(b[:0], make([]byte, slot.Header)...)
 	b = wire.Uint(b, 1, serial)
 	b = wire.Uint(b, 2, e.sequence)
 	b = wire.Uint(b, 3, e.salt)
@@ -109,7 +111,8 @@ func encodeExtent(serial uint64, e extent) []byte {
 // nothing is wrong: a failed disk shows when the log is written.
 func (x *extents) write(e extent) {
 	x.serial++
-	_, err := x.file.WriteAt(encodeExtent(x.serial, e), extentsAt+int64(x.serial%slot.Count)*slot.Size)
+	x.record = appendExtent(x.record, x.serial, e)
+	_, err := x.file.WriteAt(x.record, extentsAt+int64(x.serial%slot.Count)*slot.Size)
 	x.dirty = x.dirty || err == nil
 }
 

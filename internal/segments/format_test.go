@@ -93,7 +93,7 @@ func TestSegmentFormat(t *testing.T) {
 
 func TestExtentFormat(t *testing.T) {
 	want := extent{Extent: storage.Extent{Index: 300, Term: 7, Snapshot: 200}, sequence: 3, salt: 1 << 40, end: 4096}
-	b := encodeExtent(9, want)
+	b := appendExtent(nil, 9, want)
 	require.Equal(t, golden(t, "extent.golden", b), b)
 	serial, got, ok := decodeExtent(append(b, make([]byte, slot.Size-len(b))...))
 	require.True(t, ok)

@@ -23,7 +23,15 @@ const (
 	// allocateStep is how much space is allocated at a time. A write into allocated space changes nothing
 	// but data, which costs the disk less.
 	allocateStep = 1 << 20
+	// zeroStep is how much of allocated space is filled with zeros at a time, ahead of small batches. File systems such as
+	// ext4 and XFS note which parts of allocated space are written. A sync after the first write to a part has to make that
+	// note durable, too, in the journal; a sync after an overwritten zero writes data alone. A batch larger than zeroBatch
+	// would need as many zeros as it has bytes.
+	zeroStep  = 128 << 10
+	zeroBatch = zeroStep / 8
 )
+
+var zeros [zeroStep]byte
 
 // A segment is a file of the log.
 type segment struct {
@@ -34,6 +42,7 @@ type segment struct {
 	after     uint32   // where the previous segment ends; 0 if there was none
 	end       int64    // where the next batch begins
 	allocated int64
+	written   int64  // what this process has written, zeros included, ends here or before
 	newest    uint64 // the highest index of an entry in it
 }
 
@@ -305,8 +314,8 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	if err := s.allocate(g, g.end+int64(len(bytes))); err != nil {
 		return nil, 0, err
 	}
-	if _, err := g.file.WriteAt(bytes, g.end); err != nil {
-		g.allocated = g.end
+	if err := g.put(bytes); err != nil {
+		g.allocated, g.written = g.end, 0
 		return nil, 0, undone(err, g.file.Truncate(g.end))
 	}
 	if err := g.file.Sync(); err != nil {
@@ -315,6 +324,19 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	offset = g.end
 	g.end += int64(len(bytes))
 	return g, offset, nil
+}
+
+// put writes a batch at the end of the segment, and zeros behind it if needed: see zeroStep.
+func (g *segment) put(batch []byte) error {
+	end := g.end + int64(len(batch))
+	if end > g.written && len(batch) <= zeroBatch {
+		g.written = min(end+zeroStep, g.allocated)
+		if _, err := g.file.WriteAt(zeros[:g.written-end], end); err != nil {
+			return err
+		}
+	}
+	_, err := g.file.WriteAt(batch, g.end)
+	return err
 }
 
 // compact removes the oldest segments that have no entry at or after an index. After an error it can be
