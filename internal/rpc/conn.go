@@ -82,7 +82,6 @@ func (l Limits) withDefaults() Limits {
 type Conn struct {
 	net    net.Conn
 	reader *bufio.Reader
-	frame  []byte // buffer of Send
 	peer   Identity
 	limit  int
 	within time.Duration
@@ -104,9 +103,13 @@ type Conn struct {
 
 const (
 	frameHeader = 5        // uint32 length of the payload, method
-	keepFrame   = 64 << 10 // a larger Send buffer is not kept
+	keepFrame   = 4 << 20  // a larger buffer of Send is not kept
 	firstRead   = 64 << 10 // allocated before any payload has arrived
+	growRead    = 16       // how many times the arrived part of a payload is allocated
 )
+
+// frames has buffers for Send. Connections share them, because most connections are idle.
+var frames = sync.Pool{New: func() any { return new([]byte) }}
 
 func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
 	limit := limits.CallBytes
@@ -138,14 +141,13 @@ func (c *Conn) Reused() bool { return c.reused }
 // the other end does not read. After ErrTooLarge the connection is usable; after any other error the
 // caller can only close it.
 func (c *Conn) Send(method byte, encode func(b []byte) []byte) error {
-	b := append(c.frame[:0], 0, 0, 0, 0, method)
+	frame := frames.Get().(*[]byte)
+	b := append((*frame)[:0], 0, 0, 0, 0, method)
 	if encode != nil {
 		b = encode(b)
 	}
 	if cap(b) <= keepFrame {
-		c.frame = b
-	} else {
-		c.frame = nil
+		defer func() { *frame = b; frames.Put(frame) }()
 	}
 	size := len(b) - frameHeader
 	if size > c.limit {
@@ -239,7 +241,7 @@ func Transfer(size int) time.Duration {
 }
 
 // readPayload reads size bytes. Its memory grows with the data that has arrived, not with the announced
-// size.
+// size, but in few steps, because each copies the data.
 func readPayload(r io.Reader, size int) ([]byte, error) {
 	b := make([]byte, min(size, firstRead))
 	for read := 0; ; {
@@ -250,7 +252,7 @@ func readPayload(r io.Reader, size int) ([]byte, error) {
 		if read == size {
 			return b, nil
 		}
-		grown := make([]byte, min(size, 2*len(b)))
+		grown := make([]byte, min(size, growRead*len(b)))
 		copy(grown, b)
 		b = grown
 	}
