@@ -156,25 +156,22 @@ func (t *Transport) Committed(term, index uint64) {
 
 // nudge notifies the follower of the commit index, if necessary. The caller holds t.mu.
 func (t *Transport) nudge(id raft.ServerID, f *follower) {
-	if f.nudging || t.ctx.Err() != nil {
-		return
-	}
-	req := t.due(f)
-	if req == nil {
+	if f.nudging || !t.behind(f) || t.ctx.Err() != nil {
 		return
 	}
 	f.nudging = true
 	t.running.Go(func() {
-		for req != nil {
-			req = t.sendNudge(id, req)
+		for t.sendNudge(id) {
 		}
 	})
 }
 
+// behind reports whether the follower needs a nudge. The caller holds t.mu.
+func (t *Transport) behind(f *follower) bool { return min(t.commit, f.index) > f.notified }
+
 // due returns the nudge that the follower needs, or nil. The caller holds t.mu.
 func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
-	commit := min(t.commit, f.index)
-	if commit <= f.notified {
+	if !t.behind(f) {
 		return nil
 	}
 	// The previous entry must be one that the follower has acknowledged in this term. With none, raft at
@@ -185,28 +182,31 @@ func (t *Transport) due(f *follower) *raft.AppendEntriesRequest {
 		Leader:            t.header.Addr,
 		PrevLogEntry:      f.index,
 		PrevLogTerm:       f.term,
-		LeaderCommitIndex: commit,
+		LeaderCommitIndex: min(t.commit, f.index),
 	}
 }
 
-// sendNudge sends a nudge and returns the next one. It returns nil if none is due or this one failed; in
-// that case the next success of the follower sends one.
-func (t *Transport) sendNudge(id raft.ServerID, req *raft.AppendEntriesRequest) *raft.AppendEntriesRequest {
+// sendNudge sends a nudge if the follower still needs one: an append may have been sent since. It reports whether to
+// look again. If the nudge fails, the next success of the follower sends one.
+func (t *Transport) sendNudge(id raft.ServerID) (again bool) {
 	t.mu.Lock()
-	target := t.followers[id].target
+	f := t.followers[id]
+	target, req := f.target, t.due(f)
+	if req == nil || t.ctx.Err() != nil {
+		f.nudging = false
+		t.mu.Unlock()
+		return false
+	}
 	t.mu.Unlock()
 	var resp raft.AppendEntriesResponse
 	err := t.append(id, target, req, 0, &resp)
+	if err == nil && resp.Success {
+		return true
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.followers[id]
-	if err == nil && resp.Success && t.ctx.Err() == nil {
-		if next := t.due(f); next != nil {
-			return next
-		}
-	}
-	f.nudging = false
-	return nil
+	t.followers[id].nudging = false
+	return false
 }
 
 // Mark returns the current mark for Confirmed: appends that are sent later have a later mark.

@@ -314,6 +314,9 @@ func heartbeat(m *raft.AppendEntriesRequest) bool {
 // for the next attempt. Raft itself waits longer after each failure, up to ten seconds, and would ignore
 // a returning peer for as long.
 func (t *Transport) away(ctx context.Context, err error, term uint64) bool {
+	if err == nil {
+		return false
+	}
 	var dial *rpc.DialError
 	if !errors.As(err, &dial) {
 		return false
