@@ -105,7 +105,7 @@ const (
 	frameHeader = 5        // uint32 length of the payload, method
 	keepFrame   = 4 << 20  // a larger buffer of Send is not kept
 	firstRead   = 64 << 10 // allocated before any payload has arrived
-	growRead    = 16       // how many times the arrived part of a payload is allocated
+	growRead    = 32       // how many times the arrived part of a payload is allocated
 )
 
 // frames has buffers for Send. Connections share them, because most connections are idle.
