@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	// cacheBytes bounds the durable entries that stay in memory, for followers that are nearly up to
-	// date.
-	cacheBytes = 16 << 20
+	// cacheBytes bounds the durable entries that stay in memory: those that are yet to be applied, and those for followers
+	// that are nearly up to date. A node has six entries in flight, of usually up to a MiB. Older entries are read from the
+	// disk, which mostly means from the system's memory.
+	cacheBytes = 8 << 20
 	// entryOverhead is roughly the memory that an entry needs in addition to its data.
 	entryOverhead = 64
 )
