@@ -31,7 +31,7 @@ const (
 	zeroBatch = zeroStep / 8
 )
 
-var zeros [zeroStep]byte
+var zeros = [zeroStep]byte{} // never changed
 
 // A segment is a file of the log.
 type segment struct {
