@@ -76,11 +76,11 @@ func (c *Client) Distrust(peer Peer, since time.Time) { c.pool.distrust(peer, si
 // *RemoteError comes from the Handler. After ErrTooLarge, an error of the handshake or a *DialError the
 // request was not sent. After any other error the Handler may have seen it.
 func (c *Client) Call(ctx context.Context, peer Peer, method byte, req []byte) ([]byte, error) {
-	leave, err := c.turns.take(ctx, peer)
+	place, err := c.turns.take(ctx, peer)
 	if err != nil {
 		return nil, &DialError{peer, err}
 	}
-	defer leave()
+	defer c.turns.leave(peer, place)
 	conn, err := c.Open(ctx, peer, LaneCall)
 	if err != nil {
 		return nil, err

@@ -23,8 +23,8 @@ type turnstile struct {
 	users  int // number of calls that have a place or wait for one; guarded by turns.mu
 }
 
-// take waits for a place, in the order of the calls, until ctx ends. leave returns the place.
-func (t *turns) take(ctx context.Context, peer Peer) (leave func(), err error) {
+// take waits for a place, in the order of the calls, until ctx ends. The caller gives it back with leave.
+func (t *turns) take(ctx context.Context, peer Peer) (*turnstile, error) {
 	t.mu.Lock()
 	s := t.peers[peer]
 	if s == nil {
@@ -38,15 +38,21 @@ func (t *turns) take(ctx context.Context, peer Peer) (leave func(), err error) {
 	t.mu.Unlock()
 	select {
 	case s.places <- struct{}{}:
-		return func() { <-s.places; t.leave(peer, s) }, nil
+		return s, nil
 	case <-ctx.Done():
-		t.leave(peer, s)
+		t.forget(peer, s)
 		return nil, fmt.Errorf("%w (%d calls are in flight)", context.Cause(ctx), maxCalls)
 	}
 }
 
-// leave removes a peer without calls.
+// leave returns a place.
 func (t *turns) leave(peer Peer, s *turnstile) {
+	<-s.places
+	t.forget(peer, s)
+}
+
+// forget ends a call's use of a turnstile, and removes one without calls.
+func (t *turns) forget(peer Peer, s *turnstile) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s.users--; s.users == 0 {
