@@ -208,7 +208,8 @@ func (in *inspector) replay(s *state.State, through uint64) {
 			if e.Command == nil {
 				return nil
 			}
-			return command.DecodeEntry(e.Command, func(*command.Proposal) error { return nil })
+			_, err := command.DecodeEntry(e.Command)
+			return err
 		case e.Members != nil:
 			s.Configure(e.Index, servers(e.Members))
 			return nil

@@ -62,7 +62,8 @@ func (a *Auth) Append(b []byte) []byte {
 }
 
 func (a *Auth) decode(b []byte) error {
-	err := fields(b, func(r *wire.Reader) (err error) {
+	r := wire.NewReader(b)
+	for r.Next() {
 		switch r.Field() {
 		case 1:
 			a.Action = action(r.Uint())
@@ -71,18 +72,19 @@ func (a *Auth) decode(b []byte) error {
 		case 3:
 			a.Role = r.Text()
 		case 4:
-			err = a.Permission.Decode(r.Bytes())
+			if err := a.Permission.Decode(r.Bytes()); err != nil {
+				return err
+			}
 		case 5:
 			a.Hash = r.Text()
 		case 6:
 			a.NoPassword = r.Bool()
 		}
-		return err
-	})
-	if err == nil {
-		err = judgeAuth(a.Action, a.Permission.Access)
 	}
-	return err
+	if r.Err() != nil {
+		return r.Err()
+	}
+	return judgeAuth(a.Action, a.Permission.Access)
 }
 
 // action returns the action with a number, or 0 if this version does not know it.
@@ -145,7 +147,8 @@ func (p *Permission) Append(b []byte) []byte {
 // Decode reads a Permission. Its strings are copies.
 func (p *Permission) Decode(b []byte) error {
 	*p = Permission{}
-	return fields(b, func(r *wire.Reader) error {
+	r := wire.NewReader(b)
+	for r.Next() {
 		switch r.Field() {
 		case 1:
 			p.Access = access(r.Uint())
@@ -154,6 +157,6 @@ func (p *Permission) Decode(b []byte) error {
 		case 3:
 			p.End = r.Text()
 		}
-		return nil
-	})
+	}
+	return r.Err()
 }

@@ -19,6 +19,8 @@ import (
 // its length and its CRC-32C. A closing block of length 0 has the number of records and its CRC-32C.
 const (
 	blockTarget = 64 << 10
+	// blockMemory is the memory for a block whose last record is not large.
+	blockMemory = blockTarget + blockTarget/8
 	// maxBlock bounds the block lengths that a reader accepts. The largest record is a key with its
 	// value, or the result of a command.
 	maxBlock = 1 << 30
@@ -52,7 +54,7 @@ func NewBlockWriter(w io.Writer) *BlockWriter { return NewBlockWriterOf(w, Block
 
 // NewBlockWriterOf begins a stream of a version.
 func NewBlockWriterOf(w io.Writer, version byte) *BlockWriter {
-	bw := &BlockWriter{w: bufio.NewWriterSize(w, blockTarget)}
+	bw := &BlockWriter{w: bufio.NewWriterSize(w, blockTarget), block: make([]byte, 0, blockMemory)}
 	bw.write(blockFormat(version).Append(nil, blockMagic))
 	return bw
 }
@@ -64,10 +66,13 @@ func (w *BlockWriter) write(b []byte) {
 	}
 }
 
-// Record appends a record, encoded by encode. It returns an error if the record is too large for a
-// reader.
-func (w *BlockWriter) Record(encode func(b []byte) []byte) error {
-	w.block = wire.Prefixed(w.block, encode)
+// Record appends a record, which encode appends to a buffer. It returns an error if the record is too large for
+// a reader.
+func (w *BlockWriter) Record(encode func(b []byte) []byte) error { return w.LongRecord(0, encode) }
+
+// LongRecord is Record for a record of about size bytes. See wire.LongPrefixed.
+func (w *BlockWriter) LongRecord(size int, encode func(b []byte) []byte) error {
+	w.block = wire.LongPrefixed(w.block, size, encode)
 	w.records++
 	if len(w.block) > maxBlock && w.err == nil {
 		w.err = fmt.Errorf("command: a block of %d bytes", len(w.block))
@@ -172,8 +177,9 @@ func (r *blockReader) block() (block []byte, sum uint32, err error) {
 	if size > maxBlock {
 		return nil, 0, r.corrupt("block length")
 	}
-	// The buffer grows with the data that arrives, not with a length that may be damaged.
+	// The buffer of a large block grows with the data that arrives, not with a length that may be damaged.
 	r.buffer.Reset()
+	r.buffer.Grow(min(int(size), blockMemory) + bytes.MinRead)
 	n, err := io.CopyN(&r.buffer, r.r, int64(size))
 	r.offset += n
 	if errors.Is(err, io.EOF) {

@@ -77,17 +77,16 @@ func (c *checker) proposal(b []byte) error {
 	if r.Err() != nil {
 		return r.Err()
 	}
-	const register, term, clusters = 1 << 24, 1 << 25, 1<<23 | 1<<25 | 1<<28
 	if registers == 0 {
-		kinds &^= register
+		kinds &^= kindRegister
 	}
 	if begins == 0 {
-		kinds &^= term
+		kinds &^= kindTerm
 	}
-	if err := oneBit(kinds); err != nil {
+	if err := one(kinds); err != nil {
 		return err
 	}
-	if c.foreign && (proposer == 0 || kinds&clusters != 0) {
+	if c.foreign && (proposer == 0 || kinds&(kindExpire|kindTerm|kindEnroll) != 0) {
 		return &InvalidError{"only a leader may propose this command"}
 	}
 	if !c.overlaps {
@@ -116,7 +115,7 @@ func (c *checker) as(b []byte) error {
 	if r.Err() != nil {
 		return r.Err()
 	}
-	return oneBit(kinds)
+	return one(kinds)
 }
 
 // command checks a field of the kinds of commands that a user can execute. It reports whether the field is one.
@@ -132,11 +131,6 @@ func (c *checker) command(field int, b []byte) (known bool, err error) {
 		return true, checkAuth(b)
 	}
 	return false, nil
-}
-
-// oneBit is the function one for kinds that are bits.
-func oneBit(kinds uint32) error {
-	return one(kinds != 0, kinds&(kinds-1) != 0)
 }
 
 // walk checks the encoding of a message without nested messages.
@@ -308,5 +302,5 @@ func (c *checker) branchOp(b []byte, depth int) (reads bool, err error) {
 	if r.Err() != nil {
 		return false, r.Err()
 	}
-	return kinds == 1<<11, oneBit(kinds)
+	return kinds == 1<<11, one(kinds)
 }

@@ -14,15 +14,21 @@ import (
 
 // decoded is Check implemented with DecodeEntry and Validate.
 func decoded(entry []byte) error {
-	return command.DecodeEntry(entry, func(p *command.Proposal) error {
-		switch c := &p.Command; {
+	all, err := command.DecodeEntry(entry)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		switch c := &all[i].Command; {
 		case c.Grant != nil && c.Grant.TTL <= 0:
 			return command.ErrInvalid
 		case c.Op != command.Op{}:
-			return command.Validate(&c.Op, math.MaxInt)
+			if err := command.Validate(&c.Op, math.MaxInt); err != nil {
+				return err
+			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // checkAgrees checks that Check agrees with decoding and validating. Check may reject more encodings that

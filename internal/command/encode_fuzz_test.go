@@ -25,9 +25,16 @@ func FuzzEntry(f *testing.F) {
 		f.Add(e[min(5, len(e)):])
 	}
 	f.Add(entry(command.Proposal{Command: command.Command{Op: nested(deepest + 1)}})[5:])
+	used := entry(all...)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		var d command.Decoder
 		for _, e := range [][]byte{b, sealed(b)} {
 			all, err := decode(e)
+			reusing(t, &d, used)
+			got, errReusing := d.Decode(e)
+			require.Equal(t, err, errReusing)
+			require.Equal(t, all, got)
+			d.Reset()
 			if err != nil {
 				var corrupt *command.CorruptError
 				require.True(t, errors.As(err, &corrupt) || errors.Is(err, wire.ErrFormat) || errors.Is(err, command.ErrUnknown) ||

@@ -156,13 +156,7 @@ func entry(proposals ...command.Proposal) []byte {
 }
 
 // decode returns the proposals of an entry.
-func decode(b []byte) (all []command.Proposal, err error) {
-	err = command.DecodeEntry(b, func(p *command.Proposal) error {
-		all = append(all, *p)
-		return nil
-	})
-	return all, err
-}
+func decode(b []byte) ([]command.Proposal, error) { return command.DecodeEntry(b) }
 
 // stream returns blocks of these records.
 func stream(t testing.TB, records ...[]byte) []byte {

@@ -80,11 +80,11 @@ func TestDecodedValuesAreCopies(t *testing.T) {
 	clear(b)
 	require.Equal(t, want, p)
 
-	b = command.AppendKeyValue(nil, keyValue())
-	kv, err := command.DecodeKeyValue(b)
+	b = result().Append(nil)
+	r, err := command.DecodeResult(b)
 	require.NoError(t, err)
 	clear(b)
-	require.Equal(t, keyValue(), kv)
+	require.Equal(t, result(), r)
 }
 
 func TestResultsRoundTrip(t *testing.T) {

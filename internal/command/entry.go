@@ -91,21 +91,6 @@ func Single(p *Proposal) []byte {
 // OfCluster returns an entry with one command of the cluster itself, which may be applied repeatedly.
 func OfCluster(c Command) []byte { return Single(&Proposal{Command: c}) }
 
-// DecodeEntry calls fn with each proposal of an entry, until fn returns an error. fn must not keep the
-// Proposal itself, but may keep everything that it points to.
-//
-// Errors: *CorruptError, *wire.FormatError, which may wrap ErrUnknown, or an error of fn. fn is not
-// called for a damaged entry.
-func DecodeEntry(b []byte, fn func(*Proposal) error) error {
-	var p Proposal
-	return proposals(b, func(at int, b []byte) error {
-		if err := p.Decode(b); err != nil {
-			return proposalError(at, err)
-		}
-		return fn(&p)
-	})
-}
-
 func proposalError(offset int, err error) error {
 	err = fmt.Errorf("proposal at offset %d: %w", offset, err)
 	if errors.Is(err, ErrUnknown) {
@@ -126,6 +111,11 @@ func proposals(b []byte, fn func(at int, proposal []byte) error) error {
 	if crc32.Checksum(b[entryHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:]) {
 		return &CorruptError{"log entry", 1}
 	}
+	return split(b, fn)
+}
+
+// split is proposals for an entry that is verified.
+func split(b []byte, fn func(at int, proposal []byte) error) error {
 	for rest := b[entryHeader:]; len(rest) > 0; {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {

@@ -62,10 +62,12 @@ func BenchmarkEncodeEntry(b *testing.B) {
 func BenchmarkDecodeEntry(b *testing.B) {
 	e := entry(puts(1000)...)
 	b.ReportAllocs()
+	var d command.Decoder
 	for b.Loop() {
-		if err := command.DecodeEntry(e, func(*command.Proposal) error { return nil }); err != nil {
+		if _, err := d.Decode(e); err != nil {
 			b.Fatal(err)
 		}
+		d.Reset()
 	}
 	perPut(b, 1000)
 }
@@ -86,8 +88,10 @@ func BenchmarkTransaction(b *testing.B) {
 	})
 	b.Run("decode", func(b *testing.B) {
 		b.ReportAllocs()
+		var d command.Decoder
 		for b.Loop() {
-			_ = command.DecodeEntry(e, func(*command.Proposal) error { return nil })
+			_, _ = d.Decode(e)
+			d.Reset()
 		}
 	})
 	b.Run("size", func(b *testing.B) {

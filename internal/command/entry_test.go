@@ -70,7 +70,7 @@ func TestEveryDamageOfEntryIsFound(t *testing.T) {
 				require.Fail(t, "damage is not found", "%d flipped at %d: %v", mask, i, err)
 			}
 			if len(all) > 0 {
-				require.Fail(t, "fn was called for a damaged entry", "%d flipped at %d", mask, i)
+				require.Fail(t, "a damaged entry has proposals", "%d flipped at %d", mask, i)
 			}
 		}
 	}
@@ -97,17 +97,4 @@ func TestProposalBeyondItsEntryIsFound(t *testing.T) {
 		require.EqualValues(t, 5, corrupt.Offset)
 		require.Less(t, size, uint64(64<<10))
 	}
-}
-
-func TestErrorEndsDecodeEntry(t *testing.T) {
-	enough := errors.New("enough")
-	calls := 0
-	err := command.DecodeEntry(entry(proposals()...), func(*command.Proposal) error {
-		if calls++; calls == 3 {
-			return enough
-		}
-		return nil
-	})
-	require.ErrorIs(t, err, enough)
-	require.Equal(t, 3, calls)
 }

@@ -3,7 +3,9 @@
 package command
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
 	"github.com/coterie-kv/coterie/internal/wire"
@@ -69,22 +71,27 @@ const resultOverhead = 64
 
 // Append appends the result's encoding to b.
 func (r *Result) Append(b []byte) []byte {
+	// Size exceeds the size of the encoding.
+	return r.append(slices.Grow(b, r.Size()))
+}
+
+func (r *Result) append(b []byte) []byte {
 	b = wire.Uint(b, 1, uint64(r.Code))
 	b = wire.Int(b, 2, r.Revision)
 	b = wire.Int(b, 3, r.CompactRevision)
 	for i := range r.KVs {
-		b = wire.Message(b, 4, func(b []byte) []byte { return AppendKeyValue(b, r.KVs[i]) })
+		b = AppendVersion(b, 4, &r.KVs[i])
 	}
 	b = wire.Int(b, 5, r.Count)
 	b = wire.Bool(b, 6, r.More)
 	b = wire.Bool(b, 7, r.Succeeded)
 	for i := range r.Ops {
-		b = wire.Message(b, 8, r.Ops[i].Append)
+		b = wire.LongMessage(b, 8, r.Ops[i].Size()-resultOverhead, r.Ops[i].append)
 	}
 	return b
 }
 
-// DecodeResult reads a result.
+// DecodeResult reads a result. Its strings are copies.
 func DecodeResult(b []byte) (*Result, error) {
 	r := &Result{}
 	if err := r.decode(b, maxDepth); err != nil {
@@ -93,11 +100,27 @@ func DecodeResult(b []byte) (*Result, error) {
 	return r, nil
 }
 
+// decode reads a result. It counts the keys and operations first, so that each list is allocated once.
 func (r *Result) decode(b []byte, depth int) error {
 	if depth <= 0 {
 		return fmt.Errorf("%w: results nest too deeply", wire.ErrMalformed)
 	}
-	return fields(b, func(f *wire.Reader) error {
+	kvs, ops := 0, 0
+	f := wire.NewReader(b)
+	for f.Next() {
+		switch f.Field() {
+		case 4:
+			kvs++
+		case 8:
+			ops++
+		}
+	}
+	if f.Err() != nil {
+		return f.Err()
+	}
+	r.KVs, r.Ops = slices.Grow(r.KVs, kvs), slices.Grow(r.Ops, ops)
+	f.Reset(b)
+	for f.Next() {
 		switch f.Field() {
 		case 1:
 			r.Code = Code(f.Uint())
@@ -106,7 +129,8 @@ func (r *Result) decode(b []byte, depth int) error {
 		case 3:
 			r.CompactRevision = f.Int()
 		case 4:
-			kv, err := DecodeKeyValue(f.Bytes())
+			// One copy for both strings.
+			kv, err := DecodeKeyValue(bytes.Clone(f.Bytes()))
 			if err != nil {
 				return err
 			}
@@ -124,8 +148,13 @@ func (r *Result) decode(b []byte, depth int) error {
 			}
 			r.Ops = append(r.Ops, op)
 		}
-		return nil
-	})
+	}
+	return nil
+}
+
+// AppendVersion appends field num with the encoding of a version of a key to b.
+func AppendVersion(b []byte, num int, kv *mvcc.KeyValue) []byte {
+	return wire.LongMessage(b, num, len(kv.Key)+len(kv.Value), func(b []byte) []byte { return AppendKeyValue(b, *kv) })
 }
 
 // AppendKeyValue appends the encoding of a version of a key to b.
@@ -138,14 +167,15 @@ func AppendKeyValue(b []byte, kv mvcc.KeyValue) []byte {
 	return wire.Int(b, 6, kv.Lease)
 }
 
-// DecodeKeyValue reads a version of a key. Its strings are copies.
+// DecodeKeyValue reads a version of a key. Its strings share the memory of b.
 func DecodeKeyValue(b []byte) (kv mvcc.KeyValue, err error) {
-	err = fields(b, func(r *wire.Reader) error {
+	r := wire.NewReader(b)
+	for r.Next() {
 		switch r.Field() {
 		case 1:
-			kv.Key = r.Text()
+			kv.Key = r.Shared()
 		case 2:
-			kv.Value = r.Text()
+			kv.Value = r.Shared()
 		case 3:
 			kv.CreateRevision = r.Int()
 		case 4:
@@ -155,7 +185,6 @@ func DecodeKeyValue(b []byte) (kv mvcc.KeyValue, err error) {
 		case 6:
 			kv.Lease = r.Int()
 		}
-		return nil
-	})
-	return kv, err
+	}
+	return kv, r.Err()
 }

@@ -19,7 +19,7 @@ var (
 	ErrInvalid      = errors.New("command: invalid operation") // as an *InvalidError
 )
 
-// An InvalidError says what makes an operation invalid. It matches ErrInvalid.
+// An InvalidError says why an operation is invalid. It matches ErrInvalid.
 type InvalidError struct{ Reason string }
 
 func (e *InvalidError) Error() string { return ErrInvalid.Error() + ": " + e.Reason }
@@ -196,9 +196,8 @@ func judgeCompare(key bool, target Target, op CompareOp) error {
 // writes returns the keys that a branch may put and the ranges that it may delete, or ErrDuplicateKey if
 // a key may be put twice, or put and deleted. Both branches of a nested transaction may write the same
 // key, since only one of them runs. As in etcd, the puts of a nested transaction are compared with the
-// deletes of earlier ones, but not with those of later ones. Unlike in etcd v3.7.3, a delete of all keys
-// from one on is an unbounded range here, too: etcd treats it as empty, and a transaction that this lets
-// through makes the server panic.
+// deletes of earlier ones, but not with those of later ones. A delete of all keys from one on is an unbounded
+// range here, too. Etcd v3.7.3 treats it as empty, so it accepts transactions that make its server panic.
 func writes(ops []Op) (puts map[string]bool, deletes []*Delete, err error) {
 	puts = map[string]bool{}
 	for i := range ops {

@@ -97,14 +97,14 @@ func (n *node) Forward(ctx context.Context, leader uint64, entry []byte) error {
 
 func (n *node) accept(entry []byte) {
 	var all []sent
-	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
+	proposals, err := command.DecodeEntry(entry)
+	for _, p := range proposals {
 		s := sent{p.Proposer, p.Seq, p.Lowest, "", p.Command.Register, p.Command.Applied}
 		if p.Command.Put != nil {
 			s.Key = p.Command.Put.Key
 		}
 		all = append(all, s)
-		return nil
-	})
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {

@@ -100,13 +100,13 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		}
 		return ok
 	})
-	keyVersion := func(kv mvcc.KeyValue) bool {
-		return record(recordVersion, func(b []byte) []byte { return command.AppendKeyValue(b, kv) })
+	keyVersion := func(kv *mvcc.KeyValue) bool {
+		return bw.LongRecord(len(kv.Key)+len(kv.Value), func(b []byte) []byte { return command.AppendVersion(b, recordVersion, kv) }) == nil
 	}
-	v.KV.Base(keyVersion)
+	v.KV.Base(func(kv mvcc.KeyValue) bool { return keyVersion(&kv) })
 	v.KV.Changes(0, v.KV.Revision(), func(_ int64, changes []mvcc.KeyValue) bool {
-		for _, kv := range changes {
-			if !keyVersion(kv) {
+		for i := range changes {
+			if !keyVersion(&changes[i]) {
 				return false
 			}
 		}
@@ -182,7 +182,7 @@ func (in *restore) record(b []byte) error {
 		case r.Field() == recordVersion:
 			var kv mvcc.KeyValue
 			if kv, err = command.DecodeKeyValue(r.Bytes()); err == nil {
-				err = in.loader.Add(kv)
+				err = in.loader.Add(kv) // copies the strings, which share the memory of the record
 			}
 		}
 		if err != nil {

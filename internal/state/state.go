@@ -26,9 +26,9 @@ type State struct {
 	members   Members
 	removals  Removals // a change replaces them
 	epoch     uint64
-	index     uint64             // of the last entry applied
-	term      uint64             // of the last applied entry with commands
-	batch     []command.Proposal // of the entry that is being applied; its memory is reused
+	index     uint64          // of the last entry applied
+	term      uint64          // of the last applied entry with commands
+	decoder   command.Decoder // of the entry that is being applied
 }
 
 // New returns the state before the first entry.
@@ -127,28 +127,23 @@ func (s *State) Configure(index uint64, servers []Server) {
 }
 
 // Apply applies an entry. An entry that was applied already has no effect. An error means that the entry
-// cannot be decoded: no part of it was applied, and this replica must not continue.
+// cannot be decoded: no part of it was applied, and this replica must not continue. The entry must not change
+// during the call. The state keeps none of its memory.
 //
 // Errors: *command.CorruptError, *wire.FormatError, or one that wraps wire.ErrMalformed.
 func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 	if index <= s.index {
 		return nil
 	}
-	defer func() {
-		clear(s.batch)
-		s.batch = s.batch[:0]
-	}()
+	defer s.decoder.Reset()
 	// The whole entry is decoded before any of it is applied: the last proposal may be of a kind that
 	// this version does not know.
-	err := command.DecodeEntry(entry, func(p *command.Proposal) error {
-		s.batch = append(s.batch, *p)
-		return nil
-	})
+	proposals, err := s.decoder.Decode(entry)
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)
 	}
-	for i := range s.batch {
-		s.propose(index, term, &s.batch[i], sink)
+	for i := range proposals {
+		s.propose(index, term, &proposals[i], sink)
 	}
 	s.index, s.term = index, term
 	return nil
@@ -301,6 +296,7 @@ func (s *State) end(id int64, sink Sink) bool {
 // put and delete update the store and the leases together.
 
 func (s *State) put(key, value string, leaseID int64) (prev mvcc.KeyValue) {
+	// The store copies both strings, which share the memory of the entry.
 	prev, now := s.kv.Put(key, value, leaseID)
 	if prev.Lease != leaseID { // a key that did not exist had none
 		s.detach(&prev)

@@ -267,7 +267,16 @@ func replay(t testing.TB, s *State, sink Sink, log []logged) {
 			s.Advance(e.index)
 			continue
 		}
-		require.NoError(t, s.Apply(e.index, e.term, entry(e.proposals...), sink))
+		b := entry(e.proposals...)
+		require.NoError(t, s.Apply(e.index, e.term, b, sink))
+		poison(b)
+	}
+}
+
+// poison overwrites an entry that was applied, because a state must keep none of its memory.
+func poison(entry []byte) {
+	for i := range entry {
+		entry[i] = 'P'
 	}
 }
 
@@ -325,6 +334,31 @@ func TestStateDependsOnLogAlone(t *testing.T) {
 	}
 	for c, n := range codes {
 		require.True(t, n > 0 || command.Code(c) == command.ResultDropped, "no log produced code %d", c)
+	}
+}
+
+// A state that kept a string of an entry would change with the memory of the entry.
+func TestStateKeepsNoMemoryOfEntries(t *testing.T) {
+	for _, seed := range []uint64{1, 2, rand.Uint64()} {
+		log := newGenerator(seed).log(2000)
+		var entries [][]byte
+		one, two := New(), New()
+		var first, second journal
+		for _, e := range log {
+			if e.proposals == nil {
+				replay(t, one, &first, []logged{e})
+				replay(t, two, &second, []logged{e})
+				continue
+			}
+			entries = append(entries, entry(e.proposals...))
+			require.NoError(t, one.Apply(e.index, e.term, slices.Clone(entries[len(entries)-1]), &first))
+			require.NoError(t, two.Apply(e.index, e.term, entries[len(entries)-1], &second))
+		}
+		for _, b := range entries {
+			poison(b)
+		}
+		same(t, one, two)
+		require.Equal(t, first, second, "seed %d", seed)
 	}
 }
 

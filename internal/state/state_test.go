@@ -63,7 +63,9 @@ func (m *machine) propose(proposals ...command.Proposal) []answered {
 	m.Helper()
 	m.answers = nil
 	index, _ := m.index, m.State.term
-	require.NoError(m, m.Apply(index+1, m.term, entry(proposals...), m))
+	b := entry(proposals...)
+	require.NoError(m, m.Apply(index+1, m.term, b, m))
+	poison(b)
 	return m.answers
 }
 

@@ -16,7 +16,7 @@ import (
 	"unsafe"
 )
 
-// ErrMalformed: the input of a Reader is not a sequence of fields.
+// ErrMalformed says that the input of a Reader is not a sequence of fields.
 var ErrMalformed = errors.New("wire: malformed message")
 
 const (
