@@ -125,24 +125,31 @@ func (s etcdStore) Compact(ctx context.Context, revision int64) error {
 }
 
 func (s etcdStore) Watch(ctx context.Context, key string, created func(), event func(number int64)) error {
-	for r := range s.client.Watch(ctx, key, clientv3.WithCreatedNotify()) {
-		if ctx.Err() != nil {
+	events := s.client.Watch(ctx, key, clientv3.WithCreatedNotify())
+	for {
+		var r clientv3.WatchResponse
+		ok := true
+		select {
+		case r, ok = <-events:
+		case <-ctx.Done():
+			// The channel may never be closed: when many watches of etcd's in-process client end at once, the client and
+			// the server can wait for each other.
 			return nil
 		}
-		if err := r.Err(); err != nil {
-			return err
-		}
-		if r.Created {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !ok:
+			return errors.New("a watch has ended")
+		case r.Err() != nil:
+			return r.Err()
+		case r.Created:
 			created()
 		}
 		for _, e := range r.Events {
 			event(harness.Number(e.Kv.Value))
 		}
 	}
-	if ctx.Err() == nil {
-		return errors.New("a watch has ended")
-	}
-	return nil
 }
 
 func (s etcdStore) Grant(ctx context.Context, ttl time.Duration) (int64, error) {

@@ -19,10 +19,11 @@ var watchRows = []row{
 		harness.Load{Work: "stalled", Callers: 1000, Keys: 100, Watchers: 100}, 0.9),
 }
 
-// itself returns a row that compares coterie with itself: the figure ratio of a workload.
+// itself returns a row that compares coterie with itself, by the throughput and by the CPU time of an operation.
 func itself(name, about, unit string, c contender, l harness.Load, goal float64) row {
 	return row{
 		name: "local/" + name, about: about, unit: unit, on: []contender{c}, load: l,
-		verdict: []judge{{quantity: figure(harness.FigureRatio), bound: 1, goal: goal}},
+		verdict: and([]judge{{quantity: figure(harness.FigureRatio), bound: 1, goal: goal}},
+			"cpu", []judge{{quantity: figure(harness.FigureCPU), bound: 1, goal: goal}}),
 	}
 }

@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// FigureRatio is the figure of workloads that compare a system with itself: the throughput with something divided by
-// that without.
-const FigureRatio = "ratio"
-
 // A bystanders job puts keys, with and without watches beside it. The sample is that with them.
 type bystanders struct {
 	*calls
@@ -95,6 +91,6 @@ func (b *bystanders) Run(ctx context.Context, d time.Duration, m Meter) (Sample,
 		return s, err
 	}
 	later, err := b.calls.Run(ctx, d/3, m)
-	s.Figures = map[string]float64{FigureRatio: s.Throughput * 2 / (before.Throughput + later.Throughput)}
+	s.Figures = compared(sum(before, later), s)
 	return s, err
 }

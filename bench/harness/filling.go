@@ -10,13 +10,6 @@ import (
 // The parts of the workload that fills the store.
 const fillParts = 7
 
-// The figures of a store that fills.
-const (
-	FigureFirst = "firstPerSecond" // throughput of the first part
-	FigureLast  = "lastPerSecond"  // throughput of the last one
-	FigureCPU   = "cpuRatio"       // CPU time of an operation in the first part, divided by that in the last one
-)
-
 // newFilling returns the job that puts Ops new keys in each of seven parts, and compares the last part with the first.
 func newFilling(ctx context.Context, b base) (Job, error) {
 	puts, err := newPuts(ctx, b)
@@ -38,15 +31,6 @@ func (f *filling) Run(ctx context.Context, d time.Duration, m Meter) (Sample, er
 	}
 	last.Figures = compared(first, last)
 	return last, nil
-}
-
-// compared returns the figures of the last of two samples.
-func compared(first, last Sample) map[string]float64 {
-	cpu := func(s Sample) float64 { return float64(s.Server.CPU) / float64(s.Ops) }
-	return map[string]float64{
-		FigureRatio: last.Throughput / first.Throughput, FigureFirst: first.Throughput, FigureLast: last.Throughput,
-		FigureCPU: cpu(first) / cpu(last),
-	}
 }
 
 // A growing job puts the old keys again, adds keys, and puts all of them again. It runs once.

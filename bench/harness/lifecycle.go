@@ -50,21 +50,42 @@ func failOver(ctx context.Context, b *base, h *histogram) (map[string]float64, e
 	if err != nil {
 		return nil, err
 	}
-	for written := false; !written; {
-		// A call of etcd's in-process client can fail because there is no leader. A call of coterie waits.
-		attempt, cancel := context.WithTimeout(ctx, crashTimeout)
-		err := b.sys.Stores[0].Put(attempt, "after", "crash")
-		cancel()
-		written = err == nil
-		if err != nil && time.Since(crashed) > crashTimeout {
-			return nil, err
-		}
+	if err := putSoon(ctx, b.sys.Stores[0]); err != nil {
+		return nil, err
 	}
 	h.add(0, time.Since(crashed))
 	if err := b.sys.Stores[0].Get(ctx, "before", "crash", false); err != nil {
 		return nil, err
 	}
 	return nil, repair(ctx)
+}
+
+// attemptEvery is the time between two attempts of putSoon.
+const attemptEvery = 10 * time.Millisecond
+
+// putSoon returns when one of its puts has succeeded. It begins another one every 10 ms, because a put that is sent to the
+// crashed leader can be lost, and then etcd lets the caller wait for 7 s.
+func putSoon(ctx context.Context, s Store) error {
+	ctx, cancel := context.WithTimeout(ctx, crashTimeout)
+	defer cancel()
+	outcomes := make(chan error, crashTimeout/attemptEvery)
+	attempts := time.NewTicker(attemptEvery)
+	defer attempts.Stop()
+	for {
+		go func() { outcomes <- s.Put(ctx, "after", "crash") }()
+		for due := false; !due; {
+			select {
+			case err := <-outcomes:
+				if err == nil {
+					return nil
+				}
+			case <-attempts.C:
+				due = true
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
 }
 
 // restart closes the member that leads, opens it again, and measures the time until it has read a key.
