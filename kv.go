@@ -104,27 +104,32 @@ func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResp
 	if err != nil {
 		return nil, err
 	}
-	return n.get(ctx, nil, o)
+	return n.get(ctx, nil, &o)
 }
 
-// get is Get as a user. A nil user is not checked, here and below.
+// get is Get as a user. A nil user is not checked, here and below. get does not keep o, so that the options of a
+// call need not be on the heap: a Get of one key allocates its response and nothing else.
 func (n *Node) get(ctx context.Context, as *command.As, o *getOptions) (*GetResponse, error) {
-	op, quick := &command.Op{Get: &o.Get}, o.End == ""
-	if !o.serializable && !o.waits {
-		resp, err := n.read(ctx, as, op, quick)
-		return resp.Get, err
-	}
-	v, err := n.reads.view(ctx, o)
+	v, p, err := n.reads.begin(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := n.executeRead(ctx, v, as, op, quick)
+	if v != nil && as == nil && state.IsOne(&o.Get) {
+		return n.oneKey(v, o.Key), nil
+	}
+	get := o.Get
+	resp, err := n.read(ctx, v, p, as, &command.Op{Get: &get}, get.End == "")
 	return resp.Get, err
 }
 
-// read evaluates op, a Get or a Txn of Gets, linearizably.
-func (n *Node) read(ctx context.Context, as *command.As, op *command.Op, quick bool) (OpResponse, error) {
-	v, result, err := n.reads.evaluate(ctx, as, op)
+// read evaluates op, a Get or a Txn of Gets, in a view. If v is nil, the read is linearizable at p.
+func (n *Node) read(
+	ctx context.Context, v *state.View, p readPoint, as *command.As, op *command.Op, quick bool,
+) (OpResponse, error) {
+	if v != nil {
+		return n.executeRead(ctx, v, as, op, quick)
+	}
+	v, result, err := n.reads.evaluate(ctx, p, as, op)
 	switch {
 	case err != nil:
 		return OpResponse{}, err
@@ -145,10 +150,8 @@ func (n *Node) executeRead(
 	if err := codeError(v.Permit(as, op)); err != nil {
 		return OpResponse{}, err
 	}
-	if op.Get != nil {
-		if state.IsOne(op.Get) {
-			return OpResponse{Get: n.oneKey(v, op.Get.Key)}, nil
-		}
+	if op.Get != nil && state.IsOne(op.Get) {
+		return OpResponse{Get: n.oneKey(v, op.Get.Key)}, nil
 	}
 	run := func(stop func() bool) (OpResponse, error) {
 		r := state.Execute(v.KV, op, stop)
@@ -199,9 +202,9 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 
 func (n *Node) scanned(ctx context.Context, as *command.As, key string, opts []ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
-		o, err := newScan(key, opts)
+		o, err := newGet(key, opts)
 		if err == nil {
-			err = n.scan(ctx, as, o, func(kv KeyValue) bool { return yield(kv, nil) })
+			err = n.scan(ctx, as, &o, func(kv KeyValue) bool { return yield(kv, nil) })
 		}
 		if err != nil {
 			yield(KeyValue{}, err)
@@ -279,21 +282,11 @@ func (n *Node) execute(ctx context.Context, as *command.As, op Op) (OpResponse, 
 	return n.opResponse(&op.op, r), nil
 }
 
-func newScan(key string, opts []ScanOption) (*getOptions, error) {
-	gets := make([]GetOption, len(opts))
-	for i, opt := range opts {
-		gets[i] = opt
-	}
-	return newGet(key, gets)
-}
-
-// newGet returns the options of a Get, also with an error.
-func newGet(key string, opts []GetOption) (*getOptions, error) {
-	o := new(getOptions)
+// newGet returns the options of a Get or a Range, also with an error.
+func newGet[Option GetOption](key string, opts []Option) (o getOptions, err error) {
 	for _, opt := range opts {
-		opt.get(o)
+		o = opt.get(o)
 	}
-	var err error
 	if o.Key, o.End, err = o.keys.bounds(key); err != nil {
 		return o, err
 	}

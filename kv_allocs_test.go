@@ -6,7 +6,11 @@
 package coterie_test
 
 import (
+	"context"
 	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,11 +26,67 @@ func TestAllocationsOfALocalGet(t *testing.T) {
 	_, err = n.Put(t.Context(), "key", "value")
 	require.NoError(t, err)
 	local := []coterie.GetOption{coterie.WithSerializable()}
-	// The options, the operation, and the response with its key and value.
+	// The response with its key and value.
 	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
 		r, err := n.Get(t.Context(), "key", local...)
 		if err != nil || len(r.KVs) != 1 || r.KVs[0].Value != "value" || r.Count != 1 {
 			t.Errorf("a Get returned %v, %v", r, err)
 		}
-	}), 3.0)
+	}), 1.0)
+}
+
+// The bounds of many calls are those of the whole process, with three nodes in it: of the calls, of the batches and
+// rounds that they share, and of the nodes that apply them.
+func TestAllocationsOfManyCalls(t *testing.T) {
+	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
+		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	defer c.Close()
+	n, err := c.Leader(t.Context())
+	require.NoError(t, err)
+	value := strings.Repeat("v", 256)
+	ctx := context.Background()
+	for _, call := range []struct {
+		name string
+		most float64
+		do   func() error
+	}{
+		// The response, the operation, and the work of three nodes: two strings, the decoded operation, its result
+		// and the version of the key on each, and nodes of trees.
+		{"Put", 24, func() error { return errOf(n.Put(ctx, "key", value)) }},
+		// The response. A round takes about 80 allocations, and has hundreds of callers.
+		{"Get", 2, func() error { return errOf(n.Get(ctx, "key")) }},
+	} {
+		require.NoError(t, call.do())
+		require.LessOrEqual(t, allocations(t, 1000, 20, call.do), call.most, call.name)
+	}
+}
+
+// allocations returns the number of allocations of a call, when many callers repeat it.
+func allocations(t *testing.T, callers, calls int, do func() error) float64 {
+	errs := make([]error, callers)
+	all := func() {
+		var running sync.WaitGroup
+		for i := range errs {
+			running.Go(func() {
+				for range calls {
+					if err := do(); err != nil {
+						errs[i] = err
+						return
+					}
+				}
+			})
+		}
+		running.Wait()
+	}
+	all() // to warm up
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	all()
+	runtime.ReadMemStats(&after)
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	return float64(after.Mallocs-before.Mallocs) / float64(callers*calls)
 }

@@ -61,6 +61,7 @@ func called(b *testing.B, callers int, keys []string, op func(key string) error)
 		running.Go(func() {
 			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
 				if err := op(keys[i%benchKeys]); err != nil {
+					err := err
 					failed.Store(&err)
 					return
 				}

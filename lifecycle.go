@@ -18,6 +18,7 @@ type lifecycle struct {
 	work    sync.WaitGroup
 
 	mu       sync.Mutex // guards the fields below
+	atClose  []func()   // to be called when closing is closed
 	opened   bool       // Open has built the node: stopping it takes it down
 	stopped  bool       // closing is closed: nothing is started any more
 	fault    error      // why the node stopped by itself
@@ -37,6 +38,18 @@ func (l *lifecycle) Context() context.Context { return l.ctx }
 
 // Closing returns a channel that is closed when calls have to return.
 func (l *lifecycle) Closing() <-chan struct{} { return l.closing }
+
+// WhenClosing calls fn once calls have to return, in a goroutine of its own. A part with many waiting calls ends
+// all of them in fn, so that each of them waits for one channel less.
+func (l *lifecycle) WhenClosing(fn func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped {
+		go fn()
+		return
+	}
+	l.atClose = append(l.atClose, fn)
+}
 
 // Done returns a channel that is closed when the node has stopped.
 func (l *lifecycle) Done() <-chan struct{} { return l.done }
@@ -108,6 +121,9 @@ func (l *lifecycle) stop(fault error) bool {
 	}
 	l.stopped, l.fault = true, fault
 	close(l.closing)
+	for _, fn := range l.atClose {
+		go fn()
+	}
 	return l.opened
 }
 

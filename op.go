@@ -41,7 +41,7 @@ func OpPut(key, val string, opts ...PutOption) Op {
 // There WithSerializable has an effect only if every operation has it, and WithWaitRevision is refused.
 func OpGet(key string, opts ...GetOption) Op {
 	o, err := newGet(key, opts)
-	return Op{op: command.Op{Get: &o.Get}, get: o, local: o.serializable, err: err}
+	return Op{op: command.Op{Get: &o.Get}, get: &o, local: o.serializable, err: err}
 }
 
 // OpDelete is [Node.Delete] as an operation.
@@ -116,14 +116,12 @@ func (n *Node) txn(ctx context.Context, as *command.As, op Op) (OpResponse, erro
 	switch t := op.op.Txn; {
 	case !readOnly(t):
 		return n.execute(ctx, as, op)
-	case !op.local:
-		return n.read(ctx, as, &op.op, quick(t))
 	default:
-		v, err := n.reads.view(ctx, &getOptions{serializable: true})
+		v, p, err := n.reads.begin(ctx, &getOptions{serializable: op.local})
 		if err != nil {
 			return OpResponse{}, err
 		}
-		return n.executeRead(ctx, v, as, &op.op, quick(t))
+		return n.read(ctx, v, p, as, &op.op, quick(t))
 	}
 }
 

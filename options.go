@@ -12,7 +12,11 @@ import (
 // in clientv3 it panics.
 type (
 	// A GetOption is an option of [Node.Get] and [OpGet].
-	GetOption interface{ get(*getOptions) }
+	GetOption interface {
+		// get returns the options with this one. They go by value, since a pointer would move those of each call
+		// to the heap.
+		get(getOptions) getOptions
+	}
 	// A ScanOption is an option of [Node.Get], [OpGet] and [Node.Range].
 	ScanOption interface {
 		GetOption
@@ -128,10 +132,14 @@ func prefixEnd(prefix string) string {
 	return allKeys
 }
 
-func (r keyRange) get(o *getOptions)     { o.keys = r.after(o.keys) }
 func (r keyRange) scan()                 {}
 func (r keyRange) del(o *deleteOptions)  { o.keys = r.after(o.keys) }
 func (r keyRange) watch(o *watchOptions) { o.keys = r.after(o.keys) }
+
+func (r keyRange) get(o getOptions) getOptions {
+	o.keys = r.after(o.keys)
+	return o
+}
 
 // after returns the range that a call reads if this option follows an earlier one. The last one counts, except
 // that a prefix and every greater key exclude each other, as in clientv3.
@@ -154,9 +162,13 @@ func WithFromKey() RangeOption { return keyRange{kind: fromKey} }
 
 type revisionOption int64
 
-func (r revisionOption) get(o *getOptions)     { o.Revision = int64(r) }
 func (r revisionOption) scan()                 {}
 func (r revisionOption) watch(o *watchOptions) { o.from = int64(r) }
+
+func (r revisionOption) get(o getOptions) getOptions {
+	o.Revision = int64(r)
+	return o
+}
 
 // WithRevision makes Get and Range read the state as it was at a revision, and makes Watch begin with
 // the events of that revision, which may be in the past or in the future.
@@ -192,12 +204,19 @@ func WithIgnoreLease() PutOption { return putFunc(func(p *command.Put) { p.Ignor
 
 type getFunc func(*getOptions)
 
-func (f getFunc) get(o *getOptions) { f(o) }
+func (f getFunc) get(o getOptions) getOptions {
+	f(&o)
+	return o
+}
 
 type scanFunc func(*getOptions)
 
-func (f scanFunc) get(o *getOptions) { f(o) }
-func (f scanFunc) scan()             {}
+func (f scanFunc) scan() {}
+
+func (f scanFunc) get(o getOptions) getOptions {
+	f(&o)
+	return o
+}
 
 // WithLimit returns at most n key-values, the first ones in the order asked for; 0 returns all.
 // GetResponse.More reports whether there were others.
@@ -212,9 +231,13 @@ func WithSerializable() SerializableOption { return serializable{} }
 
 type serializable struct{}
 
-func (serializable) get(o *getOptions)         { o.serializable = true }
 func (serializable) scan()                     {}
 func (serializable) members(o *membersOptions) { o.serializable = true }
+
+func (serializable) get(o getOptions) getOptions {
+	o.serializable = true
+	return o
+}
 
 // WithWaitRevision reads the state that this node has applied, as soon as that includes a revision. It
 // asks no other node. With the revision of a write, or of a read on another node, the result is at

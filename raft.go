@@ -305,17 +305,25 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
 			return 0, errNotLeader
 		}
-		voters := c.voters()
-		voter := func(id raft.ServerID) bool { return slices.Contains(voters, id) }
-		if c.net.Confirmed(term, mark, voter) >= len(voters)/2 { // a majority, with this node
+		servers := c.raft.GetConfiguration().Configuration().Servers
+		voter := func(id raft.ServerID) bool {
+			return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id && s.Suffrage == raft.Voter })
+		}
+		voters := 0
+		for _, s := range servers {
+			if s.Suffrage == raft.Voter {
+				voters++
+			}
+		}
+		if c.net.Confirmed(term, mark, voter) >= voters/2 { // a majority, with this node
 			return index, nil
 		}
-		if !asked {
-			// Called only to trigger heartbeats. Its result also counts replies to earlier ones, so ignore
-			// it.
+		// Raft has not sent anything yet at the beginning of its term. Its VerifyLeader is called only to trigger
+		// heartbeats: its result also counts replies to earlier ones.
+		if !asked && c.net.Beat(term, voter) < voters/2 {
 			c.raft.VerifyLeader()
-			asked = true
 		}
+		asked = true
 		select {
 		case <-confirmed:
 		case <-ctx.Done():

@@ -94,18 +94,36 @@ func newReader(n *Node) *reader {
 
 // view returns the view that the options of a read ask for.
 func (r *reader) view(ctx context.Context, o *getOptions) (*state.View, error) {
+	v, p, err := r.begin(ctx, o)
+	if v == nil && err == nil {
+		v, err = r.views.Await(ctx, p.reached)
+	}
+	return v, err
+}
+
+// begin returns the view that the options of a read ask for. If the read is linearizable and this node has not
+// applied enough for it, the view is nil and the read has to wait for the readPoint.
+func (r *reader) begin(ctx context.Context, o *getOptions) (*state.View, readPoint, error) {
 	if err := r.alive(ctx); err != nil {
-		return nil, err
+		return nil, readPoint{}, err
 	}
 	switch {
 	case o.serializable && o.waits:
-		return nil, fmt.Errorf("%w: WithSerializable and WithWaitRevision exclude each other", ErrInvalidOption)
+		return nil, readPoint{}, fmt.Errorf("%w: WithSerializable and WithWaitRevision exclude each other", ErrInvalidOption)
 	case o.serializable:
-		return r.views.Load(), nil
+		return r.views.Load(), readPoint{}, nil
 	case o.waits:
-		return r.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
+		v, err := r.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
+		return v, readPoint{}, err
 	}
-	return r.linearizable(ctx)
+	p, err := r.point(ctx)
+	if err != nil {
+		return nil, p, err
+	}
+	if v := r.views.Load(); p.reached(v) {
+		return v, p, nil
+	}
+	return nil, p, nil
 }
 
 // linearizable returns a view that has every write that was answered before the call.
@@ -117,18 +135,12 @@ func (r *reader) linearizable(ctx context.Context) (*state.View, error) {
 	return r.views.Await(ctx, p.reached)
 }
 
-// evaluate returns a view to evaluate op in, a Get or a Txn of Gets, or its result, so that op is
-// linearizable. A node that cannot write its log applies nothing, so its view may stay behind the read point:
-// then the leader evaluates op. If that fails, for instance because the leader is of an earlier version and
-// does not know the call, the read waits for the view.
-func (r *reader) evaluate(ctx context.Context, as *command.As, op *command.Op) (*state.View, *command.Result, error) {
-	if err := r.alive(ctx); err != nil {
-		return nil, nil, err
-	}
-	p, err := r.point(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+// evaluate returns a view at or after p to evaluate op in, a Get or a Txn of Gets, or its result. A node that
+// cannot write its log applies nothing, so its view may stay behind p: then the leader evaluates op. If that fails,
+// for instance because the leader is of an earlier version and does not know the call, the read waits for the view.
+func (r *reader) evaluate(
+	ctx context.Context, p readPoint, as *command.As, op *command.Op,
+) (*state.View, *command.Result, error) {
 	for {
 		if v := r.views.Load(); p.reached(v) {
 			return v, nil, nil

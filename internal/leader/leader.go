@@ -30,6 +30,8 @@ type Host interface {
 	// Closing returns a channel that is closed when calls have to return Err.
 	Closing() <-chan struct{}
 	Err() error
+	// WhenClosing calls fn, in a goroutine of its own, when Closing is closed.
+	WhenClosing(fn func())
 	// ContextError returns the error of a call after its context has ended.
 	ContextError(ctx context.Context) error
 }

@@ -48,6 +48,16 @@ func (n *node) Leader() (leader, term uint64, self bool) {
 	return n.leader, 1, n.leader == 1
 }
 
+func (n *node) WhenClosing(fn func()) {
+	go func() {
+		select {
+		case <-n.closing:
+			fn()
+		case <-n.ctx.Done():
+		}
+	}()
+}
+
 func (n *node) Alive(ctx context.Context) error {
 	select {
 	case <-n.closing:

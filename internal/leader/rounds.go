@@ -4,6 +4,9 @@ package leader
 
 import (
 	"context"
+	"maps"
+	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -12,19 +15,23 @@ const MaxQuestions = 5000
 
 // Rounds answers the questions of many callers with few calls to the leader. One call is in flight at a
 // time, so any number of callers costs one connection and, on the leader, one confirmation a round. A
-// question joins the next round, not the one in flight, which may have been answered before the question was
-// asked. Equal questions share an answer. Its methods may be called concurrently.
+// question joins the next round, not the one in flight, because that one may have been answered before the
+// question was asked. Equal questions share an answer. The methods of Rounds may be called concurrently.
 type Rounds[Q comparable, A any] struct {
 	host  Host
 	here  func(ctx context.Context, questions []Q) ([]A, error)
 	there func(ctx context.Context, leader uint64, questions []Q) ([]A, error)
 
-	mu      sync.Mutex            // guards the fields below, and the callers of questions
-	waiting map[Q]*question[Q, A] // for the next round
-	running bool                  // a goroutine runs that serves rounds
+	// mu guards the fields below, and the callers of questions. The goroutine that takes a question out of waiting
+	// and inFlight answers it.
+	mu       sync.Mutex
+	waiting  map[Q]*question[Q, A] // for the next round
+	inFlight []*question[Q, A]     // of the round in flight, not answered
+	running  bool                  // a goroutine runs that serves rounds
+	closed   bool                  // questions fail
 }
 
-// A question waits in a round for its answer. Everything but callers is set before done is closed.
+// A question waits in a round for its answer. answer and err are set before done is closed.
 type question[Q comparable, A any] struct {
 	of      Q
 	callers int // that wait; without any, the question is not asked again
@@ -38,27 +45,39 @@ type question[Q comparable, A any] struct {
 func NewRounds[Q comparable, A any](host Host, here func(ctx context.Context, questions []Q) ([]A, error),
 	there func(ctx context.Context, leader uint64, questions []Q) ([]A, error),
 ) *Rounds[Q, A] {
-	return &Rounds[Q, A]{host: host, here: here, there: there, waiting: map[Q]*question[Q, A]{}}
+	r := &Rounds[Q, A]{host: host, here: here, there: there, waiting: map[Q]*question[Q, A]{}}
+	host.WhenClosing(r.close)
+	return r
 }
 
 // Ask returns the leader's answer. It blocks until a leader has answered, ctx ends or the node closes.
 func (r *Rounds[Q, A]) Ask(ctx context.Context, of Q) (answer A, err error) {
 	q := r.join(of)
-	select {
-	case <-q.done:
-		return q.answer, q.err
-	case <-ctx.Done():
-		err = r.host.ContextError(ctx)
-	case <-r.host.Closing():
-		err = r.host.Err()
+	if q == nil {
+		return answer, r.host.Err()
 	}
-	r.leave(q)
-	return answer, err
+	// A select of two channels costs as much as the rest of Ask. Many callers have a context that cannot end.
+	if ended := ctx.Done(); ended == nil {
+		<-q.done
+	} else {
+		select {
+		case <-q.done:
+		case <-ended:
+			err = r.host.ContextError(ctx)
+			r.leave(q)
+			return answer, err
+		}
+	}
+	return q.answer, q.err
 }
 
+// join adds a caller to a question of the next round. It returns nil if the node closes.
 func (r *Rounds[Q, A]) join(of Q) *question[Q, A] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
 	q := r.waiting[of]
 	if q == nil {
 		q = &question[Q, A]{of: of, done: make(chan struct{})}
@@ -81,69 +100,104 @@ func (r *Rounds[Q, A]) leave(q *question[Q, A]) {
 	}
 }
 
-// run serves rounds until no question waits.
-func (r *Rounds[Q, A]) run() {
-	for round := r.next(); len(round) > 0; round = r.next() {
-		r.serve(round)
+// close fails all questions, because the node closes.
+func (r *Rounds[Q, A]) close() {
+	r.mu.Lock()
+	r.closed = true
+	questions := slices.AppendSeq(r.inFlight, maps.Values(r.waiting))
+	r.inFlight = nil
+	clear(r.waiting)
+	r.mu.Unlock()
+	for _, q := range questions {
+		q.end(*new(A), r.host.Err())
 	}
 }
 
-// next takes the questions of the next round.
-func (r *Rounds[Q, A]) next() (round []*question[Q, A]) {
+// end wakes the callers of a question that was taken out of waiting and inFlight.
+func (q *question[Q, A]) end(answer A, err error) {
+	q.answer, q.err = answer, err
+	close(q.done)
+}
+
+// run serves rounds until no question waits.
+func (r *Rounds[Q, A]) run() {
+	// Let the callers that can run now join the round. After a round, most callers ask again: without the yield, the
+	// fastest of them would have every other round for itself.
+	runtime.Gosched()
+	for r.next() {
+		r.serve()
+		runtime.Gosched()
+	}
+}
+
+// next begins the next round. It returns false if no question waits.
+func (r *Rounds[Q, A]) next() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for of, q := range r.waiting {
-		if len(round) == MaxQuestions {
+		if len(r.inFlight) == MaxQuestions {
 			break
 		}
-		round = append(round, q)
+		r.inFlight = append(r.inFlight, q)
 		delete(r.waiting, of)
 	}
-	r.running = len(round) > 0
-	return round
+	r.running = len(r.inFlight) > 0
+	return r.running
 }
 
-// serve answers the questions of a round. A change of the leader does not end it.
-func (r *Rounds[Q, A]) serve(round []*question[Q, A]) {
-	for len(round) > 0 {
-		var asked []*question[Q, A] // in the last attempt
-		attempt := func(ask func([]Q) ([]A, error)) ([]A, error) {
-			var questions []Q
-			if asked, questions = r.wanted(round); len(questions) == 0 {
-				return nil, nil
-			}
-			return ask(questions)
+// serve answers the questions of the round in flight. A change of the leader does not end it.
+func (r *Rounds[Q, A]) serve() {
+	here := func(ctx context.Context) ([]A, error) {
+		if questions := r.wanted(); len(questions) > 0 {
+			return r.here(ctx, questions)
 		}
-		answers, err := Ask(r.host.Context(), r.host,
-			func(ctx context.Context) ([]A, error) {
-				return attempt(func(questions []Q) ([]A, error) { return r.here(ctx, questions) })
-			},
-			func(ctx context.Context, leader uint64) ([]A, error) {
-				return attempt(func(questions []Q) ([]A, error) { return r.there(ctx, leader, questions) })
-			})
-		if err != nil {
-			for _, q := range round {
-				q.err = err
-				close(q.done)
-			}
-			return
+		return nil, nil
+	}
+	there := func(ctx context.Context, leader uint64) ([]A, error) {
+		if questions := r.wanted(); len(questions) > 0 {
+			return r.there(ctx, leader, questions)
 		}
-		round = asked[len(answers):]
-		for i, answer := range answers {
-			asked[i].answer = answer
-			close(asked[i].done)
-		}
+		return nil, nil
+	}
+	for more := true; more; {
+		answers, err := Ask(r.host.Context(), r.host, here, there)
+		more = r.answer(answers, err)
 	}
 }
 
-// wanted returns those of the questions that still have a caller.
-func (r *Rounds[Q, A]) wanted(round []*question[Q, A]) (live []*question[Q, A], questions []Q) {
+// wanted drops the questions in flight that no caller waits for, and returns the others.
+func (r *Rounds[Q, A]) wanted() []Q {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, q := range round {
-		if q.callers > 0 {
-			live, questions = append(live, q), append(questions, q.of)
+	r.inFlight = slices.DeleteFunc(r.inFlight, func(q *question[Q, A]) bool { return q.callers == 0 })
+	questions := make([]Q, len(r.inFlight))
+	for i, q := range r.inFlight {
+		questions[i] = q.of
+	}
+	return questions
+}
+
+// answer ends the first questions in flight with their answers, or all of them with an error. It reports whether
+// others are in flight.
+func (r *Rounds[Q, A]) answer(answers []A, err error) (more bool) {
+	r.mu.Lock()
+	n := min(len(answers), len(r.inFlight)) // close may have ended them
+	if err != nil {
+		n = len(r.inFlight)
+	}
+	ended := r.inFlight[:n]
+	if r.inFlight = r.inFlight[n:]; len(r.inFlight) == 0 {
+		r.inFlight = nil
+	}
+	more = len(r.inFlight) > 0
+	r.mu.Unlock()
+	// The callers are woken without mu, since they may ask again at once.
+	for i, q := range ended {
+		if err != nil {
+			q.end(*new(A), err)
+		} else {
+			q.end(answers[i], nil)
 		}
 	}
-	return live, questions
+	return more
 }

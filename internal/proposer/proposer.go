@@ -47,6 +47,8 @@ type Host interface {
 	// Closing returns a channel that is closed when calls have to return Err.
 	Closing() <-chan struct{}
 	Err() error
+	// WhenClosing calls fn, in a goroutine of its own, when Closing is closed.
+	WhenClosing(fn func())
 	// ContextError returns the error of a call after its context has ended.
 	ContextError(ctx context.Context) error
 }
@@ -64,34 +66,41 @@ type Proposer struct {
 	timeout   time.Duration // of an election
 	wake      chan struct{} // has a value when there may be something to send
 	admission admission     // of the calls that wait
+	// idle has calls without callers. It is not shared by nodes: the channels of a test's bubble belong to the bubble.
+	idle sync.Pool
 
 	mu         sync.Mutex // guards the fields below, and those of calls and batches
+	closed     bool       // calls fail
 	id         uint64     // drawn at random; 0 when one is to be drawn
 	registered bool       // the state machine knows id
 	seq        uint64     // the newest sequence number
 	lowest     uint64     // no call below it waits
 	calls      map[uint64]*call
-	queue      []*call // not in flight, in order; some may be abandoned
-	stale      int     // about how many
+	queue      []uint64 // the calls that are not in flight, in order; some may be abandoned
+	stale      int      // about how many
 	batches    map[*batch]struct{}
 	left       map[uint64]*batch // abandoned calls that are in flight: they keep their place in the window
+
+	answered []*call // by Answered, which alone uses it
 }
 
-// A call is a write with a waiting caller.
+// A call is a write with a waiting caller. While it is in Proposer.calls, the Proposer's mu guards it. The goroutine
+// that takes it out sets result and err and sends to done, unless it is the caller itself. Afterwards the call belongs
+// to its caller, who returns it to Proposer.idle.
 type call struct {
 	seq    uint64
-	cmd    *command.Command
+	cmd    command.Command
 	size   int    // of cmd, as command.CheckSize returns it
 	batch  *batch // in which it is in flight; nil if it is not
 	sent   int    // how often
 	hidden bool   // since it was sent, a snapshot came that may contain it without a trace
-	answer chan callAnswer
-}
 
-type callAnswer struct {
 	result *command.Result
 	err    error
+	done   chan struct{} // of capacity 1
 }
+
+func newCall() *call { return &call{done: make(chan struct{}, 1)} }
 
 // A batch is an entry in flight.
 type batch struct {
@@ -103,16 +112,19 @@ type batch struct {
 
 // New returns a Proposer that sends nothing until Run is called.
 func New(host Host, cfg Config) *Proposer {
-	return &Proposer{
+	p := &Proposer{
 		host: host, timeout: cfg.ElectionTimeout, wake: make(chan struct{}, 1),
 		admission: admission{maxCalls: int64(cfg.MaxCalls), maxBytes: cfg.MaxBytes},
+		idle:      sync.Pool{New: func() any { return newCall() }},
 		calls:     map[uint64]*call{}, batches: map[*batch]struct{}{}, left: map[uint64]*batch{},
 	}
+	host.WhenClosing(p.close)
+	return p
 }
 
-// Do makes the cluster execute cmd once, and returns the result that it had on this node. size is that of cmd, as
-// command.CheckSize returns it. frees says that cmd needs no memory in the store, so that it is admitted above
-// the bounds.
+// Do makes the cluster execute cmd once, and returns the result that it had on this node. It does not keep cmd. size
+// is that of cmd, as command.CheckSize returns it. frees says that cmd needs no memory in the store, so that it is
+// admitted above the bounds.
 //
 // Errors: *fault.LimitError with fault.ErrOverloaded; fault.ErrNoSpace; fault.ErrMaybeApplied; the host's
 // ContextError and Err.
@@ -121,32 +133,71 @@ func (p *Proposer) Do(ctx context.Context, cmd *command.Command, size int, frees
 		return nil, err
 	}
 	defer p.admission.leave(int64(size))
-	c := &call{cmd: cmd, size: size, answer: make(chan callAnswer, 1)}
+	c := p.idle.Get().(*call)
+	c.cmd, c.size = *cmd, size
 	p.mu.Lock()
-	p.enqueue(c)
+	open := !p.closed
+	if open {
+		p.enqueue(c)
+	}
 	p.mu.Unlock()
+	if !open {
+		return nil, p.host.Err()
+	}
 	p.poke()
+	result, err := p.wait(ctx, c)
+	*c = call{done: c.done}
+	p.idle.Put(c)
+	return result, err
+}
 
-	var err, cause error
+// wait returns the answer of a call, or why its caller gives up.
+func (p *Proposer) wait(ctx context.Context, c *call) (*command.Result, error) {
+	// Each channel in a select costs about as much as the rest of a wait. So close ends calls through done, and a
+	// context that cannot end takes no part.
+	ended := ctx.Done()
+	if ended == nil {
+		<-c.done
+		return c.result, c.err
+	}
 	select {
-	case a := <-c.answer:
-		return a.result, a.err
-	case <-ctx.Done():
-		err, cause = p.host.ContextError(ctx), context.Cause(ctx)
-	case <-p.host.Closing():
-		err = p.host.Err()
-		cause = err
+	case <-c.done:
+		return c.result, c.err
+	case <-ended:
 	}
-	if p.abandon(c) {
-		err = fmt.Errorf("%w: %w", fault.ErrMaybeApplied, cause)
+	err := p.host.ContextError(ctx)
+	waited, sent := p.abandon(c)
+	switch {
+	case !waited: // the answer has come meanwhile
+		<-c.done
+		return c.result, c.err
+	case sent:
+		return nil, fmt.Errorf("%w: %w", fault.ErrMaybeApplied, context.Cause(ctx))
 	}
-	// The answer may have come meanwhile.
-	select {
-	case a := <-c.answer:
-		return a.result, a.err
-	default:
-		return nil, err
+	return nil, err
+}
+
+// end wakes the caller of a call that was taken out of Proposer.calls.
+func (c *call) end(result *command.Result, err error) {
+	c.result, c.err = result, err
+	c.done <- struct{}{}
+}
+
+// close fails all calls, because the node closes.
+func (p *Proposer) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	err := p.host.Err()
+	for _, c := range p.calls {
+		if c.sent > 0 {
+			c.end(nil, fmt.Errorf("%w: %w", fault.ErrMaybeApplied, err))
+		} else {
+			c.end(nil, err)
+		}
 	}
+	clear(p.calls)
+	p.queue = nil
 }
 
 // Pending returns how many calls wait, and the bytes of their requests.
@@ -168,31 +219,30 @@ func (p *Proposer) enqueue(c *call) {
 		// The registration is a call that no caller waits for. It is answered before any other is sent, so
 		// that repeating it does no harm.
 		p.seq, p.lowest = 0, 1
-		register := &call{
-			cmd:    &command.Command{Register: true, Applied: p.host.Applied()},
-			answer: make(chan callAnswer, 1),
-		}
+		register := newCall()
+		register.cmd = command.Command{Register: true, Applied: p.host.Applied()}
 		p.calls[0] = register
-		p.queue = append(p.queue, register)
+		p.queue = append(p.queue, 0)
 	}
 	p.seq++
 	c.seq = p.seq
 	p.calls[c.seq] = c
-	p.queue = append(p.queue, c)
+	p.queue = append(p.queue, c.seq)
 }
 
-// abandon forgets a call after its caller has given up. It reports whether the call was ever sent.
-func (p *Proposer) abandon(c *call) (sent bool) {
+// abandon forgets a call after its caller has given up. It reports whether the call was still waiting for its answer,
+// and whether it was ever sent.
+func (p *Proposer) abandon(c *call) (waited, sent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.calls[c.seq] != c {
-		return c.sent > 0
+		return false, c.sent > 0
 	}
 	if c.batch == nil {
 		// Without a leader nothing else removes abandoned calls from the queue.
 		if p.stale++; p.stale > len(p.queue)/2 {
 			p.stale = 0
-			p.queue = slices.DeleteFunc(p.queue, func(q *call) bool { return q == c || p.calls[q.seq] != q })
+			p.queue = slices.DeleteFunc(p.queue, func(seq uint64) bool { return seq == c.seq || p.calls[seq] == nil })
 		}
 	} else {
 		// Keep the place of the call in the window until it is answered. Otherwise callers with short
@@ -200,7 +250,7 @@ func (p *Proposer) abandon(c *call) (sent bool) {
 		p.left[c.seq] = c.batch
 	}
 	p.forget(c)
-	return c.sent > 0
+	return true, c.sent > 0
 }
 
 // forget removes a call from the books.
@@ -218,10 +268,9 @@ type Answer struct {
 }
 
 // Answered completes the calls that this node has applied. Call it after the view is published, so that a
-// caller finds its write.
+// caller finds its write. One goroutine calls it.
 func (p *Proposer) Answered(answers []Answer) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, a := range answers {
 		if a.Proposer != p.id {
 			continue
@@ -237,18 +286,27 @@ func (p *Proposer) Answered(answers []Answer) {
 		default:
 			p.forget(c)
 			p.registered = true
-			c.answer <- resultAnswer(a.Result)
+			c.result = a.Result
 			p.completed(c.batch)
+			p.answered = append(p.answered, c)
 		}
 	}
+	p.mu.Unlock()
+	// The callers are woken without mu, since most of them call again at once.
+	for _, c := range p.answered {
+		c.end(answer(c.result))
+	}
+	clear(p.answered)
+	p.answered = p.answered[:0]
 	p.poke()
 }
 
-func resultAnswer(r *command.Result) callAnswer {
+// answer returns the answer of a call whose command had a result.
+func answer(r *command.Result) (*command.Result, error) {
 	if r.Code == command.ResultDropped {
-		return callAnswer{err: fmt.Errorf("%w: it was applied, but its result was too large to be kept", fault.ErrMaybeApplied)}
+		return nil, fmt.Errorf("%w: it was applied, but its result was too large to be kept", fault.ErrMaybeApplied)
 	}
-	return callAnswer{result: r}
+	return r, nil
 }
 
 // evicted draws a new ID, because the state machine has forgotten this one, and sends everything again. It
@@ -267,7 +325,7 @@ func (p *Proposer) evicted() {
 		switch {
 		case c.cmd.Register:
 		case c.hidden:
-			c.answer <- callAnswer{err: fmt.Errorf("%w: the cluster has forgotten this node's calls", fault.ErrMaybeApplied)}
+			c.end(nil, fmt.Errorf("%w: the cluster has forgotten this node's calls", fault.ErrMaybeApplied))
 		default:
 			c.batch, c.sent = nil, 0
 			p.enqueue(c)

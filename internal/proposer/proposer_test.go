@@ -60,6 +60,7 @@ func (n *node) Context() context.Context       { return n.t.Context() }
 func (n *node) Go(fn func())                   { go fn() }
 func (n *node) Closing() <-chan struct{}       { return n.closing }
 func (n *node) Err() error                     { return fault.ErrClosed }
+func (n *node) WhenClosing(fn func())          { go func() { <-n.closing; fn() }() }
 func (n *node) Append(entry []byte)            { n.accept(entry) }
 
 func (n *node) ContextError(ctx context.Context) error {

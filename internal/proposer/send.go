@@ -3,10 +3,10 @@
 package proposer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"time"
 
@@ -30,6 +30,9 @@ func (p *Proposer) Run() {
 		changed := p.host.LeaderChanged()
 		leader, term, self := p.host.Leader()
 		p.recall(term)
+		// An entry that was applied has woken its callers, and most of them call again. Let those that can run join the
+		// next entry: otherwise the first of them would get one of its own.
+		runtime.Gosched()
 		if leader != 0 {
 			for {
 				entry, b := p.take(term)
@@ -69,15 +72,16 @@ func (p *Proposer) take(term uint64) ([]byte, *batch) {
 	entry := command.NewEntry()
 	p.grow(entry)
 	taken := 0
-	for _, c := range p.queue {
-		if p.calls[c.seq] != c {
+	for _, seq := range p.queue {
+		c := p.calls[seq]
+		if c == nil { // it was abandoned
 			taken++
 			continue
 		}
 		if entry.Len() > 0 && (entry.Size() >= maxEntryBytes || !p.registered) {
 			break
 		}
-		entry.Add(&command.Proposal{Proposer: p.id, Seq: c.seq, Lowest: p.lowest, Command: *c.cmd})
+		entry.Add(&command.Proposal{Proposer: p.id, Seq: seq, Lowest: p.lowest, Command: c.cmd})
 		c.batch = b
 		c.sent++
 		b.open++
@@ -97,7 +101,11 @@ func (p *Proposer) take(term uint64) ([]byte, *batch) {
 // allocates five times its size.
 func (p *Proposer) grow(entry *command.Entry) {
 	calls, size := 0, 0
-	for _, c := range p.queue {
+	for _, seq := range p.queue {
+		c := p.calls[seq]
+		if c == nil {
+			continue
+		}
 		if calls > 0 && (size >= maxEntryBytes || !p.registered) {
 			break
 		}
@@ -143,9 +151,9 @@ func (p *Proposer) refused(b *batch, err error) {
 				b.open--
 			}
 			p.forget(c)
-			c.answer <- callAnswer{err: err}
+			c.end(nil, err)
 		}
-		p.queue = slices.DeleteFunc(p.queue, func(c *call) bool { return p.calls[c.seq] != c })
+		p.queue = slices.DeleteFunc(p.queue, func(seq uint64) bool { return p.calls[seq] == nil })
 		p.mu.Unlock()
 	}
 	time.AfterFunc(p.timeout/20, func() { p.requeue(b) })
@@ -176,10 +184,10 @@ func (p *Proposer) takeBack(b *batch) {
 	for _, c := range p.calls {
 		if c.batch == b {
 			c.batch = nil
-			p.queue = append(p.queue, c)
+			p.queue = append(p.queue, c.seq)
 		}
 	}
-	slices.SortFunc(p.queue, func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
+	slices.Sort(p.queue)
 	p.drop(b)
 }
 

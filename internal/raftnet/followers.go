@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/coterie-kv/coterie/internal/rpc"
+	"github.com/coterie-kv/coterie/internal/signal"
 )
 
 // errLost: a follower's log ends before an entry that it has acknowledged in this term.
@@ -28,11 +29,12 @@ type follower struct {
 	// index and term belong to the highest entry that the peer has acknowledged. Up to that entry its log
 	// and ours are the same for as long as the term lasts.
 	index, term uint64
-	asked       uint64 // the newest mark when index was set
-	notified    uint64 // the highest commit index that was sent to it, covered by entries that it had, and not rejected
-	nudging     bool   // a goroutine is sending nudges
-	mark        uint64 // of the newest append that it answered with success
-	replies     uint64 // number of answers to raft's replication
+	asked       uint64        // the newest mark when index was set
+	notified    uint64        // the highest commit index that was sent to it, covered by entries that it had, and not rejected
+	nudging     bool          // a goroutine is sending nudges
+	beats       chan struct{} // has a value when a beat is due; nil until the first one
+	mark        uint64        // of the newest append that it answered with success
+	replies     uint64        // number of answers to raft's replication
 }
 
 // follower returns the record of a peer. The caller holds t.mu.
@@ -53,7 +55,7 @@ func (t *Transport) enter(term uint64) {
 	t.term, t.commit, t.entered = term, 0, time.Now()
 	for _, f := range t.followers {
 		// A goroutine that is sending nudges notices the new term and ends.
-		*f = follower{target: f.target, contacted: f.contacted, incarnation: f.incarnation, nudging: f.nudging}
+		*f = follower{target: f.target, contacted: f.contacted, incarnation: f.incarnation, nudging: f.nudging, beats: f.beats}
 	}
 }
 
@@ -87,6 +89,7 @@ func (t *Transport) answered(id raft.ServerID, peer rpc.Identity, req *raft.Appe
 		if f.incarnation != peer.Incarnation { // the follower has other data now
 			*f = follower{
 				target: f.target, contacted: f.contacted, incarnation: peer.Incarnation, nudging: f.nudging, replies: f.replies,
+				beats: f.beats,
 			}
 		}
 	}
@@ -234,6 +237,59 @@ func (t *Transport) Confirmed(term, mark uint64, voter func(raft.ServerID) bool)
 	return n
 }
 
+// Beat sends a heartbeat to each of the voters other than this node, which leads in term, so that Confirmed soon
+// counts them. It returns the number of voters that it can send to. It does not block. Raft could send the heartbeats
+// as well, but would pass the request through its main loop to goroutines that may be waiting after a failure. A
+// follower has one unanswered beat at most. All calls of Beat until then share the next one.
+func (t *Transport) Beat(term uint64, voter func(raft.ServerID) bool) (voters int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if term != t.term || t.ctx.Err() != nil {
+		return 0
+	}
+	t.led = term
+	for id, f := range t.followers {
+		if f.target == "" || !voter(id) {
+			continue
+		}
+		voters++
+		if f.beats == nil {
+			beats := make(chan struct{}, 1)
+			f.beats = beats
+			// The goroutine stays, because a new one would have to grow its stack for each beat.
+			t.running.Go(func() { t.sendBeats(id, beats) })
+		}
+		signal.Poke(f.beats)
+	}
+	return voters
+}
+
+// sendBeats sends the beats that are due to a follower until Close, or until Retain removes the follower.
+func (t *Transport) sendBeats(id raft.ServerID, beats <-chan struct{}) {
+	req := &raft.AppendEntriesRequest{RPCHeader: t.header, Leader: t.header.Addr}
+	for {
+		select {
+		case _, kept := <-beats:
+			if !kept {
+				return
+			}
+		case <-t.ctx.Done():
+			return
+		}
+		t.mu.Lock()
+		f := t.followers[id]
+		if f == nil || t.led != t.term {
+			t.mu.Unlock()
+			continue
+		}
+		target := f.target
+		req.Term = t.led
+		t.mu.Unlock()
+		// Errors do not matter: raft's own heartbeats go on, and confirm as well.
+		_ = t.append(id, target, req, 0, &raft.AppendEntriesResponse{})
+	}
+}
+
 // Watch returns a channel that is closed when the result of Confirmed may have increased. Call Watch
 // before Confirmed.
 func (t *Transport) Watch() <-chan struct{} {
@@ -281,5 +337,13 @@ func (t *Transport) Acknowledged(id raft.ServerID, within time.Duration) uint64 
 func (t *Transport) Retain(member func(raft.ServerID) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	maps.DeleteFunc(t.followers, func(id raft.ServerID, f *follower) bool { return !member(id) && !f.nudging })
+	maps.DeleteFunc(t.followers, func(id raft.ServerID, f *follower) bool {
+		if member(id) || f.nudging {
+			return false
+		}
+		if f.beats != nil {
+			close(f.beats)
+		}
+		return true
+	})
 }

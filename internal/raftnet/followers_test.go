@@ -263,6 +263,59 @@ func TestNudgesEndWithTheTerm(t *testing.T) {
 	}
 }
 
+func TestBeatsConfirmTheLeader(t *testing.T) {
+	scripted(t, func(s script) {
+		voter := only(serverID(2))
+		beat := func() raft.RPC {
+			req, in := s.nudged()
+			require.Equal(t, &raft.AppendEntriesRequest{RPCHeader: s.header, Term: 5, Leader: s.header.Addr}, req)
+			return in
+		}
+		answer := success(5)
+		require.Zero(t, s.Beat(5, voter), "nothing was sent to the peer in this term")
+		s.send(raft.AppendEntriesRequest{Term: 5}, answer)
+		require.Zero(t, s.Beat(4, voter))
+		require.Zero(t, s.Beat(5, only(serverID(3))))
+		s.requireNone()
+
+		mark := s.Mark()
+		require.Equal(t, 1, s.Beat(5, voter))
+		first := beat()
+		later := s.Mark()
+		for range 3 {
+			require.Equal(t, 1, s.Beat(5, voter))
+			s.requireNone() // while a beat is unanswered
+		}
+		first.Respond(&answer, nil)
+		second := beat()
+		require.Equal(t, 1, s.Confirmed(5, mark, voter))
+		require.Zero(t, s.Confirmed(5, later, voter), "the beat was sent before")
+		second.Respond(&answer, nil)
+		s.requireNone()
+		require.Equal(t, 1, s.Confirmed(5, later, voter))
+
+		require.Equal(t, 1, s.Beat(5, voter))
+		third := beat()
+		require.Equal(t, 1, s.Beat(5, voter))
+		third.Respond(&raft.AppendEntriesResponse{Term: 6}, nil)
+		s.requireNone() // the term is over
+		require.Zero(t, s.Beat(5, voter))
+	})
+}
+
+func TestBeatsEndWithTheMember(t *testing.T) {
+	scripted(t, func(s script) {
+		s.send(raft.AppendEntriesRequest{Term: 5}, success(5))
+		require.Equal(t, 1, s.Beat(5, only(serverID(2))))
+		s.Retain(only(serverID(3)))
+		require.Zero(t, s.Beat(5, only(serverID(2))))
+		if _, in := s.nudged(); in.RespChan != nil {
+			in.Respond(&raft.AppendEntriesResponse{Term: 5, Success: true}, nil)
+		}
+		s.requireNone()
+	})
+}
+
 func TestCommitIndexIsBounded(t *testing.T) {
 	tests := map[string]struct {
 		prev, commit uint64

@@ -157,6 +157,7 @@ type Transport struct {
 	term      uint64    // the newest term in which this node sent or received an append
 	entered   time.Time // when that term began here
 	commit    uint64    // of that term, from Committed
+	led       uint64    // the newest term of a Beat
 	sent      uint64    // number of appends sent: see Mark
 	followers map[raft.ServerID]*follower
 	confirmed chan struct{}      // closed at the next confirmation; nil if nothing waits for it
