@@ -68,8 +68,7 @@ func (f *follower) run(ctx context.Context, yield func([]Event) bool) error {
 			if err != nil {
 				return err
 			}
-			f.apply(r)
-			if !yield(r.Events) {
+			if !yield(f.apply(r)) {
 				return nil
 			}
 		}
@@ -104,11 +103,12 @@ func (f *follower) read(ctx context.Context) (events []Event, err error) {
 	return events, nil
 }
 
-// apply brings the state to the revision of a response, and sets PrevKV in its events.
-func (f *follower) apply(r WatchResponse) {
+// apply brings the state to the revision of a response. It returns the events with PrevKV.
+func (f *follower) apply(r WatchResponse) []Event {
 	f.rev = r.Revision
-	for i := range r.Events {
-		e := &r.Events[i]
+	events := slices.Clone(r.Events) // other watches share those of the response
+	for i := range events {
+		e := &events[i]
 		e.PrevKV = lookup(f.kvs, e.KV.Key)
 		if e.Type == EventDelete {
 			delete(f.kvs, e.KV.Key)
@@ -116,6 +116,7 @@ func (f *follower) apply(r WatchResponse) {
 			f.kvs[e.KV.Key] = e.KV
 		}
 	}
+	return events
 }
 
 func lookup(kvs map[string]KeyValue, key string) *KeyValue {

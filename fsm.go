@@ -277,7 +277,12 @@ func newConsumers(n *Node) *consumers {
 		},
 		// Only then the calls and the watches: they find what they are woken for.
 		func(b appliedBatch) { n.proposer.Answered(b.effects.answers) },
-		func(b appliedBatch) { n.hub.Applied(b.view.KV, b.old.KV.Revision()) },
+		func(b appliedBatch) {
+			n.hub.Applied(b.view.KV, b.old.KV.Revision())
+			if b.view.Auth != b.old.Auth {
+				n.hub.WakeAll() // a user may have lost the permission to watch
+			}
+		},
 		// At last the parts that write something themselves: compactions and snapshots.
 		func(b appliedBatch) {
 			if b.lead.Self {

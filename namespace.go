@@ -5,6 +5,7 @@ package coterie
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,16 +119,28 @@ func (ns *Namespace) Watch(ctx context.Context, key string, opts ...WatchOption)
 	events := w.sequence(err)
 	return func(yield func(WatchResponse, error) bool) {
 		for r, err := range events {
-			for i := range r.Events {
-				e := &r.Events[i]
-				e.KV.Key = ns.name(e.KV.Key)
-				ns.stripOne(e.PrevKV)
-			}
+			r.Events = ns.stripEvents(r.Events)
 			if !yield(r, err) {
 				return
 			}
 		}
 	}
+}
+
+// stripEvents returns events with the names that their keys have in the namespace. It does not change the events that it
+// gets, which other watches share.
+func (ns *Namespace) stripEvents(events []Event) []Event {
+	events = slices.Clone(events)
+	for i := range events {
+		e := &events[i]
+		e.KV.Key = ns.name(e.KV.Key)
+		if e.PrevKV != nil {
+			prev := *e.PrevKV
+			prev.Key = e.KV.Key
+			e.PrevKV = &prev
+		}
+	}
+	return events
 }
 
 // WatchChan is [Node.WatchChan] of keys in the namespace.

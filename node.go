@@ -39,7 +39,7 @@ type Node struct {
 	transport  *transport
 	supervisor *supervisor
 
-	hub *watchhub.Hub // the watches that wait
+	hub *sharedWatches
 
 	proposer  *proposer.Proposer
 	reads     *reader
@@ -68,7 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		life: newLifecycle(ctx), lead: newLeadership(),
 	}
 	n.views = newViews(n.life, n.contextError)
-	n.hub = watchhub.NewHub(n.views.Load().KV.Revision())
+	n.hub = &sharedWatches{Hub: watchhub.NewHub(n.views.Load().KV.Revision())}
 	opened := make(chan error, 1)
 	go func() { opened <- n.open(cfg) }()
 	select {
@@ -266,7 +266,9 @@ func (n *Node) Err() error {
 // stop begins to stop the node, once. fault is the reason, nil for Close. While Open runs, Open itself takes
 // down the parts that it has built.
 func (n *Node) stop(fault error, handOver bool) {
-	if n.life.stop(fault) {
+	opened := n.life.stop(fault)
+	n.hub.WakeAll() // the watches end
+	if opened {
 		go n.shutdown(handOver)
 	}
 }

@@ -23,8 +23,6 @@ type views struct {
 	ended     func(context.Context) error // the error of a call whose context has ended
 	current   atomic.Pointer[state.View]
 	published signal.Signal // of current
-
-	authChanged signal.Signal // of the users and roles of current
 }
 
 func newViews(life *lifecycle, ended func(context.Context) error) *views {
@@ -57,11 +55,8 @@ func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*stat
 
 // publish makes a view the newest, and wakes those that wait for it.
 func (s *views) publish(v *state.View) {
-	old := s.current.Swap(v)
+	s.current.Store(v)
 	s.published.Broadcast()
-	if v.Auth != old.Auth {
-		s.authChanged.Broadcast()
-	}
 }
 
 // A reader finds the views that reads may be evaluated in. Its methods may be called concurrently.

@@ -16,15 +16,19 @@ import (
 )
 
 // A cursor is the position of a watch in the history. It has no queue: it reads the history on the
-// goroutine of the loop, which owns it.
+// goroutine of its receiver, which owns it.
 type cursor struct {
-	n        *Node
-	ctx      context.Context
-	key, end string
-	next     int64 // the first revision that was not read yet
-	since    int64 // the node's revision when the watch was made
-	owed     int64 // the least revision of the answer to a request for progress; 0 if there is none
+	n     *Node
+	ctx   context.Context
+	since int64 // the node's revision when the watch was made
 	watchOptions
+
+	touched     *watchhub.Watcher // set by start
+	next        int64             // the first revision that poll had not read when it last asked the hub
+	first, last int64             // the revisions that the watch reads before it waits; none if first > last
+	owed        int64             // the least revision of the answer to a request for progress; 0 if there is none
+	silent      bool              // a notification of progress is due
+	delivered   int               // events that the metrics do not count yet
 
 	as        *command.As // the user that watches; nil if it is not checked
 	permitted *auth.Store // the users and roles that have permitted the watch
@@ -91,11 +95,13 @@ func (w *cursor) sequence(err error) iter.Seq2[WatchResponse, error] {
 }
 
 // run yields until the loop breaks, and then returns nil, or until the watch ends, and then returns the
-// reason. The watch scans the existing history once. After that it reads only the revisions that the hub
-// reports, which it does once the view that has them is published.
+// reason.
 func (w *cursor) run(yield func(WatchResponse, error) bool) error {
-	touched := w.n.hub.Add(w.key, w.end)
-	defer w.n.hub.Remove(touched)
+	w.start()
+	defer w.stop()
+	// The end of ctx and the end of the node wake the watch, so that it waits for one channel. A select
+	// locks each of its channels, and all watches would lock those of the node.
+	defer context.AfterFunc(w.ctx, w.touched.Poke)()
 
 	if w.created && !yield(WatchResponse{Header: w.n.header(w.since), Created: true}, nil) {
 		return nil
@@ -105,55 +111,88 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 	if !w.progress {
 		silence.Stop()
 	}
-	send := func(r WatchResponse) bool {
-		if w.progress {
-			silence.Reset(progressInterval)
-		}
-		if len(r.Events) > 0 {
-			w.n.meter.Add(MetricWatchEvents, len(r.Events))
-		}
-		return yield(r, nil)
-	}
-
-	first, last := w.next, w.n.views.Load().KV.Revision()
 	for {
-		for first = max(first, w.next); first <= last; {
-			// Load the newest view each time: keeping one while the caller is busy would keep all that it
-			// has from being compacted.
-			r, err := w.find(w.n.views.Load(), first, last)
-			if err != nil {
-				return err
-			}
-			if r.Events == nil {
-				break
-			}
-			if !send(r) {
-				return nil
-			}
-			first = r.Revision + 1
-		}
-		w.next = max(w.next, last+1)
-		why, err := w.wait(touched, silence.C)
+		r, some, err := w.poll()
 		if err != nil {
 			return err
 		}
-		if why == silent {
-			silence.Reset(progressInterval) // send does it, too, but may not be called
-		}
-		reached := w.n.hub.Reached() // before Take, so that a revision up to reached is taken now
-		if first, last = touched.Take(); last > 0 {
-			continue
-		}
-		// Every event up to reached was yielded. A watch from a future revision is silent until then.
-		answers := w.owed > 0 && w.owed <= reached
-		if answers {
-			w.owed = 0
-		}
-		if answers || why == silent && (!w.future() || reached >= w.from) {
-			if !send(WatchResponse{Header: w.n.header(reached)}) {
+		if some {
+			if w.progress {
+				silence.Reset(progressInterval)
+			}
+			if !yield(r, nil) {
 				return nil
 			}
+			continue
 		}
+		w.count()
+		if err := w.wait(silence); err != nil {
+			return err
+		}
+	}
+}
+
+// start begins the watch: poll reads the existing history once, and after that only the revisions that the hub reports,
+// which it does once the view that has them is published.
+func (w *cursor) start() {
+	w.touched = w.n.hub.Add(w.key, w.end)
+	w.first, w.last = w.next, w.n.views.Load().KV.Revision()
+}
+
+func (w *cursor) stop() {
+	w.n.hub.Remove(w.touched)
+	w.count()
+}
+
+// count adds the delivered events to the metrics, which all watches share. So a watch that is behind does not
+// lock them for each event.
+func (w *cursor) count() {
+	if w.delivered > 0 {
+		w.n.meter.Add(MetricWatchEvents, w.delivered)
+		w.delivered = 0
+	}
+}
+
+// poll returns the next response, if there is one, or the reason why the watch ends. It does not block. If it returns
+// no response, the hub wakes the watch when there may be one.
+func (w *cursor) poll() (r WatchResponse, some bool, err error) {
+	for {
+		// Load the newest view each time: keeping one while the receiver is busy would keep all that it
+		// has from being compacted.
+		v := w.n.views.Load()
+		if err := w.permit(v); err != nil {
+			return r, false, err
+		}
+		if w.ctx.Err() != nil {
+			return r, false, context.Cause(w.ctx)
+		}
+		if w.first <= w.last {
+			if r, err = w.search(v); err != nil {
+				return r, false, err
+			}
+			if r.Events != nil {
+				w.first = r.Revision + 1
+				w.delivered += len(r.Events)
+				w.silent = false
+				return r, true, nil
+			}
+		}
+		w.next = max(w.next, w.last+1)
+		reached := w.n.hub.Reached() // before Take, so that a revision up to reached is taken now
+		if first, last := w.touched.Take(); last > 0 {
+			w.first, w.last = max(first, w.next), last
+			continue
+		}
+		// Every event up to reached was returned. A watch from a future revision is silent until then.
+		report := w.silent && (!w.future() || reached >= w.from)
+		w.silent = false
+		if w.owed > 0 && w.owed <= reached {
+			w.owed, report = 0, true
+		}
+		if report {
+			return WatchResponse{Header: w.n.header(reached)}, true, nil
+		}
+		return r, false, w.n.life.Err()
 	}
 }
 
@@ -161,32 +200,21 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 // watch that continues a read begins with the next one, and has nothing to wait for.
 func (w *cursor) future() bool { return w.from > w.since+1 }
 
-// A wakeup is the reason why wait returns.
-type wakeup uint8
-
-const (
-	notified  wakeup = iota // the hub has reported something
-	silent                  // nothing was yielded for progressInterval
-	requested               // a request for progress was received
-)
-
-// wait returns when there may be something to yield, or with the reason why the watch ends.
-func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wakeup, error) {
-	if w.owed > 0 && w.n.hub.WakeAt(touched, w.owed) {
-		return notified, nil
+// wait returns when poll may return something. The end of ctx, that of the node and a change of the users and roles
+// wake the watch like a change of its keys.
+func (w *cursor) wait(silence *time.Timer) error {
+	if w.owed > 0 && w.n.hub.WakeAt(w.touched, w.owed) {
+		return nil
+	}
+	if w.requests == nil && !w.progress && !w.leader {
+		<-w.touched.Wake()
+		return nil
 	}
 	requests := w.requests
 	if w.owed > 0 {
 		requests = nil // one at a time, so that each has an answer
 	}
 	for {
-		var authChanged <-chan struct{}
-		if w.as != nil {
-			authChanged = w.n.views.authChanged.Wait()
-			if err := w.permit(w.n.views.Load()); err != nil {
-				return 0, err
-			}
-		}
 		var lost <-chan time.Time
 		var leaderChanged <-chan struct{}
 		if w.leader {
@@ -194,48 +222,65 @@ func (w *cursor) wait(touched *watchhub.Watcher, silence <-chan time.Time) (wake
 			if without := w.n.lead.Vacant(); without > 0 {
 				left := leaderGrace*w.n.cfg.ElectionTimeout - without
 				if left <= 0 {
-					return 0, ErrNoLeader
+					return ErrNoLeader
 				}
 				lost = time.After(left)
 			}
 		}
 		select {
-		case <-touched.Wake():
-			return notified, nil
-		case <-silence:
-			return silent, nil
+		case <-w.touched.Wake():
+		case <-silence.C:
+			w.silent = true
+			silence.Reset(progressInterval)
 		case _, open := <-requests:
 			if !open {
 				w.requests, requests = nil, nil
 				continue
 			}
-			if w.owed = w.n.views.Load().KV.Revision(); w.future() {
-				w.owed = max(w.owed, w.from)
-			}
-			return requested, nil
+			w.request()
 		case <-lost:
+			continue
 		case <-leaderChanged:
-		case <-authChanged:
-		case <-w.ctx.Done():
-			return 0, context.Cause(w.ctx)
-		case <-w.n.life.Done():
-			return 0, w.n.life.Err()
+			continue
 		}
+		return nil
 	}
+}
+
+// request makes poll report progress once every event up to the present revision was returned.
+func (w *cursor) request() {
+	if w.owed = w.n.views.Load().KV.Revision(); w.future() {
+		w.owed = max(w.owed, w.from)
+	}
+}
+
+// search returns the result of find from w.first to w.last. Watches of the same keys share it.
+func (w *cursor) search(v *state.View) (WatchResponse, error) {
+	compacted := v.KV.CompactRevision()
+	if w.first < compacted || w.first < 0 {
+		return WatchResponse{}, &CompactedError{Revision: max(compacted, 1)}
+	}
+	if !w.touched.Shared() {
+		return w.find(v, w.first, w.last)
+	}
+	known := w.n.hub.findings.get(&w.scope, w.first, compacted)
+	if known == nil {
+		r, err := w.find(v, w.first, w.last)
+		if r.Events == nil {
+			return r, err
+		}
+		known = &finding{scope: w.scope, first: w.first, compacted: compacted, revision: r.Revision, events: r.Events}
+		w.n.hub.findings.put(known)
+	}
+	if known.revision > w.last {
+		return WatchResponse{}, nil
+	}
+	return WatchResponse{Header: w.n.header(known.revision), Events: known.events}, nil
 }
 
 // find returns the first revision from first to last that affects the watch, with its events. If there
 // is none, the events are nil.
 func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
-	if err := context.Cause(w.ctx); err != nil {
-		return r, err
-	}
-	if err := w.permit(v); err != nil {
-		return r, err
-	}
-	if first < v.KV.CompactRevision() || first < 0 {
-		return r, &CompactedError{Revision: max(v.KV.CompactRevision(), 1)}
-	}
 	looked := 0
 	visit := func(rev int64, changes []mvcc.KeyValue) bool {
 		if looked++; looked%1024 == 0 && w.ctx.Err() != nil {
@@ -251,14 +296,16 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 		v.KV.Changes(first, last, visit)
 		return r, err
 	}
-	// A single key has a history of its own, so revisions of other keys cost nothing.
+	// The hub has mostly reported the first revision because it changes the key. Otherwise, a single key has a
+	// history of its own, so revisions of other keys cost nothing.
+	v.KV.Changes(first, first, visit)
 	for r.Events == nil {
-		kv, ok := v.KV.Next(w.key, first-1)
+		kv, ok := v.KV.Next(w.key, first)
 		if !ok || kv.ModRevision > last {
 			break
 		}
-		v.KV.Changes(kv.ModRevision, kv.ModRevision, visit)
-		first = kv.ModRevision + 1
+		first = kv.ModRevision
+		v.KV.Changes(first, first, visit)
 	}
 	return r, nil
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package watchhub knows which watchers wait for changes of which keys. A change wakes only the watchers
-// of an affected key or range, and tells them the revisions to read, so that a rarely affected watcher
-// need not read everything in between.
+// of an affected key or range, and gives them the revisions to read, so a watcher that is rarely affected
+// does not read everything in between.
 package watchhub
 
 import (
@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
+	"github.com/coterie-kv/coterie/internal/signal"
 )
 
 // A Change is one change of one key.
@@ -22,17 +23,26 @@ type Change struct {
 
 // A Hub holds the watchers. Its methods may be called concurrently.
 type Hub struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the groups and waiting
 	keys   map[string]*group
 	ranges tree
 	count  atomic.Int64 // number of watchers; Len reads it without waiting for Notify
 
 	reached atomic.Int64          // NewHub and reach write it; reach holds mu
 	waiting map[*Watcher]struct{} // those that WakeAt has added since reached was written
+
+	notifying sync.Mutex // held by notifications; guards the fields below, which only save allocations
+	changes   []Change
+	affected  []*group
+	touched   []*Watcher
 }
 
-// A group holds the watchers of one key or one range.
-type group struct{ members map[*Watcher]struct{} }
+// A group holds the watchers of one key or one range. The hub's mu guards it, except for size.
+type group struct {
+	members     []*Watcher
+	size        atomic.Int32 // number of members
+	first, last int64        // the revisions of the present notification that affect it; zeros between notifications
+}
 
 // NewHub returns a Hub without watchers, which has reached a revision.
 func NewHub(reached int64) *Hub {
@@ -43,10 +53,13 @@ func NewHub(reached int64) *Hub {
 
 // A Watcher waits for changes of a key or a range. One goroutine uses it.
 type Watcher struct {
-	key, end    string
-	wake        chan struct{}
-	mu          sync.Mutex
-	first, last int64
+	key, end string
+	group    *group
+	at       int // the index in group.members, or -1 after Remove; guarded by the hub's mu
+	wake     chan struct{}
+
+	mu          sync.Mutex // guards the fields below
+	first, last int64      // the revisions that Take returns
 }
 
 // Add adds a watcher of the range [key, end). An empty end means the single key, and "\x00" every key
@@ -55,16 +68,13 @@ func (h *Hub) Add(key, end string) *Watcher {
 	w := &Watcher{key: key, end: end, wake: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var g *group
-	if end == "" {
-		if g = h.keys[key]; g == nil {
-			g = &group{members: map[*Watcher]struct{}{}}
-			h.keys[key] = g
-		}
-	} else {
-		g = h.ranges.insert(key, end)
+	if end != "" {
+		w.group = h.ranges.insert(key, end)
+	} else if w.group = h.keys[key]; w.group == nil {
+		w.group = new(group)
+		h.keys[key] = w.group
 	}
-	g.members[w] = struct{}{}
+	w.group.add(w)
 	h.count.Add(1)
 	return w
 }
@@ -74,27 +84,34 @@ func (h *Hub) Remove(w *Watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.waiting, w)
-	var g *group
-	if w.end == "" {
-		g = h.keys[w.key]
-	} else {
-		g = h.ranges.find(w.key, w.end)
-	}
-	if g == nil {
+	if w.at < 0 {
 		return
 	}
-	if _, ok := g.members[w]; !ok {
-		return
-	}
-	delete(g.members, w)
+	w.group.remove(w)
 	h.count.Add(-1)
 	switch {
-	case len(g.members) > 0:
+	case len(w.group.members) > 0:
 	case w.end == "":
 		delete(h.keys, w.key)
 	default:
 		h.ranges.delete(w.key, w.end)
 	}
+}
+
+func (g *group) add(w *Watcher) {
+	w.at = len(g.members)
+	g.members = append(g.members, w)
+	g.size.Add(1)
+}
+
+// remove puts the last member in the place of a member.
+func (g *group) remove(w *Watcher) {
+	last := g.members[len(g.members)-1]
+	g.members[w.at], last.at = last, w.at
+	g.members[len(g.members)-1] = nil
+	g.members = g.members[:len(g.members)-1]
+	w.at = -1
+	g.size.Add(-1)
 }
 
 // Len returns the number of watchers.
@@ -113,14 +130,17 @@ func (h *Hub) Applied(v *mvcc.View, after int64) {
 		// of them read the view; those that have missed a change notice it.
 		h.NotifyAll(after+1, rev)
 	case h.Len() > 0:
-		var changes []Change
+		h.notifying.Lock()
+		changes := h.changes[:0]
 		v.Changes(after+1, rev, func(rev int64, kvs []mvcc.KeyValue) bool {
 			for _, kv := range kvs {
 				changes = append(changes, Change{Rev: rev, Key: kv.Key})
 			}
 			return true
 		})
-		h.Notify(changes)
+		h.notify(changes)
+		h.changes = reusable(changes)
+		h.notifying.Unlock()
 	}
 	h.reach(rev)
 }
@@ -159,67 +179,99 @@ func (h *Hub) Reached() int64 { return h.reached.Load() }
 // Notify notifies the affected watchers of changes, in the order of revisions. The changes must be
 // visible before it is called.
 func (h *Hub) Notify(changes []Change) {
-	h.mu.Lock()
-	if h.count.Load() == 0 {
-		h.mu.Unlock()
-		return
-	}
-	var touched []*Watcher
-	for _, c := range changes {
-		tell := func(g *group) {
-			for w := range g.members {
-				if w.touch(c.Rev) {
-					touched = append(touched, w)
-				}
-			}
-		}
-		if g := h.keys[c.Key]; g != nil {
-			tell(g)
-		}
-		h.ranges.stab(c.Key, tell)
-	}
-	h.mu.Unlock()
-	wake(touched)
+	h.notifying.Lock()
+	defer h.notifying.Unlock()
+	h.notify(changes)
 }
 
-// NotifyAll tells every watcher to read all revisions from first to last. It is used if the affected
-// watchers are not known, because history was replaced or is compacted already.
-func (h *Hub) NotifyAll(first, last int64) {
-	h.mu.Lock()
-	var touched []*Watcher
-	tell := func(g *group) {
-		for w := range g.members {
-			w.touchAll(first, last)
-			touched = append(touched, w)
+// notify visits each member of an affected group once, however many of the changes affect the group.
+// The caller holds notifying.
+func (h *Hub) notify(changes []Change) {
+	affected, touched := h.affected[:0], h.touched[:0]
+	var rev int64
+	affect := func(g *group) {
+		if g.last == 0 {
+			g.first = rev
+			affected = append(affected, g)
 		}
+		g.last = rev
 	}
-	for _, g := range h.keys {
-		tell(g)
+	h.mu.Lock()
+	for _, c := range changes {
+		rev = c.Rev
+		if g := h.keys[c.Key]; g != nil {
+			affect(g)
+		}
+		h.ranges.stab(c.Key, affect)
 	}
-	h.ranges.all(tell)
+	for _, g := range affected {
+		for _, w := range g.members {
+			if w.touch(g.first, g.last) {
+				touched = append(touched, w)
+			}
+		}
+		g.first, g.last = 0, 0
+	}
 	h.mu.Unlock()
 	wake(touched)
+	h.affected, h.touched = reusable(affected), reusable(touched)
+}
+
+// NotifyAll makes every watcher read all revisions from first to last. It is used if the affected
+// watchers are not known, because history was replaced or is compacted already.
+func (h *Hub) NotifyAll(first, last int64) {
+	h.all(func(w *Watcher) { w.touchAll(first, last) })
+}
+
+// WakeAll wakes every watcher, for a reason other than a change.
+func (h *Hub) WakeAll() { h.all(func(*Watcher) {}) }
+
+// all calls fn with every watcher, and wakes it.
+func (h *Hub) all(fn func(*Watcher)) {
+	var all []*Watcher
+	add := func(g *group) {
+		for _, w := range g.members {
+			fn(w)
+		}
+		all = append(all, g.members...)
+	}
+	h.mu.Lock()
+	for _, g := range h.keys {
+		add(g)
+	}
+	h.ranges.all(add)
+	h.mu.Unlock()
+	wake(all)
 }
 
 func wake(watchers []*Watcher) {
 	for _, w := range watchers {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		w.Poke()
 	}
 }
 
-// touch adds a revision. It reports whether the watcher had no unread revisions before.
-func (w *Watcher) touch(rev int64) (first bool) {
+// maxReusable bounds the memory that a hub keeps between notifications.
+const maxReusable = 16 << 10
+
+// reusable returns a slice that its owner may use again, without elements.
+func reusable[E any](s []E) []E {
+	if cap(s) > maxReusable {
+		return nil
+	}
+	clear(s)
+	return s[:0]
+}
+
+// touch adds revisions. It reports whether the watcher had no unread revisions before.
+func (w *Watcher) touch(first, last int64) (woken bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	first = w.last == 0
-	if first {
-		w.first = rev
+	woken = w.last == 0
+	if woken {
+		w.first = first
 	}
-	w.last = rev
-	return first
+	w.last = last
+	return woken
 }
 
 func (w *Watcher) touchAll(first, last int64) {
@@ -231,8 +283,15 @@ func (w *Watcher) touchAll(first, last int64) {
 	w.last = last
 }
 
-// Wake returns a channel that receives a value when Take may return something, and as WakeAt says.
+// Wake returns a channel that receives a value when Take may return something, as WakeAt says, and after
+// Poke.
 func (w *Watcher) Wake() <-chan struct{} { return w.wake }
+
+// Poke wakes a watcher. It does not block.
+func (w *Watcher) Poke() { signal.Poke(w.wake) }
+
+// Shared reports whether another watcher has the same key or range.
+func (w *Watcher) Shared() bool { return w.group.size.Load() > 1 }
 
 // Take returns the first and the last revision that affect the watcher since the last call, or zeros.
 func (w *Watcher) Take() (first, last int64) {

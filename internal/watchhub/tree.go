@@ -66,7 +66,7 @@ func (t *tree) insert(key, end string) *group {
 	// A scrambled Weyl sequence is random enough to keep the tree balanced.
 	t.seed += 0x9e3779b97f4a7c15
 	priority := (t.seed ^ t.seed>>32) * 0xbf58476d1ce4e5b9
-	n := &node{key: key, end: end, priority: priority, group: &group{members: map[*Watcher]struct{}{}}}
+	n := &node{key: key, end: end, priority: priority, group: new(group)}
 	left, right := split(t.root, key, end)
 	t.root = join(join(left, n.update()), right)
 	return n.group
