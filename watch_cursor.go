@@ -97,7 +97,7 @@ func (w *cursor) sequence(err error) iter.Seq2[WatchResponse, error] {
 // run yields until the loop breaks, and then returns nil, or until the watch ends, and then returns the
 // reason.
 func (w *cursor) run(yield func(WatchResponse, error) bool) error {
-	w.start()
+	w.start(nil)
 	defer w.stop()
 	// The end of ctx and the end of the node wake the watch, so that it waits for one channel. A select
 	// locks each of its channels, and all watches would lock those of the node.
@@ -125,6 +125,9 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 			}
 			continue
 		}
+		if w.behind() {
+			continue
+		}
 		w.count()
 		if err := w.wait(silence); err != nil {
 			return err
@@ -133,9 +136,13 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 }
 
 // start begins the watch: poll reads the existing history once, and after that only the revisions that the hub reports,
-// which it does once the view that has them is published.
-func (w *cursor) start() {
-	w.touched = w.n.hub.Add(w.key, w.end)
+// which it does once the view that has them is published. With a queue, the watch comes into it instead of waiting.
+func (w *cursor) start(queue *watchhub.Queue) {
+	if queue == nil {
+		w.touched = w.n.hub.Add(w.key, w.end)
+	} else {
+		w.touched = w.n.hub.AddTo(queue, w.key, w.end)
+	}
 	w.first, w.last = w.next, w.n.views.Load().KV.Revision()
 }
 
@@ -153,8 +160,11 @@ func (w *cursor) count() {
 	}
 }
 
+// maxScan bounds the revisions that one call of poll reads, and so the time that it takes.
+const maxScan = 10_000
+
 // poll returns the next response, if there is one, or the reason why the watch ends. It does not block. If it returns
-// no response, the hub wakes the watch when there may be one.
+// no response, the caller calls it again if the watch is behind; otherwise the hub wakes the watch when there may be one.
 func (w *cursor) poll() (r WatchResponse, some bool, err error) {
 	for {
 		// Load the newest view each time: keeping one while the receiver is busy would keep all that it
@@ -166,8 +176,9 @@ func (w *cursor) poll() (r WatchResponse, some bool, err error) {
 		if w.ctx.Err() != nil {
 			return r, false, context.Cause(w.ctx)
 		}
-		if w.first <= w.last {
-			if r, err = w.search(v); err != nil {
+		if w.behind() {
+			through := min(w.last, w.first+maxScan)
+			if r, err = w.search(v, through); err != nil {
 				return r, false, err
 			}
 			if r.Events != nil {
@@ -175,6 +186,9 @@ func (w *cursor) poll() (r WatchResponse, some bool, err error) {
 				w.delivered += len(r.Events)
 				w.silent = false
 				return r, true, nil
+			}
+			if w.first = through + 1; w.behind() {
+				return r, false, nil
 			}
 		}
 		w.next = max(w.next, w.last+1)
@@ -196,6 +210,9 @@ func (w *cursor) poll() (r WatchResponse, some bool, err error) {
 	}
 }
 
+// behind reports whether the watch has more of the history to read.
+func (w *cursor) behind() bool { return w.first <= w.last }
+
 // future reports whether the watch begins later than with the next revision of the node when it was made. A
 // watch that continues a read begins with the next one, and has nothing to wait for.
 func (w *cursor) future() bool { return w.from > w.since+1 }
@@ -203,7 +220,7 @@ func (w *cursor) future() bool { return w.from > w.since+1 }
 // wait returns when poll may return something. The end of ctx, that of the node and a change of the users and roles
 // wake the watch like a change of its keys.
 func (w *cursor) wait(silence *time.Timer) error {
-	if w.owed > 0 && w.n.hub.WakeAt(w.touched, w.owed) {
+	if w.owing() {
 		return nil
 	}
 	if w.requests == nil && !w.progress && !w.leader {
@@ -247,6 +264,10 @@ func (w *cursor) wait(silence *time.Timer) error {
 	}
 }
 
+// owing reports whether poll can answer a request for progress. If the answer has to wait for a revision, the hub
+// wakes the watch then.
+func (w *cursor) owing() bool { return w.owed > 0 && w.n.hub.WakeAt(w.touched, w.owed) }
+
 // request makes poll report progress once every event up to the present revision was returned.
 func (w *cursor) request() {
 	if w.owed = w.n.views.Load().KV.Revision(); w.future() {
@@ -254,25 +275,25 @@ func (w *cursor) request() {
 	}
 }
 
-// search returns the result of find from w.first to w.last. Watches of the same keys share it.
-func (w *cursor) search(v *state.View) (WatchResponse, error) {
+// search returns the result of find from w.first to a revision. Watches of the same keys share it.
+func (w *cursor) search(v *state.View, last int64) (WatchResponse, error) {
 	compacted := v.KV.CompactRevision()
 	if w.first < compacted || w.first < 0 {
 		return WatchResponse{}, &CompactedError{Revision: max(compacted, 1)}
 	}
 	if !w.touched.Shared() {
-		return w.find(v, w.first, w.last)
+		return w.find(v, w.first, last), nil
 	}
 	known := w.n.hub.findings.get(&w.scope, w.first, compacted)
 	if known == nil {
-		r, err := w.find(v, w.first, w.last)
+		r := w.find(v, w.first, last)
 		if r.Events == nil {
-			return r, err
+			return r, nil
 		}
 		known = &finding{scope: w.scope, first: w.first, compacted: compacted, revision: r.Revision, events: r.Events}
 		w.n.hub.findings.put(known)
 	}
-	if known.revision > w.last {
+	if known.revision > last {
 		return WatchResponse{}, nil
 	}
 	return WatchResponse{Header: w.n.header(known.revision), Events: known.events}, nil
@@ -280,13 +301,8 @@ func (w *cursor) search(v *state.View) (WatchResponse, error) {
 
 // find returns the first revision from first to last that affects the watch, with its events. If there
 // is none, the events are nil.
-func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err error) {
-	looked := 0
+func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse) {
 	visit := func(rev int64, changes []mvcc.KeyValue) bool {
-		if looked++; looked%1024 == 0 && w.ctx.Err() != nil {
-			err = context.Cause(w.ctx)
-			return false
-		}
 		if events := w.events(v, changes); len(events) > 0 {
 			r = WatchResponse{Header: w.n.header(rev), Events: events}
 		}
@@ -294,7 +310,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 	}
 	if w.end != "" {
 		v.KV.Changes(first, last, visit)
-		return r, err
+		return r
 	}
 	// The hub has mostly reported the first revision because it changes the key. Otherwise, a single key has a
 	// history of its own, so revisions of other keys cost nothing.
@@ -307,7 +323,7 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse, err er
 		first = kv.ModRevision
 		v.KV.Changes(first, first, visit)
 	}
-	return r, nil
+	return r
 }
 
 func (w *cursor) events(v *state.View, changes []mvcc.KeyValue) []Event {

@@ -128,14 +128,22 @@ func (e *encoder) text(field protowire.Number, s string) {
 	}
 }
 
-// raw writes fields that are encoded already. They are not copied.
+// copiedBytes is the size up to which fields that are encoded already are copied: a reference costs more.
+const copiedBytes = 1 << 10
+
+// raw writes fields that are encoded already. A message refers to large ones.
 func (e *encoder) raw(fields []byte) {
-	if !e.writing {
+	switch {
+	case len(fields) <= copiedBytes && e.writing:
+		e.buf = append(e.buf, fields...)
+	case len(fields) <= copiedBytes:
+		e.grow(len(fields))
+	case e.writing:
+		e.flush()
+		e.out = append(e.out, mem.SliceBuffer(fields))
+	default:
 		e.measured += len(fields)
-		return
 	}
-	e.flush()
-	e.out = append(e.out, mem.SliceBuffer(fields))
 }
 
 func (e *encoder) grow(n int) {

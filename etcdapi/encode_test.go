@@ -123,6 +123,12 @@ func (r randomResponse) event() coterie.Event {
 	return e
 }
 
+func answerOf(id int64, w *coterie.WatchResponse, cache *eventCache) *watchAnswer {
+	a := &watchAnswer{events: cache}
+	a.add(id, w)
+	return a
+}
+
 func TestEventsAreEncodedOnce(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
@@ -138,7 +144,7 @@ func TestEventsAreEncodedOnce(t *testing.T) {
 				Header: header(w.Header), WatchId: id, Events: events(w.Events),
 			})
 			require.NoError(t, err)
-			got, err := newCodec().Marshal(&watchAnswer{id: id, of: w, events: cache})
+			got, err := newCodec().Marshal(answerOf(id, w, cache))
 			require.NoError(t, err)
 			require.Equal(t, want, got.Materialize())
 		}

@@ -9,23 +9,68 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A watchAnswer is a response with events of one revision, in coterie's own form.
+// A watchAnswer is a response with events of one or several revisions, in coterie's own form.
 type watchAnswer struct {
-	id     int64
-	of     *coterie.WatchResponse
-	events *eventCache
+	id        int64
+	revisions []coterie.WatchResponse // in their order
+	events    *eventCache
+
+	count int // of events
+	bytes int // about the size of the message
 }
 
+// add adds the events of a revision of a watch.
+func (r *watchAnswer) add(id int64, of *coterie.WatchResponse) {
+	r.id, r.revisions = id, append(r.revisions, *of)
+	r.count += len(of.Events)
+	r.bytes += eventBytes(of.Events)
+}
+
+// fits reports whether the answer may have a result of a watch, too.
+func (r *watchAnswer) fits(id int64, more *coterie.WatchResult) bool {
+	return more.Err == nil && len(more.Events) > 0 && id == r.id && r.count+len(more.Events) <= maxAnswerEvents &&
+		r.bytes+eventBytes(more.Events) <= maxAnswerBytes
+}
+
+// clear removes the revisions. The answer keeps its memory.
+func (r *watchAnswer) clear() {
+	clear(r.revisions)
+	*r = watchAnswer{revisions: r.revisions[:0]}
+}
+
+// header returns the header of the newest revision. So a client that resumes after it misses nothing.
+func (r *watchAnswer) header() *coterie.Header { return &r.revisions[len(r.revisions)-1].Header }
+
 func (r *watchAnswer) encode(e *encoder) {
-	e.header(&r.of.Header)
+	e.header(r.header())
 	e.int(2, r.id)
-	for i := range r.of.Events {
-		if fields := r.events.encoded(&r.of.Events[i]); fields != nil {
-			e.raw(fields)
-		} else {
-			e.event(eventField, &r.of.Events[i])
+	for i := range r.revisions {
+		events := r.revisions[i].Events
+		for j := range events {
+			if fields := r.events.encoded(&events[j]); fields != nil {
+				e.raw(fields)
+			} else {
+				e.event(eventField, &events[j])
+			}
 		}
 	}
+}
+
+// eventBytes returns about the size of events in a message.
+func eventBytes(events []coterie.Event) (size int) {
+	for i := range events {
+		size += keyBytes(&events[i]) + encodedOverhead
+	}
+	return size
+}
+
+// keyBytes returns the size of the keys and values of an event.
+func keyBytes(v *coterie.Event) int {
+	size := len(v.KV.Key) + len(v.KV.Value)
+	if v.PrevKV != nil {
+		size += len(v.PrevKV.Key) + len(v.PrevKV.Value)
+	}
+	return size
 }
 
 // eventField is the number of the field of a WatchResponse that has the events.
@@ -49,11 +94,7 @@ type encodedEvent struct {
 
 // encoded returns an event as a field of a WatchResponse, or nil if it is too large to be cached.
 func (c *eventCache) encoded(v *coterie.Event) []byte {
-	size := len(v.KV.Key) + len(v.KV.Value)
-	if v.PrevKV != nil {
-		size += len(v.PrevKV.Key) + len(v.PrevKV.Value)
-	}
-	if size > maxCachedEvent-encodedOverhead {
+	if keyBytes(v) > maxCachedEvent-encodedOverhead {
 		return nil
 	}
 	slot := &c.slots[(uint64(v.KV.ModRevision)+31*uint64(len(v.KV.Key))+uint64(v.KV.Key[len(v.KV.Key)-1]))%uint64(len(c.slots))]

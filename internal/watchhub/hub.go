@@ -53,10 +53,14 @@ func NewHub(reached int64) *Hub {
 
 // A Watcher waits for changes of a key or a range. One goroutine uses it.
 type Watcher struct {
+	Owner any // for the caller; the hub does not use it
+
 	key, end string
 	group    *group
-	at       int // the index in group.members, or -1 after Remove; guarded by the hub's mu
-	wake     chan struct{}
+	at       int           // the index in group.members, or -1 after Remove; guarded by the hub's mu
+	wake     chan struct{} // nil with a queue
+	queue    *Queue        // nil without
+	queued   bool          // in queue, whose mu guards it
 
 	mu          sync.Mutex // guards the fields below
 	first, last int64      // the revisions that Take returns
@@ -65,7 +69,16 @@ type Watcher struct {
 // Add adds a watcher of the range [key, end). An empty end means the single key, and "\x00" every key
 // from key on.
 func (h *Hub) Add(key, end string) *Watcher {
-	w := &Watcher{key: key, end: end, wake: make(chan struct{}, 1)}
+	return h.add(&Watcher{key: key, end: end, wake: make(chan struct{}, 1)})
+}
+
+// AddTo adds a watcher that comes into a queue when it is woken.
+func (h *Hub) AddTo(q *Queue, key, end string) *Watcher {
+	return h.add(&Watcher{key: key, end: end, queue: q})
+}
+
+func (h *Hub) add(w *Watcher) *Watcher {
+	key, end := w.key, w.end
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if end != "" {
@@ -284,11 +297,17 @@ func (w *Watcher) touchAll(first, last int64) {
 }
 
 // Wake returns a channel that receives a value when Take may return something, as WakeAt says, and after
-// Poke.
+// Poke. It returns nil if the watcher has a queue.
 func (w *Watcher) Wake() <-chan struct{} { return w.wake }
 
 // Poke wakes a watcher. It does not block.
-func (w *Watcher) Poke() { signal.Poke(w.wake) }
+func (w *Watcher) Poke() {
+	if w.queue != nil {
+		w.queue.push(w)
+	} else {
+		signal.Poke(w.wake)
+	}
+}
 
 // Shared reports whether another watcher has the same key or range.
 func (w *Watcher) Shared() bool { return w.group.size.Load() > 1 }
