@@ -87,7 +87,9 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &harness.System{Stores: rivals.LeaderFirst(replicas, leader), Durability: durability, Close: closeAll}, nil
+	return &harness.System{
+		Stores: rivals.LeaderFirst(replicas, leader), Dir: s.Dir, Durability: durability, Close: closeAll,
+	}, nil
 }
 
 // quiet silences the loggers of dragonboat's packages. Even their errors are no news: a replica that closes before

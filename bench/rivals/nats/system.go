@@ -73,7 +73,9 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &harness.System{Stores: rivals.LeaderFirst(members, leader), Durability: durability, Close: closeAll}, nil
+	return &harness.System{
+		Stores: rivals.LeaderFirst(members, leader), Dir: s.Dir, Durability: durability, Close: closeAll,
+	}, nil
 }
 
 // openBucket creates the bucket, opens it for all members, and returns the index of the member that leads its replicas.

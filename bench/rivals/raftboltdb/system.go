@@ -59,7 +59,9 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &harness.System{Stores: rivals.LeaderFirst(members, leader), Durability: durability, Close: closeAll}, nil
+	return &harness.System{
+		Stores: rivals.LeaderFirst(members, leader), Dir: s.Dir, Durability: durability, Close: closeAll,
+	}, nil
 }
 
 // awaitLeader waits until the members have a leader, and returns its index.
