@@ -5,6 +5,7 @@ package raftlog
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -332,10 +333,11 @@ func (s *store) completed(changes []change, applied uint64) {
 		}
 		s.done = c.position
 	}
-	for len(s.marks) > 0 && s.marks[0].position <= s.done {
-		s.durable = max(s.durable, s.marks[0].last)
-		s.marks = s.marks[1:]
+	reached := 0
+	for ; reached < len(s.marks) && s.marks[reached].position <= s.done; reached++ {
+		s.durable = max(s.durable, s.marks[reached].last)
 	}
+	s.marks = slices.Delete(s.marks, 0, reached) // moves the others, so that the memory is used again
 	s.recorded = applied
 	s.since = time.Time{}
 	if s.held > cacheBytes {
