@@ -100,8 +100,10 @@ type Config struct {
 	ElectionTimeout time.Duration
 	// Retention bounds the history for reads and watches of past revisions.
 	Retention Retention
-	// SnapshotEntries is how many log entries may follow a snapshot before the node takes the next one. It
-	// takes one earlier if the entries are larger than 64 MiB and than the snapshot. Defaults to 10,000.
+	// SnapshotEntries is how many log entries may follow a snapshot before the node takes the next one. The node
+	// takes it earlier if the entries are larger than 64 MiB and than the snapshot, or up to a quarter before that,
+	// so that members take turns. It takes it later if the entries are smaller than a sixteenth of the snapshot.
+	// Defaults to 10,000.
 	SnapshotEntries uint64
 	// DiskTimeout is how long a write to the disk may hang before a leader hands over. Defaults to 5 s.
 	DiskTimeout time.Duration

@@ -225,10 +225,10 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 		keeper.Keep(s.WriteTo)
 		return sink.Close()
 	}
-	if file, ok := sink.(interface{ Own() }); ok {
-		file.Own()
+	if file, ok := sink.(interface{ Own(broken breakable.Broken) }); ok {
+		file.Own(breakable.When(s.closing, ErrClosed))
 	}
-	if _, err := s.WriteTo(breakable.Writer{Writer: sink, Broken: breakable.When(s.closing, ErrClosed)}); err != nil {
+	if _, err := s.WriteTo(sink); err != nil {
 		sink.Cancel()
 		return err
 	}
@@ -289,11 +289,7 @@ func newConsumers(n *Node) *consumers {
 				n.retention.Applied(b.view.KV)
 			}
 		},
-		func(appliedBatch) {
-			if entries, bytes := n.log.Size(); entries >= n.cfg.SnapshotEntries || bytes >= snapshotBytes {
-				n.supervisor.snapshotDue()
-			}
-		},
+		func(b appliedBatch) { n.supervisor.snapshotDue(b.view) },
 		func(b appliedBatch) { n.meter.Add(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
 	}
 	return c

@@ -63,15 +63,6 @@ const (
 	maxAppend    = 32
 )
 
-// keptTail is how much log a snapshot leaves behind, so that a follower that was away for a while
-// needs no snapshot.
-const (
-	keptTail        = 64 << 20
-	keptTailEntries = 10_000
-	// snapshotBytes of log are due for a snapshot, however few the entries.
-	snapshotBytes = 64 << 20
-)
-
 // found writes the founding entries to an empty log, unless that was done before or the node is no founder.
 // Every founder writes the same entries. Unlike raft's BootstrapCluster, found completes a founding that a
 // crash has interrupted: the term is written first, and has no meaning alone.
@@ -332,15 +323,10 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	}
 }
 
-// takeSnapshot takes a snapshot if the log has outgrown the last one, so that the writes for snapshots stay in
-// proportion to those of the log. It reports whether it did. applied is the index that the state machine has
-// applied, at least.
-func (c *consensus) takeSnapshot(entries, applied uint64) (taken bool, err error) {
-	n, bytes := c.log.Size()
-	if n < entries && bytes < max(snapshotBytes, c.snapshotSize()) {
-		return false, nil
-	}
-	kept := min(c.log.Tail(keptTail), keptTailEntries)
+// takeSnapshot takes a snapshot and removes the part of the log that is not kept. It reports whether it did. applied is
+// the index that the state machine has applied, at least.
+func (c *consensus) takeSnapshot(applied uint64) (taken bool, err error) {
+	kept := c.log.Tail(keptTailEntries, keptTail)
 	if err := c.reload(func(r *raft.ReloadableConfig) { r.TrailingLogs = kept }); err != nil {
 		return false, err
 	}
@@ -354,14 +340,6 @@ func (c *consensus) takeSnapshot(entries, applied uint64) (taken bool, err error
 		return false, nil
 	}
 	return err == nil, err
-}
-
-func (c *consensus) snapshotSize() int64 {
-	snapshots, err := c.log.Snapshots().List()
-	if err != nil || len(snapshots) == 0 {
-		return 0
-	}
-	return snapshots[0].Size
 }
 
 // pokeObserver makes followLeadership look, as if raft had observed something.

@@ -17,7 +17,6 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/raftlogger"
 	"github.com/coterie-kv/coterie/internal/raftnet"
-	"github.com/coterie-kv/coterie/internal/signal"
 	"github.com/coterie-kv/coterie/internal/state"
 	"github.com/coterie-kv/coterie/internal/usercode"
 )
@@ -189,34 +188,4 @@ func (s *supervisor) submit(entry []byte) {
 		return
 	}
 	s.raft().append(entry)
-}
-
-// snapshotDue makes takeSnapshots look whether to take a snapshot.
-func (s *supervisor) snapshotDue() { signal.Poke(s.due) }
-
-// takeSnapshots takes a snapshot whenever one is due.
-func (s *supervisor) takeSnapshots() {
-	for {
-		select {
-		case <-s.due:
-		case <-s.life.Closing():
-			return
-		}
-		begin := time.Now()
-		taken, err := s.raft().takeSnapshot(s.cfg.SnapshotEntries, s.views.Load().Index)
-		if err != nil {
-			s.cfg.Logger.Warn("snapshot failed", "err", err)
-			select { // otherwise each entry would begin another snapshot
-			case <-time.After(s.cfg.ElectionTimeout):
-				s.snapshotDue()
-			case <-s.life.Closing():
-				return
-			}
-			continue
-		}
-		if taken && s.cfg.Metrics != nil {
-			s.meter.Observe(MetricSnapshotSeconds, time.Since(begin).Seconds())
-			s.meter.Observe(MetricSnapshotBytes, float64(s.raft().snapshotSize()))
-		}
-	}
 }

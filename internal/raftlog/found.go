@@ -208,7 +208,7 @@ func (l *Log) enterTerm(term uint64) (err error) {
 // takeSnapshot writes a snapshot of a state that does not come from raft. The snapshot gets its name when all
 // of it is durable.
 func (l *Log) takeSnapshot(index, term uint64, members []Member, state func(io.Writer) error) error {
-	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(uint64, uint64) {}}
+	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: func(*raft.SnapshotMeta) {}}
 	var c raft.Configuration
 	for _, m := range members {
 		c.Servers = append(c.Servers, raft.Server{ID: m.ID, Address: raft.ServerAddress(m.Addr)})

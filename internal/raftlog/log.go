@@ -117,7 +117,10 @@ func (l *Log) open(states bool) error {
 	if err := l.founded(); err != nil {
 		return err
 	}
-	files := &snapshotFiles{fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: l.snapshotDone, vet: l.examine}
+	files := &snapshotFiles{
+		fs: l.fs, dir: filepath.Join(l.dir, snapshotDir), done: l.snapshotDone, vet: l.examine,
+		grown: func() int64 { return l.Growth().Bytes },
+	}
 	if err := files.clean(); err != nil {
 		return err
 	}
@@ -336,31 +339,29 @@ func (l *Log) Measure(fn func(bytes int, took time.Duration)) {
 	l.store.measure = fn
 }
 
-// Size returns the number of entries stored since the last snapshot, and their bytes.
-func (l *Log) Size() (entries uint64, bytes int64) {
-	l.store.mu.Lock()
-	defer l.store.mu.Unlock()
-	return l.store.entries, l.store.bytes
+// A Growth says how much the log has grown since the newest snapshot.
+type Growth struct {
+	Snapshot uint64 // the index of the snapshot; 0 if there is none
+	Size     int64  // of the snapshot; 0 if it is a state in memory
+	Bytes    int64  // of the entries after it, those included that were replaced
 }
 
-// Tail returns how many of the newest entries fit into the given number of bytes.
-func (l *Log) Tail(bytes int64) (n uint64) {
+// Growth returns how much the log has grown since the newest snapshot.
+func (l *Log) Growth() Growth {
 	s := l.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := len(s.tail) - 1; i >= 0; i-- {
-		if bytes -= sizeOf(s.tail[i]); bytes < 0 {
-			return n
-		}
-		n++
-	}
-	if s.last == 0 {
-		return n
-	}
-	begin := s.last + 1 - uint64(len(s.tail)) // the older entries are on the disk
-	for i := begin - 1; i >= s.first; i-- {
-		if bytes -= s.disk.Size(i); bytes < 0 {
-			return n
+	return Growth{s.snapshot, s.snapshotSize, s.bytes}
+}
+
+// Tail returns how many of the newest entries, at most the given number, fit into the given number of bytes.
+func (l *Log) Tail(most uint64, bytes int64) (n uint64) {
+	s := l.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.last > 0 && n < most && s.last-n >= s.first {
+		if bytes -= s.size(s.last - n); bytes < 0 {
+			break
 		}
 		n++
 	}

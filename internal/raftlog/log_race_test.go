@@ -81,8 +81,8 @@ func TestConcurrentUseByRaft(t *testing.T) {
 			t.Errorf("await: %v", err)
 		}
 		l.Durable()
-		l.Tail(1 << 20)
-		l.Size()
+		l.Tail(100, 1<<20)
+		l.Growth()
 		l.Condition()
 	})
 	next := uint64(1)

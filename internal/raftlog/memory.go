@@ -14,7 +14,7 @@ import (
 
 // memorySnapshots is a raft.SnapshotStore that keeps the newest snapshot.
 type memorySnapshots struct {
-	done   func(index, term uint64) // called for each new snapshot
+	done   func(*raft.SnapshotMeta) // called for each new snapshot
 	vet    vet
 	mu     sync.Mutex
 	newest *memorySnapshot
@@ -97,6 +97,6 @@ func (sn *memorySnapshot) Close() error {
 	sn.store.mu.Lock()
 	sn.store.newest = sn
 	sn.store.mu.Unlock()
-	sn.store.done(sn.meta.Index, sn.meta.Term)
+	sn.store.done(&sn.meta)
 	return nil
 }

@@ -23,7 +23,7 @@ func (l *Log) reconcile(reached *storage.Extent) error {
 	if len(metas) > 0 {
 		newest = *metas[0]
 	}
-	s.snapshot, s.snapshotTerm = newest.Index, newest.Term
+	s.follows(&newest)
 	overtaken, err := joins(l.dir, s.place, s.first, s.last, s.applied, &newest, s.lookup)
 	if err == nil {
 		err = lostSnapshot(l.dir, reached, s.last, newest.Index)
@@ -139,13 +139,21 @@ func (s *store) astray() (bool, error) {
 	return at.Term != term, nil
 }
 
-func (l *Log) snapshotDone(index, term uint64) {
+func (l *Log) snapshotDone(meta *raft.SnapshotMeta) {
 	s := l.store
 	s.mu.Lock()
-	if index > s.snapshot {
-		s.snapshot, s.snapshotTerm = index, term
+	if meta.Index > s.snapshot {
+		s.follows(meta)
 	}
-	s.entries, s.bytes = 0, 0
 	s.mu.Unlock()
 	s.changed.Broadcast()
+}
+
+// follows makes a snapshot the newest one.
+func (s *store) follows(meta *raft.SnapshotMeta) {
+	s.snapshot, s.snapshotTerm, s.snapshotSize = meta.Index, meta.Term, meta.Size
+	s.bytes = 0
+	for i := max(s.snapshot+1, s.first); i <= s.last; i++ {
+		s.bytes += s.size(i)
+	}
 }

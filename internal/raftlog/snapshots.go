@@ -3,13 +3,13 @@
 package raftlog
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -26,6 +26,9 @@ const (
 	partSuffix     = ".part" // of a snapshot that is being written
 	// snapshotsKept includes one older snapshot as a fallback.
 	snapshotsKept = 2
+	// eraseStep is how much of a snapshot is removed at a time, and eraseRest the pause after it.
+	eraseStep = 8 << 20
+	eraseRest = 5 * time.Millisecond
 )
 
 var snapshotFormat = wire.Format{What: "snapshot", Magic: "COTSNAP", Version: 1}
@@ -34,7 +37,8 @@ var snapshotFormat = wire.Format{What: "snapshot", Magic: "COTSNAP", Version: 1}
 type snapshotFiles struct {
 	fs    vfs.FS
 	dir   string
-	done  func(index, term uint64)    // called for each new snapshot
+	done  func(*raft.SnapshotMeta)    // called for each new snapshot
+	grown func() int64                // returns the bytes of the log since the newest snapshot
 	retry func(fn func() error) error // retries while the system is short of a resource; nil: no retries
 	vet   vet
 }
@@ -88,14 +92,7 @@ func (s *snapshotFiles) clean() error {
 func (s *snapshotFiles) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, ci uint64, _ raft.Transport) (raft.SnapshotSink, error) {
 	meta := raft.SnapshotMeta{Version: v, Index: index, Term: term, Configuration: c, ConfigurationIndex: ci}
 	meta.ID = snapshotID(term, index)
-	k := &snapshotFile{store: s, meta: meta, name: filepath.Join(s.dir, meta.ID+snapshotSuffix)}
-	var err error
-	if k.file, err = s.fs.Create(k.name + partSuffix); err != nil {
-		return nil, err
-	}
-	k.out = bufio.NewWriterSize(&offsetWriter{k.file, 0}, 256<<10)
-	_, err = k.out.Write(encodeSnapshotMeta(&meta))
-	return k, err
+	return s.create(&meta)
 }
 
 // snapshotID returns a name. Names sort by age.
@@ -228,18 +225,51 @@ func (s *snapshotFiles) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	return meta, r, nil
 }
 
-// prune removes all but the newest snapshotsKept snapshots.
-func (s *snapshotFiles) prune() error {
+// prune removes all but the newest snapshotsKept snapshots, at the pace of p.
+func (s *snapshotFiles) prune(p *pacer) error {
 	ids, err := s.ids()
 	if err != nil || len(ids) <= snapshotsKept {
 		return err
 	}
 	for _, id := range ids[snapshotsKept:] {
-		if err := s.fs.Remove(filepath.Join(s.dir, id+snapshotSuffix)); err != nil {
+		if err := s.erase(filepath.Join(s.dir, id+snapshotSuffix), p); err != nil {
 			return err
 		}
 	}
-	return s.fs.SyncDir(s.dir)
+	return nil
+}
+
+// erase removes a snapshot. With a pacer, erase truncates the file in steps before that: a file system that frees much
+// space at once delays the syncs of all other files. A crash leaves an incomplete snapshot, which Open removes.
+func (s *snapshotFiles) erase(name string, p *pacer) error {
+	part := name + partSuffix
+	if err := s.fs.Rename(name, part); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
+	if p != nil {
+		if err := s.empty(part, p); err != nil {
+			return err
+		}
+	}
+	return s.fs.Remove(part)
+}
+
+// empty truncates a file in steps.
+func (s *snapshotFiles) empty(name string, p *pacer) error {
+	file, err := s.fs.Open(name)
+	if err != nil {
+		return err
+	}
+	size, err := file.Size()
+	for err == nil && size > eraseStep {
+		size -= eraseStep
+		err = file.Truncate(size)
+		p.rest(eraseRest)
+	}
+	return errors.Join(err, file.Close())
 }
 
 type snapshotReader struct {
@@ -262,91 +292,4 @@ func (r patientReader) ReadAt(b []byte, at int64) (n int, err error) {
 		return err
 	})
 	return n, err
-}
-
-// An offsetWriter writes a file from its beginning.
-type offsetWriter struct {
-	file vfs.File
-	at   int64
-}
-
-func (w *offsetWriter) Write(b []byte) (int, error) {
-	n, err := w.file.WriteAt(b, w.at)
-	w.at += int64(n)
-	return n, err
-}
-
-// A snapshotFile is a raft.SnapshotSink.
-type snapshotFile struct {
-	store *snapshotFiles
-	meta  raft.SnapshotMeta
-	name  string
-	file  vfs.File
-	out   *bufio.Writer
-	own   bool
-	ended bool
-}
-
-// ID implements raft.SnapshotSink.
-func (k *snapshotFile) ID() string { return k.meta.ID }
-
-// Own marks the snapshot as one of this node's own state: Close verifies that its body is intact, but not
-// that a state can be restored from it.
-func (k *snapshotFile) Own() { k.own = true }
-
-// Write implements raft.SnapshotSink.
-func (k *snapshotFile) Write(b []byte) (int, error) { return k.out.Write(b) }
-
-// Cancel implements raft.SnapshotSink.
-func (k *snapshotFile) Cancel() error {
-	if k.ended {
-		return nil
-	}
-	k.ended = true
-	return errors.Join(k.file.Close(), k.store.fs.Remove(k.name+partSuffix))
-}
-
-// Close implements raft.SnapshotSink. It removes a snapshot that arrived damaged from another node, or
-// that cannot be made durable. A snapshot that has its name is kept even if older ones cannot be removed:
-// the next Close removes them.
-func (k *snapshotFile) Close() error {
-	if k.ended {
-		return nil
-	}
-	err := k.finish()
-	if err != nil {
-		return errors.Join(err, k.Cancel())
-	}
-	k.ended = true
-	k.store.done(k.meta.Index, k.meta.Term)
-	_, _ = k.file.Close(), k.store.prune()
-	return nil
-}
-
-func (k *snapshotFile) finish() error {
-	if err := k.out.Flush(); err != nil {
-		return err
-	}
-	if err := k.file.Sync(); err != nil {
-		return err
-	}
-	size, err := k.file.Size()
-	if err != nil {
-		return err
-	}
-	r := io.NewSectionReader(k.file, 0, size)
-	if _, err := readSnapshotMeta(r); err != nil {
-		return err
-	}
-	v := k.store.vet
-	if k.own {
-		v = nil
-	}
-	if err := v.read(k.meta.Index, r); err != nil {
-		return err
-	}
-	if err := k.store.fs.Rename(k.name+partSuffix, k.name); err != nil {
-		return err
-	}
-	return k.store.persist(func() error { return k.store.fs.SyncDir(k.store.dir) })
 }

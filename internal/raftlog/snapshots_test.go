@@ -286,3 +286,80 @@ func TestMemorySnapshotIsEncodedWhenRead(t *testing.T) {
 }
 
 var _ raft.SnapshotSink = (*snapshotFile)(nil)
+
+// countingFS counts the syncs of files, and the steps in which files shrink.
+type countingFS struct {
+	vfs.FS
+	syncs, cuts *int
+}
+
+type countingFile struct {
+	vfs.File
+	fs countingFS
+}
+
+func (f countingFS) Create(name string) (vfs.File, error) {
+	file, err := f.FS.Create(name)
+	return countingFile{file, f}, err
+}
+
+func (f countingFS) Open(name string) (vfs.File, error) {
+	file, err := f.FS.Open(name)
+	return countingFile{file, f}, err
+}
+
+func (f countingFile) Sync() error { *f.fs.syncs++; return f.File.Sync() }
+
+func (f countingFile) Truncate(size int64) error { *f.fs.cuts++; return f.File.Truncate(size) }
+
+func TestOwnSnapshotIsSyncedInPieces(t *testing.T) {
+	var syncs, cuts int
+	files := countingFS{vfs.NewMemory().Mount(), &syncs, &cuts}
+	const dir = "/snapshots"
+	require.NoError(t, files.MkdirAll(dir))
+	s := &snapshotFiles{fs: files, dir: dir, done: func(*raft.SnapshotMeta) {}, grown: func() int64 { return 0 }}
+	large := body(t, string(make([]byte, 20<<20)))
+	take := func(index uint64, own bool) {
+		t.Helper()
+		sink, err := s.Create(1, index, 1, configuration, 1, nil)
+		require.NoError(t, err)
+		if own {
+			sink.(*snapshotFile).Own(func() error { return nil })
+		}
+		_, err = sink.Write(large)
+		require.NoError(t, err)
+		require.NoError(t, sink.Close())
+		list, err := s.List()
+		require.NoError(t, err)
+		require.Equal(t, index, list[0].Index)
+		require.EqualValues(t, len(large), list[0].Size)
+		require.Len(t, list, min(int(index), snapshotsKept))
+	}
+	take(1, false)
+	require.Equal(t, 1, syncs, "raft waits for a snapshot of another node")
+	take(2, true)
+	require.InDelta(t, 1+len(large)/syncBytes, syncs-1, 1)
+	require.Zero(t, cuts)
+	take(3, true)
+	require.Equal(t, 2, cuts, "the oldest one is removed in steps")
+	left, err := files.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, snapshotsKept)
+}
+
+func TestOwnSnapshotEndsWhenNodeCloses(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	l := open(t, files)
+	closing := errors.New("the node closes")
+	var broken error
+	sink := create(t, l, 7, 3, nil)
+	sink.(*snapshotFile).Own(func() error { return broken })
+	_, err := sink.Write(body(t, string(make([]byte, 1<<20))))
+	require.NoError(t, err)
+	broken = closing
+	_, err = sink.Write(make([]byte, 1<<20))
+	require.ErrorIs(t, err, closing)
+	require.ErrorIs(t, sink.Close(), closing)
+	require.Empty(t, names(t, files, snapshotDir, ""))
+	finish(t, l)
+}

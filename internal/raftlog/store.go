@@ -54,6 +54,7 @@ type store struct {
 	durable      uint64      // the entries up to this index are durable
 	snapshot     uint64      // index of the newest snapshot
 	snapshotTerm uint64      // of the last entry of that snapshot
+	snapshotSize int64       // of its body
 	queue        []change
 	queued       int64     // bytes of queue and of the current write
 	position     uint64    // of the newest change
@@ -68,8 +69,7 @@ type store struct {
 	closing      bool
 	lost         error // why the last changes could not be made durable when the store closed
 
-	entries uint64 // stored since the last snapshot
-	bytes   int64
+	bytes int64 // of the entries that were stored after the newest snapshot
 
 	measure func(bytes int, took time.Duration) // see Log.Measure; nil if not set
 	note    func(reason error) error            // writes a divergence to the directory
@@ -93,9 +93,6 @@ func newStore(disk storage.Store, place string, found *storage.Loaded) *store {
 	}
 	s.overdue = time.NewTimer(recordAfter)
 	s.overdue.Stop()
-	if s.last > 0 {
-		s.entries = s.last + 1 - s.first
-	}
 	return s
 }
 
@@ -213,7 +210,6 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 	s.tail = append(s.tail, own...)
 	s.held += size
 	s.queued += size
-	s.entries += uint64(len(own))
 	s.bytes += size
 	s.last = own[len(own)-1].Index
 	position := s.enqueue(storage.Change{Kind: storage.Append, Entries: own}, 0)
@@ -236,6 +232,14 @@ func (s *store) enqueue(c storage.Change, compact uint64) uint64 {
 	return s.position
 }
 
+// size returns the size of an entry.
+func (s *store) size(index uint64) int64 {
+	if begin := s.last + 1 - uint64(len(s.tail)); index >= begin {
+		return sizeOf(s.tail[index-begin])
+	}
+	return s.disk.Size(index)
+}
+
 // forget removes the entries at an index and after from memory.
 func (s *store) forget(index uint64) {
 	begin := s.last + 1 - uint64(len(s.tail))
@@ -246,7 +250,7 @@ func (s *store) forget(index uint64) {
 		s.tail = s.tail[:end]
 	}
 	if index <= s.first {
-		s.first, s.last = 0, 0
+		s.first, s.last, s.bytes = 0, 0, 0
 	} else {
 		s.last = min(s.last, index-1)
 	}

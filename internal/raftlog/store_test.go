@@ -181,7 +181,7 @@ func TestLogAgreesWithModel(t *testing.T) {
 			}
 		case r.IntN(20) == 0:
 			holds(t, l, m.logs...)
-			require.EqualValues(t, len(m.logs), l.Tail(1<<40))
+			require.EqualValues(t, len(m.logs), l.Tail(1<<40, 1<<40))
 		case r.IntN(10) == 0:
 			settle(t, l)
 		case len(m.logs) > 0:

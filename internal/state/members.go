@@ -58,6 +58,12 @@ func (ms Members) find(id uint64) (int, bool) {
 	return slices.BinarySearchFunc(ms, id, func(m Member, id uint64) int { return cmp.Compare(m.ID, id) })
 }
 
+// Rank returns the number of members with lower IDs.
+func (ms Members) Rank(id uint64) int {
+	i, _ := ms.find(id)
+	return i
+}
+
 // Voters returns the number of voters.
 func (ms Members) Voters() (n int) {
 	for _, m := range ms {
