@@ -3,12 +3,15 @@
 package coterie
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 )
 
 // A Cluster is several nodes in this process, for programs that keep replicas of their state on several
@@ -27,6 +30,9 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 	if n < 1 || cfg.Name != "" || cfg.Advertise != "" || len(cfg.Founders) > 0 {
 		return nil, fmt.Errorf("%w: OpenCluster needs at least one node, and neither Name, Advertise nor Founders", ErrInvalidOption)
 	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	listeners, cfg, err := clusterListeners(n, cfg)
 	if err != nil {
 		return nil, err
@@ -35,21 +41,8 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 		cfg.Founders = append(cfg.Founders, Founder{Name: "node" + strconv.Itoa(i+1), Addr: l.Addr().String()})
 	}
 	c := &Cluster{}
-	for i, l := range listeners {
-		own := cfg
-		own.Name, own.Addr, own.Advertise = cfg.Founders[i].Name, cfg.Founders[i].Addr, cfg.Founders[i].Addr
-		own.Network = listening{cfg.Network, l}
-		if cfg.Dir != "" {
-			own.Dir = filepath.Join(cfg.Dir, own.Name)
-		}
-		node, err := Open(ctx, own)
-		if err != nil {
-			for _, unused := range listeners[i:] {
-				unused.Close()
-			}
-			return nil, errors.Join(err, c.Close())
-		}
-		c.nodes = append(c.nodes, node)
+	if c.nodes, err = openAll(ctx, cfg, listeners); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	for _, n := range c.nodes {
 		if err := n.Ready(ctx); err != nil {
@@ -57,6 +50,28 @@ func OpenCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+// openAll opens the founders of a configuration with their listeners, all at the same time, because a node may have much
+// to load. It returns the nodes that are open, and an error if there are fewer than listeners.
+func openAll(ctx context.Context, cfg Config, listeners []net.Listener) (nodes []*Node, err error) {
+	opened, errs := make([]*Node, len(listeners)), make([]error, len(listeners))
+	var opening sync.WaitGroup
+	for i, l := range listeners {
+		own := cfg
+		own.Name, own.Addr, own.Advertise = cfg.Founders[i].Name, cfg.Founders[i].Addr, cfg.Founders[i].Addr
+		own.Network = listening{cfg.Network, l}
+		if cfg.Dir != "" {
+			own.Dir = filepath.Join(cfg.Dir, own.Name)
+		}
+		opening.Go(func() {
+			if opened[i], errs[i] = Open(ctx, own); errs[i] != nil {
+				l.Close()
+			}
+		})
+	}
+	opening.Wait()
+	return slices.DeleteFunc(opened, func(n *Node) bool { return n == nil }), cmp.Or(errs...)
 }
 
 // clusterListeners opens the ports of all nodes before the nodes, so that each node can be configured with
