@@ -53,9 +53,6 @@ func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}, durable fu
 	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing, durable: durable}
 }
 
-// loadBatch is how many entries load applies at a time.
-const loadBatch = 1000
-
 // load brings the state machine to the state that it had when the node last ran, as far as the log knows:
 // from the newest snapshot and the entries after it. Raft starts behind that. The founding entries need no
 // majority, because every founder has them.
@@ -79,15 +76,8 @@ func (f *fsm) load(log *raftlog.Log) error {
 	if end, err := log.Logs().LastIndex(); err == nil && next == 1 {
 		last = max(last, min(end, raftlog.FoundingIndex))
 	}
-	for next <= last {
-		batch := make([]*raft.Log, min(last-next+1, loadBatch))
-		for i := range batch {
-			if batch[i], err = log.Entry(next); err != nil {
-				return fmt.Errorf("reading entry %d: %w", next, logError(err))
-			}
-			next++
-		}
-		f.ApplyBatch(batch)
+	if err := log.Replay(next, last, func(batch []*raft.Log) { f.ApplyBatch(batch) }); err != nil {
+		return fmt.Errorf("reading the log: %w", logError(err))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -225,8 +226,9 @@ func TestDiskFailsWhileRaftRestarts(t *testing.T) {
 			return n
 		}
 		n := open()
-		for range 100 {
-			_, err := n.Put(t.Context(), "k", "v")
+		large := strings.Repeat("v", 256<<10)
+		for range 100 { // more than the log keeps in memory
+			_, err := n.Put(t.Context(), "k", large)
 			require.NoError(t, err)
 		}
 		require.NoError(t, n.Close())
