@@ -37,8 +37,9 @@ func (r *reading) readSegments(files vfs.FS, dir string, damaged func(file strin
 		damaged(dir, err)
 	}
 	s, c, whole := &segments{fs: files, dir: dir}, &r.contents, true
+	var buffer []byte
 	for i, g := range found {
-		b, err := g.load(files)
+		b, err := g.load(files, &buffer)
 		if g.file != nil {
 			r.opened = append(r.opened, g)
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/coterie-kv/coterie/internal/storage"
@@ -89,8 +90,9 @@ func (s *segments) openAll(reached *extent) error {
 	if len(found) == 0 {
 		return reached.lost(s.dir, nil, 0)
 	}
+	var buffer []byte
 	for i, g := range found {
-		if err := s.open(g, i == len(found)-1, &s.contents, reached); err != nil {
+		if err := s.open(g, i == len(found)-1, &buffer, reached); err != nil {
 			for _, opened := range found[:i+1] {
 				opened.release()
 			}
@@ -103,8 +105,9 @@ func (s *segments) openAll(reached *extent) error {
 
 // open reads a segment and removes the part that a crash has torn: the bytes after the last whole batch,
 // or the whole file if it has no header.
-func (s *segments) open(g *segment, last bool, c *contents, reached *extent) error {
-	b, err := g.load(s.fs)
+func (s *segments) open(g *segment, last bool, buffer *[]byte, reached *extent) error {
+	c := &s.contents
+	b, err := g.load(s.fs, buffer)
 	if err != nil {
 		return err
 	}
@@ -130,19 +133,21 @@ func (s *segments) open(g *segment, last bool, c *contents, reached *extent) err
 	return err
 }
 
-// load opens the file of a segment and returns its contents.
-func (g *segment) load(fs vfs.FS) (b []byte, err error) {
+// load opens the file of a segment and returns its contents, which are valid until the buffer is used again.
+func (g *segment) load(fs vfs.FS, buffer *[]byte) ([]byte, error) {
+	var err error
 	if g.file, err = fs.Open(g.name); err != nil {
 		return nil, err
 	}
 	if g.allocated, err = g.file.Size(); err != nil {
 		return nil, err
 	}
-	b = make([]byte, g.allocated)
-	if _, err := g.file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+	*buffer = slices.Grow((*buffer)[:0], int(g.allocated))
+	n, err := g.file.ReadAt((*buffer)[:g.allocated], 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	return b, nil
+	return (*buffer)[:n], nil
 }
 
 // release closes the file of a segment that has no references.
