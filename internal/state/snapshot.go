@@ -3,6 +3,7 @@
 package state
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -134,11 +135,12 @@ var errSnapshot = errors.New("state: corrupt snapshot")
 // r.
 func Read(r io.Reader) (*State, error) {
 	in := &restore{state: New()}
-	if err := command.ReadBlocks(r, in.record); err != nil {
-		return nil, err
+	err := in.read(r)
+	if err == nil && in.loader == nil {
+		err = fmt.Errorf("%w: it has no head", errSnapshot)
 	}
-	if in.loader == nil {
-		return nil, fmt.Errorf("%w: it has no head", errSnapshot)
+	if err != nil {
+		return nil, err
 	}
 	return in.finish()
 }
@@ -147,9 +149,20 @@ func Read(r io.Reader) (*State, error) {
 type restore struct {
 	state    *State
 	loader   *mvcc.Loader
+	loading  *loading // of the versions of a snapshot; nil before the first one
 	auth     auth.Loader
 	proposer *proposer // the last one read
 	id       uint64    // of that proposer
+}
+
+// read reads all records.
+func (in *restore) read(r io.Reader) (err error) {
+	defer func() {
+		if in.loading != nil {
+			err = cmp.Or(in.loading.end(), err) // the error of the loader is about an earlier record
+		}
+	}()
+	return command.ReadBlocks(r, in.record)
 }
 
 func (in *restore) record(b []byte) error {
@@ -180,16 +193,21 @@ func (in *restore) record(b []byte) error {
 		case r.Field() == recordResult:
 			err = in.addResult(r.Bytes())
 		case r.Field() == recordVersion:
-			var kv mvcc.KeyValue
-			if kv, err = command.DecodeKeyValue(r.Bytes()); err == nil {
-				err = in.loader.Add(kv) // copies the strings, which share the memory of the record
-			}
+			err = in.addVersion(r.Bytes())
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return r.Err()
+}
+
+// addVersion adds the next version of a key.
+func (in *restore) addVersion(b []byte) error {
+	if in.loading == nil {
+		in.loading = newLoading(in.loader)
+	}
+	return in.loading.add(b)
 }
 
 func (in *restore) head(b []byte) error {
