@@ -4,8 +4,9 @@ package mvcc
 
 import "math"
 
-// fan is the capacity of a node. With 60 items a leaf fills an allocation of 512 bytes.
-const fan = 60
+// fan is the capacity of a node. With 28 items a leaf fills an allocation of 256 bytes. Larger nodes save little memory, and
+// a put copies more bytes when it changes a node that a view shares.
+const fan = 28
 
 // A tree is a B+ tree of versions, ordered by key, then by revision. Versions of one key and revision are in the
 // order in which they were inserted. One goroutine changes a tree. A shared copy never changes: after share, a change
@@ -33,6 +34,19 @@ type node struct {
 type kids struct {
 	nodes [fan]*node
 	sizes [fan]uint32 // numbers of versions below, so that counting reads no siblings
+}
+
+// newInner returns an inner node without children. It is one allocation.
+func newInner(generation uint64) *node {
+	n := new(inner)
+	n.node.generation, n.node.kids = generation, &n.kids
+	return &n.node
+}
+
+// An inner is an inner node with its children.
+type inner struct {
+	node node
+	kids kids
 }
 
 // share returns a copy that never changes. Its cost does not depend on the size of the tree.
@@ -170,8 +184,8 @@ func (t *tree) insert(c *cursor, v version) {
 	}
 	if right != nil {
 		left := t.root
-		t.root = &node{generation: t.generation, n: 2, kids: new(kids)}
-		t.root.items[1] = separator
+		t.root = newInner(t.generation)
+		t.root.n, t.root.items[1] = 2, separator
 		t.root.kids.nodes = [fan]*node{left, right}
 		t.root.kids.sizes = [fan]uint32{left.size(), right.size()}
 	}
@@ -188,9 +202,10 @@ func (n *node) insert(i int, item version, kid *node) (right *node, separator ve
 	if i == fan {
 		half = fan // keys in ascending order leave full nodes
 	}
-	right = &node{generation: n.generation}
-	if n.kids != nil {
-		right.kids = new(kids)
+	if n.kids == nil {
+		right = &node{generation: n.generation}
+	} else {
+		right = newInner(n.generation)
 	}
 	n.move(half, right)
 	if i <= half && half < fan {
@@ -260,13 +275,14 @@ func (t *tree) own(c *cursor) {
 }
 
 func (n *node) copy(generation uint64) *node {
-	own := *n
-	own.generation = generation
-	if n.kids != nil {
-		k := *n.kids
-		own.kids = &k
+	if n.kids == nil {
+		own := *n
+		own.generation = generation
+		return &own
 	}
-	return &own
+	own := &inner{*n, *n.kids}
+	own.node.generation, own.node.kids = generation, &own.kids
+	return &own.node
 }
 
 // replace replaces the version at a cursor.
@@ -341,8 +357,8 @@ type cursor struct {
 	at    [maxDepth]int
 }
 
-// maxDepth is out of reach: two neighbours have more than half of fan together, so 8 levels have 15^8 versions.
-const maxDepth = 8
+// maxDepth is out of reach: two neighbours have more than half of fan together, so 12 levels have 7^12 versions.
+const maxDepth = 12
 
 // seek moves a cursor before the first version that is not before a key and revision, or to the end of the leaf where
 // such a version belongs.

@@ -26,9 +26,10 @@ type State struct {
 	members   Members
 	removals  Removals // a change replaces them
 	epoch     uint64
-	index     uint64          // of the last entry applied
-	term      uint64          // of the last applied entry with commands
-	decoder   command.Decoder // of the entry that is being applied
+	index     uint64           // of the last entry applied
+	term      uint64           // of the last applied entry with commands
+	decoder   command.Decoder  // of the entry that is being applied
+	results   []command.Result // memory for the next results
 }
 
 // New returns the state before the first entry.

@@ -22,7 +22,26 @@ func (s *State) run(op *command.Op) *command.Result {
 	}
 	r, _ := s.do(op, path)
 	s.kv.Commit()
-	return &r
+	return s.hold(r)
+}
+
+// resultsAtOnce is the number of results in one allocation.
+const resultsAtOnce = 16
+
+// hold returns a result in memory that it shares with a few other results. A result with data has memory of its own, because
+// the others would keep the data.
+func (s *State) hold(r command.Result) *command.Result {
+	if r.KVs != nil || r.Ops != nil {
+		own := r
+		return &own
+	}
+	if len(s.results) == 0 {
+		s.results = make([]command.Result, resultsAtOnce)
+	}
+	held := &s.results[0]
+	s.results = s.results[1:]
+	*held = r
+	return held
 }
 
 // choose evaluates the compares of a transaction, and of the nested transactions in the branches taken,

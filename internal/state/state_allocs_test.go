@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !race
+
+package state
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/internal/command"
+)
+
+// The bounds are per put, of batches of 1000 decoded puts that each publish a view.
+func TestPutAllocatesLittleInState(t *testing.T) {
+	const batch = 1000
+	value := strings.Repeat("v", 256)
+	for name, c := range map[string]struct {
+		key   func(i int) string
+		bound float64
+	}{
+		"new keys in ascending order": {func(i int) string { return fmt.Sprintf("key-%08d", i) }, 1.2},
+		"new keys at random":          {func(i int) string { return fmt.Sprintf("key-%08d", uint32(i)*2654435761) }, 2},
+		"an existing key":             {func(int) string { return "key" }, 1.3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New()
+			require.NoError(t, s.Apply(1, 1, entry(register(1)), nowhere{}))
+			seq := uint64(0)
+			puts := make([]command.Proposal, 22*batch)
+			for i := range puts {
+				seq++
+				puts[i] = proposal(1, seq, seq-seq%batch, put(c.key(i), value))
+			}
+			perBatch := testing.AllocsPerRun(20, func() {
+				for i := range puts[:batch] {
+					s.propose(2, 1, &puts[i], nowhere{})
+				}
+				puts = puts[batch:]
+				s.View()
+			})
+			t.Logf("%.3f allocations a put", perBatch/batch)
+			require.LessOrEqual(t, perBatch/batch, c.bound)
+		})
+	}
+}
