@@ -51,68 +51,70 @@ func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 // another object.
 type position uintptr
 
-// uvarint reads the number at a position, and moves the position beyond it.
-func (v version) uvarint(at *position) uint64 {
-	b := *(*byte)(unsafe.Add(unsafe.Pointer(v.block), *at))
-	*at++
-	if b < 0x80 {
-		return uint64(b)
+// byte returns the byte at a position.
+func (v version) byte(at position) byte { return *(*byte)(unsafe.Add(unsafe.Pointer(v.block), at)) }
+
+// uvarint returns the number at a position, and the position after it.
+func (v version) uvarint(at position) (uint64, position) {
+	if b := v.byte(at); b < 0x80 { // most numbers are small, and this part is inlined
+		return uint64(b), at + 1
 	}
-	x := uint64(b & 0x7f)
-	for shift := 7; ; shift += 7 {
-		b = *(*byte)(unsafe.Add(unsafe.Pointer(v.block), *at))
-		*at++
+	return v.longUvarint(at)
+}
+
+func (v version) longUvarint(at position) (x uint64, next position) {
+	for shift := 0; ; shift += 7 {
+		b := v.byte(at)
+		at++
 		x |= uint64(b&0x7f) << shift
 		if b < 0x80 {
-			return x
+			return x, at
 		}
 	}
 }
 
-// text returns the string at a position, which shares the memory of the block, and moves the position beyond it.
-func (v version) text(at *position) string {
-	n := v.uvarint(at)
+// text returns n bytes from a position on as a string, which shares the memory of the block.
+func (v version) text(at position, n uint64) string {
 	if n == 0 {
 		return ""
 	}
-	s := unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(v.block), *at)), int(n))
-	*at += position(n)
-	return s
+	return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(v.block), at)), int(n))
 }
 
 // exists reports whether v refers to a version.
 func (v version) exists() bool { return v.block != nil }
 
 func (v version) key() string {
-	if n := *v.block; n < 0x80 { // a case of its own, because comparisons spend their time here
-		return unsafe.String((*byte)(unsafe.Add(unsafe.Pointer(v.block), 1)), int(n))
-	}
-	var at position
-	return v.text(&at)
+	n, at := v.uvarint(0)
+	return v.text(at, n)
 }
 
 func (v version) modRevision() int64 {
-	var at position
-	v.text(&at)
-	return int64(v.uvarint(&at))
+	n, at := v.uvarint(0)
+	rev, _ := v.uvarint(at + position(n))
+	return int64(rev)
 }
 
 func (v version) deleted() bool {
-	var at position
-	v.text(&at)
-	v.uvarint(&at)
-	return v.uvarint(&at) == 0
+	n, at := v.uvarint(0)
+	_, at = v.uvarint(at + position(n))
+	return v.byte(at) == 0 // Version
 }
 
 // keyValue returns the version's contents. The strings share the memory of the block.
-func (v version) keyValue() KeyValue {
-	var at position
-	kv := KeyValue{Key: v.text(&at), ModRevision: int64(v.uvarint(&at)), Version: int64(v.uvarint(&at))}
-	if kv.Version != 0 {
-		kv.CreateRevision = kv.ModRevision - int64(v.uvarint(&at))
-		kv.Lease = int64(v.uvarint(&at))
-		kv.Value = v.text(&at)
+func (v version) keyValue() (kv KeyValue) {
+	n, at := v.uvarint(0)
+	kv.Key = v.text(at, n)
+	rev, at := v.uvarint(at + position(n))
+	count, at := v.uvarint(at)
+	kv.ModRevision, kv.Version = int64(rev), int64(count)
+	if count == 0 {
+		return kv
 	}
+	age, at := v.uvarint(at)
+	lease, at := v.uvarint(at)
+	n, at = v.uvarint(at)
+	kv.CreateRevision, kv.Lease, kv.Value = kv.ModRevision-int64(age), int64(lease), v.text(at, n)
 	return kv
 }
 

@@ -86,6 +86,15 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
 		enough = g.Limit + 1
 	}
+	if g.End != "" && plain && g.Revision <= 0 {
+		n := int64(v.Count(g.Key, g.End)) // counting is cheaper than growing the slice
+		if enough > 0 {
+			n = min(n, enough)
+		}
+		if n > 0 {
+			r.KVs = make([]mvcc.KeyValue, 0, n)
+		}
+	}
 	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv mvcc.KeyValue) bool {
 		if Matches(g, kv) {
 			r.KVs = append(r.KVs, kv)
