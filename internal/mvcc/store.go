@@ -148,7 +148,7 @@ func (s *Store) compactKey(key string, rev int64) {
 	}
 	for {
 		var c cursor
-		s.past.seek(&c, key, 0)
+		s.past.seek(&c, key, lowest)
 		v := c.version()
 		if v == kept || !v.exists() || v.key() != key || v.modRevision() >= rev {
 			return

@@ -139,9 +139,12 @@ func (t *tree) last(key string, rev int64) version {
 	return previous.items[previous.n-1]
 }
 
+// lowest is the lowest revision of a version. Most separators have none, so they are before the versions of their key.
+const lowest = 1
+
 // find returns the first version of a key.
 func (t *tree) find(key string) version {
-	if v := t.first(key, 0); v.exists() && v.key() == key {
+	if v := t.first(key, lowest); v.exists() && v.key() == key {
 		return v
 	}
 	return version{}
@@ -154,13 +157,13 @@ func (t *tree) rank(key string) (rank int) {
 		return 0
 	}
 	for n.kids != nil {
-		i := n.child(key, 0)
+		i := n.child(key, lowest)
 		for _, size := range n.kids.sizes[:i] {
 			rank += int(size)
 		}
 		n = n.kids.nodes[i]
 	}
-	return rank + n.lower(0, key, 0)
+	return rank + n.lower(0, key, lowest)
 }
 
 // insert inserts a version at a cursor of the tree, which then is invalid.
@@ -408,13 +411,13 @@ func (c *cursor) nextLeaf() bool {
 	return true
 }
 
-// findAt moves a cursor to the only version of a key, or to the place where it belongs. It returns the version.
+// findAt moves a cursor to the version of a key, or to the place where it belongs, in a tree with one version of each
+// key. It returns the version.
 func (t *tree) findAt(c *cursor, key string) version {
-	t.seek(c, key, 0)
-	next := *c
-	if v := next.version(); v.exists() && v.key() == key {
-		*c = next
-		return v
+	t.seek(c, key, lowest)
+	// No separator in such a tree has a revision. So the next leaf, if there is one, begins with a higher key.
+	if leaf, i := c.nodes[c.depth], c.at[c.depth]; leaf != nil && i < leaf.n && leaf.items[i].key() == key {
+		return leaf.items[i]
 	}
 	return version{}
 }
@@ -464,7 +467,7 @@ func (t *tree) skip(c *cursor, rev int64) (last version) {
 // ascend visits the versions of a range.
 func (t *tree) ascend(key, end string, fn func(version) bool) {
 	var c cursor
-	t.seek(&c, key, 0)
+	t.seek(&c, key, lowest)
 	for v := c.version(); v.exists() && Contains(key, end, v.key()) && fn(v); v = c.version() {
 		c.next()
 	}

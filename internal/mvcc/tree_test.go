@@ -58,7 +58,7 @@ func compareTree(t *testing.T, r *rand.Rand, want sorted, got *tree) {
 	})
 	require.True(t, slices.Equal(want, all))
 	for range 20 {
-		key, rev := treeKey(r), r.Int64N(100)
+		key, rev := treeKey(r), 1+r.Int64N(100)
 		i := want.index(key, rev)
 		require.Equal(t, want.at(i), got.first(key, rev))
 		require.Equal(t, want.at(i-1), got.last(key, rev))
@@ -100,7 +100,7 @@ func TestTreeAgreesWithSortedSlice(t *testing.T) {
 			for range 5000 {
 				switch {
 				case r.IntN(10) < grow:
-					add(treeKey(r), r.Int64N(100))
+					add(treeKey(r), 1+r.Int64N(100))
 				case len(want) > 0:
 					remove(r.IntN(len(want)))
 				}
@@ -120,19 +120,63 @@ func TestTreeAgreesWithSortedSlice(t *testing.T) {
 	}
 }
 
+// Keys that are prefixes of others can be equal to a separator.
+func TestTreeWithOneVersionOfEachKey(t *testing.T) {
+	r := random(t)
+	var got tree
+	var want sorted
+	for i := range 50_000 {
+		key := make([]byte, 1+r.IntN(5))
+		for i := range key {
+			key[i] = "ab\xff"[r.IntN(3)]
+		}
+		var c cursor
+		old := got.findAt(&c, string(key))
+		at := want.index(string(key), 0)
+		v := treeVersion(string(key), 1+int64(i))
+		switch exists := at < len(want) && want[at].key() == string(key); {
+		case !exists:
+			require.False(t, old.exists())
+			got.insert(&c, v)
+			want = slices.Insert(want, at, v)
+		case r.IntN(2) == 0:
+			require.Equal(t, want[at], old)
+			got.replace(&c, v)
+			want[at] = v
+		default:
+			require.Equal(t, want[at], old)
+			got.remove(&c)
+			want = slices.Delete(want, at, at+1)
+		}
+		require.Equal(t, want.at(at), got.find(want.at(at).keyOr("none")))
+		if i%1000 == 0 {
+			require.NoError(t, got.check())
+			got.share()
+		}
+	}
+	compareTree(t, r, want, &got)
+}
+
+func (v version) keyOr(other string) string {
+	if v.exists() {
+		return v.key()
+	}
+	return other
+}
+
 func TestTreeOfVersionsOfOneKey(t *testing.T) {
 	r := random(t)
 	var got tree
 	var want sorted
 	for i := range 5000 {
-		v := treeVersion("key-1", int64(i/1000)) // more than a leaf of one revision
+		v := treeVersion("key-1", 1+int64(i/1000)) // more than a leaf of one revision
 		got.add(v)
 		want = append(want, v)
 	}
 	compareTree(t, r, want, &got)
 	var c cursor
 	got.seek(&c, "key-1", 0)
-	require.Equal(t, want[2999], got.skip(&c, 2))
+	require.Equal(t, want[2999], got.skip(&c, 3))
 	require.False(t, c.version().exists())
 }
 

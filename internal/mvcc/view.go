@@ -96,8 +96,8 @@ func (v *View) Ascend(key, end string, rev int64, fn func(KeyValue) bool) {
 // not exist.
 func (v *View) merge(key, end string, rev int64, fn func(past, live version) bool) {
 	var lives, pasts cursor
-	v.live.seek(&lives, key, 0)
-	v.past.seek(&pasts, key, 0)
+	v.live.seek(&lives, key, lowest)
+	v.past.seek(&pasts, key, lowest)
 	within := func(c *cursor) version {
 		if v := c.version(); v.exists() && Contains(key, end, v.key()) {
 			return v
