@@ -106,10 +106,10 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 	if w.created && !yield(WatchResponse{Header: w.n.header(w.since), Created: true}, nil) {
 		return nil
 	}
-	silence := time.NewTimer(progressInterval)
-	defer silence.Stop()
-	if !w.progress {
-		silence.Stop()
+	var silence *time.Timer
+	if w.progress {
+		silence = time.NewTimer(progressInterval)
+		defer silence.Stop()
 	}
 	for {
 		r, some, err := w.poll()
@@ -219,6 +219,8 @@ func (w *cursor) future() bool { return w.from > w.since+1 }
 
 // wait returns when poll may return something. The end of ctx, that of the node and a change of the users and roles
 // wake the watch like a change of its keys.
+//
+// The silence ends when a notification of progress is due; it is nil if the watch wants none.
 func (w *cursor) wait(silence *time.Timer) error {
 	if w.owing() {
 		return nil
@@ -226,6 +228,10 @@ func (w *cursor) wait(silence *time.Timer) error {
 	if w.requests == nil && !w.progress && !w.leader {
 		<-w.touched.Wake()
 		return nil
+	}
+	var due <-chan time.Time
+	if w.progress {
+		due = silence.C
 	}
 	requests := w.requests
 	if w.owed > 0 {
@@ -246,7 +252,7 @@ func (w *cursor) wait(silence *time.Timer) error {
 		}
 		select {
 		case <-w.touched.Wake():
-		case <-silence.C:
+		case <-due:
 			w.silent = true
 			silence.Reset(progressInterval)
 		case _, open := <-requests:
