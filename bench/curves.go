@@ -63,7 +63,8 @@ var curves = []curve{
 	},
 	{
 		name: "callers/put", about: "puts of new keys", axis: "callers",
-		sizes: []int{1, 10, 100, 1000, 10_000}, on: onBoth, load: harness.Load{Work: "put"}, resize: callers, quantities: costs,
+		sizes: []int{1, 10, 100, 1000, 10_000}, on: onBoth, etcdUpTo: 1000, // etcd rejects more than 5000 at once
+		load: harness.Load{Work: "put"}, resize: callers, quantities: costs,
 	},
 	{
 		name: "callers/get", about: "linearizable gets", axis: "callers",
@@ -78,7 +79,7 @@ var curves = []curve{
 	},
 	{
 		name: "load/put", about: "puts of new keys by 1000 callers, which begin at given times", axis: "puts a second",
-		sizes: []int{500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000}, on: onBoth,
+		sizes: []int{500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000}, on: onBoth, etcdUpTo: 32_000,
 		load:       harness.Load{Work: "put", Callers: 1000},
 		resize:     func(size int, _ *contender, l *harness.Load) { l.Rate = size },
 		quantities: delays,

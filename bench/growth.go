@@ -22,7 +22,7 @@ type curve struct {
 	axis       string // the parameter
 	sizes      []int
 	on         []contender
-	etcdUpTo   int // the largest size on etcd, where larger ones take long; 0 for no bound
+	etcdUpTo   int // the largest size on etcd, where larger ones fail or take long; 0 for no bound
 	load       harness.Load
 	resize     func(size int, c *contender, l *harness.Load)
 	quantities []quantity // that the plots show

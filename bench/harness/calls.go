@@ -55,7 +55,7 @@ func (c *calls) callAll(ctx context.Context, d time.Duration, h *histogram) erro
 		s, made := stores[i%len(stores)], c.made[i]
 		defer func() { c.made[i] = made }()
 		last := made + int64((c.Ops+c.Callers-1-i)/c.Callers)
-		interval := time.Duration(0)
+		interval := time.Duration(0) // between two calls of this caller, with a rate
 		if c.Rate > 0 {
 			interval = time.Second * time.Duration(c.Callers) / time.Duration(c.Rate)
 		}
@@ -74,10 +74,13 @@ func (c *calls) callAll(ctx context.Context, d time.Duration, h *histogram) erro
 			}
 			end := time.Now()
 			h.add(i, end.Sub(begin))
-			if c.Rate > 0 {
-				begin = begin.Add(interval) // the call is due then, even if this one took longer
-			} else {
+			if c.Rate == 0 {
 				begin = end
+				continue
+			}
+			begin = begin.Add(interval) // the call is due then, even if this one took longer
+			if end.Sub(start) > 2*d {
+				return nil // the system cannot keep up
 			}
 		}
 	})
