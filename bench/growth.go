@@ -80,7 +80,7 @@ func (p plan) grow(ctx context.Context, matches *regexp.Regexp, file string, out
 	return errors.Join(errs...)
 }
 
-// growOne runs a curve. The systems take turns at each size. After an error, the outcome has the sizes before.
+// growOne runs a curve. The systems take turns at each size. A system that fails runs at no larger size.
 func (p plan) growOne(ctx context.Context, c curve, out io.Writer) (growth, error) {
 	g := growth{Name: c.name, About: c.about, Axis: c.axis}
 	for _, q := range c.quantities {
@@ -89,15 +89,18 @@ func (p plan) growOne(ctx context.Context, c curve, out io.Writer) (growth, erro
 	for _, on := range c.on {
 		g.Series = append(g.Series, growthSeries{System: on.label})
 	}
+	errs := make([]error, len(c.on))
 	fmt.Fprintf(out, "\n%s: %s\n", c.name, c.about)
 	for _, size := range c.sizes {
 		for i, on := range c.on {
-			if on.setup.System == "etcd" && c.etcdUpTo > 0 && size > c.etcdUpTo {
+			if errs[i] != nil || on.setup.System == "etcd" && c.etcdUpTo > 0 && size > c.etcdUpTo {
 				continue
 			}
 			s, err := p.growPoint(ctx, c, on, size)
 			if err != nil {
-				return g, fmt.Errorf("%s of %d on %s: %w", c.axis, size, on.label, err)
+				errs[i] = fmt.Errorf("%s: %s %d: %w", on.label, c.axis, size, err)
+				fmt.Fprintf(out, "  %v\n", errs[i])
+				continue
 			}
 			point := growthPoint{Size: size, Values: map[string]float64{}, Sample: s}
 			fmt.Fprintf(out, "  %-8s %s %d:", on.label, c.axis, size)
@@ -109,7 +112,7 @@ func (p plan) growOne(ctx context.Context, c curve, out io.Writer) (growth, erro
 			g.Series[i].Points = append(g.Series[i].Points, point)
 		}
 	}
-	return g, nil
+	return g, errors.Join(errs...)
 }
 
 // growPoint runs a curve at one size: a warm-up, and a run.

@@ -4,6 +4,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -43,6 +44,9 @@ func newStalledWatchers(ctx context.Context, b base) (Job, error) {
 	}}, nil
 }
 
+// watchTimeout is how long all watches of a workload may take to begin.
+const watchTimeout = time.Minute
+
 // watchAll begins watches, spread over all members. The function event is called for each event.
 func watchAll(ctx context.Context, b *base, key func(i int) string, event func()) (end func(), err error) {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -64,12 +68,16 @@ func watchAll(ctx context.Context, b *base, key func(i int) string, event func()
 			}
 		})
 	}
+	timeout := time.After(watchTimeout)
 	for range b.Watchers {
 		select {
 		case <-created:
 		case err := <-failed:
 			end()
 			return nil, err
+		case <-timeout:
+			end()
+			return nil, errors.New("the watches have not begun")
 		}
 	}
 	return end, nil

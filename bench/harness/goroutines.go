@@ -3,7 +3,6 @@
 package harness
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 )
@@ -11,7 +10,8 @@ import (
 // goroutines is a number of goroutines that work at the same time.
 type goroutines int
 
-// each calls f once in each goroutine, with its index, and returns when all calls have returned.
+// each calls f once in each goroutine, with its index, and returns when all calls have returned. The error is one of those
+// that the calls have returned: often all have failed for the same reason.
 func (n goroutines) each(f func(i int) error) error {
 	errs := make([]error, n)
 	var working sync.WaitGroup
@@ -19,7 +19,12 @@ func (n goroutines) each(f func(i int) error) error {
 		working.Go(func() { errs[i] = f(i) })
 	}
 	working.Wait()
-	return errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // repeat calls f in each goroutine. The function next, which they share, counts from 0.

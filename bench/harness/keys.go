@@ -70,17 +70,33 @@ func Number[T string | []byte](value T) (n int64) {
 	return n
 }
 
-// fillers is the number of callers that put the keys before a workload runs.
-const fillers goroutines = 256
+// The numbers of callers that put the keys before a workload runs: one key at a time, and several in a transaction.
+const (
+	fillers      goroutines = 256
+	batchFillers goroutines = 16
+)
+
+// fillAttempts is how often a put before a workload is tried. On a busy machine etcd gives up after 7 s.
+const fillAttempts = 5
+
+// retry calls f until it succeeds, at most fillAttempts times.
+func retry(ctx context.Context, f func() error) (err error) {
+	for range fillAttempts {
+		if err = f(); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
 
 // fill puts the old keys with the numbers from first to n-1, several in each transaction if the store has transactions.
 func fill(ctx context.Context, s Store, first, n int, v values) error {
-	batch := 1
+	workers, batch := fillers, 1
 	t, ok := s.(Txner)
 	if ok {
-		batch = min(100, max(1, 1<<20/(v.size+32)))
+		workers, batch = batchFillers, min(100, max(1, 1<<20/(v.size+32)))
 	}
-	return fillers.repeat(func(next func() int) error {
+	return workers.repeat(func(next func() int) error {
 		for {
 			from := first + next()*batch
 			if from >= n {
@@ -90,12 +106,13 @@ func fill(ctx context.Context, s Store, first, n int, v values) error {
 			for i := int64(from); i < int64(min(from+batch, n)); i++ {
 				keys, vals = append(keys, keyOf(oldPrefix, i)), append(vals, v.of(i))
 			}
-			var err error
-			if len(keys) > 1 {
-				_, err = t.PutAll(ctx, keys, vals)
-			} else {
-				err = s.Put(ctx, keys[0], vals[0])
-			}
+			err := retry(ctx, func() error {
+				if len(keys) == 1 {
+					return s.Put(ctx, keys[0], vals[0])
+				}
+				_, err := t.PutAll(ctx, keys, vals)
+				return err
+			})
 			if err != nil {
 				return err
 			}
@@ -111,7 +128,7 @@ func fillSingly(ctx context.Context, s Store, first, n int, v values) error {
 			if i >= int64(n) {
 				return nil
 			}
-			if err := s.Put(ctx, keyOf(oldPrefix, i), v.of(i)); err != nil {
+			if err := retry(ctx, func() error { return s.Put(ctx, keyOf(oldPrefix, i), v.of(i)) }); err != nil {
 				return err
 			}
 		}
