@@ -11,7 +11,7 @@ import (
 const (
 	workSlice   = 100 * time.Microsecond // shorter work needs no pause
 	restFactor  = 3                      // a pause is this many times as long as the work before it
-	longestRest = 10 * time.Millisecond  // so work that others delay is not delayed much more
+	longestRest = 3 * time.Millisecond   // work that other programs delay is not delayed much more
 )
 
 // A pacer makes background work pause in proportion to the time that it takes. The goroutines that commit writes then
