@@ -187,4 +187,7 @@ type etcdLock struct {
 	session *concurrency.Session
 }
 
-func (l etcdLock) Close() error { return l.session.Close() }
+func (l etcdLock) Close() error {
+	l.session.Orphan() // its keep-alives end; a revocation can time out on a busy machine
+	return nil
+}

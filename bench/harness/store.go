@@ -71,7 +71,7 @@ type Locker interface {
 type Lock interface {
 	Lock(ctx context.Context) error
 	Unlock(ctx context.Context) error
-	Close() error // ends the session
+	Close() error // ends the keep-alives of the session; its lease may last until its TTL
 }
 
 // A System is a running cluster. One goroutine uses it, except for the stores.
