@@ -311,7 +311,7 @@ func (c *consumers) fence(err error) {
 	c.n.stop(err, false)
 }
 
-// membersChanged makes the node follow a change of the members. While Open loads what was applied before, it
+// membersChanged makes the node follow a change of the members. While Open loads entries that were applied before, it
 // does nothing: Open looks at the members when it has started raft.
 func (c *consumers) membersChanged(v *state.View) {
 	if _, started := c.n.supervisor.started(); started {

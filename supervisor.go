@@ -92,7 +92,7 @@ func (s *supervisor) start() error {
 	conf.Logger = raftlogger.New(cfg.Logger, errGathering)
 	var err error
 	if c.raft, err = raft.NewRaft(conf, s.fsm, s.log.Logs(), s.log.Stable(), s.log.Snapshots(), c.net); err != nil {
-		return fmt.Errorf("starting from what is in %s: %w", cfg.Dir, damaged(err))
+		return fmt.Errorf("starting from the data in %s: %w", cfg.Dir, damaged(err))
 	}
 	c.requests = c.raft
 	if wrap, ok := s.life.Context().Value(wrapRequests{}).(func(requests) requests); ok {

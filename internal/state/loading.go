@@ -19,7 +19,7 @@ type loading struct {
 	added chan error    // receives the first error of the loader when the last versions are added
 }
 
-// versions are versions of keys with the records whose memory they share.
+// versions are decoded versions of keys, and the records that their strings share the memory of.
 type versions struct {
 	records []byte
 	decoded []mvcc.KeyValue
