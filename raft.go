@@ -291,30 +291,32 @@ func (c *consensus) commands(term, applied uint64) bool {
 func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	index := c.raft.CommitIndex()
 	mark := c.net.Mark()
-	for asked := false; ; {
+	// The voters at this moment are enough. Two configurations that follow each other have a voter in common in any two
+	// majorities, so if a later leader had been elected, one of these voters would know its term.
+	servers := c.raft.GetConfiguration().Configuration().Servers
+	voter := func(id raft.ServerID) bool {
+		return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id && s.Suffrage == raft.Voter })
+	}
+	others := 0 // that make a majority, with this node
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			others++
+		}
+	}
+	others /= 2
+	for asked := false; ; asked = true {
 		confirmed := c.net.Watch()
 		if c.raft.State() != raft.Leader || c.raft.CurrentTerm() != term {
 			return 0, errNotLeader
 		}
-		servers := c.raft.GetConfiguration().Configuration().Servers
-		voter := func(id raft.ServerID) bool {
-			return slices.ContainsFunc(servers, func(s raft.Server) bool { return s.ID == id && s.Suffrage == raft.Voter })
-		}
-		voters := 0
-		for _, s := range servers {
-			if s.Suffrage == raft.Voter {
-				voters++
-			}
-		}
-		if c.net.Confirmed(term, mark, voter) >= voters/2 { // a majority, with this node
+		if c.net.Confirmed(term, mark, voter) >= others {
 			return index, nil
 		}
-		// Raft has not sent anything yet at the beginning of its term. Its VerifyLeader is called only to trigger
-		// heartbeats: its result also counts replies to earlier ones.
-		if !asked && c.net.Beat(term, voter) < voters/2 {
+		// At the beginning of a term the transport does not know yet where to send. VerifyLeader is called only to make
+		// raft send heartbeats: its result also counts replies to earlier ones.
+		if !asked && c.net.Beat(term, voter) < others {
 			c.raft.VerifyLeader()
 		}
-		asked = true
 		select {
 		case <-confirmed:
 		case <-ctx.Done():

@@ -38,6 +38,9 @@ func (s *views) Load() *state.View { return s.current.Load() }
 //
 // Errors: ctx's cause, with what may explain it; ErrClosed.
 func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
+	if v := s.Load(); enough(v) { // without a channel to wait for
+		return v, nil
+	}
 	for {
 		published := s.published.Wait()
 		if v := s.Load(); enough(v) {

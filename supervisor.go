@@ -174,16 +174,28 @@ func (s *supervisor) handOver() {
 // submit appends an entry to the log of this node, which leads. It blocks while too many entries are in
 // flight, but not for long: then it drops the entry.
 func (s *supervisor) submit(entry []byte) {
+	free := func(v *state.View) bool { return s.raft().mayAppend(v.Index) || !s.lead.Now().Self }
+	// One at a time: many that look at the same moment would each find the same free place.
+	select {
+	case s.turn <- struct{}{}:
+		ready := free(s.views.Load()) && s.log.HasRoom()
+		if ready { // almost always: then submit needs no timer
+			s.raft().append(entry)
+		}
+		<-s.turn
+		if ready {
+			return
+		}
+	default:
+	}
 	ctx, cancel := context.WithTimeout(s.life.Context(), s.cfg.ElectionTimeout)
 	defer cancel()
-	// One at a time: many that look at the same moment would each find the same free place.
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
 	case <-ctx.Done():
 		return
 	}
-	free := func(v *state.View) bool { return s.raft().mayAppend(v.Index) || !s.lead.Now().Self }
 	if _, err := s.views.Await(ctx, free); err != nil || s.log.AwaitRoom(ctx) != nil {
 		return
 	}

@@ -45,9 +45,17 @@ func RetryAfter(electionTimeout time.Duration) time.Duration { return electionTi
 func Ask[A any](ctx context.Context, h Host, here func(context.Context) (A, error),
 	there func(ctx context.Context, leader uint64) (A, error),
 ) (A, error) {
+	var p patience
+	defer p.end()
+	return askAgain(ctx, h, &p, here, there)
+}
+
+func askAgain[A any](ctx context.Context, h Host, p *patience, here func(context.Context) (A, error),
+	there func(ctx context.Context, leader uint64) (A, error),
+) (A, error) {
 	for {
 		changed := h.LeaderChanged()
-		answer, err := AskOnce(ctx, h, here, there)
+		answer, err := askOnce(p.attempt(ctx, h.ElectionTimeout()), h, here, there)
 		if err == nil || h.Final(err) {
 			return answer, err
 		}
@@ -73,6 +81,12 @@ func AskOnce[A any](ctx context.Context, h Host, here func(context.Context) (A, 
 ) (answer A, err error) {
 	attempt, cancel := context.WithTimeout(ctx, h.ElectionTimeout())
 	defer cancel()
+	return askOnce(attempt, h, here, there)
+}
+
+func askOnce[A any](attempt context.Context, h Host, here func(context.Context) (A, error),
+	there func(ctx context.Context, leader uint64) (A, error),
+) (answer A, err error) {
 	err = fault.ErrNotLeader
 	switch leader, _, self := h.Leader(); {
 	case self:
@@ -84,4 +98,30 @@ func AskOnce[A any](ctx context.Context, h Host, here func(context.Context) (A, 
 		err = context.Cause(attempt) // err may explain why the leader did not answer; it is no answer
 	}
 	return answer, err
+}
+
+// A patience bounds attempts to ask the leader. One goroutine uses it, with one parent context. Attempts that follow
+// each other closely share a context, because a context with a timer costs as much as the rest of a short attempt.
+type patience struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	begun  time.Time
+}
+
+// attempt returns the context of an attempt, which has at least half of the timeout left, and all of it after an
+// attempt that took too long.
+func (p *patience) attempt(parent context.Context, timeout time.Duration) context.Context {
+	if p.ctx == nil || p.ctx.Err() != nil || time.Since(p.begun) > timeout/2 {
+		p.end()
+		p.begun = time.Now()
+		p.ctx, p.cancel = context.WithTimeout(parent, timeout)
+	}
+	return p.ctx
+}
+
+// end frees the context.
+func (p *patience) end() {
+	if p.cancel != nil {
+		p.cancel()
+	}
 }

@@ -22,6 +22,8 @@ type Rounds[Q comparable, A any] struct {
 	here  func(ctx context.Context, questions []Q) ([]A, error)
 	there func(ctx context.Context, leader uint64, questions []Q) ([]A, error)
 
+	patience patience // of the goroutine that serves rounds
+
 	// mu guards the fields below, and the callers of questions. The goroutine that takes a question out of waiting
 	// and inFlight answers it.
 	mu       sync.Mutex
@@ -160,7 +162,7 @@ func (r *Rounds[Q, A]) serve() {
 		return nil, nil
 	}
 	for more := true; more; {
-		answers, err := Ask(r.host.Context(), r.host, here, there)
+		answers, err := askAgain(r.host.Context(), r.host, &r.patience, here, there)
 		more = r.answer(answers, err)
 	}
 }

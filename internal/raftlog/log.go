@@ -272,6 +272,13 @@ func (l *Log) AwaitRoom(ctx context.Context) error {
 	return l.store.until(ctx, func() bool { return l.store.queued < maxQueued })
 }
 
+// HasRoom reports whether AwaitRoom would return at once.
+func (l *Log) HasRoom() bool {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return l.store.queued < maxQueued
+}
+
 // Durable returns the index up to which everything is durable, in the log or in a snapshot.
 func (l *Log) Durable() uint64 {
 	l.store.mu.Lock()
