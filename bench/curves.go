@@ -56,10 +56,13 @@ var curves = []curve{
 	{
 		name: "sessions/followers", about: "sessions with a TTL of 9 s on all members, and no other calls", axis: "sessions",
 		sizes: []int{1, 1000, 10_000, 40_000}, on: onBoth, etcdUpTo: 1000,
-		load:       harness.Load{Work: "sessions", Place: harness.OnAll},
-		resize:     func(size int, _ *contender, l *harness.Load) { l.Leases = size },
-		quantities: []quantity{figure(harness.FigureCPUPercent), figure(harness.FigureHeap)},
-		round:      3 * time.Second,
+		load:   harness.Load{Work: "sessions", Place: harness.OnAll},
+		resize: func(size int, _ *contender, l *harness.Load) { l.Leases = size },
+		quantities: []quantity{
+			figure(harness.FigureCPUPercent).called("percent of a core for a member"),
+			figure(harness.FigureHeap).called("bytes of live heap of a member"),
+		},
+		round: 3 * time.Second,
 	},
 	{
 		name: "callers/put", about: "puts of new keys", axis: "callers",

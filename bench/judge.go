@@ -54,6 +54,12 @@ func figure(name string) quantity {
 	}
 }
 
+// called returns the quantity with another name.
+func (q quantity) called(name string) quantity {
+	q.name = name
+	return q
+}
+
 func perOp(s harness.Sample, v float64) float64 { return v / float64(max(s.Ops, 1)) }
 
 // text formats a value of the quantity.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"math"
+
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
@@ -18,7 +20,7 @@ const (
 // render draws a quantity of a curve, with logarithmic axes, to a file.
 func render(file string, c curve, quantity, footer string) error {
 	p := plot.New()
-	p.Title.Text = c.About
+	p.Title.Text, p.Title.Padding = c.About, vg.Millimeter
 	p.X.Label.Text = c.Axis + "\n" + footer
 	p.Y.Label.Text = quantity
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
@@ -42,13 +44,15 @@ func render(file string, c curve, quantity, footer string) error {
 	if p.Y.Min > p.Y.Max {
 		return nil // no system has a point
 	}
-	if p.Y.Min == p.Y.Max {
-		p.Y.Min, p.Y.Max = p.Y.Min/2, p.Y.Max*2 // an axis needs a length
-	}
-	if p.X.Min == p.X.Max {
-		p.X.Min, p.X.Max = p.X.Min/2, p.X.Max*2
-	}
+	p.X.Min, p.X.Max = decades(p.X.Min, p.X.Max)
+	p.Y.Min, p.Y.Max = decades(p.Y.Min, p.Y.Max)
 	return p.Save(width, height, file)
+}
+
+// decades returns the smallest range of whole powers of ten that has a given one. Only powers of ten have labels.
+func decades(least, largest float64) (float64, float64) {
+	from, to := math.Floor(math.Log10(least)), math.Ceil(math.Log10(largest))
+	return math.Pow(10, from), math.Pow(10, max(to, from+1)) // an axis needs a length
 }
 
 // positive returns the points of a quantity that a logarithmic axis can show.
