@@ -125,6 +125,7 @@ func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		nodes, _, network := onDisks(t)
 		defer closeAll(t, nodes)
+		time.Sleep(time.Second) // until the others are on record, too: else the leader may lose its lead with one of them
 		leader := leading(nodes)
 		behind := (leader + 1) % 3
 		isolate(network, behind, true)
@@ -148,6 +149,8 @@ func TestReceivedSnapshotSurvivesRestart(t *testing.T) {
 		isolate(network, behind, false)
 		_, err = nodes[behind].Put(t.Context(), "k", "after")
 		require.NoError(t, err)
+		time.Sleep(time.Second) // an append may bring the commit index here before the leader has applied the entry
+		require.Equal(t, nodes[leader].views.Load().Index, nodes[behind].views.Load().Index)
 		require.Equal(t, nodes[leader].views.Load().Hash, nodes[behind].views.Load().Hash)
 	})
 }
