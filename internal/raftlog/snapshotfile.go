@@ -56,11 +56,11 @@ func (s *snapshotFiles) create(meta *raft.SnapshotMeta) (*snapshotFile, error) {
 func (k *snapshotFile) ID() string { return k.meta.ID }
 
 // Own marks the snapshot as one of this node's own state, which no goroutine waits for. It is written and verified with
-// pauses, and fails as soon as broken returns an error. Close verifies that its body is intact, but not that a state can
-// be restored from it.
+// pauses, and fails as soon as broken returns an error. There are no pauses then, since the node waits for Close, which
+// removes an older snapshot. Close verifies that its body is intact, but not that a state can be restored from it.
 func (k *snapshotFile) Own(broken breakable.Broken) {
 	begin := k.store.grown()
-	k.own, k.broken = newPacer(func() bool { return k.store.grown()-begin >= hurryBytes }), broken
+	k.own, k.broken = newPacer(func() bool { return broken() != nil || k.store.grown()-begin >= hurryBytes }), broken
 }
 
 // Write implements raft.SnapshotSink.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -345,6 +346,42 @@ func TestOwnSnapshotIsSyncedInPieces(t *testing.T) {
 	left, err := files.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, left, snapshotsKept)
+}
+
+// A node that closes waits for the removal of an old snapshot, which may be large.
+func TestOldSnapshotIsRemovedFastOnClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := vfs.NewMemory().Mount()
+		const dir = "/snapshots"
+		require.NoError(t, files.MkdirAll(dir))
+		var broken error
+		done := func(m *raft.SnapshotMeta) {
+			if m.Index == 3 {
+				broken = errors.New("the node closes")
+			}
+		}
+		s := &snapshotFiles{fs: files, dir: dir, done: done, grown: func() int64 { return 0 }}
+		large, small := body(t, string(make([]byte, 10*eraseStep))), body(t, "a")
+		var took time.Duration
+		for index := uint64(1); index <= 3; index++ {
+			sink, err := s.Create(1, index, 1, configuration, 1, nil)
+			require.NoError(t, err)
+			sink.(*snapshotFile).Own(func() error { return broken })
+			content := small
+			if index == 1 {
+				content = large
+			}
+			_, err = sink.Write(content)
+			require.NoError(t, err)
+			begin := time.Now()
+			require.NoError(t, sink.Close())
+			took = time.Since(begin)
+		}
+		require.Zero(t, took)
+		left, err := files.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, left, snapshotsKept)
+	})
 }
 
 func TestOwnSnapshotEndsWhenNodeCloses(t *testing.T) {
