@@ -1,4 +1,5 @@
-# The commands are in .ci/run, one place for each.
+# The commands are in .ci, one place for each.
+export PACKAGES RUN COUNT TIME
 .PHONY: all test race lint fuzz examples consumer bench
 
 all:
@@ -7,5 +8,6 @@ all:
 test race lint fuzz examples consumer:
 	.ci/run $@
 
+# Compares with the previous commit. Variables select: make bench BASE=main PACKAGES=./internal/mvcc RUN=Put COUNT=10
 bench:
-	go test -run '^$$' -bench . -benchmem ./...
+	.ci/benchmarks $(BASE)
