@@ -5,7 +5,6 @@ package etcdapi
 import (
 	"context"
 	"errors"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -78,12 +77,4 @@ func toStatus(err error) error {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	return status.Error(codes.Unknown, err.Error())
-}
-
-// errTimeout ends a call that has taken as long as etcd allows.
-var errTimeout = errors.New("etcdapi: request timed out")
-
-// limit bounds a call that needs the cluster, as etcd does: 5 s and two election timeouts.
-func (s *server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, 5*time.Second+2*s.limits.ElectionTimeout, errTimeout)
 }

@@ -20,8 +20,9 @@ import (
 
 // A server is the part that the services of one endpoint share. Its fields do not change.
 type server struct {
-	node   *coterie.Node
-	limits coterie.Limits
+	node    *coterie.Node
+	limits  coterie.Limits
+	limiter *limiter // of the time of calls
 	options
 	measures *measures       // of an endpoint with HTTP
 	sockets  *sync.WaitGroup // the calls in websockets
@@ -39,7 +40,7 @@ type server struct {
 
 func newServer(n *coterie.Node, opts []Option) *server {
 	s := &server{
-		node: n, limits: n.Limits(), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
+		node: n, limits: n.Limits(), limiter: newLimiter(n.Limits()), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
 		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(atomic.Uint64), hashing: newTurns(hashings()),
 	}
 	for _, opt := range opts {
