@@ -115,7 +115,7 @@ func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
 
 func getOptions(r *pb.RangeRequest) []coterie.GetOption {
 	scan := scanOptions(r)
-	opts := make([]coterie.GetOption, len(scan), len(scan)+4)
+	opts := make([]coterie.GetOption, len(scan)) // no memory for the frequent range that has no options
 	for i, opt := range scan {
 		opts[i] = opt
 	}

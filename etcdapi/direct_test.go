@@ -27,7 +27,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, _ any) { r[desc.Servi
 
 // callsOf returns a node, and a function that calls a method of its KV as the gRPC server of Serve does, from the bytes of
 // a request to those of the response.
-func callsOf(t *testing.T) (*coterie.Node, func(method string, request proto.Message) (call func() mem.BufferSlice)) {
+func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Message) (call func() mem.BufferSlice)) {
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -86,7 +86,7 @@ func TestAllocationsOfCalls(t *testing.T) {
 		{"a linearizable range", read(false), func() error {
 			_, err := nobody.Get(t.Context(), key)
 			return err
-		}, 10},
+		}, 9},
 		{"a put", put, func() error {
 			_, err := nobody.Put(t.Context(), key, value)
 			return err
@@ -96,5 +96,27 @@ func TestAllocationsOfCalls(t *testing.T) {
 		got := testing.AllocsPerRun(1000, func() { c.call().Free() })
 		t.Logf("%s: %.0f allocations, of which %.0f are the node's", c.name, got, own)
 		require.LessOrEqual(t, got-own, c.most, c.name)
+	}
+}
+
+// BenchmarkCalls measures calls from the bytes of a request to those of the response, without gRPC.
+func BenchmarkCalls(b *testing.B) {
+	_, calls := callsOf(b)
+	key := []byte("key-0001")
+	for _, c := range []struct {
+		name, method string
+		request      proto.Message
+	}{
+		{"put", "Put", &pb.PutRequest{Key: key, Value: make([]byte, 256)}},
+		{"linearizable", "Range", &pb.RangeRequest{Key: key}},
+		{"serializable", "Range", &pb.RangeRequest{Key: key, Serializable: true}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			call := calls(c.method, c.request)
+			b.ReportAllocs()
+			for b.Loop() {
+				call().Free()
+			}
+		})
 	}
 }
