@@ -60,8 +60,10 @@ func TestHost(t *testing.T) {
 		for _, n := range nodes {
 			require.NoError(t, n.Ready(t.Context()))
 			require.Equal(t, fmt.Sprint(round), get(t, n, "k").KVs[0].Value)
-			for n.Status().DiskRefused > 0 { // a failed write is repeated at intervals
-				put(t, n, "other", "v")
+			for n.Status().DiskRefused > 0 { // a failed write is repeated at intervals, and until then a leader rejects puts
+				if _, err := n.Put(t.Context(), "other", "v"); err != nil {
+					require.ErrorIs(t, err, coterie.ErrNoSpace)
+				}
 			}
 		}
 		for range 30 { // enough for a new segment and a snapshot
