@@ -12,6 +12,11 @@ var wireRows = []row{
 	wireRow("range/serializable", "serializable ranges of one key, of all members", "ranges", onEtcd, 1.2, localRead(oneKey)),
 	wireRow("bound/serializable", "serializable ranges beside a server of gRPC that returns a constant", "ranges", onBare, 0.8,
 		localRead(oneKey)),
+	{
+		name: "wire/bound/linearizable", about: "the most that a server of gRPC can reach: one that returns a constant, beside linearizable ranges of etcd",
+		unit: "ranges", on: []contender{onEtcd.with(endpoints), onBare.with(endpoints)}, conns: 100,
+		load: byThousand(oneKey), verdict: ahead(throughput, 1.3),
+	},
 	wireRow("watch/fanout", "one writer, and 1000 watches of its key on 100 connections to all members", "events", onEtcd, 1,
 		harness.Load{Work: "fanout", Place: harness.OnAll, Watchers: 1000}),
 	{
@@ -28,11 +33,16 @@ var (
 
 // wireRow returns a row of 1000 callers in this process, with 100 connections.
 func wireRow(name, about, unit string, beside contender, goal float64, l harness.Load) row {
-	l.Callers = 1000
 	return row{
 		name: "wire/" + name, about: about, unit: unit, on: []contender{beside.with(endpoints), onCoterie.with(endpoints)},
-		load: l, conns: 100, verdict: ahead(throughput, goal),
+		load: byThousand(l), conns: 100, verdict: ahead(throughput, goal),
 	}
+}
+
+// byThousand returns the load with 1000 callers.
+func byThousand(l harness.Load) harness.Load {
+	l.Callers = 1000
+	return l
 }
 
 // localRead returns the load with serializable reads.
