@@ -98,6 +98,8 @@ func (c *checker) version(kv, prev KeyValue, live bool) error {
 		c.kept++
 	case prev.Key != "":
 		return fmt.Errorf("mvcc: key %q: revision %d should be compacted", kv.Key, prev.ModRevision)
+	case kv.Deleted():
+		return fmt.Errorf("mvcc: key %q: the tombstone of revision %d should be compacted", kv.Key, kv.ModRevision)
 	}
 	c.bytes += kv.bytes()
 	if !live {
@@ -177,6 +179,9 @@ func (n *node) check(last version) (version, error) {
 			continue
 		}
 		var err error
+		if n.kids.nodes[i].kids != nil && i+1 < n.n && n.fits(i) {
+			return last, fmt.Errorf("two inner nodes that fit into one") // see maxDepth
+		}
 		if size := n.kids.nodes[i].size(); size != n.kids.sizes[i] {
 			return last, fmt.Errorf("%d versions below a child, not %d", size, n.kids.sizes[i])
 		}
@@ -188,6 +193,17 @@ func (n *node) check(last version) (version, error) {
 		if v.exists() {
 			return last, fmt.Errorf("a node keeps a version that was removed")
 		}
+	}
+	if n.kids == nil {
+		return last, nil
+	}
+	for _, kid := range n.kids.nodes[n.n:] {
+		if kid != nil {
+			return last, fmt.Errorf("a node keeps a child that was removed")
+		}
+	}
+	if n.items[0].exists() {
+		return last, fmt.Errorf("a node keeps the separator of its first child")
 	}
 	return last, nil
 }

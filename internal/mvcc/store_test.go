@@ -198,3 +198,47 @@ func TestCompactTargetCountsRemainingBytes(t *testing.T) {
 	require.Less(t, s.Superseded(), int64(12_000))
 	require.EqualValues(t, 10, s.CompactTarget(-1, 5000), "the first value was freed and no longer counts")
 }
+
+// A compaction replaces chunks of the history that a view shares.
+func TestViewKeepsHistoryThatIsCompacted(t *testing.T) {
+	const last = 1000
+	s := mvcc.New()
+	for range last - 1 {
+		s.Put("k", "v", 0)
+		s.Commit()
+	}
+	changes := func(v *mvcc.View) (n int) {
+		v.Changes(0, last, func(_ int64, changes []mvcc.KeyValue) bool {
+			n += len(changes)
+			return true
+		})
+		return n
+	}
+	before := s.View()
+	for rev := int64(100); rev <= last; rev += 150 {
+		require.NoError(t, s.Compact(rev))
+		require.Equal(t, last-int(rev)+1, changes(s.View()))
+		require.Equal(t, last-1, changes(before))
+		require.NoError(t, before.Check())
+		require.NoError(t, s.View().Check())
+	}
+}
+
+// A tombstone outlives a compaction to its revision, but not the next one.
+func TestCompactionRemovesTombstones(t *testing.T) {
+	s := mvcc.New()
+	s.Put("k", "v", 0)
+	s.Commit()
+	s.Delete("k", "")
+	s.Commit()
+	require.NoError(t, s.Compact(3))
+	_, kept := s.View().Next("k", 2)
+	require.True(t, kept)
+	s.Put("other", "v", 0)
+	s.Commit()
+	require.NoError(t, s.Compact(4))
+	_, kept = s.View().Next("k", 0)
+	require.False(t, kept)
+	require.Zero(t, s.Superseded())
+	require.NoError(t, s.View().Check())
+}

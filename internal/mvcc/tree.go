@@ -202,8 +202,8 @@ func (n *node) insert(i int, item version, kid *node) (right *node, separator ve
 		return nil, version{}
 	}
 	half := fan / 2
-	if i == fan {
-		half = fan // keys in ascending order leave full nodes
+	if i == fan && n.kids == nil {
+		half = fan // keys in ascending order leave full leaves
 	}
 	if n.kids == nil {
 		right = &node{generation: n.generation}
@@ -360,7 +360,8 @@ type cursor struct {
 	at    [maxDepth]int
 }
 
-// maxDepth is out of reach: two neighbours have more than half of fan together, so 12 levels have 7^12 versions.
+// maxDepth is out of reach: two neighbours that are inner nodes have more than half of fan together, so 11 levels of inner
+// nodes have about 7^11 leaves. Leaves can have a single version each, if keys arrive in an unfortunate order.
 const maxDepth = 12
 
 // seek moves a cursor before the first version that is not before a key and revision, or to the end of the leaf where

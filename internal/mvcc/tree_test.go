@@ -204,6 +204,19 @@ func TestTreeOfAscendingKeysHasFullLeaves(t *testing.T) {
 	require.Equal(t, (100_000+fan-1)/fan, leaves)
 }
 
+// Each of these keys belongs at the end of the same full leaf, which is the last one of its parent. The depth of the tree must
+// not grow with each of them.
+func TestTreeOfKeysBeforeSeparatorIsNotDeep(t *testing.T) {
+	var got tree
+	for i := range fan * fan {
+		got.add(treeVersion(fmt.Sprintf("a-%04d", i), 1))
+	}
+	for c := byte(255); c > 'a'; c-- {
+		got.add(treeVersion(string([]byte{c}), 1))
+		require.NoError(t, got.check())
+	}
+}
+
 func TestSeparatorIsShort(t *testing.T) {
 	for _, c := range []struct{ left, right, want string }{
 		{"a", "b", "b"}, {"a", "ab", "ab"}, {"key-1", "key-2-suffix", "key-2"}, {"key", "key", "key"}, {"a\xff", "b\x00\x00", "b"},
