@@ -15,7 +15,7 @@ var wireRows = []row{
 	{
 		name: "wire/bound/linearizable", about: "the most that a server of gRPC can reach: one that returns a constant, beside linearizable ranges of etcd",
 		unit: "ranges", on: []contender{onEtcd.with(endpoints), onBare.with(endpoints)}, conns: 100,
-		load: byThousand(oneKey), verdict: ahead(throughput, 1.3),
+		load: by(1000, oneKey), verdict: ahead(throughput, 1.3),
 	},
 	wireRow("watch/fanout", "one writer, and 1000 watches of its key on 100 connections to all members", "events", onEtcd, 1,
 		harness.Load{Work: "fanout", Place: harness.OnAll, Watchers: 1000}),
@@ -35,14 +35,8 @@ var (
 func wireRow(name, about, unit string, beside contender, goal float64, l harness.Load) row {
 	return row{
 		name: "wire/" + name, about: about, unit: unit, on: []contender{beside.with(endpoints), onCoterie.with(endpoints)},
-		load: byThousand(l), conns: 100, verdict: ahead(throughput, goal),
+		load: by(1000, l), conns: 100, verdict: ahead(throughput, goal),
 	}
-}
-
-// byThousand returns the load with 1000 callers.
-func byThousand(l harness.Load) harness.Load {
-	l.Callers = 1000
-	return l
 }
 
 // localRead returns the load with serializable reads.
