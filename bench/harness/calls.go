@@ -21,11 +21,7 @@ type calls struct {
 	close func() error
 }
 
-// repeats returns the prepare function of a job that repeats an operation.
-func repeats(o operation, check func(context.Context, *calls) error) func(context.Context, base) (Job, error) {
-	return func(_ context.Context, b base) (Job, error) { return newCalls(b, o, check), nil }
-}
-
+// newCalls returns a job that repeats an operation.
 func newCalls(b base, o operation, check func(context.Context, *calls) error) *calls {
 	return &calls{base: b, call: o, check: check, made: make([]int64, b.Callers)}
 }
