@@ -12,7 +12,8 @@ import (
 )
 
 // A KeyValue is a key with its value at a revision. Its strings share the memory of the store; they are
-// immutable and may be kept. In JSON, bytes of a key or value that are not UTF-8 are lost.
+// immutable and may be kept. Either string keeps the memory of both: strings.Clone frees the other. In JSON, bytes
+// of a key or value that are not UTF-8 are lost.
 type KeyValue struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
