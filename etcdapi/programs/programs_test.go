@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -182,12 +183,17 @@ func (s *server) kill(t *testing.T) {
 	s.cmd.Wait() // the exit code is that of the signal
 }
 
-// freeAddr returns an address that is not in use. Its port is below those that systems give to connections, so that none of
-// them takes it before the server listens.
+// nextPort is the next port that freeAddr tries: not one of package commands, whose tests run meanwhile, and below those
+// that systems give to connections. So an address stays free until its server listens there.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(10_000 + rand.Int64N(3000)) }
+
+// freeAddr returns an address that is not in use. No other call returns it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000))); err == nil {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", nextPort.Add(1))); err == nil {
 			require.NoError(t, l.Close())
 			return l.Addr().String()
 		}

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,11 +126,16 @@ func (s *store) fill(t testing.TB, arg string) string {
 	return arg
 }
 
-// freeURLs returns URLs of ports that are free. They are below the ports that systems give to connections, so that none of
-// those takes one before the server listens.
+// nextPort is the next port that freeURLs tries: not one of package programs, whose tests run meanwhile, and below those
+// that systems give to connections. So a port stays free until its server listens there.
+var nextPort atomic.Int64
+
+func init() { nextPort.Store(14_000 + rand.Int64N(4000)) }
+
+// freeURLs returns URLs of ports that are free. No other call returns them.
 func freeURLs(n int) (urls []url.URL) {
 	for len(urls) < n {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", nextPort.Add(1)))
 		if err != nil {
 			continue
 		}
