@@ -60,7 +60,7 @@ func (c *coterieCluster) configure() error {
 	}
 	if !alone {
 		var err error
-		if addrs, err = freeAddrs(len(addrs)); err != nil {
+		if addrs, err = harness.FreeAddrs(len(addrs)); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -51,7 +50,7 @@ func openEtcd(ctx context.Context, s harness.Setup) (*harness.System, error) {
 }
 
 func (c *etcdCluster) configure() error {
-	addrs, err := freeAddrs(2 * c.setup.Members)
+	addrs, err := harness.FreeAddrs(2 * c.setup.Members)
 	if err != nil {
 		return err
 	}
@@ -168,18 +167,4 @@ func (c *etcdCluster) closeAll() error {
 		}
 	}
 	return nil
-}
-
-// freeAddrs returns addresses whose ports were free a moment ago. Members need to know those of all before they listen.
-func freeAddrs(n int) ([]string, error) {
-	addrs := make([]string, n)
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after the loop, so that the ports differ
-		addrs[i] = l.Addr().String()
-	}
-	return addrs, nil
 }

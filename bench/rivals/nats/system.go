@@ -46,7 +46,7 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	if !ok {
 		return nil, fmt.Errorf("no system has the name %q", s.System)
 	}
-	addrs, err := rivals.FreeAddrs(s.Members)
+	addrs, err := harness.FreeAddrs(s.Members)
 	if err != nil {
 		return nil, err
 	}
