@@ -49,13 +49,14 @@ func (n *node) Compact(rev int64) {
 	n.proposed = append(n.proposed, rev)
 }
 
-// put writes revisions of one key, with values of a size.
+// put applies one batch: revisions of one key, with values of a size. With a batch for each revision, Run
+// could propose compactions amid them.
 func (n *node) put(revisions, size int) {
 	for range revisions {
 		n.store.Put("k", strings.Repeat("v", size), 0)
 		n.store.Commit()
-		n.publish()
 	}
+	n.publish()
 }
 
 // publish makes the node apply a batch of the log.
