@@ -80,4 +80,17 @@ var callRows = []row{
 		harness.Load{Work: "grant", Callers: 100}, ahead(throughput, 1)),
 	beside("lock/1", "locks and unlocks without contention, by one caller of the leader", "locks",
 		harness.Load{Work: "lock", Callers: 1}, ahead(mean, 1/0.75)),
+
+	harnessItself("put", "puts of new keys, by one caller", by(1, putLoad), 100),
+	harnessItself("get", "linearizable gets, by one caller", by(1, getLoad), 60),
+	harnessItself("get/serializable", "serializable gets, by one caller", localRead(by(1, getLoad)), 20),
+}
+
+// harnessItself returns a row that measures the harness: calls of a system that does nothing. The bound for the CPU time of
+// a call is in nanoseconds.
+func harnessItself(name, about string, l harness.Load, bound float64) row {
+	return row{
+		name: "local/harness/" + name, about: "calls that do nothing, as " + about, unit: "calls",
+		on: []contender{{label: "empty", setup: harness.Setup{System: "empty"}}}, load: l, verdict: within(cpu, bound),
+	}
 }

@@ -38,7 +38,9 @@ func alone(s *harness.Setup) { s.Members = 1 }
 func endpoints(s *harness.Setup) { s.Endpoints = true }
 
 // openers open the systems of this program.
-var openers = map[string]harness.Opener{"etcd": openEtcd, "coterie": openCoterie, "bare": openBare}
+var openers = map[string]harness.Opener{
+	"etcd": openEtcd, "coterie": openCoterie, "bare": openBare, "empty": harness.OpenEmpty,
+}
 
 // openSystem opens a system of this program.
 func openSystem(ctx context.Context, s harness.Setup) (*harness.System, error) {

@@ -25,6 +25,7 @@
 //	etcd     etcd v3.7.3, package server/v3/embed, default configuration
 //	coterie  nodes with default configuration
 //	bare     gRPC's server with handlers that return constants: the bound for every server that uses gRPC
+//	empty    calls that do nothing: the time that the harness itself takes
 //
 // Each result names the durability of its systems: the writes that are synced before a put is acknowledged.
 //

@@ -98,19 +98,6 @@ func TestRunFailsOnAWrongValue(t *testing.T) {
 	}
 }
 
-func TestRunMakesTheNumberOfCalls(t *testing.T) {
-	job, err := Prepare(t.Context(), &System{Stores: []Store{&mapStore{}}}, Load{Work: "put", Callers: 7, Ops: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		s, err := job.Run(t.Context(), 0, OwnUsage)
-		if err != nil || s.Ops != 100 {
-			t.Errorf("%d calls, %v", s.Ops, err)
-		}
-	}
-}
-
 func TestLatencyIsKnownToTwoPercent(t *testing.T) {
 	var h histogram
 	for i := range 1000 {

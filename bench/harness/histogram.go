@@ -23,10 +23,11 @@ const shards = 16
 // operations. Its methods may be called concurrently.
 type histogram struct {
 	shards [shards]struct {
-		counts [buckets]atomic.Uint32
-		sum    atomic.Int64
-		max    atomic.Int64
-		_      [64]byte
+		counts  [buckets]atomic.Uint32
+		untimed atomic.Int64 // operations that counts lacks
+		sum     atomic.Int64
+		max     atomic.Int64
+		_       [64]byte
 	}
 }
 
@@ -41,6 +42,13 @@ func (h *histogram) add(caller int, d time.Duration) {
 			return
 		}
 	}
+}
+
+// addTogether counts n operations of a caller, which took d together. They count for the mean alone.
+func (h *histogram) addTogether(caller, n int, d time.Duration) {
+	s := &h.shards[caller%shards]
+	s.untimed.Add(int64(n))
+	s.sum.Add(int64(d))
 }
 
 // bucket returns the index of the bucket of a duration.
@@ -66,26 +74,27 @@ func middle(bucket int) time.Duration {
 	return time.Duration(least + 1<<shift/2)
 }
 
-// summary returns the number of durations and their latency.
+// summary returns the number of operations and their latency.
 func (h *histogram) summary() (n int64, l Latency) {
 	var counts [buckets]int64
-	var sum int64
+	var timed, sum int64
 	for i := range h.shards {
 		s := &h.shards[i]
 		for b := range s.counts {
 			c := int64(s.counts[b].Load())
 			counts[b] += c
-			n += c
+			timed += c
 		}
+		n += s.untimed.Load()
 		sum += s.sum.Load()
 		l.Max = max(l.Max, time.Duration(s.max.Load()))
 	}
-	if n == 0 {
+	if n += timed; n == 0 {
 		return 0, l
 	}
 	l.Mean = time.Duration(sum / n)
 	at := func(share float64) time.Duration {
-		rank := int64(share * float64(n-1))
+		rank := int64(share * float64(timed-1))
 		for b, c := range counts {
 			if rank -= c; rank < 0 {
 				return min(middle(b), l.Max)

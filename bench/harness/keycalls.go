@@ -15,10 +15,14 @@ func newGets(_ context.Context, b base) (Job, error) {
 	if len(b.keys) == 0 {
 		return nil, errNoKeys
 	}
-	return newCalls(b, func(ctx context.Context, s Store, n int64) error {
+	c := newCalls(b, func(ctx context.Context, s Store, n int64) error {
 		i := b.old(n)
 		return s.Get(ctx, b.keys[i], b.values.of(i), b.Local)
-	}, nil), nil
+	}, nil)
+	if b.Local {
+		c.untimed = untimedLocalReads
+	}
+	return c, nil
 }
 
 // newPuts returns the job that puts new keys. After a run it reads some of them on all members.
