@@ -153,8 +153,7 @@ func TestHundredsOfMemberChanges(t *testing.T) {
 			}
 			cancel()
 		}
-		c.Heal()
-		time.Sleep(time.Minute) // removed nodes learn of it
+		settle(t, c)
 		t.Logf("%d changes, %d writes acknowledged, %d places", ch.changes, acknowledged, ch.places)
 		require.NotZero(t, ch.changes)
 		require.NotZero(t, acknowledged)

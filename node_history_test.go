@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -127,10 +128,35 @@ func (h *history) record(t *testing.T, c *coterietest.Cluster, random *rand.Rand
 		up()
 	}
 	running.Wait()
-	c.Heal()
-	time.Sleep(time.Minute) // removed nodes learn of it
+	settle(t, c)
 	sameState(t, c)
 	h.watch(t, c)
+}
+
+// settle ends the faults, and waits until removed nodes have learned of their removal. It stops a node that cannot
+// learn of it: the node was removed while it was cut off, and all other members that it knows have gone since.
+func settle(t *testing.T, c *coterietest.Cluster) {
+	t.Helper()
+	c.Heal()
+	time.Sleep(time.Minute)
+	ids := func(n *coterie.Node, opts ...coterie.MembersOption) (ids []coterie.MemberID) {
+		members, err := n.Members(t.Context(), opts...)
+		require.NoError(t, err)
+		for _, m := range members {
+			ids = append(ids, m.ID)
+		}
+		return ids
+	}
+	members := ids(c.Leader())
+	for _, n := range c.Nodes() {
+		if slices.Contains(members, n.ID()) {
+			continue
+		}
+		for _, known := range ids(n, coterie.WithSerializable()) {
+			require.False(t, known != n.ID() && slices.Contains(members, known), "%s knows a member", n.Status().Name)
+		}
+		c.Stop(c.Index(n))
+	}
 }
 
 // networkFault causes a fault of the network, or ends all of them.
