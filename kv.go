@@ -101,8 +101,8 @@ func (n *Node) Delete(ctx context.Context, key string, opts ...DeleteOption) (*D
 // Errors: ErrEmptyKey, ErrInvalidOption, *CompactedError, ErrFutureRevision, ErrClosed, or ctx's cause,
 // joined with ErrNoLeader if no leader was known.
 func (n *Node) Get(ctx context.Context, key string, opts ...GetOption) (*GetResponse, error) {
-	o, err := newGet(key, opts)
-	if err != nil {
+	var o getOptions
+	if err := readOptions(&o, key, opts); err != nil {
 		return nil, err
 	}
 	return n.get(ctx, nil, &o)
@@ -203,7 +203,8 @@ func (n *Node) Range(ctx context.Context, key string, opts ...ScanOption) iter.S
 
 func (n *Node) scanned(ctx context.Context, as *command.As, key string, opts []ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
-		o, err := newGet(key, opts)
+		var o getOptions
+		err := readOptions(&o, key, opts)
 		if err == nil {
 			err = n.scan(ctx, as, &o, func(kv KeyValue) bool { return yield(kv, nil) })
 		}
@@ -283,15 +284,19 @@ func (n *Node) execute(ctx context.Context, as *command.As, op Op) (OpResponse, 
 	return n.opResponse(&op.op, r), nil
 }
 
-// newGet returns the options of a Get or a Range, also with an error.
-func newGet[Option GetOption](key string, opts []Option) (o getOptions, err error) {
+// readOptions sets the options of a Get or a Range, also with an error.
+func readOptions[Option GetOption](o *getOptions, key string, opts []Option) (err error) {
 	for _, opt := range opts {
-		o = opt.get(o)
+		if _, ok := any(opt).(serializable); ok { // a call of its method takes longer than the rest: it copies o twice
+			o.serializable = true
+			continue
+		}
+		*o = opt.get(*o)
 	}
 	if o.Key, o.End, err = o.keys.bounds(key); err != nil {
-		return o, err
+		return err
 	}
-	return o, commandError(command.Validate(&command.Op{Get: &o.Get}, 1))
+	return commandError(command.Validate(&command.Op{Get: &o.Get}, 1))
 }
 
 func keyValue(kv mvcc.KeyValue) KeyValue {

@@ -90,7 +90,8 @@ func (ns *Namespace) Do(ctx context.Context, op Op) (OpResponse, error) {
 // Errors: those of Node.Range.
 func (ns *Namespace) Range(ctx context.Context, key string, opts ...ScanOption) iter.Seq2[KeyValue, error] {
 	return func(yield func(KeyValue, error) bool) {
-		o, err := newGet(key, opts)
+		var o getOptions
+		err := readOptions(&o, key, opts)
 		if err == nil {
 			o.Key, o.End = ns.bounds(o.Key, o.End)
 			err = ns.view.n.scan(ctx, ns.view.as, &o, func(kv KeyValue) bool {

@@ -40,8 +40,9 @@ func OpPut(key, val string, opts ...PutOption) Op {
 // OpGet is [Node.Get] as an operation. In a transaction it sees the results of the operations before it.
 // There WithSerializable has an effect only if every operation has it, and WithWaitRevision is refused.
 func OpGet(key string, opts ...GetOption) Op {
-	o, err := newGet(key, opts)
-	return Op{op: command.Op{Get: &o.Get}, get: &o, local: o.serializable, err: err}
+	o := new(getOptions)
+	err := readOptions(o, key, opts)
+	return Op{op: command.Op{Get: &o.Get}, get: o, local: o.serializable, err: err}
 }
 
 // OpDelete is [Node.Delete] as an operation.
