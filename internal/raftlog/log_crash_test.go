@@ -211,7 +211,7 @@ func (x *workload) second(t *testing.T) []func() error {
 		},
 		x.settle,
 		func() error { return x.compact(61) },
-		func() error { return x.append(sized(63, smallSegment), sized(64, smallSegment)) },
+		func() error { return x.append(sized(63, largeData), sized(64, smallSegment)) },
 		x.settle,
 		func() error { return x.snapshot(t, 64, 5) },
 		func() error { return x.compact(64) },
@@ -475,7 +475,7 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 		switch r.IntN(8) {
 		case 0:
 			life = append(life, func() error {
-				large := sized(last()+1, r.IntN(2*smallSegment))
+				large := sized(last()+1, r.IntN(2*smallSegment)+r.IntN(2)*largeData)
 				large.Term = term
 				return x.append(large)
 			})

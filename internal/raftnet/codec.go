@@ -7,6 +7,7 @@ package raftnet
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/raft"
 
@@ -52,6 +53,12 @@ func decodeHeader(num int, r *wire.Reader, h *raft.RPCHeader) bool {
 }
 
 func encodeAppend(b []byte, m *raft.AppendEntriesRequest) []byte {
+	const others = 128 // about the size of everything but the entries
+	size := others
+	for _, entry := range m.Entries {
+		size += storage.SizeOf(entry)
+	}
+	b = slices.Grow(b, size)
 	b = appendHeader(b, &m.RPCHeader)
 	b = wire.Uint(b, 4, m.Term)
 	b = wire.Text(b, 5, m.Leader)

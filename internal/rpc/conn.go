@@ -103,13 +103,17 @@ type Conn struct {
 
 const (
 	frameHeader = 5        // uint32 length of the payload, method
-	keepFrame   = 4 << 20  // a larger buffer of Send is not kept
-	firstRead   = 64 << 10 // allocated before any payload has arrived
-	growRead    = 32       // how many times the arrived part of a payload is allocated
+	keepFrame   = 5 << 20  // a larger buffer of Send is not kept; raft's largest appends need little more than 4 MiB
+	firstRead   = 64 << 10 // read before memory for more is allocated
+	growRead    = 128      // how many times the arrived part of a payload is allocated
 )
 
-// frames has buffers for Send. Connections share them, because most connections are idle.
-var frames = sync.Pool{New: func() any { return new([]byte) }}
+// frames has buffers for Send, and firsts has buffers for the begin of large payloads. Connections share them, because
+// most connections are idle.
+var (
+	frames = sync.Pool{New: func() any { return new([]byte) }}
+	firsts = sync.Pool{New: func() any { return new([firstRead]byte) }}
+)
 
 func newConn(nc net.Conn, lane byte, limits Limits) *Conn {
 	limit := limits.CallBytes
@@ -243,18 +247,26 @@ func Transfer(size int) time.Duration {
 // readPayload reads size bytes. Its memory grows with the data that has arrived, not with the announced
 // size, but in few steps, because each copies the data.
 func readPayload(r io.Reader, size int) ([]byte, error) {
-	b := make([]byte, min(size, firstRead))
-	for read := 0; ; {
-		n, err := io.ReadFull(r, b[read:])
-		if read += n; err != nil {
+	if size <= firstRead {
+		b := make([]byte, size)
+		_, err := io.ReadFull(r, b)
+		return b, err
+	}
+	first := firsts.Get().(*[firstRead]byte)
+	defer firsts.Put(first)
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return nil, err
+	}
+	for arrived := first[:]; ; {
+		b := make([]byte, min(size, growRead*len(arrived)))
+		n := copy(b, arrived)
+		if _, err := io.ReadFull(r, b[n:]); err != nil {
 			return nil, err
 		}
-		if read == size {
+		if len(b) == size {
 			return b, nil
 		}
-		grown := make([]byte, min(size, growRead*len(b)))
-		copy(grown, b)
-		b = grown
+		arrived = b
 	}
 }
 

@@ -70,7 +70,7 @@ func TestCall(t *testing.T) {
 		}})
 		c := NewClient(counting{n, &connections}, Always(clientID))
 		peer := Peer{serverID.Member, addr}
-		for _, size := range []int{0, 1, 4096, firstRead, firstRead + 1, 3 << 20} {
+		for _, size := range []int{0, 1, 4096, firstRead, firstRead + 1, 3 << 20, growRead*firstRead + 1} {
 			req := bytes.Repeat([]byte("x"), size)
 			resp, err := c.Call(t.Context(), peer, 3, req)
 			require.NoError(t, err)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
 
 	"github.com/hashicorp/raft"
 
@@ -30,19 +29,44 @@ var segmentFormat = wire.Format{What: "segment", Magic: "COTLOG", Version: 1}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// A batch collects records for a segment.
-type batch struct{ b []byte }
+// A batch collects records for a segment. Its bytes are those of b, and between them the data of large entries, which is
+// not copied.
+type batch struct {
+	b     []byte
+	large []large
+	apart int   // bytes of large
+	refs  []ref // of the entries, with offsets in the batch; seal computes their sums
 
-func newBatch() *batch { return &batch{make([]byte, batchHeader, 4<<10)} }
+	head, tail []byte   // buffers of entry
+	parts      [][]byte // buffer of seal
+}
+
+// A large is the data of an entry that follows the first bytes of batch.b.
+type large struct {
+	after int
+	data  []byte
+}
+
+// largeData is the size from which the data of an entry is not copied. A system call more for each such entry costs less
+// than the copy.
+const largeData = 32 << 10
+
+func newBatch() *batch { return &batch{b: make([]byte, batchHeader, 4<<10)} }
 
 func (b *batch) empty() bool { return len(b.b) == batchHeader }
 
+// size returns the size of the batch without its padding.
+func (b *batch) size() int { return len(b.b) + b.apart }
+
+// reset makes the batch empty. The data of its entries must not stay in memory.
 func (b *batch) reset() {
 	const keep = 4 << 20 // a larger buffer is not kept for the next batch
 	if cap(b.b) > keep {
 		*b = *newBatch()
 	}
-	b.b = b.b[:batchHeader]
+	clear(b.large)
+	clear(b.parts)
+	b.b, b.large, b.apart, b.refs, b.parts = b.b[:batchHeader], b.large[:0], 0, b.refs[:0], b.parts[:0]
 }
 
 // The kinds of record. Each record is a message with one of these fields.
@@ -53,19 +77,21 @@ const (
 	recordApplied  = 4 // the state machine has applied everything up to an index
 )
 
-// entry appends an entry, and returns the position of its message in the batch.
-func (b *batch) entry(l *raft.Log) ref {
-	about := storage.SizeOf(l)
-	b.b = slices.Grow(b.b, about)
-	var size int
-	b.b = wire.LongPrefixed(b.b, about, func(b []byte) []byte {
-		start := len(b)
-		b = wire.LongMessage(b, recordEntry, about, func(b []byte) []byte { return storage.AppendEntry(b, l) })
-		size = len(b) - start
-		return b
-	})
-	at := len(b.b) - size
-	return ref{offset: int64(at), size: int32(size), sum: crc32.Checksum(b.b[at:], castagnoli)}
+// entry appends an entry. The entry must not change until the batch is reset.
+func (b *batch) entry(l *raft.Log) {
+	b.head, b.tail = storage.AppendHead(b.head[:0], l), storage.AppendTail(b.tail[:0], l)
+	size := len(b.head) + len(l.Data) + len(b.tail)
+	message := wire.SizeOf(recordEntry, size)
+	b.b = binary.AppendUvarint(b.b, uint64(message))
+	b.refs = append(b.refs, ref{offset: int64(b.size()), size: int32(message)})
+	b.b = append(wire.Begin(b.b, recordEntry, size), b.head...)
+	if len(l.Data) >= largeData {
+		b.large = append(b.large, large{len(b.b), l.Data})
+		b.apart += len(l.Data)
+	} else {
+		b.b = append(b.b, l.Data...)
+	}
+	b.b = append(b.b, b.tail...)
 }
 
 // number appends a record that holds only an index.
@@ -75,17 +101,60 @@ func (b *batch) number(kind int, index uint64) {
 	})
 }
 
-// seal completes the batch for a place in a segment.
-func (b *batch) seal(at place) []byte {
-	body := b.b[batchHeader:]
-	binary.LittleEndian.PutUint32(b.b[0:], batchMagic)
-	binary.LittleEndian.PutUint32(b.b[4:], uint32(len(body)))
-	binary.LittleEndian.PutUint32(b.b[8:], at.sum(body))
-	sealed := b.b // a batch that is sealed again, for a retry, has no padding yet
-	for len(sealed)%batchAlign != 0 {
-		sealed = append(sealed, 0)
+// seal completes the batch for a place in a segment, and returns its bytes in parts, and their number. They are valid
+// until the batch changes.
+func (b *batch) seal(at place) (parts [][]byte, size int64) {
+	whole := b.b // a batch that is sealed again, for a retry, has no padding yet
+	for range align(int64(b.size())) - int64(b.size()) {
+		whole = append(whole, 0)
 	}
-	return sealed
+	b.parts = b.parts[:0]
+	done := 0
+	for _, l := range b.large {
+		b.parts = append(b.parts, whole[done:l.after], l.data)
+		done = l.after
+	}
+	b.parts = append(b.parts, whole[done:])
+	binary.LittleEndian.PutUint32(whole[0:], batchMagic)
+	binary.LittleEndian.PutUint32(whole[4:], uint32(b.size()-batchHeader))
+	binary.LittleEndian.PutUint32(whole[8:], b.sums(at))
+	return b.parts, int64(b.size() + len(whole) - len(b.b))
+}
+
+// sums returns the CRC of the batch at a place, and sets those of its entries. One pass computes both: it notes the CRC
+// of everything before each entry and up to its end.
+func (b *batch) sums(at place) uint32 {
+	b.head = at.append(b.head[:0])
+	rest := remainder{sum: crc32.Checksum(b.head, castagnoli), part: b.parts[0][batchHeader:], parts: b.parts[1:]}
+	done := int64(batchHeader)
+	for i := range b.refs {
+		r := &b.refs[i]
+		r.before = rest.add(r.offset - done)
+		r.after = rest.add(int64(r.size))
+		done = r.offset + int64(r.size)
+	}
+	return rest.add(int64(b.size()) - done)
+}
+
+// A remainder is the rest of a text in parts, and the CRC of everything before it.
+type remainder struct {
+	sum   uint32
+	part  []byte
+	parts [][]byte // after part
+}
+
+// add moves the next n bytes to the CRC, and returns it.
+func (r *remainder) add(n int64) (sum uint32) {
+	for n > 0 {
+		if len(r.part) == 0 {
+			r.part, r.parts = r.parts[0], r.parts[1:]
+		}
+		next := r.part[:min(n, int64(len(r.part)))]
+		r.sum = crc32.Update(r.sum, castagnoli, next)
+		r.part = r.part[len(next):]
+		n -= int64(len(next))
+	}
+	return r.sum
 }
 
 // A place is the position of a batch: its segment and its offset there.
@@ -94,11 +163,13 @@ type place struct {
 	offset int64
 }
 
+func (p place) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, p.salt)
+	return binary.LittleEndian.AppendUint64(b, uint64(p.offset))
+}
+
 func (p place) sum(body []byte) uint32 {
-	var where [16]byte
-	binary.LittleEndian.PutUint64(where[0:], p.salt)
-	binary.LittleEndian.PutUint64(where[8:], uint64(p.offset))
-	return crc32.Update(crc32.Checksum(where[:], castagnoli), castagnoli, body)
+	return crc32.Update(crc32.Checksum(p.append(nil), castagnoli), castagnoli, body)
 }
 
 // open returns the body of the batch at a place in the bytes of a segment, and the end of the batch. It

@@ -16,7 +16,9 @@ type ref struct {
 	segment *segment
 	offset  int64
 	size    int32
-	sum     uint32 // CRC-32C of the entry: the CRC of a batch is checked only if the whole batch is read
+	// The CRC-32C of some text, and of that text with the entry: the CRC of a batch is checked only if the whole batch is
+	// read. After Open that text is empty; in a batch that this process has written, it is everything before the entry.
+	before, after uint32
 }
 
 // read reads the entry.
@@ -28,7 +30,7 @@ func (r ref) read() (*raft.Log, error) {
 	if _, err := r.segment.file.ReadAt(b, r.offset); err != nil {
 		return nil, err
 	}
-	if crc32.Checksum(b, castagnoli) != r.sum {
+	if crc32.Update(r.before, castagnoli, b) != r.after {
 		return nil, &storage.CorruptError{File: r.segment.name, Err: fmt.Errorf("the entry at %d has changed since it was last read", r.offset)}
 	}
 	return readEntry(b)

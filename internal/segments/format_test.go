@@ -68,7 +68,7 @@ func sampleSegment() []byte {
 	} {
 		next := newBatch()
 		fill(next)
-		b = append(b, next.seal(place{g.salt, int64(len(b))})...)
+		b = append(b, sealed(next, place{g.salt, int64(len(b))})...)
 	}
 	return b
 }
@@ -158,12 +158,12 @@ func FuzzSegment(f *testing.F) {
 		f.Add(body, true)
 		at = end
 	}
-	f.Fuzz(func(t *testing.T, b []byte, sealed bool) {
-		if sealed { // the fuzzer cannot find a checksum by itself
+	f.Fuzz(func(t *testing.T, b []byte, inBatch bool) {
+		if inBatch { // the fuzzer cannot find a checksum by itself
 			g := &segment{sequence: 1, salt: 7}
 			one := newBatch()
 			one.b = append(one.b, b...)
-			b = append(g.header(), one.seal(place{g.salt, segmentHeader})...)
+			b = append(g.header(), sealed(one, place{g.salt, segmentHeader})...)
 		}
 		s, _, err := openSample(t, b)
 		if err != nil {

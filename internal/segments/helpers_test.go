@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -129,4 +130,10 @@ func save(t testing.TB, files vfs.FS, name string, b []byte) {
 	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())
 	require.NoError(t, files.SyncDir(filepath.Dir(name)))
+}
+
+// sealed returns the bytes of a batch at a place.
+func sealed(b *batch, at place) []byte {
+	parts, _ := b.seal(at)
+	return slices.Concat(parts...)
 }

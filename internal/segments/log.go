@@ -24,13 +24,12 @@ func (s *segments) Load() (storage.Loaded, error) {
 // Write implements storage.Log. All changes are one batch.
 func (s *segments) Write(changes []storage.Change, applied uint64) (bytes int, err error) {
 	b := s.batch
-	b.reset()
-	s.refs = s.refs[:0]
+	defer b.reset()
 	for i := range changes {
 		switch c := &changes[i]; c.Kind {
 		case storage.Append:
 			for _, l := range c.Entries {
-				s.refs = append(s.refs, b.entry(l))
+				b.entry(l)
 			}
 		case storage.Truncate:
 			b.number(recordTruncate, c.Index)
@@ -50,14 +49,14 @@ func (s *segments) Write(changes []storage.Change, applied uint64) (bytes int, e
 	}
 	s.applied = applied
 	s.note(changes, g, offset)
-	return len(b.b), nil
+	return b.size(), nil
 }
 
 // note adds the changes of a durable batch to the contents. The batch begins at an offset of a segment.
 func (s *segments) note(changes []storage.Change, g *segment, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	refs := s.refs
+	refs := s.batch.refs
 	for i := range changes {
 		switch c := &changes[i]; c.Kind {
 		case storage.Append:

@@ -28,7 +28,7 @@ func TestUnknownRecordsAreSkipped(t *testing.T) {
 	unknown.number(99, 7)
 	unknown.entry(entry(3, 1))
 	unknown.number(1000, 1)
-	copy(b[g.end:], unknown.seal(place{g.salt, g.end}))
+	copy(b[g.end:], sealed(unknown, place{g.salt, g.end}))
 	save(t, files, g.name, b)
 	s, _ = open(t, files, 0)
 	holds(t, s, entries(1, 3, 1)...)

@@ -41,7 +41,7 @@ func TestFindBatch(t *testing.T) {
 		}
 		b := newBatch()
 		b.entry(sized(1, r.IntN(500)))
-		segment = append(segment, b.seal(place{7, at})...)
+		segment = append(segment, sealed(b, place{7, at})...)
 		segment = append(segment, make([]byte, r.IntN(100))...)
 		found, ok := findBatch(segment, 7, r.Int64N(at+1))
 		require.True(t, ok)

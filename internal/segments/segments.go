@@ -55,8 +55,7 @@ type segments struct {
 	limit   int64      // size at which a segment ends
 	files   []*segment // oldest first; the last one is written to
 	applied uint64     // the newest recorded index
-	batch   *batch     // reused by Write, as refs
-	refs    []ref
+	batch   *batch     // of Write
 	extents *extents
 
 	mu       sync.RWMutex
@@ -222,7 +221,7 @@ func blank(b []byte) bool {
 func (s *segments) replay(g *segment, r record, message []byte, body int64, c *contents) error {
 	switch r.kind {
 	case recordEntry:
-		if !c.add(r.index, ref{g, body + int64(r.at), int32(r.size), crc32.Checksum(message, castagnoli)}) {
+		if !c.add(r.index, ref{g, body + int64(r.at), int32(r.size), 0, crc32.Checksum(message, castagnoli)}) {
 			return fmt.Errorf("entry %d follows %d", r.index, c.last())
 		}
 		g.newest = max(g.newest, r.index)
@@ -309,17 +308,17 @@ func (s *segments) allocate(g *segment, size int64) error {
 // write makes a batch durable. If the system is short of a resource, write can be called again with the
 // same batch, which then goes to the same place.
 func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
-	if n := len(s.files); n == 0 || s.files[n-1].end+align(int64(len(b.b))) > s.limit && s.files[n-1].end > segmentHeader {
+	if n := len(s.files); n == 0 || s.files[n-1].end+align(int64(b.size())) > s.limit && s.files[n-1].end > segmentHeader {
 		if err := s.roll(); err != nil {
 			return nil, 0, err
 		}
 	}
 	g = s.files[len(s.files)-1]
-	bytes := b.seal(place{g.salt, g.end})
-	if err := s.allocate(g, g.end+int64(len(bytes))); err != nil {
+	parts, size := b.seal(place{g.salt, g.end})
+	if err := s.allocate(g, g.end+size); err != nil {
 		return nil, 0, err
 	}
-	if err := g.put(bytes); err != nil {
+	if err := g.put(parts, size); err != nil {
 		g.allocated, g.written = g.end, 0
 		return nil, 0, undone(err, g.file.Truncate(g.end))
 	}
@@ -327,21 +326,27 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 		return nil, 0, err
 	}
 	offset = g.end
-	g.end += int64(len(bytes))
+	g.end += size
 	return g, offset, nil
 }
 
-// put writes a batch at the end of the segment, and zeros behind it if needed: see zeroStep.
-func (g *segment) put(batch []byte) error {
-	end := g.end + int64(len(batch))
-	if end > g.written && len(batch) <= zeroBatch {
+// put writes the parts of a batch, which have size bytes, at the end of the segment, and zeros behind it if needed: see
+// zeroStep.
+func (g *segment) put(parts [][]byte, size int64) error {
+	at, end := g.end, g.end+size
+	if end > g.written && size <= zeroBatch {
 		g.written = min(end+zeroStep, g.allocated)
 		if _, err := g.file.WriteAt(zeros[:g.written-end], end); err != nil {
 			return err
 		}
 	}
-	_, err := g.file.WriteAt(batch, g.end)
-	return err
+	for _, part := range parts {
+		if _, err := g.file.WriteAt(part, at); err != nil {
+			return err
+		}
+		at += int64(len(part))
+	}
+	return nil
 }
 
 // compact removes the oldest segments that have no entry at or after an index. After an error it can be

@@ -19,10 +19,22 @@ func SizeOf(l *raft.Log) int {
 // AppendEntry appends the encoding of an entry of raft's log to b. Every format and the network use the same
 // encoding.
 func AppendEntry(b []byte, l *raft.Log) []byte {
+	return AppendTail(append(AppendHead(b, l), l.Data...), l)
+}
+
+// AppendHead appends the part of an entry's encoding before its data.
+func AppendHead(b []byte, l *raft.Log) []byte {
 	b = wire.Uint(b, 1, l.Index)
 	b = wire.Uint(b, 2, l.Term)
 	b = wire.Uint(b, 3, uint64(l.Type))
-	b = wire.Text(b, 4, l.Data)
+	if len(l.Data) > 0 {
+		b = wire.Begin(b, 4, len(l.Data))
+	}
+	return b
+}
+
+// AppendTail appends the part of an entry's encoding after its data.
+func AppendTail(b []byte, l *raft.Log) []byte {
 	b = wire.Text(b, 5, l.Extensions)
 	if !l.AppendedAt.IsZero() {
 		b = wire.Int(b, 6, l.AppendedAt.UnixNano())

@@ -63,8 +63,17 @@ func Text[T string | []byte](b []byte, num int, v T) []byte {
 
 // Element is Text for a repeated field, where empty elements count.
 func Element[T string | []byte](b []byte, num int, v T) []byte {
-	b = binary.AppendUvarint(appendTag(b, num, kindBytes), uint64(len(v)))
-	return append(b, v...)
+	return append(Begin(b, num, len(v)), v...)
+}
+
+// Begin appends the begin of field num, which has size bytes. The caller appends the bytes themselves.
+func Begin(b []byte, num, size int) []byte {
+	return binary.AppendUvarint(appendTag(b, num, kindBytes), uint64(size))
+}
+
+// SizeOf returns how many bytes field num takes if it has size bytes itself.
+func SizeOf(num, size int) int {
+	return lengthOfUvarint(num<<1|kindBytes) + lengthOfUvarint(size) + size
 }
 
 // Message appends field num with the bytes that encode appends, even if there are none. It is meant for short
