@@ -5,6 +5,7 @@ package coterie
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/coterie-kv/coterie/internal/command"
 )
@@ -92,14 +93,18 @@ func (c Comparison) WithRange(end string) Comparison {
 	return c
 }
 
-func compares(cmps []Comparison) ([]command.Compare, error) {
-	out := make([]command.Compare, len(cmps))
-	var errs []error
-	for i, c := range cmps {
-		var err error
-		out[i] = c.cmp
-		out[i].Key, out[i].End, err = c.keys.bounds(c.cmp.Key)
-		errs = append(errs, c.err, err)
+// compares appends comparisons to out, which is empty.
+func compares(out []command.Compare, cmps []Comparison) (_ []command.Compare, err error) {
+	out = slices.Grow(out, len(cmps))
+	for i := range cmps {
+		c := &cmps[i]
+		cmp := c.cmp
+		var invalid error
+		cmp.Key, cmp.End, invalid = c.keys.bounds(c.cmp.Key)
+		out = append(out, cmp)
+		if c.err != nil || invalid != nil {
+			err = errors.Join(err, c.err, invalid)
+		}
 	}
-	return out, errors.Join(errs...)
+	return out, err
 }

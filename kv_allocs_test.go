@@ -55,6 +55,11 @@ func TestAllocationsOfManyCalls(t *testing.T) {
 		// The operation and the response, and on each node the version of the key. The rest is the share of a call in
 		// the batches and in the nodes of trees, which is larger if the batches are small.
 		{"Put", 9, func() error { return errOf(n.Put(ctx, "key", value)) }},
+		// The transaction, its operation and the response, and the rest as for Put.
+		{"Txn", 10, func() error {
+			return errOf(n.Txn(ctx).If(coterie.Compare(coterie.CreateRevision("key"), coterie.Greater, 0)).
+				Then(coterie.OpPut("key", value)).Commit())
+		}},
 		// The response. A round takes about 17 allocations, and has hundreds of callers.
 		{"Get", 2, func() error { return errOf(n.Get(ctx, "key")) }},
 	} {

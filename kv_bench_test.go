@@ -49,29 +49,39 @@ func cpuMicros(tb testing.TB) float64 {
 	return float64(u.Utime.Sec+u.Stime.Sec)*1e6 + float64(u.Utime.Usec+u.Stime.Usec)
 }
 
-// called runs b.N operations from a number of concurrent callers.
+// called runs b.N operations from a number of concurrent callers, on the keys in turn.
 func called(b *testing.B, callers int, keys []string, op func(key string) error) {
 	var next atomic.Int64
-	var failed atomic.Pointer[error]
+	calledBy(b, callers, func() func() error {
+		return func() error { return op(keys[next.Add(1)%benchKeys]) }
+	})
+}
+
+// calledBy runs b.N operations from a number of concurrent callers. Each caller begins with a call of begin, which
+// returns its operation.
+func calledBy(b *testing.B, callers int, begin func() func() error) {
+	var next atomic.Int64
+	type failure struct{ error }
+	var failed atomic.Pointer[failure]
 	var running sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
-	begin := cpuMicros(b)
+	before := cpuMicros(b)
 	for range callers {
+		op := begin()
 		running.Go(func() {
-			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-				if err := op(keys[i%benchKeys]); err != nil {
-					err := err
-					failed.Store(&err)
+			for next.Add(1) <= int64(b.N) {
+				if err := op(); err != nil {
+					failed.CompareAndSwap(nil, &failure{err})
 					return
 				}
 			}
 		})
 	}
 	running.Wait()
-	b.ReportMetric((cpuMicros(b)-begin)/float64(b.N), "cpu-µs/op")
+	b.ReportMetric((cpuMicros(b)-before)/float64(b.N), "cpu-µs/op")
 	if err := failed.Load(); err != nil {
-		b.Fatal(*err)
+		b.Fatal(err)
 	}
 }
 

@@ -59,25 +59,47 @@ func OpDelete(key string, opts ...DeleteOption) Op {
 // OpTxn is a transaction as an operation. Inside another one, its comparisons are evaluated with all
 // others, before anything is changed.
 func OpTxn(cmps []Comparison, then, els []Op) Op {
-	var t command.Txn
-	var errs [3]error
-	t.Compares, errs[0] = compares(cmps)
-	t.Then, errs[1] = operations(then)
-	t.Else, errs[2] = operations(els)
-	return Op{op: command.Op{Txn: &t}, local: allLocal(then, els), err: errors.Join(errs[:]...)}
+	var t transaction
+	err := errors.Join(t.compare(cmps), t.then(then), t.otherwise(els))
+	return Op{op: command.Op{Txn: &t.Txn}, local: allLocal(then, els), err: err}
 }
 
-func operations(ops []Op) ([]command.Op, error) {
-	out := make([]command.Op, len(ops))
-	var errs []error
-	for i, op := range ops {
-		out[i] = op.op
-		errs = append(errs, op.err)
+// A transaction is a command.Txn with memory for a few comparisons and operations, so that most are one object.
+type transaction struct {
+	command.Txn
+	compares [1]command.Compare
+	branches [2][2]command.Op
+}
+
+func (t *transaction) compare(cmps []Comparison) (err error) {
+	t.Compares, err = compares(t.compares[:0], cmps)
+	return err
+}
+
+func (t *transaction) then(ops []Op) (err error) {
+	t.Then, err = operations(t.branches[0][:0], ops)
+	return err
+}
+
+func (t *transaction) otherwise(ops []Op) (err error) {
+	t.Else, err = operations(t.branches[1][:0], ops)
+	return err
+}
+
+// operations appends operations to out, which is empty.
+func operations(out []command.Op, ops []Op) (_ []command.Op, err error) {
+	out = slices.Grow(out, len(ops))
+	for i := range ops {
+		op := &ops[i]
+		out = append(out, op.op)
+		if op.err != nil {
+			err = errors.Join(err, op.err)
+		}
 		if op.get != nil && op.get.waits {
-			errs = append(errs, fmt.Errorf("%w: WithWaitRevision in a transaction", ErrInvalidOption))
+			err = errors.Join(err, fmt.Errorf("%w: WithWaitRevision in a transaction", ErrInvalidOption))
 		}
 	}
-	return out, errors.Join(errs...)
+	return out, err
 }
 
 // allLocal reports whether a transaction of these branches needs nothing but this node's state.
@@ -111,19 +133,19 @@ func (n *Node) do(ctx context.Context, as *command.As, op Op) (OpResponse, error
 
 // txn executes a transaction. One that only reads is not written to the log.
 func (n *Node) txn(ctx context.Context, as *command.As, op Op) (OpResponse, error) {
-	if err := n.cfg.checkOp(&op.op); err != nil {
+	t := op.op.Txn
+	if !readOnly(t) {
+		return n.execute(ctx, as, op)
+	}
+	read := command.Op{Txn: t}
+	if err := n.cfg.checkOp(&read); err != nil {
 		return OpResponse{}, err
 	}
-	switch t := op.op.Txn; {
-	case !readOnly(t):
-		return n.execute(ctx, as, op)
-	default:
-		v, p, err := n.reads.begin(ctx, &getOptions{serializable: op.local})
-		if err != nil {
-			return OpResponse{}, err
-		}
-		return n.read(ctx, v, p, as, &op.op, quick(t))
+	v, p, err := n.reads.begin(ctx, &getOptions{serializable: op.local})
+	if err != nil {
+		return OpResponse{}, err
 	}
+	return n.read(ctx, v, p, as, &read, quick(t))
 }
 
 // quick reports whether a transaction of Gets looks at single keys only.
@@ -165,19 +187,47 @@ func opResponse(op *command.Op, r *command.Result) OpResponse {
 	header := Header{Revision: r.Revision}
 	switch {
 	case op.Put != nil:
-		return OpResponse{Put: &PutResponse{Header: header, PrevKV: firstKeyValue(r.KVs)}}
+		put := putResponse(r)
+		return OpResponse{Put: &put}
 	case op.Get != nil:
 		return OpResponse{Get: &GetResponse{Header: header, KVs: keyValues(r.KVs), Count: r.Count, More: r.More}}
 	case op.Delete != nil:
 		return OpResponse{Delete: &DeleteResponse{Header: header, Deleted: r.Count, PrevKVs: keyValues(r.KVs)}}
 	}
-	ops := op.Txn.Else
+	return OpResponse{Txn: txnResponse(op.Txn, r)}
+}
+
+// txnResponse returns the result of a transaction in the public form. The response to a small transaction is one object, and
+// the responses to the puts of a larger one are another.
+func txnResponse(t *command.Txn, r *command.Result) *TxnResponse {
+	small := &struct {
+		TxnResponse
+		responses [2]OpResponse
+		puts      [1]PutResponse
+	}{TxnResponse: TxnResponse{Header: Header{Revision: r.Revision}, Succeeded: r.Succeeded}}
+	if len(r.Ops) == 0 {
+		return &small.TxnResponse
+	}
+	ops := t.Else
 	if r.Succeeded {
-		ops = op.Txn.Then
+		ops = t.Then
 	}
-	t := &TxnResponse{Header: header, Succeeded: r.Succeeded}
+	puts := small.puts[:0]
+	small.Responses = slices.Grow(small.responses[:0], len(r.Ops))
 	for i := range r.Ops {
-		t.Responses = append(t.Responses, opResponse(&ops[i], &r.Ops[i]))
+		if ops[i].Put == nil {
+			small.Responses = append(small.Responses, opResponse(&ops[i], &r.Ops[i]))
+			continue
+		}
+		if len(puts) == cap(puts) {
+			puts = make([]PutResponse, 0, len(r.Ops)-i)
+		}
+		puts = append(puts, putResponse(&r.Ops[i]))
+		small.Responses = append(small.Responses, OpResponse{Put: &puts[len(puts)-1]})
 	}
-	return OpResponse{Txn: t}
+	return &small.TxnResponse
+}
+
+func putResponse(r *command.Result) PutResponse {
+	return PutResponse{Header: Header{Revision: r.Revision}, PrevKV: firstKeyValue(r.KVs)}
 }

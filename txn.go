@@ -19,7 +19,7 @@ import (
 type Txn struct {
 	doer  Doer
 	ctx   context.Context
-	txn   command.Txn
+	txn   transaction
 	step  int // the last of if, then, else and commit that was called
 	ops   int // number of operations in both branches
 	local int // number of those that are serializable reads
@@ -60,36 +60,34 @@ func (t *Txn) next(step int, name string) {
 // If sets the comparisons. All of them must hold; if there are none, that is so.
 func (t *Txn) If(cmps ...Comparison) *Txn {
 	t.next(stepIf, "If")
-	var err error
-	t.txn.Compares, err = compares(cmps)
-	t.err = errors.Join(t.err, err)
+	t.err = errors.Join(t.err, t.txn.compare(cmps))
 	return t
 }
 
 // Then sets the operations to run if the comparisons hold.
 func (t *Txn) Then(ops ...Op) *Txn {
 	t.next(stepThen, "Then")
-	t.txn.Then = t.branch(ops)
+	t.err = errors.Join(t.err, t.txn.then(ops))
+	t.count(ops)
 	return t
 }
 
 // Else sets the operations to run if a comparison does not hold.
 func (t *Txn) Else(ops ...Op) *Txn {
 	t.next(stepElse, "Else")
-	t.txn.Else = t.branch(ops)
+	t.err = errors.Join(t.err, t.txn.otherwise(ops))
+	t.count(ops)
 	return t
 }
 
-func (t *Txn) branch(ops []Op) []command.Op {
-	out, err := operations(ops)
-	t.err = errors.Join(t.err, err)
-	for _, op := range ops {
-		t.ops++
-		if op.local {
+// count counts the operations of a branch.
+func (t *Txn) count(ops []Op) {
+	t.ops += len(ops)
+	for i := range ops {
+		if ops[i].local {
 			t.local++
 		}
 	}
-	return out
 }
 
 // Commit runs the transaction: atomically, in one revision, on any node. Operations run in their order,
@@ -120,7 +118,7 @@ func (t *Txn) op() (Op, error) {
 	if t.doer == nil {
 		return Op{}, fmt.Errorf("%w: a Txn that no Node made", ErrInvalidOption)
 	}
-	return Op{op: command.Op{Txn: &t.txn}, local: t.ops > 0 && t.local == t.ops}, t.err
+	return Op{op: command.Op{Txn: &t.txn.Txn}, local: t.ops > 0 && t.local == t.ops}, t.err
 }
 
 // A TxnResponse answers [Txn.Commit]. The headers in Responses have a revision only: the one that the

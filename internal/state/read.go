@@ -27,7 +27,7 @@ func Execute(v *mvcc.View, op *command.Op, stop func() bool) *command.Result {
 	if op.Get != nil {
 		r := read(v, op.Get, stop)
 		r.Revision = v.Revision()
-		return r
+		return &r
 	}
 	path := choose(v, op.Txn, nil)
 	if r := (&judge{kv: v, path: path}).refuse(op, false); r != nil {
@@ -71,40 +71,15 @@ func Until(stop func() bool, fn func(mvcc.KeyValue) bool) func(mvcc.KeyValue) bo
 }
 
 // read evaluates a Get. The caller sets the revision of the result. A nil stop never stops.
-func read(v reader, g *command.Get, stop func() bool) *command.Result {
+func read(v reader, g *command.Get, stop func() bool) (r command.Result) {
 	if err := v.CheckRevision(g.Revision); err != nil {
-		return refusal(v, revisionCode(err))
+		return *refusal(v, revisionCode(err))
 	}
-	r := &command.Result{}
 	if g.CountOnly {
 		r.Count = count(v, g, stop)
 		return r
 	}
-	plain := g.MinModRevision == 0 && g.MaxModRevision == 0 && g.MinCreateRevision == 0 && g.MaxCreateRevision == 0
-	// As in etcd, the limit applies before a sort without an order, except that one more key is read.
-	enough := int64(-1)
-	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
-		enough = g.Limit + 1
-	}
-	if g.End != "" && plain && g.Revision <= 0 {
-		n := int64(v.Count(g.Key, g.End)) // counting is cheaper than growing the slice
-		if enough > 0 {
-			n = min(n, enough)
-		}
-		if n > 0 {
-			r.KVs = make([]mvcc.KeyValue, 0, n)
-		}
-	}
-	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv mvcc.KeyValue) bool {
-		if Matches(g, kv) {
-			r.KVs = append(r.KVs, kv)
-		}
-		return int64(len(r.KVs)) != enough
-	}))
-	r.Count = int64(len(r.KVs))
-	if !plain || r.Count == enough {
-		r.Count = count(v, g, stop)
-	}
+	r.KVs, r.Count = find(v, g, stop)
 	sortKeys(r.KVs, g)
 	if g.Limit > 0 && int64(len(r.KVs)) > g.Limit {
 		r.KVs, r.More = r.KVs[:g.Limit], true
@@ -118,6 +93,37 @@ func read(v reader, g *command.Get, stop func() bool) *command.Result {
 		}
 	}
 	return r
+}
+
+// find returns the keys that a Get finds, and the number of all keys in its range. If the result has the order of the
+// keys, it is enough to find one key more than the limit.
+func find(v reader, g *command.Get, stop func() bool) (kvs []mvcc.KeyValue, n int64) {
+	plain := g.MinModRevision == 0 && g.MaxModRevision == 0 && g.MinCreateRevision == 0 && g.MaxCreateRevision == 0
+	// As in etcd, the limit applies before a sort without an order, except that one more key is read.
+	enough := int64(-1)
+	if g.Limit > 0 && plain && (g.Order == command.SortNone || g.Order == command.SortAscend && g.SortBy == command.SortByKey) {
+		enough = g.Limit + 1
+	}
+	if g.End != "" && plain && g.Revision <= 0 {
+		n = int64(v.Count(g.Key, g.End)) // counting is cheaper than growing the slice
+		if enough > 0 {
+			n = min(n, enough)
+		}
+		if n > 0 {
+			kvs = make([]mvcc.KeyValue, 0, n)
+		}
+	}
+	v.Ascend(g.Key, g.End, g.Revision, Until(stop, func(kv mvcc.KeyValue) bool {
+		if Matches(g, kv) {
+			kvs = append(kvs, kv)
+		}
+		return int64(len(kvs)) != enough
+	}))
+	n = int64(len(kvs))
+	if !plain || n == enough {
+		n = count(v, g, stop)
+	}
+	return kvs, n
 }
 
 // count counts the keys in a Get's range. At the latest revision it needs no walk.

@@ -47,3 +47,26 @@ func TestPutAllocatesLittleInState(t *testing.T) {
 		})
 	}
 }
+
+// A transaction of a compare and a put allocates what a put does, and its share of the memory for results.
+func TestTxnAllocatesLittleInState(t *testing.T) {
+	const batch = 1000
+	s := New()
+	require.NoError(t, s.Apply(1, 1, entry(register(1), proposal(1, 1, 1, put("key", "value"))), nowhere{}))
+	swap := &command.Txn{
+		Compares: []command.Compare{{Key: "key", Target: command.ModRevision, Op: command.Greater}},
+		Then:     []command.Op{put("key", "value")},
+	}
+	seq := uint64(1)
+	perBatch := testing.AllocsPerRun(20, func() {
+		lowest := seq + 1
+		for range batch {
+			seq++
+			p := proposal(1, seq, lowest, command.Op{Txn: swap})
+			s.propose(2, 1, &p, nowhere{})
+		}
+		s.View()
+	})
+	t.Logf("%.3f allocations a transaction", perBatch/batch)
+	require.LessOrEqual(t, perBatch/batch, 1.5)
+}

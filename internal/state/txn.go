@@ -13,35 +13,55 @@ import (
 // run executes an operation as a revision of its own. It either rejects the whole operation or executes
 // it: all errors are found before anything changes.
 func (s *State) run(op *command.Op) *command.Result {
-	var path []bool
+	s.path = s.path[:0]
 	if op.Txn != nil {
-		path = choose(s.kv, op.Txn, nil)
+		s.path = choose(s.kv, op.Txn, s.path)
 	}
-	if r := (&judge{s.kv, &s.leases.View, path}).refuse(op, false); r != nil {
+	if r := (&judge{s.kv, &s.leases.View, s.path}).refuse(op, false); r != nil {
 		return r
 	}
-	r, _ := s.do(op, path)
+	held := s.hold(op, 1)
+	held[0], _ = s.do(op, s.path)
 	s.kv.Commit()
-	return s.hold(r)
+	return &held[0]
 }
 
 // resultsAtOnce is the number of results in one allocation.
 const resultsAtOnce = 16
 
-// hold returns a result in memory that it shares with a few other results. A result with data has memory of its own, because
-// the others would keep the data.
-func (s *State) hold(r command.Result) *command.Result {
-	if r.KVs != nil || r.Ops != nil {
-		own := r
-		return &own
+// hold returns memory for n results of an operation or of its parts. A few operations share the memory, unless the results
+// have data: then the others would keep the data.
+func (s *State) hold(op *command.Op, n int) []command.Result {
+	if n > resultsAtOnce || reads(op) {
+		return make([]command.Result, n)
 	}
-	if len(s.results) == 0 {
+	if n > len(s.results) {
 		s.results = make([]command.Result, resultsAtOnce)
 	}
-	held := &s.results[0]
-	s.results = s.results[1:]
-	*held = r
+	held := s.results[:n:n]
+	s.results = s.results[n:]
 	return held
+}
+
+// reads reports whether the result of an operation may have keys and values.
+func reads(op *command.Op) bool {
+	switch {
+	case op.Put != nil:
+		return op.Put.PrevKV
+	case op.Get != nil:
+		return !op.Get.CountOnly
+	case op.Delete != nil:
+		return op.Delete.PrevKV
+	case op.Txn != nil:
+		for _, ops := range [...][]command.Op{op.Txn.Then, op.Txn.Else} {
+			for i := range ops {
+				if reads(&ops[i]) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // choose evaluates the compares of a transaction, and of the nested transactions in the branches taken,
@@ -73,20 +93,24 @@ func branch(t *command.Txn, then bool) []command.Op {
 // compare reports whether a compare holds for every key of its range. If the range has no key, it is
 // evaluated for a missing key.
 func compare(v reader, c *command.Compare) bool {
+	if c.End == "" {
+		kv, _ := v.Get(c.Key, 0)
+		return compareKey(c, &kv)
+	}
 	holds, found := true, false
 	v.Ascend(c.Key, c.End, 0, func(kv mvcc.KeyValue) bool {
 		found = true
-		holds = compareKey(c, kv)
+		holds = compareKey(c, &kv)
 		return holds
 	})
-	if !found {
-		// A missing key has no value. No compare of it holds, not even NotEqual.
-		return c.Target != command.Value && compareKey(c, mvcc.KeyValue{})
-	}
-	return holds
+	return holds && (found || compareKey(c, &mvcc.KeyValue{}))
 }
 
-func compareKey(c *command.Compare, kv mvcc.KeyValue) bool {
+// compareKey reports whether a compare holds for a key. The zero KeyValue stands for a missing key.
+func compareKey(c *command.Compare, kv *mvcc.KeyValue) bool {
+	if c.Target == command.Value && kv.Deleted() {
+		return false // a missing key has no value: no compare of it holds, not even NotEqual
+	}
 	var order int
 	switch c.Target {
 	case command.Version:
@@ -169,7 +193,7 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 		r.Revision = s.kv.Revision() + 1
 		return r, path
 	case op.Get != nil:
-		r = *read(s.kv, op.Get, nil)
+		r = read(s.kv, op.Get, nil)
 	case op.Delete != nil:
 		deleted := s.delete(op.Delete.Key, op.Delete.End)
 		r.Count = int64(len(deleted))
@@ -180,7 +204,7 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 		r.Succeeded, path = path[0], path[1:]
 		ops := branch(op.Txn, r.Succeeded)
 		if len(ops) > 0 {
-			r.Ops = make([]command.Result, len(ops))
+			r.Ops = s.hold(op, len(ops))
 		}
 		for i := range ops {
 			r.Ops[i], path = s.do(&ops[i], path)
