@@ -46,6 +46,7 @@ func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl 
 		service.Methods[i] = grpc.MethodDesc{
 			MethodName: m.MethodName,
 			Handler: func(impl any, ctx context.Context, decode func(any) error, outer grpc.UnaryServerInterceptor) (any, error) {
+				growStack()
 				if outer == nil {
 					return m.Handler(impl, ctx, decode, inner)
 				}
