@@ -21,13 +21,18 @@ var (
 var curves = []curve{
 	{
 		name: "keys/put", about: "puts of existing keys by 1000 callers", axis: "keys",
-		sizes: []int{1000, 10_000, 100_000, 1_000_000}, on: onBoth, etcdUpTo: 100_000,
+		sizes: []int{1000, 10_000, 100_000, 1_000_000}, on: onBoth,
 		load: harness.Load{Work: "overwrite", Callers: 1000}, resize: keys, quantities: costs,
 	},
 	{
 		name: "keys/get", about: "serializable gets by one caller", axis: "keys",
-		sizes: []int{1000, 10_000, 100_000, 1_000_000}, on: onBoth, etcdUpTo: 100_000,
+		sizes: []int{1000, 10_000, 100_000, 1_000_000}, on: onBoth,
 		load: harness.Load{Work: "get", Local: true}, resize: keys, quantities: costs,
+	},
+	{
+		name: "keys/alone", about: "puts of existing keys by 1000 callers of a single member, with values of 32 bytes", axis: "keys",
+		sizes: []int{1000, 10_000, 100_000, 1_000_000, 10_000_000}, on: []contender{onCoterie.with(alone)},
+		load: harness.Load{Work: "overwrite", Callers: 1000, ValueBytes: 32}, resize: keys, quantities: costs,
 	},
 	{
 		name: "values/put", about: "puts by 100 callers", axis: "bytes of a value",
@@ -38,9 +43,9 @@ var curves = []curve{
 	},
 	{
 		name: "watchers/idle", about: "puts by 1000 callers beside watches of other keys", axis: "watches",
-		sizes: []int{1, 10, 100, 1000, 10_000, 100_000}, on: onBoth, etcdUpTo: 100, // more watches that end hang in its client
+		sizes: []int{1, 10, 100, 1000, 10_000, 100_000}, on: onBoth, etcdUpTo: 10_000,
 		load: harness.Load{Work: "idlers", Callers: 1000}, resize: watchers, quantities: costs,
-		round: 3 * time.Second,
+		round: 3 * time.Second, // a third is without watches before, a third after
 	},
 	{
 		name: "watchers/fanout", about: "events of one writer to watches of its key", axis: "watches",
@@ -62,11 +67,11 @@ var curves = []curve{
 			figure(harness.FigureCPUPercent).called("percent of a core for a member"),
 			figure(harness.FigureHeap).called("bytes of live heap of a member"),
 		},
-		round: 3 * time.Second,
+		round: 3 * time.Second, // a session renews its lease every 3 s
 	},
 	{
 		name: "callers/put", about: "puts of new keys", axis: "callers",
-		sizes: []int{1, 10, 100, 1000, 10_000}, on: onBoth, etcdUpTo: 1000, // etcd rejects more than 5000 at once
+		sizes: []int{1, 10, 100, 1000, 4000, 10_000}, on: onBoth, etcdUpTo: 4000, // etcd rejects more than 5000 at once
 		load: harness.Load{Work: "put"}, resize: callers, quantities: costs,
 	},
 	{

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/coterie-kv/coterie/bench/harness"
 )
@@ -125,6 +126,8 @@ func (s etcdStore) Compact(ctx context.Context, revision int64) error {
 }
 
 func (s etcdStore) Watch(ctx context.Context, key string, created func(), event func(number int64)) error {
+	// The watches of a context share a stream, apart from earlier ones: an earlier one may hang.
+	ctx = metadata.AppendToOutgoingContext(ctx, "context", fmt.Sprintf("%p", ctx))
 	events := s.client.Watch(ctx, key, clientv3.WithCreatedNotify())
 	for {
 		var r clientv3.WatchResponse
@@ -133,7 +136,7 @@ func (s etcdStore) Watch(ctx context.Context, key string, created func(), event 
 		case r, ok = <-events:
 		case <-ctx.Done():
 			// The channel may never be closed: when many watches of etcd's in-process client end at once, the client and
-			// the server can wait for each other.
+			// the server can wait for each other. Then no other watch can use the stream.
 			return nil
 		}
 		switch {

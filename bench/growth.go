@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,11 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/coterie-kv/coterie/bench/harness"
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 // A curve is a workload that runs at several sizes of one parameter.
@@ -25,118 +28,102 @@ type curve struct {
 	etcdUpTo   int // the largest size on etcd, where larger ones fail or take long; 0 for no bound
 	load       harness.Load
 	resize     func(size int, c *contender, l *harness.Load)
-	quantities []quantity // that the plots show
-	round      time.Duration
+	quantities []quantity    // that the plots show
+	round      time.Duration // of a run, where the plan's is too short; 0 for that
 }
 
-// growthRound is the time of a run of most curves. All curves together take about ten minutes.
-const growthRound = 1500 * time.Millisecond
+// pointTimeout is how long all systems together may take at one size. Then their processes are killed.
+const pointTimeout = 4 * time.Minute
 
-// A growth is the outcome of a curve.
-type growth struct {
-	Name       string         `json:"name"`
-	About      string         `json:"about"`
-	Axis       string         `json:"axis"`
-	Quantities []string       `json:"quantities"`
-	Series     []growthSeries `json:"series"`
-}
-
-// A growthSeries is the outcome of a curve on one system.
-type growthSeries struct {
-	System string        `json:"system"`
-	Points []growthPoint `json:"points"`
-}
-
-// A growthPoint is the outcome at one size.
-type growthPoint struct {
-	Size   int                `json:"size"`
-	Values map[string]float64 `json:"values"` // by the names of the quantities; durations are in microseconds
-	Sample harness.Sample     `json:"sample"`
-}
-
-// grow runs the curves whose names match, prints their points, and writes them to a file unless its name is empty.
+// grow runs the curves whose names match, prints their points, and writes them to a file unless its name is empty. It
+// writes the file after each curve, so that an interruption loses at most one.
 func (p plan) grow(ctx context.Context, matches *regexp.Regexp, file string, out io.Writer) error {
-	var all []growth
+	g := recording.Growth{Machine: recording.ThisMachine()}
 	var errs []error
 	for _, c := range curves {
 		if !matches.MatchString(c.name) {
 			continue
 		}
-		g, err := p.growOne(ctx, c, out)
-		all = append(all, g)
+		began := time.Now()
+		outcome, err := p.growOne(ctx, c, out)
+		fmt.Fprintf(out, "  took %v\n", time.Since(began).Round(time.Second))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+		}
+		g.Curves = append(g.Curves, outcome)
+		if file != "" {
+			if err := recording.Write(file, g); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if file != "" {
-		errs = append(errs, writeJSON(file, struct {
-			machine
-			Curves []growth `json:"curves"`
-		}{thisMachine(), all}))
-	}
 	return errors.Join(errs...)
 }
 
-// growOne runs a curve. The systems take turns at each size. A system that fails runs at no larger size.
-func (p plan) growOne(ctx context.Context, c curve, out io.Writer) (growth, error) {
-	g := growth{Name: c.name, About: c.about, Axis: c.axis}
+// growOne runs a curve. A system that fails runs at no larger size.
+func (p plan) growOne(ctx context.Context, c curve, out io.Writer) (recording.Curve, error) {
+	outcome := recording.Curve{Name: c.name, About: c.about, Axis: c.axis}
 	for _, q := range c.quantities {
-		g.Quantities = append(g.Quantities, q.label())
+		outcome.Quantities = append(outcome.Quantities, q.label())
 	}
 	for _, on := range c.on {
-		g.Series = append(g.Series, growthSeries{System: on.label})
+		outcome.Series = append(outcome.Series, recording.Series{System: on.label})
 	}
 	errs := make([]error, len(c.on))
 	fmt.Fprintf(out, "\n%s: %s\n", c.name, c.about)
 	for _, size := range c.sizes {
+		r := row{load: c.load}
+		var running []int // the indexes of the systems of this size
 		for i, on := range c.on {
-			if errs[i] != nil || on.setup.System == "etcd" && c.etcdUpTo > 0 && size > c.etcdUpTo {
-				continue
+			if errs[i] == nil && !(on.setup.System == "etcd" && c.etcdUpTo > 0 && size > c.etcdUpTo) {
+				c.resize(size, &on, &r.load)
+				running, r.on = append(running, i), append(r.on, on)
 			}
-			s, err := p.growPoint(ctx, c, on, size)
-			if err != nil {
-				errs[i] = fmt.Errorf("%s: %s %d: %w", on.label, c.axis, size, err)
+		}
+		samples, failed := p.growAll(ctx, r, cmp.Or(c.round, p.round))
+		for at, i := range running {
+			if failed[at] != nil {
+				errs[i] = fmt.Errorf("%s: %s %d: %w", c.on[i].label, c.axis, size, failed[at])
 				fmt.Fprintf(out, "  %v\n", errs[i])
 				continue
 			}
-			point := growthPoint{Size: size, Values: map[string]float64{}, Sample: s}
-			fmt.Fprintf(out, "  %-8s %s %d:", on.label, c.axis, size)
+			point := recording.Point{Size: size, Values: map[string]float64{}, Sample: samples[at]}
+			fmt.Fprintf(out, "  %-8s %s %d:", c.on[i].label, c.axis, size)
 			for _, q := range c.quantities {
-				point.Values[q.label()] = q.scaled(s)
-				fmt.Fprintf(out, " %s %.4g", q.label(), q.scaled(s))
+				point.Values[q.label()] = q.scaled(samples[at])
+				fmt.Fprintf(out, " %s %.4g", q.label(), q.scaled(samples[at]))
 			}
 			fmt.Fprintln(out)
-			g.Series[i].Points = append(g.Series[i].Points, point)
+			outcome.Series[i].Points = append(outcome.Series[i].Points, point)
 		}
 	}
-	return g, errors.Join(errs...)
+	return outcome, errors.Join(errs...)
 }
 
-// growPoint runs a curve at one size: a warm-up, and a run.
-func (p plan) growPoint(ctx context.Context, c curve, on contender, size int) (s harness.Sample, err error) {
-	r := row{load: c.load}
-	c.resize(size, &on, &r.load)
+// growAll runs a row once on each of its contenders, in turn: a warm-up, and a run of d.
+func (p plan) growAll(ctx context.Context, r row, d time.Duration) ([]harness.Sample, []error) {
+	ctx, cancel := context.WithTimeout(ctx, pointTimeout)
+	defer cancel()
 	dir, err := os.MkdirTemp(p.dir, "bench")
 	if err != nil {
-		return s, err
+		return nil, slices.Repeat([]error{err}, len(r.on))
 	}
 	defer os.RemoveAll(dir)
-	ready, err := p.prepare(ctx, r, on, dir)
-	if err != nil {
-		return s, err
+	samples := make([]harness.Sample, len(r.on))
+	sessions, errs := p.prepareAll(ctx, r, dir)
+	for i, s := range sessions {
+		if s == nil {
+			continue
+		}
+		if _, errs[i] = s.run(ctx, d/3); errs[i] == nil {
+			samples[i], errs[i] = s.run(ctx, d)
+		}
+		errs[i] = errors.Join(errs[i], s.close())
 	}
-	defer func() { err = errors.Join(err, ready.close()) }()
-	d := p.round
-	if c.round > 0 {
-		d = min(d*2, c.round)
-	}
-	if _, err := ready.run(ctx, d/3); err != nil {
-		return s, err
-	}
-	return ready.run(ctx, d)
+	return samples, errs
 }
 
 // label returns the name of the quantity with its unit, as plots show it.

@@ -32,6 +32,9 @@ func main() {
 	}
 }
 
+// growthRound is the least time of a run of a curve. With -quick, all curves take less than eight minutes.
+const growthRound = time.Second
+
 // run runs the program with the arguments of a command line.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -62,7 +65,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return nil
 	case *growing:
-		p.round = growthRound
+		p.round, p.scale = max(p.round, growthRound), full // the sizes are those of the curves
 		return p.grow(ctx, matches, *file, out)
 	case *feet:
 		return p.footprint(ctx, out)

@@ -3,17 +3,15 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/coterie-kv/coterie/bench/harness"
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 // A result is the outcome of a row.
@@ -114,35 +112,15 @@ func (s systemResult) print(w io.Writer, unit string) {
 	}
 }
 
-// A machine is the place of a measurement.
-type machine struct {
-	Measured time.Time `json:"measured"`
-	Go       string    `json:"go"`
-	System   string    `json:"system"`
-	CPUs     int       `json:"cpus"`
-}
-
-func thisMachine() machine {
-	return machine{time.Now().UTC(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, runtime.NumCPU()}
-}
-
 // writeResults writes results to a file, with the machine on which they were measured.
 func writeResults(file string, results []result) error {
 	var verdicts []verdict
 	for _, r := range results {
 		verdicts = append(verdicts, r.verdicts()...)
 	}
-	return writeJSON(file, struct {
-		machine
+	return recording.Write(file, struct {
+		recording.Machine
 		Verdicts []verdict `json:"verdicts"`
 		Results  []result  `json:"results"`
-	}{thisMachine(), verdicts, results})
-}
-
-func writeJSON(file string, v any) error {
-	text, err := json.MarshalIndent(v, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
+	}{recording.ThisMachine(), verdicts, results})
 }

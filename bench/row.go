@@ -70,9 +70,9 @@ func (p plan) run(ctx context.Context, r row) (res result, err error) {
 	}
 	defer os.RemoveAll(dir)
 	res = result{Name: r.name, About: r.about, Unit: r.unit, judges: r.verdict}
-	sessions, err := p.prepareAll(ctx, r, dir)
+	sessions, errs := p.prepareAll(ctx, r, dir)
 	defer func() { err = errors.Join(err, closeAll(sessions)) }()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return res, err
 	}
 	for i, c := range r.on {
@@ -100,8 +100,8 @@ func (p plan) run(ctx context.Context, r row) (res result, err error) {
 	return res, nil
 }
 
-// prepareAll starts the processes of all contenders at the same time. After an error, some sessions are nil.
-func (p plan) prepareAll(ctx context.Context, r row, dir string) ([]session, error) {
+// prepareAll starts the processes of all contenders at the same time. The session of a contender with an error is nil.
+func (p plan) prepareAll(ctx context.Context, r row, dir string) ([]session, []error) {
 	sessions, errs := make([]session, len(r.on)), make([]error, len(r.on))
 	var preparing sync.WaitGroup
 	for i, c := range r.on {
@@ -112,7 +112,7 @@ func (p plan) prepareAll(ctx context.Context, r row, dir string) ([]session, err
 		})
 	}
 	preparing.Wait()
-	return sessions, errors.Join(errs...)
+	return sessions, errs
 }
 
 // closeAll closes sessions at the same time.

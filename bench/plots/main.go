@@ -2,14 +2,13 @@
 
 // Plots renders the points of bench -growth as SVG files, one for each curve and quantity.
 //
-//	go run . -growth -json results/growth.json
+//	go run . -quick -growth -json results/growth.json
 //	go run ./plots -out ../docs/plots results/growth.json
 //
-// The commands run in the directory of bench. Points of one curve can be in several files: the plots have all systems.
+// The commands run in the directory of bench. Of a curve that several files have, the last one counts.
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"gonum.org/v1/plot"
+
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 func main() {
@@ -30,36 +31,6 @@ func main() {
 	}
 }
 
-// A recording is a file of bench -growth.
-type recording struct {
-	Measured time.Time `json:"measured"`
-	Go       string    `json:"go"`
-	System   string    `json:"system"`
-	CPUs     int       `json:"cpus"`
-	Curves   []curve   `json:"curves"`
-}
-
-// A curve is a workload that ran at several sizes of one parameter.
-type curve struct {
-	Name       string   `json:"name"`
-	About      string   `json:"about"`
-	Axis       string   `json:"axis"`
-	Quantities []string `json:"quantities"`
-	Series     []series `json:"series"`
-}
-
-// A series is the outcome of a curve on one system.
-type series struct {
-	System string  `json:"system"`
-	Points []point `json:"points"`
-}
-
-// A point is the outcome at one size, by the names of the quantities.
-type point struct {
-	Size   int                `json:"size"`
-	Values map[string]float64 `json:"values"`
-}
-
 // run renders the files as SVG files below out.
 func run(files []string, out string) error {
 	if len(files) == 0 {
@@ -69,18 +40,14 @@ func run(files []string, out string) error {
 		return err
 	}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		g, err := recording.ReadGrowth(file)
 		if err != nil {
 			return err
 		}
-		var r recording
-		if err := json.Unmarshal(text, &r); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
-		}
-		for _, c := range r.Curves {
+		for _, c := range g.Curves {
 			for _, quantity := range c.Quantities {
 				svg := filepath.Join(out, fileName(c.Name, quantity))
-				if err := render(svg, c, quantity, r.footer()); err != nil {
+				if err := render(svg, c, quantity, footer(g.Machine)); err != nil {
 					return fmt.Errorf("%s: %w", svg, err)
 				}
 			}
@@ -90,8 +57,8 @@ func run(files []string, out string) error {
 }
 
 // footer names the machine of a recording.
-func (r recording) footer() string {
-	return fmt.Sprintf("%s, %s, %d CPUs, %s", r.Measured.Format(time.DateOnly), r.System, r.CPUs, r.Go)
+func footer(m recording.Machine) string {
+	return fmt.Sprintf("%s, %s, %d CPUs, %s", m.Measured.Format(time.DateOnly), m.System, m.CPUs, m.Go)
 }
 
 // fileName returns the name of the file of a plot.

@@ -9,6 +9,8 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
+
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 // The size of a plot.
@@ -18,7 +20,7 @@ const (
 )
 
 // render draws a quantity of a curve, with logarithmic axes, to a file.
-func render(file string, c curve, quantity, footer string) error {
+func render(file string, c recording.Curve, quantity, footer string) error {
 	p := plot.New()
 	p.Title.Text, p.Title.Padding = c.About, vg.Millimeter
 	p.X.Label.Text = c.Axis + "\n" + footer
@@ -28,7 +30,7 @@ func render(file string, c curve, quantity, footer string) error {
 	p.Add(plotter.NewGrid())
 	p.Legend.Top, p.Legend.Left = true, true
 	for i, s := range c.Series {
-		points := s.positive(quantity)
+		points := positive(s, quantity)
 		if len(points) == 0 {
 			continue
 		}
@@ -56,7 +58,7 @@ func decades(least, largest float64) (float64, float64) {
 }
 
 // positive returns the points of a quantity that a logarithmic axis can show.
-func (s series) positive(quantity string) (points plotter.XYs) {
+func positive(s recording.Series, quantity string) (points plotter.XYs) {
 	for _, p := range s.Points {
 		if y := p.Values[quantity]; p.Size > 0 && y > 0 {
 			points = append(points, plotter.XY{X: float64(p.Size), Y: y})
