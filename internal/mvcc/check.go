@@ -153,8 +153,37 @@ func (t *tree) check() error {
 	if size := t.root.size(); int(size) != t.len {
 		return fmt.Errorf("%d versions below the root, not %d", size, t.len)
 	}
-	_, err := t.root.check(version{})
-	return err
+	if _, err := t.root.check(version{}); err != nil {
+		return err
+	}
+	return t.root.checkHeads(version{}, version{})
+}
+
+// checkHeads verifies the heads of the nodes of a subtree, and that they skip no more bytes than the separators around a
+// node have in common. At an end of the tree, one of the separators does not exist.
+func (n *node) checkHeads(low, high version) error {
+	if n.skip > 0 && (!low.exists() || !high.exists() || int(n.skip) > common(low.key(), high.key())) {
+		return fmt.Errorf("a node skips %d bytes that its keys need not have in common", n.skip)
+	}
+	for i := range n.n {
+		if v := n.items[i]; v.exists() && n.heads[i] != n.head(v.key()) {
+			return fmt.Errorf("%q has head %#x", v.key(), n.heads[i])
+		}
+		if n.kids == nil {
+			continue
+		}
+		from, to := low, high
+		if i > 0 {
+			from = n.items[i]
+		}
+		if i+1 < n.n {
+			to = n.items[i+1]
+		}
+		if err := n.kids.nodes[i].checkHeads(from, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check verifies that the versions below a node are in order and not before another one. It returns the last.

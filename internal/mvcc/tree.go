@@ -4,9 +4,9 @@ package mvcc
 
 import "math"
 
-// fan is the capacity of a node. With 28 items a leaf fills an allocation of 256 bytes. Larger nodes save little memory, and
+// fan is the capacity of a node. With 24 items a leaf fills an allocation of 320 bytes. Larger nodes save little memory, and
 // a put copies more bytes when it changes a node that a view shares.
-const fan = 28
+const fan = 24
 
 // A tree is a B+ tree of versions, ordered by key, then by revision. Versions of one key and revision are in the
 // order in which they were inserted. One goroutine changes a tree. A shared copy never changes: after share, a change
@@ -25,6 +25,9 @@ type node struct {
 	generation uint64
 	n          int
 	kids       *kids // nil for a leaf
+	// heads are parts of the keys of items, after the skipped bytes that all of these keys have in common. See heads.go.
+	skip  int32
+	heads [fan]uint32
 	// items are the versions of a leaf. In an inner node, items[i] separates child i-1 from child i: no version before it
 	// is greater, and no version after it is less. A separator is a tombstone of its own, so that it keeps no
 	// version in memory. items[0] is not used there.
@@ -67,9 +70,10 @@ func (n *node) size() (size uint32) {
 	return size
 }
 
-// lower returns the index of the first item, from low on, that is not before a key and revision.
+// lower returns the index of the first item, from low on, that is not before a key and revision. The key is in the range of
+// the node.
 func (n *node) lower(low int, key string, rev int64) int {
-	high := n.n
+	low, high := n.candidates(low, key)
 	for low < high {
 		mid := int(uint(low+high) >> 1)
 		if n.items[mid].before(key, rev) {
@@ -171,7 +175,7 @@ func (t *tree) insert(c *cursor, v version) {
 	t.len++
 	if t.root == nil {
 		t.root = &node{generation: t.generation, n: 1}
-		t.root.items[0] = v
+		t.root.set(0, v)
 		return
 	}
 	t.own(c)
@@ -182,13 +186,17 @@ func (t *tree) insert(c *cursor, v version) {
 			n.kids.sizes[i]++
 			continue
 		}
+		low, high := c.bounds(d + 1)
+		c.nodes[d+1].narrow(low, separator)
+		right.narrow(separator, high)
 		n.kids.sizes[i] = n.kids.nodes[i].size()
 		right, separator = n.insert(i+1, separator, right)
 	}
 	if right != nil {
 		left := t.root
 		t.root = newInner(t.generation)
-		t.root.n, t.root.items[1] = 2, separator
+		t.root.n = 2
+		t.root.set(1, separator)
 		t.root.kids.nodes = [fan]*node{left, right}
 		t.root.kids.sizes = [fan]uint32{left.size(), right.size()}
 	}
@@ -210,6 +218,7 @@ func (n *node) insert(i int, item version, kid *node) (right *node, separator ve
 	} else {
 		right = newInner(n.generation)
 	}
+	right.skip = n.skip
 	n.move(half, right)
 	if i <= half && half < fan {
 		n.open(i, item, kid)
@@ -226,7 +235,8 @@ func (n *node) insert(i int, item version, kid *node) (right *node, separator ve
 // open makes space for an item, with a child for an inner node, and stores it.
 func (n *node) open(i int, item version, kid *node) {
 	copy(n.items[i+1:n.n+1], n.items[i:n.n])
-	n.items[i] = item
+	copy(n.heads[i+1:n.n+1], n.heads[i:n.n])
+	n.set(i, item)
 	if k := n.kids; k != nil {
 		copy(k.nodes[i+1:n.n+1], k.nodes[i:n.n])
 		copy(k.sizes[i+1:n.n+1], k.sizes[i:n.n])
@@ -235,9 +245,10 @@ func (n *node) open(i int, item version, kid *node) {
 	n.n++
 }
 
-// move appends the items from i on to another node.
+// move appends the items from i on to another node, which skips as many bytes.
 func (n *node) move(i int, to *node) {
 	copy(to.items[to.n:], n.items[i:n.n])
+	copy(to.heads[to.n:], n.heads[i:n.n])
 	clear(n.items[i:n.n])
 	if k := n.kids; k != nil {
 		copy(to.kids.nodes[to.n:], k.nodes[i:n.n])
@@ -250,24 +261,20 @@ func (n *node) move(i int, to *node) {
 // separate returns a short separator between two adjacent versions.
 func separate(left, right version) version {
 	a, b := left.key(), right.key()
-	common := 0
-	for common < len(a) && common < len(b) && a[common] == b[common] {
-		common++
-	}
-	if common == len(b) { // the same key: left is not greater
+	shared := common(a, b)
+	if shared == len(b) { // the same key: left is not greater
 		return newVersion(&KeyValue{Key: b, ModRevision: right.modRevision()})
 	}
-	return newVersion(&KeyValue{Key: b[:common+1]})
+	return newVersion(&KeyValue{Key: b[:shared+1]})
 }
 
 // own copies the shared nodes of a cursor's path.
 func (t *tree) own(c *cursor) {
 	for d := range c.depth + 1 {
-		n := c.nodes[d]
-		if n.generation == t.generation {
+		n := t.owned(c.nodes[d])
+		if n == c.nodes[d] {
 			continue
 		}
-		n = n.copy(t.generation)
 		c.nodes[d] = n
 		if d == 0 {
 			t.root = n
@@ -277,14 +284,18 @@ func (t *tree) own(c *cursor) {
 	}
 }
 
-func (n *node) copy(generation uint64) *node {
-	if n.kids == nil {
+// owned returns a node, or a copy of it if a copy of the tree shares it.
+func (t *tree) owned(n *node) *node {
+	switch {
+	case n.generation == t.generation:
+		return n
+	case n.kids == nil:
 		own := *n
-		own.generation = generation
+		own.generation = t.generation
 		return &own
 	}
 	own := &inner{*n, *n.kids}
-	own.node.generation, own.node.kids = generation, &own.kids
+	own.node.generation, own.node.kids = t.generation, &own.kids
 	return &own.node
 }
 
@@ -304,7 +315,7 @@ func (t *tree) remove(c *cursor) {
 		n.kids.sizes[i]--
 		switch {
 		case n.kids.nodes[i].n == 0:
-			n.close(i)
+			t.closeEmpty(n, i)
 		case i+1 < n.n && n.fits(i):
 			t.merge(n, i)
 		case i > 0 && n.fits(i-1):
@@ -322,6 +333,7 @@ func (t *tree) remove(c *cursor) {
 // close removes an item, with the child of an inner node.
 func (n *node) close(i int) {
 	copy(n.items[i:], n.items[i+1:n.n])
+	copy(n.heads[i:], n.heads[i+1:n.n])
 	n.items[n.n-1] = version{}
 	if k := n.kids; k != nil {
 		copy(k.nodes[i:], k.nodes[i+1:n.n])
@@ -337,16 +349,12 @@ func (n *node) fits(i int) bool { return n.kids.nodes[i].n+n.kids.nodes[i+1].n <
 
 // merge moves the contents of child i+1 to child i.
 func (t *tree) merge(n *node, i int) {
-	left, right := n.kids.nodes[i], n.kids.nodes[i+1]
-	if left.generation != t.generation {
-		left = left.copy(t.generation)
-		n.kids.nodes[i] = left
-	}
-	if right.generation != t.generation {
-		right = right.copy(t.generation)
-	}
+	left, right := t.owned(n.kids.nodes[i]), t.owned(n.kids.nodes[i+1])
+	n.kids.nodes[i] = left
+	left.limit(right.skip)
+	right.limit(left.skip)
 	if right.kids != nil {
-		right.items[0] = n.items[i+1]
+		right.set(0, n.items[i+1])
 	}
 	right.move(0, left)
 	n.kids.sizes[i] += n.kids.sizes[i+1]
@@ -360,9 +368,9 @@ type cursor struct {
 	at    [maxDepth]int
 }
 
-// maxDepth is out of reach: two neighbours that are inner nodes have more than half of fan together, so 11 levels of inner
-// nodes have about 7^11 leaves. Leaves can have a single version each, if keys arrive in an unfortunate order.
-const maxDepth = 12
+// maxDepth is out of reach: two inner nodes that are neighbors have more than fan/2 children together, so 12 levels of inner
+// nodes have about 6^12 leaves. Leaves can have a single version each, if keys arrive in an unfortunate order.
+const maxDepth = 13
 
 // seek moves a cursor before the first version that is not before a key and revision, or to the end of the leaf where
 // such a version belongs.
@@ -417,7 +425,7 @@ func (c *cursor) nextLeaf() bool {
 func (t *tree) findAt(c *cursor, key string) version {
 	t.seek(c, key, lowest)
 	// No separator in such a tree has a revision. So the next leaf, if there is one, begins with a higher key.
-	if leaf, i := c.nodes[c.depth], c.at[c.depth]; leaf != nil && i < leaf.n && leaf.items[i].key() == key {
+	if leaf, i := c.nodes[c.depth], c.at[c.depth]; leaf != nil && leaf.has(i, key) {
 		return leaf.items[i]
 	}
 	return version{}

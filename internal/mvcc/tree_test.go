@@ -5,10 +5,12 @@ package mvcc
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,18 +49,18 @@ func random(t *testing.T) *rand.Rand {
 }
 
 // compareTree compares a tree with its versions in order.
-func compareTree(t *testing.T, r *rand.Rand, want sorted, got *tree) {
+func compareTree(t *testing.T, r *rand.Rand, key func(*rand.Rand) string, want sorted, got *tree) {
 	t.Helper()
 	require.NoError(t, got.check())
 	require.Equal(t, len(want), got.len)
 	var all sorted
-	got.ascend(fromKey, fromKey, func(v version) bool {
+	got.ascend("", fromKey, func(v version) bool {
 		all = append(all, v)
 		return true
 	})
 	require.True(t, slices.Equal(want, all))
 	for range 20 {
-		key, rev := treeKey(r), 1+r.Int64N(100)
+		key, rev := key(r), 1+r.Int64N(100)
 		i := want.index(key, rev)
 		require.Equal(t, want.at(i), got.first(key, rev))
 		require.Equal(t, want.at(i-1), got.last(key, rev))
@@ -67,6 +69,27 @@ func compareTree(t *testing.T, r *rand.Rand, want sorted, got *tree) {
 }
 
 func treeKey(r *rand.Rand) string { return fmt.Sprintf("key-%d", r.IntN(2000)) }
+
+// letters returns a string of at most some of the given letters.
+func letters(r *rand.Rand, most int, of string) string {
+	s := make([]byte, r.IntN(most+1))
+	for i := range s {
+		s[i] = of[r.IntN(len(of))]
+	}
+	return string(s)
+}
+
+// treeKeys are kinds of keys whose nodes skip different numbers of bytes. All of them can be equal to a separator, and can be
+// prefixes of other keys.
+var treeKeys = []func(r *rand.Rand) string{
+	treeKey,
+	func(r *rand.Rand) string { return letters(r, 6, "\x00a\xff") },
+	func(r *rand.Rand) string { return strings.Repeat("a", r.IntN(500)) + letters(r, 1, "\x00\xff") },
+	func(r *rand.Rand) string {
+		return "/registry/" + strings.Repeat("services/", r.IntN(3)) + letters(r, 8, "01") + letters(r, 4, "\x00/\xff")
+	},
+	func(r *rand.Rand) string { return fmt.Sprintf("/registry/services/%d/%d", r.IntN(3), r.IntN(1000)) },
+}
 
 func treeVersion(key string, rev int64) version {
 	return newVersion(&KeyValue{Key: key, CreateRevision: 1, ModRevision: rev, Version: 1})
@@ -79,7 +102,7 @@ func TestTreeAgreesWithSortedSlice(t *testing.T) {
 		tree tree
 	}
 	r := random(t)
-	for range 5 {
+	for _, key := range treeKeys {
 		var got tree
 		var want sorted
 		var taken []snapshot
@@ -97,10 +120,16 @@ func TestTreeAgreesWithSortedSlice(t *testing.T) {
 			want = slices.Delete(want, first, first+1)
 		}
 		for _, grow := range []int{9, 1, 8, 2, 9, 0} { // of ten steps
-			for range 5000 {
+			for range 3000 {
 				switch {
 				case r.IntN(10) < grow:
-					add(treeKey(r), 1+r.Int64N(100))
+					add(key(r), 1+r.Int64N(100))
+				case len(want) > 0 && r.IntN(200) == 0: // neighbors, so that nodes become empty
+					i := r.IntN(len(want))
+					for range min(r.IntN(1000), len(want)-i) {
+						remove(i)
+					}
+					require.NoError(t, got.check())
 				case len(want) > 0:
 					remove(r.IntN(len(want)))
 				}
@@ -108,14 +137,14 @@ func TestTreeAgreesWithSortedSlice(t *testing.T) {
 					taken = append(taken, snapshot{slices.Clone(want), got.share()})
 				}
 			}
-			compareTree(t, r, want, &got)
+			compareTree(t, r, key, want, &got)
 		}
 		for len(want) > 0 {
 			remove(r.IntN(len(want)))
 		}
 		require.Nil(t, got.root)
 		for _, s := range taken {
-			compareTree(t, r, s.want, &s.tree)
+			compareTree(t, r, key, s.want, &s.tree)
 		}
 	}
 }
@@ -154,7 +183,7 @@ func TestTreeWithOneVersionOfEachKey(t *testing.T) {
 			got.share()
 		}
 	}
-	compareTree(t, r, want, &got)
+	compareTree(t, r, treeKey, want, &got)
 }
 
 func (v version) keyOr(other string) string {
@@ -173,7 +202,7 @@ func TestTreeOfVersionsOfOneKey(t *testing.T) {
 		got.add(v)
 		want = append(want, v)
 	}
-	compareTree(t, r, want, &got)
+	compareTree(t, r, treeKey, want, &got)
 	var c cursor
 	got.seek(&c, "key-1", 0)
 	require.Equal(t, want[2999], got.skip(&c, 3))
@@ -214,6 +243,29 @@ func TestTreeOfKeysBeforeSeparatorIsNotDeep(t *testing.T) {
 	for c := byte(255); c > 'a'; c-- {
 		got.add(treeVersion(string([]byte{c}), 1))
 		require.NoError(t, got.check())
+	}
+}
+
+// Heads decide most steps of a search, even if all keys have many bytes in common. Then the few nodes at the ends of the tree, and
+// the root, have no useful heads.
+func TestSearchReadsFewVersions(t *testing.T) {
+	for format, most := range map[string]float64{"%08d": 2, "/registry/services/namespace/%08d": 8} {
+		const keys = 20_000
+		key := func(i int) string { return fmt.Sprintf(format, uint32(i)*2654435761%100_000_000) }
+		var tree tree
+		for i := range keys {
+			tree.add(treeVersion(key(i), 1))
+		}
+		read := 0
+		for i := range keys {
+			var c cursor
+			tree.seek(&c, key(i), lowest)
+			for d := range c.depth + 1 {
+				from, to := c.nodes[d].candidates(0, key(i))
+				read += bits.Len(uint(to - from))
+			}
+		}
+		require.Less(t, float64(read)/keys, most, format)
 	}
 }
 
