@@ -74,6 +74,10 @@ func (n *node) size() (size uint32) {
 // the node.
 func (n *node) lower(low int, key string, rev int64) int {
 	low, high := n.candidates(low, key)
+	// A version that a change replaces belongs after all others of its key. So the last one often decides.
+	if low < high && n.items[high-1].before(key, rev) {
+		return high
+	}
 	for low < high {
 		mid := int(uint(low+high) >> 1)
 		if n.items[mid].before(key, rev) {
