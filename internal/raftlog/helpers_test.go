@@ -43,7 +43,7 @@ const (
 	slotCount     = 2
 	extentsAt     = slotCount * slotSize // in the vote file
 	voteFileSize  = 2 * slotCount * slotSize
-	largeData     = 32 << 10 // of an entry, which then is written with calls of its own
+	largeData     = 128 << 10 // of an entry, which then is written with calls of its own
 )
 
 func segmentName(sequence uint64) string { return fmt.Sprintf("%016x%s", sequence, segmentSuffix) }

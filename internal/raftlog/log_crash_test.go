@@ -475,7 +475,7 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 		switch r.IntN(8) {
 		case 0:
 			life = append(life, func() error {
-				large := sized(last()+1, r.IntN(2*smallSegment)+r.IntN(2)*largeData)
+				large := sized(last()+1, r.IntN(2*smallSegment)+r.IntN(4)/3*largeData)
 				large.Term = term
 				return x.append(large)
 			})

@@ -47,9 +47,9 @@ type large struct {
 	data  []byte
 }
 
-// largeData is the size from which the data of an entry is not copied. A system call more for each such entry costs less
-// than the copy.
-const largeData = 32 << 10
+// largeData is the size from which the data of an entry is not copied. Below it, two more system calls cost as much as the
+// copy.
+const largeData = 128 << 10
 
 func newBatch() *batch { return &batch{b: make([]byte, batchHeader, 4<<10)} }
 

@@ -133,7 +133,7 @@ func (m *model) append() change {
 	next := m.last() + 1
 	batch := entries(next, next+uint64(m.r.IntN(8)), m.newest)
 	if m.r.IntN(20) == 0 {
-		batch = append(batch, sized(next+uint64(len(batch)), m.newest, m.r.IntN(50<<10)))
+		batch = append(batch, sized(next+uint64(len(batch)), m.newest, m.r.IntN(20<<10)+m.r.IntN(4)/3*(128<<10)))
 	}
 	m.logs, m.installed = append(m.logs, batch...), false
 	return func(t testing.TB, l *raftlog.Log) { store(t, l, batch...) }
