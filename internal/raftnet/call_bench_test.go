@@ -8,6 +8,8 @@ package raftnet
 import (
 	"fmt"
 	"net"
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -79,4 +81,20 @@ func TestAppendEntriesNeedsFewAllocations(t *testing.T) {
 		send()
 		require.LessOrEqual(t, testing.AllocsPerRun(500, send), most, "%d bytes", size)
 	}
+}
+
+func TestLargeAppendsNeedMemoryForTheirEntriesOnly(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection drops buffers that are not in use
+	const size, sends = appendBytes, 10
+	send := appendTo(t, size)
+	for range 2 {
+		send()
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range sends {
+		send()
+	}
+	runtime.ReadMemStats(&after)
+	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/sends, uint64(size+size/8), "bytes an append, of both sides")
 }
