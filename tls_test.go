@@ -108,6 +108,10 @@ func pool(of ...*authority) *x509.CertPool {
 	return p
 }
 
+// cheap are the curves of configurations without files: handshakes with the default ones take twice as long, which is most of
+// the time of these tests.
+var cheap = []tls.CurveID{tls.CurveP256}
+
 // static returns a configuration without files. It trusts the given authorities, or else the one that signs.
 func (a *authority) static(t testing.TB, host string, trusted ...*authority) *tls.Config {
 	t.Helper()
@@ -116,7 +120,7 @@ func (a *authority) static(t testing.TB, host string, trusted ...*authority) *tl
 	if trusted == nil {
 		trusted = []*authority{a}
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool(trusted...)}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool(trusted...), CurvePreferences: cheap}
 }
 
 // keyFiles are the three files of a node.
@@ -465,7 +469,7 @@ func usage(t *testing.T, a *authority, host string, use x509.ExtKeyUsage) *tls.C
 	t.Helper()
 	pair, err := tls.X509KeyPair(a.issue(t, host, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{use} }))
 	require.NoError(t, err)
-	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool(a)}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool(a), CurvePreferences: cheap}
 }
 
 // A TCP connection that is closed too soon is reset, and the last message may be lost.
