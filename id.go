@@ -3,7 +3,8 @@
 package coterie
 
 import (
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 )
 
@@ -39,7 +40,11 @@ func (id *MemberID) UnmarshalText(text []byte) error { return parseID(id, text) 
 // UnmarshalText reads an ID in hex. Leading zeros may be missing.
 func (id *LeaseID) UnmarshalText(text []byte) error { return parseID(id, text) }
 
-func hexID[T ClusterID | MemberID | LeaseID](id T) string { return fmt.Sprintf("%016x", uint64(id)) }
+func hexID[T ClusterID | MemberID | LeaseID](id T) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(id))
+	return hex.EncodeToString(b[:])
+}
 
 func parseID[T ClusterID | MemberID | LeaseID](id *T, text []byte) error {
 	n, err := strconv.ParseUint(string(text), 16, 64)

@@ -9,8 +9,10 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,24 +49,36 @@ func TestAllocationsOfManyCalls(t *testing.T) {
 	require.NoError(t, err)
 	value := strings.Repeat("v", 256)
 	ctx := context.Background()
+	session, err := coterie.NewSession(ctx, n)
+	require.NoError(t, err)
+	var locks atomic.Int64
 	for _, call := range []struct {
-		name string
-		most float64
-		do   func() error
+		name  string
+		calls int // of each of 1000 callers
+		most  float64
+		do    func() error
 	}{
 		// The operation and the response, and on each node the version of the key. The rest is the share of a call in
 		// the batches and in the nodes of trees, which is larger if the batches are small.
-		{"Put", 9, func() error { return errOf(n.Put(ctx, "key", value)) }},
+		{"Put", 20, 9, func() error { return errOf(n.Put(ctx, "key", value)) }},
 		// The transaction, its operation and the response, and the rest as for Put.
-		{"Txn", 10, func() error {
+		{"Txn", 20, 10, func() error {
 			return errOf(n.Txn(ctx).If(coterie.Compare(coterie.CreateRevision("key"), coterie.Greater, 0)).
 				Then(coterie.OpPut("key", value)).Commit())
 		}},
+		// Each lock has a name of its own, and is locked and unlocked.
+		{"Lock", 4, 55, func() error {
+			m := coterie.NewMutex(session, strconv.FormatInt(locks.Add(1), 10))
+			if err := m.Lock(ctx); err != nil {
+				return err
+			}
+			return m.Unlock(ctx)
+		}},
 		// The response. A round takes about 17 allocations, and has hundreds of callers.
-		{"Get", 2, func() error { return errOf(n.Get(ctx, "key")) }},
+		{"Get", 20, 2, func() error { return errOf(n.Get(ctx, "key")) }},
 	} {
 		require.NoError(t, call.do())
-		per := allocations(t, 1000, 20, call.do)
+		per := allocations(t, 1000, call.calls, call.do)
 		t.Logf("%s: %.2f", call.name, per)
 		require.LessOrEqual(t, per, call.most, call.name)
 	}

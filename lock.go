@@ -52,7 +52,7 @@ func (m *Mutex) enter(ctx context.Context) (*place, error) {
 }
 
 // TryLock takes the lock if it is free and no caller waits for it. It costs one read, and if the lock is
-// free a write and another read. If several callers find the lock free at the same moment, one gets it. If
+// free a write. If several callers find the lock free at the same moment, one gets it. If
 // TryLock fails, it leaves nothing behind.
 //
 // Errors: ErrLocked, in a *HeldError, if the lock is not free; those of Lock.

@@ -4,6 +4,8 @@ package coterie
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -30,11 +32,13 @@ func newPlace(s *Session, name string) (*place, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	return &place{s: s, name: name, key: fmt.Sprintf("%s%08x", keyPrefix(s, name), rand.Uint32())}, nil
+	var random [4]byte
+	binary.BigEndian.PutUint32(random[:], rand.Uint32())
+	return &place{s: s, name: name, key: keyPrefix(s, name) + hex.EncodeToString(random[:])}, nil
 }
 
 // keyPrefix returns the prefix of the keys of a session's places under a name.
-func keyPrefix(s *Session, name string) string { return fmt.Sprintf("%s/%v-", name, s.Lease()) }
+func keyPrefix(s *Session, name string) string { return name + "/" + s.Lease().String() + "-" }
 
 func checkName(name string) error {
 	if name == "" {
@@ -102,8 +106,12 @@ func ownPlaces(ctx context.Context, s *Session, name string) ([]*place, error) {
 // enter takes the last place of the queue and waits there. If it fails, it gives up the place, and its error
 // names the holder that it waited for.
 func (p *place) enter(ctx context.Context, val string, wait func(context.Context) error) error {
-	err := p.take(ctx, val)
-	if err == nil {
+	alone, err := p.take(ctx, val)
+	switch {
+	case err != nil:
+	case alone:
+		err = p.keep(nil)
+	default:
 		err = p.stay(ctx, wait)
 	}
 	switch {
@@ -125,9 +133,13 @@ func (p *place) enter(ctx context.Context, val string, wait func(context.Context
 func (p *place) stay(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := p.s.WorkContext(ctx)
 	defer cancel()
-	err := wait(ctx)
+	return p.keep(wait(ctx))
+}
+
+// keep returns err, or the reason if the session has ended meanwhile. If there is an error, keep gives up the place.
+func (p *place) keep(err error) error {
 	if err == nil {
-		err = p.s.Err() // the session may have ended meanwhile
+		err = p.s.Err()
 	}
 	if err != nil {
 		p.abandon()
@@ -135,18 +147,28 @@ func (p *place) stay(ctx context.Context, wait func(context.Context) error) erro
 	return err
 }
 
-// take takes the last place of the queue. If it fails, no key is left.
-func (p *place) take(ctx context.Context, val string) error {
-	put := OpPut(p.key, val, WithLease(p.s.Lease()))
-	r, err := p.s.CommitOrUndo(p.s.Node().Txn(ctx).If(Compare(CreateRevision(p.key), Equal, 0)).Then(put), OpDelete(p.key))
+// take takes the last place of the queue, and reports whether it knows that the place is the only one. If take fails,
+// no key is left.
+func (p *place) take(ctx context.Context, val string) (alone bool, err error) {
+	n := p.s.Node()
+	ops := []Op{
+		OpPut(p.key, val, WithLease(p.s.Lease())),
+		// If the queue was empty, the place is its head, and no read is needed. Counting the keys costs every node little,
+		// however long the queue is. A key of another name that continues this one counts too, which costs a read.
+		OpGet(p.name+"/", WithPrefix(), WithCountOnly()),
+	}
+	if n.Limits().MaxTxnOps < len(ops) {
+		ops = ops[:1]
+	}
+	r, err := p.s.CommitOrUndo(n.Txn(ctx).If(Compare(CreateRevision(p.key), Equal, 0)).Then(ops...), OpDelete(p.key))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !r.Succeeded {
-		return fmt.Errorf("%w: %s exists already", ErrNotOwner, p.key)
+		return false, fmt.Errorf("%w: %s exists already", ErrNotOwner, p.key)
 	}
 	p.rev = r.Revision
-	return nil
+	return len(r.Responses) > 1 && r.Responses[1].Get.Count == 1, nil
 }
 
 // wait returns when the place is the head of the queue and, by a read of that moment, still exists.

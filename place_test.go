@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie"
+	"github.com/coterie-kv/coterie/coterietest"
 )
 
 // One name continues another, with parts that look like a lease in hex.
@@ -160,4 +161,29 @@ func TestPlaceOfAnEarlierVersionExcludes(t *testing.T) {
 		del(t, n, key)
 		require.NoError(t, <-ended)
 	})
+}
+
+// From a follower with a slow network, a Lock and a Campaign take as long as a Put: they need no read. With a bound of
+// one operation a transaction cannot count the places, and they work all the same.
+func TestFirstPlaceCostsOneWrite(t *testing.T) {
+	for ops, most := range map[int]float64{0: 1.2, 1: 3} {
+		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
+			n := c.Follower()
+			s := session(t, n)
+			for i := range 3 {
+				c.Delay(c.Index(n), i, 50*time.Millisecond)
+			}
+			begin := time.Now()
+			put(t, n, "k", "v")
+			took := time.Since(begin)
+			begin = time.Now()
+			m, e := coterie.NewMutex(s, "lock"), coterie.NewElection(s, "election")
+			require.NoError(t, m.Lock(t.Context()))
+			require.NoError(t, e.Campaign(t.Context(), ""))
+			require.Less(t, float64(time.Since(begin)), 2*most*float64(took))
+			require.ErrorIs(t, coterie.NewMutex(s, "lock").TryLock(t.Context()), coterie.ErrLocked)
+			require.NoError(t, m.Unlock(t.Context()))
+			require.NoError(t, m.TryLock(t.Context()))
+		}, coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.MaxTxnOps = ops }))
+	}
 }
