@@ -235,3 +235,25 @@ func BenchmarkRenew(b *testing.B) {
 		d.Renew(int64(i*7919%many), now)
 	}
 }
+
+// All leases have the same deadline and are renewed before it, as after a change of leader.
+func TestRenewalsMoveAFewLeasesAtOnce(t *testing.T) {
+	d := NewDeadlines()
+	const leases = 10 * maxMoves
+	for id := range int64(leases) {
+		d.Grant(Lease{id + 1, 10 * time.Second}, start)
+	}
+	for id := range int64(leases) {
+		d.Renew(id+1, after(5))
+	}
+	calls := 0
+	for at, _ := d.Next(); at.Before(after(15)); at, _ = d.Next() {
+		calls++
+		require.Equal(t, after(10), at)
+		require.Empty(t, d.Expire(after(10), leases, retry))
+	}
+	verify(t, d)
+	require.Positive(t, calls)
+	require.LessOrEqual(t, calls, leases/maxMoves)
+	require.Len(t, d.Expire(after(15), leases, retry), leases)
+}
