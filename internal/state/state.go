@@ -30,7 +30,8 @@ type State struct {
 	term      uint64           // of the last applied entry with commands
 	decoder   command.Decoder  // of the entry that is being applied
 	results   []command.Result // memory for the next results
-	path      []bool           // of the transaction that is being executed; its memory is reused
+	parts     []command.Result // memory for the results of the parts of the transaction that is being executed
+	path      []bool           // of that transaction; its memory is reused
 }
 
 // New returns the state before the first entry.

@@ -6,8 +6,10 @@ package state
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,4 +71,33 @@ func TestTxnAllocatesLittleInState(t *testing.T) {
 	})
 	t.Logf("%.3f allocations a transaction", perBatch/batch)
 	require.LessOrEqual(t, perBatch/batch, 1.5)
+}
+
+// The result of a transaction is kept until its proposer no longer waits for it, which can be never. It must not keep the
+// results of later transactions.
+func TestKeptResultKeepsNoLaterResults(t *testing.T) {
+	for n := 1; n <= resultsAtOnce; n++ {
+		s := New()
+		var j journal
+		require.NoError(t, s.Apply(1, 1, entry(register(1), register(2)), &j))
+		nested := &command.Txn{}
+		for i := range n {
+			nested.Then = append(nested.Then, put(fmt.Sprintf("key-%d", i), "value"))
+		}
+		op := command.Op{Txn: &command.Txn{Then: []command.Op{put("key", "value"), {Txn: nested}}}}
+		p := proposal(1, 1, 1, op)
+		s.propose(2, 1, &p, &j)
+		kept := j.answers[len(j.answers)-1].result
+		var later []weak.Pointer[command.Result]
+		for seq := range uint64(50) {
+			p := proposal(2, seq+1, seq+1, op)
+			s.propose(2, 1, &p, &j)
+			later = append(later, weak.Make(j.answers[len(j.answers)-1].result))
+		}
+		j = journal{}
+		runtime.GC()
+		require.Nil(t, later[len(later)/2].Value(), "%d puts", n)
+		require.Len(t, kept.Ops[1].Ops, n)
+		runtime.KeepAlive(s)
+	}
 }

@@ -17,11 +17,14 @@ func (s *State) run(op *command.Op) *command.Result {
 	if op.Txn != nil {
 		s.path = choose(s.kv, op.Txn, s.path)
 	}
-	if r := (&judge{s.kv, &s.leases.View, s.path}).refuse(op, false); r != nil {
+	j := judge{kv: s.kv, leases: &s.leases.View, path: s.path}
+	if r := j.refuse(op, false); r != nil {
 		return r
 	}
-	held := s.hold(op, 1)
+	held := s.hold(op, j.ops)
+	s.parts = held[1:]
 	held[0], _ = s.do(op, s.path)
+	s.parts = nil
 	s.kv.Commit()
 	return &held[0]
 }
@@ -29,10 +32,11 @@ func (s *State) run(op *command.Op) *command.Result {
 // resultsAtOnce is the number of results in one allocation.
 const resultsAtOnce = 16
 
-// hold returns memory for n results of an operation or of its parts. A few operations share the memory, unless the results
-// have data: then the others would keep the data.
+// hold returns memory for the n results of an operation and of its parts. A few operations share the memory, unless the
+// results have data: then the others would keep the data. All results of an operation are in one allocation. Otherwise an
+// allocation would keep the next one, and one kept result would keep the results of all later operations.
 func (s *State) hold(op *command.Op, n int) []command.Result {
-	if n > resultsAtOnce || reads(op) {
+	if n > resultsAtOnce/2 || reads(op) { // else the next operation may find no space
 		return make([]command.Result, n)
 	}
 	if n > len(s.results) {
@@ -148,10 +152,12 @@ type judge struct {
 	kv     reader
 	leases *lease.View
 	path   []bool // of the transactions not visited yet
+	ops    int    // that were visited
 }
 
 // refuse returns the result that rejects an operation, or nil.
 func (j *judge) refuse(op *command.Op, nested bool) *command.Result {
+	j.ops++
 	switch {
 	case op.Put != nil:
 		p := op.Put
@@ -203,8 +209,8 @@ func (s *State) do(op *command.Op, path []bool) (r command.Result, rest []bool) 
 	case op.Txn != nil:
 		r.Succeeded, path = path[0], path[1:]
 		ops := branch(op.Txn, r.Succeeded)
-		if len(ops) > 0 {
-			r.Ops = s.hold(op, len(ops))
+		if n := len(ops); n > 0 {
+			r.Ops, s.parts = s.parts[:n:n], s.parts[n:]
 		}
 		for i := range ops {
 			r.Ops[i], path = s.do(&ops[i], path)
