@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,7 +61,7 @@ func TestServeAnswersEachQuestion(t *testing.T) {
 	if a := ask(`{"prepare":{"work":"put"}}`); a.Error == "" {
 		t.Error("prepared a workload without a system")
 	}
-	if a := ask(`{"open":{"dir":"d","members":1}}`); a.Durability != "none" || a.Usage.Allocs == 0 {
+	if a := ask(`{"open":{"dir":"` + t.TempDir() + `","members":1}}`); a.Durability != "none" || a.Usage.Allocs == 0 {
 		t.Errorf("opened: %+v", a)
 	}
 	for _, load := range []string{
@@ -79,6 +80,23 @@ func TestServeAnswersEachQuestion(t *testing.T) {
 	questions.Close()
 	if s := <-status; s != 0 {
 		t.Error("status", s)
+	}
+}
+
+func TestSystemWithoutItsAddressOpensAgain(t *testing.T) {
+	var dirs []string
+	taken := func(ctx context.Context, s Setup) (*System, error) {
+		if dirs = append(dirs, s.Dir); len(dirs) < openAttempts {
+			return nil, fmt.Errorf("listening: %w", syscall.EADDRINUSE)
+		}
+		return openMap(ctx, s)
+	}
+	if _, err := openAnew(t.Context(), taken, Setup{Dir: t.TempDir()}); err != nil || dirs[0] == dirs[1] || dirs[1] == dirs[2] {
+		t.Error(err, dirs)
+	}
+	broken := func(context.Context, Setup) (*System, error) { return nil, errors.ErrUnsupported }
+	if _, err := openAnew(t.Context(), broken, Setup{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Error(err)
 	}
 }
 

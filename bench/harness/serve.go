@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
+	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -45,6 +48,27 @@ func Serve(in io.Reader, out io.Writer, open Opener) int {
 	return 0
 }
 
+// openAttempts is how often a system is opened while others take its addresses: see FreeAddrs.
+const openAttempts = 3
+
+// openAnew opens a system. If another process has taken one of its addresses in between, it opens it again, with other
+// addresses and in another directory.
+func openAnew(ctx context.Context, open Opener, s Setup) (sys *System, err error) {
+	dir := s.Dir
+	for attempt := range openAttempts {
+		if dir != "" {
+			s.Dir = filepath.Join(dir, strconv.Itoa(attempt))
+			if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+				return nil, err
+			}
+		}
+		if sys, err = open(ctx, s); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return sys, err
+}
+
 // A child is a process with a system. One goroutine uses it.
 type child struct {
 	open     Opener
@@ -58,7 +82,7 @@ func (c *child) answer(ctx context.Context, q Question) (a Answer, err error) {
 	case q.Open != nil:
 		opening, cancel := context.WithTimeout(ctx, startTimeout)
 		defer cancel()
-		if c.sys, err = c.open(opening, *q.Open); err != nil {
+		if c.sys, err = openAnew(opening, c.open, *q.Open); err != nil {
 			return a, err
 		}
 		a.Addrs, a.Durability = c.sys.Addrs, c.sys.Durability
