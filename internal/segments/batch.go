@@ -30,7 +30,7 @@ var segmentFormat = wire.Format{What: "segment", Magic: "COTLOG", Version: 1}
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // A batch collects records for a segment. Its bytes are those of b, and between them the data of large entries, which is
-// not copied.
+// not copied. It belongs to the writer's goroutine.
 type batch struct {
 	b     []byte
 	large []large
