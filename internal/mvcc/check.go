@@ -159,11 +159,16 @@ func (t *tree) check() error {
 	return t.root.checkHeads(version{}, version{})
 }
 
-// checkHeads verifies the heads of the nodes of a subtree, and that they skip no more bytes than the separators around a
-// node have in common. At an end of the tree, one of the separators does not exist.
+// checkHeads verifies the heads of the nodes of a subtree, and that they skip the bytes that the separators around a node
+// have in common: with more, the order of heads would be wrong, and with fewer, searches would be slower. At an end of the
+// tree, one of the separators does not exist.
 func (n *node) checkHeads(low, high version) error {
-	if n.skip > 0 && (!low.exists() || !high.exists() || int(n.skip) > common(low.key(), high.key())) {
-		return fmt.Errorf("a node skips %d bytes that its keys need not have in common", n.skip)
+	skip := 0
+	if low.exists() && high.exists() {
+		skip = common(low.key(), high.key())
+	}
+	if int(n.skip) != skip {
+		return fmt.Errorf("a node skips %d bytes, and the separators around it have %d in common", n.skip, skip)
 	}
 	for i := range n.n {
 		if v := n.items[i]; v.exists() && n.heads[i] != n.head(v.key()) {

@@ -73,31 +73,49 @@ func TestTxnAllocatesLittleInState(t *testing.T) {
 	require.LessOrEqual(t, perBatch/batch, 1.5)
 }
 
-// The result of a transaction is kept until its proposer no longer waits for it, which can be never. It must not keep the
-// results of later transactions.
+// A result is kept until its proposer no longer waits for it, which can be never. It must not keep later results, except a few
+// without data.
 func TestKeptResultKeepsNoLaterResults(t *testing.T) {
-	for n := 1; n <= resultsAtOnce; n++ {
-		s := New()
-		var j journal
-		require.NoError(t, s.Apply(1, 1, entry(register(1), register(2)), &j))
-		nested := &command.Txn{}
-		for i := range n {
-			nested.Then = append(nested.Then, put(fmt.Sprintf("key-%d", i), "value"))
-		}
-		op := command.Op{Txn: &command.Txn{Then: []command.Op{put("key", "value"), {Txn: nested}}}}
-		p := proposal(1, 1, 1, op)
-		s.propose(2, 1, &p, &j)
-		kept := j.answers[len(j.answers)-1].result
-		var later []weak.Pointer[command.Result]
-		for seq := range uint64(50) {
-			p := proposal(2, seq+1, seq+1, op)
-			s.propose(2, 1, &p, &j)
-			later = append(later, weak.Make(j.answers[len(j.answers)-1].result))
-		}
-		j = journal{}
-		runtime.GC()
-		require.Nil(t, later[len(later)/2].Value(), "%d puts", n)
-		require.Len(t, kept.Ops[1].Ops, n)
-		runtime.KeepAlive(s)
+	putPrev := command.Op{Put: &command.Put{Key: "key", Value: "value", PrevKV: true}}
+	deletePrev := command.Op{Delete: &command.Delete{Key: "key", PrevKV: true}}
+	never := []command.Compare{{Key: "key", Target: command.ModRevision, Op: command.Less}}
+	txn := func(cmps []command.Compare, then, els []command.Op) command.Op {
+		return command.Op{Txn: &command.Txn{Compares: cmps, Then: then, Else: els}}
 	}
+	for _, op := range []command.Op{
+		putPrev, deletePrev, txn(nil, []command.Op{putPrev}, nil), txn(never, nil, []command.Op{deletePrev}),
+		txn(nil, []command.Op{txn(nil, []command.Op{putPrev}, nil)}, nil),
+		txn(nil, []command.Op{{Get: &command.Get{Key: "key"}}}, nil),
+	} {
+		require.True(t, collected(t, put("key", "value"), op, 1), "%+v", op)
+	}
+	var puts []command.Op
+	for len(puts) <= resultsAtOnce {
+		puts = append(puts, put(fmt.Sprintf("key-%d", len(puts)), "value"))
+		for _, op := range []command.Op{txn(nil, puts, nil), txn(nil, []command.Op{put("key", "value"), txn(nil, puts, nil)}, nil)} {
+			require.True(t, collected(t, op, op, 2*resultsAtOnce), "%d puts", len(puts))
+		}
+	}
+}
+
+// collected reports whether the middle one of n results of an operation is collected, although the result of an operation before
+// them is kept.
+func collected(t *testing.T, first, op command.Op, n uint64) bool {
+	s := New()
+	var j journal
+	require.NoError(t, s.Apply(1, 1, entry(register(1), register(2)), &j))
+	p := proposal(1, 1, 1, first)
+	s.propose(2, 1, &p, &j)
+	var middle weak.Pointer[command.Result]
+	for seq := range n + 1 {
+		p := proposal(2, seq+1, seq+1, op)
+		s.propose(2, 1, &p, &j)
+		if seq == n/2 {
+			middle = weak.Make(j.answers[len(j.answers)-1].result)
+		}
+	}
+	j = journal{}
+	runtime.GC()
+	defer runtime.KeepAlive(s)
+	return middle.Value() == nil
 }
