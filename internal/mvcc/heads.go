@@ -6,11 +6,11 @@ package mvcc
 // store, each version that a search reads is a miss of the processor's caches.
 //
 // A head is four bytes of a key. Keys often begin with the same bytes, so the heads of a node skip the bytes that the
-// separators around the node have in common. All keys between two separators begin with those bytes, and so does a key that
-// a search has followed to the node. So the search need not compare them.
+// separators around the node have in common. All keys between two separators begin with those bytes, and so does the key of a
+// search that reaches the node. So the search need not compare them.
 //
 // A split makes the range of a node smaller, and the node skips more bytes. The removal of a neighbor makes the range
-// larger, and the node skips fewer bytes. A node at the end of the tree skips none, because it has one separator at most.
+// larger, and the node skips fewer bytes. A node at an end of the tree skips none, because it has at most one separator.
 
 // headBytes is the length of a head.
 const headBytes = 4
@@ -71,7 +71,7 @@ func (n *node) setSkip(skip int32) {
 	}
 }
 
-// narrow lets the heads skip all bytes that the separators around the node have in common. At an end of the tree, one of
+// narrow makes the heads skip all bytes that the separators around the node have in common. At an end of the tree, one of
 // the separators does not exist.
 func (n *node) narrow(low, high version) {
 	if low.exists() && high.exists() {
@@ -79,7 +79,7 @@ func (n *node) narrow(low, high version) {
 	}
 }
 
-// limit lets the heads skip at most a number of bytes.
+// limit makes the heads skip at most a number of bytes.
 func (n *node) limit(skip int32) { n.setSkip(min(n.skip, skip)) }
 
 // bounds returns the separators around the node of a cursor at a depth. At an end of the tree, one of them does not exist.

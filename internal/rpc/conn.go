@@ -108,7 +108,7 @@ const (
 	growRead    = 128      // how many times the arrived part of a payload is allocated
 )
 
-// frames has buffers for Send, and firsts has buffers for the begin of large payloads. Connections share them, because
+// frames has buffers for Send, and firsts has buffers for the beginning of large payloads. Connections share them, because
 // most connections are idle.
 var (
 	frames = sync.Pool{New: func() any { return new([]byte) }}

@@ -66,12 +66,12 @@ func Element[T string | []byte](b []byte, num int, v T) []byte {
 	return append(Begin(b, num, len(v)), v...)
 }
 
-// Begin appends the begin of field num, which has size bytes. The caller appends the bytes themselves.
+// Begin appends the beginning of field num: all but its contents, which have size bytes. The caller appends those.
 func Begin(b []byte, num, size int) []byte {
 	return binary.AppendUvarint(appendTag(b, num, kindBytes), uint64(size))
 }
 
-// SizeOf returns how many bytes field num takes if it has size bytes itself.
+// SizeOf returns the size of the encoding of field num if its contents have size bytes.
 func SizeOf(num, size int) int {
 	return lengthOfUvarint(num<<1|kindBytes) + lengthOfUvarint(size) + size
 }
