@@ -106,3 +106,15 @@ func TestHeaderHasNewestRevision(t *testing.T) {
 	require.EqualValues(t, 1, n.Header().Revision)
 	require.Equal(t, put(t, n, "k", "v").Header, n.Header())
 }
+
+func TestLeaderIsThatOfStatus(t *testing.T) {
+	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true})
+	require.NoError(t, err)
+	defer n.Close()
+	require.NoError(t, n.Ready(t.Context()))
+	require.Equal(t, n.Status().Leader, n.Leader())
+	require.Equal(t, n.ID(), n.Leader())
+	require.Zero(t, testing.AllocsPerRun(100, func() { n.Leader() }))
+	require.NoError(t, n.Close())
+	require.Zero(t, n.Leader())
+}

@@ -95,12 +95,9 @@ func deleteOptions(r *pb.DeleteRangeRequest) (opts []coterie.DeleteOption) {
 	return opts
 }
 
-// scanOptions returns the options of a range that an iteration over it has, too. For a range end of "\x00" the
-// range has no end, in coterie as in etcd.
+// scanOptions returns the options of a range that an iteration over it has, too, except that it is serializable. For a range
+// end of "\x00" the range has no end, in coterie as in etcd.
 func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
-	if r.Serializable {
-		opts = append(opts, coterie.WithSerializable())
-	}
 	if len(r.RangeEnd) > 0 {
 		opts = append(opts, coterie.WithRange(string(r.RangeEnd)))
 	}
@@ -113,11 +110,13 @@ func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
 	return opts
 }
 
-func getOptions(r *pb.RangeRequest) []coterie.GetOption {
-	scan := scanOptions(r)
-	opts := make([]coterie.GetOption, len(scan)) // no memory for the frequent range that has no options
-	for i, opt := range scan {
-		opts[i] = opt
+// onlySerializable are the options of a range that has no other. Nothing changes them.
+var onlySerializable = []coterie.GetOption{coterie.WithSerializable()}
+
+// getOptions returns the options of a range. Those of the frequent ranges, of one key, take no memory.
+func getOptions(r *pb.RangeRequest) (opts []coterie.GetOption) {
+	for _, opt := range scanOptions(r) {
+		opts = append(opts, opt)
 	}
 	if r.SortTarget != pb.RangeRequest_KEY || r.SortOrder != pb.RangeRequest_NONE {
 		opts = append(opts, coterie.WithSort(sortTarget(r.SortTarget), sortOrder(r.SortOrder)))
@@ -141,7 +140,13 @@ func getOptions(r *pb.RangeRequest) []coterie.GetOption {
 			opts = append(opts, filter.option(filter.revision))
 		}
 	}
-	return opts
+	switch {
+	case !r.Serializable:
+		return opts
+	case len(opts) == 0:
+		return onlySerializable
+	}
+	return append(opts, coterie.WithSerializable())
 }
 
 func sortTarget(t pb.RangeRequest_SortTarget) coterie.SortTarget {

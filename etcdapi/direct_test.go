@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -26,8 +27,8 @@ type registrar map[string]*grpc.ServiceDesc
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, _ any) { r[desc.ServiceName] = desc }
 
 // callsOf returns a node, and a function that calls a method of its KV as the gRPC server of Serve does, from the bytes of
-// a request to those of the response.
-func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Message) (call func() mem.BufferSlice)) {
+// a request, with some metadata, to those of the response.
+func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Message, md ...string) (call func() mem.BufferSlice)) {
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })
@@ -39,8 +40,9 @@ func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Mes
 	s.registerStore(services)
 	client, leave := context.WithCancel(context.Background())
 	t.Cleanup(leave)
-	ctx := metadata.NewIncomingContext(client, metadata.Pairs("client-api-version", "3.7", "user-agent", "grpc-go"))
-	return n, func(method string, request proto.Message) func() mem.BufferSlice {
+	return n, func(method string, request proto.Message, md ...string) func() mem.BufferSlice {
+		md = append(md, "client-api-version", "3.7", "user-agent", "grpc-go")
+		ctx := metadata.NewIncomingContext(client, metadata.Pairs(md...))
 		text, err := proto.Marshal(request)
 		require.NoError(t, err)
 		message := mem.BufferSlice{mem.SliceBuffer(text)}
@@ -66,8 +68,8 @@ func TestAllocationsOfCalls(t *testing.T) {
 	nobody := coterie.NewUserView(n, "") // as a client without credentials
 	key, value := "key-0001", string(make([]byte, 256))
 	put := calls("Put", &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
-	read := func(serializable bool) func() mem.BufferSlice {
-		return calls("Range", &pb.RangeRequest{Key: []byte(key), Serializable: serializable})
+	read := func(serializable bool, md ...string) func() mem.BufferSlice {
+		return calls("Range", &pb.RangeRequest{Key: []byte(key), Serializable: serializable}, md...)
 	}
 	put()
 	var r pb.RangeResponse
@@ -82,7 +84,11 @@ func TestAllocationsOfCalls(t *testing.T) {
 		{"a serializable range", read(true), func() error {
 			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
 			return err
-		}, 8},
+		}, 6},
+		{"a serializable range that needs a leader", read(true, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader), func() error {
+			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
+			return err
+		}, 7}, // a copy of the metadata
 		{"a linearizable range", read(false), func() error {
 			_, err := nobody.Get(t.Context(), key)
 			return err

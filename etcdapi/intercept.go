@@ -166,7 +166,7 @@ func (s *server) admit(ctx context.Context, version string) (needsLeader bool, e
 	if len(needs) == 0 || needs[0] != rpctypes.MetadataHasLeader {
 		return false, nil
 	}
-	if s.node.Status().Leader == 0 {
+	if s.node.Leader() == 0 {
 		return true, rpctypes.ErrGRPCNoLeader
 	}
 	return true, nil
@@ -184,7 +184,7 @@ func (s *server) watchLeader(ctx context.Context, cancel context.CancelCauseFunc
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if s.node.Status().Leaderless >= leaderGrace*s.limits.ElectionTimeout {
+			if s.node.Leader() == 0 && s.node.Status().Leaderless >= leaderGrace*s.limits.ElectionTimeout {
 				cancel(rpctypes.ErrGRPCNoLeader)
 				return
 			}

@@ -165,12 +165,12 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream pb.KV_RangeStreamServe
 	}
 	// The iteration reads the revision at which the keys were counted.
 	pinned := proto.Clone(r).(*pb.RangeRequest)
-	pinned.Serializable = true
 	if r.Revision <= 0 {
 		pinned.Revision = last.Revision
 	}
+	opts := append(scanOptions(pinned), coterie.WithSerializable())
 	piece, sent, size := &coterie.GetResponse{}, int64(0), firstChunk
-	for kv, err := range s.user(ctx).Range(ctx, string(r.Key), scanOptions(pinned)...) {
+	for kv, err := range s.user(ctx).Range(ctx, string(r.Key), opts...) {
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func (s *server) healthFault(ctx context.Context, query url.Values) string {
 	var opts []coterie.GetOption
 	if query.Get("serializable") == "true" {
 		opts = append(opts, coterie.WithSerializable())
-	} else if s.node.Status().Leader == 0 {
+	} else if s.node.Leader() == 0 {
 		return "RAFT NO LEADER"
 	}
 	if err := s.read(ctx, opts...); err != nil {
