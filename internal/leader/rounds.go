@@ -4,9 +4,7 @@ package leader
 
 import (
 	"context"
-	"maps"
 	"runtime"
-	"slices"
 	"sync"
 )
 
@@ -22,24 +20,36 @@ type Rounds[Q comparable, A any] struct {
 	here  func(ctx context.Context, questions []Q) ([]A, error)
 	there func(ctx context.Context, leader uint64, questions []Q) ([]A, error)
 
-	patience patience // of the goroutine that serves rounds
+	// The goroutine that serves rounds uses patience and asked.
+	patience patience
+	asked    []int // the places of the questions that the call in flight asks
 
-	// mu guards the fields below, and the callers of questions. The goroutine that takes a question out of waiting
-	// and inFlight answers it.
+	// mu guards the fields below, and those of the two rounds.
 	mu       sync.Mutex
-	waiting  map[Q]*question[Q, A] // for the next round
-	inFlight []*question[Q, A]     // of the round in flight, not answered
-	running  bool                  // a goroutine runs that serves rounds
-	closed   bool                  // questions fail
+	next     *round[Q, A] // that new questions join; nil if there is none
+	waiting  map[Q]int    // the places of the questions in next
+	inFlight *round[Q, A]
+	last     int  // the number of questions in the round before
+	running  bool // a goroutine runs that serves rounds
+	closed   bool // questions fail
 }
 
-// A question waits in a round for its answer. answer and err are set before done is closed.
+// A round is a list of questions. Its callers wait for one channel together. Once done is closed, nothing else changes.
+type round[Q comparable, A any] struct {
+	questions []question[Q, A]
+	free      []int // the places of questions that all callers have left
+	done      chan struct{}
+	rest      *round[Q, A] // has the questions that are not answered, unless err has
+	err       error
+}
+
+// A question waits in a round for its answer.
 type question[Q comparable, A any] struct {
-	of      Q
-	callers int // that wait; without any, the question is not asked again
-	done    chan struct{}
-	answer  A
-	err     error
+	of       Q
+	callers  int // that wait; without any, the question is not asked again
+	answered bool
+	answer   A
+	moved    int // its place in the rest of the round, if it was not answered
 }
 
 // NewRounds returns a Rounds without questions. here answers on this node if it leads, and there asks another
@@ -47,58 +57,90 @@ type question[Q comparable, A any] struct {
 func NewRounds[Q comparable, A any](host Host, here func(ctx context.Context, questions []Q) ([]A, error),
 	there func(ctx context.Context, leader uint64, questions []Q) ([]A, error),
 ) *Rounds[Q, A] {
-	r := &Rounds[Q, A]{host: host, here: here, there: there, waiting: map[Q]*question[Q, A]{}}
+	r := &Rounds[Q, A]{host: host, here: here, there: there, waiting: map[Q]int{}}
 	host.WhenClosing(r.close)
 	return r
 }
 
 // Ask returns the leader's answer. It blocks until a leader has answered, ctx ends or the node closes.
 func (r *Rounds[Q, A]) Ask(ctx context.Context, of Q) (answer A, err error) {
-	q := r.join(of)
-	if q == nil {
+	in, place := r.join(of)
+	if in == nil {
 		return answer, r.host.Err()
 	}
-	// A select of two channels costs as much as the rest of Ask. Many callers have a context that cannot end.
-	if ended := ctx.Done(); ended == nil {
-		<-q.done
-	} else {
-		select {
-		case <-q.done:
-		case <-ended:
-			err = r.host.ContextError(ctx)
-			r.leave(q)
-			return answer, err
+	for {
+		// A select of two channels costs as much as the rest of Ask. Many callers have a context that cannot end.
+		if ended := ctx.Done(); ended == nil {
+			<-in.done
+		} else {
+			select {
+			case <-in.done:
+			case <-ended:
+				err = r.host.ContextError(ctx)
+				r.leave(in, place)
+				return answer, err
+			}
 		}
+		q := &in.questions[place]
+		if q.answered || in.rest == nil {
+			return q.answer, in.err
+		}
+		in, place = in.rest, q.moved
 	}
-	return q.answer, q.err
 }
 
-// join adds a caller to a question of the next round. It returns nil if the node closes.
-func (r *Rounds[Q, A]) join(of Q) *question[Q, A] {
+// join adds a caller to a question of the next round, and returns the round and the question's place in it. The round is
+// nil if the node closes.
+func (r *Rounds[Q, A]) join(of Q) (in *round[Q, A], place int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil
+		return nil, 0
 	}
-	q := r.waiting[of]
-	if q == nil {
-		q = &question[Q, A]{of: of, done: make(chan struct{})}
-		r.waiting[of] = q
+	if r.next == nil {
+		r.next = newRound[Q, A](r.last)
 	}
-	q.callers++
+	in = r.next
+	place, ok := r.waiting[of]
+	if !ok {
+		place = in.add(question[Q, A]{of: of})
+		r.waiting[of] = place
+	}
+	in.questions[place].callers++
 	if !r.running {
 		r.running = true
 		r.host.Go(r.run)
 	}
-	return q
+	return in, place
+}
+
+// newRound returns a round without questions, and with memory for some.
+func newRound[Q comparable, A any](questions int) *round[Q, A] {
+	return &round[Q, A]{questions: make([]question[Q, A], 0, questions), done: make(chan struct{})}
+}
+
+// add adds a question and returns its place.
+func (in *round[Q, A]) add(q question[Q, A]) (place int) {
+	if last := len(in.free) - 1; last >= 0 {
+		place, in.free = in.free[last], in.free[:last]
+		in.questions[place] = q
+		return place
+	}
+	in.questions = append(in.questions, q)
+	return len(in.questions) - 1
 }
 
 // leave forgets a caller that has given up, and its question if that was the last caller.
-func (r *Rounds[Q, A]) leave(q *question[Q, A]) {
+func (r *Rounds[Q, A]) leave(in *round[Q, A], place int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if q.callers--; q.callers == 0 && r.waiting[q.of] == q {
+	for in.rest != nil && !in.questions[place].answered {
+		in, place = in.rest, in.questions[place].moved
+	}
+	q := &in.questions[place]
+	if q.callers--; q.callers == 0 && in == r.next {
 		delete(r.waiting, q.of)
+		in.free = append(in.free, place)
 	}
 }
 
@@ -106,19 +148,15 @@ func (r *Rounds[Q, A]) leave(q *question[Q, A]) {
 func (r *Rounds[Q, A]) close() {
 	r.mu.Lock()
 	r.closed = true
-	questions := slices.AppendSeq(r.inFlight, maps.Values(r.waiting))
-	r.inFlight = nil
-	clear(r.waiting)
+	ended := [...]*round[Q, A]{r.inFlight, r.next}
+	r.inFlight, r.next = nil, nil
 	r.mu.Unlock()
-	for _, q := range questions {
-		q.end(*new(A), r.host.Err())
+	for _, in := range ended {
+		if in != nil {
+			in.err = r.host.Err()
+			close(in.done)
+		}
 	}
-}
-
-// end wakes the callers of a question that was taken out of waiting and inFlight.
-func (q *question[Q, A]) end(answer A, err error) {
-	q.answer, q.err = answer, err
-	close(q.done)
 }
 
 // run serves rounds until no question waits.
@@ -126,24 +164,21 @@ func (r *Rounds[Q, A]) run() {
 	// Let the callers that can run now join the round. After a round, most callers ask again: without the yield, the
 	// fastest of them would have every other round for itself.
 	runtime.Gosched()
-	for r.next() {
+	for r.begin() {
 		r.serve()
 		runtime.Gosched()
 	}
 }
 
-// next begins the next round. It returns false if no question waits.
-func (r *Rounds[Q, A]) next() bool {
+// begin begins the next round. It returns false if there is none.
+func (r *Rounds[Q, A]) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for of, q := range r.waiting {
-		if len(r.inFlight) == MaxQuestions {
-			break
-		}
-		r.inFlight = append(r.inFlight, q)
-		delete(r.waiting, of)
+	r.inFlight, r.next = r.next, nil
+	if r.running = r.inFlight != nil; r.running {
+		r.last = len(r.inFlight.questions)
+		clear(r.waiting)
 	}
-	r.running = len(r.inFlight) > 0
 	return r.running
 }
 
@@ -167,39 +202,59 @@ func (r *Rounds[Q, A]) serve() {
 	}
 }
 
-// wanted drops the questions in flight that no caller waits for, and returns the others.
+// wanted returns the questions in flight that callers wait for, as many as a call may ask.
 func (r *Rounds[Q, A]) wanted() []Q {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.inFlight = slices.DeleteFunc(r.inFlight, func(q *question[Q, A]) bool { return q.callers == 0 })
-	questions := make([]Q, len(r.inFlight))
-	for i, q := range r.inFlight {
-		questions[i] = q.of
+	r.asked = r.asked[:0]
+	if r.inFlight == nil { // the node closes
+		return nil
+	}
+	all := r.inFlight.questions
+	questions := make([]Q, 0, min(len(all), MaxQuestions))
+	for place := range all {
+		if all[place].callers > 0 && len(questions) < MaxQuestions {
+			r.asked = append(r.asked, place)
+			questions = append(questions, all[place].of)
+		}
 	}
 	return questions
 }
 
-// answer ends the first questions in flight with their answers, or all of them with an error. It reports whether
-// others are in flight.
+// answer ends the round in flight with answers to the first questions that were asked, or with an error for all of them.
+// The other questions that callers wait for become another round in flight. It reports whether there is one.
 func (r *Rounds[Q, A]) answer(answers []A, err error) (more bool) {
 	r.mu.Lock()
-	n := min(len(answers), len(r.inFlight)) // close may have ended them
-	if err != nil {
-		n = len(r.inFlight)
+	in := r.inFlight
+	if in == nil { // close has ended it
+		r.mu.Unlock()
+		return false
 	}
-	ended := r.inFlight[:n]
-	if r.inFlight = r.inFlight[n:]; len(r.inFlight) == 0 {
-		r.inFlight = nil
+	if in.err = err; err == nil {
+		for i, answer := range answers[:min(len(answers), len(r.asked))] {
+			q := &in.questions[r.asked[i]]
+			q.answer, q.answered = answer, true
+		}
+		in.divide()
 	}
-	more = len(r.inFlight) > 0
+	r.inFlight = in.rest
+	more = r.inFlight != nil
 	r.mu.Unlock()
 	// The callers are woken without mu, since they may ask again at once.
-	for i, q := range ended {
-		if err != nil {
-			q.end(*new(A), err)
-		} else {
-			q.end(answers[i], nil)
-		}
-	}
+	close(in.done)
 	return more
+}
+
+// divide moves the questions without an answer that callers wait for to a round of their own.
+func (in *round[Q, A]) divide() {
+	for i := range in.questions {
+		q := &in.questions[i]
+		if q.answered || q.callers == 0 {
+			continue
+		}
+		if in.rest == nil {
+			in.rest = newRound[Q, A](len(in.questions) - i)
+		}
+		q.moved = in.rest.add(question[Q, A]{of: q.of, callers: q.callers})
+	}
 }

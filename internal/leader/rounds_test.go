@@ -208,3 +208,52 @@ func TestQuestionWithoutCallersIsDropped(t *testing.T) {
 		require.Empty(t, r.waiting)
 	})
 }
+
+// Callers leave a round that has no answer yet, and others take their places in it.
+func TestPlacesInARoundAreReused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel()
+		r := NewRounds(newNode(t, 1), p.ask, nil)
+		first := call(t.Context(), r, 1)
+		for i := range 100 {
+			ctx, cancel := context.WithCancel(t.Context())
+			gone := call(ctx, r, 100+i)
+			cancel()
+			synctest.Wait()
+			require.Error(t, gone.err)
+		}
+		a, b := call(t.Context(), r, 2), call(t.Context(), r, 3)
+		require.Len(t, r.next.questions, 2)
+		require.Len(t, r.waiting, 2)
+		p.reply(10)
+		first.has(t, 10)
+		p.reply(20, 30)
+		a.has(t, 20)
+		b.has(t, 30)
+		require.Equal(t, [][]int{{1}, {2, 3}}, p.rounds)
+	})
+}
+
+// A caller leaves while its question is in the part of the round that is not answered.
+func TestCallerLeavesTheRestOfARound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPanel()
+		r := NewRounds(newNode(t, 1), p.ask, nil)
+		call(t.Context(), r, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		a, gone, b, c := call(t.Context(), r, 1), call(ctx, r, 2), call(t.Context(), r, 3), call(t.Context(), r, 4)
+		p.reply(0)
+		p.reply(10) // the leader answers the first question only
+		a.has(t, 10)
+		require.False(t, gone.done || b.done || c.done)
+		cancel()
+		synctest.Wait()
+		require.Error(t, gone.err)
+		p.reply(20)
+		require.False(t, b.done || c.done)
+		p.reply(30, 40)
+		b.has(t, 30)
+		c.has(t, 40)
+		require.Equal(t, [][]int{{0}, {1, 2, 3, 4}, {2, 3, 4}, {3, 4}}, p.rounds)
+	})
+}
