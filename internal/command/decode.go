@@ -17,7 +17,7 @@ const maxDepth = 32
 var ErrUnknown = errors.New("command: unknown kind of command")
 
 // A Decoder decodes log entries. It reuses the memory of the proposals, so that it allocates nothing for
-// operations: every node decodes every entry. The zero value is ready for use.
+// operations, grants and revocations: every node decodes every entry. The zero value is ready for use.
 type Decoder struct {
 	copies    bool // the strings of operations are copies
 	proposals arena[Proposal]
@@ -28,6 +28,8 @@ type Decoder struct {
 	txns      arena[Txn]
 	compares  arena[Compare]
 	ops       arena[Op]
+	grants    arena[Grant]
+	revokes   arena[Revoke]
 }
 
 // Decode returns the proposals of an entry. They are valid until the next call of Reset, which must precede the
@@ -70,6 +72,8 @@ func (d *Decoder) Reset() {
 	d.txns.reset()
 	d.compares.reset()
 	d.ops.reset()
+	d.grants.reset()
+	d.revokes.reset()
 }
 
 // DecodeEntry returns the proposals of an entry, as Decoder.Decode does. They stay valid as long as the entry
@@ -221,10 +225,10 @@ func (d *Decoder) command(c *Command, field int, b []byte) (kind uint32, err err
 		c.Compact = &Compact{}
 		err = c.Compact.decode(b)
 	case 21:
-		c.Grant = &Grant{}
+		c.Grant = d.grants.one()
 		err = c.Grant.decode(b)
 	case 22:
-		c.Revoke = &Revoke{}
+		c.Revoke = d.revokes.one()
 		err = c.Revoke.decode(b)
 	case 29:
 		c.Auth = &Auth{}

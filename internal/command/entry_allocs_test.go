@@ -41,6 +41,9 @@ func TestDecoderAllocatesNothing(t *testing.T) {
 	for _, op := range operations() {
 		all = append(all, command.Proposal{Proposer: 1, Command: command.Command{As: &command.As{User: "u"}, Op: op}})
 	}
+	all = append(all,
+		command.Proposal{Proposer: 1, Command: command.Command{Grant: &command.Grant{ID: 1, TTL: 1}}},
+		command.Proposal{Proposer: 1, Command: command.Command{Revoke: &command.Revoke{ID: 1}}})
 	e := entry(all...)
 	var d command.Decoder
 	for range 2 { // the second time, each arena has one piece of memory

@@ -206,7 +206,7 @@ func (s *State) execute(term uint64, c *command.Command, sink Sink) *command.Res
 	if c.Op != (command.Op{}) {
 		return s.run(&c.Op)
 	}
-	r := &command.Result{}
+	r := &s.hold(&c.Op, 1)[0]
 	switch {
 	case c.Compact != nil:
 		r.Code = s.compact(c.Compact.Revision)
