@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"weak"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -87,5 +88,16 @@ func TestLargeEntriesNeedNoMemoryForTheDisk(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	require.Less(t, (after.TotalAlloc-before.TotalAlloc)/20, uint64(16<<10), "bytes an entry of 1 MiB")
+	require.NoError(t, s.Close())
+}
+
+func TestWriteKeepsNoDataInMemory(t *testing.T) {
+	s, _ := open(t, vfs.NewMemory().Mount(), largeData)
+	l := sized(1, largeData)
+	data := weak.Make(&l.Data[0])
+	add(t, s, l)
+	l = nil
+	runtime.GC()
+	require.Nil(t, data.Value())
 	require.NoError(t, s.Close())
 }
