@@ -146,10 +146,25 @@ func (s *State) Apply(index, term uint64, entry []byte, sink Sink) error {
 		return fmt.Errorf("entry %d: %w", index, err)
 	}
 	for i := range proposals {
+		if i%mvcc.WarmAtOnce == 0 {
+			s.warm(proposals[i:min(i+mvcc.WarmAtOnce, len(proposals))])
+		}
 		s.propose(index, term, &proposals[i], sink)
 	}
 	s.index, s.term = index, term
 	return nil
+}
+
+// warm prepares the store for the puts of some proposals. It changes nothing.
+func (s *State) warm(proposals []command.Proposal) {
+	var puts [mvcc.WarmAtOnce]string
+	keys := puts[:0]
+	for i := range proposals {
+		if put := proposals[i].Command.Put; put != nil {
+			keys = append(keys, put.Key)
+		}
+	}
+	s.kv.Warm(keys)
 }
 
 // propose applies a proposal unless it was applied before.
