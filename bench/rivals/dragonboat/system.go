@@ -59,7 +59,7 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 		peers[uint64(i+1)] = addr
 	}
 	var replicas []*replica
-	calls, cancel := context.WithTimeout(context.WithoutCancel(ctx), 24*time.Hour)
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	closeAll := func() error {
 		cancel()
 		for _, r := range replicas {
@@ -74,7 +74,7 @@ func open(ctx context.Context, s harness.Setup) (*harness.System, error) {
 		if err != nil {
 			return nil, errors.Join(err, closeAll())
 		}
-		replicas = append(replicas, &replica{host, host.GetNoOPSession(shard), calls})
+		replicas = append(replicas, &replica{host, host.GetNoOPSession(shard), patient{calls}})
 		err = host.StartConcurrentReplica(peers, false, newMachine, config.Config{
 			ReplicaID: uint64(i + 1), ShardID: shard, ElectionRTT: electionRTT, HeartbeatRTT: heartbeatRTT,
 			CheckQuorum: true, PreVote: true, SnapshotEntries: cmp.Or(s.Snapshots, every), CompactionOverhead: keptEntries,
@@ -122,25 +122,47 @@ func awaitLeader(ctx context.Context, replicas []*replica) (leader int, err erro
 	return leader, err
 }
 
+// attemptTimeout is how long an attempt of a call may take. A replica loses a call that it forwards to a replica that no longer leads.
+const attemptTimeout = 5 * time.Second
+
+// attempts is the number of times that a call is tried.
+const attempts = 6
+
+// A patient is a context whose deadline is always attemptTimeout away. Dragonboat requires a deadline, and a context for
+// each call would be charged to it.
+type patient struct{ context.Context }
+
+func (patient) Deadline() (time.Time, bool) { return time.Now().Add(attemptTimeout), true }
+
 // A replica is immutable, but for its state machine.
 type replica struct {
 	host    *dragonboat.NodeHost
 	session *client.Session // which does not detect duplicate puts: coterie's Put does not, either
-	// ctx is the context of all calls. Dragonboat requires a deadline, and a context for each call would be charged to it.
-	ctx context.Context
+	ctx     patient         // of all calls
 }
 
-func (r *replica) Put(_ context.Context, key, value string) error {
-	_, err := r.host.SyncPropose(r.ctx, r.session, rivals.EncodePut(key, value))
+// Put puts a key. It repeats a put without an answer.
+func (r *replica) Put(_ context.Context, key, value string) (err error) {
+	command := rivals.EncodePut(key, value)
+	for range attempts {
+		if _, err = r.host.SyncPropose(r.ctx, r.session, command); !errors.Is(err, dragonboat.ErrTimeout) {
+			break
+		}
+	}
 	return err
 }
 
+// Get reads a key. It repeats a linearizable read without an answer.
 func (r *replica) Get(_ context.Context, key, want string, local bool) (err error) {
 	q := &query{key, want}
 	if local {
 		_, err = r.host.StaleRead(shard, q)
-	} else {
-		_, err = r.host.SyncRead(r.ctx, shard, q)
+		return err
+	}
+	for range attempts {
+		if _, err = r.host.SyncRead(r.ctx, shard, q); !errors.Is(err, dragonboat.ErrTimeout) {
+			break
+		}
 	}
 	return err
 }
