@@ -8,8 +8,8 @@
 //	go run . -quick              # shorter rounds, fewer keys: all rows in less than ten minutes
 //	go run . -json results.json  # every round of every system
 //	go run . -profile profiles   # CPU and allocation profiles of the systems
-//	go run . -growth -json f     # the curves of growth instead of the rows: ten minutes, or some of them with -run
-//	go run ./plots f             # the curves as SVG files
+//	go run . -quick -growth      # the curves of growth, or some of them with -run, in less than eight minutes; -json writes them
+//	go run ./plots growth.json   # the curves as SVG files
 //	go run . -footprint          # a table of an idle cluster and of the size of a program
 //
 // The commands run in this directory, because bench is a module of its own: etcd's server has many dependencies.
