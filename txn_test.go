@@ -142,6 +142,27 @@ func TestT28_ReadsSeeEarlierWrites(t *testing.T) {
 	require.ErrorIs(t, err, coterie.ErrDuplicateKey, "a put after a delete of the same key")
 }
 
+func TestEachPutInTxnHasItsResponse(t *testing.T) {
+	n := open(t)
+	var ops []coterie.Op
+	for i := range 5 {
+		key := "k" + strconv.Itoa(i)
+		put(t, n, key, "old")
+		ops = append(ops, coterie.OpPut(key, "new", coterie.WithPrevKV()), coterie.OpGet(key))
+		r := commit(t, n.Txn(t.Context()).Then(ops...))
+		require.Len(t, r.Responses, len(ops))
+		for j := range r.Responses {
+			key := "k" + strconv.Itoa(j/2)
+			if j%2 > 0 {
+				require.Equal(t, key, r.Responses[j].Get.KVs[0].Key)
+				continue
+			}
+			require.Equal(t, r.Revision, r.Responses[j].Put.Revision)
+			require.Equal(t, key, r.Responses[j].Put.PrevKV.Key)
+		}
+	}
+}
+
 func TestT29_TheLimitOfOperations(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxTxnOps = 4 })
 	ctx := t.Context()

@@ -150,6 +150,9 @@ func (t *tree) check() error {
 		}
 		return nil
 	}
+	if t.root.kids != nil && t.root.n == 1 {
+		return fmt.Errorf("the root has one child")
+	}
 	if size := t.root.size(); int(size) != t.len {
 		return fmt.Errorf("%d versions below the root, not %d", size, t.len)
 	}
