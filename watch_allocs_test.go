@@ -43,6 +43,22 @@ func TestAllocationsOfAnEvent(t *testing.T) {
 	running.Wait()
 }
 
+// A collection of garbage visits each object of each watch, so a program with many of them needs few.
+func TestAllocationsOfAWatch(t *testing.T) {
+	n := open(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	options := []coterie.WatchOption{coterie.WithCreatedNotify()}
+	per := testing.AllocsPerRun(100, func() {
+		for range n.Watch(ctx, "key", options...) {
+			break
+		}
+	})
+	t.Logf("%.0f allocations a watch", per)
+	// The watch, its method, its channel, and the group of the key; three of context.AfterFunc, and two of this loop.
+	require.LessOrEqual(t, per, 9.0)
+}
+
 // A PrevKV depends on the compaction, so it is not shared across one.
 func TestSharedEventsAreOfTheSameCompaction(t *testing.T) {
 	n := open(t)

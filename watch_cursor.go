@@ -23,12 +23,12 @@ type cursor struct {
 	since int64 // the node's revision when the watch was made
 	watchOptions
 
-	touched     *watchhub.Watcher // set by start
-	next        int64             // the first revision that poll had not read when it last asked the hub
-	first, last int64             // the revisions that the watch reads before it waits; none if first > last
-	owed        int64             // the least revision of the answer to a request for progress; 0 if there is none
-	silent      bool              // a notification of progress is due
-	delivered   int               // events that the metrics do not count yet
+	touched     watchhub.Watcher // in the hub after start
+	next        int64            // the first revision that poll had not read when it last asked the hub
+	first, last int64            // the revisions that the watch reads before it waits; none if first > last
+	owed        int64            // the least revision of the answer to a request for progress; 0 if there is none
+	silent      bool             // a notification of progress is due
+	delivered   int              // events that the metrics do not count yet
 
 	as        *command.As // the user that watches; nil if it is not checked
 	permitted *auth.Store // the users and roles that have permitted the watch
@@ -39,30 +39,38 @@ type cursor struct {
 func (u *UserView) newCursor(
 	ctx context.Context, key string, opts []WatchOption, bounds func(key, end string) (string, string),
 ) (*cursor, error) {
-	w := &cursor{n: u.n, ctx: ctx, as: u.as}
+	w := new(cursor)
+	return w, w.init(ctx, u, key, opts, bounds)
+}
+
+// init makes a watch by the user of a view, as newCursor does.
+func (w *cursor) init(
+	ctx context.Context, u *UserView, key string, opts []WatchOption, bounds func(key, end string) (string, string),
+) error {
+	w.n, w.ctx, w.as = u.n, ctx, u.as
 	for _, opt := range opts {
 		opt.watch(&w.watchOptions)
 	}
 	var err error
 	if w.key, w.end, err = w.keys.bounds(key); err != nil {
-		return nil, err
+		return err
 	}
 	if bounds != nil {
 		w.key, w.end = bounds(w.key, w.end)
 	}
 	v := w.n.views.Load()
 	if err := w.permit(v); err != nil {
-		return nil, err
+		return err
 	}
 	if w.end != "" && w.end != allKeys && w.end <= w.key {
-		return nil, fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
+		return fmt.Errorf("%w: the range to watch is empty", ErrInvalidOption)
 	}
 	w.since = v.KV.Revision()
 	w.next = w.from
 	if w.from == 0 {
 		w.next = w.since + 1
 	}
-	return w, nil
+	return nil
 }
 
 // permit returns the error of a user that may not watch the range in the state of a view, or nil. A watch ends when its user loses the
@@ -84,53 +92,67 @@ func (w *cursor) permit(v *state.View) error {
 
 // sequence is the watch as an iterator. If err is not nil, the watch has not begun, and w may be nil.
 func (w *cursor) sequence(err error) iter.Seq2[WatchResponse, error] {
-	return func(yield func(WatchResponse, error) bool) {
-		if err == nil {
-			err = w.run(yield)
-		}
-		if err != nil {
-			yield(WatchResponse{}, err)
-		}
+	if err != nil {
+		return func(yield func(WatchResponse, error) bool) { yield(WatchResponse{}, err) }
 	}
+	return w.run
 }
 
-// run yields until the loop breaks, and then returns nil, or until the watch ends, and then returns the
-// reason.
-func (w *cursor) run(yield func(WatchResponse, error) bool) error {
+// run yields the responses until the loop breaks or the watch ends, and then the reason why it ends. Most watches wait
+// in run. Its frame is small, because each collection of garbage reads the stacks of all watches.
+func (w *cursor) run(yield func(WatchResponse, error) bool) {
 	w.start(nil)
 	defer w.stop()
 	// The end of ctx and the end of the node wake the watch, so that it waits for one channel. A select
 	// locks each of its channels, and all watches would lock those of the node.
 	defer context.AfterFunc(w.ctx, w.touched.Poke)()
 
-	if w.created && !yield(WatchResponse{Header: w.n.header(w.since), Created: true}, nil) {
-		return nil
-	}
 	var silence *time.Timer
 	if w.progress {
 		silence = time.NewTimer(progressInterval)
 		defer silence.Stop()
 	}
+	for w.deliver(yield, silence) {
+		<-w.touched.Wake()
+	}
+}
+
+// deliver yields responses until the watch has to wait for the hub alone, and then returns true. It returns false if the
+// loop breaks, and after it has yielded the reason why the watch ends.
+func (w *cursor) deliver(yield func(WatchResponse, error) bool, silence *time.Timer) bool {
+	if w.created {
+		w.created = false
+		if !yield(WatchResponse{Header: w.n.header(w.since), Created: true}, nil) {
+			return false
+		}
+	}
 	for {
 		r, some, err := w.poll()
-		if err != nil {
-			return err
-		}
-		if some {
+		switch {
+		case err != nil:
+			yield(WatchResponse{}, err)
+			return false
+		case some:
 			if w.progress {
 				silence.Reset(progressInterval)
 			}
 			if !yield(r, nil) {
-				return nil
+				return false
 			}
 			continue
-		}
-		if w.behind() {
+		case w.behind():
 			continue
 		}
 		w.count()
-		if err := w.wait(silence); err != nil {
-			return err
+		switch {
+		case w.owing():
+		case w.requests == nil && !w.progress && !w.leader:
+			return true
+		default:
+			if err := w.wait(silence); err != nil {
+				yield(WatchResponse{}, err)
+				return false
+			}
 		}
 	}
 }
@@ -138,16 +160,12 @@ func (w *cursor) run(yield func(WatchResponse, error) bool) error {
 // start begins the watch: poll reads the existing history once, and after that only the revisions that the hub reports,
 // which it does once the view that has them is published. With a queue, the watch comes into it instead of waiting.
 func (w *cursor) start(queue *watchhub.Queue) {
-	if queue == nil {
-		w.touched = w.n.hub.Add(w.key, w.end)
-	} else {
-		w.touched = w.n.hub.AddTo(queue, w.key, w.end)
-	}
+	w.n.hub.Add(&w.touched, w.key, w.end, queue)
 	w.first, w.last = w.next, w.n.views.Load().KV.Revision()
 }
 
 func (w *cursor) stop() {
-	w.n.hub.Remove(w.touched)
+	w.n.hub.Remove(&w.touched)
 	w.count()
 }
 
@@ -222,13 +240,6 @@ func (w *cursor) future() bool { return w.from > w.since+1 }
 //
 // The silence ends when a notification of progress is due; it is nil if the watch wants none.
 func (w *cursor) wait(silence *time.Timer) error {
-	if w.owing() {
-		return nil
-	}
-	if w.requests == nil && !w.progress && !w.leader {
-		<-w.touched.Wake()
-		return nil
-	}
 	var due <-chan time.Time
 	if w.progress {
 		due = silence.C
@@ -272,7 +283,7 @@ func (w *cursor) wait(silence *time.Timer) error {
 
 // owing reports whether poll can answer a request for progress. If the answer has to wait for a revision, the hub
 // wakes the watch then.
-func (w *cursor) owing() bool { return w.owed > 0 && w.n.hub.WakeAt(w.touched, w.owed) }
+func (w *cursor) owing() bool { return w.owed > 0 && w.n.hub.WakeAt(&w.touched, w.owed) }
 
 // request makes poll report progress once every event up to the present revision was returned.
 func (w *cursor) request() {

@@ -45,16 +45,16 @@ func NewWatchSet(n *Node) *WatchSet {
 // Errors: ErrEmptyKey; ErrInvalidOption, also for an ID that a watch of the set has; those of [UserView.Watch] about
 // permissions.
 func (s *WatchSet) Add(u *UserView, id int64, key string, opts ...WatchOption) error {
-	c, err := u.newCursor(context.Background(), key, opts, nil)
+	w := &setWatch{id: id}
+	err := w.init(context.Background(), u, key, opts, nil)
 	switch {
 	case err != nil:
 		return err
-	case c.created || c.progress || c.requests != nil || c.leader:
+	case w.created || w.progress || w.requests != nil || w.leader:
 		return fmt.Errorf("%w: not available in a WatchSet", ErrInvalidOption)
 	case s.watches[id] != nil:
 		return fmt.Errorf("%w: the set has a watch with ID %d", ErrInvalidOption, id)
 	}
-	w := &setWatch{cursor: *c, id: id}
 	s.watches[id] = w
 	w.start(s.queue)
 	w.touched.Owner = w

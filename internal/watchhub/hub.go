@@ -39,7 +39,9 @@ type Hub struct {
 
 // A group holds the watchers of one key or one range. The hub's mu guards it, except for size.
 type group struct {
+	key, end    string
 	members     []*Watcher
+	one         [1]*Watcher  // the array of members while it has only one, as most groups do
 	size        atomic.Int32 // number of members
 	first, last int64        // the revisions of the present notification that affect it; zeros between notifications
 }
@@ -51,45 +53,37 @@ func NewHub(reached int64) *Hub {
 	return h
 }
 
-// A Watcher waits for changes of a key or a range. One goroutine uses it.
+// A Watcher waits for changes of a key or a range. One goroutine uses it. It is meant to be a field of its owner, so that
+// both are one object: each collection of garbage visits the objects of all watchers.
 type Watcher struct {
 	Owner any // for the caller; the hub does not use it
 
-	key, end string
-	group    *group
-	at       int           // the index in group.members, or -1 after Remove; guarded by the hub's mu
-	wake     chan struct{} // nil with a queue
-	queue    *Queue        // nil without
-	queued   bool          // in queue, whose mu guards it
+	group  *group
+	at     int           // the index in group.members, or -1 after Remove; guarded by the hub's mu
+	wake   chan struct{} // nil with a queue
+	queue  *Queue        // nil without
+	queued bool          // in queue, whose mu guards it
 
 	mu          sync.Mutex // guards the fields below
 	first, last int64      // the revisions that Take returns
 }
 
-// Add adds a watcher of the range [key, end). An empty end means the single key, and "\x00" every key
-// from key on.
-func (h *Hub) Add(key, end string) *Watcher {
-	return h.add(&Watcher{key: key, end: end, wake: make(chan struct{}, 1)})
-}
-
-// AddTo adds a watcher that comes into a queue when it is woken.
-func (h *Hub) AddTo(q *Queue, key, end string) *Watcher {
-	return h.add(&Watcher{key: key, end: end, queue: q})
-}
-
-func (h *Hub) add(w *Watcher) *Watcher {
-	key, end := w.key, w.end
+// Add adds a new watcher of the range [key, end). An empty end means the single key, and "\x00" every key
+// from key on. A watcher with a queue is added to it when it is woken. A watcher without one has a channel.
+func (h *Hub) Add(w *Watcher, key, end string, queue *Queue) {
+	if w.queue = queue; queue == nil {
+		w.wake = make(chan struct{}, 1)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if end != "" {
 		w.group = h.ranges.insert(key, end)
 	} else if w.group = h.keys[key]; w.group == nil {
-		w.group = new(group)
+		w.group = &group{key: key}
 		h.keys[key] = w.group
 	}
 	w.group.add(w)
 	h.count.Add(1)
-	return w
 }
 
 // Remove removes a watcher, which receives no further notifications.
@@ -100,20 +94,27 @@ func (h *Hub) Remove(w *Watcher) {
 	if w.at < 0 {
 		return
 	}
-	w.group.remove(w)
+	g := w.group
+	g.remove(w)
 	h.count.Add(-1)
 	switch {
-	case len(w.group.members) > 0:
-	case w.end == "":
-		delete(h.keys, w.key)
+	case len(g.members) > 0:
+	case g.end == "":
+		delete(h.keys, g.key)
 	default:
-		h.ranges.delete(w.key, w.end)
+		h.ranges.delete(g.key, g.end)
 	}
 }
 
 func (g *group) add(w *Watcher) {
+	if g.members == nil {
+		g.members = g.one[:0]
+	}
 	w.at = len(g.members)
 	g.members = append(g.members, w)
+	if w.at == 1 {
+		g.one[0] = nil // append has copied it
+	}
 	g.size.Add(1)
 }
 

@@ -14,11 +14,11 @@ func BenchmarkNotify(b *testing.B) {
 			h := NewHub(0)
 			var watchers []*Watcher
 			for range c.watchers {
-				watchers = append(watchers, h.Add("key", ""))
+				watchers = append(watchers, add(h, "key", ""))
 			}
 			for i := range c.others / 2 {
-				h.Add(fmt.Sprint("other", i), "")
-				h.Add(fmt.Sprint("other", i), fmt.Sprint("other", i+1))
+				add(h, fmt.Sprint("other", i), "")
+				add(h, fmt.Sprint("other", i), fmt.Sprint("other", i+1))
 			}
 			b.ReportAllocs()
 			rev := int64(0)

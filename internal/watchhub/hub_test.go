@@ -13,6 +13,16 @@ import (
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
 
+// add adds a watcher with a channel of its own.
+func add(h *Hub, key, end string) *Watcher { return addTo(h, nil, key, end) }
+
+// addTo adds a watcher with a queue.
+func addTo(h *Hub, q *Queue, key, end string) *Watcher {
+	w := new(Watcher)
+	h.Add(w, key, end, q)
+	return w
+}
+
 // woken reports whether a watcher's channel has a value, and takes it.
 func woken(w *Watcher) bool {
 	select {
@@ -47,7 +57,7 @@ func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 	} {
 		for _, key := range []string{"\x00", "\x00\x00", "a", "b", "b\x00", "bb", "c", "z", "\xff\xff"} {
 			h := NewHub(0)
-			w := h.Add(c.key, c.end)
+			w := add(h, c.key, c.end)
 			h.Notify([]Change{{Rev: 7, Key: key}})
 			if mvcc.Contains(c.key, c.end, key) {
 				notified(t, w, 7, 7)
@@ -60,7 +70,7 @@ func TestChangeWakesOnlyAffectedWatchers(t *testing.T) {
 
 func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
 	h := NewHub(0)
-	key, other, all := h.Add("k", ""), h.Add("other", ""), h.Add("\x00", fromKey)
+	key, other, all := add(h, "k", ""), add(h, "other", ""), add(h, "\x00", fromKey)
 	h.Notify([]Change{{3, "k"}, {4, "x"}, {5, "k"}, {5, "l"}, {6, "x"}})
 	notified(t, key, 3, 5)
 	notified(t, all, 3, 6)
@@ -73,7 +83,7 @@ func TestTakeReturnsFirstAndLastRevision(t *testing.T) {
 
 func TestChangesBeforeTakeAreMerged(t *testing.T) {
 	h := NewHub(0)
-	w := h.Add("k", "")
+	w := add(h, "k", "")
 	for rev := int64(2); rev < 100; rev++ {
 		h.Notify([]Change{{rev, "k"}})
 	}
@@ -83,7 +93,7 @@ func TestChangesBeforeTakeAreMerged(t *testing.T) {
 // A Take without a wake-up may cause an empty wake-up later, but never a missing one.
 func TestTakeBetweenChangesLosesNone(t *testing.T) {
 	h := NewHub(0)
-	w := h.Add("k", "")
+	w := add(h, "k", "")
 	h.Notify([]Change{{2, "k"}})
 	first, last := w.Take()
 	require.Equal(t, []int64{2, 2}, []int64{first, last})
@@ -93,8 +103,8 @@ func TestTakeBetweenChangesLosesNone(t *testing.T) {
 
 func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
 	h := NewHub(0)
-	a, b := h.Add("a", "c"), h.Add("a", "c")
-	c, d := h.Add("b", ""), h.Add("b", "")
+	a, b := add(h, "a", "c"), add(h, "a", "c")
+	c, d := add(h, "b", ""), add(h, "b", "")
 	require.Equal(t, 4, h.Len())
 	h.Notify([]Change{{2, "b"}})
 	for _, w := range []*Watcher{a, b, c, d} {
@@ -111,7 +121,7 @@ func TestWatchersOfOneRangeGetTheSame(t *testing.T) {
 
 func TestNotifyAllWakesEveryWatcher(t *testing.T) {
 	h := NewHub(0)
-	key, span, before := h.Add("k", ""), h.Add("a", "b"), h.Add("k", "")
+	key, span, before := add(h, "k", ""), add(h, "a", "b"), add(h, "k", "")
 	h.Notify([]Change{{5, "k"}})
 	notified(t, before, 5, 5)
 	h.NotifyAll(1, 9)
@@ -135,7 +145,7 @@ func TestNotifyAllWakesEveryWatcher(t *testing.T) {
 func TestRemovedWatcherIsNotNotified(t *testing.T) {
 	for _, end := range []string{"", "z", fromKey} {
 		h := NewHub(0)
-		w, stays := h.Add("k", end), h.Add("k", end)
+		w, stays := add(h, "k", end), add(h, "k", end)
 		h.Remove(w)
 		require.Equal(t, 1, h.Len())
 		h.Remove(w)
@@ -186,7 +196,7 @@ func TestNoNotificationIsLost(t *testing.T) {
 				want = c.Rev
 			}
 		}
-		w := h.Add(key, end)
+		w := add(h, key, end)
 		staying.Go(func() {
 			defer h.Remove(w)
 			seen := int64(0)
@@ -217,7 +227,7 @@ func TestNoNotificationIsLost(t *testing.T) {
 					return
 				default:
 				}
-				w := h.Add(keyOf(pcg.IntN(keys)), []string{"", "l", fromKey}[pcg.IntN(3)])
+				w := add(h, keyOf(pcg.IntN(keys)), []string{"", "l", fromKey}[pcg.IntN(3)])
 				if woken(w) {
 					w.Take()
 				}
@@ -240,7 +250,7 @@ func TestNoNotificationIsLost(t *testing.T) {
 
 func TestWakeAtWakesWhenTheRevisionIsReached(t *testing.T) {
 	h := NewHub(0)
-	w, other := h.Add("k", ""), h.Add("other", "")
+	w, other := add(h, "k", ""), add(h, "other", "")
 	h.Replaced(5)
 	notified(t, w, 1, 5)
 	notified(t, other, 1, 5)

@@ -10,7 +10,7 @@ import (
 
 func TestQueueHasWokenWatchersInOrder(t *testing.T) {
 	h, q := NewHub(0), NewQueue()
-	a, b, c := h.AddTo(q, "a", ""), h.AddTo(q, "b", ""), h.AddTo(q, "a", "z")
+	a, b, c := addTo(h, q, "a", ""), addTo(h, q, "b", ""), addTo(h, q, "a", "z")
 	require.Nil(t, q.Pop())
 	require.Empty(t, q.Wake())
 	h.Notify([]Change{{2, "b"}})

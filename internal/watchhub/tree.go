@@ -11,8 +11,7 @@ type tree struct {
 }
 
 type node struct {
-	key, end    string
-	group       *group
+	group       // of the range
 	priority    uint64
 	left, right *node
 	greatest    string // end in this subtree
@@ -48,7 +47,7 @@ func (t *tree) find(key, end string) *group {
 	for n := t.root; n != nil; {
 		switch {
 		case n.key == key && n.end == end:
-			return n.group
+			return &n.group
 		case n.before(key, end):
 			n = n.right
 		default:
@@ -66,10 +65,10 @@ func (t *tree) insert(key, end string) *group {
 	// A scrambled Weyl sequence is random enough to keep the tree balanced.
 	t.seed += 0x9e3779b97f4a7c15
 	priority := (t.seed ^ t.seed>>32) * 0xbf58476d1ce4e5b9
-	n := &node{key: key, end: end, priority: priority, group: new(group)}
+	n := &node{group: group{key: key, end: end}, priority: priority}
 	left, right := split(t.root, key, end)
 	t.root = join(join(left, n.update()), right)
-	return n.group
+	return &n.group
 }
 
 func (t *tree) delete(key, end string) {
@@ -130,7 +129,7 @@ func (n *node) stab(k string, fn func(*group)) {
 		return
 	}
 	if beyond(n.end, k) {
-		fn(n.group)
+		fn(&n.group)
 	}
 	n.right.stab(k, fn)
 }
@@ -141,7 +140,7 @@ func (t *tree) all(fn func(*group)) { t.root.all(fn) }
 func (n *node) all(fn func(*group)) {
 	if n != nil {
 		n.left.all(fn)
-		fn(n.group)
+		fn(&n.group)
 		n.right.all(fn)
 	}
 }
