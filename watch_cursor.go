@@ -127,7 +127,8 @@ func (w *cursor) deliver(yield func(WatchResponse, error) bool, silence *time.Ti
 		}
 	}
 	for {
-		r, some, err := w.poll()
+		var r WatchResponse
+		some, err := w.poll(&r)
 		switch {
 		case err != nil:
 			yield(WatchResponse{}, err)
@@ -181,32 +182,33 @@ func (w *cursor) count() {
 // maxScan bounds the revisions that one call of poll reads, and so the time that it takes.
 const maxScan = 10_000
 
-// poll returns the next response, if there is one, or the reason why the watch ends. It does not block. If it returns
-// no response, the caller calls it again if the watch is behind; otherwise the hub wakes the watch when there may be one.
-func (w *cursor) poll() (r WatchResponse, some bool, err error) {
+// poll sets r to the next response, if there is one, or returns the reason why the watch ends. It does not block. If there
+// is no response, the caller calls it again if the watch is behind; otherwise the hub wakes the watch when there may be
+// one.
+func (w *cursor) poll(r *WatchResponse) (some bool, err error) {
 	for {
 		// Load the newest view each time: keeping one while the receiver is busy would keep all that it
 		// has from being compacted.
 		v := w.n.views.Load()
 		if err := w.permit(v); err != nil {
-			return r, false, err
+			return false, err
 		}
 		if w.ctx.Err() != nil {
-			return r, false, context.Cause(w.ctx)
+			return false, context.Cause(w.ctx)
 		}
 		if w.behind() {
 			through := min(w.last, w.first+maxScan)
-			if r, err = w.search(v, through); err != nil {
-				return r, false, err
+			if err := w.search(v, through, r); err != nil {
+				return false, err
 			}
 			if r.Events != nil {
 				w.first = r.Revision + 1
 				w.delivered += len(r.Events)
 				w.silent = false
-				return r, true, nil
+				return true, nil
 			}
 			if w.first = through + 1; w.behind() {
-				return r, false, nil
+				return false, nil
 			}
 		}
 		w.next = max(w.next, w.last+1)
@@ -222,9 +224,10 @@ func (w *cursor) poll() (r WatchResponse, some bool, err error) {
 			w.owed, report = 0, true
 		}
 		if report {
-			return WatchResponse{Header: w.n.header(reached)}, true, nil
+			*r = WatchResponse{Header: w.n.header(reached)}
+			return true, nil
 		}
-		return r, false, w.n.life.Err()
+		return false, w.n.life.Err()
 	}
 }
 
@@ -292,42 +295,42 @@ func (w *cursor) request() {
 	}
 }
 
-// search returns the result of find from w.first to a revision. Watches of the same keys share it.
-func (w *cursor) search(v *state.View, last int64) (WatchResponse, error) {
+// search sets r to the result of find from w.first to a revision. Watches of the same keys share it.
+func (w *cursor) search(v *state.View, last int64, r *WatchResponse) error {
 	compacted := v.KV.CompactRevision()
 	if w.first < compacted || w.first < 0 {
-		return WatchResponse{}, &CompactedError{Revision: max(compacted, 1)}
+		return &CompactedError{Revision: max(compacted, 1)}
 	}
 	if !w.touched.Shared() {
-		return w.find(v, w.first, last), nil
+		w.find(v, w.first, last, r)
+		return nil
 	}
 	known := w.n.hub.findings.get(&w.scope, w.first, compacted)
 	if known == nil {
-		r := w.find(v, w.first, last)
-		if r.Events == nil {
-			return r, nil
+		w.find(v, w.first, last, r)
+		if r.Events != nil {
+			w.n.hub.findings.put(&finding{scope: w.scope, first: w.first, compacted: compacted, revision: r.Revision, events: r.Events})
 		}
-		known = &finding{scope: w.scope, first: w.first, compacted: compacted, revision: r.Revision, events: r.Events}
-		w.n.hub.findings.put(known)
+		return nil
 	}
-	if known.revision > last {
-		return WatchResponse{}, nil
+	if known.revision <= last {
+		*r = WatchResponse{Header: w.n.header(known.revision), Events: known.events}
 	}
-	return WatchResponse{Header: w.n.header(known.revision), Events: known.events}, nil
+	return nil
 }
 
-// find returns the first revision from first to last that affects the watch, with its events. If there
-// is none, the events are nil.
-func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse) {
+// find sets r to the first revision from first to last that affects the watch, with its events. If there
+// is none, r stays empty.
+func (w *cursor) find(v *state.View, first, last int64, r *WatchResponse) {
 	visit := func(rev int64, changes []mvcc.KeyValue) bool {
 		if events := w.events(v, changes); len(events) > 0 {
-			r = WatchResponse{Header: w.n.header(rev), Events: events}
+			*r = WatchResponse{Header: w.n.header(rev), Events: events}
 		}
 		return r.Events == nil
 	}
 	if w.end != "" {
 		v.KV.Changes(first, last, visit)
-		return r
+		return
 	}
 	// The hub has mostly reported the first revision because it changes the key. Otherwise, a single key has a
 	// history of its own, so revisions of other keys cost nothing.
@@ -340,7 +343,6 @@ func (w *cursor) find(v *state.View, first, last int64) (r WatchResponse) {
 		first = kv.ModRevision
 		v.KV.Changes(first, first, visit)
 	}
-	return r
 }
 
 func (w *cursor) events(v *state.View, changes []mvcc.KeyValue) []Event {

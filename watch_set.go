@@ -107,7 +107,8 @@ func (s *WatchSet) Next() (id int64, result WatchResult, ok bool) {
 			s.turn = nil
 			continue
 		}
-		r, some, err := w.poll()
+		var r WatchResponse
+		some, err := w.poll(&r)
 		if err != nil {
 			s.Remove(w.id)
 			return w.id, WatchResult{Err: err}, true
