@@ -142,6 +142,44 @@ func TestT28_ReadsSeeEarlierWrites(t *testing.T) {
 	require.ErrorIs(t, err, coterie.ErrDuplicateKey, "a put after a delete of the same key")
 }
 
+func TestTxnRunsOneOfItsBranches(t *testing.T) {
+	n := open(t)
+	for size := range 4 {
+		var then, els []coterie.Op
+		for i := range size {
+			then = append(then, coterie.OpPut("then-"+strconv.Itoa(i), ""))
+			els = append(els, coterie.OpPut("else-"+strconv.Itoa(i), ""))
+		}
+		for _, succeeds := range []bool{false, true} {
+			compare := []coterie.Comparison{
+				coterie.Compare(coterie.Version("missing"), coterie.Equal, 0), coterie.Compare(coterie.Version("missing"), coterie.Less, 1),
+			}
+			branch := "then-"
+			if !succeeds {
+				compare[size%2], branch = coterie.Compare(coterie.Version("missing"), coterie.Greater, 0), "else-"
+			}
+			nested := coterie.OpTxn(compare, then, els)
+			for _, txn := range []*coterie.Txn{
+				n.Txn(t.Context()).If(compare...).Then(then...).Else(els...),
+				n.Txn(t.Context()).Then(nested),
+			} {
+				r := commit(t, txn)
+				if inner := r.Responses; len(inner) == 1 && inner[0].Txn != nil {
+					r = inner[0].Txn
+				}
+				require.Equal(t, succeeds, r.Succeeded)
+				require.Len(t, r.Responses, size)
+				deleted, err := n.Delete(t.Context(), "", coterie.WithPrefix(), coterie.WithPrevKV())
+				require.NoError(t, err)
+				require.Len(t, deleted.PrevKVs, size)
+				for i, kv := range deleted.PrevKVs {
+					require.Equal(t, branch+strconv.Itoa(i), kv.Key)
+				}
+			}
+		}
+	}
+}
+
 func TestEachPutInTxnHasItsResponse(t *testing.T) {
 	n := open(t)
 	var ops []coterie.Op

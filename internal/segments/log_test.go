@@ -100,6 +100,45 @@ func TestEntryDuringRemovalIsRightOrAbsent(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// An entry is verified when it is read, whether this process has written it or has found it.
+func TestDamagedEntryIsNotRead(t *testing.T) {
+	files := vfs.NewMemory().Mount()
+	s, _ := open(t, files, 4*largeData)
+	all := append(entries(1, 3, 1), sized(4, largeData), entry(5, 1))
+	add(t, s, all[:2]...)
+	add(t, s, all[2:]...)
+	for range 2 {
+		holds(t, s, all...)
+		for _, l := range all {
+			r, _ := s.contents.at(l.Index)
+			last := make([]byte, 1)
+			_, err := r.segment.file.ReadAt(last, r.offset+int64(r.size)-1)
+			require.NoError(t, err)
+			_, err = r.segment.file.WriteAt([]byte{^last[0]}, r.offset+int64(r.size)-1)
+			require.NoError(t, err)
+			var corrupt *storage.CorruptError
+			_, err = s.Entry(l.Index)
+			require.ErrorAs(t, err, &corrupt, "entry %d", l.Index)
+			_, err = r.segment.file.WriteAt(last, r.offset+int64(r.size)-1)
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Close())
+		s, _ = open(t, files, 4*largeData)
+	}
+	require.NoError(t, s.Close())
+}
+
+func TestLargeEntriesFillSegments(t *testing.T) {
+	s, _ := open(t, vfs.NewMemory().Mount(), 3*allocateStep)
+	for i := range uint64(5) {
+		add(t, s, sized(1+i, allocateStep))
+		g := s.files[len(s.files)-1]
+		require.GreaterOrEqual(t, g.allocated, g.end)
+		require.Len(t, s.files, int(1+i/2))
+	}
+	require.NoError(t, s.Close())
+}
+
 func TestEmptyWriteChangesNothing(t *testing.T) {
 	disk := vfs.NewMemory()
 	s, found := open(t, disk.Mount(), 0)
