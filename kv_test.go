@@ -372,6 +372,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 	ctx := t.Context()
 	n := open(t, func(c *coterie.Config) { c.MaxRequestBytes = 1000 })
 	put(t, n, "k", "v")
+	wait := coterie.OpGet("k", coterie.WithWaitRevision(1))
+	badCompare := coterie.Compare(coterie.Value("k"), coterie.Equal, "v").WithRange("")
 	for name, c := range map[string]struct {
 		err  error
 		want error
@@ -399,6 +401,14 @@ func TestBadInputChangesNothing(t *testing.T) {
 		"operator": {
 			errOf(n.Txn(ctx).If(coterie.Compare(coterie.Value("k"), "==", "v")).Commit()), coterie.ErrInvalidOption,
 		},
+		"range of compare": {errOf(n.Txn(ctx).If(badCompare).Commit()), coterie.ErrInvalidOption},
+		"wait in then":     {errOf(n.Txn(ctx).Then(wait).Commit()), coterie.ErrInvalidOption},
+		"wait in else":     {errOf(n.Txn(ctx).Then(coterie.OpPut("x", "")).Else(wait).Commit()), coterie.ErrInvalidOption},
+		"nested compare": {
+			errOf(n.Txn(ctx).Then(coterie.OpTxn([]coterie.Comparison{badCompare}, nil, nil)).Commit()), coterie.ErrInvalidOption,
+		},
+		"nested then":    {errOf(n.Txn(ctx).Then(coterie.OpTxn(nil, []coterie.Op{wait}, nil)).Commit()), coterie.ErrInvalidOption},
+		"nested else":    {errOf(n.Txn(ctx).Then(coterie.OpTxn(nil, nil, []coterie.Op{wait})).Commit()), coterie.ErrInvalidOption},
 		"if after then":  {errOf(n.Txn(ctx).Then().If().Commit()), coterie.ErrInvalidOption},
 		"then twice":     {errOf(n.Txn(ctx).Then().Then().Commit()), coterie.ErrInvalidOption},
 		"empty op":       {errOf(n.Txn(ctx).Then(coterie.Op{}).Commit()), coterie.ErrInvalidOption},
