@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"weak"
 
@@ -137,6 +138,52 @@ func TestLargeEntriesFillSegments(t *testing.T) {
 		require.Len(t, s.files, int(1+i/2))
 	}
 	require.NoError(t, s.Close())
+}
+
+// A failingFile fails after some writes. It writes half of the data of the write that fails.
+type failingFile struct {
+	vfs.File
+	left int
+}
+
+func (f *failingFile) WriteAt(b []byte, at int64) (int, error) {
+	if f.left == 0 {
+		n, _ := f.File.WriteAt(b[:len(b)/2], at)
+		return n, syscall.ENOSPC
+	}
+	f.left--
+	return f.File.WriteAt(b, at)
+}
+
+// Another batch takes the place of one that could not be written, whichever part of that one failed.
+func TestFailedWriteLeavesNothing(t *testing.T) {
+	const parts = 5 // of the batch: data, and the bytes around it
+	for left := range parts + 1 {
+		files := vfs.NewMemory().Mount()
+		s, _ := open(t, files, 0)
+		before := entries(1, 3, 1)
+		add(t, s, before...)
+		g := s.files[0]
+		file := g.file
+		g.file = &failingFile{file, left}
+		batch := []*raft.Log{sized(4, largeData), entry(5, 1), sized(6, largeData)}
+		_, err := s.Write([]storage.Change{{Kind: storage.Append, Entries: batch}}, 0)
+		g.file = file
+		if left == parts {
+			require.NoError(t, err)
+			holds(t, s, append(before, batch...)...)
+			continue
+		}
+		require.ErrorIs(t, err, syscall.ENOSPC, "write %d", left)
+		require.Len(t, load(t, files, g.name), int(g.end))
+		holds(t, s, before...)
+		add(t, s, entry(4, 2))
+		require.Len(t, load(t, files, g.name), int(g.allocated))
+		require.NoError(t, s.Close())
+		s, _ = open(t, files, 0)
+		holds(t, s, append(before, entry(4, 2))...)
+		require.NoError(t, s.Close())
+	}
 }
 
 func TestEmptyWriteChangesNothing(t *testing.T) {
