@@ -181,15 +181,16 @@ func TestNoLeaderWithoutQuorum(t *testing.T) {
 		require.NotErrorIs(t, err, coterie.ErrMaybeApplied, "it never left the node")
 		require.Equal(t, "v", get(t, alone, "k", coterie.WithSerializable()).KVs[0].Value)
 		local, other := coterie.OpGet("k", coterie.WithSerializable()), coterie.OpGet("k")
-		r, err := alone.Txn(t.Context()).Then(local).Else(local).Commit()
+		commit := func(then, els []coterie.Op) (*coterie.TxnResponse, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			return alone.Txn(ctx).Then(then...).Else(els...).Commit()
+		}
+		r, err := commit([]coterie.Op{local}, []coterie.Op{local})
 		require.NoError(t, err)
 		require.Equal(t, "v", r.Responses[0].Get.KVs[0].Value)
-		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		for _, txn := range []*coterie.Txn{
-			alone.Txn(ctx), alone.Txn(ctx).Then(other), alone.Txn(ctx).Then(local, other), alone.Txn(ctx).Then(local).Else(other),
-		} {
-			_, err := txn.Commit()
+		for _, branches := range [][2][]coterie.Op{{}, {{other}}, {{local, other}}, {{local}, {other}}} {
+			_, err := commit(branches[0], branches[1])
 			require.ErrorIs(t, err, context.DeadlineExceeded, "a transaction is serializable only if each of its operations is")
 		}
 		s := alone.Status()
