@@ -105,7 +105,7 @@ const (
 	frameHeader = 5        // uint32 length of the payload, method
 	keepFrame   = 5 << 20  // a larger buffer of Send is not kept; raft's largest appends need little more than 4 MiB
 	firstRead   = 64 << 10 // read before memory for more is allocated
-	growRead    = 128      // how many times the arrived part of a payload is allocated
+	growRead    = 80       // how many times the arrived part of a payload is allocated: raft's largest appends grow once
 )
 
 // frames has buffers for Send, and firsts has buffers for the beginning of large payloads. Connections share them, because
