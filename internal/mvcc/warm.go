@@ -46,8 +46,9 @@ func (t *tree) warm(keys []string) (sum int) {
 	return sum
 }
 
-// near reports whether the first and the last of some keys belong to leaves with the same parent. Puts in ascending order have
-// such keys. The nodes that they read are in the caches, because the puts before them have read these nodes.
+// near reports whether the first and the last of some keys belong to leaves with the same parent or grandparent. Puts in
+// ascending order have such keys, even if many callers put them at once. The nodes that they read are in the caches, because
+// the puts before them have read these nodes.
 func (t *tree) near(keys []string) bool {
 	if len(keys) < 2 {
 		return true
@@ -57,7 +58,7 @@ func (t *tree) near(keys []string) bool {
 		first, last := n.child(keys[0], math.MaxInt64), n.child(keys[len(keys)-1], math.MaxInt64)
 		n = n.kids.nodes[first]
 		if first != last {
-			return n.kids == nil
+			return n.kids == nil || n.kids.nodes[0].kids == nil
 		}
 	}
 	return true

@@ -27,6 +27,7 @@ func TestWarmSearchesLargeTreesOnly(t *testing.T) {
 	require.Zero(t, s.Warm(nil))
 	require.Zero(t, s.Warm(keys[:1]))
 	require.Zero(t, s.Warm([]string{"key-50000000", "key-50000001"}), "of neighbors")
+	require.Zero(t, s.Warm([]string{"key-50000000", "key-50500000"}), "of 500 versions")
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.Warm(keys) }))
 	require.NoError(t, s.Check())
 }
