@@ -35,7 +35,7 @@ type curve struct {
 // pointTimeout is how long all systems together may take at one size. Then their processes are killed.
 const pointTimeout = 4 * time.Minute
 
-// grow runs the curves whose names match, prints their points, and writes them to a file unless its name is empty. It
+// grow runs the curves with matching names, prints their points, and writes them to a file unless its name is empty. It
 // writes the file after each curve, so that an interruption loses at most one.
 func (p plan) grow(ctx context.Context, matches *regexp.Regexp, file string, out io.Writer) error {
 	g := recording.Growth{Machine: recording.ThisMachine()}

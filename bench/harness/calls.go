@@ -17,7 +17,7 @@ type calls struct {
 	call operation
 	// check checks the outcome of the calls since the last check. It may be nil.
 	check func(ctx context.Context, c *calls) error
-	// untimed is the number of calls after each timed one whose durations are measured together. It is 0 except for calls
+	// untimed is the number of calls that follow each timed one and are measured together. It is 0 except for calls
 	// that take hardly longer than two looks at the clock. A load with a rate times every call.
 	untimed int
 	made    []int64 // calls of each caller

@@ -183,8 +183,8 @@ func (s *server) kill(t *testing.T) {
 	s.cmd.Wait() // the exit code is that of the signal
 }
 
-// nextPort is the next port that freeAddr tries: not one of package commands, whose tests run meanwhile, and below those
-// that systems give to connections. So an address stays free until its server listens there.
+// nextPort is the next port that freeAddr tries. Package commands runs its tests meanwhile and has other ports. Systems give
+// higher ones to connections. So an address stays free until its server listens there.
 var nextPort atomic.Int64
 
 func init() { nextPort.Store(10_000 + rand.Int64N(3000)) }

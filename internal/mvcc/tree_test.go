@@ -79,8 +79,8 @@ func letters(r *rand.Rand, most int, of string) string {
 	return string(s)
 }
 
-// treeKeys are kinds of keys whose nodes skip different numbers of bytes. All of them can be equal to a separator, and can be
-// prefixes of other keys.
+// treeKeys are kinds of keys. The nodes of each kind skip another number of bytes. All keys can be equal to a separator, and
+// can be prefixes of other keys.
 var treeKeys = []func(r *rand.Rand) string{
 	treeKey,
 	func(r *rand.Rand) string { return letters(r, 6, "\x00a\xff") },

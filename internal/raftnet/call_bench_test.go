@@ -88,7 +88,7 @@ func TestLargeAppendsNeedMemoryForTheirEntriesOnly(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection drops buffers that are not in use
 	const size, sends = appendBytes, 10
 	send := appendTo(t, size)
-	least := uint64(math.MaxUint64) // a send whose predecessor has not returned its buffer yet takes another one
+	least := uint64(math.MaxUint64) // a send takes another buffer if the one before has not returned its own yet
 	for range sends {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

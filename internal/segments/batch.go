@@ -37,7 +37,7 @@ type batch struct {
 	apart int   // bytes of large
 	refs  []ref // of the entries, with offsets in the batch; seal computes their sums
 
-	head, tail []byte   // buffers of entry
+	head, tail []byte   // buffers of entry; sums uses head
 	parts      [][]byte // buffer of seal
 }
 

@@ -62,7 +62,7 @@ type Watcher struct {
 	at     int           // the index in group.members, or -1 after Remove; guarded by the hub's mu
 	wake   chan struct{} // nil with a queue
 	queue  *Queue        // nil without
-	queued bool          // in queue, whose mu guards it
+	queued bool          // in queue; guarded by the mu of the queue
 
 	mu          sync.Mutex // guards the fields below
 	first, last int64      // the revisions that Take returns

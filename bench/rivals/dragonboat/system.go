@@ -128,7 +128,7 @@ const attemptTimeout = 5 * time.Second
 // attempts is the number of times that a call is tried.
 const attempts = 6
 
-// A patient is a context whose deadline is always attemptTimeout away. Dragonboat requires a deadline, and a context for
+// A patient is a context. Its deadline is always attemptTimeout away. Dragonboat requires a deadline, and a context for
 // each call would be charged to it.
 type patient struct{ context.Context }
 

@@ -126,8 +126,8 @@ func (s *store) fill(t testing.TB, arg string) string {
 	return arg
 }
 
-// nextPort is the next port that freeURLs tries: not one of package programs, whose tests run meanwhile, and below those
-// that systems give to connections. So a port stays free until its server listens there.
+// nextPort is the next port that freeURLs tries. Package programs runs its tests meanwhile and has other ports. Systems give
+// higher ones to connections. So a port stays free until its server listens there.
 var nextPort atomic.Int64
 
 func init() { nextPort.Store(14_000 + rand.Int64N(4000)) }
