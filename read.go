@@ -34,9 +34,9 @@ func newViews(life *lifecycle, ended func(context.Context) error) *views {
 // Load returns the newest view.
 func (s *views) Load() *state.View { return s.current.Load() }
 
-// Await returns the first view that is enough.
+// Await blocks until a view is enough, and returns that view.
 //
-// Errors: ctx's cause, with what may explain it; ErrClosed.
+// Errors: ctx's cause, joined with an error that explains it if there is one; ErrClosed.
 func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
 	if v := s.Load(); enough(v) { // without a channel to wait for
 		return v, nil
@@ -70,7 +70,7 @@ type reader struct {
 	log   *raftlog.Log
 	raft  func() *consensus
 	alive func(context.Context) error
-	room  func() error // why this node cannot write its log, if so
+	room  func() error // returns why this node cannot write its log, or nil
 	call  func(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error)
 	stop  func(fault error)
 	asked *leader.Rounds[struct{}, readPoint] // the reads of one moment share a question to the leader
@@ -133,9 +133,10 @@ func (r *reader) linearizable(ctx context.Context) (*state.View, error) {
 	return r.views.Await(ctx, p.reached)
 }
 
-// evaluate returns a view at or after p to evaluate op in, a Get or a Txn of Gets, or its result. A node that
-// cannot write its log applies nothing, so its view may stay behind p: then the leader evaluates op. If that fails,
-// for instance because the leader is of an earlier version and does not know the call, the read waits for the view.
+// evaluate returns a view at or after p, in which the caller evaluates op, or else the result of op. op is a Get or
+// a Txn of Gets. A node that cannot write its log applies nothing, so its view may stay behind p. The leader then
+// evaluates op. If that fails, for instance because the leader is of an earlier version that does not know the
+// call, the read waits for the view.
 func (r *reader) evaluate(
 	ctx context.Context, p readPoint, as *command.As, op *command.Op,
 ) (*state.View, *command.Result, error) {
@@ -160,10 +161,11 @@ func (r *reader) evaluate(
 	}
 }
 
-// A readPoint is an index of the log at or after every write that was answered before it was asked for.
+// A readPoint is an index of the log. Every write that was answered before the request for the point is at or before
+// that index.
 type readPoint struct {
 	index  uint64
-	term   uint64 // in which this node led all the while; 0 if another node leads
+	term   uint64 // the term in which this node led throughout; 0 if another node leads
 	leader uint64 // the term of the leader that answered, and of the entry at index; 0 from an earlier version
 }
 
@@ -187,10 +189,10 @@ func (r *reader) confirm(ctx context.Context) (readPoint, error) {
 	return readPoint{index: index, term: lead.Term, leader: lead.Term}, err
 }
 
-// verify stops this node, and returns why, if it had applied something, before it asked the leader, that the
-// leader has not committed. Then the two have different logs, and no read may be answered. The leader's
-// answer is at or after the first command of its own term, which follows everything that was committed before
-// that term.
+// verify compares the answer of the leader with the index that this node had applied before it asked. If the
+// leader has not committed that entry, the two nodes have different logs, and no read may be answered: verify
+// stops this node and returns the reason. The leader's answer is at or after the first command of its own
+// term, which follows everything that was committed before that term.
 func (r *reader) verify(applied uint64, p readPoint) error {
 	var err error
 	if p.index < applied {
@@ -259,7 +261,7 @@ func (r *reader) answerRead(ctx context.Context, req []byte) ([]byte, error) {
 	}
 	op := &p.Command.Op
 	if op.Get == nil && (op.Txn == nil || !readOnly(op.Txn)) {
-		return nil, fmt.Errorf("%w: a read that writes", ErrInvalidOption)
+		return nil, fmt.Errorf("%w: a forwarded read must not write", ErrInvalidOption)
 	}
 	if err := command.Validate(op, r.cfg.MaxTxnOps); err != nil {
 		return nil, commandError(err)

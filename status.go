@@ -61,7 +61,7 @@ type Status struct {
 	ID        MemberID  `json:"id"`
 	Name      string    `json:"name"`
 	Addr      string    `json:"addr"`    // the address that other nodes dial; empty without a network
-	ClusterID ClusterID `json:"cluster"` // 0: the node was not let into the cluster yet
+	ClusterID ClusterID `json:"cluster"` // 0 until the cluster has admitted the node
 	Role      Role      `json:"role"`
 	Leader    MemberID  `json:"leader"` // 0: none is known
 	// Leaderless is the time for which this node has known no leader, and 0 while it knows one. An election
@@ -161,8 +161,9 @@ func (n *Node) Status() Status {
 	return s
 }
 
-// Leader returns the leader that this node knows, or 0 if it knows none or has stopped. The leader may have changed since: no
-// other node is asked. It is [Status.Leader] at the cost of a load from memory, for a program that needs it in every call.
+// Leader returns the leader that this node knows, or 0 if it knows none or has stopped. It asks no other node, so the
+// leader may have changed. It returns the same as [Status.Leader] at the cost of a load from memory, for a program that
+// needs the leader in every call.
 func (n *Node) Leader() MemberID {
 	if n.life.Err() != nil {
 		return 0
@@ -170,11 +171,11 @@ func (n *Node) Leader() MemberID {
 	return n.lead.Now().Leader
 }
 
-// Header returns the header of a response that this node would give now: its revision is the newest one that this
-// node has applied. It asks no other node, and costs less than Status.
+// Header returns the header that a response of this node would have now. Its revision is the newest one that this
+// node has applied. Header asks no other node, and costs less than Status.
 func (n *Node) Header() Header { return n.header(n.views.Load().KV.Revision()) }
 
-// Limits are the bounds that a node has for the calls of its user.
+// Limits are the bounds of a node for the calls of its program.
 type Limits struct {
 	// ElectionTimeout is Config.ElectionTimeout. A time limit of less than several of them may end while the
 	// cluster elects a leader, and so may a lease.
@@ -183,8 +184,8 @@ type Limits struct {
 	MaxRequestBytes int // Config.MaxRequestBytes
 }
 
-// Limits returns the bounds of this node, which never change: those of its Config, or the defaults. So a program
-// that passes on calls of others can check them before it calls the node.
+// Limits returns the bounds of this node, which never change: those of its Config, or the defaults. A program
+// that passes on calls of others can check these calls before it calls the node.
 func (n *Node) Limits() Limits {
 	return Limits{n.cfg.ElectionTimeout, n.cfg.MaxTxnOps, n.cfg.MaxRequestBytes}
 }

@@ -107,7 +107,7 @@ func (n *Node) WatchChan(ctx context.Context, key string, opts ...WatchOption) <
 	return sendResults(ctx, n, n.Watch(ctx, key, opts...))
 }
 
-// sendResults sends the responses of a watch to the channel that it returns, and at last its error.
+// sendResults returns a channel, to which it sends the responses of a watch and then the error that ended the watch.
 func sendResults(ctx context.Context, n *Node, watch iter.Seq2[WatchResponse, error]) <-chan WatchResult {
 	results := make(chan WatchResult, 1)
 	ended := ctx.Done() // a nil ctx panics here, on the caller's goroutine
@@ -126,7 +126,8 @@ func sendResults(ctx context.Context, n *Node, watch iter.Seq2[WatchResponse, er
 			case <-n.life.Done():
 			}
 			if err != nil {
-				// The channel may never be received from: the reason replaces a value that was not.
+				// The caller may never receive again, and the channel has space for one value. So the error replaces a
+				// response that was not received.
 				select {
 				case <-results:
 				default:

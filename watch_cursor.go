@@ -159,7 +159,8 @@ func (w *cursor) deliver(yield func(WatchResponse, error) bool, silence *time.Ti
 }
 
 // start begins the watch: poll reads the existing history once, and after that only the revisions that the hub reports,
-// which it does once the view that has them is published. With a queue, the watch comes into it instead of waiting.
+// which it does once the view that has them is published. If there is a queue, the hub adds the watch to it when it
+// wakes the watch.
 func (w *cursor) start(queue *watchhub.Queue) {
 	w.n.hub.Add(&w.touched, w.key, w.end, queue)
 	w.first, w.last = w.next, w.n.views.Load().KV.Revision()
@@ -234,14 +235,14 @@ func (w *cursor) poll(r *WatchResponse) (some bool, err error) {
 // behind reports whether the watch has more of the history to read.
 func (w *cursor) behind() bool { return w.first <= w.last }
 
-// future reports whether the watch begins later than with the next revision of the node when it was made. A
-// watch that continues a read begins with the next one, and has nothing to wait for.
+// future reports whether the watch begins later than the revision that was the next one when the watch was
+// made. A watch that continues a read begins with the next one, and has nothing to wait for.
 func (w *cursor) future() bool { return w.from > w.since+1 }
 
 // wait returns when poll may return something. The end of ctx, that of the node and a change of the users and roles
 // wake the watch like a change of its keys.
 //
-// The silence ends when a notification of progress is due; it is nil if the watch wants none.
+// The timer silence fires when a notification of progress is due. It is nil if the watch wants none.
 func (w *cursor) wait(silence *time.Timer) error {
 	var due <-chan time.Time
 	if w.progress {
@@ -332,8 +333,8 @@ func (w *cursor) find(v *state.View, first, last int64, r *WatchResponse) {
 		v.KV.Changes(first, last, visit)
 		return
 	}
-	// The hub has mostly reported the first revision because it changes the key. Otherwise, a single key has a
-	// history of its own, so revisions of other keys cost nothing.
+	// Usually the hub has reported the first revision because it changes the key. For the others, read the
+	// history of the key, in which the revisions of other keys cost nothing.
 	v.KV.Changes(first, first, visit)
 	for r.Events == nil {
 		kv, ok := v.KV.Next(w.key, first)

@@ -9,8 +9,8 @@ import (
 	"github.com/coterie-kv/coterie/internal/watchhub"
 )
 
-// A WatchSet serves many watches on one goroutine: those of one client of a program, for example. It costs less than
-// a goroutine for each watch. Its watches have the properties of [Node.Watch]; their responses come from Next.
+// A WatchSet serves many watches on one goroutine, for example the watches of one client of a program. It costs less
+// than a goroutine for each watch. Its watches have the properties of [Node.Watch]; their responses come from Next.
 //
 // One goroutine uses a WatchSet, and closes it at the end.
 type WatchSet struct {

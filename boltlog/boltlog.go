@@ -16,7 +16,7 @@ import (
 type Options struct {
 	// InitialMmapSize is how many bytes of address space bbolt reserves for the file when it opens it. A larger
 	// file makes bbolt replace the reservation by one of twice the size, or of 1 GiB more. For that moment writes
-	// wait for reads that are under way. The default is the size of the file, rounded up.
+	// wait for reads in progress. The default is the size of the file, rounded up.
 	InitialMmapSize int
 	// NoFreelistSync keeps the list of free pages out of the file. Bbolt writes the list with each transaction, 8
 	// bytes for each free page. After a large log was compacted, that can be a megabyte for each write. Without the

@@ -63,7 +63,7 @@ func TestDamagedFileIsErrCorrupt(t *testing.T) {
 	require.ErrorContains(t, err, "checksum of entry")
 }
 
-func TestMemoryHasNoStorage(t *testing.T) {
+func TestNodeInMemoryRejectsStorage(t *testing.T) {
 	cfg := coterie.Config{InMemory: true, Storage: boltlog.New(boltlog.Options{})}
 	_, err := coterie.Open(t.Context(), cfg)
 	require.ErrorIs(t, err, coterie.ErrInvalidOption)

@@ -26,7 +26,7 @@ type place struct {
 	size int32
 }
 
-// contents are the records of a file as checkPages finds them: everything in bucket "conf", and the entries up to the
+// contents are the records of a file that checkPages finds: everything in bucket "conf", and the entries up to the
 // first damage.
 type contents struct {
 	transaction uint64 // the newest one
@@ -39,8 +39,8 @@ type contents struct {
 	damage      error // in the records and entries; the pages may have more
 }
 
-// readContents verifies the pages of a file and reads its records. It returns contents even with an error: those that
-// it could read.
+// readContents verifies the pages of a file and reads its records. With an error, it returns the contents that it
+// could read.
 func readContents(r io.ReaderAt, size int64) (*contents, error) {
 	c := &contents{records: map[string][]byte{}, decoder: newDecoder()}
 	var err error
@@ -76,7 +76,7 @@ func (c *contents) entry(key, value []byte, at int64) {
 		return
 	}
 	if len(key) != 8 {
-		c.damage = fmt.Errorf("bucket %q has the key %x, which is no index", bucketLogs, key)
+		c.damage = fmt.Errorf("bucket %q has the key %x, which is not an index", bucketLogs, key)
 		return
 	}
 	index := binary.BigEndian.Uint64(key)

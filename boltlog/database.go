@@ -31,8 +31,8 @@ const (
 )
 
 // A database is an open file of raft-boltdb. It turns everything that can happen inside bbolt into an error: a panic,
-// a page that cannot be read, or a lock that a panic has left behind. So each call of bbolt has a goroutine of its own,
-// which is left alone after a panic in any of them.
+// a page that cannot be read, or a lock that a panic has left behind. So each call of bbolt has a goroutine of its own.
+// After a panic in one of them, callers no longer wait for the others.
 type database struct {
 	name    string
 	options Options
@@ -157,7 +157,7 @@ func panicked(r any) error {
 	return fmt.Errorf("bbolt cannot read it: %v", r)
 }
 
-// fail makes every call fail, those under way included: it is not known which locks of bbolt are held.
+// fail makes every call fail, including those in progress, because bbolt may hold any of its locks.
 func (d *database) fail(err error) {
 	if d.failure.CompareAndSwap(nil, &err) {
 		close(d.broken)

@@ -63,7 +63,7 @@ func TestFailedSyncIsNotRepeated(t *testing.T) {
 	s := open(t, t.TempDir())
 	write(t, s, 1, appended(entries(1, 5, 10)))
 	write(t, s, 1, appended(entries(6, 7, 10)))
-	restore := replace(t, s.db, "/dev/null") // it takes every write and cannot be synced
+	restore := replace(t, s.db, "/dev/null") // it accepts every write and cannot be synced
 	_, err := s.Write([]storage.Change{appended(entries(8, 8, 10))}, 1)
 	restore()
 	var failed *vfs.SyncError
@@ -77,7 +77,7 @@ func TestFailedSyncIsNotRepeated(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// Without a measure against it, the system ends a process that reads a mapping beyond the end of the file.
+// The system ends a process that reads a mapping beyond the end of the file, unless the process prevents that.
 func TestShortenedFileEndsNoProcess(t *testing.T) {
 	s := open(t, t.TempDir())
 	write(t, s, 1, appended(entries(1, 2000, 1000)))

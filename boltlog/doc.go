@@ -42,11 +42,11 @@
 //
 // # Damage and shortages
 //
-// Open verifies all pages and entries before bbolt sees the file. A damaged file is [coterie.ErrCorrupt] with the name of
-// the file; it neither ends the process nor makes it hang. Both meta pages must be whole, although bbolt needs only one:
-// without the newer one the last write, such as a vote, would be lost in silence. While the node runs, everything that
-// can go wrong within bbolt is an error of the node, which then stops: a panic, or a page that the system cannot read.
-// [Options.NoFreelistSync] has one exception.
+// Open verifies all pages and entries before bbolt reads the file. For a damaged file it returns [coterie.ErrCorrupt]
+// with the name of the file; the damage neither ends the process nor makes it hang. Both meta pages must be whole,
+// although bbolt needs only one: without the newer one the last write, such as a vote, would be lost silently. While
+// the node runs, everything that can go wrong within bbolt is an error of the node, which then stops: a panic, or a
+// page that the system cannot read. [Options.NoFreelistSync] has one exception.
 //
 // If the system is short of disk space, descriptors or memory, the node waits, as with segments. A failed sync stops it.
 //

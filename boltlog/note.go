@@ -25,7 +25,7 @@ type reached struct {
 	extent      storage.Extent
 }
 
-// lost returns an error if a file has not the transactions that it had.
+// lost returns an error if a file lacks transactions that it had.
 func (r reached) lost(transaction uint64) error {
 	if transaction >= r.transaction {
 		return nil
@@ -34,7 +34,7 @@ func (r reached) lost(transaction uint64) error {
 		transaction, r.transaction, r.extent.Index, r.extent.Term, noteFile)
 }
 
-// missing returns an error if there was a file.
+// missing returns an error if the missing file once existed.
 func (r reached) missing() error {
 	if r.transaction == 0 {
 		return nil

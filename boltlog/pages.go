@@ -13,9 +13,9 @@ import (
 )
 
 // The layout of a file of bbolt, version 2: pages of structures as they are in memory. The first two are meta
-// pages, which are written in turn. Bbolt trusts what it reads: it never returns from a page that leads back to
-// itself, and it panics at a wrong length, in whatever goroutine reads it. So this package verifies the pages
-// before bbolt sees them.
+// pages, which are written in turn. Bbolt trusts the pages that it reads: it never returns from a page that
+// leads back to itself, and it panics at a wrong length, in the goroutine that reads it. So this package
+// verifies the pages before bbolt reads them.
 const (
 	pageHeader  = 16
 	elementSize = 16
@@ -63,11 +63,11 @@ type checker struct {
 	visited  map[string]bool           // the names of the buckets
 }
 
-// checkPages verifies a file and visits its records. It visits what it can reach even if it returns an error. It
-// returns the number of the newest transaction, too.
+// checkPages verifies a file and visits its records. Even if it returns an error, it visits every record that it
+// can reach. It also returns the number of the newest transaction.
 //
 // It requires both meta pages to be whole, although bbolt needs only one. The damaged one may be the newer one:
-// without it the last write, which may be a vote, would be lost in silence. A crash damages neither of them, because
+// without it the last write, which may be a vote, would be lost silently. A crash damages neither of them, because
 // the used bytes of a meta page lie within one sector of a disk.
 func checkPages(r io.ReaderAt, size int64, buckets func(name string) visitor) (transaction uint64, err error) {
 	m, damage := readMetas(r)

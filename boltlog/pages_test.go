@@ -202,7 +202,7 @@ func TestPageThatLeadsToItselfIsFound(t *testing.T) {
 	require.Nil(t, v.open(t, v.file, "a loop"))
 }
 
-// Bbolt would write over it.
+// Bbolt would overwrite it.
 func TestUsedPageInTheFreeListIsFound(t *testing.T) {
 	v := newVictim(t)
 	at := v.pageOf(t, flagFreelist)
@@ -258,7 +258,7 @@ func TestPageThatIsTooLongTakesNoMemory(t *testing.T) {
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20))
 }
 
-// A bucket of another name would be a log without entries.
+// With a renamed bucket, the log would have no entries.
 func TestRenamedBucketIsFound(t *testing.T) {
 	v := newVictim(t)
 	root := int(v.newest(t).root) * v.page

@@ -13,8 +13,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A reading is the data of a directory, for an inspection. It reads the pages itself, so bbolt need not trust them, and
-// it takes no lock.
+// A reading is the data of a directory, for an inspection. It reads the pages without bbolt, and takes no lock.
 type reading struct {
 	name     string
 	file     vfs.File // nil if it cannot be opened

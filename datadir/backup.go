@@ -13,7 +13,7 @@ import (
 
 // A BackupInspection is the result of [InspectBackup].
 type BackupInspection struct {
-	Cluster         string            `json:"clusterName"` // the cluster that the backup was taken of
+	Cluster         string            `json:"clusterName"` // the cluster of the node that took the backup
 	ClusterID       coterie.ClusterID `json:"cluster"`
 	Member          coterie.MemberID  `json:"member"` // the member of the node that took the backup
 	Taken           time.Time         `json:"taken"`

@@ -44,17 +44,17 @@ func (c Conversion) String() string {
 // that Config.Storage. It continues where it was, and its cluster does not notice. Members of a cluster may have
 // different storages, so nodes can be converted one at a time.
 //
-// Convert verifies the directory as [Inspect] does, and converts no damaged one. It then reads the new files back, and
-// compares every entry and every record with the old ones. The old files are kept in a subdirectory, with the name of
-// the old storage and the time, such as segments-20260131T120000Z. Remove it when the node runs. Never put the old
-// files back after the node has run with the new ones, because they lack the promises that the node has made since:
-// call Convert again to return to the old storage.
+// Convert verifies the directory as [Inspect] does, and does not convert a damaged one. It then reads the new files
+// back, and compares every entry and every record with the old ones. The old files are kept in a subdirectory, with
+// the name of the old storage and the time, such as segments-20260131T120000Z. Remove it when the node runs. Never put
+// the old files back after the node has run with the new ones, because they lack the promises that the node has made
+// since: call Convert again to return to the old storage.
 //
 // The conversion is done completely or not at all. If the process ends in the meantime, the directory has its old
 // storage or the new one: coterie.Open removes the files of the other one, and Convert can be called again. It needs
 // disk space for two more copies of the log. The new files belong to the user of the process, so call it as the user
-// that runs the node. Links in place of old files are removed, and the new files are in the directory itself. It blocks on the disk, and returns after the current disk operation when
-// ctx ends.
+// that runs the node. Links in place of old files are removed, and the new files are in the directory itself. Convert
+// blocks on the disk. When ctx ends, it returns after the current disk operation.
 //
 // Errors: coterie.ErrCorrupt with all the damage; coterie.ErrFormat; coterie.ErrDirInUse; coterie.ErrRestoreUnfinished;
 // coterie.ErrNoSpace; coterie.ErrStorageMismatch for a directory with files of both storages; ErrSameStorage if the

@@ -87,8 +87,8 @@ func changeAndDie(t *testing.T, after time.Duration, env ...string) (took time.D
 	return took, done
 }
 
-// killing calls round with a function that runs a process for a part of the time that it takes, or a little more. The
-// function is to be called once. killing checks that many of the processes were killed before they were done.
+// killing calls round with a function that runs a process for a part of the time that it takes, or a little more.
+// round calls the function once. killing checks that many of the processes were killed before they were done.
 func killing(t *testing.T, round func(i int, run func(env ...string) (done bool))) {
 	t.Helper()
 	if testing.Short() {

@@ -33,7 +33,7 @@ func nextDescriptor(t *testing.T) uint64 {
 	return uint64(f.Fd())
 }
 
-// limitedProcess is set in the environment of a process whose resources a test limits.
+// limitedProcess is set in the environment of a process with limited resources.
 const limitedProcess = "DATADIR_LIMITED"
 
 // A conversion for which the system has too few descriptors, or allows too little space for a file, fails at any step,

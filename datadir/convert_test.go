@@ -405,7 +405,7 @@ func TestConvertRecoveredDirectory(t *testing.T) {
 	})
 }
 
-// The note of a divergence is no damage for Convert, as it is none for Recover, and stays.
+// Convert keeps the note of a divergence, which is no damage for Convert and for Recover.
 func TestConvertKeepsNoteOfDivergence(t *testing.T) {
 	eachStorage(t, func(t *testing.T, storage coterie.Storage) {
 		cfg, _ := realRun(t, storage)

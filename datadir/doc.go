@@ -2,7 +2,7 @@
 
 // Package datadir reads the data directory of a coterie node that is not running, restarts a cluster from one
 // directory when its majority is lost for good, and changes the storage of a directory. The program coterie-inspect
-// calls it. Every function finds out by itself which storage a directory has.
+// calls it. Every function detects the storage of a directory.
 //
 // # Inspecting
 //

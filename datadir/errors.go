@@ -19,7 +19,7 @@ var (
 	// ErrBehind: another survivor has more than the directory that was to be recovered. [BehindError] says
 	// which one. Recover that one.
 	ErrBehind = errors.New("datadir: another survivor has more")
-	// ErrSameStorage: the directory has the storage already to which [Convert] was to change it.
+	// ErrSameStorage: the directory already has the storage that was passed to [Convert].
 	ErrSameStorage = errors.New("datadir: the directory has this storage already")
 )
 

@@ -71,7 +71,7 @@ func inspect(ctx context.Context, dir string) (Inspection, error) {
 }
 
 // unread returns the outcome of an inspection that could not read the directory because of an error. Damage of the
-// note of a conversion is such an error: it is not known which of the files are valid.
+// note of a conversion is such an error, because only the note says which of the files are valid.
 func unread(ctx context.Context, dir string, err error) (Inspection, error) {
 	if !errors.As(err, new(*raftlog.CorruptError)) {
 		return Inspection{}, logError(err)
@@ -88,7 +88,7 @@ type inspector struct {
 	log    *raftlog.Reader
 	found  Inspection
 	damage []error // the errors behind found.DamagedFiles
-	lack   error   // the system was short of a resource, so damage proves nothing
+	lack   error   // the system was short of a resource, so apparent damage proves nothing
 }
 
 func newInspector(ctx context.Context, dir string, r *raftlog.Reader) *inspector {
@@ -180,7 +180,7 @@ func (in *inspector) snapshots() *state.State {
 // mayLackAcknowledged reports whether the member may have acknowledged more than the directory has.
 func (in *inspector) mayLackAcknowledged() bool {
 	id := in.log.Identity
-	neverLetIn := id.Since == 0 && in.log.Term <= raftlog.FoundingTerm // an earlier directory may have been
+	neverLetIn := id.Since == 0 && in.log.Term <= raftlog.FoundingTerm // the cluster may have admitted an earlier directory of the member
 	catchingUp := id.Floor > 0 && in.found.DurableIndex < id.Since
 	return neverLetIn || catchingUp || id.Disputed
 }

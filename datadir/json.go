@@ -37,7 +37,7 @@ func (in *Inspection) UnmarshalJSON(b []byte) error {
 	}
 	switch {
 	case read.Dir == "":
-		return errors.New("datadir: the JSON object is not an inspection of a directory: it names none")
+		return errors.New("datadir: the JSON object is not an inspection of a directory: it has no directory")
 	case read.DurableIndex == nil:
 		return errors.New("datadir: the JSON object is not an inspection by this version: it has no durableIndex")
 	}

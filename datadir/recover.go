@@ -21,7 +21,7 @@ type Recovery struct {
 	WasNonVoter bool              `json:"wasNonVoter"` // the member had no vote before
 	ClusterID   coterie.ClusterID `json:"cluster"`
 	Epoch       ID                `json:"epoch"` // the new epoch: nodes of the old one are refused
-	// LastIndex and LastTerm are of the last entry that was kept. Revision is the store's with that entry.
+	// LastIndex and LastTerm are those of the last entry that was kept. Revision is that of the store with this entry.
 	LastIndex uint64 `json:"lastIndex"`
 	LastTerm  uint64 `json:"lastTerm"`
 	Revision  int64  `json:"revision"`
@@ -33,8 +33,8 @@ type Recovery struct {
 	// acknowledged.
 	Voters          []Member `json:"voters"`
 	InspectedVoters int      `json:"inspectedVoters"`
-	// NothingLost reports whether InspectedVoters is a majority. Then no acknowledged write is lost. Else
-	// acknowledged writes after LastIndex may be lost.
+	// NothingLost reports whether InspectedVoters is a majority. Then no acknowledged write is lost.
+	// Otherwise, acknowledged writes after LastIndex may be lost.
 	NothingLost bool `json:"nothingLost"`
 }
 
@@ -63,10 +63,9 @@ func (r Recovery) String() string {
 // Recover restarts a cluster that has lost its majority for good, as a single member made from dir. The node
 // of dir must not be running. Everything in the directory is kept, including the last entries of the log, which
 // may or may not have been acknowledged. Anything that other members have beyond that is lost. Pass as
-// survivors the Inspections of all other directories that are left, wherever they are: the directory is
-// refused if one of them has more. The directory of a member without a vote can be recovered, and an
-// Inspection of dir itself may be among the survivors. Every Inspection that is missing makes it more likely
-// that writes are lost; see [Recovery].
+// survivors the Inspections of all other directories that are left: Recover refuses dir if one of them has
+// more. The directory of a member without a vote can be recovered, and an Inspection of dir itself may be among
+// the survivors. Every Inspection that is missing makes it more likely that writes are lost; see [Recovery].
 //
 // Afterwards open the node as before. It leads at once, and revisions, leases and history continue. The
 // cluster has another epoch, so that no node returns with the knowledge of the old one: the remaining old

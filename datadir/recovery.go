@@ -95,9 +95,9 @@ func (rec *recovery) compare() error {
 	return nil
 }
 
-// count counts the voters with a complete directory among the inspected ones. NothingLost needs a majority even where half of an
-// even number would intersect every majority: the other voters may have added a member since, and then have a
-// majority without the inspected ones.
+// count counts the voters with a complete directory among the inspected ones. NothingLost needs a majority. Half of an
+// even number of voters would intersect every majority, too, but the other voters may have added a member since, and
+// then have a majority without the inspected ones.
 func (rec *recovery) count() {
 	complete := map[coterie.MemberID]bool{}
 	for _, in := range append([]Inspection{rec.in.found}, rec.survivors...) {
@@ -115,7 +115,7 @@ func (rec *recovery) count() {
 	rec.done.NothingLost = rec.done.InspectedVoters > len(rec.done.Voters)/2
 }
 
-// hasAllAcknowledged reports whether a directory has everything that its member has acknowledged.
+// hasAllAcknowledged reports whether a directory has everything that its member acknowledged.
 func (rec *recovery) hasAllAcknowledged(in *Inspection) bool {
 	for _, m := range rec.in.found.Members {
 		if m.ID == in.Member && m.Incarnation != 0 && m.Incarnation != in.Incarnation {

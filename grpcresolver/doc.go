@@ -26,9 +26,9 @@
 //
 // # TLS and proxies
 //
-// With TLS, a server must prove the name of the target, which is "services%2Forders" and in few
-// certificates. Set another name with grpc.WithAuthority. If HTTPS_PROXY is set, gRPC sends all calls that are
-// not local to the proxy, as if all instances were one. grpc.WithNoProxy prevents that.
+// With TLS, the certificate of a server must have the name of the target, such as "services%2Forders", which
+// few certificates have. Set another name with grpc.WithAuthority. If HTTPS_PROXY is set, gRPC sends all
+// calls that are not local to the proxy, as if all instances were one. grpc.WithNoProxy prevents that.
 //
 // # Module
 //

@@ -27,8 +27,8 @@ var ErrInvalidTarget = errors.New("grpcresolver: the target does not name a serv
 // A client starts with the instances that the node knows, without asking the cluster. If the node knows
 // none, calls wait for an answer of the cluster. They fail with codes.Unavailable if there is no answer within
 // five seconds, and at once if there is no instance. Calls with grpc.WaitForReady wait in both cases.
-// When the node closes, clients keep the last list. A client that is made later, or returns from gRPC's
-// idleness later, cannot call.
+// When the node closes, clients keep the last list. A client that is made later, or leaves gRPC's idle state
+// later, cannot call.
 //
 // Each client that is not idle takes one watch and one goroutine, which end with the client.
 func New(n *coterie.Node) resolver.Builder { return builder{n} }
@@ -46,7 +46,7 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 		return nil, err
 	}
 	if b.node == nil { // gRPC also calls Build in its own goroutines, where a panic would end the program
-		return nil, fmt.Errorf("%w: grpcresolver.New was given no node", coterie.ErrInvalidOption)
+		return nil, fmt.Errorf("%w: grpcresolver.New got no node", coterie.ErrInvalidOption)
 	}
 	known, err := registry.Resolve(context.Background(), b.node, service, coterie.WithSerializable())
 	if err != nil {
@@ -120,8 +120,8 @@ func (f *following) fail(ctx context.Context, err error) {
 	}
 }
 
-// publish gives the list to the client. It ignores the error with which a balancer asks for another list, for
-// example because this one is empty: each change comes by itself.
+// publish gives the list to the client. A balancer returns an error to ask for another list, for example
+// because this one is empty. publish ignores it, because it publishes each change anyway.
 func (f *following) publish(instances []registry.Instance) {
 	_ = f.cc.UpdateState(stateOf(instances))
 }

@@ -58,8 +58,8 @@ func JSON[T any](kv coterie.KeyValue) (v T, err error) {
 //
 // A goroutine decodes and applies each revision. Apart from decode, that takes a time that does not depend
 // on the size of the prefix. The goroutine calls decode and the functions of the Groupings. While one of them
-// blocks, this index stands still, and nothing else does. If decode returns an error, or one of them panics,
-// [Snapshot.DecodeErrors] has the error.
+// blocks, this index does not change; nothing else is affected. If decode returns an error, or one of them
+// panics, [Snapshot.DecodeErrors] has the error.
 //
 // Errors: coterie.ErrInvalidOption without a decoder, or for a Grouping without a function; ctx's cause; coterie.ErrClosed.
 func New[T any](ctx context.Context, n *coterie.Node, prefix string,
@@ -212,7 +212,7 @@ func (x *Index[T]) await(ctx context.Context, over <-chan struct{}) error {
 
 // WaitRevision blocks until the index has everything up to a revision of the store. After WaitRevision with the
 // revision of a write, the index has the write. It first waits until the node has applied the revision,
-// which may be never without a quorum. A revision that did not touch the prefix costs one message to the
+// which never happens without a quorum. A revision that did not touch the prefix costs one message to the
 // goroutine of the index, whatever the size of the prefix.
 //
 // Errors: ctx's cause; coterie.ErrClosed when the index or its node has closed.

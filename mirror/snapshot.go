@@ -53,7 +53,7 @@ type Snapshot[T any] struct {
 	entries trie[*Entry[T]]
 	faults  trie[*DecodeError]
 	by      []*Grouping[T]
-	groups  []trie[*group[T]] // of each of by
+	groups  []trie[*group[T]] // the groups of each Grouping in by, by name
 }
 
 // Revision returns the revision of the store up to which the snapshot has every change. A revision that does
@@ -98,8 +98,8 @@ func (s Snapshot[T]) Group(by *Grouping[T], name string) iter.Seq2[string, T] {
 	}
 }
 
-// DecodeErrors yields an error for every key if its newest value could not be decoded. Such a key keeps its last
-// good value, in this and all later snapshots of the index, until a good one is stored or the key is
+// DecodeErrors yields an error for every key with a newest value that could not be decoded. Such a key keeps its
+// last good value, in this and all later snapshots of the index, until a good one is stored or the key is
 // deleted. An index that was made after the bad value has no value for the key.
 func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {
 	return func(yield func(*DecodeError) bool) {
@@ -107,7 +107,7 @@ func (s Snapshot[T]) DecodeErrors() iter.Seq[*DecodeError] {
 	}
 }
 
-// A Change is how a key differs between two snapshots.
+// A Change is the difference of a key between two snapshots.
 type Change[T any] struct {
 	Key      string
 	Old, New *Entry[T] // nil if the key was or is missing

@@ -72,8 +72,8 @@ func (q *Queue) release(id string) []coterie.Op {
 	return []coterie.Op{coterie.OpDelete(q.keys.claims + id), coterie.OpPut(q.keys.line+id, "")}
 }
 
-// mend puts items back into the line that have neither a claim nor a place in it, because the lease of their consumer
-// has ended. It may leave some of them to the next call.
+// mend returns items to the line that have neither a claim nor a place in the line, because the lease of their
+// consumer has ended. It may leave some of them to the next call.
 func (q *Queue) mend(ctx context.Context) error {
 	keys := func(prefix string) coterie.Op {
 		return byID(prefix, coterie.WithKeysOnly(), coterie.WithSerializable())

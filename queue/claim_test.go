@@ -77,7 +77,8 @@ func TestAConsumerThatGivesUpHasNoItem(t *testing.T) {
 	})
 }
 
-// Items that others took before the claim of a consumer that gives up was applied stay theirs.
+// A consumer gives up while its claim is in flight. If others take the items before the claim is applied, they keep
+// them.
 func TestGivingUpTakesNothingFromOthers(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		slow, leader := c.Follower(), c.Leader()
@@ -118,7 +119,7 @@ func (*counter) Observe(coterie.Metric, float64) {}
 
 // Hundreds of consumers that read the same line at the same moment do not all claim the first item. Of the waiting
 // consumers of a process, one reads when an item arrives.
-func TestConsumersDoNotStampede(t *testing.T) {
+func TestConsumersClaimDifferentItems(t *testing.T) {
 	const takers = 200
 	var count counter
 	metered := coterietest.WithConfig(func(_ int, cfg *coterie.Config) { cfg.Metrics = &count })
@@ -161,7 +162,7 @@ func TestConsumersDoNotStampede(t *testing.T) {
 	}, metered)
 }
 
-// A lost consumer leaves hundreds of items. The next consumer takes them in their order.
+// A lost consumer leaves hundreds of items. The next consumer takes them in order.
 func TestAllItemsOfALostConsumerReturn(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		const items = 300
@@ -186,7 +187,7 @@ func TestAllItemsOfALostConsumerReturn(t *testing.T) {
 	})
 }
 
-// All consumers notice that one is lost, but each item is put back once: waiters must not wake for nothing.
+// All consumers notice that one is lost, but each item is returned once, so that waiters do not wake without an item.
 func TestLostItemsArePutBackOnce(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		s := session(t, c.Node(0))

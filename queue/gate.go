@@ -29,7 +29,7 @@ func WhenOpened() Condition { return Condition{} }
 // any node, until it is closed, even if its condition does not hold any more. Its methods may be called concurrently.
 //
 // Open and Close are one write each. Waiters read again when an item arrives. A gate affects only its own Dequeue:
-// [Queue.Dequeue] passes by it. To exclude consumers permanently, use a [coterie.Mutex].
+// [Queue.Dequeue] ignores it. To exclude consumers permanently, use a [coterie.Mutex].
 type Gate struct {
 	q    *Queue
 	when Condition

@@ -137,8 +137,8 @@ func (q *Queue) Dequeue(ctx context.Context) (*Item, error) {
 	return item, err
 }
 
-// nothing returns the error of a call that got no item before ctx ended. It reads this node's copy without contacting
-// the cluster, because ctx has ended.
+// nothing returns the error of a call that received no item before ctx ended. It reads this node's copy without
+// contacting the cluster, because ctx has ended.
 func (q *Queue) nothing(ctx context.Context) error {
 	err := q.s.Node().ContextError(ctx)
 	r, readErr := q.s.Node().Txn(context.WithoutCancel(ctx)).Then(
@@ -158,7 +158,7 @@ func (q *Queue) nothing(ctx context.Context) error {
 	return err
 }
 
-// dequeue is Dequeue, with plain errors.
+// dequeue implements Dequeue, and returns its errors without an explanation.
 func (q *Queue) dequeue(ctx context.Context) (*Item, error) {
 	ctx, cancel := q.s.WorkContext(ctx)
 	defer cancel()

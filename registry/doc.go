@@ -26,11 +26,11 @@
 //
 // A registered instance is alive. It may still be unable to do its work, and it may not be the only
 // one: for exclusive work, take a [coterie.Mutex]. Do not report a load more often than a few times a
-// minute, because each report is a write, and an event for everyone that follows the service.
+// minute, because each report is a write, and an event for each program that follows the service.
 //
 // # Clients
 //
-// [Resolve] reads the list once, and [Follow] yields it after each change. A [Picker] keeps the list in
+// [Resolve] reads the list once. [Follow] yields it after each change. A [Picker] keeps the list in
 // memory and picks from it by a [Policy]; a [Transport] does so for HTTP requests. Module
 // github.com/coterie-kv/coterie/grpcresolver does the same for gRPC.
 //

@@ -51,7 +51,8 @@ func WithTTL(ttl time.Duration) RegisterOption { return func(o *options) { o.ttl
 const defaultTTL = 15 * time.Second
 
 // WithTakeover makes Register replace an instance that has the same ID and another address. The
-// Registration of the replaced instance does not fight back: it waits until the ID is free again.
+// Registration of the replaced instance does not take the ID back: it waits until the ID is free
+// again.
 func WithTakeover() RegisterOption { return func(o *options) { o.takeover = true } }
 
 // Register registers an instance of a service and returns when the instance is registered. The service is
@@ -68,7 +69,7 @@ func WithTakeover() RegisterOption { return func(o *options) { o.takeover = true
 // Register writes a lease and a key. They are written again after an outage that the lease did not survive.
 // Close is one more write; renewals are not writes. A Registration takes a goroutine, a
 // [coterie.Session], and a watch of its own key. If the process crashes or is cut off, the instance stays
-// listed for the TTL. It also does if the node is closed before the Registration.
+// listed for the TTL. The same happens if the node is closed before the Registration.
 //
 // Errors: coterie.ErrInvalidOption for a service without a name, or an instance without an ID or an address; an
 // *IDTakenError; coterie.ErrTTLRange; coterie.ErrTooLarge; ctx's cause, together with the last failure, or with

@@ -33,8 +33,8 @@ func register(t testing.TB, n *coterie.Node, i registry.Instance, opts ...regist
 	return r
 }
 
-// there returns the IDs of the registered instances.
-func there(t testing.TB, n *coterie.Node) (ids string) {
+// registered returns the IDs of the registered instances.
+func registered(t testing.TB, n *coterie.Node) (ids string) {
 	t.Helper()
 	found, err := registry.Resolve(t.Context(), n, service)
 	require.NoError(t, err)
@@ -49,8 +49,8 @@ func there(t testing.TB, n *coterie.Node) (ids string) {
 func eventually(t testing.TB, n *coterie.Node, ids string) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	for there(t, n) != ids {
-		require.Less(t, time.Since(begin), time.Minute, "%q are registered, not %q", there(t, n), ids)
+	for registered(t, n) != ids {
+		require.Less(t, time.Since(begin), time.Minute, "%q are registered, not %q", registered(t, n), ids)
 		time.Sleep(10 * time.Millisecond)
 	}
 	return time.Since(begin)
@@ -121,12 +121,12 @@ func TestCrashedInstanceExpiresAfterTTL(t *testing.T) {
 		c.Crash(crashed)
 		c.Restart(crashed)
 		c.Leader()
-		require.Equal(t, "a", there(t, c.Node(crashed)))
+		require.Equal(t, "a", registered(t, c.Node(crashed)))
 		begin := time.Now()
 		r := register(t, c.Node(crashed), instance("a"))
 		require.Less(t, time.Since(begin), time.Second)
 		time.Sleep(time.Minute) // the old lease expires
-		require.Equal(t, "a", there(t, left))
+		require.Equal(t, "a", registered(t, left))
 		require.NoError(t, r.Err())
 	})
 }
@@ -150,7 +150,7 @@ func TestInstancesReturnAfterOutage(t *testing.T) {
 				c.Heal()
 				leader := c.Leader()
 				time.Sleep(time.Second)
-				require.Equal(t, "012", there(t, leader))
+				require.Equal(t, "012", registered(t, leader))
 				for _, r := range all {
 					require.NoError(t, r.Err())
 				}
@@ -161,13 +161,13 @@ func TestInstancesReturnAfterOutage(t *testing.T) {
 				time.Sleep(outage)
 				leader = c.Leader()
 				if outage > 15*time.Second {
-					require.NotContains(t, there(t, leader), fmt.Sprint(cut))
+					require.NotContains(t, registered(t, leader), fmt.Sprint(cut))
 					require.ErrorIs(t, all[cut].Err(), coterie.ErrSessionExpired)
 				}
 				c.Resume(cut)
 				require.NoError(t, c.Node(cut).Ready(t.Context()))
 				time.Sleep(time.Second)
-				require.Equal(t, "012", there(t, leader))
+				require.Equal(t, "012", registered(t, leader))
 
 				// All nodes crash and keep their disks. The Registrations end, as in a crashed process.
 				for i := range 3 {
@@ -184,7 +184,7 @@ func TestInstancesReturnAfterOutage(t *testing.T) {
 					register(t, c.Node(i), instance(fmt.Sprint(i)))
 				}
 				time.Sleep(time.Minute)
-				require.Equal(t, "012", there(t, c.Leader()))
+				require.Equal(t, "012", registered(t, c.Leader()))
 			})
 		})
 	}
@@ -198,7 +198,7 @@ func TestDeletedKeyAndLeaseAreRestored(t *testing.T) {
 			_, err := n.Delete(t.Context(), service+"/a")
 			require.NoError(t, err)
 			synctest.Wait()
-			require.Equal(t, "a", there(t, n))
+			require.Equal(t, "a", registered(t, n))
 
 			all, err := n.Leases(t.Context())
 			require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestDeletedKeyAndLeaseAreRestored(t *testing.T) {
 			require.NoError(t, err)
 			require.Less(t, eventually(t, n, "a"), time.Second)
 			time.Sleep(time.Minute)
-			require.Equal(t, "a", there(t, n))
+			require.Equal(t, "a", registered(t, n))
 			require.NoError(t, r.Err())
 		}
 	})
@@ -272,7 +272,7 @@ func TestTakeoverWhileHolderLeaves(t *testing.T) {
 	})
 }
 
-// Two Registrations with the same ID and address are a mistake. It must not cause a write storm.
+// Two Registrations with the same ID and address are a mistake. It must not cause a stream of writes.
 func TestSameAddressTwiceDoesNotFight(t *testing.T) {
 	coterietest.Run(t, 1, func(t *testing.T, c *coterietest.Cluster) {
 		first := register(t, c.Node(0), instance("a"))
@@ -295,7 +295,7 @@ func TestCloseDeregistersAfterQuorumLoss(t *testing.T) {
 		require.ErrorIs(t, r.Err(), coterie.ErrSessionExpired)
 		c.Heal()
 		r.Close()
-		require.Empty(t, there(t, c.Node(0)))
+		require.Empty(t, registered(t, c.Node(0)))
 	})
 }
 
@@ -305,7 +305,7 @@ func TestNestedServiceNamesAreIndependent(t *testing.T) {
 		_, err := registry.Register(t.Context(), n, service+"/admin", instance("b"))
 		require.NoError(t, err)
 		register(t, n, instance("a"))
-		require.Equal(t, "a", there(t, n))
+		require.Equal(t, "a", registered(t, n))
 		p := picker(t, n)
 		synctest.Wait()
 		require.Equal(t, []registry.Instance{instance("a")}, p.Instances())
@@ -336,7 +336,7 @@ func TestInvalidInstancesAreRejected(t *testing.T) {
 		synctest.Wait()
 		require.ErrorIs(t, r.Err(), coterie.ErrTooLarge)
 		time.Sleep(time.Hour)
-		require.Equal(t, "a", there(t, c.Node(0)))
+		require.Equal(t, "a", registered(t, c.Node(0)))
 		require.NoError(t, r.Update(instance("a")))
 		synctest.Wait()
 		require.NoError(t, r.Err())
@@ -404,7 +404,7 @@ func TestRegisterReturnsWhenContextEnds(t *testing.T) {
 		c.Heal()
 		c.Leader()
 		time.Sleep(time.Minute)
-		require.Empty(t, there(t, c.Node(0)))
+		require.Empty(t, registered(t, c.Node(0)))
 	})
 }
 
@@ -496,15 +496,15 @@ func TestRegistrationOutlivesItsContext(t *testing.T) {
 			require.NoError(t, err)
 			cancel()
 			time.Sleep(time.Hour)
-			require.Contains(t, there(t, n), id)
+			require.Contains(t, registered(t, n), id)
 			require.NoError(t, r.Err())
 			_, err = n.Delete(t.Context(), service+"/"+id)
 			require.NoError(t, err)
 			synctest.Wait()
-			require.Contains(t, there(t, n), id, "it is registered again")
+			require.Contains(t, registered(t, n), id, "it is registered again")
 			if id == "a" {
 				r.Close()
-				require.Empty(t, there(t, n))
+				require.Empty(t, registered(t, n))
 			} else {
 				c.Stop(0)
 				<-r.Done()
@@ -540,7 +540,7 @@ func TestCancelledRegisterLeavesNothing(t *testing.T) {
 			require.ErrorIs(t, err, reason)
 			cancelled++
 			time.Sleep(time.Second)
-			require.Empty(t, there(t, n))
+			require.Empty(t, registered(t, n))
 		}
 		time.Sleep(time.Minute) // the lease of a cancelled grant expires
 		require.Zero(t, c.Leader().Status().Leases)

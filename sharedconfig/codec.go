@@ -17,7 +17,7 @@ import (
 type codec[T any] interface {
 	// decode returns the value of documents.
 	decode(documents []*string) (T, error)
-	// encode returns the document of the last key that changes the value from is to want.
+	// encode returns the document of the last key that changes the value is into want.
 	encode(documents []*string, is, want T) (string, error)
 }
 
@@ -82,7 +82,7 @@ func (c layers[T]) encode(documents []*string, is, want T) (string, error) {
 			return "", err
 		}
 	}
-	// A value in the place of a null may reveal fields of a lower layer that the null hid. So compare again.
+	// A value that replaces a null may reveal fields of a lower layer that the null hid. So compare again.
 	for range 2 {
 		from, err := tree(is)
 		if err != nil {

@@ -11,8 +11,8 @@ import (
 )
 
 // A Config says where a value is stored and which values are good. Its functions must be safe for concurrent use:
-// callers and the goroutines of the [Value] call them. While one of them blocks, this Value stands still, and
-// nothing else does. A document for which one of them panics is bad.
+// callers and the goroutines of the [Value] call them. While one of them blocks, this Value does not change;
+// nothing else is affected. A document for which one of them panics is bad.
 type Config[T any] struct {
 	// Keys are the keys of the value: one key, or several layers from general to particular, such as
 	// "config", "config/orders", "config/orders/a". Update, Rollback and History use the last key.

@@ -63,9 +63,9 @@ type stored struct {
 // Open reads a value and returns it as a [Value], which is kept current until [Value.Close], or until the node
 // closes. It does not end with ctx.
 //
-// Open blocks until it has read the value of the cluster. If ctx ends before, because there is no quorum, it returns the
-// last good value that is available: that of this node, or that of the file if the file is newer or from
-// another cluster. The Value gets the value of the cluster when there is a quorum.
+// Open blocks until it has read the value of the cluster. If ctx ends earlier, because there is no quorum, Open returns
+// the last good value that is available: that of this node, or that of the file if the file is newer or from another
+// cluster. The Value gets the value of the cluster when there is a quorum.
 //
 // Open writes nothing to the store. A Value takes a goroutine and a watch for each key, and a goroutine for the file.
 //

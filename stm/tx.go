@@ -41,8 +41,9 @@ func newTx(ctx context.Context, n *coterie.Node) *Tx {
 // ErrNested.
 func (tx *Tx) Context() context.Context { return tx.ctx }
 
-// Get returns the value of a key, and whether the key exists: as the transaction wrote it, or else as it was at the
-// revision of the first read. The first read contacts the cluster; later reads use this node's copy.
+// Get returns the value of a key, and whether the key exists. If the transaction has written the key, that is its
+// last write. Otherwise it is the state at the revision of the first read. The first read contacts the cluster;
+// later reads use this node's copy.
 //
 // Errors: those of Node.Get, which end the transaction; ErrTxDone.
 func (tx *Tx) Get(key string) (val string, exists bool, err error) {

@@ -9,7 +9,8 @@
 // datadir.BackupInspection for a backup. Both have the list damagedFiles.
 //
 // With the word convert it changes the storage of a directory, as datadir.Convert does, and prints the
-// result. The old files are kept in a subdirectory. For a path of the name convert, write ./convert.
+// result. The old files are kept in a subdirectory. To inspect a path with the name convert, write
+// ./convert.
 //
 //	coterie-inspect convert [-json] -to bolt|segments DIR
 //

@@ -183,7 +183,7 @@ func TestInterruptsEndHangingInspection(t *testing.T) {
 			require.Error(t, err)
 			return
 		case <-again.C:
-			_ = c.Process.Signal(os.Interrupt) // it may have ended
+			_ = c.Process.Signal(os.Interrupt) // the program may have ended
 		}
 	}
 	t.Fatal("the program is still running")

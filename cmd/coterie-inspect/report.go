@@ -85,7 +85,7 @@ func ofBackup(file string, found datadir.BackupInspection, err error) report {
 func (b *backup) write(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line(w, "backup", b.File)
-	if len(b.DamagedFiles)+len(b.OtherFormats) == 0 { // else these are not known
+	if len(b.DamagedFiles)+len(b.OtherFormats) == 0 { // otherwise these are not known
 		line(w, "cluster", b.ClusterID, b.Cluster)
 		line(w, "member", b.Member)
 		line(w, "taken", b.Taken.Format(time.RFC3339))

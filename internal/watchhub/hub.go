@@ -29,7 +29,7 @@ type Hub struct {
 	count  atomic.Int64 // number of watchers; Len reads it without waiting for Notify
 
 	reached atomic.Int64          // NewHub and reach write it; reach holds mu
-	waiting map[*Watcher]struct{} // those that WakeAt has added since reached was written
+	waiting map[*Watcher]struct{} // the watchers that WakeAt has added since reached was written
 
 	notifying sync.Mutex // held by notifications; guards the fields below, which only save allocations
 	changes   []Change
@@ -61,7 +61,7 @@ type Watcher struct {
 	group  *group
 	at     int           // the index in group.members, or -1 after Remove; guarded by the hub's mu
 	wake   chan struct{} // nil with a queue
-	queue  *Queue        // nil without
+	queue  *Queue        // nil if the watcher has a channel
 	queued bool          // in queue; guarded by the mu of the queue
 
 	mu          sync.Mutex // guards the fields below
@@ -69,7 +69,8 @@ type Watcher struct {
 }
 
 // Add adds a new watcher of the range [key, end). An empty end means the single key, and "\x00" every key
-// from key on. A watcher with a queue is added to it when it is woken. A watcher without one has a channel.
+// from key on. If queue is not nil, the hub adds the watcher to it when it wakes the watcher. Otherwise the
+// watcher has a channel.
 func (h *Hub) Add(w *Watcher, key, end string, queue *Queue) {
 	if w.queue = queue; queue == nil {
 		w.wake = make(chan struct{}, 1)
@@ -159,7 +160,7 @@ func (h *Hub) Applied(v *mvcc.View, after int64) {
 	h.reach(rev)
 }
 
-// Replaced notifies all watchers that another history has replaced the one they know, up to a revision.
+// Replaced notifies all watchers that another history, up to a revision, has replaced the one that they know.
 func (h *Hub) Replaced(rev int64) {
 	h.NotifyAll(1, rev)
 	h.reach(rev)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// BenchmarkNotify notifies the watchers of a key of a revision, beside watchers of other keys and ranges.
+// BenchmarkNotify notifies the watchers of a key, beside watchers of other keys and ranges.
 func BenchmarkNotify(b *testing.B) {
 	for _, c := range []struct{ watchers, others int }{{1, 0}, {1000, 0}, {0, 100_000}, {1, 100_000}} {
 		b.Run(fmt.Sprintf("Watchers=%d/Others=%d", c.watchers, c.others), func(b *testing.B) {

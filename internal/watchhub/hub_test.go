@@ -166,9 +166,9 @@ func TestRemovedWatcherIsNotNotified(t *testing.T) {
 	}
 }
 
-// Goroutines add watchers, wait, take, and remove them while another one notifies. In the end each
-// remaining watcher has received the last revision that affects it, without a Take that no wake-up asked
-// for.
+// Goroutines add watchers, wait, take, and remove them while another goroutine notifies. In the end each
+// remaining watcher has received the last revision that affects it, although it calls Take only after a
+// wake-up.
 func TestNoNotificationIsLost(t *testing.T) {
 	const (
 		watchers  = 32

@@ -8,15 +8,15 @@ import (
 	"github.com/coterie-kv/coterie/internal/signal"
 )
 
-// A Queue has the watchers of one goroutine that were woken. So the goroutine waits for one channel, however
-// many watchers it has.
+// A Queue holds the watchers of one goroutine that were woken. So the goroutine waits for one channel,
+// however many watchers it has.
 type Queue struct {
 	wake chan struct{}
 
 	mu    sync.Mutex // guards the fields below
 	woken []*Watcher
-	first []*Watcher // those that were woken before woken
-	next  int        // the index in first of the next one
+	first []*Watcher // the watchers that were woken before those in woken
+	next  int        // the index in first of the next watcher
 }
 
 // NewQueue returns an empty queue.
