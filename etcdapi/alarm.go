@@ -20,7 +20,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	if r.Action != pb.AlarmRequest_GET {
-		if err := s.user(ctx).RequireRoot(ctx); err != nil { // also if there is nothing to do
+		if err := s.user(ctx).RequireRoot(ctx); err != nil { // even if there is nothing to do
 			return nil, err
 		}
 	}
@@ -54,7 +54,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		resp.Alarms = append(resp.Alarms, alarmMember(members, a)) // even if it was raised before
 	case pb.AlarmRequest_DEACTIVATE:
 		if r.Alarm == pb.AlarmType_NONE || pb.AlarmType_name[int32(r.Alarm)] == "" {
-			break // nothing raises these
+			break // no node raises these alarms
 		}
 		cleared, err := s.user(ctx).ClearAlarm(ctx, a)
 		if err != nil {
@@ -87,7 +87,7 @@ func (s *server) alarms(ctx context.Context) ([]coterie.Alarm, error) {
 	return s.node.Alarms(ctx, coterie.WithSerializable())
 }
 
-// admitWrite returns why the alarms reject a write, if so.
+// admitWrite returns the error of a write that the alarms reject, or nil.
 func (s *server) admitWrite(ctx context.Context, w write) error {
 	alarms, err := s.alarms(ctx)
 	if err != nil {
@@ -108,14 +108,14 @@ func (s *server) admitWrite(ctx context.Context, w write) error {
 func (s *server) noteQuota(ctx context.Context, err error) error {
 	var limit *coterie.LimitError
 	if !errors.Is(err, coterie.ErrNoSpace) || !errors.As(err, &limit) {
-		return err // of the disk, which the node reports by itself
+		return err // an error of the disk, which the node itself reports
 	}
 	// If this fails, the next write raises the alarm.
 	_, _ = s.node.RaiseAlarm(ctx, coterie.Alarm{Member: s.node.ID(), Kind: coterie.AlarmNoSpace})
 	return err
 }
 
-// txnWrite returns the effect of a transaction. Which branch runs is known only when it runs.
+// txnWrite returns the effect of a transaction. It considers both branches, because the comparisons choose one only when the transaction runs.
 func txnWrite(r *pb.TxnRequest) write {
 	if slices.ContainsFunc(r.GetSuccess(), puts) || slices.ContainsFunc(r.GetFailure(), puts) {
 		return grows
@@ -127,7 +127,8 @@ func puts(op *pb.RequestOp) bool {
 	return op.GetRequestPut() != nil || op.GetRequestTxn() != nil && txnWrite(op.GetRequestTxn()) == grows
 }
 
-// readOnly reports whether a transaction goes around the log, and so around the alarms. A nested transaction does not.
+// readOnly reports whether a transaction does not go through the log, so that alarms do not apply to it. A transaction
+// with a nested one always goes through the log.
 func readOnly(r *pb.TxnRequest) bool {
 	write := func(op *pb.RequestOp) bool { return op.GetRequestRange() == nil }
 	return !slices.ContainsFunc(r.GetSuccess(), write) && !slices.ContainsFunc(r.GetFailure(), write)

@@ -39,7 +39,7 @@ func TestT54_QuotaRaisesAnAlarm(t *testing.T) {
 		require.Contains(t, status.Errors[0], "NOSPACE")
 		c.WaitRevision(status.Header.Revision)
 
-		// The clients of every node can shrink the store, and no more, until the alarm is cleared.
+		// Until the alarm is cleared, the clients of every node can shrink the store, but not make it grow.
 		_, err = other.Put(ctx, &pb.PutRequest{Key: []byte("k")})
 		requireError(t, codes.ResourceExhausted, text, err)
 		_, err = other.Txn(ctx, &pb.TxnRequest{Failure: []*pb.RequestOp{txnOp(&pb.TxnRequest{Success: []*pb.RequestOp{putOp("k")}})}})
@@ -49,7 +49,7 @@ func TestT54_QuotaRaisesAnAlarm(t *testing.T) {
 		_, err = other.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
 		require.NoError(t, err)
 		_, err = other.Compact(ctx, &pb.CompactionRequest{Revision: c.Leader().Header().Revision})
-		if err != nil { // the leader may have done so by itself
+		if err != nil { // the leader may have compacted by itself
 			requireError(t, codes.OutOfRange, "etcdserver: mvcc: required revision has been compacted", err)
 		}
 		_, err = other.Put(ctx, &pb.PutRequest{Key: []byte("k")})

@@ -50,14 +50,14 @@ func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*
 	return &pb.AuthStatusResponse{Header: s.answerHeader(resp.Header), Enabled: resp.Enabled, AuthRevision: resp.AuthRevision}, nil
 }
 
-// Authenticate returns a token for a user. It ignores the token of the call, so that a client can replace one that has
-// ended.
+// Authenticate returns a token for a user. It ignores the token of the call, so that a client can replace an expired
+// one.
 func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
 	defer forget(&r.Password)
 	for {
-		var slow error // why the password was not compared
+		var slow error // the reason if the password was not compared
 		resp, err := s.node.Authenticate(ctx, r.Name, func(hash []byte) error {
 			var same bool
 			same, slow = s.comparePassword(ctx, r.Name, hash, r.Password)
@@ -94,7 +94,8 @@ func (s *server) newToken(ctx context.Context, name string, revision uint64) (st
 	return s.node.NewToken(ctx, name, revision, s.tokenTTL)
 }
 
-// UserAdd hashes the password before the change is proposed, and only for a caller that may add users, because that is slow.
+// UserAdd hashes the password before it proposes the change. Hashing is slow, so it first checks that the caller may
+// add users.
 func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -150,7 +151,7 @@ func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb
 	defer cancel()
 	resp, err := s.user(ctx).UserGet(ctx, r.Name)
 	if r.Name == "" && errors.Is(err, coterie.ErrUserEmpty) {
-		err = coterie.ErrUserNotFound // in etcd, nobody may get the user without a name
+		err = coterie.ErrUserNotFound // in etcd, no user may get the user without a name
 	}
 	if err != nil {
 		return nil, err
@@ -271,7 +272,7 @@ func (s *authServer) RoleRevokePermission(ctx context.Context, r *pb.AuthRoleRev
 	return &pb.AuthRoleRevokePermissionResponse{Header: s.answerHeader(resp.Header)}, nil
 }
 
-// rangeOptions returns the options of the range that a key and the end of a range name.
+// rangeOptions returns the options of a range that begins with a key and ends with end.
 func rangeOptions(end []byte) []coterie.RangeOption {
 	if len(end) == 0 {
 		return nil

@@ -48,8 +48,8 @@ func addUser(t testing.TB, n *coterie.Node, name string, permissions ...coterie.
 	}
 }
 
-// protect adds the user root, and the user alice, who may read and write the keys from "a" to "b" and read those up to "c".
-// Then it enables the checks of permissions.
+// protect adds the user root, and the user alice, which may read and write the keys from "a" to "b" and read those up
+// to "c". Then it enables the checks of permissions.
 func protect(t testing.TB, n *coterie.Node) {
 	t.Helper()
 	addUser(t, n, "root")
@@ -216,7 +216,7 @@ func TestUsersAndRolesOverJSON(t *testing.T) {
 		require.Equal(t, http.StatusOK, code, text)
 		return strings.ReplaceAll(text, " ", "")
 	}
-	first := func(path, body string) { // before there are permissions, there need be no token
+	first := func(path, body string) { // no token is needed while permissions are not checked
 		t.Helper()
 		code, text, _ := do(t, "POST", "http://"+addr+"/v3/"+path, body)
 		require.Equal(t, http.StatusOK, code, text)
@@ -267,7 +267,7 @@ func TestUsersAndRolesOverJSON(t *testing.T) {
 	first("auth/user/list", `{}`)
 }
 
-func TestNobodyGetsUserWithoutName(t *testing.T) {
+func TestUserWithoutNameIsNotFound(t *testing.T) {
 	_, addr := protected(t)
 	users := pb.NewAuthClient(dial(t, addr))
 	_, err := users.UserGet(t.Context(), &pb.AuthUserGetRequest{})

@@ -19,14 +19,14 @@ import (
 // that takes a client works with it. Close ends its watches, renewals and goroutines; the node stays open.
 //
 // The calls of the client are those of the program itself, like calls of the node: permissions are not checked. With
-// [WithUser] they are those of a user. A call whose context has a token in the outgoing metadata, under the key "token", is
-// that of the user of the token, which [clientv3.Auth] returns. So an embedded etcd differs, where calls without a token
-// are those of nobody.
+// [WithUser] they are those of a user. If the context of a call has a token in its outgoing metadata, under the key
+// "token", the call is that of the user of the token. [clientv3.Auth] returns tokens. An embedded etcd differs: there,
+// a call without a token has no user.
 func NewClient(n *coterie.Node, opts ...Option) *clientv3.Client {
 	conn := newInProcess()
 	newServer(n, opts).from(embedder).registerStore(conn)
-	// The interceptors take the place of the connection, which therefore is never dialled. So the constructors work that
-	// take a client, such as clientv3.NewKV, and so does ActiveConnection.
+	// The interceptors replace the connection, which is therefore never dialled. So constructors that take a client
+	// work, such as clientv3.NewKV, and so does ActiveConnection.
 	unary := func(ctx context.Context, method string, request, response any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption) error {
 		return conn.Invoke(ctx, method, request, response)
 	}
@@ -44,9 +44,9 @@ func NewClient(n *coterie.Node, opts ...Option) *clientv3.Client {
 	return direct(c, conn)
 }
 
-// NewConn returns a connection to a node of the same process, for clients of single services: those that package
-// etcdserverpb generates, and those of v3lockpb and v3electionpb. Messages are not copied: a client must not change a
-// request that it has sent. Its calls are those of the program itself or of a user, as those of [NewClient] are.
+// NewConn returns a connection to a node of the same process, for clients of single services: those of the packages
+// etcdserverpb, v3lockpb and v3electionpb. Messages are not copied: a client must not change a request that it has
+// sent. Its calls are those of the program itself or of a user, as those of [NewClient] are.
 func NewConn(n *coterie.Node, opts ...Option) grpc.ClientConnInterface {
 	c := newInProcess()
 	newServer(n, opts).from(embedder).registerAll(c)
@@ -56,7 +56,7 @@ func NewConn(n *coterie.Node, opts ...Option) grpc.ClientConnInterface {
 // keepAliveTimeout is how long a client waits for the first answer of a stream of renewals.
 const keepAliveTimeout = time.Second
 
-// direct lets the services of a client call their handlers, without the client's own interceptors, which retry calls.
+// direct makes the services of a client call their handlers without the client's own interceptors, which retry calls.
 func direct(c *clientv3.Client, conn *inProcess) *clientv3.Client {
 	c.KV = clientv3.NewKVFromKVClient(pb.NewKVClient(conn), c)
 	c.Lease = clientv3.NewLeaseFromLeaseClient(pb.NewLeaseClient(conn), c, keepAliveTimeout)

@@ -324,7 +324,7 @@ func TestClientOfAClosedNode(t *testing.T) {
 	_, err = c.Grant(ctx, 60)
 	require.ErrorIs(t, err, rpctypes.ErrStopped)
 	require.NoError(t, c.Close())
-	for last := range changes { // clientv3 may say that it ends the watch, and then it closes the channel
+	for last := range changes { // clientv3 may send the error of the watch before it closes the channel
 		require.True(t, last.Canceled)
 		require.Empty(t, last.Events)
 	}

@@ -42,7 +42,7 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 	if err != nil {
 		return nil, err
 	}
-	// The users that this node knows now are as new as the members.
+	// The users that this node has applied are at least as new as the members, so this check need not ask the cluster.
 	if err := s.user(ctx).RequireUser(ctx, coterie.WithSerializable()); err != nil {
 		return nil, err
 	}
@@ -58,8 +58,8 @@ func (s *clusterServer) list(ctx context.Context, opts ...coterie.MembersOption)
 	return &pb.MemberListResponse{Header: s.memberHeader(), Members: s.members(members)}, nil
 }
 
-// metadataAdded is the key in the metadata of a member that was added over this protocol and whose endpoint has not been
-// served. Until then, etcd lists no name.
+// metadataAdded is a key in the metadata of a member that was added over this protocol and has not served its endpoint
+// yet. Until then, etcd lists the member without a name.
 const metadataAdded = "etcd.added"
 
 // maxLearners is etcd's default for --max-learners. A member that waits for its vote counts, too.
@@ -181,8 +181,8 @@ func (s *clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequ
 	return &pb.MemberUpdateResponse{Header: all.Header, Members: all.Members}, nil
 }
 
-// MemberPromote gives a vote to a member that has caught up, or changes nothing. A member that was added with a vote gets
-// it by itself.
+// MemberPromote gives a vote to a member that has caught up, or changes nothing. A member that was added with a vote
+// needs no promotion.
 func (s *clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -215,7 +215,7 @@ func peerAddr(peerURLs []string) (string, error) {
 	return first.Host, nil
 }
 
-// recordPeerURLs puts the URLs of a member on record if its address alone does not say them.
+// recordPeerURLs puts the URLs of a member on record if they do not follow from its address.
 func (s *clusterServer) recordPeerURLs(ctx context.Context, id coterie.MemberID, urls []string) error {
 	members, err := s.node.Members(ctx, coterie.WithSerializable())
 	if err != nil {
@@ -278,15 +278,15 @@ func (s *clusterServer) members(members []coterie.Member) []*pb.Member {
 	return out
 }
 
-// publish puts this endpoint on record, as soon as the cluster has a leader that can do that. It gives up only when ctx
-// ends or the node has stopped.
+// publish puts this endpoint on record as soon as the cluster has a leader that can do so. It tries until ctx ends or
+// the node has stopped.
 func (s *server) publish(ctx context.Context) {
 	for {
 		err := s.record(ctx)
 		if err == nil {
 			return
 		}
-		// Among the errors that pass: the node is not a member yet, and the leader is of a version without metadata.
+		// The error may be temporary: the node is not a member yet, or the leader is of a version without metadata.
 		select {
 		case <-ctx.Done():
 			return
@@ -297,7 +297,7 @@ func (s *server) publish(ctx context.Context) {
 	}
 }
 
-// record puts the name and the URLs of this endpoint on record, and that its node runs.
+// record puts the name and the URLs of this endpoint on record, and notes that its node runs.
 func (s *server) record(ctx context.Context) error {
 	changes := map[string]string{metadataAdded: ""}
 	for key, value := range map[string]string{

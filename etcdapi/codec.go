@@ -10,8 +10,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A codec is that of the gRPC server of Serve. It encodes responses in coterie's own form, and leaves all other messages to
-// the codec of gRPC.
+// A codec is the codec of Serve's gRPC server. It encodes responses in coterie's own form, and leaves all other
+// messages to the codec of gRPC.
 type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }

@@ -16,13 +16,13 @@ func header(h coterie.Header) *pb.ResponseHeader {
 	}
 }
 
-// header returns the header of an answer that no call of the node gives.
+// header returns the header of an answer that does not come from a call of the node.
 func (s *server) header() *pb.ResponseHeader { return s.answerHeader(s.node.Header()) }
 
-// answerHeader returns the header of an answer for that of a call of the node.
+// answerHeader returns the header of an answer, made from the header of a call of the node.
 func (s *server) answerHeader(h coterie.Header) *pb.ResponseHeader { return header(*s.mine(&h)) }
 
-// mine gives a header the ID that this node's member has in etcd's protocol.
+// mine sets the member ID of a header to that of this node in etcd's protocol.
 func (s *server) mine(h *coterie.Header) *coterie.Header {
 	h.MemberID = coterie.MemberID(s.selfID())
 	return h
@@ -49,7 +49,7 @@ func keyValues(kvs []coterie.KeyValue) []*mvccpb.KeyValue {
 	return out
 }
 
-// bytes returns nil for an empty text, as a client gets it over a network.
+// bytes returns nil for an empty text, because a client gets nil over a network.
 func bytes(text string) []byte {
 	if text == "" {
 		return nil
@@ -95,13 +95,13 @@ func deleteOptions(r *pb.DeleteRangeRequest) (opts []coterie.DeleteOption) {
 	return opts
 }
 
-// scanOptions returns the options of a range that an iteration over it has, too, except that it is serializable. For a range
-// end of "\x00" the range has no end, in coterie as in etcd.
+// scanOptions returns the options of a range that also apply to an iteration, except WithSerializable. For a range end
+// of "\x00" the range has no end, in coterie as in etcd.
 func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
 	if len(r.RangeEnd) > 0 {
 		opts = append(opts, coterie.WithRange(string(r.RangeEnd)))
 	}
-	if r.Limit > 0 { // a negative one is none
+	if r.Limit > 0 { // a negative limit means none
 		opts = append(opts, coterie.WithLimit(r.Limit))
 	}
 	if r.Revision != 0 {
@@ -110,10 +110,10 @@ func scanOptions(r *pb.RangeRequest) (opts []coterie.ScanOption) {
 	return opts
 }
 
-// onlySerializable are the options of a range that has no other. Nothing changes them.
+// onlySerializable are the options of a range that has no other option. Nothing changes this slice.
 var onlySerializable = []coterie.GetOption{coterie.WithSerializable()}
 
-// getOptions returns the options of a range. Those of the frequent ranges, of one key, take no memory.
+// getOptions returns the options of a range. It allocates nothing for the frequent ranges of one key.
 func getOptions(r *pb.RangeRequest) (opts []coterie.GetOption) {
 	for _, opt := range scanOptions(r) {
 		opts = append(opts, opt)
@@ -173,7 +173,7 @@ func sortOrder(o pb.RangeRequest_SortOrder) coterie.SortOrder {
 	return coterie.SortNone
 }
 
-// operations returns the operations of a branch, which were checked.
+// operations returns the operations of a branch that was checked.
 func operations(ops []*pb.RequestOp) []coterie.Op {
 	out := make([]coterie.Op, len(ops))
 	for i, op := range ops {
@@ -206,7 +206,8 @@ func comparisons(compares []*pb.Compare) []coterie.Comparison {
 	return out
 }
 
-// comparison returns a comparison of a single key. A value that belongs to another target counts as 0.
+// comparison returns a comparison of a single key. If the request has a value for another target, the comparison is
+// with 0.
 func comparison(c *pb.Compare) coterie.Comparison {
 	key := string(c.Key)
 	op, known := map[pb.Compare_CompareResult]coterie.CompareOp{
@@ -235,7 +236,7 @@ func comparison(c *pb.Compare) coterie.Comparison {
 	return coterie.Compare(coterie.Version(key), coterie.Less, 0)
 }
 
-// unknownOperator returns a comparison that holds, except that no value comparison of a missing key does.
+// unknownOperator returns a comparison that always holds, except a comparison of the value of a missing key.
 func unknownOperator(c *pb.Compare) coterie.Comparison {
 	least := int64(-1)
 	if c.Target == pb.Compare_VALUE {

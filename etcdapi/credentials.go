@@ -12,7 +12,7 @@ import (
 )
 
 // A handshaken is the credentials of a gRPC server with connections from a splitter: the handshake of TLS is over.
-// It passes the certificates of the client to the calls, and makes the requests of the connection count.
+// It passes the certificates of the client to the calls, and the receipt counts the requests of the connection.
 type handshaken struct{ receipt *receipt }
 
 func (h handshaken) ServerHandshake(nc net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -24,7 +24,7 @@ func WithDebugVars() Option { return WithHandler("/debug/vars", http.HandlerFunc
 // etcd's --enable-pprof.
 //
 // Every client that can use HTTP on the endpoint can take profiles, which cost time of the processor and show the command
-// line. Use it with certificates of clients, or on an endpoint that strangers do not reach.
+// line. Use it with certificates of clients, or on an endpoint that untrusted clients cannot reach.
 //
 // It does not use net/http/pprof, because the import of that package adds the profiles to every server of the program
 // that has [http.DefaultServeMux].
@@ -32,7 +32,7 @@ func WithPprof() Option { return WithHandler("/debug/pprof/", http.HandlerFunc(s
 
 // WithTraces adds /debug/requests and /debug/events, the pages of golang.org/x/net/trace with the texts that it marks as
 // sensitive. etcd has them at the log level debug. gRPC adds its calls if the program sets grpc.EnableTracing. The traces
-// contain keys, values and tokens; the note about strangers at [WithPprof] applies.
+// contain keys, values and tokens; the note about untrusted clients at [WithPprof] applies.
 func WithTraces() Option {
 	requests := func(w http.ResponseWriter, r *http.Request) { nettrace.Render(w, r, true) }
 	events := func(w http.ResponseWriter, r *http.Request) { nettrace.RenderEvents(w, r, true) }

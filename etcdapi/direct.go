@@ -13,8 +13,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// directKV returns the service KV for a gRPC server with the codec of this package: its most frequent calls answer in
-// coterie's own form.
+// directKV returns the service KV for a gRPC server with the codec of this package. Its most frequent calls return
+// their answers in coterie's own form.
 func directKV(s *kvServer) *grpc.ServiceDesc {
 	desc := pb.KV_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
@@ -33,8 +33,8 @@ func directKV(s *kvServer) *grpc.ServiceDesc {
 	return &desc
 }
 
-// answering returns the handler of a call whose response a codec encodes. It needs an interceptor, and passes no information
-// about the call to it.
+// answering returns the handler of a call with a response that a codec encodes. The handler needs an interceptor, and
+// passes no information about the call to it.
 func answering[Request, Response any](call func(context.Context, *Request) (*Response, error), answer func(*Response) any) grpc.MethodHandler {
 	handler := func(ctx context.Context, request any) (any, error) {
 		resp, err := call(ctx, request.(*Request))
@@ -52,8 +52,8 @@ func answering[Request, Response any](call func(context.Context, *Request) (*Res
 	}
 }
 
-// text returns a key or a value of a request. A request that this package has decoded is its own, and is not changed, so
-// the text is not copied.
+// text returns a key or a value of a request. If this package has decoded the request, nothing changes the request
+// later, so the text shares its memory.
 func (s *server) text(b []byte) string {
 	if !s.direct {
 		return string(b)

@@ -26,8 +26,8 @@ type registrar map[string]*grpc.ServiceDesc
 
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, _ any) { r[desc.ServiceName] = desc }
 
-// callsOf returns a node, and a function that calls a method of its KV as the gRPC server of Serve does, from the bytes of
-// a request, with some metadata, to those of the response.
+// callsOf returns a node, and a function that calls a method of its KV as the gRPC server of Serve does: with the bytes
+// of a request and some metadata. The function returns the bytes of the response.
 func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Message, md ...string) (call func() mem.BufferSlice)) {
 	n, err := coterie.Open(t.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func callsOf(t testing.TB) (*coterie.Node, func(method string, request proto.Mes
 
 func TestAllocationsOfCalls(t *testing.T) {
 	n, calls := callsOf(t)
-	nobody := coterie.NewUserView(n, "") // as a client without credentials
+	noUser := coterie.NewUserView(n, "") // as a client without credentials
 	key, value := "key-0001", string(make([]byte, 256))
 	put := calls("Put", &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
 	read := func(serializable bool, md ...string) func() mem.BufferSlice {
@@ -82,19 +82,19 @@ func TestAllocationsOfCalls(t *testing.T) {
 		most float64      // allocations beside those of the node
 	}{
 		{"a serializable range", read(true), func() error {
-			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
+			_, err := noUser.Get(t.Context(), key, coterie.WithSerializable())
 			return err
 		}, 6},
 		{"a serializable range that needs a leader", read(true, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader), func() error {
-			_, err := nobody.Get(t.Context(), key, coterie.WithSerializable())
+			_, err := noUser.Get(t.Context(), key, coterie.WithSerializable())
 			return err
 		}, 7}, // a copy of the metadata
 		{"a linearizable range", read(false), func() error {
-			_, err := nobody.Get(t.Context(), key)
+			_, err := noUser.Get(t.Context(), key)
 			return err
 		}, 9},
 		{"a put", put, func() error {
-			_, err := nobody.Put(t.Context(), key, value)
+			_, err := noUser.Put(t.Context(), key, value)
 			return err
 		}, 12},
 	} {

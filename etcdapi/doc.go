@@ -33,15 +33,16 @@
 //
 // # Users
 //
-// The service Auth changes the users and roles of the node, and enables the checks of permissions. Then a call over a network
-// is that of the user of its token; or, over gRPC, of the common name in the client's certificate ([WithCommonNames]); or of
-// nobody. Tokens are those of the node, or JSON web tokens ([WithJWT]). Calls of [NewClient] and [NewConn] are the
-// program's own and not checked, unless they have a token, or the client has [WithUser].
+// The service Auth changes the users and roles of the node, and enables the checks of permissions. Then the user of a
+// call over a network is that of its token; or, over gRPC, the common name in the client's certificate
+// ([WithCommonNames]). Otherwise the call has no user. Tokens are those of the node, or JSON web tokens ([WithJWT]).
+// Calls of [NewClient] and [NewConn] are the program's own and not checked, unless they have a token, or the client has
+// [WithUser].
 //
 // # Security
 //
 // [WithTLS] makes an endpoint use TLS, and [LoadTLS] returns a configuration that follows its files, requires
-// certificates of clients, and knows revoked ones. Connections, streams and requests are bounded: see
+// certificates of clients, and rejects revoked ones. Connections, streams and requests are bounded: see
 // [WithMaxConnections], [WithMaxStreams], and coterie.Config.MaxRequestBytes.
 //
 // # Module

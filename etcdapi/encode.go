@@ -27,12 +27,12 @@ type encoder struct {
 	next    int   // the first length that was not used
 
 	measured int  // bytes; only while measuring
-	own      int  // those of them that are not shared
-	writing  bool // the second time
+	own      int  // the measured bytes that are not shared
+	writing  bool // whether this is the second call
 
 	buf  []byte          // all bytes that are not shared
 	from int             // the first byte of buf that is not in out
-	out  mem.BufferSlice // the message up to there
+	out  mem.BufferSlice // the message up to from
 }
 
 // An encodable is a response in coterie's own form.
@@ -69,7 +69,7 @@ func encodedSize(r encodable) int {
 // maxKeptLengths bounds the memory that an encoder keeps.
 const maxKeptLengths = 1024
 
-// release gives an encoder back, without the message.
+// release returns an encoder to the pool, without the message.
 func (e *encoder) release() {
 	if cap(e.lengths) > maxKeptLengths {
 		e.lengths = nil
@@ -128,10 +128,10 @@ func (e *encoder) text(field protowire.Number, s string) {
 	}
 }
 
-// copiedBytes is the size up to which fields that are encoded already are copied: a reference costs more.
+// copiedBytes is the size up to which fields that are already encoded are copied, because a reference costs more.
 const copiedBytes = 1 << 10
 
-// raw writes fields that are encoded already. A message refers to large ones.
+// raw writes fields that are already encoded. It copies small ones; the message refers to large ones.
 func (e *encoder) raw(fields []byte) {
 	switch {
 	case len(fields) <= copiedBytes && e.writing:

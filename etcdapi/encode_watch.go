@@ -26,19 +26,19 @@ func (r *watchAnswer) add(id int64, of *coterie.WatchResponse) {
 	r.bytes += eventBytes(of.Events)
 }
 
-// fits reports whether the answer may have a result of a watch, too.
+// fits reports whether a result of a watch may be added to the answer.
 func (r *watchAnswer) fits(id int64, more *coterie.WatchResult) bool {
 	return more.Err == nil && len(more.Events) > 0 && id == r.id && r.count+len(more.Events) <= maxAnswerEvents &&
 		r.bytes+eventBytes(more.Events) <= maxAnswerBytes
 }
 
-// clear removes the revisions. The answer keeps its memory.
+// clear removes the revisions, and keeps their memory for the next answer.
 func (r *watchAnswer) clear() {
 	clear(r.revisions)
 	*r = watchAnswer{revisions: r.revisions[:0]}
 }
 
-// header returns the header of the newest revision. So a client that resumes after it misses nothing.
+// header returns the header of the newest revision, so that a client that resumes after it misses nothing.
 func (r *watchAnswer) header() *coterie.Header { return &r.revisions[len(r.revisions)-1].Header }
 
 func (r *watchAnswer) encode(e *encoder) {
@@ -83,7 +83,8 @@ type eventCache struct {
 	slots [64]atomic.Pointer[encodedEvent]
 }
 
-// maxCachedEvent is the size of the largest event that is cached. The values of larger ones are not copied anyway.
+// maxCachedEvent is the size of the largest event that is cached. The values of larger events are not copied in any
+// case.
 const maxCachedEvent = 4 << 10
 
 // An encodedEvent is an event as a field of a WatchResponse. It is immutable.
@@ -106,7 +107,7 @@ func (c *eventCache) encoded(v *coterie.Event) []byte {
 	return fields
 }
 
-// encodedOverhead is more than the numbers in an event with a previous version take.
+// encodedOverhead is an upper bound of the bytes of the numbers in an event with a previous version.
 const encodedOverhead = 256
 
 // An eventAnswer is the field of an event alone.

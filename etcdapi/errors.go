@@ -13,8 +13,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// wireErrors are the errors of etcd for those of coterie. Clients recognize them by their text. The first one that
-// matches counts, so errors that others wrap come last.
+// wireErrors maps errors of coterie to those of etcd, which clients recognize by their text. The first match
+// counts, so an error that others wrap comes after those.
 var wireErrors = []struct{ of, wire error }{
 	{coterie.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
 	{coterie.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},

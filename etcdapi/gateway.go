@@ -49,8 +49,8 @@ func (s *server) gateway() http.Handler {
 	limit := 2 * int64(maxMessage(s.limits))
 	plain := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Content-Type", "application/json") // every other value means the same, and package runtime would log it
-		// So that a client of HTTP/1.1 can read the answers of a stream before it has sent all requests. The error is of
-		// HTTP/2, where it always can.
+		// With full duplex, a client of HTTP/1.1 can read the answers of a stream before it has sent all requests.
+		// HTTP/2 returns an error, because it is always full duplex.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		body := &countedBody{ReadCloser: http.MaxBytesReader(w, r.Body, limit), in: s.receipt}
 		defer body.release()
@@ -64,7 +64,7 @@ func (s *server) gateway() http.Handler {
 const textCommonName = "CommonName of client sending a request against gateway will be ignored and not used as expected"
 
 // withoutCommonNames rejects the requests of clients with a certificate that names a user over gRPC, while permissions are
-// checked. The name does not count over HTTP, and a client would not expect that.
+// checked. A client may expect that the name counts, but over HTTP it does not.
 func (s *server) withoutCommonNames(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.commonNames && r.TLS != nil && slices.ContainsFunc(r.TLS.VerifiedChains, hasCommonName) && s.checked() {

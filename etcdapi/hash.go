@@ -14,14 +14,14 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// hashKV returns etcd's hash of the versions up to a revision: of its bucket "key", as far as a compaction to that
-// revision would keep it. It is the same on every member that has compacted to the same revision.
+// hashKV returns etcd's hash of the versions up to a revision: of the entries in its bucket "key" that a
+// compaction to that revision would keep. It is the same on every member that has compacted to the same revision.
 //
 // It is also the hash of an etcd with the same history, unless a compaction has left a part of a revision that changed
 // several keys: etcd numbers the changes of a revision, and here the numbers end with the compaction.
 func hashKV(c *coterie.Contents, revision int64) (uint32, error) {
 	versions, newest := versionsUntil(c, revision)
-	// etcd keeps everything in a hash of no key that exists.
+	// If no key exists at that revision, etcd hashes all versions.
 	whole := !slices.ContainsFunc(versions, func(v coterie.KeyValue) bool { return newest[v.Key] == v.ModRevision && v.Version > 0 })
 	hash := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	hash.Write([]byte("key"))

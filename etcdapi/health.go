@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A healthServer is the service grpc.health.v1.Health. As in etcd, the only service that it knows is "", the whole
-// server, and that serves as long as the node runs.
+// A healthServer is the service grpc.health.v1.Health. As in etcd, it knows only the service "", which is the
+// whole server. This service is serving as long as the node runs.
 type healthServer struct {
 	*server
 	healthpb.UnsafeHealthServer

@@ -20,7 +20,7 @@ import (
 var discardLog = log.New(io.Discard, "", 0)
 
 // NewHandler returns the HTTP interface of [Serve], for a program with an HTTP server of its own: the JSON gateway and
-// the paths for health, version and metrics. Requests end with their context, and not with the node.
+// the paths for health, version and metrics. Requests end with their context, not with the node.
 func NewHandler(n *coterie.Node, opts ...Option) http.Handler {
 	s := newServer(n, opts)
 	s.measures = measuresOf(s)
@@ -97,7 +97,7 @@ func (s *server) allowedOrigin(r *http.Request) string {
 	return ""
 }
 
-// serveVersion returns the versions of an etcd. The cluster has one when the node is in it.
+// serveVersion returns the versions of an etcd. The version of the cluster is known when the node is a member of it.
 func (s *server) serveVersion(w http.ResponseWriter, r *http.Request) {
 	if !onlyGet(w, r) {
 		return
@@ -115,7 +115,7 @@ func (s *server) serveVersion(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s", text)
 }
 
-// onlyGet answers requests of other methods, and reports whether this one is a GET.
+// onlyGet reports whether a request is a GET, and answers requests of other methods.
 func onlyGet(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method == http.MethodGet {
 		return true

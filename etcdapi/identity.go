@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// An origin is the way by which calls reach a server. It decides which parts of a context name the user.
+// An origin is the way in which calls reach a server. It decides which parts of a context name the user.
 type origin uint8
 
 const (
@@ -38,7 +38,7 @@ func (s *server) from(o origin) *server {
 	return &other
 }
 
-// identify returns the view of the user that makes a call. A call without credentials is that of nobody, which may do
+// identify returns the view of the user that makes a call. A call without credentials has no user. It may do
 // everything until permissions are checked, and then almost nothing.
 func (s *server) identify(ctx context.Context) (*coterie.UserView, error) {
 	if s.origin == delegated {
@@ -47,7 +47,7 @@ func (s *server) identify(ctx context.Context) (*coterie.UserView, error) {
 	name, certified := s.commonName(ctx)
 	if s.origin != embedder && !certified && !s.checked() {
 		// A token has no effect. The search for one in the metadata would cost each call half a microsecond.
-		return s.nobody, nil
+		return s.noUser, nil
 	}
 	if token, ok := tokenOf(ctx); ok {
 		return s.tokenUser(ctx, token)
@@ -58,13 +58,13 @@ func (s *server) identify(ctx context.Context) (*coterie.UserView, error) {
 	if certified {
 		return coterie.NewUserView(s.node, name), nil
 	}
-	return s.nobody, nil
+	return s.noUser, nil
 }
 
 // userKey is the key of the view of the user in the context of a call.
 type userKey struct{}
 
-// identified returns the context of a call with its user. A call of nobody needs none.
+// identified returns the context of a call with its user. It is ctx if the call has no user.
 func (s *server) identified(ctx context.Context) (context.Context, error) {
 	user, err := s.identify(ctx)
 	if err != nil {
@@ -86,10 +86,10 @@ func (s *server) user(ctx context.Context) *coterie.UserView {
 	if user, ok := ctx.Value(userKey{}).(*coterie.UserView); ok {
 		return user
 	}
-	return s.nobody
+	return s.noUser
 }
 
-// tokenOf returns the token of a call. As in etcd, the first one counts, also if it is empty.
+// tokenOf returns the token of a call. As in etcd, the first one counts, even if it is empty.
 func tokenOf(ctx context.Context) (string, bool) {
 	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
 		if values := metadata.ValueFromIncomingContext(ctx, key); len(values) > 0 {
@@ -99,14 +99,14 @@ func tokenOf(ctx context.Context) (string, bool) {
 	return "", false
 }
 
-// tokenUser returns the view of the user for which a token stands.
+// tokenUser returns the view of the user of a token.
 func (s *server) tokenUser(ctx context.Context, token string) (*coterie.UserView, error) {
 	if s.jwt != nil {
 		return s.jwtUser(token)
 	}
 	t, err := s.verify(ctx, token)
 	if errors.Is(err, coterie.ErrAuthNotEnabled) {
-		return s.nobody, nil
+		return s.noUser, nil
 	}
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (s *server) tokenUser(ctx context.Context, token string) (*coterie.UserView
 // and roles.
 func (s *server) jwtUser(token string) (*coterie.UserView, error) {
 	if !s.checked() {
-		return s.nobody, nil
+		return s.noUser, nil
 	}
 	user, revision, err := s.jwt.verify(token)
 	if err != nil {
@@ -127,9 +127,10 @@ func (s *server) jwtUser(token string) (*coterie.UserView, error) {
 	return coterie.NewUserView(s.node, user).WithAuthRevision(revision), nil
 }
 
-// verify returns the content of a token that this package has made, also with the error of one whose time has ended.
-// Another node may have made the token so recently that this one does not know the change of users on which it is based.
-// So a token that appears to be invalid is verified again when the node has caught up with the cluster.
+// verify returns the content of a token that this package has made. For an expired token it returns both the content
+// and an error. Another node may have made the token so recently that this node does not know the change of users that
+// the token is based on. So verify checks an apparently invalid token again when the node has caught up with the
+// cluster.
 func (s *server) verify(ctx context.Context, token string) (coterie.Token, error) {
 	t, err := s.node.VerifyToken(token)
 	if timeEnded := t.User != ""; timeEnded || !errors.Is(err, coterie.ErrInvalidAuthToken) {
@@ -149,7 +150,8 @@ func (s *server) checked() bool {
 	return !errors.Is(err, coterie.ErrAuthNotEnabled)
 }
 
-// gatewayHeader is in the metadata of calls that a gateway makes for others. The certificate is that of the gateway.
+// gatewayHeader is in the metadata of calls that a gateway makes for others. The certificate of such a call is the
+// gateway's.
 const gatewayHeader = "grpcgateway-accept"
 
 // commonName returns the common name in the certificate of a call's client, if it counts as the name of a user.
@@ -173,8 +175,8 @@ func (s *server) commonName(ctx context.Context) (string, bool) {
 	return "", false
 }
 
-// A streamUser is the user of a stream of requests. It is looked up for each request, so that a stream does not outlast a
-// token that has ended with its user, or with all tokens. One goroutine uses it.
+// A streamUser is the user of a stream of requests. The user is looked up for each request: if the token has become
+// invalid together with its user or with all tokens, the next request fails. One goroutine uses a streamUser.
 type streamUser struct {
 	*server
 	ctx   context.Context
@@ -197,7 +199,7 @@ func (u *streamUser) now() (*coterie.UserView, error) {
 	t, err := u.verify(u.ctx, token)
 	switch {
 	case errors.Is(err, coterie.ErrAuthNotEnabled):
-		return u.nobody, nil
+		return u.noUser, nil
 	case err != nil && !(u.begun && t.User != ""):
 		return nil, err
 	}

@@ -48,8 +48,8 @@ func deleteOp(key, end string) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte(end)}}}
 }
 
-// The end "\x00" of a range means that it has none: GHSA-xg4h-6gfc-h4m8 was a watch that was checked as one of a single
-// key. A range whose end is not after its key needs permission as well.
+// The end "\x00" of a range means that it has no end: GHSA-xg4h-6gfc-h4m8 was a watch that was checked like one of a
+// single key. A range with an end that is not after its key also needs permission.
 func TestT43_RangesAreCheckedAsTheyAre(t *testing.T) {
 	n, addr := protected(t)
 	for _, key := range []string{"a1", "b1", "c1"} {
@@ -94,7 +94,7 @@ func TestT43_RangesAreCheckedAsTheyAre(t *testing.T) {
 	require.EqualValues(t, 4, n.Header().Revision)
 }
 
-// writer may write the keys from "a" to "b" and read none.
+// addWriter adds a user that may write the keys from "a" to "b" and read none.
 func addWriter(t testing.TB, n *coterie.Node) {
 	addUser(t, n, "writer", coterie.Permission{Type: coterie.PermWrite, Key: "a", RangeEnd: "b"})
 }
@@ -119,7 +119,7 @@ func TestT50_PreviousValuesNeedRead(t *testing.T) {
 			{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, PrevKv: true}}},
 		}})
 		requireDenied(t, err)
-		for _, guess := range []string{"secret", "other"} { // a comparison tells the value
+		for _, guess := range []string{"secret", "other"} { // a comparison reveals the value
 			compare := &pb.Compare{Key: key, Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte(guess)}}
 			_, err := call(token, "KV/Txn", &pb.TxnRequest{Compare: []*pb.Compare{compare}})
 			requireDenied(t, err, guess)
@@ -128,7 +128,7 @@ func TestT50_PreviousValuesNeedRead(t *testing.T) {
 	require.EqualValues(t, 2, n.Header().Revision)
 }
 
-// CVE-2023-32082 was a LeaseTimeToLive that told the names of keys to every user.
+// In CVE-2023-32082, LeaseTimeToLive returned the names of keys to every user.
 func TestT50_LeasesNeedAllTheirKeys(t *testing.T) {
 	n, addr := protected(t)
 	ctx := t.Context()
@@ -214,7 +214,7 @@ func TestLocksAndElectionsNeedPermission(t *testing.T) {
 			_, err := call(token, method, request)
 			requireDenied(t, err, method)
 		}
-		// A lease of someone else's keys protects them here, too.
+		// A lease with keys of other users is protected here, too.
 		_, err := call(token, "Election/Observe", &v3electionpb.LeaderRequest{Name: []byte("z")})
 		require.Error(t, err)
 		held, err := call(token, "Lock/Lock", &v3lockpb.LockRequest{Name: []byte("a"), Lease: 7})
@@ -224,7 +224,7 @@ func TestLocksAndElectionsNeedPermission(t *testing.T) {
 	})
 }
 
-// Calls of the Lock service that wait are those of their callers, also while others wait.
+// Waiting calls of the Lock service keep the permissions of their callers, also while others wait.
 func TestWaitersOfLocksActAsThemselves(t *testing.T) {
 	n, addr := protected(t)
 	addUser(t, n, "bob", coterie.Permission{Type: coterie.PermReadWrite, Key: "b", RangeEnd: "c"})

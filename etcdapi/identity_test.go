@@ -182,7 +182,7 @@ func TestCallsWithAnInvalidTokenFail(t *testing.T) {
 	}
 }
 
-// A user with permissions on keys has none of those of an administrator.
+// A user with permissions on keys has no permissions of an administrator.
 func TestUsersAreNotAdministrators(t *testing.T) {
 	n, addr := protected(t)
 	_, err := n.Grant(t.Context(), time.Hour, coterie.WithGrantID(1))
@@ -210,7 +210,7 @@ func TestUsersAreNotAdministrators(t *testing.T) {
 		require.NotContains(t, text, "permission", method)
 	})
 	for _, action := range []pb.AlarmRequest_AlarmAction{pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE, 7} {
-		for _, kind := range []pb.AlarmType{pb.AlarmType_NONE, pb.AlarmType_CORRUPT} { // none of NONE is there to change
+		for _, kind := range []pb.AlarmType{pb.AlarmType_NONE, pb.AlarmType_CORRUPT} { // there is no alarm of kind NONE
 			_, err := pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{Action: action, Alarm: kind})
 			requireError(t, codes.PermissionDenied, "etcdserver: permission denied", err)
 		}

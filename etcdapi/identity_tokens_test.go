@@ -98,7 +98,7 @@ func TestTokensEndWithTheirTime(t *testing.T) {
 	require.NoError(t, late.Send(&pb.LeaseKeepAliveRequest{ID: 1}))
 	_, err = late.Recv()
 	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", err)
-	// The end of the user also ends the use of the token by the stream.
+	// When the user's password is removed, the stream can no longer use the token.
 	_, err = n.UserChangePassword(t.Context(), "alice", nil)
 	require.NoError(t, err)
 	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", renew())
@@ -133,7 +133,7 @@ func waitForTheEnd(t *testing.T, ctx context.Context, conn grpc.ClientConnInterf
 	}, 10*time.Second, 20*time.Millisecond)
 }
 
-// A client that has a password gets another token when its token has ended, without the program's help.
+// A client with a password replaces an expired token by itself.
 func TestClientsReplaceTheirTokens(t *testing.T) {
 	n, addr := protected(t, etcdapi.WithTokenTTL(time.Second))
 	c := login(t, addr, "alice", "alice's password")
@@ -147,7 +147,7 @@ func TestClientsReplaceTheirTokens(t *testing.T) {
 	_, err = c.Put(t.Context(), "a1", "v")
 	require.NoError(t, err)
 	require.Len(t, (<-events).Events, 1)
-	_, err = n.RoleAdd(t.Context(), "other") // makes the auth revision later
+	_, err = n.RoleAdd(t.Context(), "other") // raises the auth revision
 	require.NoError(t, err)
 	_, err = c.Put(t.Context(), "a1", "v")
 	require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestRevokedPermissionEndsWatches(t *testing.T) {
 	require.Equal(t, textWatchDenied, r.CancelReason)
 }
 
-// A token of a program's client belongs to the call, and the credentials of a call that the program answers do not.
+// A token that the program sends with a call counts. The credentials of a call that the program itself answers do not.
 func TestClientActsAsTheProgram(t *testing.T) {
 	n, addr := protected(t)
 	alice := tokenOf(t, addr, "alice")
@@ -224,9 +224,9 @@ func TestClientActsAsTheProgram(t *testing.T) {
 		_, err := v3lockpb.NewLockClient(conn).Lock(ctx, &v3lockpb.LockRequest{Name: []byte("zz")})
 		requireDenied(t, err, name)
 	}
-	nobody := etcdapi.NewClient(n, etcdapi.WithUser(""))
-	defer nobody.Close()
-	_, err := nobody.Put(t.Context(), "a1", "v")
+	noUser := etcdapi.NewClient(n, etcdapi.WithUser(""))
+	defer noUser.Close()
+	_, err := noUser.Put(t.Context(), "a1", "v")
 	require.ErrorContains(t, err, "etcdserver: user name is empty")
 	c := etcdapi.NewClient(n)
 	defer c.Close()
@@ -286,7 +286,7 @@ func TestCommonNamesAreUsers(t *testing.T) {
 		_, err = pb.NewKVClient(dialSecure(t, addr, client(name))).Put(t.Context(), key)
 		require.Error(t, err, name)
 	}
-	// A token counts more, also an invalid one, and so does the mark of a gateway that calls for others.
+	// A token takes precedence, even an invalid one, and so does the header of a gateway that calls for others.
 	root, err := pb.NewAuthClient(dialSecure(t, addr, client("alice"))).Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "root", Password: "root's password"})
 	require.NoError(t, err)
 	_, err = alice.Put(metadata.AppendToOutgoingContext(t.Context(), "token", root.Token), &pb.PutRequest{Key: []byte("z")})
@@ -297,7 +297,7 @@ func TestCommonNamesAreUsers(t *testing.T) {
 	requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)
 }
 
-// CVE-2018-16886 was a user of a certificate over the gateway.
+// In CVE-2018-16886, the certificate of a client of the gateway named a user.
 func TestCommonNamesDoNotCountOverHTTP(t *testing.T) {
 	n := open(t)
 	client, addr := certified(t, n)
@@ -332,7 +332,7 @@ func TestCommonNamesCountOnlyIfTheyShould(t *testing.T) {
 	require.Contains(t, body, "etcdserver: user name is empty")
 }
 
-// The headers of HTTP become metadata, and none of them names a user except by a token.
+// The headers of HTTP become metadata. Only a token among them names a user.
 func TestHeadersDoNotNameUsers(t *testing.T) {
 	_, addr := protected(t)
 	token := tokenOf(t, addr, "alice")

@@ -83,17 +83,17 @@ func unknownMethod(method string) error {
 	return status.Errorf(codes.Unimplemented, "unknown method %s", method)
 }
 
-// onServer returns the context of a call as its handler gets it: with the metadata that the client has added.
+// onServer returns the context that the handler of a call gets: with the metadata that the client has added.
 func onServer(ctx context.Context) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	return metadata.NewIncomingContext(ctx, md)
 }
 
-// move makes dst the message that src is. They share memory, so the sender must not change src afterwards. Both are
+// move copies the message src to dst. They share memory, so the sender must not change src afterwards. Both are
 // pointers to the same generated type.
 func move(dst, src any) { reflect.ValueOf(dst).Elem().Set(reflect.ValueOf(src).Elem()) }
 
-// A pipe is a stream. Its channels have no buffer, so a sender goes at the pace of the receiver.
+// A pipe is a stream. Its channels have no buffer, so a sender waits for the receiver.
 type pipe struct {
 	ctx       context.Context // of the handler
 	requests  chan any
@@ -102,7 +102,7 @@ type pipe struct {
 	err       error         // of the handler, io.EOF if it had none; set before ended is closed
 }
 
-// A serverEnd is a pipe as the handler sees it.
+// A serverEnd is the handler's end of a pipe.
 type serverEnd struct{ *pipe }
 
 func (s *serverEnd) Context() context.Context     { return s.ctx }
@@ -132,7 +132,7 @@ func (s *serverEnd) RecvMsg(m any) error {
 	}
 }
 
-// A clientEnd is a pipe as the client sees it.
+// A clientEnd is the client's end of a pipe.
 type clientEnd struct {
 	*pipe
 	ctx  context.Context

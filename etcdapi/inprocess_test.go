@@ -79,7 +79,7 @@ func TestAnswersBelongToTheClient(t *testing.T) {
 	})
 }
 
-// The client without a network, and the alternative: gRPC over a listener in memory.
+// BenchmarkConn compares the client without a network with gRPC over a listener in memory.
 func BenchmarkConn(b *testing.B) {
 	n := open(b)
 	for name, conn := range map[string]grpc.ClientConnInterface{"direct": etcdapi.NewConn(n), "memory": inMemory(b, n), "TCP": dial(b, serve(b, n))} {

@@ -16,7 +16,7 @@ import (
 
 // public are the methods that ignore the credentials of their callers, as in etcd.
 var public = map[string]bool{
-	pb.Auth_Authenticate_FullMethodName:  true, // with it, a client replaces a token that has ended
+	pb.Auth_Authenticate_FullMethodName:  true, // a client uses it to replace an expired token
 	healthpb.Health_Check_FullMethodName: true,
 	healthpb.Health_List_FullMethodName:  true,
 	healthpb.Health_Watch_FullMethodName: true,
@@ -57,7 +57,7 @@ func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl 
 	service.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, stream := range desc.Streams {
 		service.Streams[i] = stream
-		// The handler of a stream of requests identifies the user of each request.
+		// The handler of a stream of requests identifies the user for each request.
 		identify := s.identified
 		if stream.ClientStreams || public[fullMethod(desc.ServiceName, stream.StreamName)] {
 			identify = unidentified
@@ -85,7 +85,7 @@ func within(outer, inner grpc.UnaryServerInterceptor) grpc.UnaryServerIntercepto
 	}
 }
 
-// A unaryStep is a step of a call of a client with a version of the API, before its handler.
+// A unaryStep is a step of a call before its handler. version is the client's version of the API.
 type unaryStep func(ctx context.Context, version string, req any, handler grpc.UnaryHandler) (any, error)
 
 // unary passes a call to its handler, with the user in the context.
@@ -100,7 +100,7 @@ func (s *server) unary(ctx context.Context, version string, req any, handler grp
 	return answer(handler(ctx, req))
 }
 
-// anonymous passes a call to its handler without a look at its credentials.
+// anonymous passes a call to its handler and ignores its credentials.
 func (s *server) anonymous(ctx context.Context, version string, req any, handler grpc.UnaryHandler) (any, error) {
 	if err := s.admitCall(ctx, version, req); err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func answer(resp any, err error) (any, error) {
 	return resp, nil
 }
 
-// admitCall returns why this node does not answer a call of any user, or nil.
+// admitCall returns an error if this node does not answer the call of any user.
 func (s *server) admitCall(ctx context.Context, version string, req any) error {
 	if err := s.admitUnary(req); err != nil {
 		return err
@@ -192,7 +192,7 @@ func (s *server) watchLeader(ctx context.Context, cancel context.CancelCauseFunc
 	}
 }
 
-// A streamWithContext is a stream with a context of this package: with the user, and with an end when the node knows no
+// A streamWithContext is a stream with a context of this package, which has the user and ends when the node knows no
 // leader. So its handler must not wait for the client alone.
 type streamWithContext struct {
 	grpc.ServerStream

@@ -106,7 +106,7 @@ func TestInterceptorsOfTheServerStay(t *testing.T) {
 	requireError(t, codes.OutOfRange, "etcdserver: mvcc: required revision is a future revision", failed)
 }
 
-// A call that the cluster does not answer ends with etcd's error, after etcd's time.
+// A call without an answer of the cluster ends with etcd's error after etcd's time limit.
 func TestCallsEndWithoutAQuorum(t *testing.T) {
 	coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
 		conn := etcdapi.NewConn(c.Follower())

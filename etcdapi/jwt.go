@@ -27,14 +27,14 @@ type JWT struct {
 }
 
 // NewJWT returns a JWT with one signing method: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA,
-// HS256, HS384 or HS512. The key is a *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey, or a []byte for HS. With
-// the public key alone the endpoint verifies tokens that another program makes, and its Authenticate fails. The tokens
-// that it makes live for ttl.
+// HS256, HS384 or HS512. The key is a *rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey, or a []byte for HS.
+// With the public key alone, the endpoint verifies tokens that another program makes, and its Authenticate fails.
+// Tokens of the endpoint live for ttl.
 //
-// Errors: an unknown method, and a key that does not fit it; a ttl that is not positive.
+// Errors: an unknown method; a key that does not fit the method; a ttl that is not positive.
 func NewJWT(method string, key any, ttl time.Duration) (*JWT, error) {
 	if ttl <= 0 {
-		return nil, fmt.Errorf("etcdapi: JWT: a token that lives for %v", ttl)
+		return nil, fmt.Errorf("etcdapi: JWT: a token cannot live for %v", ttl)
 	}
 	j := &JWT{method: jwt.GetSigningMethod(method), ttl: ttl}
 	if private, ok := key.(crypto.Signer); ok {
@@ -174,8 +174,8 @@ func (j *JWT) issue(user string, revision uint64) (string, error) {
 	return jwt.NewWithClaims(j.method, claims).SignedString(j.sign)
 }
 
-// verify returns the user of a token, and the revision of users and roles for which it was made. The header of a token
-// does not choose the method.
+// verify returns the user of a token, and the revision of users and roles for which it was made. The method is that of
+// j, whatever the header of the token says.
 func (j *JWT) verify(token string) (user string, revision uint64, err error) {
 	claims := jwt.MapClaims{}
 	_, err = jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return j.check, nil }, jwt.WithValidMethods([]string{j.method.Alg()}))

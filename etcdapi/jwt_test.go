@@ -147,7 +147,7 @@ func TestForgedJWTsAreRejected(t *testing.T) {
 	})
 }
 
-// A change of users or roles ends the access of older tokens to keys, as in etcd. A watch that was made before goes on.
+// A change of users or roles ends the access of older tokens to keys, as in etcd. An earlier watch continues.
 func TestJWTEndsWithAChangeOfUsers(t *testing.T) {
 	n := open(t)
 	protect(t, n)
@@ -243,7 +243,7 @@ func TestJWTConfiguration(t *testing.T) {
 		"jwt,sign-method=ES256,pub-key=" + rsaPublic:                                 "RS256.pub",
 		"jwt,sign-method=ES384,priv-key=" + ecPrivate:                                "does not fit",
 		"jwt,sign-method=ES256,priv-key=" + ecPrivate + ",pub-key=" + ecPublic + "x": "no such file",
-		"jwt,sign-method=RS256,priv-key=" + rsaPrivate + ",ttl=0s":                   "lives for 0s",
+		"jwt,sign-method=RS256,priv-key=" + rsaPrivate + ",ttl=0s":                   "cannot live for 0s",
 		"jwt,sign-method=RS256,priv-key=" + rsaPrivate + ",ttl=soon":                 "duration",
 		"jwt,sign-method=RS256,priv-key=" + rsaPrivate + ",ttl=1m,ttl=2m":            "invalid option",
 		"jwt,sign-method=RS256,priv-key=" + rsaPrivate + ",color=red":                "invalid option",

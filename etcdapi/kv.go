@@ -59,7 +59,7 @@ func (s *kvServer) get(ctx context.Context, r *pb.RangeRequest) (*coterie.GetRes
 		return nil, err
 	}
 	if r.Serializable && len(r.RangeEnd) == 0 {
-		return s.getOf(ctx, r) // it waits for nothing
+		return s.getOf(ctx, r) // a serializable read does not wait
 	}
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -123,7 +123,7 @@ func (s *kvServer) txn(ctx context.Context, r *pb.TxnRequest) (*coterie.TxnRespo
 	resp, err := s.user(ctx).Do(ctx, txn(r))
 	switch {
 	case errors.Is(err, coterie.ErrInvalidOption):
-		// All else was checked: the transactions nest more deeply than a node allows.
+		// checkTxn has checked everything except the depth of nested transactions.
 		return nil, rpctypes.ErrGRPCTooManyOps
 	case err != nil:
 		return nil, s.noteQuota(ctx, err)
@@ -132,7 +132,7 @@ func (s *kvServer) txn(ctx context.Context, r *pb.TxnRequest) (*coterie.TxnRespo
 	return resp.Txn, nil
 }
 
-// Compact ignores whether the compaction is to be physical: a node has freed the memory when it answers.
+// Compact ignores the field Physical, because a node has always freed the memory when it answers.
 func (s *kvServer) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -307,5 +307,5 @@ func checkOp(op *pb.RequestOp, maxOps int) error {
 	case *pb.RequestOp_RequestTxn:
 		return checkTxn(r.RequestTxn, maxOps)
 	}
-	return rpctypes.ErrGRPCKeyNotFound // of an operation without a request
+	return rpctypes.ErrGRPCKeyNotFound // for an operation without a request
 }

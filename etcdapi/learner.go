@@ -8,8 +8,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// admitUnary rejects a call to a learner unless etcd's learners answer it. Probes of grpc.health.v1 are answered,
-// although etcd rejects them: the caller asks whether the process works.
+// admitUnary rejects a call to a learner unless etcd's learners answer it. It admits probes of grpc.health.v1,
+// although etcd rejects them, because such a caller asks whether the process works.
 func (s *server) admitUnary(req any) error {
 	switch r := req.(type) {
 	case *pb.StatusRequest, *healthpb.HealthCheckRequest, *healthpb.HealthListRequest:
@@ -31,8 +31,8 @@ func (s *server) admitStream(service, stream string) error {
 	return s.learnerFault()
 }
 
-// learnerFault returns the error of a learner. A member that gets a vote as soon as it has caught up answers every call,
-// since it is no learner in etcd. So does every member to the process that it is part of.
+// learnerFault returns the error of a learner. A member that gets a vote as soon as it has caught up is no learner in
+// etcd, so it answers every call. Every member answers the calls of its own process.
 func (s *server) learnerFault() error {
 	if s.remote && !s.learnerCalls && s.node.NonVoter() {
 		return rpctypes.ErrGRPCNotSupportedForLearner

@@ -54,7 +54,7 @@ func callsOnLearner(ctx context.Context, conn grpc.ClientConnInterface) map[stri
 	_, errs["unlock"] = v3lockpb.NewLockClient(conn).Unlock(ctx, &v3lockpb.UnlockRequest{Key: []byte("l")})
 	watch, err := pb.NewWatchClient(conn).Watch(ctx)
 	if err == nil {
-		// An error of Send is that the stream has ended: Recv has the reason.
+		// Send fails if the stream has ended; Recv has the reason.
 		_ = watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}})
 	}
 	errs["watch"] = streamError(watch, err)

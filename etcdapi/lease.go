@@ -19,8 +19,8 @@ type leaseServer struct {
 	pb.UnsafeLeaseServer
 }
 
-// LeaseGrant raises a TTL below etcd's minimum, as etcd does: one and a half election timeouts, in whole seconds. So
-// a lease survives an election.
+// LeaseGrant raises a TTL below etcd's minimum, as etcd does. The minimum is one and a half election timeouts, in
+// whole seconds, so that a lease survives an election.
 func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
@@ -65,7 +65,7 @@ func (s *leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error
 	select {
 	case err := <-ended:
 		return err
-	case <-stream.Context().Done(): // without a leader, or of the client; Recv knows the latter only
+	case <-stream.Context().Done(): // the client has gone, which Recv reports, or there is no leader, which it does not
 		return context.Cause(stream.Context())
 	case <-s.node.Done():
 		return coterie.ErrClosed
@@ -96,8 +96,8 @@ func (s *leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	}
 }
 
-// renew renews a lease. A TTL of 0 says that the lease does not exist. The header has the revision from before the
-// renewal, so that it is never later than the end of the lease.
+// renew renews a lease. It returns a TTL of 0 if the lease does not exist. The header has the revision from before
+// the renewal, so that it is never later than the end of the lease.
 func (s *leaseServer) renew(ctx context.Context, user *coterie.UserView, r *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
 	resp := &pb.LeaseKeepAliveResponse{Header: s.header(), ID: r.ID}
 	ctx, cancel := s.limit(ctx)

@@ -58,7 +58,7 @@ func TestT20_ShortTTLIsRaised(t *testing.T) {
 	require.EqualValues(t, 5, r.TTL, "it follows the election timeout")
 }
 
-func TestLeaseOfNobodyIsRejectedFirst(t *testing.T) {
+func TestLeaseWithoutUserIsRejectedFirst(t *testing.T) {
 	_, addr := protected(t)
 	_, err := pb.NewLeaseClient(dial(t, addr)).LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 1<<63 - 1})
 	requireError(t, codes.InvalidArgument, "etcdserver: user name is empty", err)

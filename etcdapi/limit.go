@@ -14,8 +14,8 @@ import (
 // errTimeout ends a call that has taken as long as etcd allows.
 var errTimeout = fmt.Errorf("etcdapi: request timed out: %w", context.DeadlineExceeded)
 
-// limit bounds a call that needs the cluster. The caller cancels the context at the end of the call. A call of this process
-// has the context of its caller, which may expect that the call ends at once with it.
+// limit bounds a call that needs the cluster. The caller cancels the context at the end of the call. A call of this
+// process keeps the context of its caller, so that it ends together with that context.
 func (s *server) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	if !s.direct {
 		return context.WithTimeoutCause(ctx, s.limiter.most, errTimeout)
@@ -68,7 +68,7 @@ func (r *limiter) begin(ctx context.Context, end time.Time) *limited {
 	return l
 }
 
-// run ends the calls of which the time is over, and those of clients that have gone.
+// run ends the calls that have reached their time, and those of clients that have gone.
 func (r *limiter) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,7 +94,7 @@ type limited struct {
 	end             time.Time
 	done            chan struct{}
 
-	prev, next *limited // nil after the end; the lock of the limiter guards these, and the fields below
+	prev, next *limited // nil after the end; the lock of the limiter guards these and the fields below
 	err        error    // may be read when done is closed
 	after      map[*func()]struct{}
 }
@@ -112,8 +112,8 @@ func (l *limited) Err() error {
 	}
 }
 
-// AfterFunc calls f in its own goroutine after the end, unless stop is called before. Package context looks for this method
-// when it derives a context. Without it, each derived context would have a goroutine.
+// AfterFunc calls f in its own goroutine after the end, unless stop is called first. Package context looks for this
+// method when it derives a context. Without it, each derived context would have a goroutine.
 func (l *limited) AfterFunc(f func()) (stop func() bool) {
 	l.in.mu.Lock()
 	defer l.in.mu.Unlock()

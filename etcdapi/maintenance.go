@@ -24,8 +24,8 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
-// requireRoot returns why the user of a call may not administrate this member, or nil. As in etcd, the users that the
-// member knows count, so that the call works without a majority.
+// requireRoot returns an error if the user of a call may not administrate this member. As in etcd, it looks at the
+// users that the member knows, so that the call works without a majority.
 func (s *server) requireRoot(ctx context.Context) error {
 	return s.user(ctx).RequireRoot(ctx, coterie.WithSerializable())
 }
@@ -75,7 +75,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 	return resp, nil
 }
 
-// HashKV returns a hash that all members agree on which have compacted to the same revision.
+// HashKV returns a hash that is the same on all members that have compacted to the same revision.
 func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
 	if err := s.requireRoot(ctx); err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Ha
 	return &pb.HashResponse{Header: s.answerHeader(h.Header), Hash: uint32(h.Hash>>32) ^ uint32(h.Hash)}, nil
 }
 
-// Defragment has nothing to do: compaction frees the memory of a node.
+// Defragment does nothing, because compaction frees the memory of a node.
 func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	if err := s.requireRoot(ctx); err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (s *maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequ
 	return &pb.MoveLeaderResponse{}, nil
 }
 
-// Downgrade answers as an etcd whose cluster has no version to go back to.
+// Downgrade answers as an etcd that has no earlier version to go back to.
 func (s *maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
 	if err := s.requireRoot(ctx); err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// measures are the metrics of one endpoint, or of several that have the same Metrics, with the names of etcd. The fields are
-// immutable, except that of is set for each endpoint; their values are atomic.
+// measures are the metrics of one endpoint, or of several that have the same Metrics, with the names of etcd. The
+// fields are immutable, except of, which each new endpoint sets. The values of the metrics are atomic.
 type measures struct {
 	registry *prometheus.Registry
 	calls    callVectors
@@ -21,7 +21,7 @@ type measures struct {
 
 	requests   requestCounters
 	seconds    *prometheus.HistogramVec
-	promotions *prometheus.CounterVec // those that failed
+	promotions *prometheus.CounterVec // failed promotions
 	probe      *prometheus.GaugeVec
 	probes     *prometheus.CounterVec
 
@@ -115,7 +115,7 @@ func (m *measures) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
 }
 
-// maxScrapes bounds the requests of metrics at the same time.
+// maxScrapes bounds the number of simultaneous requests for metrics.
 const maxScrapes = 10
 
 // countProbe counts a check of /livez or /readyz.

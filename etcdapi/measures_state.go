@@ -62,7 +62,8 @@ func (g gauges) server(s coterie.Status, id uint64) {
 }
 
 func (g gauges) store(s coterie.Status) {
-	// Alerts divide by the quota and compare with it. Without a quota, the size is 0 % of it and never near it.
+	// Alerts divide by the quota and compare with it. Without a quota, report an infinite one: the size is then 0 % of
+	// it.
 	quota := math.Inf(1)
 	if s.QuotaBytes > 0 {
 		quota = float64(s.QuotaBytes)

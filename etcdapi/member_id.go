@@ -11,8 +11,8 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// wireID returns the ID of a member in etcd's protocol, where the ID of a removed member never comes back. A node's ID
-// follows from its name, so it does come back. Then its generation is another one.
+// wireID returns the ID of a member in etcd's protocol, in which the ID of a removed member is never used again. The
+// ID of a node follows from its name, so a later member can have it again, with another generation.
 func wireID(m *coterie.Member) uint64 {
 	if m.Generation == 0 {
 		return uint64(m.ID)

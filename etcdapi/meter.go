@@ -47,8 +47,8 @@ func newCallVectors(r prometheus.Registerer, extensive bool) callVectors {
 	return v
 }
 
-// A meter counts the calls of one method. It is made when the method is registered, because the look-up of a metric by
-// its labels costs more than a call may.
+// A meter counts the calls of one method. It is made when the method is registered, because looking up a metric by its
+// labels is too slow for each call.
 type meter struct {
 	*measures
 	method                  string // the full name
@@ -92,7 +92,7 @@ func kindOf(s *grpc.StreamDesc) string {
 	return "bidi_stream"
 }
 
-// unary counts a unary call that next makes.
+// unary counts a unary call, which it passes to next.
 func (t *meter) unary(ctx context.Context, version string, req any, next unaryStep, handler grpc.UnaryHandler) (any, error) {
 	t.requests.count(version, "unary")
 	t.started.Inc()
@@ -112,7 +112,7 @@ func (t *meter) unary(ctx context.Context, version string, req any, next unarySt
 	return resp, err
 }
 
-// stream counts a stream that next handles.
+// stream counts a stream, which it passes to next.
 func (t *meter) stream(ss grpc.ServerStream, next func(grpc.ServerStream) error) error {
 	t.requests.count(clientVersion(ss.Context()), "stream")
 	t.started.Inc()
@@ -126,7 +126,7 @@ func (t *meter) stream(ss grpc.ServerStream, next func(grpc.ServerStream) error)
 	return err
 }
 
-// end counts the end of a call after some seconds.
+// end counts the end of a call that took some seconds.
 func (t *meter) end(err error, took float64) {
 	code := status.Code(err)
 	if int(code) >= len(t.handled) {
@@ -212,7 +212,7 @@ func onlyReads(r *pb.TxnRequest) bool {
 	return !slices.ContainsFunc(r.Success, writes) && !slices.ContainsFunc(r.Failure, writes)
 }
 
-// count counts a request that has succeeded after some seconds.
+// count counts a request that succeeded and took some seconds.
 func (m *measures) count(req any, took float64) {
 	switch r := req.(type) {
 	case *pb.RangeRequest:

@@ -11,21 +11,21 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// Metrics is a [coterie.Metrics] for Prometheus. It has the measurements of one node under coterie's names, and under the
-// names of etcd those that etcd has, too:
+// Metrics is a [coterie.Metrics] for Prometheus. It has the measurements of one node under coterie's names. Those that
+// etcd also has are there under etcd's names, too:
 //
 //	var metrics etcdapi.Metrics
 //	node, err := coterie.Open(ctx, coterie.Config{Metrics: &metrics, …})
 //	err = etcdapi.Serve(ctx, l, node, etcdapi.WithMetrics(&metrics))
 //
-// The endpoints of one node that have the same Metrics count their requests together, and each of them reports all of it
-// at /metrics: see [ServeMetrics].
+// The endpoints of one node that have the same Metrics count their requests together, and each of them reports all of
+// these at /metrics: see [ServeMetrics].
 //
 // It is a prometheus.Collector of the measurements of the node, so that a program can register it elsewhere. The zero
 // value is ready to use, and its methods may be called concurrently.
 type Metrics struct {
-	// Extensive adds grpc_server_handling_seconds, the time of each call, as etcd does with --metrics extensive. These
-	// are ten series for each method. Set it before the first use.
+	// Extensive adds grpc_server_handling_seconds, the time of each call, as etcd does with --metrics extensive. That
+	// is ten series for each method. Set Extensive before the first use.
 	Extensive bool
 
 	mu     sync.Mutex
@@ -138,7 +138,8 @@ func (m *Metrics) Observe(of coterie.Metric, value float64) {
 	})
 }
 
-// each calls fn, under the lock, with every collector that a metric of coterie has. The first one has coterie's name.
+// each calls fn with every collector of a metric of coterie, and holds the lock. The first collector has coterie's
+// name.
 func (m *Metrics) each(of coterie.Metric, create func(*etcdMetric) prometheus.Collector, fn func(prometheus.Collector)) {
 	own := etcdMetric{
 		name: string(of), help: "See docs/metrics.md of coterie.", create: create, buckets: prometheus.ExponentialBuckets(1, 4, 16),
@@ -174,8 +175,8 @@ func (m *Metrics) collector(e *etcdMetric) prometheus.Collector {
 // Describe implements prometheus.Collector. It describes nothing, because the names come from the node.
 func (m *Metrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements prometheus.Collector. Metrics of etcd are there before their first measurement, as in etcd, because
-// the rate of a counter that appears with its first value does not include that value.
+// Collect implements prometheus.Collector. It sends metrics of etcd before their first measurement, as etcd does,
+// because the rate of a counter that appears with its first value does not include that value.
 func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -189,7 +190,7 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// measuresOf returns the measurements of an endpoint, which it shares with the others that have the same Metrics.
+// measuresOf returns the measurements of an endpoint. All endpoints with the same Metrics share them.
 func measuresOf(s *server) *measures {
 	m := s.metrics
 	if m == nil {

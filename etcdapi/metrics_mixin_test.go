@@ -66,8 +66,8 @@ var mixin = map[string]string{
 	"Keys":                     `etcd_debugging_mvcc_keys_total`,
 }
 
-// TestMixinFindsItsMetrics runs three nodes, of which one is stopped, and looks for each metric of the expressions, and for
-// a series with each label that they select.
+// TestMixinFindsItsMetrics runs three nodes, stops one, and looks for each metric of the expressions, and for a series
+// with each label that they select.
 func TestMixinFindsItsMetrics(t *testing.T) {
 	urls := make([]string, 3)
 	metrics := make([]etcdapi.Metrics, 3)

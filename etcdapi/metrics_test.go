@@ -78,7 +78,7 @@ func TestMetricsHaveAPortOfTheirOwn(t *testing.T) {
 	} {
 		require.True(t, strings.Contains(text, line), line)
 	}
-	require.Eventually(t, func() bool { // gRPC may still answer pings of its clients
+	require.Eventually(t, func() bool { // gRPC may still answer the pings of clients
 		before := countOf(t, text, "etcd_network_client_grpc_sent_bytes_total")
 		_, text, _ = do(t, "GET", url+"/metrics", "")
 		return before == countOf(t, text, "etcd_network_client_grpc_sent_bytes_total")

@@ -52,23 +52,23 @@ func defaultOptions() options {
 	}
 }
 
-// The keys of a member's metadata that MemberList returns: lists of URLs, separated by commas, and a name. [Serve] and the
-// calls that change members write them. A program that sets coterie.Config.Metadata adds them there, because that replaces
-// the metadata on record at each start.
+// MemberList returns the values of these keys of a member's metadata: lists of URLs, separated by commas, and a name.
+// [Serve] and the calls that change members write them. A program that sets coterie.Config.Metadata must add them
+// there, because Config.Metadata replaces the metadata on record at each start.
 const (
 	MetadataClientURLs = "etcd.clientURLs"
 	MetadataPeerURLs   = "etcd.peerURLs"
 	MetadataName       = "etcd.name"
 )
 
-// WithName sets the name of the member in MemberList, which need not be coterie.Config.Name: a member that MemberAdd has
-// added has its address there. [Serve] puts it on record with the cluster.
+// WithName sets the name of the member in MemberList. It may differ from coterie.Config.Name, which is the address for
+// a member that MemberAdd has added. [Serve] puts the name on record with the cluster.
 func WithName(name string) Option {
 	return func(o *options) { o.name = name }
 }
 
-// WithPeerURLs sets the URLs of the member in MemberList by which other members reach it. [Serve] puts them on record with
-// the cluster. They count only while the first of them has the address of the node. Without them MemberList returns the
+// WithPeerURLs sets the URLs in MemberList by which other members reach the member. [Serve] puts them on record with
+// the cluster. They apply only while the first of them has the address of the node. Without them MemberList returns the
 // address, with the scheme http.
 func WithPeerURLs(urls ...string) Option {
 	return func(o *options) { o.peerURLs = slices.Clone(urls) }
@@ -85,8 +85,8 @@ func WithClientURLs(urls ...string) Option {
 // minProgressInterval is etcd's.
 const minProgressInterval = 100 * time.Millisecond
 
-// WithProgressInterval sets how long a watch with progress notifications may be silent before it gets one. It
-// corresponds to etcd's --watch-progress-notify-interval: the default is 10 minutes, the minimum 100 ms.
+// WithProgressInterval sets how long a watch with progress notifications may be silent before it gets one, as
+// etcd's --watch-progress-notify-interval. The default is 10 minutes, the minimum 100 ms.
 func WithProgressInterval(d time.Duration) Option {
 	return func(o *options) { o.progressInterval = max(d, minProgressInterval) }
 }
@@ -99,9 +99,10 @@ func WithCorruptionCheck(interval time.Duration) Option {
 	return func(o *options) { o.corruptionCheck = interval }
 }
 
-// WithLearnerCalls makes the endpoint of a node without a vote answer every call. By default it answers what a learner of
-// etcd answers: serializable ranges, Status, and Snapshot. Its clients get "etcdserver: rpc not supported for learner" for
-// other calls. [NewClient] and [NewConn], with which a program calls its own node, answer every call in any case.
+// WithLearnerCalls makes the endpoint of a node without a vote answer every call. By default it answers the same calls
+// as a learner of etcd: serializable ranges, Status, and Snapshot. For other calls its clients get "etcdserver: rpc not
+// supported for learner". The option does not affect [NewClient] and [NewConn], with which a program calls its own
+// node: they answer every call.
 func WithLearnerCalls() Option {
 	return func(o *options) { o.learnerCalls = true }
 }
@@ -116,15 +117,15 @@ func WithBcryptCost(cost int) Option {
 }
 
 // WithTokenTTL sets how long the tokens of Authenticate live, as etcd's --auth-token-ttl. The default is 5 minutes, the
-// minimum a second. Unlike in etcd, the use of a token does not extend its time. A stream of watches or renewals goes on
-// when its token has reached its time. The option does not apply to the tokens of [WithJWT].
+// minimum a second. Unlike in etcd, the use of a token does not extend its time. A stream of watches or renewals
+// continues after its token has expired. The option does not apply to the tokens of [WithJWT].
 func WithTokenTTL(d time.Duration) Option {
 	return func(o *options) { o.tokenTTL = max(d, time.Second) }
 }
 
 // WithJWT makes Authenticate return JSON web tokens, and the endpoint accept no other tokens, as etcd's --auth-token=jwt.
-// All endpoints of a cluster need the same key. As in etcd, a change of users or roles ends the access to keys of all
-// tokens that were made before; and the end of a user's password does not end a token. With nil, the tokens are those of
+// All endpoints of a cluster need the same key. As in etcd, after a change of users or roles all earlier tokens lose
+// access to keys. The removal of a user's password does not end a token. With nil, the tokens are those of
 // [coterie.Node.NewToken], which is the default.
 func WithJWT(j *JWT) Option {
 	return func(o *options) { o.jwt = j }
@@ -140,8 +141,9 @@ func WithCommonNames(use bool) Option {
 	return func(o *options) { o.commonNames = use }
 }
 
-// WithUser makes the calls of [NewClient] and [NewConn] those of a user. The program vouches for the name; an empty one is
-// that of nobody. Without the option the calls are the program's own, and not checked. Other functions ignore it.
+// WithUser makes the calls of [NewClient] and [NewConn] those of a user. The program is responsible for the name; with
+// an empty name the calls have no user. Without the option the calls are the program's own, and not checked. Other
+// functions ignore it.
 func WithUser(name string) Option {
 	return func(o *options) { o.as = &name }
 }
@@ -158,8 +160,8 @@ func WithHandler(pattern string, h http.Handler) Option {
 	}
 }
 
-// WithMetrics adds the measurements of the node to /metrics of [Serve], [ServeMetrics] and [NewHandler]. It is the value
-// that the node has as coterie.Config.Metrics. Endpoints with the same value count their requests together. Without it
+// WithMetrics adds the measurements of the node to /metrics of [Serve], [ServeMetrics] and [NewHandler]. m must be the
+// node's coterie.Config.Metrics. Endpoints with the same value count their requests together. Without the option,
 // /metrics has the state of the node, and the requests of this endpoint.
 func WithMetrics(m *Metrics) Option {
 	return func(o *options) { o.metrics = m }
@@ -172,16 +174,16 @@ func WithHosts(hosts ...string) Option {
 	return func(o *options) { o.hosts = append([]string(nil), hosts...) }
 }
 
-// WithOrigins sets the origins of web pages that may use the HTTP interface of [Serve], as etcd's --cors. The origin "*"
-// stands for all of them, and is etcd's default. Here the default is none, because a page could otherwise use an endpoint
-// that its visitor can reach.
+// WithOrigins sets the origins of web pages that may use the HTTP interface of [Serve], as etcd's --cors. The origin
+// "*" means all of them, and is etcd's default. Here the default is none, because otherwise a page could use an
+// endpoint that the visitor of the page can reach.
 func WithOrigins(origins ...string) Option {
 	return func(o *options) { o.origins = append([]string(nil), origins...) }
 }
 
-// WithTLS makes [Serve] accept connections with TLS alone, with a configuration of [LoadTLS] or of the caller. Whatever that
-// says, the version is 1.2 or newer, sessions are not resumed, and if it has ClientCAs, every client needs a
-// certificate of one of them.
+// WithTLS makes [Serve] accept connections with TLS alone, with a configuration of [LoadTLS] or of the caller. With
+// every configuration, the version is 1.2 or newer and sessions are not resumed. If the configuration has ClientCAs,
+// every client needs a certificate of one of them.
 func WithTLS(cfg *tls.Config) Option {
 	return func(o *options) { o.tls = cfg.Clone() }
 }
@@ -198,10 +200,10 @@ func WithMaxStreams(n uint32) Option {
 	return func(o *options) { o.maxStreams = max(n, 1) }
 }
 
-// WithMaxReceiving sets how many bytes of requests [Serve] keeps at the same time, from their first byte to their answer,
-// where every open stream counts for 16 KiB more. Beyond it, the endpoint closes the connection with the most of them, and
-// rejects requests over HTTP. A client that floods the endpoint so loses its own connections. The default is 1 GiB, which
-// is 65,536 streams without requests.
+// WithMaxReceiving sets how many bytes of requests [Serve] holds at the same time, from their first byte to their
+// answer. Every open stream adds 16 KiB. Beyond the limit, the endpoint closes the connection with the most bytes, and
+// rejects requests over HTTP. So a client that floods the endpoint loses its own connections. The default is 1 GiB,
+// which is 65,536 streams without requests.
 func WithMaxReceiving(bytes int64) Option {
 	return func(o *options) { o.maxReceiving = max(bytes, 1) }
 }

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// hashings is how many computations of bcrypt an endpoint does at the same time. Each takes about 50 ms of a processor, anyone
-// can ask for one with Authenticate, and the node has to go on meanwhile.
+// hashings returns the number of bcrypt computations that an endpoint does at the same time. Each takes about 50 ms of
+// a processor, and any client can cause one with Authenticate. The node needs the other processors meanwhile.
 func hashings() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
-// administrators is the line of computations for administrators. No user has this name.
+// administrators is the name of the line for calls of administrators. No user has this name.
 const administrators = ""
 
-// computeHash waits for its turn in a line, and computes.
+// computeHash waits for its turn in a line, and then calls compute.
 func (s *server) computeHash(ctx context.Context, line string, compute func()) error {
 	if err := s.hashing.begin(ctx, line); err != nil {
 		return err
@@ -44,8 +44,8 @@ func (s *server) comparePassword(ctx context.Context, user string, hash []byte, 
 	return same, err
 }
 
-// turns bounds how many computations run at the same time. The others wait in lines, which take turns. So a stranger that
-// guesses the password of one user delays the logins of that user alone. mu guards all fields.
+// turns bounds how many computations run at the same time. The others wait in lines, which take turns. So a client that
+// guesses the password of one user delays only the logins of that user. mu guards all fields.
 type turns struct {
 	mu    sync.Mutex
 	free  int                   // computations that may begin
@@ -55,7 +55,7 @@ type turns struct {
 
 func newTurns(n int) *turns { return &turns{free: n, lines: map[string]*list.List{}} }
 
-// begin waits until a computation may begin. After nil, the caller calls end.
+// begin waits until a computation may begin. If it returns nil, the caller must call end.
 func (t *turns) begin(ctx context.Context, line string) error {
 	t.mu.Lock()
 	if t.free > 0 {

@@ -126,7 +126,7 @@ func TestCVE_2021_28235_TracesHaveNoPasswords(t *testing.T) {
 	for _, password := range []string{"secret-of-traced", "wrong secret-of-traced"} {
 		_, _ = c.Authenticate(ctx, &pb.AuthenticateRequest{Name: "traced", Password: password})
 	}
-	// Those of callers that may not.
+	// The traces of callers without the permission.
 	_, _ = c.UserAdd(t.Context(), &pb.AuthUserAddRequest{Name: "traced", Password: "secret-of-traced"})
 	_, _ = c.UserChangePassword(t.Context(), &pb.AuthUserChangePasswordRequest{Name: "traced", Password: "secret-of-traced"})
 	code, page, _ := do(t, "GET", "http://"+addr+"/debug/requests?fam=grpc.Recv.etcdserverpb.Auth&b=0&exp=1", "")

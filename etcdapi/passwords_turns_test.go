@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A stranger that guesses one password could otherwise keep all users from logging in.
+// Otherwise a client that guesses one password could keep all users from logging in.
 func TestGuessesDoNotDelayOtherUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1)
@@ -86,7 +86,7 @@ func TestComputationsAreBounded(t *testing.T) {
 	require.Empty(t, turns.order)
 }
 
-// A caller may give up at the moment at which its turn comes. Then the next computation begins.
+// A caller may give up at the moment of its turn. Then the next computation begins.
 func TestTurnOfACallerThatGaveUpIsFree(t *testing.T) {
 	one := newTurns(1)
 	require.NoError(t, one.begin(t.Context(), "user"))

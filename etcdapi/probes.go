@@ -117,7 +117,7 @@ func (s *server) healthFault(ctx context.Context, query url.Values) string {
 	return ""
 }
 
-// read reads a key, to see that reads work. No user may be asked for its permission here.
+// read reads a key to check that reads work. The probe has no user, so permissions are not checked.
 func (s *server) read(ctx context.Context, opts ...coterie.GetOption) error {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 )
 
-// A receipt bounds the memory that the requests of an endpoint take from their first byte to their answer. gRPC bounds each
-// request, and the streams of each connection, but not their sum. Beyond the limit the connection with the most is closed:
-// a client that floods the endpoint loses its own connections.
+// A receipt bounds the memory that the requests of an endpoint take from their first byte to their answer. gRPC bounds
+// each request, and the streams of each connection, but not their sum. Beyond the limit, the receipt closes the
+// connection with the most bytes, so a client that floods the endpoint loses its own connections.
 type receipt struct {
 	limit int64
 	held  atomic.Int64
@@ -22,7 +22,7 @@ type receipt struct {
 	conns map[*meteredConn]struct{}
 }
 
-// streamCost is what a stream counts for beside its request: its goroutine and the state of gRPC.
+// streamCost is the number of bytes that a stream adds to its request, for its goroutine and the state of gRPC.
 const streamCost = 16 << 10
 
 var errReceipt = errors.New("etcdapi: too many requests are being received")
@@ -40,7 +40,7 @@ func (r *receipt) meter(nc net.Conn) *meteredConn {
 	return c
 }
 
-// relieve closes connections until the rest is within the limit.
+// relieve closes connections until the sum is within the limit.
 func (r *receipt) relieve() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,7 +53,7 @@ func (r *receipt) relieve() {
 			}
 		}
 		if most == nil {
-			return // the rest are requests over HTTP
+			return // the sum has only requests over HTTP
 		}
 		delete(r.conns, most)
 		most.leave()
@@ -72,8 +72,8 @@ type meteredConn struct {
 
 	mu      sync.Mutex // guards the fields below
 	streams map[uint32]request
-	held    int64 // bytes of the sum
-	gone    bool  // the sum no longer has them
+	held    int64 // the bytes of this connection in the sum
+	gone    bool  // the sum no longer has these bytes
 }
 
 // A request is the newest request of a stream.
@@ -81,7 +81,7 @@ type request struct {
 	head     [5]byte // of a message of gRPC: a flag and its length
 	headSize int8
 	left     uint32 // bytes that have not arrived
-	size     int64  // of those that have
+	size     int64  // bytes that have arrived
 }
 
 func (c *meteredConn) Read(p []byte) (int, error) {
@@ -153,7 +153,7 @@ func (c *meteredConn) drop(stream uint32) {
 	c.unlock(delta)
 }
 
-// received is a connection as the frames of the client change it.
+// received is a connection to which the frames of the client apply.
 type received meteredConn
 
 func (c *received) data(f *frames, data []byte) {
@@ -185,7 +185,7 @@ func (c *received) end(f *frames) {
 	}
 }
 
-// answered is a connection as the frames of the server change it.
+// answered is a connection to which the frames of the server apply.
 type answered meteredConn
 
 func (c *answered) data(*frames, []byte) {}
@@ -196,7 +196,7 @@ func (c *answered) end(f *frames) {
 	}
 }
 
-// follow reads on in a sequence of messages.
+// follow reads the next bytes of a sequence of messages.
 func (r *request) follow(data []byte) {
 	for len(data) > 0 {
 		if r.left > 0 {
@@ -240,7 +240,7 @@ type frameReader interface {
 	end(f *frames)
 }
 
-// follow reads on.
+// follow reads the next bytes.
 func (f *frames) follow(b []byte, to frameReader) {
 	for len(b) > 0 {
 		switch {
@@ -284,7 +284,7 @@ func (f *frames) begin() {
 	f.padding, f.padded = 0, f.kind == frameData && f.flags&flagPadded != 0 && f.left > 0
 }
 
-// A countedBody is the body of a request over HTTP, which counts until release.
+// A countedBody is the body of a request over HTTP. Its bytes are in the sum until release.
 type countedBody struct {
 	io.ReadCloser
 	in *receipt
@@ -298,7 +298,7 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.released { // a goroutine of the gateway may read on for a moment
+	if b.released { // a goroutine of the gateway may still read for a moment
 		return n, err
 	}
 	b.held += int64(n)

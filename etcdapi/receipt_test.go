@@ -59,7 +59,7 @@ func script(t *testing.T, in *receipt, client, server func(w *wire)) *meteredCon
 	return c
 }
 
-// A discardConn is a connection that takes everything.
+// A discardConn is a connection that accepts and discards everything.
 type discardConn struct{ net.Conn }
 
 func (discardConn) Write(p []byte) (int, error) { return len(p), nil }
@@ -139,7 +139,7 @@ func TestReceiptCountsRequests(t *testing.T) {
 	}
 }
 
-// Beyond the limit, the connection with the most ends, whichever received last.
+// Beyond the limit, the connection with the most bytes is closed, even if another one received last.
 func TestReceiptClosesTheLargest(t *testing.T) {
 	in := newReceipt(200_000)
 	part := func(size int) func(w *wire) {

@@ -18,13 +18,13 @@ import (
 type recipes struct {
 	*server
 	conn   *inProcess
-	shared map[*coterie.UserView]*clientv3.Client // of the users that many calls have
+	shared map[*coterie.UserView]*clientv3.Client // for the users of many calls
 }
 
 func newRecipes(s *server) *recipes {
 	r := &recipes{server: s, conn: newInProcess(), shared: map[*coterie.UserView]*clientv3.Client{}}
 	s.from(delegated).registerStore(r.conn)
-	for _, user := range []*coterie.UserView{s.nobody, s.own} {
+	for _, user := range []*coterie.UserView{s.noUser, s.own} {
 		r.shared[user] = r.newClient(user)
 	}
 	return r
@@ -41,7 +41,7 @@ func (r *recipes) client(ctx context.Context) (*clientv3.Client, func()) {
 	return c, func() { _ = c.Close() } // the error is that its context has ended
 }
 
-// newClient returns a client that acts as a user. It has nothing to dial, and only the services that a client has itself.
+// newClient returns a client that acts as a user. It dials nothing, and has only the services of a client itself.
 func (r *recipes) newClient(user *coterie.UserView) *clientv3.Client {
 	return direct(clientv3.NewCtxClient(r.actAs(context.Background(), user)), r.conn)
 }

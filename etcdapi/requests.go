@@ -14,11 +14,11 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// requestCounters count requests by the version of the API that their clients use, which they send as "3.7". A client can
-// send any text, so versions that no release of etcd has count as unknown, as if there were none.
+// requestCounters count requests by the version of the API that their clients use, which they send as "3.7". A client
+// can send any text, so every version that no release of etcd has counts as unknown, like a missing one.
 type requestCounters struct {
 	vector *prometheus.CounterVec
-	known  *atomic.Pointer[map[requestKey]prometheus.Counter] // those that were used; the map is not changed
+	known  *atomic.Pointer[map[requestKey]prometheus.Counter] // the counters in use; the map never changes, only the pointer
 	adding *sync.Mutex                                        // held while known is replaced
 }
 
@@ -69,7 +69,8 @@ func (c *requestCounters) add(key requestKey) prometheus.Counter {
 
 const unknownVersion = "unknown"
 
-// isRelease reports whether a version can be that of etcd's API, or of a release of etcd. Few texts can.
+// isRelease reports whether a version can be that of etcd's API, or of a release of etcd. Only few texts can, so the
+// number of counters is bounded.
 func isRelease(version string) bool {
 	minor, ok := strings.CutPrefix(version, "3.")
 	if !ok {

@@ -22,14 +22,15 @@ import (
 // streams, and returns when all calls have returned. The node stays open.
 //
 // HTTP has the paths of etcd: the JSON gateway below /v3/, /health, /livez, /readyz, /version and /metrics. [WithHandler] adds
-// others. Without TLS, a connection that begins with HTTP/2 carries gRPC, and any other one HTTP/1.1. With TLS ([WithTLS])
-// HTTP may have either version; a client that offers HTTP/2 alone speaks gRPC.
+// others. Without TLS, a connection that begins with HTTP/2 carries gRPC, and any other connection HTTP/1.1. With TLS
+// ([WithTLS]), HTTP may have either version, and a client that offers only HTTP/2 speaks gRPC.
 //
-// Strangers cannot occupy an endpoint for long: connections are bounded in number ([WithMaxConnections]), must send
-// something within 10 seconds, and have bounded requests ([WithMaxReceiving]).
+// An untrusted client cannot occupy an endpoint for long: the number of connections is bounded
+// ([WithMaxConnections]), each must send something within 10 seconds, and the requests are bounded
+// ([WithMaxReceiving]).
 //
-// Errors: those of the configuration of TLS; nil after the end of ctx, and after the node's Close; the node's error if a fault has stopped it; those of
-// the listener.
+// Errors: those of the configuration of TLS; the node's error if a fault has stopped it; those of the listener. Serve
+// returns nil after the end of ctx, and after the node's Close.
 func Serve(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, append([]Option{WithCommonNames(true)}, opts...))
 	s.direct, s.encoded = true, new(eventCache)
@@ -58,12 +59,12 @@ func ServeHTTP(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Opt
 }
 
 // ServeMetrics serves /metrics, /health, /livez and /readyz on a listener of their own until ctx ends or the node has
-// stopped, as etcd does with --listen-metrics-urls. An endpoint that requires certificates of clients can so be watched
-// by programs that have none.
+// stopped, as etcd does with --listen-metrics-urls. So programs without a certificate can watch an endpoint that
+// requires certificates of clients.
 //
 // /metrics has the requests of the endpoints that have the same [WithMetrics]. The other options that apply are
-// [WithHandler] and those that add handlers, such as [WithPprof], [WithHosts], [WithOrigins], [WithTLS] and
-// [WithMaxConnections]. The errors are those of [Serve].
+// [WithHandler], the options that add handlers, such as [WithPprof], and [WithHosts], [WithOrigins], [WithTLS]
+// and [WithMaxConnections]. The errors are those of [Serve].
 func ServeMetrics(ctx context.Context, l net.Listener, n *coterie.Node, opts ...Option) error {
 	s := newServer(n, opts)
 	s.measures = measuresOf(s)
@@ -73,7 +74,7 @@ func ServeMetrics(ctx context.Context, l net.Listener, n *coterie.Node, opts ...
 	return s.serve(ctx, l, nil, s.controlled(mux), new(traffic)) // etcd's counters are about clients
 }
 
-// serve serves a listener until ctx ends or the node has stopped. Without a gRPC server, every connection is HTTP's.
+// serve serves a listener until ctx ends or the node has stopped. Without a gRPC server, every connection carries HTTP.
 func (s *server) serve(ctx context.Context, l net.Listener, g *grpc.Server, h http.Handler, counted *traffic) error {
 	if err := checkTLS(s.tls); err != nil {
 		l.Close()
@@ -84,7 +85,7 @@ func (s *server) serve(ctx context.Context, l net.Listener, g *grpc.Server, h ht
 	web := s.httpServer(ctx, g, h)
 	in := newSplitter(l, s.maxConnections, s.tls, counted)
 	var servers sync.WaitGroup
-	servers.Go(func() { _ = web.Serve(in.http) }) // they end with the splitter
+	servers.Go(func() { _ = web.Serve(in.http) }) // it ends with the splitter
 	if g != nil {
 		in.grpc = in.part()
 		servers.Go(func() { _ = g.Serve(in.grpc) })
@@ -121,19 +122,19 @@ const (
 	maxHeaderBytes = 64 << 10
 	// headerTimeout is how long a client may take to send the first bytes of a connection, and the headers of a request.
 	headerTimeout = 10 * time.Second
-	// idleTimeout is how long a connection of HTTP may have no request.
+	// idleTimeout is how long a connection of HTTP may be idle.
 	idleTimeout = 2 * time.Minute
 	// shutdownTimeout is how long requests may take to notice that their context has ended.
 	shutdownTimeout = 5 * time.Second
 )
 
-// httpServer returns the server of HTTP. The contexts of its requests end with ctx. It passes gRPC on, which it gets from
-// clients with TLS that offer HTTP/1.1, too.
+// httpServer returns the server of HTTP. The contexts of its requests end with ctx. It passes on gRPC from clients with
+// TLS that offer both HTTP/2 and HTTP/1.1.
 func (s *server) httpServer(ctx context.Context, g *grpc.Server, other http.Handler) *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if g != nil && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-				// The streams of requests have no end, and gRPC bounds each of their requests.
+				// A stream of requests may go on without end, and gRPC bounds each of its requests.
 				if r.URL.Path != pb.Watch_Watch_FullMethodName && r.URL.Path != pb.Lease_LeaseKeepAlive_FullMethodName {
 					body := &countedBody{ReadCloser: r.Body, in: s.receipt}
 					defer body.release()

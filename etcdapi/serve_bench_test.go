@@ -19,8 +19,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// BenchmarkServedCalls measures calls over TCP. Its clients send bytes that are prepared, and do not decode responses, so that
-// nearly all of the CPU time is that of the endpoint. Each has ten calls at a time, as in the rows of bench over the wire.
+// BenchmarkServedCalls measures calls over TCP. Its clients send prepared bytes and do not decode responses, so that
+// nearly all of the CPU time is that of the endpoint. Each client makes ten calls at a time, as in the rows of bench
+// over the wire.
 func BenchmarkServedCalls(b *testing.B) {
 	const conns, pipelined = 20, 10
 	key := []byte("key-0001")

@@ -30,7 +30,7 @@ type flood struct {
 	url, kind          string
 }
 
-// run returns when every client has sent its part or was cut off. It returns the number of either.
+// run returns when every client has sent its part or was disconnected, and returns both numbers.
 func (f *flood) run(t *testing.T, ctx context.Context) (sent, ended *atomic.Int64) {
 	sent, ended = new(atomic.Int64), new(atomic.Int64)
 	var arriving sync.WaitGroup
@@ -88,7 +88,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Each call is within all bounds of its own: 24 connections with 10 calls of 1 MiB would take 240 MiB.
+// Each call is within the bounds of a call, but 24 connections with 10 calls of 1 MiB would take 240 MiB.
 func TestFloodOfRequestsIsBounded(t *testing.T) {
 	const limit = 32 << 20
 	n := open(t)
@@ -128,7 +128,7 @@ func TestFloodOverHTTPIsBounded(t *testing.T) {
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-// A connection may have many more calls than the bound one after another, however they end.
+// A connection may make many more calls than the bound allows at once, one after another, however they end.
 func TestEndedCallsDoNotCount(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxRequestBytes = 64 << 10 })
 	conn := dial(t, serve(t, n, etcdapi.WithMaxReceiving(4<<20)))

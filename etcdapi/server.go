@@ -26,14 +26,14 @@ type server struct {
 	options
 	measures *measures       // of an endpoint with HTTP
 	sockets  *sync.WaitGroup // the calls in websockets
-	remote   bool            // its clients are not the program itself
+	remote   bool            // whether other programs than this one are its clients
 	direct   bool            // its gRPC server has the codec of this package
 	self     *atomic.Uint64  // the ID of the own member in etcd's protocol; 0: not known yet. Servers of other origins share it
 	receipt  *receipt        // of an endpoint with a listener or a handler
 	encoded  *eventCache     // of the watches, if direct
 
 	origin  origin            // of the calls
-	nobody  *coterie.UserView // of calls without credentials
+	noUser  *coterie.UserView // of calls without credentials
 	own     *coterie.UserView // of calls of the program itself
 	hashing *turns            // of computations of hashes
 }
@@ -41,7 +41,7 @@ type server struct {
 func newServer(n *coterie.Node, opts []Option) *server {
 	s := &server{
 		node: n, limits: n.Limits(), limiter: newLimiter(n.Limits()), options: defaultOptions(), sockets: new(sync.WaitGroup), remote: true,
-		nobody: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(atomic.Uint64), hashing: newTurns(hashings()),
+		noUser: coterie.NewUserView(n, ""), own: coterie.NewUncheckedView(n), self: new(atomic.Uint64), hashing: newTurns(hashings()),
 	}
 	for _, opt := range opts {
 		opt(&s.options)
@@ -85,7 +85,7 @@ func (s *server) registerStore(r grpc.ServiceRegistrar) {
 	s.register(r, &pb.Auth_ServiceDesc, &authServer{server: s})
 }
 
-// registered reports whether a registrar, as far as it can tell, has a service.
+// registered reports whether a registrar has a service. It returns false for a registrar that cannot tell.
 func registered(r grpc.ServiceRegistrar, service string) bool {
 	known, ok := r.(interface {
 		GetServiceInfo() map[string]grpc.ServiceInfo
@@ -113,8 +113,8 @@ func ServerOptions(n *coterie.Node) []grpc.ServerOption {
 	}
 }
 
-// receiveWindow is how many bytes of requests a connection holds that no call has read, at most. A message that is larger
-// is read as a whole. Without a constant, gRPC measures the connection with pings, and lets the window grow to 16 MiB.
+// receiveWindow bounds the bytes of requests that a connection holds before a call reads them. A larger message is read
+// as a whole. Without a constant, gRPC measures the connection with pings, and lets the window grow to 16 MiB.
 const receiveWindow = 1 << 20
 
 // maxMessage is the size of the largest message that an endpoint reads.

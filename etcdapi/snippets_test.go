@@ -22,8 +22,8 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi"
 )
 
-// programs runs a test with the clients of [clients], and with clients that use TLS, that are users, and that have the
-// endpoints of three nodes. Each has a new store.
+// programs runs a test with the clients of [clients], with clients that use TLS, with clients of a user, and with
+// clients of three nodes. Each has a new store.
 func programs(t *testing.T, test func(t *testing.T, c *clientv3.Client)) {
 	clients(t, test)
 	for name, cluster := range map[string]struct {
@@ -58,8 +58,8 @@ func programs(t *testing.T, test func(t *testing.T, c *clientv3.Client)) {
 	}
 }
 
-// admit adds a user that may read and write every key, enables the checks of permissions, and returns the name of the user
-// and the password.
+// admit adds a user that may read and write every key, enables the checks of permissions, and returns the user's name
+// and password.
 func admit(t testing.TB, n *coterie.Node) (name, password string) {
 	t.Helper()
 	addUser(t, n, "root")
@@ -69,8 +69,8 @@ func admit(t testing.TB, n *coterie.Node) (name, password string) {
 	return "app", "app's password"
 }
 
-// secure returns the configurations of endpoints whose clients need certificates, and of their clients. Programs of
-// clientv3 make theirs from files in this way.
+// secure returns the configurations of endpoints whose clients need certificates, and of their clients. Programs
+// with clientv3 make theirs from files in this way.
 func secure(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	ca := newAuthority(t, "CA")
@@ -316,7 +316,7 @@ func TestSnippetWatchProgress(t *testing.T) {
 	require.EqualValues(t, 2, progress.Header.Revision)
 }
 
-// A lock made by hand: a key that only the first caller creates, with a lease that goes with its holder.
+// A lock without package concurrency: a key that only the first caller creates, with the lease of its holder.
 func TestSnippetLock(t *testing.T) {
 	programs(t, func(t *testing.T, c *clientv3.Client) {
 		lock := func() (held bool, holder string, release func()) {

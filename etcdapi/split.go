@@ -79,7 +79,8 @@ func (s *splitter) run() error {
 	}
 }
 
-// passes reports whether an error of Accept ends by itself: the process has no file descriptor left, or the client has gone.
+// passes reports whether an error of Accept is temporary: the process has no file descriptor left, or the client has
+// gone.
 func passes(err error) bool {
 	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, e) {
@@ -91,7 +92,7 @@ func passes(err error) bool {
 
 // decide gives a connection to gRPC or HTTP.
 func (s *splitter) decide(c *conn) {
-	_ = c.SetDeadline(time.Now().Add(headerTimeout)) // if it fails, so does the read
+	_ = c.SetDeadline(time.Now().Add(headerTimeout)) // if this fails, so does the read
 	var nc net.Conn = c
 	var isGRPC bool
 	var err error
@@ -164,7 +165,7 @@ func (s *splitter) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	_ = s.Listener.Close() // nothing is left to do about its error
+	_ = s.Listener.Close() // no caller can handle its error
 	s.http.stop()
 }
 
@@ -179,7 +180,7 @@ func (s *splitter) closeConnections() {
 	}
 }
 
-// An accepted is the listener of one server: its connections are those that the splitter gives to it.
+// An accepted is the listener of one server. It accepts the connections that the splitter gives to this server.
 type accepted struct {
 	addr    net.Addr
 	conns   chan net.Conn
@@ -223,7 +224,7 @@ type conn struct {
 // preface is how a connection of HTTP/2 begins. No request of HTTP/1.1 begins with these bytes.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// beginsWithHTTP2 reads ahead until it knows.
+// beginsWithHTTP2 reports whether the connection begins with the preface. It reads ahead until it knows.
 func (c *conn) beginsWithHTTP2() (bool, error) {
 	head := make([]byte, 0, len(preface))
 	for len(head) < len(preface) && strings.HasPrefix(preface, string(head)) {
@@ -259,7 +260,7 @@ const (
 	lingerBytes = 64 << 10
 )
 
-// linger waits, but not for long, until the client has closed the connection. A TCP connection that is closed with unread
+// linger waits for a short time until the client has closed the connection. A TCP connection that is closed with unread
 // data is reset, and the client may lose the reason.
 func (c *conn) linger() {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -19,7 +19,7 @@ type TLS struct {
 	// --trusted-ca-file with --client-cert-auth.
 	ClientCAFile string
 	// CRLFile has the revocation lists of those CAs; --client-crl-file. A connection is rejected if a certificate in its
-	// chain is revoked by the CA that issued it. Lists count after their next update, too.
+	// chain is revoked by the CA that issued it. A list still applies after the time of its next update.
 	CRLFile string
 	// AllowedCNs are the common names that the certificate of a client may have. Without any, every name is allowed.
 	AllowedCNs []string
@@ -27,25 +27,25 @@ type TLS struct {
 	// --client-cert-allowed-hostname. Without any, every certificate is allowed.
 	AllowedHostnames []string
 
-	// MinVersion and MaxVersion bound the version, as --tls-min-version and --tls-max-version do. 0 is TLS 1.2 for the
-	// former, and the newest version of package tls for the latter.
+	// MinVersion and MaxVersion bound the version, as --tls-min-version and --tls-max-version do. For MinVersion, 0
+	// means TLS 1.2. For MaxVersion, 0 means the newest version of package tls.
 	MinVersion, MaxVersion uint16
-	// CipherSuites are the suites that an endpoint accepts with TLS 1.2; --cipher-suites. Without any, they are those of
-	// package tls. TLS 1.3 has suites of its own, which cannot be chosen.
+	// CipherSuites are the suites that an endpoint accepts with TLS 1.2; --cipher-suites. Without any, the suites are
+	// those of package tls. TLS 1.3 has suites of its own, which cannot be chosen.
 	CipherSuites []uint16
 }
 
 // LoadTLS returns the configuration of a server with TLS 1.2 or newer, for [WithTLS] or for a server of the caller.
 //
-// The configuration follows changes of the files: a handshake checks the files, at most once a second. If they cannot be
-// read as a whole, because one is half written or the key belongs to another certificate, the last good contents remain
-// in use, and the next handshake tries again. An expired certificate is not used; then the error of the handshake says why
-// there is no newer one. Sessions are not resumed, so that every connection is checked against the present files. Existing
-// connections are not checked again. Relative names are made absolute at once.
+// The configuration follows changes of the files: a handshake checks the files, at most once a second. If the new files
+// are not valid together, because one is half written or the key belongs to another certificate, the last good contents
+// remain in use, and the next handshake tries again. An expired certificate is not used; the error of the handshake
+// then says why there is no newer one. Sessions are not resumed, so that every connection is checked against the
+// present files. Existing connections are not checked again. Relative names are made absolute at once.
 //
-// Errors: those of reading the files, as fs.ErrNotExist; a file that is not PEM or has damaged parts; a key that does not
-// match the certificate; a CRLFile or allowed names without a ClientCAFile; AllowedCNs and AllowedHostnames together;
-// versions or cipher suites that no client could meet, and versions below TLS 1.2.
+// Errors: those of reading the files, such as fs.ErrNotExist; a file that is not PEM or has damaged parts; a key that
+// does not match the certificate; a CRLFile or allowed names without a ClientCAFile; AllowedCNs and AllowedHostnames
+// together; versions or cipher suites that no client could meet, and versions below TLS 1.2.
 func LoadTLS(t TLS) (*tls.Config, error) {
 	if err := t.checkProtocol(); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func LoadTLS(t TLS) (*tls.Config, error) {
 	return first, nil
 }
 
-// checkProtocol returns why the versions and cipher suites cannot be used, or nil.
+// checkProtocol returns an error if the versions and cipher suites cannot be used.
 func (t *TLS) checkProtocol() error {
 	for _, v := range []uint16{t.MinVersion, t.MaxVersion} {
 		if v != 0 && v != tls.VersionTLS12 && v != tls.VersionTLS13 {
@@ -131,20 +131,20 @@ func (l *tlsContents) verifyClient(t *TLS, cs tls.ConnectionState) error {
 	return nil
 }
 
-// checkTLS returns why an endpoint cannot use a configuration, or nil.
+// checkTLS returns an error if an endpoint cannot use a configuration.
 func checkTLS(cfg *tls.Config) error {
 	switch {
 	case cfg == nil:
 	case len(cfg.Certificates) == 0 && cfg.GetCertificate == nil && cfg.GetConfigForClient == nil:
 		return errors.New("etcdapi: TLS has no certificate")
 	case cfg.MaxVersion != 0 && cfg.MaxVersion < tls.VersionTLS12:
-		return fmt.Errorf("etcdapi: TLS allows nothing above %s: the least is TLS 1.2", tls.VersionName(cfg.MaxVersion))
+		return fmt.Errorf("etcdapi: TLS allows nothing above %s: an endpoint needs TLS 1.2 or newer", tls.VersionName(cfg.MaxVersion))
 	}
 	return nil
 }
 
-// secure returns a configuration that an endpoint uses for one connection: that of the caller, without what would
-// be unsafe. both reports whether the client can use HTTP/1.1 and HTTP/2.
+// secure returns the configuration that an endpoint uses for one connection: that of the caller, with unsafe
+// settings replaced. both reports whether the client can use HTTP/1.1 and HTTP/2.
 func secure(cfg *tls.Config, hello *tls.ClientHelloInfo) (one *tls.Config, both bool, err error) {
 	if cfg.GetConfigForClient != nil {
 		chosen, err := cfg.GetConfigForClient(hello)

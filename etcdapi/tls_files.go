@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// tlsFiles follows the files of a TLS, and keeps their last good contents. All fields but names are atomic, so that no
-// handshake waits for another one.
+// tlsFiles follows the files of a TLS, and keeps their last good contents. All fields except names are atomic, so that
+// no handshake waits for another one.
 type tlsFiles struct {
 	names  []string // CertFile, KeyFile, ClientCAFile, CRLFile; "" is absent
 	good   atomic.Pointer[tlsContents]
@@ -89,7 +89,7 @@ func (f *tlsFiles) current() *tlsContents {
 	return next
 }
 
-// stat returns a stamp of each file, and nil for one that is absent.
+// stat returns the stamp of each file, or nil if there is no such file.
 func (f *tlsFiles) stat() ([]os.FileInfo, error) {
 	stamps := make([]os.FileInfo, len(f.names))
 	for i, name := range f.names {
@@ -111,7 +111,7 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// read reads the files. It takes the stamps first, so that it finds changes during the read the next time.
+// read reads the files. It takes the stamps first, so that the next check finds a change during the read.
 func (f *tlsFiles) read() (*tlsContents, error) {
 	stamps, err := f.stat()
 	if err != nil {
@@ -201,8 +201,8 @@ func eachBlock(b []byte, kind string, fn func(der []byte) error) error {
 	return nil
 }
 
-// certificate returns the certificate of the endpoint. If it has expired, clients would reject it in any case; then the
-// error says why there is no newer one.
+// certificate returns the certificate of the endpoint. Clients would reject an expired one. In that case the error says
+// why there is no newer certificate.
 func (l *tlsContents) certificate() (*tls.Certificate, error) {
 	if l.newer != nil && time.Now().After(l.cert.Leaf.NotAfter) {
 		return nil, fmt.Errorf("the certificate of the endpoint has expired, and the next cannot be read: %w", l.newer)

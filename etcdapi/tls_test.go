@@ -148,7 +148,7 @@ func (a *authority) client(certs ...tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: a.pool(), Certificates: certs}
 }
 
-// reach calls an endpoint with every way to speak to it. All of them must have the same outcome: nil, or an error.
+// reach calls an endpoint with every protocol. All of them must have the same outcome: nil, or an error.
 func reach(t testing.TB, addr string, cfg *tls.Config) error {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(credentials.NewTLS(cfg.Clone())))
@@ -396,8 +396,8 @@ func dialTLS(addr string, cfg *tls.Config) error {
 	return err
 }
 
-// A client that connects and is silent delays no other one.
-func TestSilentHandshakesDelayNobody(t *testing.T) {
+// A client that connects and sends nothing delays no other client.
+func TestSilentHandshakesDelayNoClient(t *testing.T) {
 	a := newAuthority(t, "ca")
 	files := newPEMFiles(t, a)
 	addr := files.serve(open(t))

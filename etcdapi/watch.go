@@ -26,7 +26,7 @@ type watchServer struct {
 // invalidWatch is the ID of a watch that was not created, and of an answer for all watches of a stream.
 const invalidWatch = -1
 
-// The errors of etcd for a watch that it does not create. Clients get the text as the reason.
+// The errors of etcd for a watch that the server does not create. Clients get the text as the reason.
 var (
 	errEmptyRange  = errors.New("mvcc: watcher range is empty")
 	errDuplicateID = errors.New("mvcc: duplicate watch ID provided on the WatchStream")
@@ -45,7 +45,7 @@ func (s *watchServer) Watch(stream pb.Watch_WatchServer) error {
 	defer w.set.Close()
 	user := s.streamUser(stream.Context())
 	go func() {
-		// The end of the client's requests does not end its watches.
+		// If the client ends its requests, its watches continue.
 		if err := w.receive(ctx, user); !errors.Is(err, io.EOF) {
 			cancel(err)
 		}
@@ -84,19 +84,19 @@ type watch struct {
 	ended    bool             // by a compaction; its ID stays in use until the client cancels it
 	quiet    bool             // nothing was sent since the last tick
 	notify   bool             // a notification is due as soon as the node reports progress
-	asked    []*progressCheck // questions of the client that it has not answered
+	asked    []*progressCheck // requests for progress that the watch has not answered
 }
 
-// A watchRequest is a request of the client. A request that creates a watch has the user that makes it, or the error of the
-// user's credentials.
+// A watchRequest is a request of the client. A request that creates a watch has the user of the request, or the error
+// of the user's credentials.
 type watchRequest struct {
 	*pb.WatchRequest
 	user *coterie.UserView
 	err  error
 }
 
-// receive passes the requests of the client to run, until there are no more or an error. The next request is not received
-// before one is handled. It looks up the user, which may take time, while run delivers events.
+// receive passes the requests of the client to run, until there are no more or one fails. It receives the next request
+// after run has handled the previous one. It looks up the user, which may take time, while run delivers events.
 func (w *watchStream) receive(ctx context.Context, user *streamUser) error {
 	for {
 		r, err := w.stream.Recv()
@@ -172,8 +172,8 @@ func (w *watchStream) handle(r watchRequest) error {
 	return nil
 }
 
-// create begins a watch. The answer that it was created comes before its first event, and answers come in the order of
-// the requests.
+// create begins a watch. The client gets the answer that the watch was created before its first event, and answers in
+// the order of the requests.
 func (w *watchStream) create(r watchRequest) error {
 	now := w.header()
 	id, err := w.begin(r, now.Revision)
@@ -199,7 +199,7 @@ func (w *watchStream) begin(by watchRequest, now int64) (id int64, err error) {
 	if by.err != nil {
 		return 0, by.err
 	}
-	// As in etcd, the end of the range counts as it is in the request: a range that is empty needs permission, too.
+	// As in etcd, the permission is checked for the range in the request, even if that range is empty.
 	if err := by.user.RequireRead(key, rangeOptions(r.RangeEnd)...); err != nil {
 		return 0, err
 	}
@@ -222,16 +222,16 @@ func (w *watchStream) begin(by watchRequest, now int64) (id int64, err error) {
 	}
 	w.watches[v.id] = v
 	if v.progress && w.ticker == nil {
-		w.ticker = time.NewTicker(w.progressInterval + rand.N(w.progressInterval/10)) // so that streams take turns
+		w.ticker = time.NewTicker(w.progressInterval + rand.N(w.progressInterval/10)) // random, so that streams do not notify at the same time
 	}
 	return v.id, nil
 }
 
-// denials are the errors of users that may not watch.
+// denials are the errors for users that may not watch.
 var denials = []error{coterie.ErrInvalidAuthToken, coterie.ErrAuthOldRevision, coterie.ErrUserEmpty, coterie.ErrPermissionDenied}
 
-// denial returns the reason that a client gets if an error is that of a user that may not watch, or "". The text is etcd's:
-// that of an error of gRPC.
+// denial returns the reason that a client gets if err means that the user may not watch, and "" for other errors. As in
+// etcd, the text is that of an error of gRPC.
 func denial(err error) string {
 	if slices.ContainsFunc(denials, func(e error) bool { return errors.Is(err, e) }) {
 		return toStatus(err).Error()
@@ -239,7 +239,7 @@ func denial(err error) string {
 	return ""
 }
 
-// refusal returns the reason that a client gets if an error refuses a watch and nothing else, or "".
+// refusal returns the reason that a client gets if err rejects only this watch, and "" if it ends the stream.
 func refusal(err error) string {
 	for _, e := range []error{rpctypes.ErrCompacted, errEmptyRange, errDuplicateID} {
 		if err == e {
@@ -268,7 +268,7 @@ func watchOptions(r *pb.WatchCreateRequest, from int64) []coterie.WatchOption {
 	return opts
 }
 
-// cancel ends a watch as the client asks. A watch that does not exist gets no answer.
+// cancel ends a watch at the request of the client. It does not answer if there is no such watch.
 func (w *watchStream) cancel(id int64) error {
 	v := w.watches[id]
 	if v == nil {
@@ -282,8 +282,8 @@ func (w *watchStream) cancel(id int64) error {
 	return w.stream.Send(&pb.WatchResponse{Header: w.header(), WatchId: id, Canceled: true})
 }
 
-// end ends a watch that the set has ended, and the stream as well unless its user has lost the permission or a compaction
-// has overtaken the watch.
+// end handles the end of a watch by the set. If its user has lost the permission, or a compaction has overtaken the
+// watch, only the watch ends. Otherwise the stream ends.
 func (w *watchStream) end(v *watch, err error) error {
 	r := &pb.WatchResponse{Header: w.header(), WatchId: v.id, Canceled: true}
 	var compacted *coterie.CompactedError
@@ -300,10 +300,10 @@ func (w *watchStream) end(v *watch, err error) error {
 	if err := w.stream.Send(r); err != nil {
 		return err
 	}
-	return w.leave(v) // which may answer a question about progress
+	return w.leave(v) // this may answer a request for progress
 }
 
-// leave notes that a watch has ended. Questions about progress no longer wait for it.
+// leave notes that a watch has ended. Requests for progress no longer wait for it.
 func (w *watchStream) leave(v *watch) error {
 	asked := v.asked
 	v.asked = nil

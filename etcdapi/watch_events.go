@@ -7,14 +7,14 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Like etcd, a stream sends several revisions of a watch that is behind in one message. These bound a message of several
-// revisions; a message of one revision may be larger.
+// Like etcd, a stream sends several revisions of a watch that is behind in one message. These constants bound such a
+// message; a message of one revision may be larger.
 const (
 	maxAnswerEvents = 1000
 	maxAnswerBytes  = 64 << 10
 )
 
-// deliver sends the responses that the set has, up to a number. It returns true if the set has no more.
+// deliver sends responses of the set, up to a number. It returns true if the set has no more.
 func (w *watchStream) deliver(responses int) (drained bool, err error) {
 	defer func() { w.answer.clear() }()
 	for range responses {

@@ -8,7 +8,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// tick asks the watches that have been silent for the interval of notifications for their progress.
+// tick requests the progress of the watches that have been silent for the interval of notifications.
 func (w *watchStream) tick() {
 	now := w.node.Header().Revision
 	for _, v := range w.watches {
@@ -20,15 +20,15 @@ func (w *watchStream) tick() {
 	}
 }
 
-// A progressCheck is the client's question how far all watches of the stream are.
+// A progressCheck is a request of the client for the progress of all watches of the stream.
 type progressCheck struct {
-	header *pb.ResponseHeader // of the moment of the question
+	header *pb.ResponseHeader // at the time of the request
 	open   int                // watches that have not reached its revision
 }
 
-// checkProgress answers, as soon as every watch has reported all events up to now, with a single response. It does not
-// answer without watches, nor while one of them waits for a later revision. etcd does not answer either if a watch is
-// behind; here the answer waits.
+// checkProgress answers with a single response as soon as every watch has reported all events up to now. It does not
+// answer if there are no watches, or while one of them waits for a later revision. If a watch is behind, etcd does not
+// answer at all; here the answer waits.
 func (w *watchStream) checkProgress() {
 	check := &progressCheck{header: w.header()}
 	for _, v := range w.watches {
@@ -45,7 +45,7 @@ func (w *watchStream) checkProgress() {
 	}
 }
 
-// progressed handles a report of the set that a watch has sent every event up to a revision.
+// progressed handles the report of the set that a watch has returned every event up to a revision.
 func (w *watchStream) progressed(v *watch, h coterie.Header) error {
 	var reached, later []*progressCheck
 	for _, check := range v.asked {
@@ -65,7 +65,7 @@ func (w *watchStream) progressed(v *watch, h coterie.Header) error {
 	return w.answered(reached)
 }
 
-// answered notes that one more watch has answered questions, and sends the answers that are complete.
+// answered notes that one more watch has answered some requests, and sends the answers that are complete.
 func (w *watchStream) answered(checks []*progressCheck) error {
 	for _, check := range checks {
 		if check.open--; check.open > 0 {

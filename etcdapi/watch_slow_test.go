@@ -18,8 +18,8 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi"
 )
 
-// slowWatchers opens streams with watches of a key, on connections of their own, whose client reads nothing but the answers
-// that the watches exist.
+// slowWatchers opens streams with watches of a key, on connections of their own. The client reads only the answers that
+// the watches were created.
 func slowWatchers(t *testing.T, addr string, streams, watches int) (slow []*watchStream) {
 	for range streams {
 		s := openWatchStream(t, dial(t, addr))
@@ -31,7 +31,8 @@ func slowWatchers(t *testing.T, addr string, streams, watches int) (slow []*watc
 	return slow
 }
 
-// A stream of watches that its client does not read holds 64 KiB and a message: gRPC takes no more, and the watches wait.
+// If its client does not read, a stream of watches holds 64 KiB and a message: gRPC accepts no more, and the watches
+// wait.
 func TestSlowWatchesHoldBoundedMemory(t *testing.T) {
 	n := open(t)
 	addr := serve(t, n)
@@ -73,7 +74,7 @@ func TestSlowWatchesHoldBoundedMemory(t *testing.T) {
 			left--
 		}
 	}
-	// A compaction overtakes the others. Each of their watches ends with an answer that says so.
+	// A compaction overtakes the others. Each of their watches ends with an answer that has the reason.
 	_, err := n.Compact(t.Context(), n.Header().Revision)
 	require.NoError(t, err)
 	ended := map[int64]bool{}

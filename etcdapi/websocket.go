@@ -19,7 +19,7 @@ import (
 // stream, and each answer is a message. Requests without an upgrade go to the other handler.
 type socketGateway struct {
 	plain   http.Handler // of requests without an upgrade
-	streams http.Handler // of the calls in websockets: it sets no bound to the body
+	streams http.Handler // of the calls in websockets: it does not bound the body
 	limit   int64        // of a message of the client, in bytes
 	allowed func(r *http.Request) bool
 	running *sync.WaitGroup // counts the calls in websockets: the HTTP server does not know their connections
@@ -54,7 +54,7 @@ func (g *socketGateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	body, requests := io.Pipe()
-	defer requests.Close() // package runtime logs every other end of a body
+	defer requests.Close() // package runtime would log any other end of a body
 	go func() {
 		defer cancel()
 		readSocket(socket, requests, socketStreams[r.URL.Path])
@@ -106,8 +106,8 @@ func readSocket(socket *websocket.Conn, body *io.PipeWriter, stream bool) {
 	}
 }
 
-// A socketAnswer is the http.ResponseWriter of a call in a websocket. It sends each line of the body as a message. The
-// status and the headers are lost, as in etcd: the body of an error has its code.
+// A socketAnswer is the http.ResponseWriter of a call in a websocket. It sends each line of the body as a message. As
+// in etcd, the status and the headers are not sent; the body of an error has its code.
 type socketAnswer struct {
 	socket *websocket.Conn
 	header http.Header
@@ -145,7 +145,7 @@ func (a *socketAnswer) send() error {
 		return nil
 	}
 	line := a.line
-	a.line = nil // a long one is not kept for the life of the stream
+	a.line = nil // do not keep the memory of a long line for the life of the stream
 	return a.socket.WriteMessage(websocket.TextMessage, line)
 }
 

@@ -100,7 +100,8 @@ func TestWebsocketHasOtherCalls(t *testing.T) {
 	}
 }
 
-// A message has the bound of a request. The stream has none: a lease may be renewed for years.
+// The size of a message is bounded like that of a request. The size of the stream is not bounded, because a lease may
+// be renewed for years.
 func TestWebsocketMessagesAreBounded(t *testing.T) {
 	n := open(t, func(c *coterie.Config) { c.MaxRequestBytes = 1 << 20 })
 	addr := serve(t, n)

@@ -21,7 +21,7 @@ type outcome struct {
 	err  error
 }
 
-// text returns an outcome as text, which is equal for equal outcomes.
+// text returns an outcome as text. Equal outcomes have equal texts.
 func (o outcome) text() string {
 	if status.Code(o.err) == codes.DeadlineExceeded {
 		return "error DeadlineExceeded" // with a text of the client, or of the server
@@ -41,7 +41,7 @@ func sameOutcome(a, b outcome) bool {
 
 // explained reports whether docs/etcd-parity.md explains why the outcomes of a request differ.
 func explained(q proto.Message, etcd, node outcome) bool {
-	// Of a malformed request with an invalid token, etcd reports the former, and a node the latter.
+	// For a malformed request with an invalid token, etcd reports the request, and a node reports the token.
 	if code := status.Code(etcd.err); code == codes.InvalidArgument || code == codes.Unimplemented {
 		if hasError(node.err, rpctypes.ErrGRPCInvalidAuthToken) {
 			return true
@@ -57,18 +57,18 @@ func hasError(err, is error) bool {
 	return err != nil && status.Convert(err).Message() == status.Convert(is).Message()
 }
 
-// normalize leaves out of a response the parts that differ by nature.
+// normalize removes the parts of a response that always differ.
 func normalize(resp proto.Message) proto.Message {
 	if r, ok := resp.(interface{ GetHeader() *pb.ResponseHeader }); ok && r.GetHeader() != nil {
 		h := r.GetHeader()
-		// Of the IDs and the term, only their presence is comparable.
+		// Only the presence of the IDs and the term is comparable.
 		h.ClusterId, h.MemberId, h.RaftTerm = present(h.ClusterId), present(h.MemberId), present(h.RaftTerm)
 	}
 	switch r := resp.(type) {
 	case *pb.LeaseTimeToLiveResponse:
 		slices.SortFunc(r.Keys, bytes.Compare) // etcd's have no order
 		if r.TTL > 2 {
-			r.TTL = r.GrantedTTL // time passes
+			r.TTL = r.GrantedTTL // the time between the requests
 		}
 	case *pb.LeaseLeasesResponse:
 		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
@@ -93,8 +93,8 @@ func normalize(resp proto.Message) proto.Message {
 	return resp
 }
 
-// normalizeMembers keeps what is comparable of members: whether they have an ID, a name and client URLs, the peer URLs of
-// a learner, and that it is one.
+// normalizeMembers keeps the comparable parts of members: whether they have an ID, a name and client URLs, whether they
+// are learners, and the peer URLs of learners.
 func normalizeMembers(members []*pb.Member) {
 	for _, m := range members {
 		m.ID = present(m.ID)
@@ -105,7 +105,7 @@ func normalizeMembers(members []*pb.Member) {
 	slices.SortFunc(members, func(a, b *pb.Member) int { return cmp.Compare(a.String(), b.String()) })
 }
 
-// normalizeStatus replaces the sizes and the indexes of a status, which differ by nature, with whether they are valid.
+// normalizeStatus replaces the sizes and the indexes of a status, which always differ, with whether they are valid.
 func normalizeStatus(r *pb.StatusResponse) {
 	valid := present(r.Leader) == r.Header.MemberId && present(r.RaftTerm) == r.Header.RaftTerm &&
 		0 < r.RaftAppliedIndex && r.RaftAppliedIndex <= r.RaftIndex && 0 < r.DbSizeInUse && r.DbSizeInUse <= r.DbSize

@@ -18,8 +18,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// A client is one of several that send requests at the same time. It has keys and leases of its own, so that its answers
-// depend on no other client, except for revisions.
+// A client is one of several that send requests at the same time. It has keys and leases of its own, so that its
+// answers, except revisions, do not depend on other clients.
 type client struct {
 	*generator
 	*endpoint
@@ -67,7 +67,7 @@ func (g *generator) privateRead() request {
 		return g.rangeStream()
 	}
 	q := g.rangeRequest()
-	q.Serializable = false // its own writes must be seen on a follower, too
+	q.Serializable = false // a follower must also have the client's own writes
 	return to("Range", q, kv, pb.KVClient.Range)
 }
 
@@ -87,7 +87,7 @@ func (c *client) send(ctx context.Context, r request) {
 	c.said = append(c.said, r.String()+"\n"+revisions.ReplaceAllString(outcome{resp, err}.text(), "$1: n"))
 }
 
-// see checks that the revision does not go back.
+// see checks that the revision does not decrease.
 func (c *client) see(resp any) {
 	r, ok := resp.(interface{ GetHeader() *pb.ResponseHeader })
 	if !ok || r.GetHeader() == nil {
@@ -133,7 +133,7 @@ func (e *endpoint) readCounter(ctx context.Context) (value int, rev int64, err e
 	return value, r.Kvs[0].ModRevision, err
 }
 
-// incrementOf returns the transaction that increments the counter if nobody else has.
+// incrementOf returns the transaction that increments the counter if no other client has changed it.
 func incrementOf(value int, rev int64) *pb.TxnRequest {
 	put := &pb.PutRequest{Key: []byte(counter), Value: []byte(strconv.Itoa(value + 1))}
 	return &pb.TxnRequest{
@@ -153,9 +153,9 @@ func (c *client) rangeOfAll(ctx context.Context) {
 	c.ranges = append(c.ranges, answeredRange{r.Header.Revision, r.Kvs})
 }
 
-// runClients sends requests of several clients at the same time, which take turns at the members, and checks the promises of
-// the store: revisions do not go back, a range is the state at its revision, a watch reports every revision once and in
-// order, and no increment is lost.
+// runClients sends requests of several clients at the same time, which take turns at the members, and checks the
+// promises of the store: revisions do not decrease, a range is the state at its revision, a watch reports every
+// revision once and in order, and no increment is lost.
 func runClients(t *testing.T, members []*endpoint, clients, count int) (said [][]string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

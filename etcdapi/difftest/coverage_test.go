@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// A coverage counts the parts of etcd's protocol that a test has reached at the etcd: each field and each enum value of
+// A coverage counts the parts of etcd's protocol that a test has reached on etcd: each field and each enum value of
 // requests and responses, and each error. mu guards counts.
 type coverage struct {
 	mu     sync.Mutex

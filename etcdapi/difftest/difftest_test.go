@@ -31,7 +31,8 @@ func requests() int {
 	return *count
 }
 
-// enough reports whether the requests of a test reach everything that it wants. So do the first 2,000 of the first seed.
+// enough reports whether the requests of a test reach everything that it must reach. The first 2,000 requests of the
+// first seed do so, too.
 func enough() bool { return requests() >= 10_000 || *seed == 1 && requests() >= 2000 }
 
 // A comparison sends requests to both servers.
@@ -97,7 +98,7 @@ func (c *comparison) doAs(user string, r request) {
 	}
 }
 
-// compare sends requests until there were as many as count. The rare ones have at least one whole round.
+// compare sends requests until their number is count, but at least one whole round of rare ones.
 func (c *comparison) compare(count int, rare bool) {
 	for c.sent < count {
 		switch n := c.IntN(100); {
@@ -178,7 +179,7 @@ func TestSameAnswers(t *testing.T) {
 	}
 }
 
-// So does a follower, which passes writes on to the leader.
+// A follower answers every request as etcd does. It passes writes on to the leader.
 func TestSameAnswersOfFollower(t *testing.T) {
 	t.Parallel()
 	newComparison(t, dial(t, "etcd", startEtcd(t)), endpointOfFollower(t)).compare(requests()/3, false)

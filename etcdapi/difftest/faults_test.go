@@ -30,13 +30,13 @@ func faultRounds() int { return max(1, requests()/2000) }
 // electionTimeout is that of the members that stop and start again.
 const electionTimeout = 200 * time.Millisecond
 
-// allowedErrors are those that etcd gives while its members change their leader, stop and start.
+// allowedErrors are the errors of etcd while its members change their leader, stop and start.
 var allowedErrors = texts(
 	rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCTimeout,
 	rpctypes.ErrGRPCTimeoutDueToLeaderFail, rpctypes.ErrGRPCTimeoutDueToConnectionLost, rpctypes.ErrGRPCTimeoutWaitAppliedIndex,
 )
 
-// A worker is a client of several members, of which it uses the next one after an error.
+// A worker is a client of several members. After an error it uses the next one.
 type worker struct {
 	*rand.Rand
 	index, at, sent int
@@ -48,7 +48,7 @@ type worker struct {
 	wrong           []string
 }
 
-// A faultyCluster is what the workers share.
+// A faultyCluster is the state that the workers share.
 type faultyCluster struct {
 	*trio
 	newest atomic.Int64 // the newest revision that was acknowledged
@@ -75,7 +75,7 @@ func (w *worker) note(h *pb.ResponseHeader, err error, began int64) bool {
 	}
 }
 
-// isAllowed reports whether a client may meet an error during a fault. Those of connections have texts of gRPC.
+// isAllowed reports whether a client may get an error during a fault. Those of connections have texts of gRPC.
 func isAllowed(err error) bool {
 	s := status.Convert(err)
 	if s.Code() == codes.Unknown {
@@ -155,7 +155,7 @@ func (c *trio) moveLeader(t *testing.T) {
 	leader := c.leader(t)
 	var to *pb.StatusResponse
 	var err error
-	require.Eventually(t, func() bool { // the connection may not be there again
+	require.Eventually(t, func() bool { // the client may not have a new connection yet
 		to, err = c.members[(leader+1)%3].maintenance.Status(t.Context(), &pb.StatusRequest{})
 		return err == nil
 	}, 10*time.Second, 20*time.Millisecond)
@@ -270,7 +270,7 @@ func checkMembers(t *testing.T, members []*endpoint, rev int64, state map[string
 	require.Len(t, hashes, 1)
 }
 
-// A node keeps the promises that etcd keeps while members stop and start, with no other errors.
+// While members stop and start, a node keeps the promises of etcd, and has no other errors than etcd.
 func TestSamePromisesUnderFaults(t *testing.T) {
 	t.Parallel()
 	t.Run("etcd", func(t *testing.T) {

@@ -132,8 +132,8 @@ func (g *generator) leaseID() int64 {
 	return pick(g, g.leases...)
 }
 
-// keyAndEnd returns a range. For users it is not empty in other ways than that its end is its key: in etcd the permission on
-// such a range is that on the range between its bounds, whichever is first.
+// keyAndEnd returns a range. If there are users and the range is empty, its end is its key: for any other empty range,
+// etcd checks the permission for the range between its bounds, whichever is first.
 func (g *generator) keyAndEnd() (key, end []byte) {
 	key, end = g.key(), g.end()
 	if g.users != nil && string(end) != "\x00" && bytes.Compare(end, key) <= 0 {
@@ -228,7 +228,7 @@ func (g *generator) compare() *pb.Compare {
 	return c
 }
 
-// txn returns a transaction that nests to a depth. Most of them have no two writes of one key by accident.
+// txn returns a transaction that nests to a depth. Most of them do not write a key twice by accident.
 func (g *generator) txn(depth int) *pb.TxnRequest {
 	r := &pb.TxnRequest{}
 	for range g.IntN(3) {
@@ -242,8 +242,8 @@ func (g *generator) txn(depth int) *pb.TxnRequest {
 	return r
 }
 
-// fill gives a transaction about as many comparisons or operations as a server accepts: 128, of which a nested transaction
-// has those that its parent leaves.
+// fill gives a transaction about as many comparisons or operations as a server accepts. The limit is 128; a nested
+// transaction has the part that its parent does not use.
 func (g *generator) fill(r *pb.TxnRequest) {
 	n := pick(g, 60, 64, 68, 126, 127, 128, 129)
 	switch g.IntN(3) {

@@ -10,8 +10,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// A node and an etcd with the same history have the same hash. A compaction is the exception, if it leaves a part of a
-// revision with several changes; here no such revision is older than one.
+// A node and an etcd with the same history have the same hash. The exception is a compaction that leaves a part of a
+// revision with several changes. In this test no such revision is older than a compaction.
 func TestHashKVEqualsEtcds(t *testing.T) {
 	etcd, node := endpoints(t)
 	c := newComparison(t, etcd, node)

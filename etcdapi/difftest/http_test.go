@@ -193,7 +193,7 @@ func curl(t *testing.T, e *endpoint, path string, args ...string) string {
 	return strings.Join(lines, "\n")
 }
 
-// dropped are the fields of JSON that differ by nature, or that rows of docs/etcd-parity.md explain.
+// dropped are the fields of JSON that always differ, or that rows of docs/etcd-parity.md explain.
 var dropped = regexp.MustCompile(`^(cluster_id|member_id|raft_term|ID|name|peerURLs|clientURLs|hash|dbSize|dbSizeInUse|dbSizeQuota|leader|` +
 	`raftIndex|raftAppliedIndex|raftTerm|blob|remaining_bytes)$`)
 

@@ -60,7 +60,7 @@ func (g *generator) write() request {
 
 func (g *generator) grant() request {
 	q := &pb.LeaseGrantRequest{ID: int64(g.IntN(30)) - 2, TTL: pick[int64](g, 5000, 100000, 9_000_000_000, 9_000_000_001, 1<<62)}
-	if q.ID == 0 { // the servers draw one, which is in a script
+	if q.ID == 0 { // a script has the requests for which the servers choose an ID
 		q.ID = pick[int64](g, 77, math.MaxInt64, math.MinInt64)
 	}
 	if g.private != "" {
@@ -92,7 +92,8 @@ func (g *generator) read() request {
 	case n < 95:
 		return g.keepAlive()
 	}
-	// etcd keeps some hashes of revisions to which it has compacted, and that of Compact(0) is the answer to 0.
+	// etcd remembers some hashes of revisions to which it has compacted, and answers a request for 0 with that of
+	// Compact(0).
 	q := &pb.HashKVRequest{Revision: pick(g, g.rev+1, g.rev, g.rev-int64(g.IntN(10)), math.MaxInt64, -1)}
 	if q.Revision <= g.compacted && q.Revision >= 0 {
 		q.Revision = g.rev + 1
@@ -100,7 +101,7 @@ func (g *generator) read() request {
 	return to("HashKV", q, maintenance, pb.MaintenanceClient.HashKV)
 }
 
-// rangeStream returns the request for a range in several responses. They count as one.
+// rangeStream returns the request for a range in several responses. The responses count as one.
 func (g *generator) rangeStream() request {
 	q := g.rangeRequest()
 	if !g.chance(5) {
@@ -167,7 +168,7 @@ func sent(err error) error {
 	return err
 }
 
-// rare returns a request about something else than the store. The kinds take turns, each round in a random order.
+// rare returns a request that is not about the store. Each round has every kind once, in a random order.
 func (g *generator) rare() request {
 	if len(g.turns) == 0 {
 		g.rounds++

@@ -101,7 +101,7 @@ var methodsOfRoot = []string{
 	"RoleAdd", "RoleList", "RoleDelete", "RoleGrantPermission", "RoleRevokePermission",
 }
 
-// Every method rejects nobody, an invalid token and a user without the right as it does in etcd.
+// Every method rejects a call without a user, with an invalid token or of a user without the right as it does in etcd.
 func TestSameAnswersWithoutRights(t *testing.T) {
 	etcd := dialCovered(t, startEtcd(t, cheap))
 	c := newComparison(t, etcd, dial(t, "coterie", startNode(t, etcdapi.WithBcryptCost(bcrypt.MinCost))))
@@ -118,7 +118,7 @@ func TestSameAnswersWithoutRights(t *testing.T) {
 	} {
 		c.doAs(c.rootUser(), r)
 	}
-	for _, user := range []string{nobody, stranger, c.users.labels[len(c.users.labels)-1]} {
+	for _, user := range []string{noUser, badToken, c.users.labels[len(c.users.labels)-1]} {
 		c.doAs(user, everyCall())
 	}
 	for _, method := range methodsOfRoot {

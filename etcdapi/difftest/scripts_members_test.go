@@ -9,12 +9,12 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// memberCalls sends requests about members that are not valid.
+// memberCalls sends invalid requests about members.
 func (g *generator) memberCalls() request {
 	urls := pick(g, nil, []string{""}, []string{"x"}, []string{"http://host"}, []string{"ftp://127.0.0.1:1"}, []string{"http://127.0.0.1:1/path"},
 		[]string{"http://127.0.0.1:1", "http://127.0.0.1"}, []string{"127.0.0.1:1"}, []string{"unix://sock:1"})
 	if g.users != nil {
-		urls = []string{"http://127.0.0.1:1"} // of an invalid URL with an invalid token etcd reports the former
+		urls = []string{"http://127.0.0.1:1"} // for an invalid URL with an invalid token, etcd reports the URL
 	}
 	learner, id := g.chance(2), uint64(g.IntN(1000))+1
 	q := &pb.MemberAddRequest{PeerURLs: urls, IsLearner: learner}
@@ -44,8 +44,8 @@ func (e *endpoint) id(ctx context.Context, s *script) uint64 {
 	return r.GetHeader().GetMemberId()
 }
 
-// learner adds a learner that never starts, meets it in other calls, and removes it. Its URLs are new each time: within a
-// second etcd makes the same ID of the same URL, and knows that it was removed.
+// learner adds a learner that never starts, uses it in other calls, and removes it. Its URLs are new each time: within
+// a second etcd makes the same ID of the same URL, and knows that it was removed.
 func (g *generator) learner() request {
 	url := func() string {
 		g.urls++
@@ -71,7 +71,7 @@ func (g *generator) learner() request {
 	})
 }
 
-// maintenanceCalls sends requests that change nothing.
+// maintenanceCalls sends maintenance requests that change nothing.
 func (g *generator) maintenanceCalls() request {
 	return scripted("maintenanceCalls", &pb.DowngradeRequest{}, func(ctx context.Context, e *endpoint, s *script) {
 		for action := range pb.DowngradeRequest_DowngradeAction(4) {

@@ -56,15 +56,15 @@ func scripted(name string, q proto.Message, play func(ctx context.Context, e *en
 	}}
 }
 
-// shortLease grants a lease that would end soon, and revokes it. In between it has a key, unless the server has drawn its
-// ID: the history of keys must be the same.
+// shortLease grants a lease that would end soon, and revokes it. Meanwhile it has a key, unless the server has chosen
+// its ID, because the history of keys must be the same.
 func (g *generator) shortLease() request {
 	q := &pb.LeaseGrantRequest{ID: pick[int64](g, 0, 1000, -5), TTL: pick[int64](g, -1<<62, -1, 0, 1, 2, 3)}
 	return scripted("shortLease", q, func(ctx context.Context, e *endpoint, s *script) {
 		r, err := e.lease.LeaseGrant(ctx, q)
 		id := r.GetID()
 		if q.ID == 0 && id > 0 {
-			r.ID = 1 // the servers draw them
+			r.ID = 1 // the servers choose the IDs at random
 		}
 		note(s, r, err)
 		about := func() {
@@ -119,8 +119,8 @@ func (g *generator) lock() request {
 	})
 }
 
-// waitForLock is a lock with two sessions, of which the second waits: until the first frees it, or until it
-// gives up.
+// waitForLock is a lock with two sessions. The second one waits until the first one frees the lock, or
+// until it gives up.
 func (g *generator) waitForLock() request {
 	name, frees := []byte("lock"), g.chance(2)
 	return scripted("waitForLock", &v3lockpb.LockRequest{Name: name}, func(ctx context.Context, e *endpoint, s *script) {
@@ -184,7 +184,7 @@ func (g *generator) election() request {
 	})
 }
 
-// strangeElection sends requests about elections that nobody has won.
+// strangeElection sends requests about elections without a leader.
 func (g *generator) strangeElection() request {
 	name := []byte(pick(g, "none", ""))
 	return scripted("strangeElection", &v3electionpb.LeaderRequest{Name: name}, func(ctx context.Context, e *endpoint, s *script) {
@@ -206,7 +206,7 @@ func (g *generator) strangeElection() request {
 	})
 }
 
-// state asks for everything about the server that is comparable.
+// state requests all comparable facts about the server.
 func (g *generator) state() request {
 	return scripted("state", &pb.StatusRequest{}, func(ctx context.Context, e *endpoint, s *script) {
 		ask(ctx, s, e.maintenance.Status, &pb.StatusRequest{})
@@ -221,7 +221,7 @@ func (g *generator) noSpace() request { return g.alarm(pb.AlarmType_NOSPACE) }
 func (g *generator) corrupt() request { return g.alarm(pb.AlarmType_CORRUPT) }
 func (g *generator) noAlarm() request { return g.alarm(pb.AlarmType_NONE) }
 
-// alarm raises an alarm, meets its effect, and clears it.
+// alarm raises an alarm, checks its effect, and clears it.
 func (g *generator) alarm(kind pb.AlarmType) request {
 	write, lease := g.txn(0), g.leaseID()
 	// etcd reports a key that is written twice before an alarm; with one operation there is none.

@@ -52,8 +52,8 @@ func (g *generator) fragments() request {
 	})
 }
 
-// notifications waits for progress of one watch on each of three streams: one of the present, one of the past, and one of
-// the future, which gets none.
+// notifications waits for the progress of one watch on each of three streams: from the present, from the past, and from
+// the future. The last one gets no notification.
 func (g *generator) notifications() request {
 	from := pick(g, 0, g.rev, g.rev+5)
 	q := &pb.WatchCreateRequest{Key: []byte("none"), StartRevision: from, ProgressNotify: true}

@@ -21,14 +21,14 @@ func (g *generator) unknownMethods() request {
 	})
 }
 
-// A garbage is a codec that sends bytes as they are.
+// A garbage is a codec that sends bytes unchanged.
 type garbage struct{}
 
 func (garbage) Marshal(v any) ([]byte, error)      { return v.([]byte), nil }
 func (garbage) Unmarshal(data []byte, v any) error { return nil }
 func (garbage) Name() string                       { return "proto" }
 
-// metadata sends requests with metadata that a server reads, and requests that are no messages.
+// metadata sends requests with metadata that a server reads, and requests that are not messages.
 func (g *generator) metadata() request {
 	return scripted("metadata", &emptypb.Empty{}, func(ctx context.Context, e *endpoint, s *script) {
 		for _, md := range [][]string{

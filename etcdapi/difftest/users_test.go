@@ -26,8 +26,8 @@ import (
 
 // The users of requests that have no valid token.
 const (
-	nobody   = ""
-	stranger = "stranger"
+	noUser   = ""
+	badToken = "stranger"
 )
 
 // rootPassword is never changed, so that there is always a user that may do everything.
@@ -44,12 +44,12 @@ type users struct {
 	tokensAge bool // with each change of users
 }
 
-// as returns the context of a request of a user.
+// as returns the context of a request by a user.
 func (e *endpoint) as(ctx context.Context, label string) context.Context {
 	switch label {
-	case nobody:
+	case noUser:
 		return ctx
-	case stranger:
+	case badToken:
 		return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, "stranger.1")
 	}
 	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, e.tokens[label])
@@ -59,9 +59,9 @@ func (e *endpoint) as(ctx context.Context, label string) context.Context {
 func (g *generator) identity() string {
 	switch {
 	case g.users == nil:
-		return nobody
+		return noUser
 	case g.chance(12):
-		return pick(g, nobody, stranger)
+		return pick(g, noUser, badToken)
 	case len(g.users.labels) > 0 && g.chance(2):
 		recent := g.users.labels[max(0, len(g.users.labels)-6):]
 		if g.chance(8) {
@@ -75,7 +75,7 @@ func (g *generator) identity() string {
 // rootUser returns a user that may do everything.
 func (g *generator) rootUser() string {
 	if g.users == nil {
-		return nobody
+		return noUser
 	}
 	return g.users.root
 }
@@ -83,7 +83,7 @@ func (g *generator) rootUser() string {
 // freshRoot is rootUser with a token that is not old.
 func (c *comparison) freshRoot() string {
 	if c.users != nil && c.users.enabled && c.users.tokensAge {
-		c.doAs(nobody, c.authenticate("root", rootPassword))
+		c.doAs(noUser, c.authenticate("root", rootPassword))
 	}
 	return c.rootUser()
 }
@@ -97,7 +97,7 @@ var (
 // withoutPassword is the user that may have no password. In etcd a change of its password has no effect.
 const withoutPassword = "u3"
 
-// oneOf returns one of some names, or rarely none or one of nobody.
+// oneOf returns one of some names, or rarely an empty or an unknown one.
 func (g *generator) oneOf(names []string) string {
 	if g.chance(20) {
 		return pick(g, "", "none")
@@ -272,17 +272,17 @@ func (g *generator) usersTurns() []func() request {
 	}
 }
 
-// rareUser returns the user of a rare request. The recipes and malformed requests are not for invalid tokens, which a node
-// reports first.
+// rareUser returns the user of a rare request. Recipes and malformed requests have a valid token, because a node would
+// report an invalid one first.
 func (g *generator) rareUser(r request) string {
 	switch r.name {
 	case "lock", "strangeElection", "strangeFields", "alarmNOSPACE":
-		return pick(g, nobody, g.rootUser())
+		return pick(g, noUser, g.rootUser())
 	}
 	return g.identity()
 }
 
-// tour sends, of root, the requests about users and roles that have an effect, while permissions are checked.
+// tour sends the requests of root about users and roles that have an effect while permissions are checked.
 func (c *comparison) tour() {
 	add := func(q *pb.AuthUserAddRequest) request { return to("UserAdd", q, auth, pb.AuthClient.UserAdd) }
 	change := func(q *pb.AuthUserChangePasswordRequest) request {
@@ -306,7 +306,7 @@ func (c *comparison) tour() {
 		c.doAs(c.rootUser(), r)
 	}
 	u1 := c.users.labels[len(c.users.labels)-1]
-	for _, user := range []string{nobody, stranger, u1, c.users.root} {
+	for _, user := range []string{noUser, badToken, u1, c.users.root} {
 		for _, q := range []*pb.WatchCreateRequest{{Key: key, RangeEnd: end}, {Key: key}, {Key: []byte("a")}, {Key: key, RangeEnd: []byte{0}}, {}} {
 			c.doAs(user, createdWatch(q))
 		}
@@ -332,12 +332,12 @@ func (c *comparison) tour() {
 		}
 	}
 	disable := to("AuthDisable", &pb.AuthDisableRequest{}, auth, pb.AuthClient.AuthDisable)
-	for _, user := range []string{nobody, stranger, u1, c.users.root, c.users.root} {
+	for _, user := range []string{noUser, badToken, u1, c.users.root, c.users.root} {
 		c.doAs(user, disable)
 	}
-	c.doAs(nobody, to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable))
+	c.doAs(noUser, to("AuthEnable", &pb.AuthEnableRequest{}, auth, pb.AuthClient.AuthEnable))
 	c.doAs(u1, disable) // the token has ended
-	c.doAs(nobody, c.authenticate("root", rootPassword))
+	c.doAs(noUser, c.authenticate("root", rootPassword))
 	for _, name := range []string{"", "r1", "r1"} {
 		c.doAs(c.rootUser(), to("RoleAdd", &pb.AuthRoleAddRequest{Name: name}, auth, pb.AuthClient.RoleAdd))
 	}
@@ -362,7 +362,7 @@ func createdWatch(q *pb.WatchCreateRequest) request {
 	})
 }
 
-// compareUsers sends requests of users.
+// compareUsers sends requests by users.
 func (c *comparison) compareUsers(count int, rare bool) {
 	for c.sent < count {
 		switch n := c.IntN(100); {
@@ -380,11 +380,11 @@ func (c *comparison) compareUsers(count int, rare bool) {
 		default:
 			c.watchEpisode()
 		}
-		if c.users.enabled && (c.users.root == nobody || c.users.tokensAge && c.chance(3)) {
-			c.doAs(nobody, c.authenticate("root", rootPassword))
+		if c.users.enabled && (c.users.root == noUser || c.users.tokensAge && c.chance(3)) {
+			c.doAs(noUser, c.authenticate("root", rootPassword))
 		}
 		if !c.users.enabled {
-			c.users.root = nobody // a token of before is invalid
+			c.users.root = noUser // earlier tokens are invalid
 		}
 	}
 	c.Logf("%d requests, revision %d: %v", c.sent, c.rev, c.kinds)
@@ -416,7 +416,7 @@ func TestSameAnswersToUsers(t *testing.T) {
 	}
 }
 
-// So does a follower.
+// A follower answers the requests of users as etcd does.
 func TestSameAnswersToUsersOfFollower(t *testing.T) {
 	t.Parallel()
 	node := endpointOfFollower(t, etcdapi.WithBcryptCost(bcrypt.MinCost))
@@ -426,7 +426,7 @@ func TestSameAnswersToUsersOfFollower(t *testing.T) {
 	c.compareUsers(requests()/3, false)
 }
 
-// With JSON web tokens every change of users and roles makes the tokens of before old.
+// With JSON web tokens, every change of users and roles makes all earlier tokens old.
 func TestSameAnswersToJSONWebTokens(t *testing.T) {
 	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")
@@ -457,6 +457,6 @@ func (c *comparison) protect() {
 		enable,
 		c.authenticate("root", rootPassword),
 	} {
-		c.doAs(nobody, r)
+		c.doAs(noUser, r)
 	}
 }

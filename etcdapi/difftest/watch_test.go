@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 )
 
-// An observed watch is everything that an endpoint has said about a watch, in order, except for the limits of responses.
+// An observed is everything that an endpoint has sent about a watch, in order, without the limits of responses.
 type observed struct {
 	said []string
 }
@@ -154,7 +154,7 @@ func (c *comparison) watchRound(ctx context.Context, both []*watchStream) (open 
 	for range c.IntN(8) {
 		c.do(c.write())
 	}
-	// At least once: an answer from before the watches were created is older.
+	// Loop at least once, because an earlier answer may be older than the watches.
 	for again := true; again || c.rev < future; again = false {
 		c.doAs(c.freshRoot(), to("Put", &pb.PutRequest{Key: []byte("a")}, kv, pb.KVClient.Put))
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// maxBump leaves numbers for the changes to come.
+// maxBump is the largest raise. It leaves enough numbers for later revisions.
 const maxBump = 1 << 60
 
 // bump returns contents whose revision is higher by an amount of at most maxBump, and whose history is compacted.

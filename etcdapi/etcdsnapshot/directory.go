@@ -20,13 +20,14 @@ import (
 // ErrUnapplied: the database of an etcd lacks changes that its log has. They may have been acknowledged.
 var ErrUnapplied = errors.New("etcdsnapshot: the database of etcd lacks changes that are in its log")
 
-// lockTimeout is how long an etcd that ends may keep its database.
+// lockTimeout is how long an etcd that is stopping may still hold the lock of its database.
 const lockTimeout = time.Second
 
 // openDirectory opens the database of an etcd that is stopped.
 //
-// The database of an etcd may be up to 100 ms behind its log, which alone is durable before etcd acknowledges a write. So
-// the log is read, too. An etcd that is stopped by a signal writes everything that it has applied to the database.
+// The database of an etcd may be up to 100 ms behind its log: before etcd acknowledges a write, it makes only the log
+// durable. So openDirectory reads the log, too. An etcd that is stopped by a signal writes everything that it has
+// applied to the database.
 func openDirectory(ctx context.Context, dir string, o options) (*importer, error) {
 	name := filepath.Join(dir, "member", "snap", "db")
 	unlock, err := lock(name)

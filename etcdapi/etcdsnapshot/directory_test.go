@@ -53,7 +53,7 @@ func (l *logWriter) record(kind uint64, data []byte) *logWriter {
 // begin writes the first record of a file. It has no data, so its checksum is that of the earlier files.
 func (l *logWriter) begin() *logWriter { return l.record(4, nil) }
 
-// entry writes an entry with a request, nil for that of a new leader.
+// entry writes an entry with a request. The entry of a new leader has none.
 func (l *logWriter) entry(index uint64, r *pb.InternalRaftRequest) *logWriter {
 	var data []byte
 	if r != nil {

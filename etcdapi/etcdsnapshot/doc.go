@@ -29,8 +29,8 @@
 //
 // # Differences
 //
-// A lease begins its TTL again, and its TTL is rounded up to seconds for etcd. Members, alarms and raft's log are no
-// part of the conversion: both programs make a new cluster. etcd numbers the changes of a revision. Changes from
+// A lease begins its TTL again, and its TTL is rounded up to seconds for etcd. Members, alarms and raft's log are
+// not converted, because both programs make a new cluster. etcd numbers the changes of a revision. Changes from
 // before the compact revision get new numbers, so if one revision changed several keys, etcd's HashKV of the whole
 // store can differ from that of the etcd that the data came from. The revisions are the same.
 package etcdsnapshot

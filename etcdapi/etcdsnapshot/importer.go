@@ -149,7 +149,7 @@ func (im *importer) lease(key, value []byte) error {
 	return nil
 }
 
-// A survey is knowledge about all changes that is needed before the first is added.
+// A survey has the facts about all changes that the importer needs before it adds the first one.
 type survey struct {
 	last int64 // revision
 	// astray has the newest change of each key whose lease does not exist.
@@ -252,7 +252,7 @@ func keyValue(r revision, kv *mvccpb.KeyValue) coterie.KeyValue {
 	}
 }
 
-// auth adds users and roles, if there ever were some.
+// auth adds the users and roles. It adds nothing if there never were any.
 func (im *importer) auth() error {
 	a := coterie.AuthContents{Revision: 1}
 	err := im.bucket(bucketAuth, func(key, value []byte) (err error) {

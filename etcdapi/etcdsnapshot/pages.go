@@ -22,7 +22,7 @@ type database struct {
 }
 
 // bbolt's format: https://github.com/etcd-io/bbolt/tree/main/internal/common. Numbers have the byte order of the machine
-// that wrote the file. This package reads little-endian files; bbolt reads no others on such a machine, either.
+// that wrote the file. This package reads little-endian files, like bbolt on a little-endian machine.
 const (
 	pageHeader  = 16
 	elementSize = 16
@@ -45,7 +45,8 @@ var errNoDatabase = errors.New("it is not a database of bbolt: neither meta page
 func openDatabase(r io.ReaderAt, size int64) (*database, error) {
 	var newest *database
 	var newestTx uint64
-	// The second meta page is one page after the first, which alone says how large a page is, and may be damaged.
+	// The second meta page is one page after the first. Only the first one says how large a page is, and it may be
+	// damaged.
 	try := func(at, pageSize int64) int64 {
 		b := make([]byte, pageHeader+metaSize)
 		if _, err := r.ReadAt(b, at); err != nil {
@@ -89,7 +90,7 @@ func u64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 func (d *database) buckets(fn func(name string, b bucket) error) error {
 	return d.walk(d.root, nil, 0, new([]byte), func(key, value []byte, isBucket bool) error {
 		if !isBucket || len(value) < 16 {
-			return fmt.Errorf("%q is no bucket", key)
+			return fmt.Errorf("%q is not a bucket", key)
 		}
 		return fn(string(key), bucket{d, u64(value), value[16:]})
 	})

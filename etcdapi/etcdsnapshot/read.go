@@ -27,13 +27,13 @@ type option func(*options)
 func (fn option) apply(o *options) { fn(o) }
 
 // WithSkipHashCheck reads a file without the checksum of a snapshot, for instance the file member/snap/db of an etcd that is
-// stopped, or a copy of that. Damage of the structure is found all the same, but not of a value. Such a file may lack changes
-// that are only in etcd's log: pass the data directory instead if it exists.
+// stopped, or a copy of that. Read still finds damage to the structure, but not to a value. Such a file may lack
+// changes that are only in etcd's log: pass the data directory instead if it exists.
 func WithSkipHashCheck() Option { return option(func(o *options) { o.skipHashCheck = true }) }
 
 // WithBumpRevision raises the revision by n, and compacts the history before it, as "etcdutl snapshot restore" does with
-// --bump-revision and --mark-compacted. It is for clients that may know revisions after that of the snapshot: a watch from
-// one of them ends with an error then, instead of missing changes.
+// --bump-revision and --mark-compacted. It is for clients that may know later revisions than that of the snapshot: a
+// watch from such a revision then ends with an error instead of missing changes.
 func WithBumpRevision(n uint64) Option {
 	return option(func(o *options) { o.bump = n })
 }
@@ -43,17 +43,17 @@ func WithWALDir(dir string) Option { return option(func(o *options) { o.walDir =
 
 // Read reads the contents of an etcd snapshot. It holds them in memory, and changes nothing.
 //
-// The path may also be the data directory of an etcd that is stopped. If a signal has stopped it, its database has everything
-// that it has applied. A crash may leave changes in its log alone: Read refuses such a directory with [ErrUnapplied]. A member
-// of a cluster may lack changes that the other members have applied, and no file of its own says so: stop the clients
-// before the members, or save a snapshot.
+// The path may also be the data directory of an etcd that is stopped. If a signal has stopped it, its database has
+// everything that it has applied. After a crash, some changes may be in its log only: Read refuses such a directory
+// with [ErrUnapplied]. A member of a cluster may lack changes that the other members have applied, and its files do not
+// show this. So stop the clients before the members, or save a snapshot.
 //
-// A change to a key that etcd has already begun to compact is left out, as etcd would. If the lease of a key does not
+// Like etcd, Read leaves out the changes that an unfinished compaction would remove. If the lease of a key does not
 // exist in the snapshot, which etcd reports as an error and ignores, the key has none.
 //
-// Errors: [coterie.ErrCorrupt] if the file is no snapshot, is damaged, or has no checksum; ErrUnapplied;
-// [coterie.ErrDirInUse] for the directory of an etcd that runs; [coterie.ErrInvalidOption] for a revision that is raised too
-// far; ctx's cause; those of the operating system about the file.
+// Errors: [coterie.ErrCorrupt] if the file is not a snapshot, is damaged, or has no checksum; ErrUnapplied;
+// [coterie.ErrDirInUse] for the directory of an etcd that runs; [coterie.ErrInvalidOption] for a revision that is
+// raised too far; ctx's cause; those of the operating system about the file.
 func Read(ctx context.Context, path string, opts ...Option) (c *coterie.Contents, err error) {
 	err = withImporter(ctx, path, opts, func(im *importer, o options) error {
 		if c, err = im.run(); err == nil && o.bump > 0 {
@@ -64,7 +64,7 @@ func Read(ctx context.Context, path string, opts ...Option) (c *coterie.Contents
 	return c, err
 }
 
-// withImporter calls fn with the database of a snapshot or of a data directory, which it has verified.
+// withImporter verifies a snapshot or a data directory, and calls fn with its database.
 func withImporter(ctx context.Context, path string, opts []Option, fn func(*importer, options) error) error {
 	var o options
 	for _, opt := range opts {
@@ -110,7 +110,7 @@ func openFile(name string) (*os.File, int64, error) {
 	return file, info.Size(), nil
 }
 
-// openSnapshot opens a file that ends with a checksum, or need not.
+// openSnapshot opens a snapshot. It must end with a checksum, unless the options say otherwise.
 func openSnapshot(ctx context.Context, name string, o options) (*importer, error) {
 	file, size, err := openFile(name)
 	if err != nil {

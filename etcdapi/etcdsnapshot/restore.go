@@ -11,9 +11,9 @@ import (
 )
 
 // Restore makes cfg.Dir the directory of a founder of a new cluster that begins with the contents of an etcd snapshot, or of
-// the data directory of an etcd that is stopped. It is [coterie.RestoreBackup] for data of etcd: call it once for each founder,
-// with the Config that coterie.Open gets afterwards, and each time with the same data and options. It is done completely or
-// not at all, and writes nothing before all data were verified.
+// the data directory of an etcd that is stopped. It is [coterie.RestoreBackup] for data of etcd: call it once for each
+// founder, with the Config that coterie.Open gets afterwards, and each time with the same data and options. It restores
+// everything or nothing, and writes nothing before it has verified all data.
 //
 // Errors: those of [Read] and of coterie.RestoreBackup.
 func Restore(ctx context.Context, path string, cfg coterie.Config, opts ...Option) error {

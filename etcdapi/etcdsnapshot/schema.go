@@ -21,7 +21,7 @@ const (
 	bucketMembersRemoved = "members_removed"
 )
 
-// buckets are all of them. etcd expects that they exist.
+// buckets returns the names of all buckets. etcd expects that each of them exists.
 func buckets() []string {
 	return []string{
 		bucketAlarm, bucketAuth, bucketRoles, bucketUsers, bucketCluster, bucketKey, bucketLease, bucketMembers,

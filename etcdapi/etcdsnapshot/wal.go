@@ -26,7 +26,7 @@ type wal struct {
 	last     uint64   // the index of the newest entry, or of the newest snapshot if that is newer
 	commit   uint64   // the newest commit index
 	snapshot uint64   // the index of the newest snapshot
-	named    []uint64 // the indexes of all snapshots that the log names; etcd ignores those after the commit index
+	named    []uint64 // the indexes of all snapshots in the log; etcd ignores those after the commit index
 }
 
 // The types of records.
@@ -77,7 +77,7 @@ func readWAL(ctx context.Context, dir string, after uint64) (*wal, error) {
 	for i, name := range names {
 		var number, index uint64
 		if _, err := fmt.Sscanf(filepath.Base(name), "%016x-%016x.wal", &number, &index); err != nil {
-			return nil, fmt.Errorf("%s has not the name of a file of the log", name)
+			return nil, fmt.Errorf("%s does not have the name of a file of the log", name)
 		}
 		if i > 0 && number != next {
 			return nil, fmt.Errorf("the file before %s is missing", name)
@@ -189,7 +189,7 @@ func fields(b []byte, fn func(f protowire.Number, number uint64, value []byte)) 
 	return nil
 }
 
-// record takes note of a record.
+// record updates w with a record.
 func (w *wal) record(kind uint64, data []byte) error {
 	switch kind {
 	case walMetadata:
@@ -212,7 +212,7 @@ func (w *wal) record(kind uint64, data []byte) error {
 	return fmt.Errorf("a record has the unknown type %d", kind)
 }
 
-// takeSnapshots takes note of the snapshots that are committed. etcd ignores the others.
+// takeSnapshots updates w with the committed snapshots. etcd ignores the others.
 func (w *wal) takeSnapshots() {
 	for _, index := range w.named {
 		if index <= w.commit {
@@ -222,7 +222,7 @@ func (w *wal) takeSnapshots() {
 	w.last = max(w.last, w.snapshot)
 }
 
-// entry takes note of an entry. It replaces earlier ones with the same index and later ones.
+// entry updates w with an entry, which replaces earlier entries with the same or a higher index.
 func (w *wal) entry(data []byte) error {
 	var kind, index uint64
 	var request []byte

@@ -163,7 +163,7 @@ func (ex *exporter) put(bucket string, key, value []byte) error {
 	}
 	ex.bytes += len(key) + len(value)
 	b := ex.tx.Bucket([]byte(bucket))
-	b.FillPercent = 0.95 // keys come in their order
+	b.FillPercent = 0.95 // the keys are put in order
 	return b.Put(key, value)
 }
 
@@ -175,8 +175,9 @@ func (ex *exporter) putMessage(bucket string, key []byte, m proto.Message) error
 	return ex.put(bucket, key, value)
 }
 
-// meta stores the compaction and the version of the storage. Index and term say that the storage is up to date with
-// the beginning of raft's log, which etcdutl replaces by those of the log that it makes.
+// meta stores the compaction and the version of the storage. The storage is up to date with the beginning of
+// raft's log, so index and term are those of its first entry. etcdutl replaces them by those of the log that it
+// makes.
 func (ex *exporter) meta(c *coterie.Contents) error {
 	err := errors.Join(
 		ex.put(bucketMeta, []byte(keyConsistentIndex), number(1)),

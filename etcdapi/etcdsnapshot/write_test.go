@@ -80,7 +80,7 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
-// The data of a node become those of an etcd, or of another cluster.
+// The data of a node is moved to an etcd, or to another cluster.
 func Example() {
 	ctx := context.Background()
 	node, err := coterie.Open(ctx, coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})

@@ -75,7 +75,7 @@ func startMembers(t *testing.T, pkg string, n int) (members []*server) {
 		members = append(members, launch(t, pkg, fmt.Sprint("m", i), filepath.Join(t.TempDir(), "data"), "http://"+freeAddr(t), peer,
 			"--initial-cluster", strings.Join(entries, ",")))
 	}
-	t.Cleanup(func() { // the reason for a cluster that does not start may be in any of the logs
+	t.Cleanup(func() { // if the cluster does not start, the reason may be in any of the logs
 		for i, m := range members {
 			if t.Failed() {
 				t.Logf("log of member %d of %s:\n%s", i, pkg, m.log)

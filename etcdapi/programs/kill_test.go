@@ -20,7 +20,7 @@ import (
 
 var long = flag.Bool("long", false, "kill more processes")
 
-// acknowledged are the writes that clients know to have succeeded.
+// acknowledged are the writes that were acknowledged to clients.
 type acknowledged struct {
 	lock   sync.Mutex
 	writes map[string]int64 // key to revision
@@ -46,7 +46,8 @@ func (a *acknowledged) write(ctx context.Context, c *clientv3.Client, name strin
 	}
 }
 
-// increment adds 1 to a counter in transactions, and returns how often that succeeded and how often it is unknown.
+// increment adds 1 to a counter in transactions, and returns how often that succeeded and how often the outcome is
+// unknown.
 func increment(ctx context.Context, c *clientv3.Client) (done, unknown int64) {
 	pace := time.NewTicker(5 * time.Millisecond)
 	defer pace.Stop()
@@ -68,7 +69,7 @@ func increment(ctx context.Context, c *clientv3.Client) (done, unknown int64) {
 	return done, unknown
 }
 
-// Clients of three processes go on when one of them is killed, and no write that a client knows of is lost.
+// Clients of three processes continue when one of them is killed, and no acknowledged write is lost.
 func TestKilledNodesLoseNoAcknowledgedWrite(t *testing.T) {
 	nodes, endpoints := startNodes(t, 3)
 	for _, e := range endpoints {
@@ -82,7 +83,7 @@ func TestKilledNodesLoseNoAcknowledgedWrite(t *testing.T) {
 	alive, err := watcher.KeepAlive(t.Context(), lease.ID)
 	require.NoError(t, err)
 	go func() {
-		for range alive { // the client wants its channel drained
+		for range alive { // the client requires that its channel is drained
 		}
 	}()
 	events := watcher.Watch(t.Context(), "written/", clientv3.WithPrefix(), clientv3.WithRev(1))

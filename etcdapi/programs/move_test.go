@@ -34,8 +34,8 @@ func TestMoveFromDirectoryOfStoppedEtcd(t *testing.T) {
 	requireEqual(t, before, dumpOf(t, c, h.CompactRevision))
 }
 
-// A killed etcd may have acknowledged writes that are only in its log. Its directory is refused, until etcd has started and
-// stopped once more.
+// A killed etcd may have acknowledged writes that are only in its log. Its directory is refused until etcd has started
+// and stopped once more.
 func TestKilledEtcdLosesNoAcknowledgedWrite(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	for attempt := 1; ; attempt++ {
@@ -58,8 +58,8 @@ func TestKilledEtcdLosesNoAcknowledgedWrite(t *testing.T) {
 	}
 }
 
-// An etcd with keys, leases and users becomes a coteried, and that becomes an etcd again, at the same URL. Its clients are not
-// restarted, and only the switches hold them up.
+// An etcd with keys, leases and users becomes a coteried, and that becomes an etcd again, at the same URL. Its clients
+// are not restarted, and wait only during the two switches.
 func TestServersChangeUnderTheirClients(t *testing.T) {
 	client, peer := "http://"+freeAddr(t), "http://"+freeAddr(t)
 	place := func(name string) string { return filepath.Join(t.TempDir(), name) }
@@ -100,7 +100,7 @@ func TestServersChangeUnderTheirClients(t *testing.T) {
 	w.pause()
 }
 
-// addUsers adds the user u, who may change the keys from a to b, and enables the checks.
+// addUsers adds the user u, which may change the keys from a to b, and enables the checks.
 func addUsers(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := t.Context()
@@ -134,7 +134,8 @@ func requireUsers(t *testing.T, c *clientv3.Client) {
 	require.ErrorContains(t, err, "authentication failed")
 }
 
-// A work writes the numbers from 1 on to a key with a lease, which it keeps alive. The key always has the last number.
+// A work writes the numbers from 1 on to a key with a lease, which it keeps alive. It checks that the key has the last
+// number.
 type work struct {
 	t     *testing.T
 	c     *clientv3.Client
@@ -158,7 +159,7 @@ func startWork(t *testing.T, c *clientv3.Client) *work {
 	return w
 }
 
-// resume goes on, and returns when some numbers have been written.
+// resume continues the writes, and returns after some of them.
 func (w *work) resume() {
 	w.t.Helper()
 	ctx, stop := context.WithCancel(w.t.Context())

@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi"
 )
 
-// nodeVariable is the variable of the environment that makes this program a node. It has a nodeConfig as JSON.
+// nodeVariable is the environment variable that makes this program a node. Its value is a nodeConfig as JSON.
 const nodeVariable = "COTERIE_PROGRAMS_NODE"
 
 // A nodeConfig is the configuration of a process that is a node with an endpoint.

@@ -148,7 +148,7 @@ func (s *server) await(t *testing.T) {
 	}
 }
 
-// healthy reports whether etcd serves. Unlike calls of its client, the question needs no user.
+// healthy reports whether the server serves. Unlike calls of its client, this request needs no user.
 func (s *server) healthy(ctx context.Context) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.client+"/health", nil)
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *server) stop(t *testing.T) {
 	s.cmd.Wait() // the exit code is that of the signal
 }
 
-// kill ends the process without a chance to write anything, and waits for it.
+// kill ends the process at once, so that it cannot write anything, and waits for it.
 func (s *server) kill(t *testing.T) {
 	s.stopped = true
 	s.Client.Close()

@@ -118,7 +118,7 @@ func requireEqual(t *testing.T, want, got dump) {
 	require.Equal(t, string(a), string(b))
 }
 
-// save lets etcdctl save a snapshot.
+// save saves a snapshot with etcdctl.
 func save(t *testing.T, endpoint string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "saved.db")
@@ -190,7 +190,7 @@ func TestMoveFromEtcdAndBack(t *testing.T) {
 				require.Equal(t, want.Hash, got.Hash)
 			}
 
-			// All three go on alike.
+			// All three continue in the same way.
 			for _, c := range []*clientv3.Client{first.Client, here, second.Client} {
 				r, err := c.Put(t.Context(), "k1", "next", clientv3.WithPrevKV())
 				require.NoError(t, err)
@@ -302,7 +302,7 @@ func TestUsersMoveFromEtcdAndBack(t *testing.T) {
 	ok(first.UserAdd(ctx, "u", "password"))
 	ok(first.UserGrantRole(ctx, "u", "r"))
 	ok(first.UserAddWithOptions(ctx, "cn", "", &clientv3.UserAddOptions{NoPassword: true}))
-	snapshot := save(t, first.client) // before passwords are needed for it
+	snapshot := save(t, first.client) // while the client still needs no password
 	ok(first.AuthEnable(ctx))
 	first.stop(t)
 	for name, source := range map[string]struct {

@@ -25,8 +25,8 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/daemon"
 )
 
-// deployDir has the files that these tests run: their command lines as they are, on loopback addresses and in temporary
-// directories.
+// deployDir has the files that these tests run. The command lines are unchanged, except that addresses are on loopback
+// and directories are temporary.
 const deployDir = "../../../deploy"
 
 func readDeployed(t *testing.T, name string) []byte {
@@ -36,7 +36,7 @@ func readDeployed(t *testing.T, name string) []byte {
 	return b
 }
 
-// A deployed is a member as a file describes it.
+// A deployed is a member that a file describes.
 type deployed struct {
 	args, env []string
 	hosts     []string          // the names and addresses by which others reach it
@@ -274,7 +274,7 @@ func TestComposeFileWithTLSServes(t *testing.T) {
 	})
 }
 
-// cfssl makes certificates as the documents of etcd do: each for servers and clients, with an RSA key.
+// cfssl makes certificates as the documentation of etcd does: each is for servers and clients, and has an RSA key.
 func cfssl(t *testing.T, dir string, subjects ...string) {
 	t.Helper()
 	for _, program := range []string{"cfssl", "cfssljson"} {
@@ -328,7 +328,7 @@ func TestSystemdVariablesServe(t *testing.T) {
 	runDeployed(t, systemdMembers(t), "")
 }
 
-// The image cannot be built here. Its programs can.
+// The test cannot build the image, but it builds the programs in it.
 func TestDockerfileBuildsPrograms(t *testing.T) {
 	if testing.Short() {
 		t.Skip("lists packages")

@@ -18,7 +18,7 @@ import (
 
 var kills = flag.Int("kills", 2, "how many processes TestKilledMembersLoseNoWrite kills")
 
-// acknowledgedWrites are the writes that clients know to have succeeded. Its methods may be called concurrently.
+// acknowledgedWrites are the writes that were acknowledged to clients. Its methods may be called concurrently.
 type acknowledgedWrites struct {
 	mu        sync.Mutex
 	revisions map[string]int64 // key to revision; guarded by mu
@@ -51,8 +51,8 @@ func (a *acknowledgedWrites) write(ctx context.Context, c *clientv3.Client, pref
 	}
 }
 
-// Writers of three processes go on when one of them is killed, the leader first, and each member has every write that was
-// acknowledged at its revision.
+// Writers of three processes continue when one of them is killed, the leader first. Each member has every acknowledged
+// write at its revision.
 func TestKilledMembersLoseNoWrite(t *testing.T) {
 	processTest(t)
 	cl := startCluster(t, 3, "http")

@@ -20,7 +20,7 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/snapshot"
 )
 
-// subcommands are the words that may stand in place of flags.
+// subcommands are the words that may replace the flags.
 var subcommands = map[string]func(ctx context.Context, args []string, stdout, stderr io.Writer) int{
 	"certs":    certs.Run,
 	"restore":  restore.Run,

@@ -23,7 +23,7 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
-// One member: it keeps its data, needs no flags about the cluster on later starts, and tells systemd.
+// A single member keeps its data, needs no flags about the cluster on later starts, and notifies systemd.
 func TestOneMemberServes(t *testing.T) {
 	p := newPlace(t, "a", "http")
 	socket := filepath.Join(t.TempDir(), "notify")
@@ -88,8 +88,8 @@ func TestKilledMemberComesBack(t *testing.T) {
 	require.Equal(t, "2", value(t, dial(t, nil, cl.places[down].clientURL()), "k"))
 }
 
-// A leader that is told to stop hands over first: writers lose nothing that was acknowledged, and hardly wait, not even
-// one that uses the endpoint of the leader, too.
+// A leader that gets a signal to stop hands over first. Writers lose no acknowledged write, and hardly wait, even if
+// they also use the endpoint of the leader.
 func TestLeaderHandsOver(t *testing.T) {
 	processTest(t)
 	cl := startCluster(t, 3, "http")
@@ -151,8 +151,8 @@ func atLeast(n *atomic.Int64, want int64) error {
 	return nil
 }
 
-// A member joins as in etcd: somebody adds its peer URL, and it starts with the list of members. A learner stays one
-// until it is promoted.
+// A member joins as in etcd: a client adds its peer URL, and the member starts with the list of members. A learner
+// stays a learner until it is promoted.
 func TestAddedMembersJoin(t *testing.T) {
 	processTest(t)
 	cl := startCluster(t, 1, "http")
@@ -306,7 +306,7 @@ func TestSignalsOfOneMomentAreOne(t *testing.T) {
 	m := run(t, p.flags("--initial-cluster", p.entry()+","+missing.entry())...)
 	m.prints("serving client traffic")
 	m.signal(syscall.SIGINT)
-	m.signal(syscall.SIGTERM) // of the same moment: they are one
+	m.signal(syscall.SIGTERM) // at the same moment, so they count as one
 	require.Zero(t, m.exits())
 }
 

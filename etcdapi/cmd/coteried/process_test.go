@@ -140,13 +140,13 @@ func (p *process) exits() int {
 
 func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
 
-// kill ends the process as a crash does.
+// kill ends the process like a crash.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// stop ends the process as an operator does.
+// stop ends the process with SIGTERM, as an operator does.
 func (p *process) stop() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
@@ -159,7 +159,7 @@ var nextPort atomic.Int64
 
 func init() { nextPort.Store(20_000 + rand.Int64N(10_000)) }
 
-// freeAddr returns an address of this machine that nobody listens on. No other call returns it.
+// freeAddr returns an address of this machine that no process listens on. No other call returns it.
 func freeAddr(t *testing.T) string {
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
@@ -258,7 +258,7 @@ func put(t *testing.T, c *clientv3.Client, key, value string) {
 	eventually(t, func(ctx context.Context) error { _, err := c.Put(ctx, key, value); return err })
 }
 
-// value returns the value of a key, as all members agree about it.
+// value returns the value of a key, from a linearizable read.
 func value(t *testing.T, c *clientv3.Client, key string) (value string) {
 	t.Helper()
 	eventually(t, func(ctx context.Context) error {

@@ -18,7 +18,7 @@ func finishes(t *testing.T, code int, args ...string) string {
 	return p.log.String()
 }
 
-// Three members begin with a snapshot of one, and the data go back into a snapshot from a directory.
+// Three members begin with a snapshot of one member, and their data is saved as a snapshot again, from a directory.
 func TestMembersBeginWithASnapshot(t *testing.T) {
 	processTest(t)
 	one := startCluster(t, 1, "http")

@@ -42,9 +42,9 @@ func TestMembersAndClientsUseTLS(t *testing.T) {
 	}
 	require.ErrorContains(t, err, "certificate required")
 
-	// A member with a name that is not allowed, and one of another CA, are not let in.
-	for _, stranger := range []*authority{ca, newAuthority(t)} {
-		cert, key := stranger.issue("stranger")
+	// The cluster does not admit a member with a name that is not allowed, or with a certificate of another CA.
+	for _, by := range []*authority{ca, newAuthority(t)} {
+		cert, key := by.issue("stranger")
 		p := newPlace(t, "stranger", "https")
 		m := run(t, p.flags(append(flags, "--initial-cluster-state=existing", "--initial-cluster="+cl.places[0].entry()+","+p.entry(),
 			"--initial-cluster-token=test", "--peer-cert-file="+cert, "--peer-key-file="+key)...)...)
@@ -71,7 +71,7 @@ func TestWrongCertificatesAreReported(t *testing.T) {
 	}
 }
 
-// Members and clients that have no certificates encrypt their traffic all the same.
+// Members and clients without certificates still encrypt their traffic.
 func TestCertificatesAreMade(t *testing.T) {
 	processTest(t)
 	cl := startCluster(t, 3, "https", "--auto-tls", "--peer-auto-tls", "--feature-gates=InitialCorruptCheck=true", "--corrupt-check-time=1s")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package bootstrap turns etcd's flags about the members of a cluster into the configuration of a node, and keeps the
-// result in the data directory: like etcd, a member needs those flags on its first start only.
+// result in the data directory. So, as in etcd, a member needs these flags only on its first start.
 package bootstrap
 
 import (
@@ -42,8 +42,8 @@ type Plan struct {
 }
 
 // New returns the plan of a node that begins. The founders of a new cluster have the names and the first peer URLs
-// of --initial-cluster. A node that joins an existing cluster is called by its address, because etcd's call MemberAdd
-// has no name, and etcdapi adds a member under its address.
+// of --initial-cluster. A node that joins an existing cluster has its address as its name, because etcd's call
+// MemberAdd has no name, and etcdapi adds a member under its address.
 //
 // Errors: a URL that etcd does not accept, or that is not of HTTP; a URL that is given twice; a list without the
 // member itself; a new cluster whose list has other URLs of this member than those that it advertises; an existing
@@ -118,8 +118,8 @@ func (p *Plan) Move(addr string) {
 	}
 }
 
-// Hint adds the addresses of a value of --initial-cluster on a later start. The members are those of the directory; the
-// list only says where they may be now. A list that New would reject adds nothing.
+// Hint adds the addresses of a value of --initial-cluster on a later start. The list adds no members to those of the
+// directory; it only says where they may be now. A list that New would reject adds nothing.
 func (p *Plan) Hint(list string) {
 	members, err := parseMembers(list)
 	if err != nil {

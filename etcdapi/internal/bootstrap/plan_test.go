@@ -84,7 +84,7 @@ func TestPlanIsKept(t *testing.T) {
 	require.ErrorContains(t, err, "is damaged")
 }
 
-// On a later start the list of members says where they may be, and not which ones they are.
+// On a later start the list of members only adds addresses; it does not change the members.
 func TestListHintsAtAddresses(t *testing.T) {
 	joined := Plan{Name: "10.0.0.2:2380", Advertise: "10.0.0.2:2380", Join: []string{"10.0.0.1:2380"}}
 	joined.Hint("a=http://10.0.0.1:2380,b=http://10.0.0.2:2380,c=http://10.0.0.3:2380")

@@ -75,7 +75,7 @@ func (a *authority) found(validity time.Duration) error {
 func (a *authority) issue(s subject, validity time.Duration) error {
 	template := newTemplate(s.name, validity)
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	// A member is a client of the others.
+	// Members are also clients of each other.
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	if len(s.hosts) > 0 {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
@@ -112,7 +112,7 @@ func (a *authority) write(name string, template *x509.Certificate) error {
 		return err
 	}
 	certFile, keyFile := a.files(name)
-	for _, f := range []string{certFile, keyFile} { // both, so that no key gets the certificate of another one
+	for _, f := range []string{certFile, keyFile} { // check both, so that no key gets the certificate of another key
 		if _, err := os.Lstat(f); err == nil {
 			return fmt.Errorf("%s exists, and is not replaced: name another --dir, or remove it together with its key or certificate", f)
 		}

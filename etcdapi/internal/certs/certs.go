@@ -92,7 +92,7 @@ func parseSubjects(args []string) (all []subject, err error) {
 		}
 		for _, h := range s.hosts {
 			if h == "" || strings.ContainsAny(h, "/ ") {
-				return nil, subcommand.Usage("%s: %q is no IP address and no name of a host", name, h)
+				return nil, subcommand.Usage("%s: %q is neither an IP address nor the name of a host", name, h)
 			}
 		}
 		seen[name] = true

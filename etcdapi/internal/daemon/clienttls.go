@@ -42,8 +42,7 @@ func (s *Settings) clientTLS() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// selfSigned returns the files of a certificate that nobody has signed, for listeners. They stay in the data directory, as
-// in etcd.
+// selfSigned returns the files of a self-signed certificate for listeners. They stay in the data directory, as in etcd.
 func (s *Settings) selfSigned(kind string, urls urlList) (certFile, keyFile string, err error) {
 	hosts := []string{"localhost"}
 	for _, u := range urls {

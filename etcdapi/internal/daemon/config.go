@@ -26,7 +26,7 @@ func (s *Settings) config(p bootstrap.Plan) (coterie.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	// etcd keeps all history that it is not told to compact.
+	// etcd keeps the whole history unless a client or a flag compacts it.
 	cfg.Retention = coterie.Retention{Age: cmp.Or(age, -1), Revisions: cmp.Or(revisions, -1), Bytes: -1}
 	return cfg, s.securePeers(&cfg)
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
-// Run runs a daemon until ctx ends, and returns the exit code of the process: 0 after the end of ctx and for a member that
-// its cluster has removed, 1 after an error, of which it has printed or logged a line. When ctx ends, a leader hands over
-// before the daemon stops.
+// Run runs a daemon until ctx ends, and returns the exit code of the process: 0 after the end of ctx and for a member
+// that its cluster has removed, 1 after an error, which it has printed or logged in a line. When ctx ends, a leader
+// hands over before the daemon stops.
 func Run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	s, err := Parse(args, environ)
 	switch {
@@ -119,7 +119,7 @@ func (d *daemon) open(ctx context.Context, m *etcdapi.Metrics) (*coterie.Node, e
 	return n, err
 }
 
-// explainMismatch adds the way out to the error of a directory whose first start had other flags, and never became ready.
+// explainMismatch adds advice to the error of a directory if its first start had other flags and never became ready.
 // The directory then has the identity of a member, but no plan.
 func (d *daemon) explainMismatch(err error) error {
 	if _, known, readErr := bootstrap.Read(d.settings.DataDir); known || readErr != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
 )
 
-// discover finds the members by the SRV records of a domain, as etcd does: those of etcd-server-ssl with https, and those of
-// etcd-server with http. A member finds itself by the address that its advertised peer URL resolves to. Members
-// have the names of their records, because all of them must agree about the names. MemberList has --name all the same.
+// discover finds the members by the SRV records of a domain, as etcd does: those of etcd-server-ssl with https, and
+// those of etcd-server with http. A member finds itself by the address that its advertised peer URL resolves to.
+// Members have the names of their records, because all of them must agree about the names. MemberList still has --name.
 func (s *Settings) discover(ctx context.Context, r *net.Resolver) (bootstrap.Flags, error) {
 	f := bootstrap.Flags{Token: s.Cluster.Token, State: s.Cluster.State}
 	own := map[string]*url.URL{} // by the address that the host of a URL resolves to

@@ -32,7 +32,7 @@ type endpoint struct {
 // A serveFunc is a function of package etcdapi that serves a listener.
 type serveFunc func(ctx context.Context, l net.Listener, n *coterie.Node, opts ...etcdapi.Option) error
 
-// endpoints are all listeners of a daemon. run may be called once.
+// endpoints has all listeners of a daemon. run may be called once.
 type endpoints struct {
 	all []endpoint
 	log *slog.Logger
@@ -63,7 +63,7 @@ func openEndpoints(s *Settings, m *etcdapi.Metrics, log *slog.Logger) (_ *endpoi
 	}{
 		{"listen-client-urls", s.Listen.Client, etcdapi.Serve, debug},
 		{"listen-client-http-urls", s.Listen.ClientHTTP, etcdapi.ServeHTTP, debug},
-		{"listen-metrics-urls", s.Listen.Metrics, etcdapi.ServeMetrics, nil}, // as in etcd: more programs may reach it
+		{"listen-metrics-urls", s.Listen.Metrics, etcdapi.ServeMetrics, nil}, // as in etcd, without the debug paths, because more programs may reach it
 	} {
 		for _, u := range kind.urls {
 			opts := slices.Concat(common, kind.debug)
@@ -159,7 +159,7 @@ func listen(u *url.URL) (net.Listener, error) {
 	case err != nil:
 		return nil, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("listen unix %s: there is a file that is not a socket: name another path, or remove the file", address(u))
+		return nil, fmt.Errorf("listen unix %s: the file there is not a socket: name another path, or remove the file", address(u))
 	default:
 		if err := os.Remove(address(u)); err != nil {
 			return nil, err
@@ -175,8 +175,8 @@ func (e *endpoints) close() {
 	}
 }
 
-// run serves all endpoints until ctx ends or the node has stopped, and returns when all calls have returned. It returns
-// at the first error, too, and then has stopped the other endpoints.
+// run serves all endpoints until ctx ends or the node has stopped, and returns when all calls have returned. After the
+// first error it stops the other endpoints and returns.
 func (e *endpoints) run(ctx context.Context, n *coterie.Node) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A ConflictError says that an environment variable and a flag set the same thing. etcd refuses that, too, even if the
-// values are the same.
+// A ConflictError says that both an environment variable and a flag have a value for one setting. Like etcd, coteried
+// refuses that even if the values are the same.
 type ConflictError struct{ Variable, Flag string }
 
 func (e *ConflictError) Error() string {

@@ -105,8 +105,8 @@ func isList(f *flag.Flag) bool {
 	return false
 }
 
-// scalar returns a value of a file as the text of a flag. A bare number for a duration is in nanoseconds, as in etcd. Only a
-// flag that takes several words may have a list.
+// scalar returns a value of a file as the text of a flag. A number without a unit is a duration in nanoseconds, as in
+// etcd. Only a flag that takes several words may have a list.
 func scalar(f *flag.Flag, value any) (string, error) {
 	number := func(n int64) string {
 		if f != nil {

@@ -132,7 +132,7 @@ func TestWrongSettingsAreRejected(t *testing.T) {
 		"is too long":                       "--election-timeout=60000",
 		"is too short":                      "--election-timeout=10 --heartbeat-interval=2",
 		"unknown auto-compaction-mode":      "--auto-compaction-mode=never",
-		"no number of revisions":            "--auto-compaction-mode=revision --auto-compaction-retention=1h",
+		"not a number of revisions":         "--auto-compaction-mode=revision --auto-compaction-retention=1h",
 		"--auto-compaction-retention: time": "--auto-compaction-retention=soon",
 		"must be 2562047 at most":           "--auto-compaction-retention=5124096", // would wrap around to 25 minutes
 		"is negative":                       "--auto-compaction-retention=-1h",

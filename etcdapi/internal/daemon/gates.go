@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// A gate is a feature gate of etcd. set changes a setting; without it, coteried refuses another value than etcd's default.
+// A gate is a feature gate of etcd. set changes a setting. If set is nil, coteried refuses all values except etcd's
+// default.
 type gate struct {
 	value  bool // etcd's default
 	set    func(s *Settings, on bool)

@@ -7,8 +7,8 @@ import (
 	"net/url"
 )
 
-// advertiseDefaultHost makes this machine's address the advertised one if the member listens for others on every address,
-// and nothing says at which they reach it. etcd does the same.
+// advertiseDefaultHost advertises this machine's address if the member listens for others on every address, and no flag
+// says how they reach it. etcd does the same.
 func (s *Settings) advertiseDefaultHost() {
 	if s.Given("initial-advertise-peer-urls") || len(s.Listen.Peer) == 0 || s.Listen.Peer[0].Hostname() != "0.0.0.0" {
 		return
@@ -25,7 +25,7 @@ func (s *Settings) advertiseDefaultHost() {
 
 // defaultHost returns the address from which this machine reaches others. It sends nothing.
 func defaultHost() (string, error) {
-	c, err := net.Dial("udp", "192.0.2.1:9") // an address that belongs to nobody
+	c, err := net.Dial("udp", "192.0.2.1:9") // an address for documentation, which no machine has
 	if err != nil {
 		return "", err
 	}

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// notify tells systemd the state of the service, if systemd has started it: socket is $NOTIFY_SOCKET. See sd_notify(3).
+// notify sends the state of the service to systemd, if systemd has started it: socket is $NOTIFY_SOCKET. See
+// sd_notify(3).
 func notify(socket, state string) error {
 	if socket == "" {
 		return nil

@@ -12,8 +12,8 @@ import (
 
 // Errors of Parse, as etcd has them.
 var (
-	// ErrAdvertiseClientURLs: clients of other machines would not find a member that listens at other addresses than the
-	// default, and advertises the default.
+	// ErrAdvertiseClientURLs: the member listens at other addresses than the default but advertises the default, so
+	// that clients on other machines would not find it.
 	ErrAdvertiseClientURLs = errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly")
 	// ErrBootstrapFlags: --initial-cluster and --discovery-srv both name the members.
 	ErrBootstrapFlags = errors.New("multiple discovery or bootstrap flags are set: choose one of --initial-cluster or --discovery-srv")

@@ -48,13 +48,13 @@ func (s *Security) verifyMember(_ context.Context, c coterie.Claim) error {
 	}
 	valid := func(host string) bool { return leaf.VerifyHostname(host) == nil }
 	if len(s.AllowedHostnames) > 0 && !slices.ContainsFunc(s.AllowedHostnames, valid) {
-		return errors.New("the certificate is valid for no name in --peer-cert-allowed-hostname")
+		return errors.New("the certificate is not valid for any name in --peer-cert-allowed-hostname")
 	}
 	return nil
 }
 
-// An unverifiedNetwork is TCP with TLS that verifies nobody, as etcd's --peer-auto-tls. It protects from programs that read
-// the traffic, not from those that pose as a member.
+// An unverifiedNetwork is TCP with TLS that does not verify the other side, as etcd's --peer-auto-tls. It protects
+// against programs that read the traffic, but not against programs that pretend to be a member.
 type unverifiedNetwork struct{ server, client *tls.Config }
 
 func (s *Settings) unverifiedNetwork() (*unverifiedNetwork, error) {

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// A refusedFlag is a flag of etcd that coteried does not have. It may be given with etcd's default, which changes
-// nothing there either.
+// A refusedFlag is a flag of etcd that coteried does not have. It may be given with etcd's default, which has no
+// effect.
 type refusedFlag struct {
 	name, value string // value is etcd's default
 	boolean     bool
@@ -69,8 +69,8 @@ var refused = []refusedFlag{
 	{"pre-vote", "true", true, "it always asks for votes in advance, so remove the flag"},
 	{"client-cert-file", "", false, "the JSON gateway calls the node without a connection, so remove the flag"},
 	{"client-key-file", "", false, "the JSON gateway calls the node without a connection, so remove the flag"},
-	{"peer-client-cert-file", "", false, "a member shows the certificate of --peer-cert-file to others in both directions"},
-	{"peer-client-key-file", "", false, "a member shows the certificate of --peer-cert-file to others in both directions"},
+	{"peer-client-cert-file", "", false, "a member presents the certificate of --peer-cert-file in both directions"},
+	{"peer-client-key-file", "", false, "a member presents the certificate of --peer-cert-file in both directions"},
 	{"peer-crl-file", "", false, "it has no revocation between members: issue new certificates from a new CA"},
 	{"peer-skip-client-san-verification", "false", true, "it does not compare the names in the certificate of a caller with its address, so remove the flag"},
 	{"enable-log-rotation", "false", true, noRotation},

@@ -44,7 +44,7 @@ type Settings struct {
 	ConfigFile string
 	Version    bool
 
-	// Warnings are for the log: a program reads the flags before it has a log.
+	// Warnings are for the log, which is opened after the flags are read.
 	Warnings []string
 
 	given    map[string]bool // the flags that the command line, the environment or the file has

@@ -83,7 +83,7 @@ func address(u *url.URL) string {
 	return u.Host
 }
 
-// checkAdvertised rejects URLs that nobody can dial.
+// checkAdvertised rejects URLs that cannot be dialled.
 func (s *Settings) checkAdvertised() error {
 	var errs []error
 	check := func(name string, urls urlList) {
@@ -159,7 +159,7 @@ func (s *Settings) retention() (age time.Duration, revisions int64, err error) {
 		}
 	case "revision":
 		if revisions, err = strconv.ParseInt(s.Retention, 10, 64); err != nil {
-			return 0, 0, fmt.Errorf("--auto-compaction-retention: %q is no number of revisions: %w", s.Retention, err)
+			return 0, 0, fmt.Errorf("--auto-compaction-retention: %q is not a number of revisions: %w", s.Retention, err)
 		}
 	default:
 		return 0, 0, fmt.Errorf("unknown auto-compaction-mode %q: it must be periodic or revision", s.CompactionMode)

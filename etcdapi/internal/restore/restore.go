@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err := etcdsnapshot.RestoreContents(ctx, c, cfg); err != nil {
 		return err
 	}
-	// Later than the data: a directory with a plan alone would begin as an empty cluster.
+	// Save the plan after the data, because a directory with only a plan would begin as an empty cluster.
 	if err := plan.Save(s.dataDir); err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func (s settings) options() []etcdsnapshot.Option {
 	return opts
 }
 
-// requireEmpty returns an error if a directory has files, which may be those of an etcd. The root of a file system may have
-// the directory lost+found.
+// requireEmpty returns an error if a directory has files, because they may be those of an etcd. It allows the directory
+// lost+found, which is in the root of a file system.
 func requireEmpty(dir string) error {
 	names, err := os.ReadDir(dir)
 	names = slices.DeleteFunc(names, func(e fs.DirEntry) bool { return e.IsDir() && e.Name() == "lost+found" })

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package selfsigned makes the certificates of etcd's --auto-tls and --peer-auto-tls: each is its own CA, so that clients
-// cannot know the server by it, and only their traffic is encrypted.
+// Package selfsigned makes the certificates of etcd's --auto-tls and --peer-auto-tls. Each is its own CA, so clients
+// cannot verify the server, and TLS only encrypts their traffic.
 package selfsigned
 
 import (
@@ -29,7 +29,7 @@ const (
 // backdate is how far the clock of a client may be behind.
 const backdate = time.Hour
 
-// Files returns the files of a certificate and its key in a directory, which are made if they do not exist or if the
+// Files returns the files of a certificate and its key in a directory. It makes them if they do not exist or if the
 // certificate has expired. hosts are names, addresses, or either with a port. The key is readable by the owner alone.
 //
 // An existing pair remains in use if its hosts differ, as in etcd: a client may have pinned it.
@@ -52,7 +52,7 @@ func Files(dir string, hosts []string, validity time.Duration) (certFile, keyFil
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", "", err
 	}
-	// The certificate goes first and comes last, so that no crash leaves a pair that does not match.
+	// Remove the certificate first and write it last, so that no crash leaves a pair that does not match.
 	if err := os.Remove(certFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", "", err
 	}
@@ -81,7 +81,7 @@ func create(hosts []string, validity time.Duration) (cert, key []byte, err error
 	return keypair.New(template, tls.Certificate{})
 }
 
-// replace writes a file and gives it its name when it is complete.
+// replace writes a file under a temporary name, and renames it when it is complete.
 func replace(name, kind string, der []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*") // readable by the owner alone
 	if err != nil {

@@ -82,7 +82,7 @@ func TestCertificateIsReplacedWhenItExpires(t *testing.T) {
 	next := made(t, dir, time.Hour)
 	require.NotEqual(t, short.Leaf.Raw, next.Leaf.Raw)
 
-	// The process was killed before the certificate had its name.
+	// The process was killed before it renamed the certificate.
 	require.NoError(t, os.Remove(filepath.Join(dir, certName)))
 	require.NotEqual(t, next.Leaf.Raw, made(t, dir, time.Hour).Leaf.Raw)
 }

@@ -28,8 +28,9 @@ func (d *directory) flags(set *flag.FlagSet) {
 	set.BoolVar(&d.incomplete, "incomplete", false, "with --data-dir of one of several members: accept that other members may have newer writes")
 }
 
-// copy writes a snapshot of the directory. It recovers a copy of it, as datadir.Recover does for a cluster that has lost its
-// other members, because a member alone does not know which entries at the end of its log are committed.
+// copy writes a snapshot of the directory. It copies the directory and recovers the copy, as datadir.Recover does for a
+// cluster that has lost its other members. This is needed because a member alone does not know which entries at the end
+// of its log are committed.
 func (d *directory) copy(ctx context.Context, w, stderr io.Writer) (err error) {
 	plan, ok, err := bootstrap.Read(d.dir)
 	if err == nil && !ok {

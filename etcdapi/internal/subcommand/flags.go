@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package subcommand has the parts that the subcommands of coteried share: their flags, and their exit codes, which are
+// Package subcommand has the shared parts of the subcommands of coteried: their flags, and their exit codes, which are
 // those of etcdctl and etcdutl.
 package subcommand
 
@@ -42,8 +42,8 @@ func NewFlags(synopsis, description string) *flag.FlagSet {
 	return set
 }
 
-// Parse parses flags, which may stand before, between and after the other arguments, and returns those. After "--" there
-// are no flags. For -h and --help it prints the usage to stdout.
+// Parse parses flags, which may come before, between and after the other arguments, and returns the other arguments.
+// After "--" there are no flags. For -h and --help it prints the usage to stdout.
 //
 // Errors: flag.ErrHelp; a UsageError.
 func Parse(set *flag.FlagSet, args []string, stdout io.Writer) (rest []string, err error) {

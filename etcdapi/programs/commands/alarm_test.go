@@ -18,7 +18,7 @@ import (
 func TestNoSpace(t *testing.T) {
 	t.Parallel()
 	p := figures(setup{members: 1, quota: 2 << 20}.start(t)).
-		masking(`"revision":\d+`, `"revision":REVISION`, `"Revision" : \d+`, `"Revision" : REVISION`) // a value is larger in one of them
+		masking(`"revision":\d+`, `"revision":REVISION`, `"Revision" : \d+`, `"Revision" : REVISION`) // a value takes more space in one of them
 	for _, s := range p.stores {
 		i := 0
 		require.Eventually(t, func() bool { // with new keys, because a node near its quota compacts superseded values
@@ -41,7 +41,7 @@ func TestNoSpace(t *testing.T) {
 	p.same("endpoint", "status")
 	p.same("endpoint", "status", "--write-out=json")
 	p.masking(`^\d+\n`, "NUMBER\n").same("del", "big/", "--prefix")
-	_, err := p.stores[0].client.Compact(t.Context(), p.stores[0].revision(t)) // a node near its quota has done that
+	_, err := p.stores[0].client.Compact(t.Context(), p.stores[0].revision(t)) // a node near its quota has compacted them
 	require.NoError(t, err)
 	p.same("defrag")
 	p.fails("put", "k", "v")

@@ -103,7 +103,7 @@ func TestUsersAndRoles(t *testing.T) {
 			require.NoError(t, err)
 		}
 		p.same("role", "revoke-permission", "redis", "/own", root)
-		for _, c := range logins { // their tokens are those of before
+		for _, c := range logins { // their tokens are older than the change
 			_, err := c.Put(t.Context(), "/own", "v")
 			require.ErrorIs(t, err, rpctypes.ErrPermissionDenied)
 		}
@@ -283,7 +283,7 @@ func TestJWT(t *testing.T) {
 	p.fails("get", "mine/k", "--auth-jwt-token=nonsense")
 	p.fails("get", "mine/k")
 	p.same("user", "revoke-role", "user", "r", "--auth-jwt-token={root}")
-	p.fails("get", "mine/k", "--auth-jwt-token={user}") // every change ends the tokens of before
+	p.fails("get", "mine/k", "--auth-jwt-token={user}") // every change ends all earlier tokens
 	p.fails("get", "mine/k", "--user=user:secret")
 	p.token("root")
 	p.same("auth", "disable", "--auth-jwt-token={root}")
@@ -324,7 +324,7 @@ func TestUsersOfEachMember(t *testing.T) {
 	p.same("get", "mine/k", third)
 }
 
-// token gives the token of a user the name of the user, for arguments.
+// token names the token of a user like the user, for use in arguments.
 func (p *pair) token(name string) {
 	p.Helper()
 	for _, s := range p.stores {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// etcd's program benchmark finishes on both without an error. The figures are no part of the test.
+// etcd's program benchmark finishes on both without an error. The figures are not compared.
 func TestBenchmark(t *testing.T) {
 	t.Parallel()
 	p := start(t, 3, false)

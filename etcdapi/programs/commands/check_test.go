@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The load of check perf lasts a minute, or until an interrupt. Its verdict is about the machine, and is not compared.
+// The load of check perf lasts a minute, or until an interrupt. Its result depends on the machine, and is not compared.
 func TestCheckPerf(t *testing.T) {
 	pairs(t, func(t *testing.T, p *pair) {
 		whole := p.members == 3 && len(p.stores[0].flags) == 0

@@ -121,7 +121,7 @@ func TestThreeMembers(t *testing.T) {
 	}
 }
 
-// chooseFollower gives the ID of a follower a name for arguments.
+// chooseFollower names the ID of a follower, for use in arguments.
 func (p *pair) chooseFollower() {
 	for _, s := range p.stores {
 		s.values["follower"] = s.values["member0"]

@@ -94,7 +94,7 @@ func (p *process) begin(t testing.TB) {
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 }
 
-// waitFor waits until the process has printed a text so many times.
+// waitFor waits until the process has printed a text a number of times.
 func (p *process) waitFor(t testing.TB, text string, times int) {
 	t.Helper()
 	poll := time.NewTicker(5 * time.Millisecond)
@@ -127,7 +127,7 @@ func (p *process) wait(t testing.TB) result {
 	return result{p.printed(), p.stderr.String(), p.cmd.ProcessState.ExitCode()}
 }
 
-// A mask replaces a text that differs by nature.
+// A mask replaces a text that always differs.
 type mask struct {
 	pattern *regexp.Regexp
 	by      string
@@ -143,7 +143,7 @@ func masks(pairs ...string) (out []mask) {
 // always are the masks of every command: terms, and the widths of columns and IDs.
 var always = masks(`"raft_term":\d+`, `"raft_term":TERM`, `"RaftTerm" : \d+`, `"RaftTerm" : TERM`, `(Member|cluster) +`, "$1 ", `─+`, `─`, ` *│ *`, `│`)
 
-// masked returns a result without the texts that differ by nature.
+// masked returns a result without the texts that always differ.
 func (s *store) masked(r result, more []mask) result {
 	r.stdout, r.stderr = s.maskText(r.stdout, more), s.maskText(withoutTimes(r.stderr), more)
 	return r
@@ -159,8 +159,8 @@ func (s *store) maskText(text string, more []mask) string {
 	return text
 }
 
-// withoutTimes reduces the lines of etcdctl's log to message and error. It drops those about calls that the end of a
-// command has cancelled, because they are a race, and those in which etcdutl reports its progress.
+// withoutTimes reduces the lines of etcdctl's log to message and error. It drops the lines about calls that the end
+// of a command has cancelled, because they depend on a race, and the lines in which etcdutl reports its progress.
 func withoutTimes(stderr string) string {
 	var out strings.Builder
 	for line := range strings.Lines(stderr) {

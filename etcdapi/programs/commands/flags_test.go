@@ -64,7 +64,7 @@ func TestGlobalFlags(t *testing.T) {
 	p.compare([]string{"get", "k2", "--debug"}, p.each(func(s *store) result {
 		r := s.start(t, "", "get", "k2", "--debug").wait(t)
 		require.NotEmpty(t, r.stderr)
-		return result{stdout: r.stdout, code: r.code} // the log is of the program
+		return result{stdout: r.stdout, code: r.code} // the program writes the log
 	}))
 	p.compare([]string{"environment"}, p.each(func(s *store) result {
 		c := prepare(t, nil, etcdctl, "get", "k2")

@@ -15,7 +15,7 @@ import (
 // missingFormat is the exit code of a command that has no output in the format.
 const missingFormat = 4
 
-// formats are those of --write-out that people and programs read.
+// formats are the values of --write-out, except protobuf.
 var formats = []string{"simple", "json", "fields", "table"}
 
 // A pair runs commands on both stores, and compares the outcomes.
@@ -24,7 +24,7 @@ type pair struct {
 	members int
 	stores  [2]*store // etcd, coterie
 	masks   []mask    // in addition
-	stdin   string    // of the commands that follow
+	stdin   string    // of the next commands
 	sorted  bool      // compare the lines of the output in any order
 }
 
@@ -85,7 +85,7 @@ func (p *pair) unordered() *pair {
 	return &q
 }
 
-// each does something with both stores at the same time.
+// each calls do with both stores at the same time.
 func (p *pair) each(do func(s *store) result) (results [2]result) {
 	var both sync.WaitGroup
 	for i, s := range p.stores {
@@ -95,7 +95,7 @@ func (p *pair) each(do func(s *store) result) (results [2]result) {
 	return results
 }
 
-// compare fails the test if the outcomes differ. It returns etcd's, masked.
+// compare fails the test if the outcomes differ. It returns the masked one of etcd.
 func (p *pair) compare(args []string, got [2]result) result {
 	p.Helper()
 	etcd, node := p.stores[0].masked(got[0], p.masks), p.stores[1].masked(got[1], p.masks)
@@ -112,7 +112,7 @@ func sortLines(text string) string {
 	return strings.Join(slices.Sorted(strings.Lines(text)), "")
 }
 
-// with returns the pair with flags of every command in place of those for the certificate of its clients.
+// with returns the pair with other flags of every command, instead of those for the certificate of its clients.
 func (p *pair) with(flags ...string) *pair {
 	q := *p
 	for i, s := range p.stores {
@@ -123,7 +123,7 @@ func (p *pair) with(flags ...string) *pair {
 	return &q
 }
 
-// alike runs a command on both, which may fail.
+// alike runs a command, which may fail, on both.
 func (p *pair) alike(args ...string) result {
 	p.Helper()
 	return p.compare(args, p.each(func(s *store) result { return s.start(p, p.stdin, args...).wait(p) }))
@@ -160,7 +160,7 @@ func (p *pair) prints(stdout string, args ...string) {
 	require.Equal(p, stdout, p.same(args...).stdout)
 }
 
-// formatted runs a command once in each format. Some commands lack some formats, but simple and JSON.
+// formatted runs a command once in each format. Every command has simple and JSON; some lack others.
 func (p *pair) formatted(args ...string) {
 	p.Helper()
 	for _, format := range formats {
@@ -174,7 +174,7 @@ func (p *pair) formatted(args ...string) {
 	p.encoded(args...)
 }
 
-// tabled runs a command once in each format. All formats exist but perhaps the one for programs.
+// tabled runs a command once in each format. It may only lack the format for programs.
 func (p *pair) tabled(args ...string) {
 	p.Helper()
 	for _, format := range formats {
@@ -183,7 +183,7 @@ func (p *pair) tabled(args ...string) {
 	p.encoded(args...)
 }
 
-// during runs a command on both that ends only when it is interrupted, and does something with it before.
+// during runs a command on both, calls do while it runs, and interrupts it.
 func (p *pair) during(do func(s *store, c *process), args ...string) result {
 	p.Helper()
 	return p.compare(args, p.each(func(s *store) result {
@@ -194,7 +194,7 @@ func (p *pair) during(do func(s *store, c *process), args ...string) result {
 	}))
 }
 
-// learn runs a command, and gives a part of the output a name: the first group of a pattern.
+// learn runs a command, and names a part of the output: the first group of a pattern.
 func (p *pair) learn(name, pattern string, args ...string) {
 	p.Helper()
 	find := regexp.MustCompile(pattern)

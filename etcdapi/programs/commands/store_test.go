@@ -40,7 +40,7 @@ type store struct {
 }
 
 // newStore waits until the endpoints of a store list each other, and masks the identities of the members. Members are
-// numbered in the order of their IDs, in which every list has them.
+// numbered in the order of their IDs, which is the order of every list.
 func newStore(t testing.TB, name string, endpoints []string, security transport.TLSInfo) *store {
 	cfg := clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop()}
 	s := &store{name: name, values: map[string]string{"etcdctl": etcdctl, "etcdutl": etcdutl}}
@@ -273,7 +273,7 @@ func (u setup) serve(t testing.TB, n *coterie.Node) (addr string) {
 	return addr
 }
 
-// remember gives a text that a command has printed a name, for arguments and as a mask. It masks the other forms of an
+// remember names a text that a command has printed, for use in arguments and as a mask. It masks the other forms of an
 // ID, too.
 func (s *store) remember(name, text string) {
 	id, err := strconv.ParseUint(text, 10, 64)

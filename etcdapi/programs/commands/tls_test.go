@@ -95,9 +95,9 @@ func certificate(t testing.TB, host string) transport.TLSInfo {
 	return newAuthority(t).issue(t, "server", host)
 }
 
-// refused runs a command that gets no connection, and requires a reason, a pattern, in the program's log. It tries several
-// times and longer each time: the log has the last error, which may be that of a write on a connection that the other side has
-// just closed, and a busy machine needs time for a handshake.
+// refused runs a command that gets no connection, and requires that the program's log matches a pattern. It tries
+// several times and longer each time: the log has the last error, which may be that of a write on a connection that the
+// other side has just closed, and a busy machine needs time for a handshake.
 func (p *pair) refused(reason string, args ...string) {
 	p.Helper()
 	expected := regexp.MustCompile(reason)
