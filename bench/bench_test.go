@@ -54,6 +54,20 @@ func TestRowsCheckTheirResults(t *testing.T) {
 	}
 }
 
+func TestRowsNameTheSizesOfTheScale(t *testing.T) {
+	for scale, want := range map[*scale]string{&full: "50 standbys", &quick: "12 standbys"} {
+		for _, r := range rows() {
+			r = r.at(*scale)
+			require.NotContains(t, r.about, "{")
+			if r.name == "local/standbys" {
+				require.Contains(t, r.about, want)
+				require.Equal(t, want, r.on[1].label)
+			}
+		}
+	}
+	require.Equal(t, []string{"1000", "50,000", "200,000", "1 M"}, []string{count(1000), count(50_000), count(200_000), count(1e6)})
+}
+
 func TestCurvesRunAtTheirFirstSize(t *testing.T) {
 	p := plan{rounds: 1, round: 30 * time.Millisecond, scale: tiny, dir: t.TempDir()}
 	names := map[string]bool{}

@@ -8,7 +8,7 @@ import "github.com/coterie-kv/coterie/bench/harness"
 var faultRows = []row{
 	beside("crash", "the time from a crash of the leader to the next put, with election timeouts of 1 s", "crashes",
 		harness.Load{Work: "crash"}, ahead(mean, 1)),
-	once(besideAlone("restart", "the time from the start of a single member with 1 M keys to its first read", "starts",
+	once(besideAlone("restart", "the time from the start of a single member with {keys} keys to its first read", "starts",
 		harness.Load{Work: "restart", Keys: 1_000_000}, and(ahead(mean, 2), "bound", within(mean, 1e9)))),
 	besideAlone("open/alone", "the time from the start of a new single member to its first put", "starts",
 		harness.Load{Work: "open"}, and(ahead(mean, 1), "bound", within(mean, 200e6))),
@@ -17,11 +17,11 @@ var faultRows = []row{
 		on:   []contender{onCoterie.with(inMemory)},
 		load: harness.Load{Work: "open"}, verdict: within(mean, 200e6),
 	},
-	beside("put/1/snapshot", "puts by one caller among 100,000 keys, with snapshots", "puts", snapshotLoad,
+	beside("put/1/snapshot", "puts by one caller among {keys} keys, with snapshots", "puts", snapshotLoad,
 		and(ahead(p999, 1), "longest", ahead(longest, 1))),
 	{
 		name: "local/put/1/snapshot/itself", unit: "puts",
-		about: "puts by one caller among 100,000 keys, with snapshots, beside the same without",
+		about: "puts by one caller among {keys} keys, with snapshots, beside the same without",
 		on:    []contender{labeled("without snapshots", onCoterie.with(withoutSnapshots)), onCoterie}, load: snapshotLoad,
 		verdict: and(and(ahead(p99, 1/1.2), "p99.9", ahead(p999, 0.5)), "longest", ahead(longest, 0.5)),
 	},

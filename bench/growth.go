@@ -113,6 +113,7 @@ func (p plan) growAll(ctx context.Context, r row, d time.Duration) ([]harness.Sa
 	}
 	defer os.RemoveAll(dir)
 	samples := make([]harness.Sample, len(r.on))
+	r = r.at(p.scale)
 	sessions, errs := p.prepareAll(ctx, r, dir)
 	for i, s := range sessions {
 		if s == nil {

@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	})
 	if *list {
 		for _, r := range selected {
-			fmt.Fprintf(out, "%-36s %s\n", r.name, r.about)
+			fmt.Fprintf(out, "%-36s %s\n", r.name, r.at(p.scale).about)
 		}
 		return nil
 	}

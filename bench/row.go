@@ -16,7 +16,8 @@ import (
 	"github.com/coterie-kv/coterie/bench/harness"
 )
 
-// A row is a workload that runs on one or two contenders.
+// A row is a workload that runs on one or two contenders. In about and in the labels of contenders, {keys}, {added},
+// {ops} and {standbys} stand for the sizes of the load and of the setup: see at.
 type row struct {
 	name    string
 	about   string
@@ -52,6 +53,36 @@ func (s scale) of(l harness.Load) harness.Load {
 	return l
 }
 
+// at returns the row with the bounds of a scale, and with its sizes in the texts.
+func (r row) at(s scale) row {
+	r.load, r.conns = s.of(r.load), min(r.conns, s.conns)
+	standbys := 0
+	r.on = slices.Clone(r.on)
+	for i := range r.on {
+		setup := &r.on[i].setup
+		setup.Standbys = min(setup.Standbys, s.standbys)
+		standbys = max(standbys, setup.Standbys)
+	}
+	texts := strings.NewReplacer(
+		"{keys}", count(r.load.Keys), "{added}", count(r.load.Added), "{ops}", count(r.load.Ops), "{standbys}", count(standbys))
+	r.about = texts.Replace(r.about)
+	for i := range r.on {
+		r.on[i].label = texts.Replace(r.on[i].label)
+	}
+	return r
+}
+
+// count returns a number as text: 1000, 300,000 or 1 M.
+func count(n int) string {
+	switch {
+	case n >= 1e6 && n%1e6 == 0:
+		return fmt.Sprintf("%d M", n/1e6)
+	case n >= 1e4:
+		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
+	}
+	return fmt.Sprint(n)
+}
+
 // A plan is how rows are run.
 type plan struct {
 	rounds   int
@@ -69,6 +100,7 @@ func (p plan) run(ctx context.Context, r row) (res result, err error) {
 		return res, err
 	}
 	defer os.RemoveAll(dir)
+	r = r.at(p.scale)
 	res = result{Name: r.name, About: r.about, Unit: r.unit, judges: r.verdict}
 	sessions, errs := p.prepareAll(ctx, r, dir)
 	defer func() { err = errors.Join(err, closeAll(sessions)) }()
@@ -130,16 +162,14 @@ func closeAll(sessions []session) error {
 
 // prepare starts the process of a contender, and prepares the workload.
 func (p plan) prepare(ctx context.Context, r row, c contender, dir string) (session, error) {
-	c.setup.Standbys = min(c.setup.Standbys, p.scale.standbys)
 	process, err := c.start(ctx, dir, p.bin)
 	if err != nil {
 		return nil, err
 	}
-	l := p.scale.of(r.load)
 	if r.conns > 0 {
-		return newRemote(ctx, process, l, min(r.conns, p.scale.conns))
+		return newRemote(ctx, process, r.load, r.conns)
 	}
-	return newLocal(process, l)
+	return newLocal(process, r.load)
 }
 
 // measure runs one round. The profile of a later round replaces that of an earlier one.
