@@ -21,8 +21,8 @@ import (
 func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.KeyValue) bool,
 	work func(context.Context, int64) error,
 ) error {
-	// A node is this process's replica. Every founder is given the same list of Founders; they found the cluster when
-	// all are up. A node that comes later has Join, addresses of some members, instead.
+	// A node is this process's replica. Every founder has the same list of Founders; they found the cluster when
+	// all are up. A later node has Join instead: the addresses of some members.
 	n, err := coterie.Open(ctx, cfg) // Config{Name: "a", Addr: "10.0.0.1:7400", Dir: "/var/lib/x", Founders: …}
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.K
 		}
 	}
 
-	// A leader: fn runs in one instance at a time, and elsewhere when that one is gone.
+	// A leader: fn runs in one instance at a time, and in another one if that one is lost.
 	err = coterie.RunAsLeader(ctx, n, "jobs/leader", "a", func(ctx context.Context, token int64) error {
 		return work(ctx, token)
 	})
@@ -53,7 +53,7 @@ func tour(ctx context.Context, cfg coterie.Config, use func(map[string]coterie.K
 		return err
 	}
 
-	// A lock, whose guard refuses the writes of a holder that lost it and does not know.
+	// A lock. Its guard rejects the writes of a holder that has lost the lock and does not know it.
 	s, err := coterie.NewSession(ctx, n)
 	if err != nil {
 		return err
