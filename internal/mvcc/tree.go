@@ -93,13 +93,10 @@ func (n *node) lower(low int, key string, rev int64) int {
 // child has none, it is the first version of the next child.
 func (n *node) child(key string, rev int64) int { return n.lower(1, key, rev) - 1 }
 
-// first returns the first version that is not before a key and revision.
-func (t *tree) first(key string, rev int64) version {
-	n := t.root
-	if n == nil {
-		return version{}
-	}
-	var next *node // the subtree to the right of n
+// leaf returns the leaf that may have the first version that is not before a key and revision. If that leaf has none, it is
+// the first version of the next subtree, which is nil at the end of a tree.
+func (t *tree) leaf(key string, rev int64) (n, next *node) {
+	n = t.root
 	for n.kids != nil {
 		i := n.child(key, rev)
 		if i+1 < n.n {
@@ -107,17 +104,30 @@ func (t *tree) first(key string, rev int64) version {
 		}
 		n = n.kids.nodes[i]
 	}
-	i := n.lower(0, key, rev)
-	switch {
-	case i < n.n:
-		return n.items[i]
-	case next == nil:
+	return n, next
+}
+
+// first returns the first version that is not before a key and revision.
+func (t *tree) first(key string, rev int64) version {
+	if t.root == nil {
 		return version{}
 	}
-	for next.kids != nil {
-		next = next.kids.nodes[0]
+	n, next := t.leaf(key, rev)
+	if i := n.lower(0, key, rev); i < n.n {
+		return n.items[i]
 	}
-	return next.items[0]
+	return next.first()
+}
+
+// first returns the first version below a node, which may be nil.
+func (n *node) first() version {
+	if n == nil {
+		return version{}
+	}
+	for n.kids != nil {
+		n = n.kids.nodes[0]
+	}
+	return n.items[0]
 }
 
 // last returns the last version that is before a key and revision.
@@ -152,8 +162,20 @@ const lowest = 1
 
 // find returns the first version of a key.
 func (t *tree) find(key string) version {
-	if v := t.first(key, lowest); v.exists() && v.key() == key {
-		return v
+	if t.root == nil {
+		return version{}
+	}
+	n, next := t.leaf(key, lowest)
+	from, to := n.candidates(0, key)
+	for _, v := range n.items[from:to] {
+		if v.key() == key {
+			return v
+		}
+	}
+	if to == n.n {
+		if v := next.first(); v.exists() && v.key() == key {
+			return v
+		}
 	}
 	return version{}
 }
