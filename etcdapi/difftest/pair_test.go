@@ -22,6 +22,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // An endpoint is one of the two servers, with clients of its services.
@@ -95,7 +96,7 @@ func dial(t testing.TB, name, addr string, opts ...grpc.DialOption) *endpoint {
 }
 
 func startEtcd(t testing.TB, change ...func(*embed.Config)) (addr string) {
-	client := url.URL{Scheme: "http", Host: freeAddr(t)} // the gateway of an etcd dials the port that is configured
+	client := url.URL{Scheme: "http", Host: processtest.FreeAddr(t)} // the gateway of an etcd dials the port that is configured
 	cfg := etcdConfig(t.TempDir(), client, url.URL{Scheme: "http", Host: "127.0.0.1:0"})
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	for _, c := range change {
@@ -123,13 +124,6 @@ func etcdConfig(dir string, client, peer url.URL) *embed.Config {
 	return cfg
 }
 
-func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // config returns the configuration of a node that keeps its history, as etcd does.
 func config() coterie.Config {
 	return coterie.Config{
@@ -139,7 +133,7 @@ func config() coterie.Config {
 
 func startNode(t testing.TB, opts ...etcdapi.Option) (addr string) {
 	cfg := config()
-	cfg.Advertise = freeAddr(t) // without an address no other member can be added
+	cfg.Advertise = processtest.FreeAddr(t) // without an address no other member can be added
 	n, err := coterie.Open(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, n.Close()) })

@@ -18,6 +18,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // A trio is a cluster of three members, each of which can be stopped and started again.
@@ -70,7 +71,10 @@ func (c *trio) leader(t testing.TB) (index int) {
 	return index
 }
 
-func freeAddrs(t testing.TB) []string { return []string{freeAddr(t), freeAddr(t), freeAddr(t)} }
+// freeAddrs returns an address for each member.
+func freeAddrs(t testing.TB) []string {
+	return []string{processtest.FreeAddr(t), processtest.FreeAddr(t), processtest.FreeAddr(t)}
+}
 
 func startTrioOfNodes(t testing.TB) *trio {
 	c, clients, peers := &trio{}, freeAddrs(t), freeAddrs(t)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 var (
@@ -68,20 +70,13 @@ func startMembers(t *testing.T, pkg string, n int) (members []*server) {
 	t.Helper()
 	var peers, entries []string
 	for i := range n {
-		peers = append(peers, "http://"+freeAddr(t))
+		peers = append(peers, "http://"+processtest.FreeAddr(t))
 		entries = append(entries, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	for i, peer := range peers {
-		members = append(members, launch(t, pkg, fmt.Sprint("m", i), filepath.Join(t.TempDir(), "data"), "http://"+freeAddr(t), peer,
+		members = append(members, launch(t, pkg, fmt.Sprint("m", i), filepath.Join(t.TempDir(), "data"), "http://"+processtest.FreeAddr(t), peer,
 			"--initial-cluster", strings.Join(entries, ",")))
 	}
-	t.Cleanup(func() { // if the cluster does not start, the reason may be in any of the logs
-		for i, m := range members {
-			if t.Failed() {
-				t.Logf("log of member %d of %s:\n%s", i, pkg, m.log)
-			}
-		}
-	})
 	for _, m := range members {
 		m.await(t)
 	}
@@ -154,7 +149,7 @@ const ticks = 100
 // cpuSeconds returns the CPU time that servers have used, NaN if the system has no /proc.
 func cpuSeconds(servers []*server) (sum float64) {
 	for _, s := range servers {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Cmd.Process.Pid))
 		if err != nil {
 			return math.NaN()
 		}

@@ -115,7 +115,7 @@ func TestKilledNodesLoseNoAcknowledgedWrite(t *testing.T) {
 		if i%2 == 0 {
 			victim = leaderOf(t, watcher, endpoints)
 		}
-		nodes[victim].kill(t)
+		nodes[victim].kill()
 		more()
 		run(t, etcdctl, "--endpoints", endpoints[0]+","+endpoints[1]+","+endpoints[2], "put", "etcdctl", strconv.Itoa(i))
 		nodes[victim].start(t)

@@ -17,6 +17,7 @@ import (
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
 	"github.com/coterie-kv/coterie/etcdapi/etcdsnapshot"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // A signal makes etcd write everything that it has applied to its database.
@@ -28,7 +29,7 @@ func TestMoveFromDirectoryOfStoppedEtcd(t *testing.T) {
 	before := dumpOf(t, s.Client, h.CompactRevision)
 	_, err = etcdsnapshot.Read(t.Context(), s.dir)
 	require.ErrorIs(t, err, coterie.ErrDirInUse)
-	s.stop(t)
+	s.stop()
 	c := etcdapi.NewClient(moved(t, s.dir))
 	defer c.Close()
 	requireEqual(t, before, dumpOf(t, c, h.CompactRevision))
@@ -42,7 +43,7 @@ func TestKilledEtcdLosesNoAcknowledgedWrite(t *testing.T) {
 		s := startEtcd(t, dir)
 		r, err := s.Put(t.Context(), fmt.Sprint("key", attempt), "acknowledged")
 		require.NoError(t, err)
-		s.kill(t)
+		s.kill()
 		c, err := etcdsnapshot.Read(t.Context(), dir)
 		if err == nil { // etcd had written its database, which it does every 100 ms
 			require.Equal(t, r.Header.Revision, c.Revision())
@@ -50,7 +51,7 @@ func TestKilledEtcdLosesNoAcknowledgedWrite(t *testing.T) {
 		}
 		require.ErrorIs(t, err, etcdsnapshot.ErrUnapplied)
 		again := startEtcd(t, dir)
-		again.stop(t)
+		again.stop()
 		c, err = etcdsnapshot.Read(t.Context(), dir)
 		require.NoError(t, err)
 		require.Equal(t, r.Header.Revision, c.Revision())
@@ -61,7 +62,7 @@ func TestKilledEtcdLosesNoAcknowledgedWrite(t *testing.T) {
 // An etcd with keys, leases and users becomes a coteried, and that becomes an etcd again, at the same URL. Its clients
 // are not restarted, and wait only during the two switches.
 func TestServersChangeUnderTheirClients(t *testing.T) {
-	client, peer := "http://"+freeAddr(t), "http://"+freeAddr(t)
+	client, peer := "http://"+processtest.FreeAddr(t), "http://"+processtest.FreeAddr(t)
 	place := func(name string) string { return filepath.Join(t.TempDir(), name) }
 	first := startServer(t, etcd, place("etcd"), client, peer, "--unsafe-no-fsync")
 	fill(t, first.Client, true)
@@ -74,7 +75,7 @@ func TestServersChangeUnderTheirClients(t *testing.T) {
 	// From etcd to coteried, by the data directory of the etcd.
 	w.pause()
 	before := dumpOf(t, root, h.CompactRevision)
-	first.stop(t)
+	first.stop()
 	dir := place("coteried")
 	members := []string{"--name", "m", "--data-dir", dir, "--initial-cluster", "m=" + peer, "--initial-advertise-peer-urls", peer}
 	run(t, coteried, append([]string{"restore", first.dir}, members...)...)
@@ -88,7 +89,7 @@ func TestServersChangeUnderTheirClients(t *testing.T) {
 	before = dumpOf(t, root, h.CompactRevision)
 	saved, copied := place("saved.db"), place("copied.db")
 	run(t, coteried, "snapshot", "save", saved, "--endpoints", client, "--user", "root:secret")
-	second.stop(t)
+	second.stop()
 	run(t, coteried, "snapshot", "save", copied, "--data-dir", dir)
 	require.Equal(t, run(t, coteried, "snapshot", "status", saved), run(t, coteried, "snapshot", "status", copied))
 	dir = place("again")

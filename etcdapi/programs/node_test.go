@@ -21,6 +21,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // nodeVariable is the environment variable that makes this program a node. Its value is a nodeConfig as JSON.
@@ -60,9 +61,9 @@ func beNode(config string) error {
 
 // A node is a process with a node that an endpoint serves.
 type node struct {
-	config nodeConfig
-	cmd    *exec.Cmd
-	stdin  io.Closer // keeps the process alive
+	config  nodeConfig
+	process *processtest.Process
+	stdin   io.Closer // keeps the process alive
 }
 
 // startNodes starts processes that are the nodes of one cluster, until the end of the test.
@@ -73,12 +74,11 @@ func startNodes(t *testing.T, n int) (nodes []*node, endpoints []string) {
 	}
 	var founders []coterie.Founder
 	for i := range n {
-		founders = append(founders, coterie.Founder{Name: fmt.Sprint("node", i), Addr: freeAddr(t)})
+		founders = append(founders, coterie.Founder{Name: fmt.Sprint("node", i), Addr: processtest.FreeAddr(t)})
 	}
 	for _, f := range founders {
-		p := &node{config: nodeConfig{f.Name, filepath.Join(t.TempDir(), "data"), f.Addr, freeAddr(t), founders}}
+		p := &node{config: nodeConfig{f.Name, filepath.Join(t.TempDir(), "data"), f.Addr, processtest.FreeAddr(t), founders}}
 		p.start(t)
-		t.Cleanup(func() { p.kill(t) })
 		nodes, endpoints = append(nodes, p), append(endpoints, p.config.Endpoint)
 	}
 	return nodes, endpoints
@@ -90,24 +90,17 @@ func (n *node) start(t *testing.T) {
 	require.NoError(t, err)
 	config, err := json.Marshal(n.config)
 	require.NoError(t, err)
-	n.cmd = exec.Command(self)
-	n.cmd.Env = append(os.Environ(), nodeVariable+"="+string(config))
-	n.cmd.Stderr = os.Stderr
-	n.stdin, err = n.cmd.StdinPipe()
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), nodeVariable+"="+string(config))
+	n.stdin, err = cmd.StdinPipe()
 	require.NoError(t, err)
-	require.NoError(t, n.cmd.Start())
+	n.process = processtest.Start(t, cmd)
 }
 
 // kill ends the process as kill -9 does.
-func (n *node) kill(t *testing.T) {
-	t.Helper()
-	if n.cmd == nil {
-		return
-	}
-	require.NoError(t, n.cmd.Process.Kill())
-	n.cmd.Wait()
+func (n *node) kill() {
+	n.process.Kill()
 	n.stdin.Close()
-	n.cmd = nil
 }
 
 // connect returns a client of endpoints.

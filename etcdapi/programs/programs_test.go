@@ -5,21 +5,20 @@ package programs
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // The programs, by the packages that they are built from.
@@ -99,16 +98,14 @@ func run(t *testing.T, pkg string, args ...string) string {
 // A server is a process of etcd, or of coteried.
 type server struct {
 	*clientv3.Client
+	*processtest.Process
 	dir, client string
-	cmd         *exec.Cmd
-	log         *strings.Builder
-	stopped     bool
 }
 
 // startEtcd starts etcd in a directory, until the end of the test.
 func startEtcd(t *testing.T, dir string) *server {
 	t.Helper()
-	return startServer(t, etcd, dir, "http://"+freeAddr(t), "http://"+freeAddr(t), "--unsafe-no-fsync")
+	return startServer(t, etcd, dir, "http://"+processtest.FreeAddr(t), "http://"+processtest.FreeAddr(t), "--unsafe-no-fsync")
 }
 
 // startServer starts a program that has etcd's flags, with its URLs, as the only member of a cluster.
@@ -122,12 +119,10 @@ func startServer(t *testing.T, pkg, dir, client, peer string, args ...string) *s
 // launch starts a program that has etcd's flags, as a member with a name and URLs, and does not wait until it serves.
 func launch(t *testing.T, pkg, name, dir, client, peer string, args ...string) *server {
 	t.Helper()
-	s := &server{dir: dir, client: client, log: &strings.Builder{}}
-	s.cmd = exec.Command(program(t, pkg), append([]string{"--name", name, "--data-dir", dir, "--listen-client-urls", s.client,
-		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer}, args...)...)
-	s.cmd.Stderr = s.log
-	require.NoError(t, s.cmd.Start())
-	t.Cleanup(func() { s.stop(t) })
+	s := &server{dir: dir, client: client}
+	s.Process = processtest.Start(t, exec.Command(program(t, pkg), append([]string{"--name", name, "--data-dir", dir, "--listen-client-urls", s.client,
+		"--advertise-client-urls", s.client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer}, args...)...))
+	t.Cleanup(s.stop)
 	return s
 }
 
@@ -143,7 +138,7 @@ func (s *server) await(t *testing.T) {
 		select {
 		case <-retry.C:
 		case <-ctx.Done():
-			require.NoError(t, ctx.Err(), s.log)
+			require.NoError(t, ctx.Err(), s.Output())
 		}
 	}
 }
@@ -163,39 +158,20 @@ func (s *server) healthy(ctx context.Context) bool {
 }
 
 // stop ends the process and waits for it.
-func (s *server) stop(t *testing.T) {
-	if s.stopped {
-		return
-	}
-	s.stopped = true
-	if s.Client != nil {
-		s.Client.Close()
-	}
-	require.NoError(t, s.cmd.Process.Signal(os.Interrupt))
-	s.cmd.Wait() // the exit code is that of the signal
+func (s *server) stop() {
+	s.closeClient()
+	s.Signal(os.Interrupt)
+	s.Exits() // the exit code may be that of the signal
 }
 
 // kill ends the process at once, so that it cannot write anything, and waits for it.
-func (s *server) kill(t *testing.T) {
-	s.stopped = true
-	s.Client.Close()
-	require.NoError(t, s.cmd.Process.Kill())
-	s.cmd.Wait() // the exit code is that of the signal
+func (s *server) kill() {
+	s.closeClient()
+	s.Kill()
 }
 
-// nextPort is the next port that freeAddr tries. Package commands runs its tests meanwhile and has other ports. Systems give
-// higher ones to connections. So an address stays free until its server listens there.
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(10_000 + rand.Int64N(3000)) }
-
-// freeAddr returns an address that is not in use. No other call returns it.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for {
-		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", nextPort.Add(1))); err == nil {
-			require.NoError(t, l.Close())
-			return l.Addr().String()
-		}
+func (s *server) closeClient() {
+	if s.Client != nil {
+		s.Client.Close()
 	}
 }

@@ -240,7 +240,7 @@ func TestMoveFromDatabaseOfStoppedEtcd(t *testing.T) {
 	h, err := s.HashKV(t.Context(), s.client, 0)
 	require.NoError(t, err)
 	before := dumpOf(t, s.Client, h.CompactRevision)
-	s.stop(t)
+	s.stop()
 	database := filepath.Join(s.dir, "member", "snap", "db")
 	_, err = etcdsnapshot.Read(t.Context(), database)
 	require.ErrorIs(t, err, coterie.ErrCorrupt, "it has no checksum")
@@ -304,7 +304,7 @@ func TestUsersMoveFromEtcdAndBack(t *testing.T) {
 	ok(first.UserAddWithOptions(ctx, "cn", "", &clientv3.UserAddOptions{NoPassword: true}))
 	snapshot := save(t, first.client) // while the client still needs no password
 	ok(first.AuthEnable(ctx))
-	first.stop(t)
+	first.stop()
 	for name, source := range map[string]struct {
 		file    string
 		opts    []etcdsnapshot.Option

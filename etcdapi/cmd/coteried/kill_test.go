@@ -76,7 +76,7 @@ func TestKilledMembersLoseNoWrite(t *testing.T) {
 		if i%2 == 0 {
 			victim = cl.leader(t, c)
 		}
-		cl.members[victim].kill()
+		cl.members[victim].Kill()
 		more()
 		cl.members[victim].start()
 		cl.members[victim].ready()

@@ -21,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/coterie-kv/coterie/etcdapi/internal/bootstrap"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // A single member keeps its data, needs no flags about the cluster on later starts, and notifies systemd.
@@ -56,7 +57,7 @@ func TestOneMemberServes(t *testing.T) {
 	m.start()
 	m.ready()
 	require.Equal(t, "v", value(t, c, "k"))
-	m.prints("server has already been initialized")
+	m.Prints("server has already been initialized")
 	again, err := c.MemberList(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, all.Members[0].PeerURLs, again.Members[0].PeerURLs, "the advertised URL is kept")
@@ -80,7 +81,7 @@ func TestKilledMemberComesBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all.Members, 3)
 	down := cl.leader(t, c)
-	cl.members[down].kill()
+	cl.members[down].Kill()
 	put(t, c, "k", "2")
 	cl.members[down].args = cl.places[down].flags() // without --initial-cluster
 	cl.members[down].start()
@@ -106,7 +107,7 @@ func TestLeaderHandsOver(t *testing.T) {
 		w.pause.Store(0)
 	}
 	cl.members[leader].stop()
-	cl.members[leader].prints("leadership transfer completed")
+	cl.members[leader].Prints("leadership transfer completed")
 	for _, w := range writers {
 		after := w.acknowledged.Load()
 		eventually(t, func(context.Context) error { return atLeast(&w.acknowledged, after+100) })
@@ -201,7 +202,7 @@ func TestAddedMembersJoin(t *testing.T) {
 		}
 		return err
 	})
-	m.kill()
+	m.Kill()
 	m.args = second.flags()
 	m.start()
 	m.ready()
@@ -217,7 +218,7 @@ func TestMemberMoves(t *testing.T) {
 	put(t, c, "k", "v")
 	m, moved := cl.members[2], cl.places[2]
 	m.stop()
-	moved.peer = freeAddr(t)
+	moved.peer = processtest.FreeAddr(t)
 	m.args = moved.flags()
 	m.start()
 	m.ready()
@@ -229,7 +230,7 @@ func TestMemberMoves(t *testing.T) {
 		}
 		return err
 	})
-	m.kill()
+	m.Kill()
 	m.start()
 	m.ready()
 }
@@ -242,8 +243,8 @@ func TestRemovedMemberExits(t *testing.T) {
 	s, err := c.Status(t.Context(), cl.places[2].clientURL())
 	require.NoError(t, err)
 	eventually(t, func(ctx context.Context) error { _, err := c.MemberRemove(ctx, s.Header.MemberId); return err })
-	require.Zero(t, cl.members[2].exits())
-	cl.members[2].prints("the member has been permanently removed from the cluster")
+	require.Zero(t, cl.members[2].Exits())
+	cl.members[2].Prints("the member has been permanently removed from the cluster")
 }
 
 func TestLastMemberForcesNewCluster(t *testing.T) {
@@ -251,7 +252,7 @@ func TestLastMemberForcesNewCluster(t *testing.T) {
 	cl := startCluster(t, 3, "http")
 	put(t, dial(t, nil, cl.clientURLs()...), "k", "v")
 	for _, m := range cl.members {
-		m.kill()
+		m.Kill()
 	}
 	m := cl.members[1]
 	m.args = cl.places[1].flags("--force-new-cluster")
@@ -275,7 +276,7 @@ func TestLastMemberForcesNewCluster(t *testing.T) {
 func TestListenersHaveTheirPurpose(t *testing.T) {
 	processTest(t)
 	p := newPlace(t, "a", "http")
-	web, watched, socket := freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), "s")
+	web, watched, socket := processtest.FreeAddr(t), processtest.FreeAddr(t), filepath.Join(t.TempDir(), "s")
 	file := filepath.Join(t.TempDir(), "etcd.yml")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, "name: a\ndata-dir: %s\nlisten-peer-urls: %s\ninitial-advertise-peer-urls: %s\n"+
 		"listen-client-urls: %s,unix://%s\nadvertise-client-urls: %s\nlisten-client-http-urls: http://%s\nlisten-metrics-urls: http://%s\nenable-pprof: true\n",
@@ -294,7 +295,7 @@ func TestListenersHaveTheirPurpose(t *testing.T) {
 		resp.Body.Close()
 		require.Equal(t, code, resp.StatusCode, url)
 	}
-	m.kill()
+	m.Kill()
 	m.start() // the file of the socket is left
 	m.ready()
 }
@@ -304,10 +305,10 @@ func TestSignalsOfOneMomentAreOne(t *testing.T) {
 	// The other founder is missing, so the member waits for it.
 	p, missing := newPlace(t, "a", "http"), newPlace(t, "b", "http")
 	m := run(t, p.flags("--initial-cluster", p.entry()+","+missing.entry())...)
-	m.prints("serving client traffic")
-	m.signal(syscall.SIGINT)
-	m.signal(syscall.SIGTERM) // at the same moment, so they count as one
-	require.Zero(t, m.exits())
+	m.Prints("serving client traffic")
+	m.Signal(syscall.SIGINT)
+	m.Signal(syscall.SIGTERM) // at the same moment, so they count as one
+	require.Zero(t, m.Exits())
 }
 
 // A daemon that cannot start prints one line, and exits with 1.
@@ -319,8 +320,8 @@ func TestStartFailsWithOneLine(t *testing.T) {
 	fails := func(text string, args ...string) {
 		t.Helper()
 		m := run(t, args...)
-		require.Equal(t, 1, m.exits())
-		m.prints(text)
+		require.Equal(t, 1, m.Exits())
+		m.Prints(text)
 	}
 	p := newPlace(t, "a", "http")
 	used := p
@@ -346,15 +347,15 @@ func TestStartFailsWithOneLine(t *testing.T) {
 	waiting, missing := newPlace(t, "a", "http"), newPlace(t, "b", "http")
 	list := "--initial-cluster=" + waiting.entry() + "," + missing.entry()
 	m = run(t, waiting.flags(list, "--initial-cluster-token=typo")...)
-	m.prints("serving client traffic")
-	m.kill()
+	m.Prints("serving client traffic")
+	m.Kill()
 	fails("remove --data-dir if this member was never ready", waiting.flags(list, "--initial-cluster-token=correct")...)
 	fails("remove --data-dir if this member was never ready", waiting.flags("--name=b", list, "--initial-cluster-token=typo",
 		"--initial-advertise-peer-urls="+missing.peerURL())...)
 
 	precious := filepath.Join(t.TempDir(), "precious")
 	require.NoError(t, os.WriteFile(precious, []byte("kept"), 0o600))
-	fails("a file that is not a socket", newPlace(t, "a", "http").flags("--listen-client-urls=unix://"+precious)...)
+	fails("is not a socket", newPlace(t, "a", "http").flags("--listen-client-urls=unix://"+precious)...)
 	require.FileExists(t, precious)
 
 	theirs := newPlace(t, "a", "http")

@@ -3,18 +3,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // asDaemon is the environment variable that makes the test binary a coteried.
@@ -45,30 +42,10 @@ func processTest(t *testing.T) {
 
 // A process is a coteried that runs, or has run.
 type process struct {
-	t    *testing.T
-	args []string
-	env  []string
-	cmd  *exec.Cmd
-	log  *output
-	done chan struct{} // closed when the process has ended
-}
-
-// An output collects the output of a process. Its methods may be called concurrently.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	*processtest.Process // the last one
+	t                    *testing.T
+	args                 []string
+	env                  []string
 }
 
 // run starts a process with flags. The test ends it, and prints its log if the test has failed.
@@ -82,12 +59,6 @@ func runWith(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, args: args, env: env}
 	p.start()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("coteried %s\n%s", strings.Join(p.args, " "), p.log)
-		}
-	})
 	return p
 }
 
@@ -96,87 +67,29 @@ func (p *process) start() {
 	p.t.Helper()
 	self, err := os.Executable()
 	require.NoError(p.t, err)
-	p.cmd, p.log, p.done = exec.Command(self, p.args...), &output{}, make(chan struct{})
-	p.cmd.Env = append([]string{asDaemon + "=1", "PATH=" + os.Getenv("PATH")}, p.env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	require.NoError(p.t, p.cmd.Start())
-	go func(cmd *exec.Cmd, done chan struct{}) {
-		_ = cmd.Wait() // the tests look at ProcessState
-		close(done)
-	}(p.cmd, p.done)
+	cmd := exec.Command(self, p.args...)
+	cmd.Env = append([]string{asDaemon + "=1", "PATH=" + os.Getenv("PATH")}, p.env...)
+	p.Process = processtest.Start(p.t, cmd)
 }
 
 // ready waits for the line that etcd prints, too.
 func (p *process) ready() {
 	p.t.Helper()
-	p.prints("ready to serve client requests")
-}
-
-// prints waits until the log has a text.
-func (p *process) prints(text string) {
-	p.t.Helper()
-	ended := false
-	require.Eventually(p.t, func() bool {
-		select {
-		case <-p.done: // the log is complete
-			ended = true
-		default:
-		}
-		return strings.Contains(p.log.String(), text) || ended
-	}, 30*time.Second, 5*time.Millisecond, "no line with %q", text)
-	require.Contains(p.t, p.log.String(), text)
-}
-
-// exits waits until the process has ended, and returns its exit code: -1 after a signal.
-func (p *process) exits() int {
-	p.t.Helper()
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		require.Fail(p.t, "the process does not end")
-	}
-	return p.cmd.ProcessState.ExitCode()
-}
-
-func (p *process) signal(s os.Signal) { _ = p.cmd.Process.Signal(s) }
-
-// kill ends the process like a crash.
-func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	<-p.done
+	p.Prints("ready to serve client requests")
 }
 
 // stop ends the process with SIGTERM, as an operator does.
 func (p *process) stop() {
 	p.t.Helper()
-	p.signal(syscall.SIGTERM)
-	require.Zero(p.t, p.exits())
-}
-
-// nextPort is the next port that freeAddr tries. The system gives no port below 32768 to a connection, so an address stays
-// free until its process listens there.
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(20_000 + rand.Int64N(10_000)) }
-
-// freeAddr returns an address of this machine that no process listens on. No other call returns it.
-func freeAddr(t *testing.T) string {
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", nextPort.Add(1))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
-		}
-	}
-	require.Fail(t, "no address is free")
-	return ""
+	p.Signal(syscall.SIGTERM)
+	require.Zero(p.t, p.Exits())
 }
 
 // A place is where a member listens, and where its data is.
 type place struct{ name, scheme, client, peer, dir string }
 
 func newPlace(t *testing.T, name, scheme string) place {
-	return place{name, scheme, freeAddr(t), freeAddr(t), filepath.Join(t.TempDir(), name)}
+	return place{name, scheme, processtest.FreeAddr(t), processtest.FreeAddr(t), filepath.Join(t.TempDir(), name)}
 }
 
 func (p place) clientURL() string { return p.scheme + "://" + p.client }

@@ -14,8 +14,8 @@ import (
 func finishes(t *testing.T, code int, args ...string) string {
 	t.Helper()
 	p := run(t, args...)
-	require.Equal(t, code, p.exits(), "%s", p.log)
-	return p.log.String()
+	require.Equal(t, code, p.Exits(), "%s", p.Output())
+	return p.Output()
 }
 
 // Three members begin with a snapshot of one member, and their data is saved as a snapshot again, from a directory.

@@ -30,7 +30,7 @@ func TestMembersAndClientsUseTLS(t *testing.T) {
 	for _, m := range all.Members {
 		require.Regexp(t, "^https://", m.PeerURLs[0])
 	}
-	cl.members[0].prints("serving client traffic securely")
+	cl.members[0].Prints("serving client traffic securely")
 
 	without := ca.client()
 	without.Certificates = nil
@@ -48,9 +48,9 @@ func TestMembersAndClientsUseTLS(t *testing.T) {
 		p := newPlace(t, "stranger", "https")
 		m := run(t, p.flags(append(flags, "--initial-cluster-state=existing", "--initial-cluster="+cl.places[0].entry()+","+p.entry(),
 			"--initial-cluster-token=test", "--peer-cert-file="+cert, "--peer-key-file="+key)...)...)
-		cl.members[0].prints("connection refused")
-		m.prints("connection failed")
-		require.NotContains(t, m.log.String(), "ready to serve client requests")
+		cl.members[0].Prints("connection refused")
+		m.Prints("connection failed")
+		require.NotContains(t, m.Output(), "ready to serve client requests")
 		m.stop()
 	}
 }
@@ -66,8 +66,8 @@ func TestWrongCertificatesAreReported(t *testing.T) {
 		{"--cert-file", cert, "--key-file", key, "--peer-cert-file", cert, "--peer-key-file", otherKey, "--peer-trusted-ca-file", ca.file},
 	} {
 		m := run(t, p.flags(flags...)...)
-		require.Equal(t, 1, m.exits())
-		m.prints("private key does not match public key")
+		require.Equal(t, 1, m.Exits())
+		m.Prints("private key does not match public key")
 	}
 }
 

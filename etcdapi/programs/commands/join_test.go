@@ -13,6 +13,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // joinEtcd starts the member that was added to an etcd, and returns its endpoint.
@@ -30,7 +32,7 @@ func joinEtcd(t testing.TB, s *store) string {
 	}
 	peers, err := types.NewURLs([]string{s.values["peer"]})
 	require.NoError(t, err)
-	client := freeURLs(1)
+	client := freeURLs(t, 1)
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir = "etcd4", t.TempDir()
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = client, client
@@ -83,7 +85,7 @@ func TestMemberJoins(t *testing.T) {
 			p := start(t, 3, false).masking(`MEMBER\d`, "MEMBER", `\badded\b`, "MEMBER", `(etcd4=http://[\d.:]+|etcd4=PEER3),(.*)"`, `$2,$1"`)
 			p.awaitGrowth()
 			for _, s := range p.stores {
-				s.values["peer"] = "http://" + freeURLs(1)[0].Host
+				s.values["peer"] = "http://" + processtest.FreeAddr(t)
 				s.mask("PEER3", s.values["peer"])
 			}
 			p.learn("added", `^Member *(\w+) added`, append([]string{"member", "add", "etcd4", "--peer-urls={peer}"}, flags...)...)

@@ -8,12 +8,10 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 
 	"github.com/coterie-kv/coterie"
 	"github.com/coterie-kv/coterie/etcdapi"
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // A store is one of the two under comparison: a cluster of etcd or of coterie.
@@ -126,21 +125,11 @@ func (s *store) fill(t testing.TB, arg string) string {
 	return arg
 }
 
-// nextPort is the next port that freeURLs tries. Package programs runs its tests meanwhile and has other ports. Systems give
-// higher ones to connections. So a port stays free until its server listens there.
-var nextPort atomic.Int64
-
-func init() { nextPort.Store(14_000 + rand.Int64N(4000)) }
-
 // freeURLs returns URLs of ports that are free. No other call returns them.
-func freeURLs(n int) (urls []url.URL) {
-	for len(urls) < n {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", nextPort.Add(1)))
-		if err != nil {
-			continue
-		}
-		defer l.Close()
-		urls = append(urls, url.URL{Scheme: "http", Host: l.Addr().String()})
+func freeURLs(t testing.TB, n int) (urls []url.URL) {
+	t.Helper()
+	for range n {
+		urls = append(urls, url.URL{Scheme: "http", Host: processtest.FreeAddr(t)})
 	}
 	return urls
 }
@@ -157,7 +146,7 @@ type setup struct {
 // startEtcd starts an etcd in this process, for one test.
 func (u setup) startEtcd(t testing.TB) *store {
 	t.Helper()
-	peers, clients := freeURLs(u.members), freeURLs(u.members)
+	peers, clients := freeURLs(t, u.members), freeURLs(t, u.members)
 	if !u.security.Empty() {
 		for i := range clients {
 			clients[i].Scheme = "https"

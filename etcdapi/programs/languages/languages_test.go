@@ -5,7 +5,6 @@ package languages
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/coterie-kv/coterie/etcdapi/internal/processtest"
 )
 
 // A language runs a script.
@@ -87,33 +88,17 @@ func build(t *testing.T) string {
 	return name
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // start starts a coteried until the end of the test, and returns its URL.
 func start(t *testing.T, program, scheme string, flags ...string) string {
 	t.Helper()
-	client, peer := scheme+"://"+freeAddr(t), "http://"+freeAddr(t)
-	cmd := exec.Command(program, append([]string{"--data-dir", filepath.Join(t.TempDir(), "data"), "--listen-client-urls", client,
-		"--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer}, flags...)...)
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	require.NoError(t, err)
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	require.NoError(t, cmd.Start())
+	client, peer := scheme+"://"+processtest.FreeAddr(t), "http://"+processtest.FreeAddr(t)
+	p := processtest.Start(t, exec.Command(program, append([]string{"--data-dir", filepath.Join(t.TempDir(), "data"), "--listen-client-urls", client,
+		"--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default=" + peer}, flags...)...))
 	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		require.NoError(t, cmd.Wait())
+		p.Signal(os.Interrupt)
+		require.Zero(t, p.Exits())
 	})
-	require.Eventually(t, func() bool {
-		text, err := os.ReadFile(log.Name())
-		return err == nil && strings.Contains(string(text), "ready to serve client requests")
-	}, 30*time.Second, 10*time.Millisecond)
+	p.Prints("ready to serve client requests")
 	return client
 }
 
