@@ -325,7 +325,9 @@ func TestSessionsAreNotResumed(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	callers := serve(t, open(t), etcdapi.WithTLS(&tls.Config{Certificates: []tls.Certificate{a.issue(t, "server")}}))
+	resumable := &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server")}}
+	resumable.SetSessionTicketKeys([][32]byte{{1}}) // without keys, no two connections would have the same
+	callers := serve(t, open(t), etcdapi.WithTLS(resumable))
 	for name, addr := range map[string]string{"a server of the caller": own.Addr().String(), "a configuration of the caller": callers} {
 		cfg := a.client()
 		cfg.MaxVersion, cfg.ClientSessionCache = tls.VersionTLS12, tls.NewLRUClientSessionCache(1) // 1.2 has the ticket in the handshake

@@ -67,6 +67,32 @@ func TestRestoredMembersFormACluster(t *testing.T) {
 	}
 }
 
+func TestFileWithoutChecksumNeedsAFlag(t *testing.T) {
+	source := snapshot(t)
+	whole, err := os.Stat(source)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(source, whole.Size()-etcdsnapshot.ChecksumSize))
+	t.Chdir(t.TempDir())
+	var out bytes.Buffer
+	require.Equal(t, 1, Run(t.Context(), []string{source}, &out, &out))
+	require.Contains(t, out.String(), "it has no checksum")
+	require.Zero(t, Run(t.Context(), []string{source, "--skip-hash-check"}, &out, &out), out.String())
+	require.Contains(t, out.String(), "revision 3, 1 keys")
+}
+
+func TestLogOfEtcdMayBeElsewhere(t *testing.T) {
+	database, err := os.ReadFile(snapshot(t))
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.MkdirAll("etcd/member/snap", 0o700))
+	require.NoError(t, os.WriteFile("etcd/member/snap/db", database[:len(database)-etcdsnapshot.ChecksumSize], 0o600))
+	for log, args := range map[string][]string{"etcd/member/wal": nil, "elsewhere": {"--from-wal-dir", "elsewhere"}} {
+		var out bytes.Buffer
+		require.Equal(t, 1, Run(t.Context(), append(args, "etcd"), &out, &out))
+		require.Contains(t, out.String(), "the write-ahead log of etcd is not in "+log+":")
+	}
+}
+
 func TestRestoreRefusesItsArguments(t *testing.T) {
 	source := snapshot(t)
 	t.Chdir(t.TempDir())
