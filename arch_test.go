@@ -194,7 +194,7 @@ var modules = []string{"bench", "bench/harness", "bench/rivals", "bench/rivals/d
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
-	{"breakable", "fault", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
+	{"breakable", "fault", "golden", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "metadata", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
 	{"auth"},

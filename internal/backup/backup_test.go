@@ -8,8 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/lease"
 	"github.com/coterie-kv/coterie/internal/state"
 )
@@ -58,14 +57,9 @@ func sampleBackup(t testing.TB) []byte {
 }
 
 func TestBackupFormat(t *testing.T) {
-	name := filepath.Join("testdata", "backup.golden")
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(name, sampleBackup(t), 0o644))
-	}
-	want, err := os.ReadFile(name)
-	require.NoError(t, err)
-	require.Equal(t, want, sampleBackup(t), "the format has changed: increment its version, or undo the change")
+	got := sampleBackup(t)
+	want := golden.File(t, *update, "backup.golden", got)
+	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	b, err := Read(bytes.NewReader(want))
 	require.NoError(t, err)
 	require.Equal(t, sampleHead, b.Head)

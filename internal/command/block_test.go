@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func TestBlocksRoundTrip(t *testing.T) {
 
 func TestGoldenBlocks(t *testing.T) {
 	got := stream(t, sampleRecords()...)
-	want := golden(t, "blocks.golden", got)
+	want := golden.File(t, *update, "blocks.golden", got)
 	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	all, err := records(want)
 	require.NoError(t, err)

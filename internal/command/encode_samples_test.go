@@ -6,8 +6,6 @@ import (
 	"bytes"
 	"flag"
 	"math"
-	"os"
-	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -21,19 +19,6 @@ import (
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden returns the contents of a golden file. With -update it writes got there first.
-func golden(t *testing.T, name string, got []byte) []byte {
-	t.Helper()
-	name = filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(name, got, 0o644))
-	}
-	want, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return want
-}
 
 func put(key string) command.Op { return command.Op{Put: &command.Put{Key: key}} }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -45,7 +46,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 
 func TestGoldenEntry(t *testing.T) {
 	got := entry(proposals()...)
-	want := golden(t, "entry.golden", got)
+	want := golden.File(t, *update, "entry.golden", got)
 	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	all, err := decode(want)
 	require.NoError(t, err)

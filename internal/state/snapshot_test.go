@@ -8,8 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,6 +15,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/auth"
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -111,21 +110,15 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestGoldenSnapshot(t *testing.T) {
-	t.Run("without users", func(t *testing.T) { golden(t, "snapshot.golden", sample(t)) })
-	t.Run("with users", func(t *testing.T) { golden(t, "users.golden", withUsers(t)) })
+	t.Run("without users", func(t *testing.T) { requireGolden(t, "snapshot.golden", sample(t)) })
+	t.Run("with users", func(t *testing.T) { requireGolden(t, "users.golden", withUsers(t)) })
 }
 
-// golden compares the snapshot of a state with a golden file.
-func golden(t *testing.T, name string, s *State) {
+// requireGolden compares the snapshot of a state with a golden file.
+func requireGolden(t *testing.T, name string, s *State) {
 	t.Helper()
-	name = filepath.Join("testdata", name)
 	got := bytesOf(t, s)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(name, got, 0o644))
-	}
-	want, err := os.ReadFile(name)
-	require.NoError(t, err)
+	want := golden.File(t, *update, name, got)
 	require.Equal(t, want, got, "the format has changed: increment its version, or undo the change")
 	restored, err := Read(bytes.NewReader(want))
 	require.NoError(t, err)
