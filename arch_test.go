@@ -106,7 +106,7 @@ var importRules = []struct {
 		"few files use hashicorp/raft",
 		func(s source) bool {
 			return !s.test() && !slices.Contains([]string{"raft.go", "supervisor.go", "restart.go", "fsm.go"}, s.path) &&
-				!in(s, "internal/storage") && !in(s, "internal/segments") && !in(s, "internal/conversion") &&
+				!in(s, "internal/storage") && !in(s, "internal/storage/storagetest") && !in(s, "internal/segments") && !in(s, "internal/conversion") &&
 				!in(s, "internal/raftlog") && !in(s, "internal/raftlog/raftlogtest") && !in(s, "internal/raftnet") && !in(s, "boltlog") &&
 				!in(s, "bench/rivals/raftboltdb")
 		},
@@ -194,7 +194,7 @@ var modules = []string{"bench", "bench/harness", "bench/rivals", "bench/rivals/d
 
 // floors are the packages below internal/, from the bottom up: each imports only packages of lower floors.
 var floors = [][]string{
-	{"breakable", "fault", "golden", "lease", "memnet", "mvcc", "signal", "slot", "throttle", "vfs", "wire"},
+	{"breakable", "fault", "golden", "lease", "memnet", "mvcc", "signal", "slot", "storage/storagetest", "throttle", "vfs", "wire"},
 	{"expiry", "leader", "logqueue", "metadata", "raftlogger", "retention", "run", "watchhub"},
 	{"command", "rpc"},
 	{"auth"},

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -31,19 +32,19 @@ func TestAppliedEntriesAreNotDiscarded(t *testing.T) {
 	for name, discard := range map[string]func(l *Log) error{
 		"by a truncation": func(l *Log) error { return l.Logs().DeleteRange(5, 8) },
 		"all":             func(l *Log) error { return l.Logs().DeleteRange(1, 8) },
-		"by others":       func(l *Log) error { return l.Logs().StoreLogs(entries(5, 6, 3)) },
+		"by others":       func(l *Log) error { return l.Logs().StoreLogs(storagetest.Entries(5, 6, 3)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := vfs.NewForgetful()
 			l := open(t, disk.Mount())
-			keep(t, l, entries(1, 8, 1)...)
+			keep(t, l, storagetest.Entries(1, 8, 1)...)
 			require.NoError(t, l.Logs().DeleteRange(7, 8), "entries that were not applied can be deleted")
-			keep(t, l, entries(7, 8, 2)...)
+			keep(t, l, storagetest.Entries(7, 8, 2)...)
 			l.Applied(6)
 			require.ErrorContains(t, discard(l), "it has applied the entries up to 6")
 			require.ErrorAs(t, l.Condition().Err, new(*CorruptError))
-			holds(t, l, append(entries(1, 6, 1), entries(7, 8, 2)...)...)
-			require.Error(t, l.Logs().StoreLog(entry(9, 2)), "the log accepts nothing more")
+			holds(t, l, append(storagetest.Entries(1, 6, 1), storagetest.Entries(7, 8, 2)...)...)
+			require.Error(t, l.Logs().StoreLog(storagetest.Entry(9, 2)), "the log accepts nothing more")
 			disk.Crash(nil)
 			_ = l.Close(t.Context())
 			requireRefused(t, disk.Mount(), "it has applied the entries up to 6", "to 8")
@@ -53,22 +54,22 @@ func TestAppliedEntriesAreNotDiscarded(t *testing.T) {
 
 func TestEntriesInSnapshotMayBeDeleted(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
-	keep(t, l, entries(1, 8, 1)...)
+	keep(t, l, storagetest.Entries(1, 8, 1)...)
 	l.Applied(8)
 	snapshot(t, l, 8, 1)
 	require.NoError(t, l.Logs().DeleteRange(1, 8))
-	keep(t, l, entry(9, 1))
+	keep(t, l, storagetest.Entry(9, 1))
 	finish(t, l)
 }
 
 // The log has entries 4 to 9, of terms 2 and 3, and a snapshot of 5, and has applied 7.
 func TestContradictions(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
-	keep(t, l, append(entries(1, 6, 2), entries(7, 9, 3)...)...)
+	keep(t, l, append(storagetest.Entries(1, 6, 2), storagetest.Entries(7, 9, 3)...)...)
 	snapshot(t, l, 5, 2)
 	require.NoError(t, l.Logs().DeleteRange(1, 3))
 	l.Applied(7)
-	same, typed := entry(7, 3), entry(7, 3)
+	same, typed := storagetest.Entry(7, 3), storagetest.Entry(7, 3)
 	other := *same
 	other.Data = []byte("another")
 	typed.Type = raft.LogNoop
@@ -77,22 +78,22 @@ func TestContradictions(t *testing.T) {
 		contradict string
 	}{
 		"nothing":                               {Claim{}, ""},
-		"the same entry":                        {Claim{Index: 7, Term: 3, Entries: entries(8, 9, 3)}, ""},
+		"the same entry":                        {Claim{Index: 7, Term: 3, Entries: storagetest.Entries(8, 9, 3)}, ""},
 		"the same content":                      {Claim{Index: 6, Term: 2, Entries: []*raft.Log{same}}, ""},
 		"another content":                       {Claim{Index: 6, Term: 2, Entries: []*raft.Log{&other}}, "entry 7 of term 3"},
 		"another type":                          {Claim{Index: 6, Term: 2, Entries: []*raft.Log{typed}}, "entry 7 of term 3"},
-		"another that was not applied":          {Claim{Index: 7, Term: 3, Entries: entries(8, 9, 4)}, ""},
-		"another that was committed":            {Claim{Index: 7, Term: 3, Committed: 8, Entries: entries(8, 9, 4)}, "up to 8, among them entry 8 of term 3; the leader of term 9 has other entries from 7 to 9, among them entry 8 of term 4"},
+		"another that was not applied":          {Claim{Index: 7, Term: 3, Entries: storagetest.Entries(8, 9, 4)}, ""},
+		"another that was committed":            {Claim{Index: 7, Term: 3, Committed: 8, Entries: storagetest.Entries(8, 9, 4)}, "up to 8, among them entry 8 of term 3; the leader of term 9 has other entries from 7 to 9, among them entry 8 of term 4"},
 		"another that was applied":              {Claim{Index: 6, Term: 3}, "entry 6 of term 2"},
 		"a later one, of the same term":         {Claim{Index: 100, Term: 3}, ""},
 		"a later one, of an earlier term":       {Claim{Index: 100, Term: 2}, "entry 7 of term 3"},
-		"an entry within, of another term":      {Claim{Index: 5, Term: 2, Entries: []*raft.Log{entry(6, 3)}}, "entry 6 of term 2"},
+		"an entry within, of another term":      {Claim{Index: 5, Term: 2, Entries: []*raft.Log{storagetest.Entry(6, 3)}}, "entry 6 of term 2"},
 		"the end of the snapshot":               {Claim{Index: 5, Term: 2}, ""},
 		"another at its end":                    {Claim{Index: 5, Term: 1}, "entry 5 of term 2"},
 		"an entry before it":                    {Claim{Index: 2, Term: 1}, ""},
 		"an entry before it, of a later term":   {Claim{Index: 2, Term: 3}, "entry 5 of term 2"},
-		"entries before it":                     {Claim{Entries: entries(1, 3, 2)}, ""},
-		"entries before it, one of a later one": {Claim{Entries: append(entries(1, 2, 2), entry(3, 8))}, "from 1 to 3, among them entry 3 of term 8"},
+		"entries before it":                     {Claim{Entries: storagetest.Entries(1, 3, 2)}, ""},
+		"entries before it, one of a later one": {Claim{Entries: append(storagetest.Entries(1, 2, 2), storagetest.Entry(3, 8))}, "from 1 to 3, among them entry 3 of term 8"},
 		"an entry without a term":               {Claim{Index: 7}, ""},
 	} {
 		test.claim.Leader = 9
@@ -111,7 +112,7 @@ func TestContradictions(t *testing.T) {
 func TestAppliedLogIsNotAstray(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 8, 1)...)
+	keep(t, l, storagetest.Entries(1, 8, 1)...)
 	l.Applied(6)
 	snapshot(t, l, 5, 2)
 	require.False(t, l.Astray())

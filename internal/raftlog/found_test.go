@@ -15,7 +15,9 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // founding returns the founding of the tests; state tells attempts apart.
@@ -50,7 +52,7 @@ func requireFounded(t testing.TB, files vfs.FS, state string) {
 	got, err := records(t, l, metas[0].ID)
 	require.NoError(t, err)
 	require.Equal(t, []string{state}, got)
-	keep(t, l, entries(2, 3, 2)...)
+	keep(t, l, storagetest.Entries(2, 3, 2)...)
 	finish(t, l)
 }
 
@@ -67,7 +69,7 @@ func TestFoundRejectsDirectoryWithData(t *testing.T) {
 	} {
 		files := withFile(t, name, []byte("content"))
 		require.ErrorIs(t, Found(files, home, segments.Format{}, founding(t, "state")), fault.ErrDirNotEmpty, name)
-		require.Equal(t, "content", string(load(t, files, filepath.Join(home, name))))
+		require.Equal(t, "content", string(vfstest.Load(t, files, filepath.Join(home, name))))
 	}
 	files := withFile(t, "other", nil) // a file that the file system itself has put there
 	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
@@ -203,7 +205,7 @@ func TestFoundersOfOneStateHaveSameFiles(t *testing.T) {
 	for range 2 {
 		files := vfs.NewMemory().Mount()
 		require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
-		got := load(t, files, filepath.Join(home, snapshotDir, snapshotID(FoundingTerm, FoundingIndex)+snapshotSuffix))
+		got := vfstest.Load(t, files, filepath.Join(home, snapshotDir, snapshotID(FoundingTerm, FoundingIndex)+snapshotSuffix))
 		if first == nil {
 			first = got
 		}
@@ -217,7 +219,7 @@ func TestMarkerBesideAnIdentityIsRemoved(t *testing.T) {
 	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
 	marker := filepath.Join(home, foundingFile)
 	for _, content := range []string{"", "an identity, as earlier versions wrote it"} {
-		save(t, files, marker, []byte(content))
+		vfstest.Save(t, files, marker, []byte(content))
 		r, err := Read(files, home, segments.Format{})
 		require.NoError(t, err)
 		require.True(t, r.Known)
@@ -238,8 +240,8 @@ func TestMarkerBesideAnIdentityIsRemoved(t *testing.T) {
 func TestMarkerBesideDamagedIdentityIsDamage(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, Found(files, home, segments.Format{}, founding(t, "state")))
-	save(t, files, filepath.Join(home, foundingFile), nil)
-	save(t, files, filepath.Join(home, identityFile), []byte("damaged"))
+	vfstest.Save(t, files, filepath.Join(home, foundingFile), nil)
+	vfstest.Save(t, files, filepath.Join(home, identityFile), []byte("damaged"))
 	var corrupt *CorruptError
 	require.ErrorAs(t, Found(files, home, segments.Format{}, founding(t, "other")), &corrupt)
 	_, err := Open(files, home, segments.Format{}, false)

@@ -18,7 +18,9 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/command"
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // home is the directory of the tests' logs.
@@ -53,7 +55,7 @@ func newestSegment(t testing.TB, files vfs.FS) (name string, end int64) {
 	t.Helper()
 	all := names(t, files, segmentDir, segmentSuffix)
 	name = all[len(all)-1]
-	end = int64(len(bytes.TrimRight(load(t, files, name), "\x00"))) // no batch of these tests ends with a zero
+	end = int64(len(bytes.TrimRight(vfstest.Load(t, files, name), "\x00"))) // no batch of these tests ends with a zero
 	return name, (end + 7) / 8 * 8
 }
 
@@ -119,30 +121,8 @@ func keep(t testing.TB, l *Log, logs ...*raft.Log) {
 	settle(t, l)
 }
 
-// entry returns an entry with its index and term as data.
-func entry(index, term uint64) *raft.Log {
-	return &raft.Log{
-		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
-		Extensions: []byte{byte(term) | 1}, AppendedAt: time.Unix(int64(index), int64(term)).UTC(),
-	}
-}
-
-// entries returns the entries from first to last.
-func entries(first, last, term uint64) (logs []*raft.Log) {
-	for i := first; i <= last; i++ {
-		logs = append(logs, entry(i, term))
-	}
-	return logs
-}
-
 // sized returns an entry with this much data.
-func sized(index uint64, size int) *raft.Log {
-	l := &raft.Log{Index: index, Term: 1}
-	if size > 0 {
-		l.Data = bytes.Repeat([]byte{byte(index)}, size)
-	}
-	return l
-}
+func sized(index uint64, size int) *raft.Log { return storagetest.Sized(index, 1, size) }
 
 // holds checks that a log has exactly these entries.
 func holds(t testing.TB, l *Log, want ...*raft.Log) {
@@ -257,34 +237,6 @@ func names(t testing.TB, files vfs.FS, dir, suffix string) (found []string) {
 		}
 	}
 	return found
-}
-
-// load reads a file.
-func load(t testing.TB, files vfs.FS, name string) []byte {
-	t.Helper()
-	f, err := files.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	size, err := f.Size()
-	require.NoError(t, err)
-	b := make([]byte, size)
-	if size > 0 {
-		_, err = f.ReadAt(b, 0)
-		require.NoError(t, err)
-	}
-	return b
-}
-
-// save writes a file and syncs it.
-func save(t testing.TB, files vfs.FS, name string, b []byte) {
-	t.Helper()
-	f, err := files.Create(name)
-	require.NoError(t, err)
-	_, err = f.WriteAt(b, 0)
-	require.NoError(t, err)
-	require.NoError(t, f.Sync())
-	require.NoError(t, f.Close())
-	require.NoError(t, files.SyncDir(filepath.Dir(name)))
 }
 
 // bounded returns a context that ends after a while.

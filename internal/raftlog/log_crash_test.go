@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -163,28 +164,28 @@ func (x *workload) first(t *testing.T) []func() error {
 		func() error { return x.append(members) },
 		x.settle,
 		x.vote, x.vote,
-		func() error { return x.append(entries(2, 9, 2)...) },
-		func() error { return x.append(entries(10, 12, 2)...) },
+		func() error { return x.append(storagetest.Entries(2, 9, 2)...) },
+		func() error { return x.append(storagetest.Entries(10, 12, 2)...) },
 		x.settle,
-		func() error { return x.append(entries(13, 20, 2)...) },
+		func() error { return x.append(storagetest.Entries(13, 20, 2)...) },
 		x.vote, x.vote,
 		func() error { return x.truncate(11) }, // possibly before they are durable
-		func() error { return x.append(entries(11, 15, 3)...) },
+		func() error { return x.append(storagetest.Entries(11, 15, 3)...) },
 		x.settle,
 		func() error { return x.truncate(14) },
 		x.settle,
-		func() error { return x.append(entries(14, 15, 3)...) },
+		func() error { return x.append(storagetest.Entries(14, 15, 3)...) },
 		func() error { return x.applied(12) },
 		func() error { return x.append(sized(16, smallSegment)) },
 		x.settle,
 		func() error { return x.append(sized(17, smallSegment)) },
 		x.settle,
-		func() error { return x.append(entries(18, 22, 3)...) },
+		func() error { return x.append(storagetest.Entries(18, 22, 3)...) },
 		x.settle,
 		func() error { return x.applied(21) },
 		func() error { return x.snapshot(t, 20, 3) },
 		func() error { return x.compact(16) },
-		func() error { return x.append(entries(23, 24, 3)...) },
+		func() error { return x.append(storagetest.Entries(23, 24, 3)...) },
 	}
 }
 
@@ -200,14 +201,14 @@ func (x *workload) second(t *testing.T) []func() error {
 			return err
 		},
 		x.vote, x.vote,
-		func() error { return x.append(entries(25, 30, 5)...) },
+		func() error { return x.append(storagetest.Entries(25, 30, 5)...) },
 		x.settle,
 		func() error { return x.snapshot(t, 60, 5) }, // a snapshot from the leader
 		func() error {
 			x.w.applied = 60
 			x.l.Applied(60)
 			x.log = nil
-			return x.append(entries(61, 62, 5)...)
+			return x.append(storagetest.Entries(61, 62, 5)...)
 		},
 		x.settle,
 		func() error { return x.compact(61) },
@@ -215,7 +216,7 @@ func (x *workload) second(t *testing.T) []func() error {
 		x.settle,
 		func() error { return x.snapshot(t, 64, 5) },
 		func() error { return x.compact(64) },
-		func() error { return x.append(entries(65, 66, 5)...) },
+		func() error { return x.append(storagetest.Entries(65, 66, 5)...) },
 		func() error { return x.applied(65) },
 	}
 }
@@ -341,7 +342,7 @@ func (w *witness) usable(l *Log) error {
 		}
 	}
 	for i := range uint64(3) {
-		if err := l.Logs().StoreLog(entry(next+i, 9)); err != nil {
+		if err := l.Logs().StoreLog(storagetest.Entry(next+i, 9)); err != nil {
 			return err
 		}
 	}
@@ -523,11 +524,11 @@ func (x *workload) random(t *testing.T, r *rand.Rand, term uint64) (life []func(
 					x.w.applied = x.w.snapshot
 					x.l.Applied(x.w.snapshot)
 					x.log = nil
-					return x.append(entries(x.w.snapshot+1, x.w.snapshot+n, term)...)
+					return x.append(storagetest.Entries(x.w.snapshot+1, x.w.snapshot+n, term)...)
 				})
 			}
 		default:
-			life = append(life, func() error { return x.append(entries(last()+1, last()+n, term)...) })
+			life = append(life, func() error { return x.append(storagetest.Entries(last()+1, last()+n, term)...) })
 		}
 	}
 	return life

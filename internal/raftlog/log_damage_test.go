@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -48,22 +50,22 @@ func newVictim(t testing.TB) *victim {
 		require.NoError(t, l.Logs().DeleteRange(low, v.want[len(v.want)-1].Index))
 		v.want = v.want[: low-1 : low-1]
 	}
-	add(entries(1, 5, 1)...)
-	add(sized(6, 500), entry(7, 2))
+	add(storagetest.Entries(1, 5, 1)...)
+	add(sized(6, 500), storagetest.Entry(7, 2))
 	// A segment that loses its last batch leaves no gap here but older entries.
 	truncate(4)
-	add(entries(4, 6, 3)...)
+	add(storagetest.Entries(4, 6, 3)...)
 	add(sized(7, 800))
 	truncate(7)
-	add(entries(7, 8, 4)...)
-	add(sized(9, 600), entry(10, 4))
+	add(storagetest.Entries(7, 8, 4)...)
+	add(sized(9, 600), storagetest.Entry(10, 4))
 	snapshot(t, l, 1, 1)
 	v.snapshot = snapshot(t, l, 2, 1)
 	v.applied = 8
 	l.Applied(v.applied)
-	add(entries(11, 12, 4)...)
-	add(entries(13, 13, 4)...)
-	add(entries(14, 16, 4)...)
+	add(storagetest.Entries(11, 12, 4)...)
+	add(storagetest.Entries(13, 13, 4)...)
+	add(storagetest.Entries(14, 16, 4)...)
 	finish(t, l)
 	v.segments = names(t, files, segmentDir, segmentSuffix)
 	require.Len(t, v.segments, 3)
@@ -73,7 +75,7 @@ func newVictim(t testing.TB) *victim {
 	for _, dir := range []string{"", segmentDir, snapshotDir} {
 		for _, name := range names(t, files, dir, "") {
 			if filepath.Base(name) != segmentDir && filepath.Base(name) != snapshotDir {
-				v.image[name] = load(t, files, name)
+				v.image[name] = vfstest.Load(t, files, name)
 			}
 		}
 	}
@@ -90,9 +92,9 @@ func (v *victim) open(t testing.TB, name string, b []byte, what string) (vfs.FS,
 	}
 	for other, whole := range v.image {
 		if other != name {
-			save(t, files, other, whole)
+			vfstest.Save(t, files, other, whole)
 		} else if b != nil {
-			save(t, files, name, b)
+			vfstest.Save(t, files, name, b)
 		}
 	}
 	r, readErr := Read(files, home, segments.Format{})
@@ -129,7 +131,7 @@ func (v *victim) requireAll(t testing.TB, files vfs.FS, l *Log, want []*raft.Log
 	require.Equal(t, v.applied, l.Recorded(), what)
 
 	next := l.Durable() + 1
-	want = append(want[:len(want):len(want)], entry(next, 9), entry(next+1, 9))
+	want = append(want[:len(want):len(want)], storagetest.Entry(next, 9), storagetest.Entry(next+1, 9))
 	keep(t, l, want[len(want)-2])
 	keep(t, l, want[len(want)-1])
 	finish(t, l)
@@ -206,7 +208,7 @@ func TestMissingMiddleSegmentIsFound(t *testing.T) {
 	}
 	for name, b := range v.image {
 		if name != v.segments[1] {
-			save(t, files, name, b)
+			vfstest.Save(t, files, name, b)
 		}
 	}
 	_, err := Open(files, home, segments.Format{}, false)

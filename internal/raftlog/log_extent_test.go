@@ -11,7 +11,9 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // requireLost checks that Open and a Reader find the same loss in a directory, and that Open changes
@@ -45,7 +47,7 @@ func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byt
 	require.NoError(t, l.Identify(crashIdentity))
 	elect(t, l, 3, "a")
 	for i := uint64(1); i <= 40; i++ {
-		keep(t, l, entry(i, 2))
+		keep(t, l, storagetest.Entry(i, 2))
 	}
 	l.Applied(20)
 	if snapshots {
@@ -54,13 +56,13 @@ func filled(t *testing.T, snapshots, killed bool) (disk *vfs.Memory, older []byt
 	}
 	newest, _ := newestSegment(t, disk.Mount())
 	for i := uint64(41); len(ends) < 4; i++ {
-		keep(t, l, entry(i, 2))
+		keep(t, l, storagetest.Entry(i, 2))
 		name, end := newestSegment(t, disk.Mount())
 		if name != newest {
 			newest, ends = name, nil
 		}
 		if ends = append(ends, end); len(ends) == 2 {
-			older = load(t, disk.Mount(), name)
+			older = vfstest.Load(t, disk.Mount(), name)
 		}
 	}
 	if killed {
@@ -87,28 +89,28 @@ func TestLogWithoutItsEndIsRejected(t *testing.T) {
 					for _, name := range segments[1:] {
 						require.NoError(t, files.Remove(name))
 					}
-					save(t, files, segments[0], nil)
+					vfstest.Save(t, files, segments[0], nil)
 				},
 				"without its newest segment": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
 					require.NoError(t, files.Remove(segments[len(segments)-1]))
 				},
 				"with an empty newest segment": func(files vfs.FS, segments []string, _ []byte, _ []int64) {
-					save(t, files, segments[len(segments)-1], nil)
+					vfstest.Save(t, files, segments[len(segments)-1], nil)
 				},
 				"with an older newest segment": func(files vfs.FS, segments []string, older []byte, _ []int64) {
-					save(t, files, segments[len(segments)-1], older)
+					vfstest.Save(t, files, segments[len(segments)-1], older)
 				},
 				"cut after its first batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
 					name := segments[len(segments)-1]
-					save(t, files, name, load(t, files, name)[:ends[0]])
+					vfstest.Save(t, files, name, vfstest.Load(t, files, name)[:ends[0]])
 				},
 				"cut before its last batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
 					name := segments[len(segments)-1]
-					save(t, files, name, load(t, files, name)[:ends[len(ends)-2]])
+					vfstest.Save(t, files, name, vfstest.Load(t, files, name)[:ends[len(ends)-2]])
 				},
 				"torn in its last batch": func(files vfs.FS, segments []string, _ []byte, ends []int64) {
 					name := segments[len(segments)-1]
-					save(t, files, name, load(t, files, name)[:ends[len(ends)-1]-9])
+					vfstest.Save(t, files, name, vfstest.Load(t, files, name)[:ends[len(ends)-1]-9])
 				},
 			} {
 				if killed && name == "gone" && !snapshots {
@@ -136,7 +138,7 @@ func TestTruncatedLogIsWhole(t *testing.T) {
 				disk := vfs.NewForgetful()
 				l := openSized(t, disk.Mount(), tinySegment)
 				require.NoError(t, l.Identify(crashIdentity))
-				keep(t, l, entries(1, 40, 2)...)
+				keep(t, l, storagetest.Entries(1, 40, 2)...)
 				elect(t, l, 3, "a")
 				shorten(l)
 				if settled {
@@ -159,12 +161,12 @@ func TestSegmentOfAnotherLogIsRejected(t *testing.T) {
 		files := vfs.NewMemory().Mount()
 		l := open(t, files)
 		require.NoError(t, l.Identify(crashIdentity))
-		keep(t, l, entries(1, 5, 2)...)
+		keep(t, l, storagetest.Entries(1, 5, 2)...)
 		finish(t, l)
 		logs = append(logs, files)
 	}
 	name := names(t, logs[0], segmentDir, segmentSuffix)[0]
-	save(t, logs[0], name, load(t, logs[1], name))
+	vfstest.Save(t, logs[0], name, vfstest.Load(t, logs[1], name))
 	requireLost(t, logs[0], "", "it had reached")
 }
 
@@ -172,7 +174,7 @@ func TestLostSnapshotIsFound(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
-	keep(t, l, entries(1, 5, 2)...)
+	keep(t, l, storagetest.Entries(1, 5, 2)...)
 	id := snapshot(t, l, 20, 2) // from the leader
 	require.NoError(t, l.Logs().DeleteRange(1, 5))
 	settle(t, l)
@@ -217,7 +219,7 @@ func TestMissingVoteOrIdentityIsFound(t *testing.T) {
 
 	files = vfs.NewMemory().Mount()
 	l = open(t, files)
-	keep(t, l, entry(1, 1))
+	keep(t, l, storagetest.Entry(1, 1))
 	require.ErrorContains(t, l.Identify(crashIdentity), "it is missing, and the log is not")
 	finish(t, l)
 }
@@ -236,15 +238,15 @@ func TestVoteOfEarlierVersionIsRead(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	elect(t, l, 4, "b")
 	finish(t, l)
-	save(t, files, voteName, load(t, files, voteName)[:extentsAt])
+	vfstest.Save(t, files, voteName, vfstest.Load(t, files, voteName)[:extentsAt])
 	l = open(t, files)
 	requireBallot(t, l, 4, 4, "b")
-	keep(t, l, entry(6, 4))
+	keep(t, l, storagetest.Entry(6, 4))
 	finish(t, l)
-	require.Len(t, load(t, files, voteName), voteFileSize)
+	require.Len(t, vfstest.Load(t, files, voteName), voteFileSize)
 	e := reached(t, files)
 	require.EqualValues(t, 6, e.Index)
 	require.EqualValues(t, 4, e.Term)
@@ -256,15 +258,15 @@ func TestFullDiskOpensVoteOfEarlierVersion(t *testing.T) {
 	files := disk.Mount()
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	elect(t, l, 4, "b")
 	finish(t, l)
-	save(t, files, voteName, load(t, files, voteName)[:extentsAt])
+	vfstest.Save(t, files, voteName, vfstest.Load(t, files, voteName)[:extentsAt])
 	disk.Fill(true)
 	l = open(t, files)
 	requireBallot(t, l, 4, 4, "b")
 	disk.Fill(false)
-	keep(t, l, entry(6, 4))
+	keep(t, l, storagetest.Entry(6, 4))
 	finish(t, l)
 	require.EqualValues(t, 6, reached(t, files).Index)
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,26 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/command"
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/run"
 	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
-
-// golden returns the contents of a golden file. With -update it writes got there first.
-func golden(t *testing.T, name string, got []byte) []byte {
-	t.Helper()
-	name = filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(name, got, 0o644))
-	}
-	want, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return want
-}
 
 // withFile returns a file system in which one file of the log has the contents b.
 func withFile(t testing.TB, name string, b []byte) vfs.FS {
@@ -45,7 +33,7 @@ func withFile(t testing.TB, name string, b []byte) vfs.FS {
 	for _, dir := range []string{segmentDir, snapshotDir} {
 		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
 	}
-	save(t, files, filepath.Join(home, name), b)
+	vfstest.Save(t, files, filepath.Join(home, name), b)
 	return files
 }
 
@@ -56,8 +44,8 @@ func TestSnapshotFileFormat(t *testing.T) {
 	require.Equal(t, "0000000000000007-000000000000012c", id)
 	finish(t, l)
 	name := filepath.Join(home, snapshotDir, id+snapshotSuffix)
-	got := load(t, files, name)
-	want := golden(t, "snapshot.golden", got)
+	got := vfstest.Load(t, files, name)
+	want := golden.File(t, *update, "snapshot.golden", got)
 	require.Equal(t, want, got)
 	meta, err := readSnapshotMeta(bytes.NewReader(want))
 	require.NoError(t, err)
@@ -71,8 +59,8 @@ func TestIdentityFormat(t *testing.T) {
 	l := open(t, files)
 	require.NoError(t, l.Identify(id))
 	finish(t, l)
-	b := load(t, files, filepath.Join(home, identityFile))
-	want := golden(t, "identity.golden", b)
+	b := vfstest.Load(t, files, filepath.Join(home, identityFile))
+	want := golden.File(t, *update, "identity.golden", b)
 	require.Equal(t, want, b)
 	l = open(t, files)
 	got, known := l.Identity()
@@ -131,8 +119,8 @@ func TestFilesOfOtherVersionsAreNotDamage(t *testing.T) {
 			snapshot(t, l, 2, 1)
 			finish(t, l)
 			name := filepath.Join(home, c.file)
-			before := c.next(load(t, files, name))
-			save(t, files, name, before)
+			before := c.next(vfstest.Load(t, files, name))
+			vfstest.Save(t, files, name, before)
 			check := func(err error) {
 				var format *wire.FormatError
 				require.ErrorAs(t, err, &format)
@@ -142,7 +130,7 @@ func TestFilesOfOtherVersionsAreNotDamage(t *testing.T) {
 			}
 			_, err := openWith(files, home, false, smallSegment)
 			check(err)
-			require.Equal(t, before, load(t, files, name))
+			require.Equal(t, before, vfstest.Load(t, files, name))
 			r, err := Read(files, home, segments.Format{})
 			require.NoError(t, err)
 			check(r.Formats[0])
@@ -177,7 +165,7 @@ func FuzzSnapshotMeta(f *testing.F) {
 
 func TestVoteFormat(t *testing.T) {
 	v := vote{term: 300, votedIn: 299, candidate: []byte("0123456789abcdef")}
-	want := golden(t, "vote.golden", encodeVote(v))
+	want := golden.File(t, *update, "vote.golden", encodeVote(v))
 	require.Equal(t, want, encodeVote(v))
 	got, err := decodeVote(want, "")
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -35,15 +36,15 @@ func waiting(fn func() error) chan error {
 
 func TestAwaitIsByPositionNotIndex(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		require.EqualValues(t, 5, l.Durable())
 		disk.Delay(time.Second) // for the write, and for the sync
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 10, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(6, 10, 1)))
 		first := l.Position()
 		synctest.Wait()
 		require.NoError(t, l.Logs().DeleteRange(4, 10))
 		require.EqualValues(t, 3, l.Durable(), "the next entries at these indexes are different ones")
-		require.NoError(t, l.Logs().StoreLogs(entries(4, 10, 2)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(4, 10, 2)))
 		second := l.Position()
 		require.Greater(t, second, first)
 
@@ -58,7 +59,7 @@ func TestAwaitIsByPositionNotIndex(t *testing.T) {
 		require.Equal(t, 5*time.Second, time.Since(begin), "including the extent between them")
 		require.NoError(t, <-index)
 		require.EqualValues(t, 10, l.Durable())
-		holds(t, l, append(entries(1, 3, 1), entries(4, 10, 2)...)...)
+		holds(t, l, append(storagetest.Entries(1, 3, 1), storagetest.Entries(4, 10, 2)...)...)
 		disk.Delay(0)
 	})
 }
@@ -83,7 +84,7 @@ func TestOnlyTruncationLowersDurable(t *testing.T) {
 				synctest.Wait()
 			default:
 				next := last + 1 + r.Uint64N(3)
-				require.NoError(t, l.Logs().StoreLogs(entries(last+1, next, uint64(step))))
+				require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(last+1, next, uint64(step))))
 				last = next
 			}
 			now := l.Durable()
@@ -99,14 +100,14 @@ func TestOnlyTruncationLowersDurable(t *testing.T) {
 
 func TestSnapshotMakesItsIndexDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		index := waiting(func() error { return l.AwaitIndex(t.Context(), 50) })
 		snapshot(t, l, 49, 2)
 		synctest.Wait()
 		require.Empty(t, index)
 		require.EqualValues(t, 49, l.Durable())
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(50, 50, 2)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(50, 50, 2)))
 		synctest.Wait()
 		require.Empty(t, index)
 		require.EqualValues(t, 49, l.Durable())
@@ -118,7 +119,7 @@ func TestSnapshotMakesItsIndexDurable(t *testing.T) {
 func TestAwaitEndsWithContext(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 1, 1)))
 		require.ErrorIs(t, l.Await(bounded(t, time.Second), l.Position()), context.DeadlineExceeded)
 		require.ErrorIs(t, l.AwaitIndex(bounded(t, time.Second), 1), context.DeadlineExceeded)
 		ended := waiting(func() error { return l.Await(t.Context(), l.Position()) })
@@ -150,17 +151,17 @@ func TestFullQueueBlocksAwaitRoom(t *testing.T) {
 func TestTruncatedEntriesLeaveTheQueue(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 10, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 10, 1)))
 		synctest.Wait() // the write is in progress
-		require.NoError(t, l.Logs().StoreLogs(entries(11, 20, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(11, 20, 1)))
 		require.NoError(t, l.Logs().DeleteRange(6, 20))
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 8, 2)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(6, 8, 2)))
 		require.NoError(t, l.Logs().DeleteRange(1, 2))
 		disk.Stall(false)
 		settle(t, l)
 		require.Zero(t, l.store.queued)
 		require.Empty(t, l.store.marks)
-		holds(t, l, append(entries(3, 5, 1), entries(6, 8, 2)...)...)
+		holds(t, l, append(storagetest.Entries(3, 5, 1), storagetest.Entries(6, 8, 2)...)...)
 	})
 }
 
@@ -168,11 +169,11 @@ func TestStoredConfigurationIsDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Delay(time.Second)
 		begin := time.Now()
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 3, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 3, 1)))
 		require.Zero(t, time.Since(begin), "commands do not wait")
-		members := entry(4, 1)
+		members := storagetest.Entry(4, 1)
 		members.Type = raft.LogConfiguration
-		require.NoError(t, l.Logs().StoreLogs([]*raft.Log{members, entry(5, 1)}))
+		require.NoError(t, l.Logs().StoreLogs([]*raft.Log{members, storagetest.Entry(5, 1)}))
 		require.NotZero(t, time.Since(begin))
 		require.EqualValues(t, 5, l.Durable())
 		disk.Delay(0)
@@ -185,16 +186,16 @@ func TestStoredConfigurationIsDurable(t *testing.T) {
 
 func TestQueueTakesOneWriteAndOneSync(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 1, 1)...)
+		keep(t, l, storagetest.Entries(1, 1, 1)...)
 		synctest.Wait() // the extent is written after the batch is durable
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(2, 2, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(2, 2, 1)))
 		synctest.Wait()
 		for i := range uint64(500) {
-			require.NoError(t, l.Logs().StoreLogs(entries(i+3, i+3, 1)))
+			require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(i+3, i+3, 1)))
 		}
 		require.NoError(t, l.Logs().DeleteRange(400, 502))
-		require.NoError(t, l.Logs().StoreLogs(entries(400, 410, 2)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(400, 410, 2)))
 		l.Applied(1)
 		// Changes that wait for a stalled disk are counted when the disk continues.
 		before := disk.Changes()
@@ -202,7 +203,7 @@ func TestQueueTakesOneWriteAndOneSync(t *testing.T) {
 		settle(t, l)
 		synctest.Wait()
 		require.Equal(t, 3+3, disk.Changes()-before, "the write in progress, and one more, each with its extent")
-		holds(t, l, append(entries(1, 399, 1), entries(400, 410, 2)...)...)
+		holds(t, l, append(storagetest.Entries(1, 399, 1), storagetest.Entries(400, 410, 2)...)...)
 		require.EqualValues(t, 1, l.Recorded())
 	})
 }
@@ -210,9 +211,9 @@ func TestQueueTakesOneWriteAndOneSync(t *testing.T) {
 // The state in a snapshot may be ahead of the snapshot's index, and of the log.
 func TestRecordedIsAtMostDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 9, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(6, 9, 1)))
 		l.Applied(8)
 		disk.Stall(false)
 		settle(t, l)
@@ -231,7 +232,7 @@ func TestRecordedIsAtMostDurable(t *testing.T) {
 
 func TestAppliedIsRecordedSoon(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 100, 1)...)
+		keep(t, l, storagetest.Entries(1, 100, 1)...)
 		before := disk.Changes()
 		for i := range uint64(100) {
 			l.Applied(i + 1)
@@ -249,7 +250,7 @@ func TestAppliedIsRecordedSoon(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.EqualValues(t, 100, l.Recorded(), "it never decreases")
 
-		keep(t, l, entries(101, 110, 1)...)
+		keep(t, l, storagetest.Entries(101, 110, 1)...)
 		l.Applied(110)
 		finish(t, l)
 		l = open(t, disk.Mount())

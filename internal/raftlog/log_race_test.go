@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -88,11 +89,11 @@ func TestConcurrentUseByRaft(t *testing.T) {
 	next := uint64(1)
 	for range often(1500) {
 		n := 1 + r.Uint64N(4)
-		require.NoError(t, l.Logs().StoreLogs(entries(next, next+n-1, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(next, next+n-1, 1)))
 		last.Store(next + n - 1)
 		next += n
 		if r.IntN(10) == 0 { // a conflicting tail
-			require.NoError(t, l.Logs().StoreLogs(entries(next, next+5, 2)))
+			require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(next, next+5, 2)))
 			require.NoError(t, l.Logs().DeleteRange(next, next+5))
 		}
 		if r.IntN(20) == 0 {
@@ -111,7 +112,7 @@ func TestConcurrentUseByRaft(t *testing.T) {
 		require.LessOrEqual(t, first, compacted.Load()+1)
 		require.Equal(t, next-1, l.Durable())
 		for i := first; i < next; i++ {
-			require.Equal(t, entry(i, 1), get(t, l, i))
+			require.Equal(t, storagetest.Entry(i, 1), get(t, l, i))
 		}
 		finish(t, l)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -44,11 +45,11 @@ func TestTailCountsEntriesThatFit(t *testing.T) {
 func TestTailCountsEntriesOnDisk(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 10, 1)...)
+	keep(t, l, storagetest.Entries(1, 10, 1)...)
 	finish(t, l)
 	l = open(t, files)
 	require.EqualValues(t, 10, l.Tail(100, 1<<40))
-	require.NoError(t, l.Logs().StoreLogs(entries(11, 15, 1)))
+	require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(11, 15, 1)))
 	require.EqualValues(t, 15, l.Tail(100, 1<<40))
 	require.NoError(t, l.Logs().DeleteRange(1, 3))
 	require.EqualValues(t, 12, l.Tail(100, 1<<40))
@@ -60,10 +61,10 @@ func TestTailCountsEntriesOnDisk(t *testing.T) {
 func TestTailIsBounded(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 10, 1)...)
+	keep(t, l, storagetest.Entries(1, 10, 1)...)
 	finish(t, l)
 	l = open(t, files)
-	require.NoError(t, l.Logs().StoreLogs(entries(11, 15, 1)))
+	require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(11, 15, 1)))
 	for _, most := range []uint64{0, 3, 5, 12} {
 		require.Equal(t, most, l.Tail(most, 1<<40))
 	}

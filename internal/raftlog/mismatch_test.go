@@ -11,6 +11,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // An otherFormat is a format that a directory of segments does not have.
@@ -37,7 +38,7 @@ func TestDirectoryOfAnotherFormatIsRejected(t *testing.T) {
 
 	files = vfs.NewMemory().Mount()
 	require.NoError(t, files.MkdirAll(home))
-	save(t, files, home+"/log.db", nil)
+	vfstest.Save(t, files, home+"/log.db", nil)
 	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorIs(t, err, fault.ErrStorageMismatch)
 	require.ErrorContains(t, err, "set Config.Storage to boltlog.New(boltlog.Options{}), or convert")

@@ -17,7 +17,9 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -152,7 +154,7 @@ func TestMembersAreOfNewestConfiguration(t *testing.T) {
 	}
 	l := open(t, files)
 	require.NoError(t, l.Identify(crashIdentity))
-	keep(t, l, configure(1, configuration), entry(2, 1))
+	keep(t, l, configure(1, configuration), storagetest.Entry(2, 1))
 	finish(t, l)
 	require.Equal(t, one, read())
 	l = open(t, files)
@@ -170,7 +172,7 @@ func TestReaderRejectsOtherDirectories(t *testing.T) {
 	_, err := Read(files, home, segments.Format{})
 	require.True(t, isNotExist(err), err)
 	require.NoError(t, files.MkdirAll(home))
-	save(t, files, filepath.Join(home, "other"), []byte("content"))
+	vfstest.Save(t, files, filepath.Join(home, "other"), []byte("content"))
 	_, err = Read(files, home, segments.Format{})
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = Read(withFile(t, earlierStore, nil), home, segments.Format{})
@@ -203,7 +205,7 @@ func TestReaderFindsEveryDamage(t *testing.T) {
 		require.NoError(t, files.MkdirAll(filepath.Join(home, dir)))
 	}
 	for name, whole := range v.image {
-		save(t, files, name, whole)
+		vfstest.Save(t, files, name, whole)
 	}
 	snapshotName := filepath.Join(home, snapshotDir, v.snapshot+snapshotSuffix)
 	damaged := []string{filepath.Join(home, identityFile), snapshotName, v.segments[0], v.segments[1]}
@@ -233,7 +235,7 @@ func TestReaderEntriesEndAtDamage(t *testing.T) {
 		if other == name {
 			b = damaged
 		}
-		save(t, files, other, b)
+		vfstest.Save(t, files, other, b)
 	}
 	r, err := Read(files, home, segments.Format{})
 	require.NoError(t, err)
@@ -253,7 +255,7 @@ func TestLogWithoutIdentityIsDamage(t *testing.T) {
 	files := withFile(t, "other", nil)
 	for name, whole := range v.image {
 		if name != filepath.Join(home, identityFile) {
-			save(t, files, name, whole)
+			vfstest.Save(t, files, name, whole)
 		}
 	}
 	r, err := Read(files, home, segments.Format{})

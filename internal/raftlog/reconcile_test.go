@@ -7,24 +7,25 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 // Without the entry at the snapshot's end nothing shows whether the log continues the snapshot.
 func TestLastEntryOfSnapshotStays(t *testing.T) {
 	l := open(t, vfs.NewMemory().Mount())
-	keep(t, l, entries(1, 9, 1)...)
+	keep(t, l, storagetest.Entries(1, 9, 1)...)
 	snapshot(t, l, 5, 1)
 	require.NoError(t, l.Logs().DeleteRange(1, 5))
-	holds(t, l, entries(5, 9, 1)...)
+	holds(t, l, storagetest.Entries(5, 9, 1)...)
 	require.NoError(t, l.Logs().DeleteRange(5, 5))
-	holds(t, l, entries(5, 9, 1)...)
+	holds(t, l, storagetest.Entries(5, 9, 1)...)
 	snapshot(t, l, 9, 1)
 	require.NoError(t, l.Logs().DeleteRange(5, 9))
 	holds(t, l)
 	require.EqualValues(t, 9, l.Durable())
-	keep(t, l, entries(10, 12, 1)...)
-	holds(t, l, entries(10, 12, 1)...)
+	keep(t, l, storagetest.Entries(10, 12, 1)...)
+	holds(t, l, storagetest.Entries(10, 12, 1)...)
 	finish(t, l)
 }
 
@@ -46,11 +47,11 @@ func TestAstray(t *testing.T) {
 			for _, compacted := range []bool{false, true} {
 				files := vfs.NewMemory().Mount()
 				l := openSized(t, files, tinySegment)
-				keep(t, l, entries(1, 9, 1)...)
+				keep(t, l, storagetest.Entries(1, 9, 1)...)
 				if c.index > 0 {
 					snapshot(t, l, c.index, c.term)
 				}
-				want := entries(1, 9, 1)
+				want := storagetest.Entries(1, 9, 1)
 				if compacted && c.index > 0 && c.index < 9 {
 					require.NoError(t, l.Logs().DeleteRange(1, c.index))
 					want = want[c.index-1:]
@@ -65,7 +66,7 @@ func TestAstray(t *testing.T) {
 				holds(t, l, want...)
 				require.EqualValues(t, max(c.index, span(want)[1]), l.Durable())
 				next := l.Durable() + 1
-				keep(t, l, entry(next, 3))
+				keep(t, l, storagetest.Entry(next, 3))
 				finish(t, l)
 				l = openSized(t, files, tinySegment)
 				require.Equal(t, next, span(all(t, l))[1], "the same on the disk")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -25,10 +26,10 @@ func outlived(t *testing.T) *vfs.Memory {
 	require.NoError(t, l.Identify(crashIdentity))
 	require.NoError(t, l.Stable().SetUint64(keyTerm, 4))
 	both := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "host:1"}, {ID: "b", Address: "host:2"}}})
-	keep(t, l, entries(1, 9, 3)...)
+	keep(t, l, storagetest.Entries(1, 9, 3)...)
 	snapshot(t, l, 5, 3)
 	snapshot(t, l, 7, 3)
-	keep(t, l, &raft.Log{Index: 10, Term: 4, Type: raft.LogConfiguration, Data: both}, entry(11, 4))
+	keep(t, l, &raft.Log{Index: 10, Term: 4, Type: raft.LogConfiguration, Data: both}, storagetest.Entry(11, 4))
 	finish(t, l)
 	return disk
 }
@@ -60,7 +61,7 @@ func TestRecoverKeepsOneMemberAndDropsLog(t *testing.T) {
 	got, err := records(t, l, snapshotID(7, 11))
 	require.NoError(t, err)
 	require.Equal(t, []string{"state"}, got)
-	keep(t, l, entry(12, 8))
+	keep(t, l, storagetest.Entry(12, 8))
 	finish(t, l)
 	l = open(t, files)
 	require.Equal(t, [2]uint64{12, 12}, [2]uint64(span(all(t, l))))

@@ -8,13 +8,14 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
 func TestReplayAppliesEntriesInOrder(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 3000, 1)...)
+	keep(t, l, storagetest.Entries(1, 3000, 1)...)
 	finish(t, l)
 
 	l = open(t, files)
@@ -22,7 +23,7 @@ func TestReplayAppliesEntriesInOrder(t *testing.T) {
 	require.NoError(t, l.Replay(5, 2500, func(batch []*raft.Log) {
 		require.LessOrEqual(t, len(batch), replayEntries)
 		for _, e := range batch {
-			require.Equal(t, entries(next, next, 1)[0].Data, e.Data)
+			require.Equal(t, storagetest.Entries(next, next, 1)[0].Data, e.Data)
 			require.Equal(t, next, e.Index)
 			next++
 		}
@@ -35,7 +36,7 @@ func TestReplayAppliesEntriesInOrder(t *testing.T) {
 		require.NoError(t, l.Logs().GetLog(index, &e))
 		require.Equal(t, index, e.Index)
 	}
-	keep(t, l, entries(3001, 3001, 1)...)
+	keep(t, l, storagetest.Entries(3001, 3001, 1)...)
 	require.Len(t, l.store.tail, 2997)
 	require.NoError(t, l.Replay(3002, 3001, func([]*raft.Log) { t.Error("there is nothing to apply") }))
 	require.Error(t, l.Replay(3002, 3002, func([]*raft.Log) { t.Error("there is no such entry") }))

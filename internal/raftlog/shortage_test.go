@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -53,7 +54,7 @@ func work(t *testing.T, l *Log) {
 		time.Sleep(time.Second)
 	}
 	require.NoError(t, l.Logs().DeleteRange(1, 1))
-	member := entry(4, 2)
+	member := storagetest.Entry(4, 2)
 	member.Type = raft.LogConfiguration
 	require.NoError(t, l.Logs().StoreLog(member))
 	metas, err := l.Snapshots().List()
@@ -117,9 +118,9 @@ func TestShortageAtEveryStepIsRetried(t *testing.T) {
 func TestFailedSyncIsNoShortage(t *testing.T) {
 	for _, errno := range shortages {
 		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-			keep(t, l, entries(1, 5, 1)...)
+			keep(t, l, storagetest.Entries(1, 5, 1)...)
 			disk.FailSync(errno)
-			require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+			require.NoError(t, l.Logs().StoreLog(storagetest.Entry(6, 1)))
 			require.ErrorIs(t, l.Await(t.Context(), l.Position()), errno)
 			disk.FailSync(nil)
 			require.ErrorIs(t, l.Condition().Err, errno)
@@ -133,9 +134,9 @@ func TestFailedSyncIsNoShortage(t *testing.T) {
 func TestCloseRetriesAfterShortage(t *testing.T) {
 	for _, errno := range shortages {
 		inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-			keep(t, l, entries(1, 5, 1)...)
+			keep(t, l, storagetest.Entries(1, 5, 1)...)
 			disk.Shortage(0, errno)
-			require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+			require.NoError(t, l.Logs().StoreLog(storagetest.Entry(6, 1)))
 			synctest.Wait()
 			require.ErrorIs(t, l.Condition().Lack, errno)
 			disk.Shortage(0, nil)

@@ -15,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 func TestSnapshotsAreWrittenAndRead(t *testing.T) {
@@ -158,7 +160,7 @@ func TestReconcile(t *testing.T) {
 			files := vfs.NewMemory().Mount()
 			l := open(t, files)
 			if c.log != nil {
-				keep(t, l, entries(c.log[0], c.log[1], c.log[2])...)
+				keep(t, l, storagetest.Entries(c.log[0], c.log[1], c.log[2])...)
 			}
 			if c.snapshot != nil {
 				snapshot(t, l, c.snapshot[0], c.snapshot[1])
@@ -179,7 +181,7 @@ func TestReconcile(t *testing.T) {
 			}
 			require.EqualValues(t, max(c.want[1], c.snapshot[0]), l.Durable())
 			next := max(c.want[1], c.snapshot[0]) + 1
-			keep(t, l, entry(next, 3))
+			keep(t, l, storagetest.Entry(next, 3))
 			finish(t, l)
 			l = open(t, files)
 			require.Equal(t, next, span(all(t, l))[1])
@@ -190,7 +192,7 @@ func TestReconcile(t *testing.T) {
 func TestAppliedBeyondLogIsDamage(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	l.store.mu.Lock()
 	l.store.applied = 6 // Applied would not allow it
 	l.store.mu.Unlock()
@@ -204,7 +206,7 @@ func TestAppliedBeyondLogIsDamage(t *testing.T) {
 func TestUnknownFilesAreKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	snapshot(t, l, 3, 1)
 	id := snapshot(t, l, 4, 1)
 	finish(t, l)
@@ -212,21 +214,21 @@ func TestUnknownFilesAreKept(t *testing.T) {
 	others := map[string][]byte{
 		filepath.Join(home, "notes"):                                        []byte("text"),
 		filepath.Join(home, segmentDir, "notes.log"):                        []byte("text"),
-		filepath.Join(home, segmentDir, "1.log"):                            load(t, files, segment),
-		filepath.Join(home, segmentDir, "0000000000000001 (copy).log"):      load(t, files, segment),
-		filepath.Join(home, segmentDir, "0000000000000002.log.bak"):         load(t, files, segment),
-		filepath.Join(home, segmentDir, "000000000000000A.log"):             load(t, files, segment),
+		filepath.Join(home, segmentDir, "1.log"):                            vfstest.Load(t, files, segment),
+		filepath.Join(home, segmentDir, "0000000000000001 (copy).log"):      vfstest.Load(t, files, segment),
+		filepath.Join(home, segmentDir, "0000000000000002.log.bak"):         vfstest.Load(t, files, segment),
+		filepath.Join(home, segmentDir, "000000000000000A.log"):             vfstest.Load(t, files, segment),
 		filepath.Join(home, snapshotDir, "notes.snap"):                      []byte("text"),
-		filepath.Join(home, snapshotDir, id+" (copy).snap"):                 load(t, files, snap),
+		filepath.Join(home, snapshotDir, id+" (copy).snap"):                 vfstest.Load(t, files, snap),
 		filepath.Join(home, snapshotDir, "ffffffffffffffff.snap"):           []byte("text"),
-		filepath.Join(home, snapshotDir, id+".snap.bak"):                    load(t, files, snap),
+		filepath.Join(home, snapshotDir, id+".snap.bak"):                    vfstest.Load(t, files, snap),
 		filepath.Join(home, snapshotDir, "0000000000000001-000000000.snap"): []byte("text"),
 	}
 	for name, b := range others {
-		save(t, files, name, b)
+		vfstest.Save(t, files, name, b)
 	}
 	l = open(t, files)
-	holds(t, l, entries(1, 5, 1)...)
+	holds(t, l, storagetest.Entries(1, 5, 1)...)
 	list, err := l.Snapshots().List()
 	require.NoError(t, err)
 	require.Len(t, list, 2)
@@ -234,7 +236,7 @@ func TestUnknownFilesAreKept(t *testing.T) {
 	snapshot(t, l, 5, 1)
 	finish(t, l)
 	for name, b := range others {
-		require.Equal(t, b, load(t, files, name))
+		require.Equal(t, b, vfstest.Load(t, files, name))
 	}
 }
 

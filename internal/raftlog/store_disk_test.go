@@ -16,7 +16,9 @@ import (
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/segments"
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -25,7 +27,7 @@ var errBroken = errors.New("broken")
 func TestFullDiskIsRetriedUntilThereIsSpace(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Fill(true) // before there is a segment
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 5, 1)))
 		time.Sleep(time.Minute)
 		require.GreaterOrEqual(t, l.Condition().Short, time.Minute-retryShort)
 		require.NoError(t, l.Condition().Err)
@@ -35,22 +37,22 @@ func TestFullDiskIsRetriedUntilThereIsSpace(t *testing.T) {
 		require.Zero(t, l.Condition())
 
 		disk.Fill(true) // there is a segment, but the next batch is larger than the space left in it
-		require.NoError(t, l.Logs().StoreLog(entry(6, 1)))
+		require.NoError(t, l.Logs().StoreLog(storagetest.Entry(6, 1)))
 		settle(t, l)
 		require.NoError(t, l.Logs().StoreLog(sized(7, 2*allocateStep)))
 		time.Sleep(time.Second)
 		require.NotZero(t, l.Condition().Short)
-		require.NoError(t, l.Logs().StoreLogs(entries(8, 9, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(8, 9, 1)))
 		require.NoError(t, l.Logs().DeleteRange(9, 9))
 		require.EqualValues(t, 6, l.Durable())
 		disk.Fill(false)
 		settle(t, l)
-		want := append(entries(1, 6, 1), sized(7, 2*allocateStep), entry(8, 1))
+		want := append(storagetest.Entries(1, 6, 1), sized(7, 2*allocateStep), storagetest.Entry(8, 1))
 		holds(t, l, want...)
 		disk.Crash(nil)
 		l = open(t, disk.Mount())
 		holds(t, l, want...)
-		keep(t, l, entry(9, 1))
+		keep(t, l, storagetest.Entry(9, 1))
 		finish(t, l)
 	})
 }
@@ -58,34 +60,34 @@ func TestFullDiskIsRetriedUntilThereIsSpace(t *testing.T) {
 func TestCrashOfFullDiskKeepsAcknowledgedEntries(t *testing.T) {
 	r := random(t)
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		disk.Fill(true)
 		require.NoError(t, l.Logs().StoreLog(sized(6, 2*allocateStep)))
 		time.Sleep(time.Second)
 		disk.Crash(r)
 		disk.Fill(false)
 		l = open(t, disk.Mount())
-		holds(t, l, entries(1, 5, 1)...)
+		holds(t, l, storagetest.Entries(1, 5, 1)...)
 		finish(t, l)
 	})
 }
 
 func TestFailedSyncEndsLog(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		disk.FailSync(errBroken)
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 10, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(6, 10, 1)))
 		require.ErrorIs(t, l.Await(t.Context(), l.Position()), errBroken)
 		disk.FailSync(nil)
 		require.ErrorIs(t, l.Condition().Err, errBroken)
 		require.Len(t, l.Trouble(), 1)
-		require.ErrorIs(t, l.Logs().StoreLogs(entries(11, 11, 1)), errBroken)
+		require.ErrorIs(t, l.Logs().StoreLogs(storagetest.Entries(11, 11, 1)), errBroken)
 		require.ErrorIs(t, l.Logs().DeleteRange(3, 10), errBroken)
 		require.ErrorIs(t, l.Await(t.Context(), l.Position()), errBroken)
 		require.ErrorIs(t, l.AwaitIndex(t.Context(), 6), errBroken)
 		require.NoError(t, l.AwaitIndex(t.Context(), 5))
 		require.EqualValues(t, 5, l.Durable())
-		holds(t, l, entries(1, 10, 1)...)
+		holds(t, l, storagetest.Entries(1, 10, 1)...)
 		require.ErrorIs(t, l.Close(t.Context()), errBroken, "the queued changes are lost")
 	})
 }
@@ -98,7 +100,7 @@ func TestFailedVoteBlocksUntilEnd(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Empty(t, voted)
 		require.ErrorIs(t, l.Condition().Err, errBroken)
-		require.ErrorIs(t, l.Logs().StoreLogs(entries(1, 1, 1)), errBroken)
+		require.ErrorIs(t, l.Logs().StoreLogs(storagetest.Entries(1, 1, 1)), errBroken)
 		l.End()
 		require.NoError(t, <-voted, "raft would panic")
 		_, err := l.Stable().Get(keyCandidate)
@@ -109,7 +111,7 @@ func TestFailedVoteBlocksUntilEnd(t *testing.T) {
 // Raft panics on an error, and uses any entry that it gets; it may even send it.
 func TestUnreadableEntryBlocksUntilEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 5, 1)...)
+		keep(t, l, storagetest.Entries(1, 5, 1)...)
 		finish(t, l)
 		l = open(t, disk.Mount())
 		disk.Crash(nil) // open files can no longer be read
@@ -133,7 +135,7 @@ func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 			size := int64(1)
 			for at := int64(0); at < size; at += step {
 				inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-					keep(t, l, entries(1, 5, 1)...)
+					keep(t, l, storagetest.Entries(1, 5, 1)...)
 					if step == 1 {
 						finish(t, l)
 						l = open(t, disk.Mount())
@@ -142,8 +144,8 @@ func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 						require.Zero(t, inMemory(l))
 					}
 					name := names(t, disk.Mount(), segmentDir, segmentSuffix)[0]
-					message := wire.Message(nil, 1, func(b []byte) []byte { return storage.AppendEntry(b, entry(3, 1)) })
-					place := bytes.Index(load(t, disk.Mount(), name), message)
+					message := wire.Message(nil, 1, func(b []byte) []byte { return storage.AppendEntry(b, storagetest.Entry(3, 1)) })
+					place := bytes.Index(vfstest.Load(t, disk.Mount(), name), message)
 					size = int64(len(message))
 					require.True(t, disk.Damage(name, int64(place)+at))
 					_, err := l.Entry(2)
@@ -167,10 +169,10 @@ func TestChangedEntryOnDiskFailsLog(t *testing.T) {
 
 func TestStalledDiskIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entries(1, 1, 1)...)
+		keep(t, l, storagetest.Entries(1, 1, 1)...)
 		require.Zero(t, l.Condition())
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(2, 2, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(2, 2, 1)))
 		synctest.Wait()
 		for i := range 5 {
 			require.Equal(t, time.Duration(i)*time.Second, l.Condition().Stalled)
@@ -184,7 +186,7 @@ func TestStalledDiskIsReported(t *testing.T) {
 
 func TestWritesAreMeasured(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-		keep(t, l, entry(1, 1)) // there is no measure function yet
+		keep(t, l, storagetest.Entry(1, 1)) // there is no measure function yet
 		var sizes []int
 		var longest time.Duration
 		l.Measure(func(bytes int, took time.Duration) {
@@ -207,15 +209,15 @@ func TestWritesAreMeasured(t *testing.T) {
 func TestCloseMakesQueueDurable(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Delay(time.Second)
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 5, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 5, 1)))
 		synctest.Wait()
-		require.NoError(t, l.Logs().StoreLogs(entries(6, 9, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(6, 9, 1)))
 		finish(t, l)
-		require.ErrorIs(t, l.Logs().StoreLogs(entries(10, 10, 1)), errClosed)
+		require.ErrorIs(t, l.Logs().StoreLogs(storagetest.Entries(10, 10, 1)), errClosed)
 		disk.Delay(0)
 		disk.Crash(nil)
 		l = open(t, disk.Mount())
-		holds(t, l, entries(1, 9, 1)...)
+		holds(t, l, storagetest.Entries(1, 9, 1)...)
 		finish(t, l)
 	})
 }
@@ -223,7 +225,7 @@ func TestCloseMakesQueueDurable(t *testing.T) {
 func TestHangingCloseReturnsError(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		disk.Stall(true)
-		require.NoError(t, l.Logs().StoreLogs(entries(1, 1, 1)))
+		require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 1, 1)))
 		err := l.Close(bounded(t, time.Second))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "hangs")
@@ -255,7 +257,7 @@ func TestDirectoryIsLocked(t *testing.T) {
 func TestFirstFormatIsRejected(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, files.MkdirAll(home))
-	save(t, files, home+"/"+earlierStore, nil)
+	vfstest.Save(t, files, home+"/"+earlierStore, nil)
 	_, err := Open(files, home, segments.Format{}, false)
 	require.ErrorIs(t, err, wire.ErrFormat)
 }
@@ -287,7 +289,7 @@ func TestCloseReportsLostChanges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
-				keep(t, l, entries(1, 5, 1)...)
+				keep(t, l, storagetest.Entries(1, 5, 1)...)
 				disk.Stall(true)
 				require.NoError(t, l.Logs().StoreLog(sized(6, 2*allocateStep)))
 				synctest.Wait()
@@ -300,7 +302,7 @@ func TestCloseReportsLostChanges(t *testing.T) {
 				disk.FailSync(nil)
 				l = open(t, disk.Mount())
 				defer finish(t, l)
-				require.Equal(t, entries(1, 5, 1), all(t, l)[:5])
+				require.Equal(t, storagetest.Entries(1, 5, 1), all(t, l)[:5])
 			})
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -28,7 +29,7 @@ func reopened(t *testing.T, files vfs.FS, l *Log, check func(l *Log)) *Log {
 func TestEveryFieldOfEntryIsKept(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := open(t, files)
-	full := entry(2, 1<<60)
+	full := storagetest.Entry(2, 1<<60)
 	full.Type = raft.LogConfiguration
 	full.Data = append(full.Data, 0, 0xff)
 	want := []*raft.Log{{Index: 1}, full, {Index: 3, Type: raft.LogBarrier}}
@@ -39,26 +40,26 @@ func TestEveryFieldOfEntryIsKept(t *testing.T) {
 func TestEntriesAreDeletedFromEitherEnd(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
-	require.NoError(t, l.Logs().StoreLogs(entries(1, 20, 1)))
+	require.NoError(t, l.Logs().StoreLogs(storagetest.Entries(1, 20, 1)))
 	require.NoError(t, l.Logs().DeleteRange(16, 20))
-	holds(t, l, entries(1, 15, 1)...)
+	holds(t, l, storagetest.Entries(1, 15, 1)...)
 	require.NoError(t, l.Logs().DeleteRange(5, 1), "nothing")
 	require.NoError(t, l.Logs().DeleteRange(16, 30), "nothing")
 	require.Error(t, l.Logs().DeleteRange(5, 6), "the middle")
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(1, 15, 1)...) })
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, storagetest.Entries(1, 15, 1)...) })
 	snapshot(t, l, 9, 1)
 	require.NoError(t, l.Logs().DeleteRange(1, 6))
 	require.NoError(t, l.Logs().DeleteRange(14, 100))
-	holds(t, l, entries(7, 13, 1)...)
+	holds(t, l, storagetest.Entries(7, 13, 1)...)
 	settle(t, l)
-	holds(t, l, entries(7, 13, 1)...)
+	holds(t, l, storagetest.Entries(7, 13, 1)...)
 	require.NoError(t, l.Logs().DeleteRange(0, 8), "lower indexes are gone already")
-	holds(t, l, entries(9, 13, 1)...)
+	holds(t, l, storagetest.Entries(9, 13, 1)...)
 	finish(t, l)
 
 	// Compacted entries come back if their segment is still there.
 	l = openSized(t, files, smallSegment)
-	holds(t, l, entries(1, 13, 1)...)
+	holds(t, l, storagetest.Entries(1, 13, 1)...)
 	finish(t, l)
 }
 
@@ -67,25 +68,25 @@ func TestEntriesAreDeletedFromEitherEnd(t *testing.T) {
 func TestWhollyCompactedLogContinues(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
-	keep(t, l, entries(1, 10, 1)...)
+	keep(t, l, storagetest.Entries(1, 10, 1)...)
 	snapshot(t, l, 10, 1)
 	require.NoError(t, l.Logs().DeleteRange(1, 5))
 	require.NoError(t, l.Logs().DeleteRange(6, 10))
 	l = reopened(t, files, l, func(l *Log) { holds(t, l) })
-	keep(t, l, entries(11, 12, 1)...)
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(11, 12, 1)...) })
+	keep(t, l, storagetest.Entries(11, 12, 1)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, storagetest.Entries(11, 12, 1)...) })
 	finish(t, l)
 }
 
 func TestLogCompactedInTwoStepsContinues(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	l := openSized(t, files, smallSegment)
-	keep(t, l, entries(1, 10, 1)...)
+	keep(t, l, storagetest.Entries(1, 10, 1)...)
 	snapshot(t, l, 10, 1)
 	require.NoError(t, l.Logs().DeleteRange(1, 5))
 	require.NoError(t, l.Logs().DeleteRange(6, 10))
-	keep(t, l, entries(11, 12, 1)...)
-	l = reopened(t, files, l, func(l *Log) { holds(t, l, entries(11, 12, 1)...) })
+	keep(t, l, storagetest.Entries(11, 12, 1)...)
+	l = reopened(t, files, l, func(l *Log) { holds(t, l, storagetest.Entries(11, 12, 1)...) })
 	finish(t, l)
 }
 
@@ -246,14 +247,14 @@ func (m *model) step(t *testing.T, l *Log, term uint64) {
 			m.snapshot = m.last() + 1 + uint64(r.IntN(20))
 			snapshot(t, l, m.snapshot, term)
 			m.logs = nil
-			next := entries(m.snapshot+1, m.snapshot+2, term)
+			next := storagetest.Entries(m.snapshot+1, m.snapshot+2, term)
 			require.NoError(t, l.Logs().StoreLogs(next))
 			m.logs = append(m.logs, next...)
 			return
 		}
 	}
 	next := m.last() + 1
-	batch := entries(next, next+uint64(r.IntN(8)), term)
+	batch := storagetest.Entries(next, next+uint64(r.IntN(8)), term)
 	if r.IntN(30) == 0 {
 		large := sized(batch[len(batch)-1].Index+1, r.IntN(2*smallSegment))
 		large.Term = term // terms never decrease

@@ -9,7 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/segments"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 const voteName = home + "/" + voteFile
@@ -146,9 +148,9 @@ func TestDamagedVoteIsNotForgotten(t *testing.T) {
 		}
 		term, votedIn, candidate := ballot(t, l)
 		finish(t, l)
-		whole := load(t, files, voteName)
+		whole := vfstest.Load(t, files, voteName)
 		check := func(damaged []byte, what string, at int) {
-			save(t, files, voteName, damaged)
+			vfstest.Save(t, files, voteName, damaged)
 			l, err := Open(files, home, segments.Format{}, false)
 			if err != nil {
 				var corrupt *CorruptError
@@ -175,7 +177,7 @@ func TestDamagedVoteIsNotForgotten(t *testing.T) {
 
 func TestLogWithoutVoteIsDamaged(t *testing.T) {
 	for name, fill := range map[string]func(l *Log){
-		"entries":    func(l *Log) { keep(t, l, entries(1, 1, 1)...) },
+		"entries":    func(l *Log) { keep(t, l, storagetest.Entries(1, 1, 1)...) },
 		"a snapshot": func(l *Log) { snapshot(t, l, 7, 1) },
 	} {
 		files := vfs.NewMemory().Mount()
@@ -183,7 +185,7 @@ func TestLogWithoutVoteIsDamaged(t *testing.T) {
 		fill(l)
 		finish(t, l)
 		for _, vote := range [][]byte{nil, make([]byte, slotCount*slotSize)} {
-			save(t, files, voteName, vote)
+			vfstest.Save(t, files, voteName, vote)
 			_, err := Open(files, home, segments.Format{}, false)
 			var corrupt *CorruptError
 			require.ErrorAs(t, err, &corrupt, name)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
@@ -22,7 +23,7 @@ import (
 // The checksum covers the place of a batch, so a batch from earlier contents of the blocks is rejected.
 func TestMisplacedBatchIsDamage(t *testing.T) {
 	b := newBatch()
-	b.entry(entry(1, 1))
+	b.entry(storagetest.Entry(1, 1))
 	whole := sealed(b, place{7, 24})
 	segment := append(make([]byte, 24), whole...)
 	_, _, ok := place{7, 24}.open(segment)
@@ -35,7 +36,9 @@ func TestMisplacedBatchIsDamage(t *testing.T) {
 
 // A batch has the same bytes whether or not it copies the data of its entries.
 func TestBatchOfLargeEntries(t *testing.T) {
-	all := []*raft.Log{entry(1, 1), sized(2, largeData), sized(3, 3*largeData+5), sized(4, largeData-1), sized(5, 0), sized(6, largeData)}
+	all := []*raft.Log{
+		storagetest.Entry(1, 1), sized(2, largeData), sized(3, 3*largeData+5), sized(4, largeData-1), sized(5, 0), sized(6, largeData),
+	}
 	var body []byte
 	for _, l := range all {
 		message := wire.LongMessage(nil, recordEntry, 0, func(b []byte) []byte { return storage.AppendEntry(b, l) })

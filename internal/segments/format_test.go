@@ -7,39 +7,28 @@ import (
 	"errors"
 	"flag"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/golden"
 	"github.com/coterie-kv/coterie/internal/slot"
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden returns the contents of a golden file. With -update it writes got there first.
-func golden(t *testing.T, name string, got []byte) []byte {
-	t.Helper()
-	name = filepath.Join("testdata", name)
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
-		require.NoError(t, os.WriteFile(name, got, 0o644))
-	}
-	want, err := os.ReadFile(name)
-	require.NoError(t, err)
-	return want
-}
-
 // withFile returns a file system in which one file of the directory has the contents b.
 func withFile(t testing.TB, name string, b []byte) vfs.FS {
 	t.Helper()
 	files := vfs.NewMemory().Mount()
-	save(t, files, filepath.Join(home, name), b)
+	vfstest.Save(t, files, filepath.Join(home, name), b)
 	return files
 }
 
@@ -58,12 +47,16 @@ func sampleSegment() []byte {
 	b := g.header()
 	for _, fill := range []func(*batch){
 		func(b *batch) {
-			for _, l := range append(entries(1, 4, 1), &raft.Log{Index: 5, Term: 1 << 40, Type: raft.LogNoop}) {
+			for _, l := range append(storagetest.Entries(1, 4, 1), &raft.Log{Index: 5, Term: 1 << 40, Type: raft.LogNoop}) {
 				b.entry(l)
 			}
 		},
-		func(b *batch) { b.number(recordTruncate, 4); b.entry(entry(4, 2)); b.number(recordApplied, 3) },
-		func(b *batch) { b.number(recordReset, 0); b.entry(sized(300, 200)); b.entry(entry(301, 3)) },
+		func(b *batch) {
+			b.number(recordTruncate, 4)
+			b.entry(storagetest.Entry(4, 2))
+			b.number(recordApplied, 3)
+		},
+		func(b *batch) { b.number(recordReset, 0); b.entry(sized(300, 200)); b.entry(storagetest.Entry(301, 3)) },
 		func(b *batch) { b.number(recordApplied, 300) },
 	} {
 		next := newBatch()
@@ -83,18 +76,18 @@ func openSample(t testing.TB, b []byte) (*store, storage.Loaded, error) {
 }
 
 func TestSegmentFormat(t *testing.T) {
-	want := golden(t, "segment.golden", sampleSegment())
+	want := golden.File(t, *update, "segment.golden", sampleSegment())
 	require.Equal(t, want, sampleSegment())
 	s, found, err := openSample(t, want)
 	require.NoError(t, err)
 	require.Equal(t, storage.Loaded{First: 300, Last: 301, Applied: 300}, found)
-	holds(t, s, sized(300, 200), entry(301, 3))
+	holds(t, s, sized(300, 200), storagetest.Entry(301, 3))
 }
 
 func TestExtentFormat(t *testing.T) {
 	want := extent{Extent: storage.Extent{Index: 300, Term: 7, Snapshot: 200}, sequence: 3, salt: 1 << 40, end: 4096}
 	b := appendExtent(nil, 9, want)
-	require.Equal(t, golden(t, "extent.golden", b), b)
+	require.Equal(t, golden.File(t, *update, "extent.golden", b), b)
 	serial, got, ok := decodeExtent(append(b, make([]byte, slot.Size-len(b))...))
 	require.True(t, ok)
 	require.EqualValues(t, 9, serial)
@@ -115,7 +108,7 @@ func sampleVote() (b []byte) {
 }
 
 func TestVoteFormat(t *testing.T) {
-	want := golden(t, "vote.golden", encodeVote(7, sampleVote()))
+	want := golden.File(t, *update, "vote.golden", encodeVote(7, sampleVote()))
 	require.Equal(t, want, encodeVote(7, sampleVote()))
 	serial, version, got, ok := decodeVote(append(want, make([]byte, slot.Size-len(want))...))
 	require.True(t, ok)
@@ -128,7 +121,7 @@ func TestFilesListsOnlyFilesWithData(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	require.NoError(t, files.MkdirAll(filepath.Join(home, segmentDir)))
 	for _, name := range []string{"lock", "log/notes.log", "log/1.log"} {
-		save(t, files, filepath.Join(home, name), nil)
+		vfstest.Save(t, files, filepath.Join(home, name), nil)
 	}
 	names, err := Format{}.Files(files, home)
 	require.NoError(t, err)
@@ -139,7 +132,7 @@ func TestFilesListsOnlyFilesWithData(t *testing.T) {
 	ours := []string{"identity", "vote", "log/000000000000000a.log"}
 	for i, name := range ours {
 		ours[i] = filepath.Join(home, name)
-		save(t, files, ours[i], nil)
+		vfstest.Save(t, files, ours[i], nil)
 	}
 	names, err = Format{}.Files(files, home)
 	require.NoError(t, err)

@@ -3,18 +3,15 @@
 package segments
 
 import (
-	"bytes"
-	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -78,59 +75,8 @@ func holds(t testing.TB, s storage.Log, want ...*raft.Log) {
 	}
 }
 
-// entry returns an entry with its index and term as data.
-func entry(index, term uint64) *raft.Log {
-	return &raft.Log{
-		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
-		Extensions: []byte{byte(term) | 1}, AppendedAt: time.Unix(int64(index), int64(term)).UTC(),
-	}
-}
-
-// entries returns the entries from first to last.
-func entries(first, last, term uint64) (logs []*raft.Log) {
-	for i := first; i <= last; i++ {
-		logs = append(logs, entry(i, term))
-	}
-	return logs
-}
-
 // sized returns an entry with this much data.
-func sized(index uint64, size int) *raft.Log {
-	l := &raft.Log{Index: index, Term: 1}
-	if size > 0 {
-		l.Data = bytes.Repeat([]byte{byte(index)}, size)
-	}
-	return l
-}
-
-// load reads a file.
-func load(t testing.TB, files vfs.FS, name string) []byte {
-	t.Helper()
-	f, err := files.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	size, err := f.Size()
-	require.NoError(t, err)
-	b := make([]byte, size)
-	if size > 0 {
-		_, err = f.ReadAt(b, 0)
-		require.NoError(t, err)
-	}
-	return b
-}
-
-// save writes a file and syncs it.
-func save(t testing.TB, files vfs.FS, name string, b []byte) {
-	t.Helper()
-	require.NoError(t, files.MkdirAll(filepath.Dir(name)))
-	f, err := files.Create(name)
-	require.NoError(t, err)
-	_, err = f.WriteAt(b, 0)
-	require.NoError(t, err)
-	require.NoError(t, f.Sync())
-	require.NoError(t, f.Close())
-	require.NoError(t, files.SyncDir(filepath.Dir(name)))
-}
+func sized(index uint64, size int) *raft.Log { return storagetest.Sized(index, 1, size) }
 
 // sealed returns the bytes of a batch at a place.
 func sealed(b *batch, at place) []byte {

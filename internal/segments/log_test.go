@@ -14,29 +14,31 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // A newer version may write records of kinds that this one does not know.
 func TestUnknownRecordsAreSkipped(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	s, _ := open(t, files, 0)
-	add(t, s, entries(1, 2, 1)...)
+	add(t, s, storagetest.Entries(1, 2, 1)...)
 	require.NoError(t, s.Close())
 	g := s.files[0]
-	b := load(t, files, g.name)
+	b := vfstest.Load(t, files, g.name)
 	unknown := newBatch()
 	unknown.number(99, 7)
-	unknown.entry(entry(3, 1))
+	unknown.entry(storagetest.Entry(3, 1))
 	unknown.number(1000, 1)
 	copy(b[g.end:], sealed(unknown, place{g.salt, g.end}))
-	save(t, files, g.name, b)
+	vfstest.Save(t, files, g.name, b)
 	s, _ = open(t, files, 0)
-	holds(t, s, entries(1, 3, 1)...)
-	add(t, s, entry(4, 1))
+	holds(t, s, storagetest.Entries(1, 3, 1)...)
+	add(t, s, storagetest.Entry(4, 1))
 	require.NoError(t, s.Close())
 	s, _ = open(t, files, 0)
-	holds(t, s, entries(1, 4, 1)...)
+	holds(t, s, storagetest.Entries(1, 4, 1)...)
 	require.NoError(t, s.Close())
 }
 
@@ -89,11 +91,13 @@ func TestEntryDuringRemovalIsRightOrAbsent(t *testing.T) {
 	}
 	for round := range uint64(often(200)) {
 		_, err := s.Write([]storage.Change{
-			{Kind: storage.Reset}, {Kind: storage.Append, Entries: entries(1, 60, round)},
+			{Kind: storage.Reset}, {Kind: storage.Append, Entries: storagetest.Entries(1, 60, round)},
 		}, round)
 		require.NoError(t, err)
 		require.NoError(t, s.Compact(20))
-		_, err = s.Write([]storage.Change{{Kind: storage.Truncate, Index: 30}, {Kind: storage.Append, Entries: entries(30, 50, round)}}, round)
+		_, err = s.Write([]storage.Change{
+			{Kind: storage.Truncate, Index: 30}, {Kind: storage.Append, Entries: storagetest.Entries(30, 50, round)},
+		}, round)
 		require.NoError(t, err)
 	}
 	close(stop)
@@ -105,7 +109,7 @@ func TestEntryDuringRemovalIsRightOrAbsent(t *testing.T) {
 func TestDamagedEntryIsNotRead(t *testing.T) {
 	files := vfs.NewMemory().Mount()
 	s, _ := open(t, files, 4*largeData)
-	all := append(entries(1, 3, 1), sized(4, largeData), entry(5, 1))
+	all := append(storagetest.Entries(1, 3, 1), sized(4, largeData), storagetest.Entry(5, 1))
 	add(t, s, all[:2]...)
 	add(t, s, all[2:]...)
 	for range 2 {
@@ -161,12 +165,12 @@ func TestFailedWriteLeavesNothing(t *testing.T) {
 	for left := range parts + 1 {
 		files := vfs.NewMemory().Mount()
 		s, _ := open(t, files, 0)
-		before := entries(1, 3, 1)
+		before := storagetest.Entries(1, 3, 1)
 		add(t, s, before...)
 		g := s.files[0]
 		file := g.file
 		g.file = &failingFile{file, left}
-		batch := []*raft.Log{sized(4, largeData), entry(5, 1), sized(6, largeData)}
+		batch := []*raft.Log{sized(4, largeData), storagetest.Entry(5, 1), sized(6, largeData)}
 		_, err := s.Write([]storage.Change{{Kind: storage.Append, Entries: batch}}, 0)
 		g.file = file
 		if left == parts {
@@ -175,13 +179,13 @@ func TestFailedWriteLeavesNothing(t *testing.T) {
 			continue
 		}
 		require.ErrorIs(t, err, syscall.ENOSPC, "write %d", left)
-		require.Len(t, load(t, files, g.name), int(g.end))
+		require.Len(t, vfstest.Load(t, files, g.name), int(g.end))
 		holds(t, s, before...)
-		add(t, s, entry(4, 2))
-		require.Len(t, load(t, files, g.name), int(g.allocated))
+		add(t, s, storagetest.Entry(4, 2))
+		require.Len(t, vfstest.Load(t, files, g.name), int(g.allocated))
 		require.NoError(t, s.Close())
 		s, _ = open(t, files, 0)
-		holds(t, s, append(before, entry(4, 2))...)
+		holds(t, s, append(before, storagetest.Entry(4, 2))...)
 		require.NoError(t, s.Close())
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
@@ -59,7 +60,7 @@ func TestTornBatchOfLookalikesIsFast(t *testing.T) {
 	disk := vfs.NewMemory()
 	files := disk.Mount()
 	s, _ := open(t, files, 0)
-	add(t, s, entries(1, 3, 1)...)
+	add(t, s, storagetest.Entries(1, 3, 1)...)
 	data := make([]byte, segmentSize-8<<10)
 	for shift := range batchAlign { // wherever in the file the data begin
 		header := binary.LittleEndian.AppendUint32(nil, batchMagic)
@@ -74,6 +75,6 @@ func TestTornBatchOfLookalikesIsFast(t *testing.T) {
 	g := s.files[0]
 	require.True(t, disk.Damage(g.name, g.end-100))
 	s, _ = open(t, files, 0)
-	holds(t, s, entries(1, 3, 1)...)
+	holds(t, s, storagetest.Entries(1, 3, 1)...)
 	require.NoError(t, s.Close())
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/storage"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -42,7 +43,7 @@ func (s site) victim(t *testing.T) *victim {
 			remove(t, l, i-2, i-1)
 			i -= 2
 		}
-		keep(t, l, append(entries(i, i+2, i), sized(i+3, i, 700))...)
+		keep(t, l, append(storagetest.Entries(i, i+2, i), storagetest.Sized(i+3, i, 700))...)
 		if i == 29 {
 			l.Applied(v.applied)
 			snapshot(t, l, 20, 17)
@@ -97,7 +98,7 @@ func (v *victim) check(t *testing.T, i image, what string) (found bool) {
 	snapshots := len(r.Damage) > 0
 	require.True(t, index == 24 || snapshots && index == 20, "%s: the newest snapshot is of %d", what, index)
 	next := l.Durable() + 1
-	keep(t, l, entry(next, 99))
+	keep(t, l, storagetest.Entry(next, 99))
 	l = v.reopen(t, l)
 	require.Equal(t, next, span(all(t, l))[1], what)
 	finish(t, l)
@@ -154,11 +155,11 @@ func damage(r *rand.Rand, name string, b []byte) string {
 // A log that has lost entries at its end is found, since other files say how far it reached.
 func testLostEnd(t *testing.T, s site) {
 	l := s.open(t)
-	keep(t, l, entries(1, 10, 1)...)
+	keep(t, l, storagetest.Entries(1, 10, 1)...)
 	finish(t, l)
 	earlier := s.image(t)
 	l = s.open(t)
-	keep(t, l, entries(11, 30, 1)...)
+	keep(t, l, storagetest.Entries(11, 30, 1)...)
 	vote(t, l, 3, "a")
 	finish(t, l)
 	now := s.image(t)
@@ -178,7 +179,7 @@ func testLostEnd(t *testing.T, s site) {
 	require.ErrorAs(t, err, new(*raftlog.CorruptError))
 	s.place(t, now)
 	l = s.open(t)
-	holds(t, l, entries(1, 30, 1)...)
+	holds(t, l, storagetest.Entries(1, 30, 1)...)
 	finish(t, l)
 }
 
@@ -220,7 +221,7 @@ func testMismatch(t *testing.T, s site) {
 // One process, and in it one Log or Reader, has a directory at a time.
 func testLock(t *testing.T, s site) {
 	l := s.open(t)
-	keep(t, l, entries(1, 3, 1)...)
+	keep(t, l, storagetest.Entries(1, 3, 1)...)
 	_, err := s.try()
 	require.ErrorIs(t, err, fault.ErrDirInUse)
 	_, err = raftlog.Read(s.files, s.dir, s.format)
@@ -233,7 +234,7 @@ func testLock(t *testing.T, s site) {
 	require.ErrorIs(t, err, fault.ErrDirInUse)
 	require.NoError(t, r.Close())
 	l = s.open(t)
-	holds(t, l, entries(1, 3, 1)...)
+	holds(t, l, storagetest.Entries(1, 3, 1)...)
 	finish(t, l)
 }
 

@@ -4,7 +4,6 @@ package raftlogtest
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/vfs"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 )
 
 // An image is the content of all files of a directory, by their paths in it.
@@ -36,7 +36,7 @@ func (i image) with(name string, content []byte) image {
 func (s site) image(t testing.TB) image {
 	t.Helper()
 	found := image{}
-	s.walk(t, "", func(name string) { found[name] = load(t, s.files, s.path(name)) })
+	s.walk(t, "", func(name string) { found[name] = vfstest.Load(t, s.files, s.path(name)) })
 	return found
 }
 
@@ -68,21 +68,6 @@ func (s site) place(t testing.TB, i image) {
 	for _, name := range i.names() {
 		save(t, s.files, s.path(name), i[name])
 	}
-}
-
-// load reads a file.
-func load(t testing.TB, files vfs.FS, name string) []byte {
-	t.Helper()
-	f, err := files.Open(name)
-	require.NoError(t, err)
-	defer f.Close()
-	size, err := f.Size()
-	require.NoError(t, err)
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		require.NoError(t, err)
-	}
-	return b
 }
 
 // save writes a file. It does not sync it: these tests do not crash.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coterie-kv/coterie/internal/fault"
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
 // founding returns a founding whose state has one record.
@@ -37,8 +38,8 @@ func (s site) founded(t *testing.T, state string) {
 	index, records := newest(t, l)
 	require.EqualValues(t, raftlog.FoundingIndex, index)
 	require.Equal(t, []string{state}, records)
-	store(t, l, entries(3, 4, 2)...)
-	finish(t, s.verify(t, l, entries(3, 4, 2)...))
+	store(t, l, storagetest.Entries(3, 4, 2)...)
+	finish(t, s.verify(t, l, storagetest.Entries(3, 4, 2)...))
 }
 
 func testFounding(t *testing.T, s site) {
@@ -80,9 +81,9 @@ func (s site) outlived(t *testing.T) {
 	l := s.open(t)
 	require.NoError(t, l.Stable().SetUint64(keyTerm, 4))
 	both := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "host:1"}, {ID: "b", Address: "host:2"}}})
-	keep(t, l, entries(1, 9, 3)...)
+	keep(t, l, storagetest.Entries(1, 9, 3)...)
 	snapshot(t, l, 7, 3)
-	keep(t, l, &raft.Log{Index: 10, Term: 4, Type: raft.LogConfiguration, Data: both}, entry(11, 4))
+	keep(t, l, &raft.Log{Index: 10, Term: 4, Type: raft.LogConfiguration, Data: both}, storagetest.Entry(11, 4))
 	finish(t, l)
 }
 
@@ -122,8 +123,8 @@ func (s site) recovered(t *testing.T) {
 	index, records := newest(t, l)
 	require.EqualValues(t, 11, index)
 	require.Equal(t, []string{"recovered"}, records)
-	store(t, l, entry(12, 6))
-	finish(t, s.verify(t, l, entry(12, 6)))
+	store(t, l, storagetest.Entry(12, 6))
+	finish(t, s.verify(t, l, storagetest.Entry(12, 6)))
 }
 
 // A recovery that was interrupted leaves the node as it was, except for its term, and can be repeated.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
 // gated opens the log on a format whose writes can be held back.
@@ -39,27 +40,27 @@ func pending(t testing.TB, l *raftlog.Log, position uint64) {
 // A position is durable when the change at it is, whatever entries had its index before.
 func testPositions(t *testing.T, s site) {
 	l, g := s.gated(t)
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	g.hold()
 	durable := l.Position()
 	remove(t, l, 4, 5)
-	store(t, l, entries(4, 5, 2)...)
+	store(t, l, storagetest.Entries(4, 5, 2)...)
 	position := l.Position()
 	require.NoError(t, l.Await(t.Context(), durable))
 	pending(t, l, position)
 	require.EqualValues(t, 3, l.Durable(), "a truncation lowers the durable index at once")
-	same(t, append(entries(1, 3, 1), entries(4, 5, 2)...), all(t, l))
+	same(t, append(storagetest.Entries(1, 3, 1), storagetest.Entries(4, 5, 2)...), all(t, l))
 	g.release()
 	require.NoError(t, l.Await(t.Context(), position))
 	require.EqualValues(t, 5, l.Durable())
-	finish(t, s.verify(t, l, append(entries(1, 3, 1), entries(4, 5, 2)...)...))
+	finish(t, s.verify(t, l, append(storagetest.Entries(1, 3, 1), storagetest.Entries(4, 5, 2)...)...))
 }
 
 func testIndexes(t *testing.T, s site) {
 	l, g := s.gated(t)
-	keep(t, l, entries(1, 3, 1)...)
+	keep(t, l, storagetest.Entries(1, 3, 1)...)
 	g.hold()
-	store(t, l, entries(4, 6, 1)...)
+	store(t, l, storagetest.Entries(4, 6, 1)...)
 	require.NoError(t, l.AwaitIndex(t.Context(), 3))
 	reached := make(chan error, 1)
 	go func() { reached <- l.AwaitIndex(t.Context(), 6) }()
@@ -111,9 +112,9 @@ func testHeldVote(t *testing.T, s site) {
 // The recorded applied index never exceeds the durable index, and becomes durable without further writes.
 func testApplied(t *testing.T, s site) {
 	l, g := s.gated(t)
-	keep(t, l, entries(1, 5, 1)...)
+	keep(t, l, storagetest.Entries(1, 5, 1)...)
 	g.hold()
-	store(t, l, entries(6, 9, 1)...)
+	store(t, l, storagetest.Entries(6, 9, 1)...)
 	l.Applied(8)
 	g.await(1)
 	require.LessOrEqual(t, l.Recorded(), uint64(5))
@@ -126,7 +127,7 @@ func testApplied(t *testing.T, s site) {
 	l = s.reopen(t, l)
 	require.EqualValues(t, 7, l.Recorded())
 	remove(t, l, 9, 9)
-	store(t, l, entry(9, 2))
+	store(t, l, storagetest.Entry(9, 2))
 	l = s.reopen(t, l)
 	require.EqualValues(t, 7, l.Recorded())
 	finish(t, l)
@@ -136,25 +137,25 @@ func testApplied(t *testing.T, s site) {
 func testClose(t *testing.T, s site) {
 	l, g := s.gated(t)
 	g.hold()
-	store(t, l, entries(1, 5, 1)...)
+	store(t, l, storagetest.Entries(1, 5, 1)...)
 	g.await(1)
-	store(t, l, entries(6, 9, 1)...)
+	store(t, l, storagetest.Entries(6, 9, 1)...)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, l.Close(ctx), context.DeadlineExceeded)
 	g.release()
 	finish(t, l)
 	l = s.open(t)
-	holds(t, l, entries(1, 9, 1)...)
+	holds(t, l, storagetest.Entries(1, 9, 1)...)
 	finish(t, l)
 }
 
 // While the system is short of a resource, nothing is lost and nothing becomes durable.
 func testShortage(t *testing.T, s site) {
 	l, g := s.gated(t)
-	keep(t, l, entries(1, 3, 1)...)
+	keep(t, l, storagetest.Entries(1, 3, 1)...)
 	g.fail(syscall.ENOSPC)
-	store(t, l, entries(4, 6, 1)...)
+	store(t, l, storagetest.Entries(4, 6, 1)...)
 	position := l.Position()
 	g.awaitFailures(2)
 	require.Greater(t, l.Condition().Short, time.Duration(0))
@@ -165,7 +166,7 @@ func testShortage(t *testing.T, s site) {
 	g.fail(nil)
 	require.NoError(t, l.Await(t.Context(), position))
 	require.Zero(t, l.Condition().Short)
-	finish(t, s.verify(t, l, entries(1, 6, 1)...))
+	finish(t, s.verify(t, l, storagetest.Entries(1, 6, 1)...))
 }
 
 func testShortVote(t *testing.T, s site) {
@@ -186,17 +187,17 @@ func testShortVote(t *testing.T, s site) {
 // After an error of the disk nothing more becomes durable.
 func testFailure(t *testing.T, s site) {
 	l, g := s.gated(t)
-	keep(t, l, entries(1, 3, 1)...)
+	keep(t, l, storagetest.Entries(1, 3, 1)...)
 	broken := errors.New("broken")
 	g.fail(broken)
-	store(t, l, entries(4, 6, 1)...)
+	store(t, l, storagetest.Entries(4, 6, 1)...)
 	require.ErrorIs(t, l.Await(t.Context(), l.Position()), broken)
 	require.ErrorIs(t, l.Condition().Err, broken)
 	g.fail(nil)
-	require.Error(t, l.Logs().StoreLog(entry(7, 1)))
+	require.Error(t, l.Logs().StoreLog(storagetest.Entry(7, 1)))
 	require.EqualValues(t, 3, l.Durable())
 	require.ErrorIs(t, l.Close(t.Context()), broken)
 	l = s.open(t)
-	holds(t, l, entries(1, 3, 1)...)
+	holds(t, l, storagetest.Entries(1, 3, 1)...)
 	finish(t, l)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
 // Random changes leave the entries that a slice would have.
@@ -131,9 +132,9 @@ func (m *model) next() change {
 // append appends entries.
 func (m *model) append() change {
 	next := m.last() + 1
-	batch := entries(next, next+uint64(m.r.IntN(8)), m.newest)
+	batch := storagetest.Entries(next, next+uint64(m.r.IntN(8)), m.newest)
 	if m.r.IntN(20) == 0 {
-		batch = append(batch, sized(next+uint64(len(batch)), m.newest, m.r.IntN(20<<10)+m.r.IntN(4)/3*(128<<10)))
+		batch = append(batch, storagetest.Sized(next+uint64(len(batch)), m.newest, m.r.IntN(20<<10)+m.r.IntN(4)/3*(128<<10)))
 	}
 	m.logs, m.installed = append(m.logs, batch...), false
 	return func(t testing.TB, l *raftlog.Log) { store(t, l, batch...) }

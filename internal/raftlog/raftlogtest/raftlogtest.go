@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
@@ -172,31 +171,6 @@ func keep(t testing.TB, l *raftlog.Log, logs ...*raft.Log) {
 func remove(t testing.TB, l *raftlog.Log, low, high uint64) {
 	t.Helper()
 	require.NoError(t, l.Logs().DeleteRange(low, high))
-}
-
-// entry returns an entry with its index and term as data.
-func entry(index, term uint64) *raft.Log {
-	return &raft.Log{
-		Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Appendf(nil, "entry %d of term %d", index, term),
-		Extensions: []byte{byte(term) | 1}, AppendedAt: time.Unix(int64(index), int64(term)).UTC(),
-	}
-}
-
-// entries returns the entries from first to last.
-func entries(first, last, term uint64) (logs []*raft.Log) {
-	for i := first; i <= last; i++ {
-		logs = append(logs, entry(i, term))
-	}
-	return logs
-}
-
-// sized returns an entry with this much data.
-func sized(index, term uint64, size int) *raft.Log {
-	l := &raft.Log{Index: index, Term: term}
-	if size > 0 {
-		l.Data = bytes.Repeat([]byte{byte(index) | 1}, size)
-	}
-	return l
 }
 
 // all returns all entries of a log.

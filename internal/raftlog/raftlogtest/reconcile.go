@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
 // The log and the newest snapshot agree after Open.
@@ -33,7 +34,7 @@ func testReconcile(t *testing.T, s site) {
 		s := s.below(i)
 		l := s.open(t)
 		if c.log[1] > 0 {
-			keep(t, l, entries(c.log[0], c.log[1], c.log[2])...)
+			keep(t, l, storagetest.Entries(c.log[0], c.log[1], c.log[2])...)
 		}
 		if c.snapshot[0] > 0 {
 			snapshot(t, l, c.snapshot[0], c.snapshot[1])
@@ -51,7 +52,7 @@ func testReconcile(t *testing.T, s site) {
 		require.Equal(t, c.want, [2]uint64{r.First, r.Last}, c.name)
 		end := max(c.want[1], c.snapshot[0])
 		require.Equal(t, end, l.Durable(), c.name)
-		keep(t, l, entry(end+1, 3))
+		keep(t, l, storagetest.Entry(end+1, 3))
 		l = s.reopen(t, l)
 		require.Equal(t, end+1, span(all(t, l))[1], c.name)
 		finish(t, l)
@@ -63,7 +64,7 @@ func testAstray(t *testing.T, s site) {
 	for i, realign := range []bool{true, false} {
 		s := s.below(i)
 		l := s.open(t)
-		keep(t, l, entries(1, 9, 1)...)
+		keep(t, l, storagetest.Entries(1, 9, 1)...)
 		snapshot(t, l, 5, 1)
 		require.False(t, l.Astray())
 		snapshot(t, l, 6, 2)
@@ -76,8 +77,8 @@ func testAstray(t *testing.T, s site) {
 		require.False(t, l.Astray())
 		holds(t, l)
 		require.EqualValues(t, 6, l.Durable())
-		store(t, l, entries(7, 8, 3)...)
-		finish(t, s.verify(t, l, entries(7, 8, 3)...))
+		store(t, l, storagetest.Entries(7, 8, 3)...)
+		finish(t, s.verify(t, l, storagetest.Entries(7, 8, 3)...))
 	}
 }
 
@@ -86,16 +87,16 @@ func testDivergence(t *testing.T, s site) {
 	for i, discard := range []func(l *raftlog.Log) error{
 		func(l *raftlog.Log) error { return l.Logs().DeleteRange(5, 8) },
 		func(l *raftlog.Log) error { return l.Logs().DeleteRange(1, 8) },
-		func(l *raftlog.Log) error { return l.Logs().StoreLogs(entries(5, 6, 3)) },
+		func(l *raftlog.Log) error { return l.Logs().StoreLogs(storagetest.Entries(5, 6, 3)) },
 	} {
 		s := s.below(i)
 		l := s.open(t)
-		keep(t, l, entries(1, 8, 1)...)
+		keep(t, l, storagetest.Entries(1, 8, 1)...)
 		l.Applied(6)
 		require.ErrorIs(t, discard(l), raftlog.ErrDiverged)
 		require.ErrorIs(t, l.Condition().Err, raftlog.ErrDiverged)
-		holds(t, l, entries(1, 8, 1)...)
-		require.Error(t, l.Logs().StoreLog(entry(9, 2)))
+		holds(t, l, storagetest.Entries(1, 8, 1)...)
+		require.Error(t, l.Logs().StoreLog(storagetest.Entry(9, 2)))
 		_ = l.Close(t.Context()) // it may report that the log has failed
 		_, err := s.try()
 		require.ErrorIs(t, err, raftlog.ErrDiverged)
@@ -109,7 +110,7 @@ func testDivergence(t *testing.T, s site) {
 // A question about a leader's entries reads the entries of this log, wherever they are.
 func testContradiction(t *testing.T, s site) {
 	l := s.open(t)
-	keep(t, l, append(entries(1, 6, 2), entries(7, 9, 3)...)...)
+	keep(t, l, append(storagetest.Entries(1, 6, 2), storagetest.Entries(7, 9, 3)...)...)
 	snapshot(t, l, 5, 2)
 	remove(t, l, 1, 3)
 	l.Applied(7)
@@ -119,19 +120,19 @@ func testContradiction(t *testing.T, s site) {
 	for range 2 {
 		for _, c := range []raftlog.Claim{
 			{},
-			{Index: 7, Term: 3, Entries: entries(8, 9, 3)},
-			{Index: 7, Term: 3, Entries: entries(8, 9, 4)},
+			{Index: 7, Term: 3, Entries: storagetest.Entries(8, 9, 3)},
+			{Index: 7, Term: 3, Entries: storagetest.Entries(8, 9, 4)},
 			{Index: 5, Term: 2},
 		} {
 			require.NoError(t, l.Contradiction(c))
 		}
-		other := *entry(7, 3)
+		other := *storagetest.Entry(7, 3)
 		other.Data = []byte("another")
 		for _, c := range []raftlog.Claim{
 			{Index: 6, Term: 3},
 			{Index: 5, Term: 1},
 			{Index: 6, Term: 2, Entries: []*raft.Log{&other}},
-			{Index: 7, Term: 3, Committed: 8, Entries: entries(8, 9, 4)},
+			{Index: 7, Term: 3, Committed: 8, Entries: storagetest.Entries(8, 9, 4)},
 		} {
 			require.ErrorIs(t, l.Contradiction(c), raftlog.ErrDiverged)
 		}

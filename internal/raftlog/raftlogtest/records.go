@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/raftlog"
+	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
 func testVotes(t *testing.T, s site) {
@@ -48,7 +49,7 @@ func testManyVotes(t *testing.T, s site) {
 	l := s.open(t)
 	for term := uint64(2); term < 40; term++ {
 		vote(t, l, term, candidate(term))
-		store(t, l, entry(term-1, term))
+		store(t, l, storagetest.Entry(term-1, term))
 		if term%7 == 0 {
 			l = s.reopen(t, l)
 			voted(t, l, term, term, candidate(term))
@@ -73,7 +74,7 @@ func testIdentity(t *testing.T, s site) {
 	}
 	id.Since = 8
 	require.NoError(t, l.Identify(id))
-	keep(t, l, entries(1, 9, 1)...)
+	keep(t, l, storagetest.Entries(1, 9, 1)...)
 	r := s.readWhile(t, l)
 	require.True(t, r.Known)
 	require.Equal(t, id, r.Identity)
@@ -84,7 +85,7 @@ func testIdentity(t *testing.T, s site) {
 	l, err = other.try()
 	require.NoError(t, err)
 	require.NoError(t, l.Stable().SetUint64(keyTerm, 1))
-	keep(t, l, entries(1, 2, 1)...)
+	keep(t, l, storagetest.Entries(1, 2, 1)...)
 	require.ErrorAs(t, l.Identify(id), new(*raftlog.CorruptError))
 	finish(t, l)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package vfstest helps to test operations that a slow disk interrupts.
+// Package vfstest helps to test operations on a file system, and those that a slow disk interrupts.
 package vfstest
 
 import (
