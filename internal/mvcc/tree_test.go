@@ -233,6 +233,30 @@ func TestTreeOfAscendingKeysHasFullLeaves(t *testing.T) {
 	require.Equal(t, (100_000+fan-1)/fan, leaves)
 }
 
+// A node and its neighbor, on either side, become one as soon as both fit into half a node.
+func TestRemoveMergesNeighbors(t *testing.T) {
+	for _, pair := range [][2]int{{0, 1}, {1, 0}, {1, 2}, {2, 1}} {
+		var got tree
+		for i := range 3 * fan {
+			got.add(treeVersion(fmt.Sprintf("key-%02d", i), 1))
+		}
+		require.EqualValues(t, 3, got.root.n)
+		remove := func(leaf, count int) {
+			for range count {
+				var c cursor
+				got.seek(&c, got.root.kids.nodes[leaf].items[0].key(), 1)
+				got.remove(&c)
+			}
+		}
+		remove(pair[1], fan-fan/4)
+		remove(pair[0], fan-fan/4-1)
+		require.EqualValues(t, 3, got.root.n, "%v", pair)
+		remove(pair[0], 1)
+		require.EqualValues(t, 2, got.root.n, "%v", pair)
+		require.NoError(t, got.check())
+	}
+}
+
 // Each of these keys belongs at the end of the same full leaf, which is the last one of its parent. The depth of the tree must
 // not grow with each of them.
 func TestTreeOfKeysBeforeSeparatorIsNotDeep(t *testing.T) {
