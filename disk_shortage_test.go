@@ -124,7 +124,7 @@ func TestHostOnBolt(t *testing.T) {
 	for range 2 {
 		before := snapshots()
 		release := takeDescriptors(t)
-		for i := range 60 { // enough for a snapshot, whose shortage may become that of the node
+		for i := range 60 { // enough for a snapshot: its shortage may become that of the node
 			if _, err := n.Put(t.Context(), "k", fmt.Sprint(i)); err != nil {
 				require.ErrorIs(t, err, coterie.ErrNoSpace)
 				require.ErrorIs(t, err, syscall.EMFILE)

@@ -76,7 +76,7 @@ func forEachStorage(t *testing.T, prepare func(t *testing.T, dir string), fn fun
 	}
 }
 
-// A turnFormat is a format whose log takes a turn for each write.
+// A turnFormat is a format. Its log takes a turn for each write.
 type turnFormat struct {
 	storage.Format
 	turn *sync.Mutex

@@ -17,8 +17,8 @@ import (
 // Compare errors with [errors.Is] and [errors.As], never by text.
 //
 // After [ErrMaybeApplied], a write may have happened. After every other error it has not happened, and
-// never will. A transaction whose comparisons do not hold is a result, not an error. If ctx ends a call,
-// the error matches ctx's cause.
+// never will. If the comparisons of a transaction do not hold, that is a result, not an error. If ctx
+// ends a call, the error matches ctx's cause.
 var (
 	// ErrClosed: the node has stopped, by Close or by a fault, which [Node.Err] returns; or the value that was
 	// called is closed, such as an index of package mirror. The text names it. Open another one.

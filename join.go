@@ -35,7 +35,7 @@ type joiner struct {
 	raft     func() *consensus
 	change   func(context.Context, *membership.Change) (membership.Admission, error) // makes the leader change the members
 	stop     func(fault error)                                                       // stops the node, without a hand-over
-	start    uint64                                                                  // random: identifies this opening, whose Config.Metadata is on record
+	start    uint64                                                                  // random: identifies the opening that has its Config.Metadata on record
 
 	leaving atomic.Bool // Leave waits until this node is removed, which is no fault then
 }

@@ -67,8 +67,8 @@ func TestReplyOlderThanRecordIsNoDoubt(t *testing.T) {
 	})
 }
 
-// The handshake of a connection may be older than the caller's record, but its questions are not. A node whose
-// log ends before that record judges the caller by the question.
+// The handshake of a connection may be older than the caller's record, but its questions are not. If the log
+// of a node ends before that record, the node judges the caller by the question.
 func TestPingCarriesSince(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true})

@@ -75,9 +75,9 @@ type emptyDirectory struct{}
 
 func (emptyDirectory) member(o *memberOptions) { o.empty = true }
 
-// WithEmptyDirectory makes AddMember add a member whose node must start with an empty directory. A node that was removed
-// under that name, and was down at that time, then cannot continue with its old one: it stops with ErrMemberNotFound.
-// Leaders of a version without the option ignore it.
+// WithEmptyDirectory makes AddMember add a member with a node that must start with an empty directory. A node that was
+// removed under that name, and was down at that time, then cannot continue with its old one: it stops with
+// ErrMemberNotFound. Leaders of a version without the option ignore it.
 func WithEmptyDirectory() MemberOption { return emptyDirectory{} }
 
 // AddMember adds a member before its node is started. A node with that name and Config.Join is then

@@ -57,7 +57,7 @@ func (ns *Namespace) Delete(ctx context.Context, key string, opts ...DeleteOptio
 	return r.Delete, err
 }
 
-// Txn begins a transaction whose comparisons and operations, nested ones included, concern keys in the
+// Txn begins a transaction. Its comparisons and operations, nested ones included, concern keys in the
 // namespace. See [Node.Txn].
 func (ns *Namespace) Txn(ctx context.Context) *Txn { return NewTxn(ctx, ns) }
 

@@ -318,11 +318,11 @@ func (n *Node) alive(ctx context.Context) error {
 	return nil
 }
 
-// ContextError is for recipes that wait on their own. It returns the error of a call whose ctx has ended while
-// the call waited for the cluster. The error matches ctx's cause, and ErrNoLeader if no leader is known.
+// ContextError is for recipes that wait on their own. It returns the error of a call if its ctx has ended
+// while the call waited for the cluster. The error matches ctx's cause, and ErrNoLeader if no leader is known.
 func (n *Node) ContextError(ctx context.Context) error { return n.contextError(ctx) }
 
-// contextError returns the error of a call whose ctx has ended while it waited for the cluster.
+// contextError returns the error of a call if its ctx has ended while it waited for the cluster.
 func (n *Node) contextError(ctx context.Context) error { return n.unanswered(context.Cause(ctx)) }
 
 // unanswered adds the likely reason to err, with which a wait for an answer of the cluster has ended.

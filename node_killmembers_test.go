@@ -288,7 +288,7 @@ func answersOf(t *testing.T, members [3]*killable) (answers [3]string) {
 	return answers
 }
 
-// freeAddrs returns addresses of this host whose ports are free.
+// freeAddrs returns addresses of this host with free ports.
 func freeAddrs(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range n {

@@ -34,8 +34,8 @@ const (
 	pauses = "COTERIE_PAUSES"
 )
 
-// pausedWriters is the number of writers of each process. A writer counts in a key of its own, whose version is the
-// number of its writes that were applied.
+// pausedWriters is the number of writers of each process. A writer counts in a key of its own: the version of the
+// key is the number of its writes that were applied.
 const pausedWriters = 32
 
 func pausedKey(node, writer int) string { return fmt.Sprintf("n%d/%d", node, writer) }
@@ -183,7 +183,7 @@ func (p *pausedProcess) number(question ...any) int {
 	return n
 }
 
-// leader waits for a process whose node leads.
+// leader waits for a process with a node that leads.
 func (all pausedCluster) leader(look time.Duration) *pausedProcess {
 	for begin := time.Now(); time.Since(begin) < time.Minute; pause(look) {
 		for _, p := range all {

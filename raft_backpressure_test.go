@@ -20,7 +20,7 @@ import (
 // state machine.
 const fsmBatches = 128
 
-// onManyDisks opens a cluster whose disks can be stalled. A leader does not notice a stall for a minute.
+// onManyDisks opens a cluster with disks that can be stalled. A leader does not notice a stall for a minute.
 func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	network := memnet.New()
 	var founders []Founder
@@ -40,9 +40,9 @@ func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 	return nodes, disks
 }
 
-// A leader whose disk hangs still commits the entries that its followers have, one at a time, and applies none. However
-// many nodes and callers write, raft's main loop is not blocked: it answers, keeps the lead, and hands it over on
-// request.
+// A leader with a hanging disk still commits the entries that its followers have, one at a time, and applies none.
+// However many nodes and callers write, raft's main loop is not blocked: it answers, keeps the lead, and hands it over
+// on request.
 func TestLeaderWithHungDiskAnswersUnderLoad(t *testing.T) {
 	for _, size := range []int{5, 7} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 // goroutine publishes one; every goroutine may load it.
 type views struct {
 	life      *lifecycle
-	ended     func(context.Context) error // the error of a call whose context has ended
+	ended     func(context.Context) error // the error of a call after the end of its context
 	current   atomic.Pointer[state.View]
 	published signal.Signal // of current
 }

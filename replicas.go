@@ -19,7 +19,7 @@ type CompareMembersResponse struct {
 	HashRevision int64 `json:"hashRevision"`
 	// Hashes are those of the members that answered, in the order of their IDs.
 	Hashes []MemberHash `json:"hashes"`
-	// Divergent are the members whose hash is not that of a majority of Hashes, in the order of their IDs. If the
+	// Divergent are the members with another hash than the majority of Hashes, in the order of their IDs. If the
 	// hashes differ and none has a majority, it is the ID 0 alone, which no member has.
 	Divergent []MemberID `json:"divergent"`
 }

@@ -41,7 +41,7 @@ const (
 // Txn begins a transaction. ctx bounds its Commit.
 func (n *Node) Txn(ctx context.Context) *Txn { return NewTxn(ctx, n) }
 
-// NewTxn begins a transaction whose Commit calls d.Do with an [OpTxn]. It is for types that implement
+// NewTxn begins a transaction. Its Commit calls d.Do with an [OpTxn]. It is for types that implement
 // [KV], such as fakes; call [Node.Txn] otherwise.
 func NewTxn(ctx context.Context, d Doer) *Txn { return &Txn{doer: d, ctx: ctx} }
 

@@ -50,7 +50,7 @@ func NewUserView(n *Node, user string) *UserView { return &UserView{n, &command.
 // are not checked. It is for code that acts as a user or as the program, depending on its caller.
 func NewUncheckedView(n *Node) *UserView { return n.own() }
 
-// WithAuthRevision returns a view whose calls on keys fail with ErrAuthOldRevision once users or roles have changed
+// WithAuthRevision returns a view. Its calls on keys fail with ErrAuthOldRevision once users or roles have changed
 // since a revision, for example that of an [AuthenticateResponse]. So a caller that authenticated before a change
 // has to do so again. Without it, the view keeps the name of the user through all changes. 0 removes the revision.
 func (u *UserView) WithAuthRevision(rev uint64) *UserView {

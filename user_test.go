@@ -276,8 +276,8 @@ func TestPermissionsOfCalls(t *testing.T) {
 	}
 }
 
-// A view whose user authenticated before a change of users fails until it authenticates again, although the
-// permission is the same. Without a revision it goes on.
+// If the user of a view authenticated before a change of users, the view fails until the user authenticates
+// again, although the permission is the same. Without a revision it goes on.
 func TestT48_OldAuthRevisionIsRejected(t *testing.T) {
 	n := open(t)
 	a := administrator{t, n}

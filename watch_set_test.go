@@ -12,7 +12,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// A watchSet is a set of a test, whose watches belong to the program itself.
+// A watchSet is a set of a test. Its watches belong to the program itself.
 type watchSet struct {
 	*testing.T
 	*coterie.WatchSet

@@ -34,7 +34,7 @@ func at(p harness.Place, l harness.Load) harness.Load {
 	return l
 }
 
-// callRows are the rows whose callers repeat one call.
+// callRows are the rows with callers that repeat one call.
 var callRows = []row{
 	beside("put/1000", "puts of new keys by 1000 callers of the leader", "puts", putLoad,
 		and(and(ahead(throughput, 8), "cpu", ahead(cpu, 8)), "allocs", within(allocs, 15))),

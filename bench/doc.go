@@ -4,7 +4,7 @@
 // on two systems in turn, on the same machine.
 //
 //	go run . -list               # the rows
-//	go run . -run local/put      # the rows whose names match
+//	go run . -run local/put      # the rows with matching names
 //	go run . -quick              # shorter rounds, fewer keys: all rows in less than ten minutes
 //	go run . -json results.json  # every round of every system
 //	go run . -profile profiles   # CPU and allocation profiles of the systems

@@ -80,7 +80,7 @@ func (p plan) idleSample(ctx context.Context, c contender) (s harness.Sample, er
 	return ready.run(ctx, idleTime)
 }
 
-// The programs whose sizes are compared.
+// The programs of the comparison of sizes.
 const (
 	plainProgram = `package main
 
@@ -132,8 +132,8 @@ func main() {
 `
 )
 
-// programTable prints the rows about programs. They are built within this module, whose requirements may be newer than those
-// of a module with one of them.
+// programTable prints the rows about programs. They are built within this module. Its requirements may be newer than
+// those of a module with one of them.
 func (p plan) programTable(ctx context.Context, out io.Writer) error {
 	plain, err := p.measureProgram(ctx, plainProgram)
 	if err != nil {

@@ -88,7 +88,7 @@ func ahead(q quantity, goal float64) []judge { return []judge{{quantity: q, goal
 // within returns the judge of a quantity that compares coterie with a bound.
 func within(q quantity, bound float64) []judge { return []judge{{quantity: q, bound: bound, goal: 1}} }
 
-// and returns the judges with another one, whose verdict has a name of its own.
+// and returns the judges with another one. Its verdict has a name of its own.
 func and(judges []judge, suffix string, more []judge) []judge {
 	m := more[0]
 	m.suffix = suffix

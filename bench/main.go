@@ -39,7 +39,7 @@ const growthRound = time.Second
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	list := flags.Bool("list", false, "print the rows and exit")
-	pattern := flags.String("run", "", "run the rows whose names match a regular expression; those of rivals only if it is set")
+	pattern := flags.String("run", "", "run the rows with names that match a regular expression; those of rivals only if it is set")
 	isQuick := flags.Bool("quick", false, "shorter rounds, and fewer keys")
 	file := flags.String("json", "", "write every round to a file")
 	rounds := flags.Int("rounds", 3, "rounds of each system")

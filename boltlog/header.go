@@ -33,7 +33,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// sumEntry returns the checksum of an entry whose extensions begin with a header.
+// sumEntry returns the checksum of an entry with extensions that begin with a header.
 func sumEntry(l *raft.Log) uint32 {
 	var b [48]byte
 	binary.LittleEndian.PutUint64(b[0:], l.Index)

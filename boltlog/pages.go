@@ -51,9 +51,9 @@ type meta struct {
 // A visitor receives the records of a bucket in the order of their keys. at is the offset of the value in the file.
 type visitor func(key, value []byte, at int64)
 
-// A checker verifies that the pages of a file are as bbolt writes them: a tree whose keys are in order and whose
-// elements fill their pages without a gap, and a list of free pages, unless the file was written without one. It reads
-// each page once, so it ends whatever the pages contain.
+// A checker verifies that the pages of a file are as bbolt writes them: a tree and a list of free pages, unless the
+// file was written without the list. The keys of the tree are in order, and its elements fill their pages without a
+// gap. It reads each page once, so it ends whatever the pages contain.
 type checker struct {
 	r        io.ReaderAt
 	pageSize int64

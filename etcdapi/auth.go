@@ -86,7 +86,7 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 // forget removes a password from a request, because traces of gRPC keep requests for some time: CVE-2021-28235.
 func forget(password *string) { *password = "" }
 
-// newToken returns a token for a user whose password was correct at a revision.
+// newToken returns a token for a user that has authenticated at a revision.
 func (s *server) newToken(ctx context.Context, name string, revision uint64) (string, error) {
 	if s.jwt != nil {
 		return s.jwt.issue(name, revision)

@@ -60,7 +60,7 @@ func protect(t testing.TB, n *coterie.Node) {
 	require.NoError(t, err)
 }
 
-// protected opens a node whose permissions are checked, and serves it.
+// protected opens a node that checks permissions, and serves it.
 func protected(t testing.TB, opts ...etcdapi.Option) (*coterie.Node, string) {
 	t.Helper()
 	n := open(t)
@@ -68,7 +68,7 @@ func protected(t testing.TB, opts ...etcdapi.Option) (*coterie.Node, string) {
 	return n, serve(t, n, append([]etcdapi.Option{cheap}, opts...)...)
 }
 
-// as returns a context whose calls to an endpoint are those of a user.
+// as returns a context for calls of a user to an endpoint.
 func as(t testing.TB, addr, name string) context.Context {
 	t.Helper()
 	return metadata.AppendToOutgoingContext(t.Context(), "token", tokenOf(t, addr, name))

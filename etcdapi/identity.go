@@ -73,7 +73,7 @@ func (s *server) identified(ctx context.Context) (context.Context, error) {
 	return s.actAs(ctx, user), nil
 }
 
-// actAs returns a context whose calls are those of a user.
+// actAs returns a context for calls of a user.
 func (s *server) actAs(ctx context.Context, user *coterie.UserView) context.Context {
 	if s.user(ctx) == user {
 		return ctx

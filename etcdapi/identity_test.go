@@ -34,7 +34,7 @@ var services = []protoreflect.FullName{
 	"etcdserverpb.Auth", "v3lockpb.Lock", "v3electionpb.Election", "grpc.health.v1.Health",
 }
 
-// requests are valid requests of the methods whose empty request is rejected before the caller is.
+// requests are valid requests of the methods that reject an empty request before they check the caller.
 var requests = map[string]proto.Message{
 	"KV/Range":                 &pb.RangeRequest{Key: []byte("a")},
 	"KV/RangeStream":           &pb.RangeRequest{Key: []byte("a")},

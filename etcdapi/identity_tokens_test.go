@@ -104,7 +104,7 @@ func TestTokensEndWithTheirTime(t *testing.T) {
 	requireError(t, codes.Unauthenticated, "etcdserver: invalid auth token", renew())
 }
 
-// A stream whose token has reached its time still ends with all tokens.
+// A stream with an expired token still ends together with all tokens.
 func TestStreamsEndWithAllTokens(t *testing.T) {
 	n, addr := protected(t, etcdapi.WithTokenTTL(time.Second))
 	ctx, conn := as(t, addr, "alice"), dial(t, addr)

@@ -22,8 +22,8 @@ var public = map[string]bool{
 	healthpb.Health_Watch_FullMethodName: true,
 }
 
-// register registers a service whose calls pass through the interceptors of this package. The interceptors belong
-// to the service and not to the server, because the server may be the caller's and have other services. A call costs no
+// register registers a service. Its calls pass through the interceptors of this package. The interceptors belong to the
+// service and not to the server, because the server may be the caller's and have other services. A call costs no
 // closure, unless the server has interceptors of its own.
 func (s *server) register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc, impl any) {
 	service := *desc

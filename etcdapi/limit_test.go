@@ -14,7 +14,7 @@ import (
 	"github.com/coterie-kv/coterie"
 )
 
-// limitedServer returns a server whose calls may take 7 s.
+// limitedServer returns a server with a time limit of 7 s for each call.
 func limitedServer() *server {
 	return &server{direct: true, limiter: newLimiter(coterie.Limits{ElectionTimeout: time.Second})}
 }

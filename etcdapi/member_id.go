@@ -41,7 +41,8 @@ func wireIDOf(members []coterie.Member, id coterie.MemberID) uint64 {
 	return uint64(id)
 }
 
-// selfID returns the ID of this node's member. It does not change while the node runs: a node whose member is removed stops.
+// selfID returns the ID of this node's member. It does not change while the node runs: a node stops when its member is
+// removed.
 func (s *server) selfID() uint64 {
 	if id := s.self.Load(); id != 0 {
 		return id

@@ -133,7 +133,8 @@ func WithJWT(j *JWT) Option {
 
 // WithCommonNames sets whether the common name in the certificate of a client is the name of the user of its calls over
 // gRPC, unless they have a token, as with etcd's --client-cert-auth. Only certificates that the server has verified count.
-// The default is true for [Serve] and false for [Register], whose server may verify certificates for another purpose.
+// The default is true for [Serve] and false for [Register], because the server of the caller may verify certificates
+// for another purpose.
 //
 // Common names do not count over HTTP. As etcd does, the gateway rejects requests from clients with such a certificate
 // while permissions are checked.

@@ -69,8 +69,8 @@ func admit(t testing.TB, n *coterie.Node) (name, password string) {
 	return "app", "app's password"
 }
 
-// secure returns the configurations of endpoints whose clients need certificates, and of their clients. Programs
-// with clientv3 make theirs from files in this way.
+// secure returns the configurations of endpoints that require certificates of clients, and of their clients.
+// Programs with clientv3 make theirs from files in this way.
 func secure(t testing.TB) (server, client *tls.Config) {
 	t.Helper()
 	ca := newAuthority(t, "CA")

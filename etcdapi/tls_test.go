@@ -76,7 +76,7 @@ func (a *authority) issue(t testing.TB, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// intermediate returns an authority whose certificate this one has issued.
+// intermediate returns an authority with a certificate that a has issued.
 func (a *authority) intermediate(t testing.TB, name string) *authority {
 	t.Helper()
 	of := newAuthority(t, name)

@@ -33,8 +33,8 @@ var (
 )
 
 // Watch serves the watches of a stream on one goroutine, beside the one that receives the requests. The watches read the
-// history of the store at the pace at which the client receives. So a stream whose client does not read holds 64 KiB, which
-// gRPC buffers, and a message, however many watches it has.
+// history of the store at the pace at which the client receives. So if its client does not read, a stream holds 64 KiB,
+// which gRPC buffers, and a message, however many watches it has.
 func (s *watchServer) Watch(stream pb.Watch_WatchServer) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)

@@ -60,8 +60,8 @@ func TestSlowWatchesHoldBoundedMemory(t *testing.T) {
 	}
 	held := heap() - before - history
 	t.Logf("%d bytes a stream; without a bound, %d", held/streams, watches*puts*size)
-	// The clients are in this process, too, and hold as much as the window of a stream: 64 KiB. The rest is for the history,
-	// whose size in memory varies.
+	// The clients are in this process, too, and hold as much as the window of a stream: 64 KiB. The rest is for the
+	// history, because its size in memory varies.
 	require.Less(t, held, int64(streams*(2<<20)))
 
 	// The events wait: each watch gets all of them in order.

@@ -37,8 +37,8 @@ type fanout struct {
 	watching sync.WaitGroup
 }
 
-// A slot is a put whose events are on their way. The writer sets started before it puts, and not again until full
-// has a value. So a goroutine that gets one of the events may read it.
+// A slot is a put with events in flight. The writer sets started before it puts, and not again until full has a
+// value. So a goroutine that gets one of the events may read it.
 type slot struct {
 	started time.Time
 	missing atomic.Int64  // watches that have not got the event

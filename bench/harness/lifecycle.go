@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A whole is a job whose run takes as long as it takes. It adds the durations of its operations to h.
+// A whole is a job with a run that takes as long as it needs. It adds the durations of its operations to h.
 type whole struct {
 	base
 	run func(ctx context.Context, b *base, h *histogram) (figures map[string]float64, err error)

@@ -63,7 +63,7 @@ type Leaser interface {
 // A Locker makes locks.
 type Locker interface {
 	Store
-	// NewLock returns a lock with a session of its own, whose lease has the given TTL.
+	// NewLock returns a lock with a session of its own. The lease of the session has the given TTL.
 	NewLock(ctx context.Context, name string, ttl time.Duration) (Lock, error)
 }
 

@@ -37,7 +37,7 @@ const (
 
 func newCoverage() *coverage { return &coverage{counts: map[class]int{}} }
 
-// options returns the options of a connection whose calls count.
+// options returns the options of a connection. Its calls count.
 func (c *coverage) options() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(c.unary), grpc.WithChainStreamInterceptor(c.stream)}
 }

@@ -250,7 +250,7 @@ func (g *generator) alarm(kind pb.AlarmType) request {
 	})
 }
 
-// snapshot reads a snapshot, whose contents etcdapi/programs compares.
+// snapshot reads a snapshot. etcdapi/programs compares the contents of snapshots.
 func (g *generator) snapshot() request {
 	return scripted("snapshot", &pb.SnapshotRequest{}, func(ctx context.Context, e *endpoint, s *script) {
 		stream, err := e.maintenance.Snapshot(ctx, &pb.SnapshotRequest{})

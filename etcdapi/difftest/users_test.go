@@ -348,7 +348,7 @@ func grantPermission(kind authpb.Permission_Type, key, end []byte) request {
 	return to("RoleGrantPermission", q, auth, pb.AuthClient.RoleGrantPermission)
 }
 
-// createdWatch returns a request whose answer is the first of a watch.
+// createdWatch returns a request. Its answer is the first one of a watch.
 func createdWatch(q *pb.WatchCreateRequest) request {
 	return scripted("Watch", q, func(ctx context.Context, e *endpoint, s *script) {
 		stream, err := e.watch.Watch(ctx)

@@ -12,7 +12,7 @@ import (
 // maxBump is the largest raise. It leaves enough numbers for later revisions.
 const maxBump = 1 << 60
 
-// bump returns contents whose revision is higher by an amount of at most maxBump, and whose history is compacted.
+// bump returns contents with a revision that is higher by an amount of at most maxBump, and with a compacted history.
 func bump(c *coterie.Contents, by uint64) (*coterie.Contents, error) {
 	revision := c.Revision() + int64(by)
 	b, err := coterie.NewContentsBuilder(revision, revision)

@@ -68,7 +68,7 @@ func (l *logWriter) snapshot(index uint64) *logWriter { return l.record(5, varin
 
 var put = &pb.InternalRaftRequest{Header: &pb.RequestHeader{ID: 1}, Put: &pb.PutRequest{Key: []byte("k")}}
 
-// directory returns a data directory of etcd whose database has the entries up to index 10. The log has these files.
+// directory returns a data directory of etcd. Its database has the entries up to index 10, and its log has these files.
 func directory(t testing.TB, c *coterie.Contents, files ...[]byte) string {
 	t.Helper()
 	database := edited(t, c, func(_, meta, _ *bolt.Bucket) error {

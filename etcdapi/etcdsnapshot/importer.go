@@ -152,7 +152,7 @@ func (im *importer) lease(key, value []byte) error {
 // A survey has the facts about all changes that the importer needs before it adds the first one.
 type survey struct {
 	last int64 // revision
-	// astray has the newest change of each key whose lease does not exist.
+	// astray has the newest change of each key with a lease that does not exist.
 	astray map[string]revision
 }
 

@@ -73,7 +73,7 @@ type dump struct {
 	Leases   map[clientv3.LeaseID]int64
 }
 
-// dumpOf reads everything from a store whose compact revision is known.
+// dumpOf reads everything from a store with a known compact revision.
 func dumpOf(t *testing.T, c *clientv3.Client, compact int64) (d dump) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

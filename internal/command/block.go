@@ -19,7 +19,7 @@ import (
 // its length and its CRC-32C. A closing block of length 0 has the number of records and its CRC-32C.
 const (
 	blockTarget = 64 << 10
-	// blockMemory is the memory for a block whose last record is not large.
+	// blockMemory is the memory for a block without a large record at its end.
 	blockMemory = blockTarget + blockTarget/8
 	// maxBlock bounds the block lengths that a reader accepts. The largest record is a key with its
 	// value, or the result of a command.

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Divergent returns the members whose hash is not that of a majority of those that answered, in the order of their IDs.
+// Divergent returns the members with another hash than the majority of those that answered, in the order of their IDs.
 // If the hashes differ and none has a majority, it returns 0, which is no member: any of them may be wrong. It returns
 // nothing if all hashes are equal.
 func Divergent(hashes map[uint64]uint64) []uint64 {

@@ -86,7 +86,7 @@ type Proposer struct {
 
 // A call is a write with a waiting caller. While it is in Proposer.calls, the Proposer's mu guards it. The goroutine
 // that takes it out sets result and err and sends to done, unless it is the caller itself. Afterwards the call belongs
-// to its caller, who returns it to Proposer.idle.
+// to its caller, which returns it to Proposer.idle.
 type call struct {
 	seq    uint64
 	cmd    command.Command
@@ -301,7 +301,7 @@ func (p *Proposer) Answered(answers []Answer) {
 	p.poke()
 }
 
-// answer returns the answer of a call whose command had a result.
+// answer returns the answer of a call with the result of its command.
 func answer(r *command.Result) (*command.Result, error) {
 	if r.Code == command.ResultDropped {
 		return nil, fmt.Errorf("%w: it was applied, but its result was too large to be kept", fault.ErrMaybeApplied)

@@ -216,7 +216,7 @@ func (o *outcome) fails(t *testing.T, kinds ...error) {
 	}
 }
 
-// bubble runs a test with a new Proposer, whose node knows no leader.
+// bubble runs a test with a new Proposer. Its node knows no leader.
 func bubble(t *testing.T, cfg Config, test func(t *testing.T, n *node)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 )
 
 // appendTo returns a function that sends an append with one entry of the given size, or none for size 0, over TCP to a
-// follower whose raft accepts everything.
+// follower with a raft that accepts everything.
 func appendTo(t testing.TB, size int) (send func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

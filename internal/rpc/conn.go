@@ -318,8 +318,8 @@ func (c *Conn) RoundTrip(method byte, encode func(b []byte) []byte) (status byte
 	return status, payload, unexpected(err)
 }
 
-// Abandon closes a connection of a Client whose reply is not needed any more. The request was sent at the time asked, or
-// later. Unlike Release, it does not take the connection's end for a failure of the peer.
+// Abandon closes a connection of a Client if its reply is not needed any more. The request was sent at the time asked,
+// or later. Unlike Release, it does not take the connection's end for a failure of the peer.
 func (c *Conn) Abandon(asked time.Time) {
 	c.asked, c.ended = asked, true
 	c.broken.Store(true)

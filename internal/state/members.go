@@ -31,7 +31,7 @@ type Member struct {
 	Metadata string // encoded
 }
 
-// NeedsEmpty reports whether the member was added as one whose node starts with an empty directory, and has not started.
+// NeedsEmpty reports whether the member was added for a node that starts with an empty directory, and has not started.
 // The record says so with a run that no directory has.
 func (m *Member) NeedsEmpty() bool { return m.Incarnation == 0 && m.Run == run.Void }
 

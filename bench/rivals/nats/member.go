@@ -17,7 +17,7 @@ import (
 	"github.com/coterie-kv/coterie/bench/rivals"
 )
 
-// A member is a server and the client of its callers, who share one connection. It is immutable after openBucket.
+// A member is a server and the client of its callers, which share one connection. It is immutable after openBucket.
 type member struct {
 	server *server.Server
 	client *nats.Conn

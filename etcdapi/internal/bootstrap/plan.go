@@ -46,8 +46,8 @@ type Plan struct {
 // MemberAdd has no name, and etcdapi adds a member under its address.
 //
 // Errors: a URL that etcd does not accept, or that is not of HTTP; a URL that is given twice; a list without the
-// member itself; a new cluster whose list has other URLs of this member than those that it advertises; an existing
-// cluster without other members.
+// member itself; a new cluster with a list that has other URLs of this member than those that it advertises; an
+// existing cluster without other members.
 func New(f Flags) (Plan, error) {
 	advertised, err := types.NewURLs(f.AdvertiseURLs)
 	if err != nil {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package certs is the subcommand "coteried certs": it makes a CA, and certificates of members and clients, without another
-// program. They are for clusters whose operator has no CA yet.
+// program. They are for operators that have no CA yet.
 package certs
 
 import (

@@ -65,7 +65,7 @@ func clusterFlags(f *flag.FlagSet, s *Settings) {
 	c.State = bootstrap.StateNew
 	f.Var(&choice{&c.State, []string{bootstrap.StateNew, bootstrap.StateExisting}}, "initial-cluster-state", "new for a new cluster, existing to join one.")
 	f.StringVar(&c.Token, "initial-cluster-token", "etcd-cluster", "Name of the cluster.")
-	f.StringVar(&c.SRV, "discovery-srv", "", "DNS domain whose SRV records name the members.")
+	f.StringVar(&c.SRV, "discovery-srv", "", "DNS domain with SRV records that name the members.")
 	f.StringVar(&c.SRVName, "discovery-srv-name", "", "Suffix of the service in those records.")
 	f.BoolVar(&s.ForceNew, "force-new-cluster", false, "Continue as the only member, with the data of this directory.")
 	f.StringVar(&s.CompactionMode, "auto-compaction-mode", "periodic", "The meaning of --auto-compaction-retention: periodic or revision.")

@@ -61,7 +61,7 @@ func Parse(args, environ []string) (*Settings, error) {
 	return s, s.validate()
 }
 
-// complete sets the settings whose defaults depend on others.
+// complete sets the settings with defaults that depend on other settings.
 func (s *Settings) complete() {
 	if s.DataDir == "" {
 		s.DataDir = s.Name + ".etcd"

@@ -37,7 +37,7 @@ func (s *Settings) securePeers(cfg *coterie.Config) error {
 	return nil
 }
 
-// verifyMember accepts members whose certificate has an allowed name.
+// verifyMember accepts members with an allowed name in their certificate.
 func (s *Security) verifyMember(_ context.Context, c coterie.Claim) error {
 	if len(c.TLS.PeerCertificates) == 0 {
 		return errors.New("it has no certificate")

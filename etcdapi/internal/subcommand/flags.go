@@ -30,7 +30,7 @@ func (e *UsageError) Unwrap() error { return e.Err }
 // Usage returns a UsageError with a text.
 func Usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
-// NewFlags returns flags whose usage has a synopsis, which is the command line, and a description.
+// NewFlags returns flags. Their usage has a synopsis, which is the command line, and a description.
 func NewFlags(synopsis, description string) *flag.FlagSet {
 	set := flag.NewFlagSet("coteried", flag.ContinueOnError)
 	set.SetOutput(io.Discard) // Parse returns the errors, and Exit prints them

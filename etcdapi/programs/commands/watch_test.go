@@ -106,7 +106,7 @@ func TestWatchProgress(t *testing.T) {
 	}
 }
 
-// interactive runs a command on both whose input does not end, and interrupts it.
+// interactive runs a command with input that does not end on both, and interrupts it.
 func (p *pair) interactive(input string, do func(c *process, input *os.File), args ...string) {
 	p.Helper()
 	p.compare(args, p.each(func(s *store) result {

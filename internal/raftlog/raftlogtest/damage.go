@@ -24,7 +24,7 @@ import (
 // damages is how many damages a test tries for each file.
 const damages = 10
 
-// A victim is the directory of a closed log, all of whose changes were durable.
+// A victim is the directory of a closed log. All of its changes were durable.
 type victim struct {
 	site
 	whole   image

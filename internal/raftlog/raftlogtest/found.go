@@ -15,7 +15,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
-// founding returns a founding whose state has one record.
+// founding returns a founding with a state of one record.
 func founding(t testing.TB, state string) raftlog.Founding {
 	return raftlog.Founding{
 		Identity: member,
@@ -75,7 +75,7 @@ func testUnfinishedFounding(t *testing.T, s site) {
 	s.founded(t, "state")
 }
 
-// outlived makes the directory of a node whose log and snapshot name two members.
+// outlived makes the directory of a node. Its log and its snapshot name two members.
 func (s site) outlived(t *testing.T) {
 	t.Helper()
 	l := s.open(t)

@@ -9,7 +9,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/vfs"
 )
 
-// A gate is a format whose writes can be held back, and can fail before they reach the format below. mu guards
+// A gate is a format. Its writes can be held back, and can fail before they reach the format below. mu guards
 // the fields below it.
 type gate struct {
 	storage.Format

@@ -16,7 +16,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/storage/storagetest"
 )
 
-// gated opens the log on a format whose writes can be held back.
+// gated opens the log on a gate.
 func (s *site) gated(t *testing.T) (*raftlog.Log, *gate) {
 	t.Helper()
 	g := newGate(s.format)
