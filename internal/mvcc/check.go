@@ -8,10 +8,11 @@ import "fmt"
 type checker struct {
 	*View
 	bytes, superseded int64
-	kept              int // versions of the kept history
+	tombstones        int // of the past versions, less those of the history
+	older             int // the past versions that are older than the history, less those that a change replaced
 }
 
-// Check verifies that trees, versions, history and counters agree.
+// Check verifies that trees, versions, links, history and counters agree.
 func (v *View) Check() error {
 	if err := v.live.check(); err != nil {
 		return fmt.Errorf("mvcc: live versions: %w", err)
@@ -19,127 +20,148 @@ func (v *View) Check() error {
 	if err := v.past.check(); err != nil {
 		return fmt.Errorf("mvcc: past versions: %w", err)
 	}
+	if v.history.last() != v.revision {
+		return fmt.Errorf("mvcc: history ends at %d, the revision is %d", v.history.last(), v.revision)
+	}
 	c := checker{View: v}
-	if err := c.versions(); err != nil {
-		return err
+	for _, check := range []func() error{c.lives, c.pasts, c.changes} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	if c.tombstones != 0 || c.older != 0 {
+		return fmt.Errorf("mvcc: history and past versions differ by %d tombstones and %d other versions", c.tombstones, c.older)
 	}
 	if c.bytes != v.bytes || c.superseded != v.superseded {
 		return fmt.Errorf("mvcc: counters say %d bytes, %d superseded; there are %d, %d", v.bytes, v.superseded, c.bytes, c.superseded)
 	}
-	if v.history.last() != v.revision {
-		return fmt.Errorf("mvcc: history ends at %d, the revision is %d", v.history.last(), v.revision)
-	}
-	if err := c.changes(); err != nil {
-		return err
-	}
-	if c.kept != 0 {
-		return fmt.Errorf("mvcc: history and trees differ by %d versions", c.kept)
-	}
 	return nil
 }
 
-// versions checks the versions of every key, in their order.
-func (c *checker) versions() (err error) {
-	var prev KeyValue // the previous version of the same key
-	visit := func(v version, live bool) bool {
-		kv := v.keyValue()
-		if kv.Key != prev.Key {
-			prev = KeyValue{}
-		}
-		err = c.version(kv, prev, live)
-		prev = kv
-		return err == nil
-	}
+// lives checks the live versions.
+func (c *checker) lives() (err error) {
 	last := version{}
-	c.live.ascend(fromKey, fromKey, func(v version) bool {
-		if last.exists() && last.key() == v.key() {
-			err = fmt.Errorf("mvcc: key %q has two live versions", v.key())
-			return false
+	c.live.ascend("", fromKey, func(v version) bool {
+		switch rev := v.modRevision(); {
+		case v.key() == "" || v.deleted() || rev > c.revision || last.exists() && last.key() == v.key():
+			err = fmt.Errorf("mvcc: live version %+v", v.keyValue())
+		case rev < c.history.first:
+			c.bytes += v.bytes()
+		case c.at(place{rev, v.links().index}) != v:
+			err = fmt.Errorf("mvcc: history has not the live version of %q of revision %d", v.key(), rev)
 		}
 		last = v
-		prev = KeyValue{}
-		if past := c.past.last(v.key(), v.modRevision()+1); past.exists() && past.key() == v.key() {
-			prev = past.keyValue()
-		}
-		return visit(v, true)
-	})
-	if err != nil {
-		return err
-	}
-	prev = KeyValue{}
-	last = version{}
-	deletedOrLive := func() bool {
-		if last.exists() && !last.deleted() && !c.live.find(last.key()).exists() {
-			err = fmt.Errorf("mvcc: key %q has no live version after revision %d", last.key(), last.modRevision())
-		}
 		return err == nil
-	}
-	c.past.ascend(fromKey, fromKey, func(v version) bool {
-		if last.exists() && last.key() != v.key() && !deletedOrLive() {
-			return false
-		}
-		last = v
-		return visit(v, false)
 	})
-	if err == nil {
-		deletedOrLive()
-	}
 	return err
 }
 
-// version checks a version that follows another version of the same key, or none.
-func (c *checker) version(kv, prev KeyValue, live bool) error {
-	switch {
-	case kv.Key == "" || kv.ModRevision < prev.ModRevision || kv.ModRevision > c.revision || live && kv.Deleted():
-		return fmt.Errorf("mvcc: key %q has version %+v after %+v", kv.Key, kv, prev)
-	case !kv.Deleted() && !prev.Deleted() && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision):
-		return fmt.Errorf("mvcc: key %q: version %d follows %d", kv.Key, kv.Version, prev.Version)
-	case kv.ModRevision >= c.history.first:
-		c.kept++
-	case prev.Key != "":
-		return fmt.Errorf("mvcc: key %q: revision %d should be compacted", kv.Key, prev.ModRevision)
-	case kv.Deleted():
-		return fmt.Errorf("mvcc: key %q: the tombstone of revision %d should be compacted", kv.Key, kv.ModRevision)
-	}
-	c.bytes += kv.bytes()
-	if !live {
-		c.superseded += kv.bytes()
-	}
-	return nil
+// pasts checks the past versions.
+func (c *checker) pasts() (err error) {
+	c.past.ascend("", fromKey, func(v version) bool {
+		rev := v.modRevision()
+		switch kept := rev >= c.history.first; {
+		case v.deleted() != kept:
+			err = fmt.Errorf("mvcc: past version %+v in a history from %d on", v.keyValue(), c.history.first)
+		case kept:
+			c.tombstones++
+			if c.at(place{rev, v.links().index}) != v {
+				err = fmt.Errorf("mvcc: history has not the tombstone of %q of revision %d", v.key(), rev)
+			}
+		default:
+			c.older++
+			c.bytes += v.bytes()
+			c.superseded += v.bytes()
+		}
+		return err == nil
+	})
+	return err
 }
 
-// changes checks that the history has the versions of the trees.
-func (c *checker) changes() (err error) {
+// changes checks the history, and that it has the superseded versions.
+func (c *checker) changes() error {
+	replacements := 0 // of versions that the history has
 	for rev := c.history.first; rev <= c.history.last(); rev++ {
 		changes := c.history.changes(rev)
 		if rev > 1 && rev != c.compacted && len(changes) == 0 {
 			return fmt.Errorf("mvcc: revision %d changed nothing", rev)
 		}
-		for _, v := range changes {
-			c.kept--
-			if v.modRevision() != rev {
-				return fmt.Errorf("mvcc: history of revision %d has revision %d", rev, v.modRevision())
+		for i, v := range changes {
+			if l := v.links(); v.modRevision() != rev || l.index != i {
+				return fmt.Errorf("mvcc: history of revision %d has revision %d, and at index %d a change with index %d", rev, v.modRevision(), i, l.index)
+			} else if l.pred.rev >= c.history.first {
+				replacements++
 			}
-			if !c.has(v) {
-				return fmt.Errorf("mvcc: key %q has no version at %d", v.key(), rev)
+			if err := c.change(v); err != nil {
+				return err
 			}
 		}
+	}
+	for i, replaced := range c.history.replaced(c.revision) {
+		for j, v := range c.history.changes(c.history.first + int64(i)) {
+			live := c.live.find(v.key()) == v
+			c.bytes += v.bytes()
+			if !live {
+				c.superseded += v.bytes()
+			}
+			if v.deleted() {
+				c.tombstones--
+			}
+			if replaced[j] {
+				replacements--
+			}
+			if replaced[j] == (live || v.deleted()) {
+				return fmt.Errorf("mvcc: %+v is live: %t, and was replaced: %t", v.keyValue(), live, replaced[j])
+			}
+		}
+	}
+	if replacements != 0 {
+		return fmt.Errorf("mvcc: %d versions were replaced twice", replacements)
 	}
 	return nil
 }
 
-// has reports whether one of the trees has a version.
-func (c *checker) has(v version) (has bool) {
-	var at cursor
-	for c.past.seek(&at, v.key(), v.modRevision()); at.version().exists() && at.version().key() == v.key(); at.next() {
-		if at.version() == v {
-			return true
+// change checks a change and its links.
+func (c *checker) change(v version) error {
+	kv, l := v.keyValue(), v.links()
+	if l.pred.rev == 0 {
+		if l.far.rev != 0 {
+			return fmt.Errorf("mvcc: %+v has a far predecessor and no other", kv)
 		}
-		if at.version().modRevision() > v.modRevision() {
-			break
+		return nil
+	}
+	old := c.at(l.pred)
+	if !old.exists() {
+		if old = c.past.since(kv.Key, l.pred.rev); old.exists() && old.modRevision() == l.pred.rev {
+			c.older--
+		} else if kv.ModRevision <= c.compacted {
+			return nil // no revision that can be read has the predecessor
 		}
 	}
-	return c.live.find(v.key()) == v
+	prev, found := old.found()
+	if !found || prev.Key != kv.Key || prev.Deleted() || prev.ModRevision != l.pred.rev || prev.ModRevision == kv.ModRevision && l.pred.index >= l.index ||
+		!kv.Deleted() && (kv.Version != prev.Version+1 || kv.CreateRevision != prev.CreateRevision) {
+		return fmt.Errorf("mvcc: %+v follows %+v", kv, prev)
+	}
+	if kv.Deleted() {
+		return nil
+	}
+	far := c.history.links(old, &prev).far
+	if l.far != far && max(l.far.rev, far.rev) >= c.history.first {
+		return fmt.Errorf("mvcc: %+v has %+v instead of %+v as its far predecessor", kv, l.far, far)
+	}
+	if far := c.at(l.far); far.exists() && far.keyValue().Version != kv.Version-int64(farLength(uint64(prev.Version))) {
+		return fmt.Errorf("mvcc: %+v has %+v as its far predecessor", kv, far.keyValue())
+	}
+	return nil
+}
+
+// at returns the version at a place, which the history may not have.
+func (c *checker) at(p place) version {
+	if p.rev > c.revision || p.rev >= c.history.first && p.index >= len(c.history.changes(p.rev)) {
+		return version{}
+	}
+	return c.history.at(p)
 }
 
 // check verifies the order, the separators and the sizes of a tree.

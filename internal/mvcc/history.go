@@ -17,6 +17,8 @@ type history struct {
 	chunks []chunk
 	// open is the chunk after those. It is not among them, because its slices and pointers change.
 	open chunk
+	// pending are the changes of the next revision. The store reuses their memory, and views have none.
+	pending []version
 }
 
 const chunkSize = 256
@@ -76,8 +78,19 @@ func (h *history) sizes(rev int64) sizes {
 	return sizes{}
 }
 
-// append adds the next revision. It copies the changes.
-func (h *history) append(changes []version, s sizes) {
+// at returns the version at a place. It does not exist if it is older than the history.
+func (h *history) at(p place) version {
+	switch {
+	case p.rev < h.first:
+		return version{}
+	case p.rev > h.last():
+		return h.pending[p.index]
+	}
+	return h.changes(p.rev)[p.index]
+}
+
+// end ends the next revision, with the pending changes.
+func (h *history) end(s sizes) {
 	i := int((h.skip + h.count) % chunkSize)
 	if i == 0 && h.open.single != nil {
 		h.chunks = append(h.chunks, h.open)
@@ -87,13 +100,15 @@ func (h *history) append(changes []version, s sizes) {
 	if c.single == nil {
 		c.single = new([chunkSize]version)
 	}
-	switch len(changes) {
+	switch len(h.pending) {
 	case 0:
 	case 1:
-		c.single[i] = changes[0]
+		c.single[i] = h.pending[0]
 	default:
-		c.groups = append(c.groups, group{i, slices.Clone(changes)})
+		c.groups = append(c.groups, group{i, slices.Clone(h.pending)})
 	}
+	clear(h.pending)
+	h.pending = h.pending[:0]
 	if s != (sizes{}) {
 		if c.sizes == nil {
 			c.sizes = new([chunkSize]sizes)

@@ -32,7 +32,7 @@ func (l *Loader) Add(kv KeyValue) error {
 		if l.based || kv.Key <= l.last || kv.Deleted() {
 			return unexpected(&kv, "out of order")
 		}
-		v := newVersion(&kv)
+		v := newVersion(&kv, links{})
 		l.last = v.key()
 		s.bytes += kv.bytes()
 		s.live.append(v)
@@ -59,15 +59,14 @@ func (l *Loader) Add(kv KeyValue) error {
 		s.put(&c, old, &prev, &kv)
 	case existed:
 		s.live.remove(&c)
-		s.supersede(old, &prev)
-		s.bury(&kv)
+		s.bury(&kv, old, &prev)
 	default:
 		// The version that the tombstone deleted may have been compacted. Then the tombstone is the first change
 		// that is kept.
 		if kv.ModRevision != s.compacted || s.past.find(kv.Key).exists() {
 			return unexpected(&kv, "deletes nothing")
 		}
-		s.bury(&kv)
+		s.bury(&kv, version{}, nil)
 	}
 	return nil
 }

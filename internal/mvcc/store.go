@@ -6,8 +6,7 @@ package mvcc
 // uncommitted changes.
 type Store struct {
 	view
-	pending []version // the changes of the next revision; its memory is reused
-	sizes   sizes     // of the next revision
+	sizes sizes // of the next revision
 }
 
 type view = View
@@ -22,6 +21,7 @@ func New() *Store {
 func (s *Store) View() *View {
 	v := s.view
 	v.live, v.past = s.live.share(), s.past.share()
+	v.history.pending = nil
 	return &v
 }
 
@@ -41,7 +41,7 @@ func (s *Store) Put(key, value string, lease int64) (prev, now KeyValue) {
 
 // put stores a version of a key at a cursor of the live versions. old is the previous version, with its contents prev.
 func (s *Store) put(c *cursor, old version, prev, now *KeyValue) version {
-	v := newVersion(now)
+	v := newVersion(now, s.history.links(old, prev))
 	s.bytes += now.bytes()
 	if old.exists() {
 		s.live.replace(c, v)
@@ -49,13 +49,16 @@ func (s *Store) put(c *cursor, old version, prev, now *KeyValue) version {
 	} else {
 		s.live.insert(c, v)
 	}
-	s.pending = append(s.pending, v)
+	s.history.pending = append(s.history.pending, v)
 	return v
 }
 
-// supersede keeps a version that a change of the next revision replaces or deletes.
+// supersede keeps a version that a change of the next revision replaces or deletes. The history has it, unless the version is
+// older.
 func (s *Store) supersede(old version, prev *KeyValue) {
-	s.past.add(old)
+	if prev.ModRevision < s.history.first {
+		s.past.add(old)
+	}
 	s.superseded += prev.bytes()
 	if prev.ModRevision > s.revision {
 		s.sizes.own += prev.bytes()
@@ -75,24 +78,28 @@ func (s *Store) Delete(key, end string) (prev []KeyValue) {
 		var c cursor
 		old := s.live.findAt(&c, prev[i].Key)
 		s.live.remove(&c)
-		s.supersede(old, &prev[i])
-		s.bury(&KeyValue{Key: prev[i].Key, ModRevision: s.revision + 1})
+		s.bury(&KeyValue{Key: prev[i].Key, ModRevision: s.revision + 1}, old, &prev[i])
 	}
 	return prev
 }
 
-// bury adds a tombstone.
-func (s *Store) bury(kv *KeyValue) {
-	tombstone := newVersion(kv)
+// bury adds a tombstone of a version with its contents, which has been removed. The version may not exist.
+func (s *Store) bury(kv *KeyValue, old version, prev *KeyValue) {
+	l := s.history.links(old, prev)
+	l.far = place{} // a read that begins here needs one step more
+	tombstone := newVersion(kv, l)
+	if old.exists() {
+		s.supersede(old, prev)
+	}
 	s.past.add(tombstone)
 	s.bytes += kv.bytes()
 	s.superseded += kv.bytes()
 	s.sizes.own += kv.bytes()
-	s.pending = append(s.pending, tombstone)
+	s.history.pending = append(s.history.pending, tombstone)
 }
 
 // Pending reports whether the next revision has changes.
-func (s *Store) Pending() bool { return len(s.pending) > 0 }
+func (s *Store) Pending() bool { return len(s.history.pending) > 0 }
 
 // Commit ends the next revision if it has changes. It returns the store's revision, and whether it is
 // new.
@@ -107,54 +114,6 @@ func (s *Store) Commit() (rev int64, changed bool) {
 // end ends the next revision.
 func (s *Store) end() {
 	s.revision++
-	s.history.append(s.pending, s.sizes)
-	clear(s.pending)
-	s.pending, s.sizes = s.pending[:0], sizes{}
-}
-
-// Compact removes the versions that are not visible at or after rev. Its cost is proportional to the
-// number of changes from the last compaction up to rev. There must be no uncommitted changes.
-//
-// Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
-func (s *Store) Compact(rev int64) error {
-	if rev <= s.compacted {
-		return ErrCompacted
-	}
-	if rev > s.revision {
-		return ErrFuture
-	}
-	// The revision of the last compaction is included, because its tombstones had to stay.
-	for r := max(s.compacted, s.history.first); r <= rev; r++ {
-		for _, v := range s.history.changes(r) {
-			s.compactKey(v.key(), rev)
-		}
-	}
-	s.history.drop(rev)
-	s.compacted = rev
-	return nil
-}
-
-// compactKey removes the versions of a key that are not visible at or after rev. It keeps all changes made at rev,
-// including tombstones, because a watch may begin there. Otherwise it keeps the version that was current at rev,
-// unless that is a tombstone.
-func (s *Store) compactKey(key string, rev int64) {
-	newest := s.past.last(key, rev) // of those before rev
-	if !newest.exists() || newest.key() != key {
-		return
-	}
-	kept := version{}
-	if next := s.next(key, rev); next.exists() && next.modRevision() > rev && !newest.deleted() {
-		kept = newest
-	}
-	for {
-		var c cursor
-		s.past.seek(&c, key, lowest)
-		v := c.version()
-		if v == kept || !v.exists() || v.key() != key || v.modRevision() >= rev {
-			return
-		}
-		s.past.remove(&c)
-		s.bytes -= v.bytes()
-		s.superseded -= v.bytes()
-	}
+	s.history.end(s.sizes)
+	s.sizes = sizes{}
 }

@@ -289,9 +289,9 @@ func separate(left, right version) version {
 	a, b := left.key(), right.key()
 	shared := common(a, b)
 	if shared == len(b) { // the same key: left is not greater
-		return newVersion(&KeyValue{Key: b, ModRevision: right.modRevision()})
+		return newVersion(&KeyValue{Key: b, ModRevision: right.modRevision()}, links{})
 	}
-	return newVersion(&KeyValue{Key: b[:shared+1]})
+	return newVersion(&KeyValue{Key: b[:shared+1]}, links{})
 }
 
 // own copies the shared nodes of a cursor's path.
@@ -478,25 +478,44 @@ func (t *tree) append(v version) {
 	t.insert(&c, v)
 }
 
-// skip moves a cursor from a version to the next key. It returns the last version of the key up to a revision.
-func (t *tree) skip(c *cursor, rev int64) (last version) {
+// skip moves a cursor from a version to the next key. It returns the first version of the key at or after a revision.
+func (t *tree) skip(c *cursor, rev int64) (first version) {
 	v := c.version()
 	key := v.key()
 	for steps := 0; v.exists() && v.key() == key; v = c.version() {
-		if v.modRevision() <= rev {
-			last = v
+		if !first.exists() && v.modRevision() >= rev {
+			first = v
 		}
 		// A key with many versions is skipped by a look-up.
 		if steps++; steps == 8 {
-			if v := t.last(key, rev+1); v.exists() && v.key() == key {
-				last = v
+			if !first.exists() {
+				first = t.since(key, rev)
 			}
 			t.seek(c, key, math.MaxInt64)
-			return last
+			return first
 		}
 		c.next()
 	}
-	return last
+	return first
+}
+
+// since returns the first version of a key at or after a revision.
+func (t *tree) since(key string, rev int64) version {
+	if v := t.first(key, rev); v.exists() && v.key() == key {
+		return v
+	}
+	return version{}
+}
+
+// removeAt removes the first version of a key at a revision, and returns it. It does nothing if there is none.
+func (t *tree) removeAt(key string, rev int64) (removed version) {
+	var c cursor
+	t.seek(&c, key, rev)
+	if v := c.version(); v.exists() && v.modRevision() == rev && v.key() == key {
+		t.remove(&c)
+		return v
+	}
+	return version{}
 }
 
 // ascend visits the versions of a range.

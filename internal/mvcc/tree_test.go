@@ -92,7 +92,7 @@ var treeKeys = []func(r *rand.Rand) string{
 }
 
 func treeVersion(key string, rev int64) version {
-	return newVersion(&KeyValue{Key: key, CreateRevision: 1, ModRevision: rev, Version: 1})
+	return newVersion(&KeyValue{Key: key, CreateRevision: 1, ModRevision: rev, Version: 1}, links{})
 }
 
 // A tree agrees with a sorted slice while it grows and shrinks, and its copies do not change.

@@ -17,32 +17,48 @@ import (
 //
 //   - the length of the key, and the key, so that a comparison of keys touches the first bytes alone
 //   - ModRevision
-//   - Version; a tombstone ends here
-//   - ModRevision minus CreateRevision, Lease, the length of the value, and the value
+//   - twice Version, and one more if links follow; the first version of a key mostly has none
+//   - the links: the index, and the places of the predecessor and of the far one, see appendPlace
+//   - ModRevision minus CreateRevision, Lease, the length of the value, and the value; a tombstone has none of them
 //
 // The zero version refers to no block. This file is the only one of the package that uses package unsafe.
 type version struct{ block *byte }
 
-// newVersion returns a version with copies of the strings of a KeyValue. A tombstone keeps only its Key and its
-// ModRevision.
-func newVersion(kv *KeyValue) version {
-	size := uvarintLen(uint64(len(kv.Key))) + len(kv.Key) + uvarintLen(uint64(kv.ModRevision)) + uvarintLen(uint64(kv.Version))
-	if !kv.Deleted() {
-		size += uvarintLen(uint64(kv.ModRevision-kv.CreateRevision)) + uvarintLen(uint64(kv.Lease)) +
-			uvarintLen(uint64(len(kv.Value))) + len(kv.Value)
+// newVersion returns a version with copies of the strings of a KeyValue. A tombstone keeps only its Key, its ModRevision
+// and its links.
+func newVersion(kv *KeyValue, l links) version {
+	// The numbers between key and value are encoded first, because their length is a part of the block's size.
+	var memory [10 * binary.MaxVarintLen64]byte
+	numbers := binary.AppendUvarint(memory[:0], uint64(kv.ModRevision))
+	if l == (links{}) {
+		numbers = binary.AppendUvarint(numbers, uint64(kv.Version)<<1)
+	} else {
+		numbers = binary.AppendUvarint(numbers, uint64(kv.Version)<<1|1)
+		numbers = binary.AppendUvarint(numbers, uint64(l.index))
+		numbers = appendPlace(numbers, l.pred, kv.ModRevision)
+		numbers = appendPlace(numbers, l.far, kv.ModRevision)
 	}
-	b := make([]byte, 0, size)
+	value := ""
+	if !kv.Deleted() {
+		value = kv.Value
+		numbers = binary.AppendUvarint(numbers, uint64(kv.ModRevision-kv.CreateRevision))
+		numbers = binary.AppendUvarint(numbers, uint64(kv.Lease))
+		numbers = binary.AppendUvarint(numbers, uint64(len(value)))
+	}
+	b := make([]byte, 0, uvarintLen(uint64(len(kv.Key)))+len(kv.Key)+len(numbers)+len(value))
 	b = binary.AppendUvarint(b, uint64(len(kv.Key)))
 	b = append(b, kv.Key...)
-	b = binary.AppendUvarint(b, uint64(kv.ModRevision))
-	b = binary.AppendUvarint(b, uint64(kv.Version))
-	if !kv.Deleted() {
-		b = binary.AppendUvarint(b, uint64(kv.ModRevision-kv.CreateRevision))
-		b = binary.AppendUvarint(b, uint64(kv.Lease))
-		b = binary.AppendUvarint(b, uint64(len(kv.Value)))
-		b = append(b, kv.Value...)
-	}
+	b = append(b, numbers...)
+	b = append(b, value...)
 	return version{unsafe.SliceData(b)}
+}
+
+// appendPlace encodes a place as the number of revisions back to it, plus 1, and its index. Zero is no place.
+func appendPlace(b []byte, p place, from int64) []byte {
+	if p.rev == 0 {
+		return append(b, 0)
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(from-p.rev)+1), uint64(p.index))
 }
 
 func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
@@ -98,7 +114,32 @@ func (v version) modRevision() int64 {
 func (v version) deleted() bool {
 	n, at := v.uvarint(0)
 	_, at = v.uvarint(at + position(n))
-	return v.byte(at) == 0 // Version
+	return v.byte(at) <= 1 // Version is 0, with or without links
+}
+
+// links returns the links of the version.
+func (v version) links() (l links) {
+	n, at := v.uvarint(0)
+	rev, at := v.uvarint(at + position(n))
+	count, at := v.uvarint(at)
+	if count&1 == 0 {
+		return l
+	}
+	index, at := v.uvarint(at)
+	l.index = int(index)
+	l.pred, at = v.place(at, int64(rev))
+	l.far, _ = v.place(at, int64(rev))
+	return l
+}
+
+// place returns the place at a position of a version with a revision, and the position after it.
+func (v version) place(at position, rev int64) (p place, next position) {
+	back, at := v.uvarint(at)
+	if back == 0 {
+		return place{}, at
+	}
+	index, at := v.uvarint(at)
+	return place{rev - int64(back-1), int(index)}, at
 }
 
 // keyValue returns the version's contents. The strings share the memory of the block.
@@ -107,9 +148,14 @@ func (v version) keyValue() (kv KeyValue) {
 	kv.Key = v.text(at, n)
 	rev, at := v.uvarint(at + position(n))
 	count, at := v.uvarint(at)
-	kv.ModRevision, kv.Version = int64(rev), int64(count)
-	if count == 0 {
+	kv.ModRevision, kv.Version = int64(rev), int64(count>>1)
+	if kv.Deleted() {
 		return kv
+	}
+	if count&1 != 0 { // the links
+		_, at = v.uvarint(at)
+		_, at = v.place(at, 0)
+		_, at = v.place(at, 0)
 	}
 	age, at := v.uvarint(at)
 	lease, at := v.uvarint(at)

@@ -9,7 +9,7 @@ type View struct {
 	revision   int64
 	compacted  int64
 	live       tree // the newest versions of the keys that exist
-	past       tree // all other versions, and all tombstones
+	past       tree // all tombstones, and superseded versions that are older than the history
 	history    history
 	bytes      int64 // of all versions
 	superseded int64 // of all versions except the newest ones of existing keys
@@ -50,21 +50,48 @@ func (v *View) get(key string, rev int64) version {
 	if rev <= 0 || live.exists() && live.modRevision() <= rev {
 		return live
 	}
-	if past := v.past.last(key, rev+1); past.exists() && past.key() == key && !past.deleted() {
+	return v.before(live, v.past.since(key, rev+1), rev)
+}
+
+// before returns a key's version at rev. live is the key's live version, if there is one, and tombstone the key's first
+// tombstone after rev, if there is one.
+func (v *View) before(live, tombstone version, rev int64) version {
+	after := tombstone
+	switch {
+	case live.exists() && live.modRevision() <= rev:
+		return live
+	case tombstone.exists():
+	case live.exists():
+		after = live
+	default:
+		return version{}
+	}
+	_, at := v.history.trace(after, rev+1)
+	if at.rev == 0 {
+		return version{} // the key was created after rev
+	}
+	if found := v.history.at(at); found.exists() {
+		return found
+	}
+	if past := v.past.since(after.key(), at.rev); past.exists() && past.modRevision() == at.rev {
 		return past
 	}
 	return version{}
 }
 
 // next returns a key's first version, which may be a tombstone, at or after rev.
-func (v *View) next(key string, rev int64) version {
-	if past := v.past.first(key, rev); past.exists() && past.key() == key {
-		return past
+func (v *View) next(key string, rev int64) (next version) {
+	if next = v.past.since(key, rev); next.exists() && !next.deleted() {
+		return next // it is older than the history
 	}
-	if live := v.live.find(key); live.exists() && live.modRevision() >= rev {
-		return live
+	if !next.exists() {
+		next = v.live.find(key)
 	}
-	return version{}
+	if !next.exists() || next.modRevision() < rev {
+		return version{}
+	}
+	next, _ = v.history.trace(next, rev)
+	return next
 }
 
 // Get returns a key as it was at rev, or as it is if rev is not positive. It returns false if the key did not exist.
@@ -82,19 +109,16 @@ func (v *View) Ascend(key, end string, rev int64, fn func(KeyValue) bool) {
 	case rev <= 0:
 		v.live.ascend(key, end, func(live version) bool { return fn(live.keyValue()) })
 	default:
-		v.merge(key, end, rev, func(past, live version) bool {
-			at := past
-			if live.exists() && live.modRevision() <= rev {
-				at = live
-			}
-			return !at.exists() || at.deleted() || fn(at.keyValue())
+		v.merge(key, end, rev+1, func(live, past version) bool {
+			at := v.before(live, past, rev)
+			return !at.exists() || fn(at.keyValue())
 		})
 	}
 }
 
-// merge visits the keys of a range, each with its last past version up to rev and its live version. One of the two may
-// not exist.
-func (v *View) merge(key, end string, rev int64, fn func(past, live version) bool) {
+// merge visits the keys of a range, each with its live version and its first past version at or after rev. Either may not
+// exist.
+func (v *View) merge(key, end string, rev int64, fn func(live, past version) bool) {
 	var lives, pasts cursor
 	v.live.seek(&lives, key, lowest)
 	v.past.seek(&pasts, key, lowest)
@@ -119,7 +143,7 @@ func (v *View) merge(key, end string, rev int64, fn func(past, live version) boo
 			live = version{}
 			past = v.past.skip(&pasts, rev)
 		}
-		if !fn(past, live) {
+		if !fn(live, past) {
 			return
 		}
 	}
@@ -206,11 +230,14 @@ func (v *View) CompactTarget(revisions, bytes int64) int64 {
 // Base visits the versions that are older than the kept history, in the order of their keys. Base and
 // Changes together give the whole store.
 func (v *View) Base(fn func(KeyValue) bool) {
-	v.merge(fromKey, fromKey, v.history.first-1, func(past, live version) bool {
-		at := past
-		if live.exists() && live.modRevision() < v.history.first {
-			at = live
+	// A past version that is older than the history comes before the tombstones of its key, and then the live version, if there
+	// is one, is younger.
+	v.merge(fromKey, fromKey, lowest, func(live, past version) bool {
+		for _, at := range [...]version{live, past} {
+			if at.exists() && at.modRevision() < v.history.first {
+				return fn(at.keyValue())
+			}
 		}
-		return !at.exists() || fn(at.keyValue())
+		return true
 	})
 }
