@@ -164,7 +164,8 @@ func TestPlaceOfAnEarlierVersionExcludes(t *testing.T) {
 }
 
 // From a follower with a slow network, a Lock and a Campaign take as long as a Put: they need no read. With a bound of
-// one operation a transaction cannot count the places, and they work all the same.
+// one operation a transaction cannot count the places, and they work all the same. A follower can learn of a commit one
+// round trip later, if the append was sent just before. So the least times of several calls are compared.
 func TestFirstPlaceCostsOneWrite(t *testing.T) {
 	for ops, most := range map[int]float64{0: 1.2, 1: 3} {
 		coterietest.Run(t, 3, func(t *testing.T, c *coterietest.Cluster) {
@@ -173,14 +174,21 @@ func TestFirstPlaceCostsOneWrite(t *testing.T) {
 			for i := range 3 {
 				c.Delay(c.Index(n), i, 50*time.Millisecond)
 			}
-			begin := time.Now()
-			put(t, n, "k", "v")
-			took := time.Since(begin)
-			begin = time.Now()
 			m, e := coterie.NewMutex(s, "lock"), coterie.NewElection(s, "election")
+			one, both := time.Hour, time.Hour
+			for range 20 {
+				begin := time.Now()
+				put(t, n, "k", "v")
+				one = min(one, time.Since(begin))
+				begin = time.Now()
+				require.NoError(t, m.Lock(t.Context()))
+				require.NoError(t, e.Campaign(t.Context(), ""))
+				both = min(both, time.Since(begin))
+				require.NoError(t, m.Unlock(t.Context()))
+				require.NoError(t, e.Resign(t.Context()))
+			}
+			require.Less(t, float64(both), 2*most*float64(one))
 			require.NoError(t, m.Lock(t.Context()))
-			require.NoError(t, e.Campaign(t.Context(), ""))
-			require.Less(t, float64(time.Since(begin)), 2*most*float64(took))
 			require.ErrorIs(t, coterie.NewMutex(s, "lock").TryLock(t.Context()), coterie.ErrLocked)
 			require.NoError(t, m.Unlock(t.Context()))
 			require.NoError(t, m.TryLock(t.Context()))
