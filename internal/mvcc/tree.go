@@ -74,7 +74,7 @@ func (n *node) size() (size uint32) {
 // the node.
 func (n *node) lower(low int, key string, rev int64) int {
 	low, high := n.candidates(low, key)
-	// A version that a change replaces belongs after all others of its key. So the last one often decides.
+	// A new tombstone belongs after all other past versions of its key. So the last one often decides.
 	if low < high && n.items[high-1].before(key, rev) {
 		return high
 	}
@@ -128,33 +128,6 @@ func (n *node) first() version {
 		n = n.kids.nodes[0]
 	}
 	return n.items[0]
-}
-
-// last returns the last version that is before a key and revision.
-func (t *tree) last(key string, rev int64) version {
-	n := t.root
-	if n == nil {
-		return version{}
-	}
-	var previous *node // the subtree to the left of n
-	for n.kids != nil {
-		i := n.child(key, rev)
-		if i > 0 {
-			previous = n.kids.nodes[i-1]
-		}
-		n = n.kids.nodes[i]
-	}
-	i := n.lower(0, key, rev)
-	switch {
-	case i > 0:
-		return n.items[i-1]
-	case previous == nil:
-		return version{}
-	}
-	for previous.kids != nil {
-		previous = previous.kids.nodes[previous.n-1]
-	}
-	return previous.items[previous.n-1]
 }
 
 // lowest is the lowest revision of a version. Most separators have none, so they are before the versions of their key.

@@ -18,6 +18,7 @@ import (
 	"github.com/coterie-kv/coterie/internal/raftlog"
 	"github.com/coterie-kv/coterie/internal/storage"
 	"github.com/coterie-kv/coterie/internal/storage/storagetest"
+	"github.com/coterie-kv/coterie/internal/vfs/vfstest"
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
@@ -203,8 +204,8 @@ func testMismatch(t *testing.T, s site) {
 	if s.format.Name() == storage.Bolt {
 		other, file = storage.Segments, "identity"
 	}
-	save(t, s.files, s.path(file), []byte("content"))
-	save(t, s.files, s.path("lock"), nil)
+	vfstest.Save(t, s.files, s.path(file), []byte("content"))
+	vfstest.Save(t, s.files, s.path("lock"), nil)
 	before := s.image(t)
 	_, err := s.try()
 	_, readErr := raftlog.Read(s.files, s.dir, s.format)

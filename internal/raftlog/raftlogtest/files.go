@@ -66,19 +66,8 @@ func (s site) place(t testing.TB, i image) {
 		}
 	})
 	for _, name := range i.names() {
-		save(t, s.files, s.path(name), i[name])
+		vfstest.Save(t, s.files, s.path(name), i[name])
 	}
-}
-
-// save writes a file. It does not sync it: these tests do not crash.
-func save(t testing.TB, files vfs.FS, name string, b []byte) {
-	t.Helper()
-	require.NoError(t, files.MkdirAll(filepath.Dir(name)))
-	f, err := files.Create(name)
-	require.NoError(t, err)
-	_, err = f.WriteAt(b, 0)
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
 }
 
 // exists reports whether a file exists.
