@@ -54,6 +54,7 @@ type Log struct {
 	votes     *votes
 	store     *store
 	snapshots raft.SnapshotStore
+	syncer    *vfs.Syncer // of the snapshots; nil before they are open
 	vet       vet
 	ended     sync.Once
 }
@@ -124,7 +125,7 @@ func (l *Log) open(states bool) error {
 	if err := files.clean(); err != nil {
 		return err
 	}
-	l.snapshots = files
+	l.snapshots, l.syncer = files, &files.syncer
 	if states {
 		l.snapshots = &memorySnapshots{done: l.snapshotDone, vet: l.examine}
 	}
@@ -408,6 +409,9 @@ func (l *Log) release() error {
 	var errs []error
 	if l.disk != nil {
 		errs = append(errs, l.disk.Close())
+	}
+	if l.syncer != nil {
+		errs = append(errs, l.syncer.Close())
 	}
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())

@@ -87,7 +87,7 @@ func (k *snapshotFile) writePiece(b []byte) (int, error) {
 	}
 	if k.unsynced += n; k.unsynced >= syncBytes {
 		k.unsynced = 0
-		if err := k.file.Sync(); err != nil {
+		if err := k.store.syncer.Sync(k.file); err != nil {
 			return n, err
 		}
 	}

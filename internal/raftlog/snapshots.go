@@ -41,6 +41,8 @@ type snapshotFiles struct {
 	grown func() int64                // returns the bytes of the log since the newest snapshot
 	retry func(fn func() error) error // retries while the system is short of a resource; nil: no retries
 	vet   vet
+
+	syncer vfs.Syncer // of snapshots of this node's own state, while they are written
 }
 
 // A vet checks the body of a snapshot from another node. It returns an error that wraps ErrSnapshot if

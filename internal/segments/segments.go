@@ -57,6 +57,7 @@ type segments struct {
 	applied uint64     // the newest recorded index
 	batch   *batch     // of Write
 	extents *extents
+	syncer  vfs.Syncer // of large batches
 
 	mu       sync.RWMutex
 	contents contents
@@ -322,12 +323,20 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 		g.allocated, g.written = g.end, 0
 		return nil, 0, undone(err, g.file.Truncate(g.end))
 	}
-	if err := g.file.Sync(); err != nil {
+	if err := s.sync(g, size); err != nil {
 		return nil, 0, err
 	}
 	offset = g.end
 	g.end += size
 	return g, offset, nil
+}
+
+// sync makes a batch of a size durable. The sync of a large one takes long.
+func (s *segments) sync(g *segment, size int64) error {
+	if size <= zeroBatch {
+		return g.file.Sync()
+	}
+	return s.syncer.Sync(g.file)
 }
 
 // put writes the parts of a batch, which have size bytes, at the end of the segment, and zeros behind it if needed: see
@@ -375,5 +384,6 @@ func (s *segments) close() error {
 	for _, g := range s.files {
 		errs = append(errs, g.file.Close())
 	}
+	errs = append(errs, s.syncer.Close())
 	return errors.Join(errs...)
 }
