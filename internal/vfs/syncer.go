@@ -17,7 +17,8 @@ import (
 type Syncer struct {
 	mu      sync.Mutex // guards the fields below, and is held during a sync
 	queue   uintptr    // the kernel's context for asynchronous operations; 0 if there is none
-	ended   *os.File   // an eventfd: readable when a sync has ended
+	eventfd uint32     // the descriptor of ended
+	ended   *os.File   // readable when a sync has ended
 	refused bool       // the system does not offer such syncs
 }
 

@@ -22,7 +22,7 @@ type iocb struct {
 	offset   int64
 	reserved uint64
 	flags    uint32
-	ended    uint32 // an eventfd, with flag iocbEnded
+	ended    uint32 // the eventfd, with flag iocbEnded
 }
 
 // An ioEvent is the kernel's struct io_event: an operation that has ended.
@@ -49,13 +49,13 @@ func (s *Syncer) open() bool {
 		file.Close()
 		return false
 	}
-	s.ended, s.refused = file, false
+	s.eventfd, s.ended, s.refused = uint32(ended), file, false
 	return true
 }
 
 // sync is fdatasync. It returns false if the kernel did not begin it.
 func (s *Syncer) sync(f *os.File) (begun bool, err error) {
-	op := &iocb{opcode: iocbFdatasync, file: uint32(f.Fd()), flags: iocbEnded, ended: uint32(s.ended.Fd())}
+	op := &iocb{opcode: iocbFdatasync, file: uint32(f.Fd()), flags: iocbEnded, ended: s.eventfd}
 	ops := []*iocb{op}
 	n, _, errno := syscall.Syscall(syscall.SYS_IO_SUBMIT, s.queue, 1, uintptr(unsafe.Pointer(&ops[0])))
 	runtime.KeepAlive(op)
