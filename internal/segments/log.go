@@ -103,13 +103,14 @@ func (s *segments) Compact(below uint64) error {
 	return s.compact(below)
 }
 
-// Extend implements storage.Log.
+// Extend implements storage.Log. It also prepares space for the next batches.
 func (s *segments) Extend(e storage.Extent) {
 	if len(s.files) == 0 {
 		return // nothing was written
 	}
 	g := s.files[len(s.files)-1]
 	s.extents.write(extent{Extent: e, sequence: g.sequence, salt: g.salt, end: g.end})
+	s.prepare()
 }
 
 // Sync implements storage.Log.

@@ -24,15 +24,9 @@ const (
 	// allocateStep is how much space is allocated at a time. A write into allocated space changes nothing
 	// but data, which costs the disk less.
 	allocateStep = 1 << 20
-	// zeroStep is how much of allocated space is filled with zeros at a time, ahead of small batches. File systems such as
-	// ext4 and XFS note which parts of allocated space are written. A sync after the first write to a part has to make that
-	// note durable, too, in the journal; a sync after an overwritten zero writes data alone. A batch larger than zeroBatch
-	// would need as many zeros as it has bytes.
-	zeroStep  = 128 << 10
-	zeroBatch = zeroStep / 8
+	// longSync is the size from which the sync of a batch is likely to take long: see vfs.Syncer.
+	longSync = 16 << 10
 )
-
-var zeros = [zeroStep]byte{} // never changed
 
 // A segment is a file of the log.
 type segment struct {
@@ -43,7 +37,7 @@ type segment struct {
 	after     uint32   // where the previous segment ends; 0 if there was none
 	end       int64    // where the next batch begins
 	allocated int64
-	written   int64  // what this process has written, zeros included, ends here or before
+	zeros     int64  // this process has filled the segment with zeros up to here, ahead of the batches; 0 if it has not
 	newest    uint64 // the highest index of an entry in it
 }
 
@@ -56,6 +50,7 @@ type segments struct {
 	files   []*segment // oldest first; the last one is written to
 	applied uint64     // the newest recorded index
 	batch   *batch     // of Write
+	size    int64      // of the newest batch on the disk
 	extents *extents
 	syncer  vfs.Syncer // of large batches
 
@@ -319,8 +314,8 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	if err := s.allocate(g, g.end+size); err != nil {
 		return nil, 0, err
 	}
-	if err := g.put(parts, size); err != nil {
-		g.allocated, g.written = g.end, 0
+	if err := g.put(parts); err != nil {
+		g.allocated, g.zeros = g.end, 0
 		return nil, 0, undone(err, g.file.Truncate(g.end))
 	}
 	if err := s.sync(g, size); err != nil {
@@ -328,27 +323,21 @@ func (s *segments) write(b *batch) (g *segment, offset int64, err error) {
 	}
 	offset = g.end
 	g.end += size
+	s.size = size
 	return g, offset, nil
 }
 
-// sync makes a batch of a size durable. The sync of a large one takes long.
+// sync makes a batch of a size durable.
 func (s *segments) sync(g *segment, size int64) error {
-	if size <= zeroBatch {
+	if size < longSync {
 		return g.file.Sync()
 	}
 	return s.syncer.Sync(g.file)
 }
 
-// put writes the parts of a batch, which have size bytes, at the end of the segment, and zeros behind it if needed: see
-// zeroStep.
-func (g *segment) put(parts [][]byte, size int64) error {
-	at, end := g.end, g.end+size
-	if end > g.written && size <= zeroBatch {
-		g.written = min(end+zeroStep, g.allocated)
-		if _, err := g.file.WriteAt(zeros[:g.written-end], end); err != nil {
-			return err
-		}
-	}
+// put writes the parts of a batch at the end of the segment.
+func (g *segment) put(parts [][]byte) error {
+	at := g.end
 	for _, part := range parts {
 		if _, err := g.file.WriteAt(part, at); err != nil {
 			return err

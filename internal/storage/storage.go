@@ -81,7 +81,8 @@ type Log interface {
 	// Compact removes entries before an index. It may keep some of them.
 	Compact(below uint64) error
 	// Extend notes how far the log reaches after a Write. The note becomes durable with the next Save of the
-	// vote or with Sync. If it fails, less is known about the log and nothing is wrong.
+	// vote or with Sync. If it fails, less is known about the log and nothing is wrong. The callers of the changes are
+	// answered before Extend is called, so a format can use the call to prepare for the next Write.
 	Extend(e Extent)
 	// Sync makes the newest note of Extend durable.
 	Sync()

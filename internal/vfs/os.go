@@ -115,6 +115,9 @@ func (f osFile) Size() (int64, error) {
 // Allocate implements File.
 func (f osFile) Allocate(size int64) error { return allocate(f.File, size) }
 
+// Flush implements File.
+func (f osFile) Flush(at, n int64) { flush(f.File, at, n) }
+
 // Sync implements File.
 func (f osFile) Sync() error { return syncError(syncFile(f.File)) }
 

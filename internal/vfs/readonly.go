@@ -82,5 +82,8 @@ func (f readOnlyFile) Allocate(int64) error { return refuse("allocate", f.name) 
 // Truncate implements File.
 func (f readOnlyFile) Truncate(int64) error { return refuse("truncate", f.name) }
 
+// Flush implements File. There is nothing to write.
+func (readOnlyFile) Flush(int64, int64) {}
+
 // Sync implements File.
 func (f readOnlyFile) Sync() error { return refuse("sync", f.name) }

@@ -43,6 +43,7 @@ func TestReadOnlyRejectsEveryChange(t *testing.T) {
 			require.EqualValues(t, 7, size)
 			_, err = f.WriteAt([]byte("other"), 0)
 			require.ErrorIs(t, err, syscall.EROFS)
+			f.Flush(0, 7)
 			for _, err := range []error{
 				f.Allocate(100), f.Truncate(0), f.Sync(), fs.MkdirAll(filepath.Join(c.dir, "below")),
 				fs.Rename(file, lock), fs.Remove(file), fs.SyncDir(c.dir),

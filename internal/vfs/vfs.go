@@ -48,6 +48,9 @@ type File interface {
 	Allocate(size int64) error
 	// Truncate shortens the file, or lengthens it with zeros.
 	Truncate(size int64) error
+	// Flush asks the system to begin to write n bytes from an offset to the disk, and does not wait for them. They are
+	// durable only after Sync, which then takes less time. Sync reports the errors of the disk. Some systems ignore Flush.
+	Flush(at, n int64)
 	// Sync makes the written data durable, or returns a *SyncError.
 	Sync() error
 	// Close closes the file without a Sync.

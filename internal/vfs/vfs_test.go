@@ -127,6 +127,18 @@ func TestTruncateAndAllocateFillWithZeros(t *testing.T) {
 	})
 }
 
+func TestFlushKeepsContents(t *testing.T) {
+	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
+		f := write(t, files, filepath.Join(dir, "a"), "some text")
+		f.Flush(5, 4)
+		f.Flush(0, 1<<20) // beyond the end
+		require.Equal(t, "some text", string(content(t, f)))
+		require.NoError(t, f.Sync())
+		require.NoError(t, f.Close())
+		f.Flush(0, 1) // too late, and no error
+	})
+}
+
 func TestCreateRenameRemove(t *testing.T) {
 	inBoth(t, func(t *testing.T, files vfs.FS, dir string) {
 		a, b, c := filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
