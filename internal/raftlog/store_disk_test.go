@@ -187,6 +187,7 @@ func TestStalledDiskIsReported(t *testing.T) {
 func TestWritesAreMeasured(t *testing.T) {
 	inBubble(t, func(t *testing.T, disk *vfs.Memory, l *Log) {
 		keep(t, l, storagetest.Entry(1, 1)) // there is no measure function yet
+		synctest.Wait()                     // a write is measured after it is durable
 		var sizes []int
 		var longest time.Duration
 		l.Measure(func(bytes int, took time.Duration) {
@@ -199,6 +200,7 @@ func TestWritesAreMeasured(t *testing.T) {
 		require.Empty(t, sizes, "it is not durable yet")
 		disk.Stall(false)
 		settle(t, l)
+		synctest.Wait()
 		require.Len(t, sizes, 1)
 		require.InDelta(t, 10_000, sizes[0], 200)
 		require.GreaterOrEqual(t, longest, time.Second)

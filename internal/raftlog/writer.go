@@ -106,8 +106,8 @@ func (s *store) persist(changes []change, applied uint64) bool {
 	}
 	s.completed(changes, applied)
 	if written > 0 {
-		s.extend()
 		s.measured(written, time.Since(begin))
+		s.extend()
 	}
 	if compacted > 0 {
 		s.busy(time.Now()) // new changes wait during a compaction as during a write
