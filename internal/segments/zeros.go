@@ -6,10 +6,10 @@ package segments
 // part has to make that note durable, too, in the journal if there is one. A sync after an overwritten zero writes data
 // alone. So the writer fills space ahead of the next batches with zeros.
 //
-// It does that after a batch is durable, when the batch's callers are already answered, and the disk begins to write the
-// zeros at once. Zeros in the same sync as a batch would make each of the batches that need them wait. Zeros are also the
-// only contents of a segment behind its last batch, so they cannot be mistaken for a batch, and a crash may leave any part
-// of them.
+// It does that after a batch is durable, when the batch's callers are already answered. If batches are large, the disk
+// begins to write the zeros at once. If they are small, hundreds of them share the zeros, and the sync of the first one
+// writes all. Zeros are also the only contents of a segment behind its last batch, so they cannot be mistaken for a batch,
+// and a crash may leave any part of them.
 const (
 	zerosLeast = 128 << 10 // how much is filled at a time
 	zerosMost  = 4 * zerosLeast
@@ -40,5 +40,7 @@ func (s *segments) prepare() {
 		return
 	}
 	g.zeros = to
-	g.file.Flush(from, to-from)
+	if size >= longSync { // before the next batch comes, the disk has time to write some of them
+		g.file.Flush(from, to-from)
+	}
 }

@@ -74,7 +74,11 @@ func TestBatchesOverwriteZeros(t *testing.T) {
 				require.Empty(t, flushes)
 				s.Extend(storage.Extent{})
 				writes, flushes = f.look()
-				require.Equal(t, writes, flushes)
+				if s.size < longSync {
+					require.Empty(t, flushes)
+				} else {
+					require.Equal(t, writes, flushes)
+				}
 				for _, w := range writes {
 					require.Equal(t, span{zeros, g.zeros}, w)
 					total += w.to - w.from
@@ -202,8 +206,8 @@ func TestFailedWriteRemovesZeros(t *testing.T) {
 	f.look()
 	add(t, s, sized(2, 300))
 	s.Extend(storage.Extent{})
-	_, flushes := f.look()
-	require.Equal(t, []span{{g.end, g.end + zerosLeast}}, flushes)
+	writes, _ := f.look()
+	require.Equal(t, []span{{g.end - s.size, g.end + zerosLeast}}, merged(writes))
 	require.NoError(t, s.Close())
 }
 
