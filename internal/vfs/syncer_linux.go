@@ -10,27 +10,27 @@ import (
 	"unsafe"
 )
 
-// An iocb is the kernel's struct iocb: an operation that is to be made.
+// An iocb is the kernel's struct iocb: an operation that is to be made. A sync needs few of its fields.
 type iocb struct {
-	data     uint64
-	key, rw  uint32
-	opcode   uint16
-	priority int16
-	file     uint32
-	buffer   uint64
-	bytes    uint64
-	offset   int64
-	reserved uint64
-	flags    uint32
-	ended    uint32 // the eventfd, with flag iocbEnded
+	_       [2]uint64
+	opcode  uint16
+	_       int16
+	file    uint32
+	_       [4]uint64
+	flags   uint32
+	eventfd uint32 // with flag iocbEventfd
 }
 
 // An ioEvent is the kernel's struct io_event: an operation that has ended.
-type ioEvent struct{ data, object, result, result2 int64 }
+type ioEvent struct {
+	_      [2]uint64
+	result int64
+	_      int64
+}
 
 const (
 	iocbFdatasync = 3 // IOCB_CMD_FDSYNC, since Linux 4.18
-	iocbEnded     = 1 // IOCB_FLAG_RESFD
+	iocbEventfd   = 1 // IOCB_FLAG_RESFD
 )
 
 // open reports whether the Syncer can sync. It makes its descriptors at the first call.
@@ -55,7 +55,7 @@ func (s *Syncer) open() bool {
 
 // sync is fdatasync. It returns false if the kernel did not begin it.
 func (s *Syncer) sync(f *os.File) (begun bool, err error) {
-	op := &iocb{opcode: iocbFdatasync, file: uint32(f.Fd()), flags: iocbEnded, ended: s.eventfd}
+	op := &iocb{opcode: iocbFdatasync, file: uint32(f.Fd()), flags: iocbEventfd, eventfd: s.eventfd}
 	ops := []*iocb{op}
 	n, _, errno := syscall.Syscall(syscall.SYS_IO_SUBMIT, s.queue, 1, uintptr(unsafe.Pointer(&ops[0])))
 	runtime.KeepAlive(op)
