@@ -170,6 +170,7 @@ func TestMetricsCountCalls(t *testing.T) {
 			next(t, watch)
 		}
 		c.SlowDisk(0, 0)
+		time.Sleep(time.Second) // the node is still writing how far its log reaches
 		c.StallDisk(0, true)
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
