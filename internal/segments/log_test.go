@@ -144,16 +144,17 @@ func TestLargeEntriesFillSegments(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// A failingFile fails after some writes. It writes half of the data of the write that fails.
+// A failingFile fails with err after some writes. It writes half of the data of the write that fails.
 type failingFile struct {
 	vfs.File
 	left int
+	err  error
 }
 
 func (f *failingFile) WriteAt(b []byte, at int64) (int, error) {
 	if f.left == 0 {
 		n, _ := f.File.WriteAt(b[:len(b)/2], at)
-		return n, syscall.ENOSPC
+		return n, f.err
 	}
 	f.left--
 	return f.File.WriteAt(b, at)
@@ -169,7 +170,7 @@ func TestFailedWriteLeavesNothing(t *testing.T) {
 		add(t, s, before...)
 		g := s.files[0]
 		file := g.file
-		g.file = &failingFile{file, left}
+		g.file = &failingFile{file, left, syscall.ENOSPC}
 		batch := []*raft.Log{sized(4, largeData), storagetest.Entry(5, 1), sized(6, largeData)}
 		_, err := s.Write([]storage.Change{{Kind: storage.Append, Entries: batch}}, 0)
 		g.file = file

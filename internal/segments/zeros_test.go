@@ -19,18 +19,13 @@ import (
 // A span is a part of a file.
 type span struct{ from, to int64 }
 
-// A watchedFile notes its writes since the last look at them. Its writes fail with err if that is set.
+// A watchedFile notes its writes since the last look at them.
 type watchedFile struct {
 	vfs.File
 	writes, flushes []span
-	err             error
 }
 
 func (f *watchedFile) WriteAt(b []byte, at int64) (int, error) {
-	if f.err != nil {
-		n, _ := f.File.WriteAt(b[:len(b)/2], at)
-		return n, f.err
-	}
 	f.writes = append(f.writes, span{at, at + int64(len(b))})
 	return f.File.WriteAt(b, at)
 }
@@ -174,9 +169,9 @@ func TestFailedZerosAreNotRepeated(t *testing.T) {
 		files := vfs.NewMemory().Mount()
 		s, f := watch(t, files, 1<<20)
 		add(t, s, sized(2, 50<<10))
-		f.err = err
+		s.files[0].file = &failingFile{f, 0, err}
 		s.Extend(storage.Extent{})
-		f.err = nil
+		s.files[0].file = f
 		f.look()
 		index := uint64(3)
 		for ; len(s.files) == 1; index++ {
@@ -199,10 +194,10 @@ func TestFailedWriteRemovesZeros(t *testing.T) {
 	s, f := watch(t, vfs.NewMemory().Mount(), 0)
 	g := s.files[0]
 	require.Positive(t, g.zeros)
-	f.err = syscall.ENOSPC
+	g.file = &failingFile{f, 0, syscall.ENOSPC}
 	_, err := s.Write([]storage.Change{{Kind: storage.Append, Entries: []*raft.Log{sized(2, 300)}}}, 0)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	f.err = nil
+	g.file = f
 	f.look()
 	add(t, s, sized(2, 300))
 	s.Extend(storage.Extent{})
