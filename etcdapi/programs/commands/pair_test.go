@@ -194,14 +194,19 @@ func (p *pair) during(do func(s *store, c *process), args ...string) result {
 	}))
 }
 
-// learn runs a command, and names a part of the output: the first group of a pattern.
+// learn runs a command, and names an ID of the output: the first group of a pattern. Only the format tells the base: one
+// hexadecimal ID of two thousand has no letter.
 func (p *pair) learn(name, pattern string, args ...string) {
 	p.Helper()
 	find := regexp.MustCompile(pattern)
+	base := 16
+	if slices.Contains(args, "--write-out=json") || slices.Contains(args, "--write-out=fields") {
+		base = 10
+	}
 	p.compare(args, p.each(func(s *store) result {
 		r := s.start(p, p.stdin, args...).wait(p)
 		if m := find.FindStringSubmatch(r.stdout); m != nil {
-			s.remember(name, m[1])
+			s.remember(p, name, m[1], base)
 		} else {
 			p.Errorf("etcdctl %q on %s: %v", args, s.name, r)
 		}

@@ -262,18 +262,20 @@ func (u setup) serve(t testing.TB, n *coterie.Node) (addr string) {
 	return addr
 }
 
-// remember names a text that a command has printed, for use in arguments and as a mask. It masks the other forms of an
-// ID, too.
-func (s *store) remember(name, text string) {
-	id, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		id, err = strconv.ParseUint(text, 16, 64)
-	}
-	if err == nil {
-		s.mask(name, fmt.Sprintf("%016x", id))
-		s.maskID(name, id)
-		text = fmt.Sprintf("%x", id)
-	}
-	s.mask(name, text)
-	s.values[name] = text
+// remember names an ID that a command has printed in a base, for use in arguments, and masks all its forms.
+func (s *store) remember(t testing.TB, name, text string, base int) {
+	id, err := strconv.ParseUint(text, base, 64)
+	require.NoError(t, err)
+	s.mask(name, fmt.Sprintf("%016x", id))
+	s.maskID(name, id)
+	s.values[name] = fmt.Sprintf("%x", id)
+}
+
+func TestRememberedIDWithoutLetters(t *testing.T) {
+	s := &store{values: map[string]string{}}
+	s.remember(t, "added", "2403344915868125", 16)
+	require.Equal(t, "2403344915868125", s.values["added"])
+	require.Equal(t, "added added", s.maskText("2403344915868125 2594975298793931045", nil))
+	s.remember(t, "lease", "2594975298793931046", 10)
+	require.Equal(t, "2403344915868126", s.values["lease"])
 }
