@@ -185,7 +185,7 @@ func (n *Node) Authenticate(ctx context.Context, name string, check func(hash []
 			return nil, ErrNoPasswordUser
 		case check([]byte(u.Hash)) != nil:
 			return nil, ErrAuthFailed
-		case n.views.Load().Auth.Revision == v.Auth.Revision:
+		case n.views.Summary().Auth.Revision == v.Auth.Revision:
 			return &AuthenticateResponse{n.header(v.KV.Revision()), v.Auth.Revision}, nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -22,13 +23,14 @@ import (
 // An fsm gives the committed log to the state machine, in raft's FSM goroutine, which owns all fields but
 // received. The state depends on the log alone. An applier learns the outcome of each batch.
 type fsm struct {
-	state   *state.State
-	applier applier
-	effects effects
-	fed     uint64                  // the index that raft gave last: after a restart it is behind the state
-	fenced  bool                    // the log cannot be understood: nothing more is applied
-	closing <-chan struct{}         // snapshots in either direction are cut short
-	durable func(index uint64) bool // waits until an entry is on the disk; false if it never will be
+	state    *state.State
+	changing sync.Locker // the lock of the views: held while the state changes, and while a snapshot shares its trees
+	applier  applier
+	effects  effects
+	fed      uint64                  // the index that raft gave last: after a restart it is behind the state
+	fenced   bool                    // the log cannot be understood: nothing more is applied
+	closing  <-chan struct{}         // snapshots in either direction are cut short
+	durable  func(index uint64) bool // waits until an entry is on the disk; false if it never will be
 
 	// received is the state of the newest snapshot of a leader, until Restore takes it. Raft's main loop
 	// sets it, and waits while Restore runs.
@@ -37,8 +39,13 @@ type fsm struct {
 
 // An applier learns the outcome of each batch of the log.
 type applier interface {
-	applied(v *state.View, e *effects)
-	restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool))
+	// publish makes the state after a batch visible. The caller holds the lock of the views.
+	publish(s *state.State, e *effects) appliedBatch
+	// applied follows publish, without the lock.
+	applied(b appliedBatch)
+	// replace makes the state of a snapshot visible, as publish does, and restored follows.
+	replace(s *state.State)
+	restored(s *state.State)
 	fence(err error)
 }
 
@@ -49,8 +56,8 @@ type effects struct {
 	leases  []lease.Lease // that were granted or, without a TTL, have ended
 }
 
-func newFSM(a applier, me func(uint64) bool, closing <-chan struct{}, durable func(uint64) bool) *fsm {
-	return &fsm{state: state.New(), applier: a, effects: effects{me: me}, closing: closing, durable: durable}
+func newFSM(changing sync.Locker, a applier, me func(uint64) bool, closing <-chan struct{}, durable func(uint64) bool) *fsm {
+	return &fsm{state: state.New(), changing: changing, applier: a, effects: effects{me: me}, closing: closing, durable: durable}
 }
 
 // load brings the state machine to the state that it had when the node last ran, as far as the log knows:
@@ -93,14 +100,20 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	f.fed = logs[len(logs)-1].Index
 	f.effects.answers, f.effects.leases = f.effects.answers[:0], f.effects.leases[:0]
+	f.changing.Lock()
+	var err error
 	for _, l := range logs {
-		if err := f.apply(l); err != nil {
-			f.fenced = true
-			f.applier.fence(damaged(err))
+		if err = f.apply(l); err != nil {
 			break
 		}
 	}
-	f.applier.applied(f.state.View(), &f.effects)
+	b := f.applier.publish(f.state, &f.effects)
+	f.changing.Unlock()
+	f.applier.applied(b)
+	if err != nil {
+		f.fenced = true
+		f.applier.fence(damaged(err))
+	}
 	return results
 }
 
@@ -141,7 +154,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.fenced {
 		return nil, ErrCorrupt
 	}
+	f.changing.Lock()
 	s := f.state.Snapshot()
+	f.changing.Unlock()
 	if f.fed < s.Index() {
 		return nil, raft.ErrNothingNewToSnapshot // raft would record it under the index that it gave last
 	}
@@ -158,8 +173,8 @@ func (f *fsm) receive(index uint64, body io.Reader) error {
 		return in.Err
 	case err != nil:
 		return fmt.Errorf("%w: %w", raftlog.ErrSnapshot, err)
-	case s.View().Index > index:
-		return fmt.Errorf("%w: its state is of entry %d, and it says %d", raftlog.ErrSnapshot, s.View().Index, index)
+	case s.Index() > index:
+		return fmt.Errorf("%w: its state is of entry %d, and it says %d", raftlog.ErrSnapshot, s.Index(), index)
 	}
 	f.received = s
 	return nil
@@ -175,9 +190,11 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 			return nil
 		}
 	}
-	v := s.View()
-	f.state, f.fed = s, v.Index
-	f.applier.restored(v, s.Result)
+	f.changing.Lock()
+	f.state, f.fed = s, s.Index()
+	f.applier.replace(s)
+	f.changing.Unlock()
+	f.applier.restored(s)
 	return nil
 }
 
@@ -230,9 +247,10 @@ func (s *snapshot) Release() {}
 
 // An appliedBatch is what one batch of the log has changed.
 type appliedBatch struct {
-	lead      ClusterLeader // as this node knew it when the batch was applied
-	old, view *state.View   // before the batch and after it
-	effects   *effects
+	lead     ClusterLeader  // as this node knew it when the batch was applied
+	old, now *state.Summary // before the batch and after it
+	state    *state.State   // after it
+	effects  *effects
 }
 
 // consumers are the parts of a node that follow its log, in the order in which they are given each batch. They
@@ -245,60 +263,66 @@ type consumers struct {
 func newConsumers(n *Node) *consumers {
 	c := &consumers{n: n}
 	c.inOrder = []func(appliedBatch){
-		// Two parts come before the view is published. A call that has waited for the view asks for the
-		// deadlines of its leases; and nothing that was visible may be discarded from the log.
-		func(b appliedBatch) {
-			if b.lead.Self && b.view.Term == b.lead.Term {
-				n.leases.expirer.Applied(b.lead.Term, b.view.Leases, b.effects.leases)
-			}
-		},
-		func(b appliedBatch) { n.log.Applied(b.view.Index) },
-		func(b appliedBatch) { n.views.publish(b.view) },
-		// Then the other nodes, which wait for the commit index, and the members.
+		// The other nodes, which wait for the commit index, and the members.
 		func(b appliedBatch) {
 			if b.lead.Self {
-				n.raft().net.Committed(b.lead.Term, b.view.Index)
+				n.raft().net.Committed(b.lead.Term, b.now.Index)
 			}
 		},
 		func(b appliedBatch) {
-			if !slices.Equal(b.view.Members, b.old.Members) {
-				c.membersChanged(b.view)
+			if !slices.Equal(b.now.Members, b.old.Members) {
+				c.membersChanged(b.now)
 			}
 		},
 		// Only then the calls and the watches: they find what they are woken for.
 		func(b appliedBatch) { n.proposer.Answered(b.effects.answers) },
 		func(b appliedBatch) {
-			n.hub.Applied(b.view.KV, b.old.KV.Revision())
-			if b.view.Auth != b.old.Auth {
+			n.hub.Applied(b.state.KV(), b.old.Revision)
+			if b.now.Auth != b.old.Auth {
 				n.hub.WakeAll() // a user may have lost the permission to watch
 			}
 		},
 		// At last the parts that write something themselves: compactions and snapshots.
 		func(b appliedBatch) {
 			if b.lead.Self {
-				n.retention.Applied(b.view.KV)
+				n.retention.Applied(b.state.KV())
 			}
 		},
-		func(b appliedBatch) { n.supervisor.snapshotDue(b.view) },
-		func(b appliedBatch) { n.meter.Add(MetricEntriesApplied, int(b.view.Index-b.old.Index)) },
+		func(b appliedBatch) { n.supervisor.snapshotDue(b.now) },
+		func(b appliedBatch) { n.meter.Add(MetricEntriesApplied, int(b.now.Index-b.old.Index)) },
 	}
 	return c
 }
 
+// publish is the applier.
+func (c *consumers) publish(s *state.State, e *effects) appliedBatch {
+	b := appliedBatch{lead: c.n.lead.applied(s.Term()), old: c.n.views.Summary(), state: s, effects: e}
+	// Two parts come before all others. A call that has waited for it asks for the deadlines of its leases; and
+	// nothing that was visible may be discarded from the log.
+	if b.lead.Self && s.Term() == b.lead.Term {
+		c.n.leases.expirer.Applied(b.lead.Term, s.Leases(), e.leases)
+	}
+	c.n.log.Applied(s.Index())
+	b.now = c.n.views.publish(s)
+	return b
+}
+
 // applied is the applier: it gives a batch to the consumers.
-func (c *consumers) applied(v *state.View, e *effects) {
-	b := appliedBatch{lead: c.n.lead.applied(v.Term), old: c.n.views.Load(), view: v, effects: e}
+func (c *consumers) applied(b appliedBatch) {
 	for _, consume := range c.inOrder {
 		consume(b)
 	}
 }
 
+// replace is the applier.
+func (c *consumers) replace(s *state.State) { c.n.views.publish(s) }
+
 // restored is the applier: a snapshot has replaced the state.
-func (c *consumers) restored(v *state.View, result func(proposer, seq uint64) (*command.Result, bool)) {
-	c.n.views.publish(v)
-	c.membersChanged(v)
-	c.n.proposer.Restored(result)
-	c.n.hub.Replaced(v.KV.Revision())
+func (c *consumers) restored(s *state.State) {
+	now := c.n.views.Summary()
+	c.membersChanged(now)
+	c.n.proposer.Restored(s.Result)
+	c.n.hub.Replaced(now.Revision)
 	if r, started := c.n.supervisor.started(); started && c.n.log.Astray() {
 		r.astray.Store(true)
 		r.pokeObserver()
@@ -313,7 +337,7 @@ func (c *consumers) fence(err error) {
 
 // membersChanged makes the node follow a change of the members. While Open loads entries that were applied before, it
 // does nothing: Open looks at the members when it has started raft.
-func (c *consumers) membersChanged(v *state.View) {
+func (c *consumers) membersChanged(v *state.Summary) {
 	if _, started := c.n.supervisor.started(); started {
 		c.n.joiner.membersChanged(v)
 	}

@@ -35,7 +35,7 @@ func (h host) Final(err error) bool { return final(err) }
 
 // For internal/proposer.
 
-func (h host) Applied() uint64     { return h.n.views.Load().Index }
+func (h host) Applied() uint64     { return h.n.views.Summary().Index }
 func (h host) Room() error         { return h.n.room() }
 func (h host) Append(entry []byte) { h.n.supervisor.submit(entry) }
 func (h host) Batched(calls int)   { h.n.meter.Observe(MetricBatchProposals, float64(calls)) }

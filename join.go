@@ -89,7 +89,7 @@ func (j *joiner) onRecord() bool {
 	if j.lead.Now().Leader == 0 || id.Since == 0 {
 		return false
 	}
-	m, ok := j.views.Load().Members.Get(uint64(j.id))
+	m, ok := j.views.Summary().Members.Get(uint64(j.id))
 	return ok && m.Incarnation == id.Incarnation && m.Run == id.Runs.Now() && m.Addr == j.cfg.Advertise && m.Name == j.cfg.Name &&
 		m.Start == j.start
 }
@@ -102,7 +102,7 @@ func (j *joiner) enroll() error {
 	if j.identity.wasMember() {
 		since = max(since, raftlog.FoundingIndex) // if the node is not a member, it was removed
 	}
-	m, known := j.views.Load().Members.Get(uint64(j.id))
+	m, known := j.views.Summary().Members.Get(uint64(j.id))
 	c := &membership.Change{
 		Kind: membership.Enroll, ID: uint64(j.id), Name: j.cfg.Name, Addr: j.cfg.Advertise, Voter: !j.cfg.NonVoter,
 		Cluster: j.cfg.Cluster, Incarnation: id.Incarnation, Since: since, Runs: id.Runs, InMemory: j.cfg.InMemory,
@@ -182,7 +182,7 @@ func (j *joiner) expel(err error) {
 }
 
 // membersChanged follows the members that the log has, in the FSM's goroutine.
-func (j *joiner) membersChanged(v *state.View) {
+func (j *joiner) membersChanged(v *state.Summary) {
 	j.raft().retain(v.Members)
 	for _, m := range v.Members {
 		if MemberID(m.ID) != j.id {
@@ -220,7 +220,7 @@ func (j *joiner) checkRun() {
 	ctx, cancel := context.WithTimeout(j.life.Context(), j.cfg.ElectionTimeout/2)
 	defer cancel()
 	addrs := append(j.peers.dialable(), j.cfg.Advertise)
-	if m, ok := j.views.Load().Members.Get(uint64(j.id)); ok && m.Addr != j.cfg.Advertise {
+	if m, ok := j.views.Summary().Members.Get(uint64(j.id)); ok && m.Addr != j.cfg.Advertise {
 		addrs = append(addrs, m.Addr)
 	}
 	var asked sync.WaitGroup

@@ -181,14 +181,14 @@ func (s *supervisor) setLeadership(lead ClusterLeader) {
 		return
 	}
 	s.cfg.Logger.Info("leadership", "leader", lead.Leader.String(), "name", s.nameOf(lead.Leader), "term", lead.Term, "self", lead.Self)
-	if lead.Self && s.views.Load().Epoch == 0 {
+	if lead.Self && s.views.Summary().Epoch == 0 {
 		s.cfg.Logger.Info("founded a new cluster", "cluster", s.cfg.Cluster, "founders", len(s.raft().voterIDs()))
 	}
 }
 
 // nameOf returns the name of a member, or nothing if this node does not know it yet.
 func (s *supervisor) nameOf(id MemberID) string {
-	m, _ := s.views.Load().Members.Get(uint64(id))
+	m, _ := s.views.Summary().Members.Get(uint64(id))
 	return m.Name
 }
 
@@ -210,7 +210,7 @@ func (f *firstCommand) send(term uint64) <-chan time.Time {
 	if left := timeout - time.Since(f.seen); f.term == term && left > 0 {
 		return time.After(left)
 	}
-	if c := f.s.raft(); f.term != term || !c.commands(term, f.s.views.Load().Index) {
+	if c := f.s.raft(); f.term != term || !c.commands(term, f.s.views.Summary().Index) {
 		first := command.Command{Term: true, Epoch: max(rand.Uint64(), 1)} // the first epoch names the cluster
 		c.append(command.OfCluster(first))
 	}

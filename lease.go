@@ -142,7 +142,7 @@ func (n *Node) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveRespons
 		case r == expiry.Unknown:
 			return nil, ErrLeaseNotFound
 		case r != expiry.Ending:
-			return &KeepAliveResponse{Header: n.header(n.views.Load().KV.Revision()), ID: id, TTL: time.Duration(r)}, nil
+			return &KeepAliveResponse{Header: n.header(n.views.Summary().Revision), ID: id, TTL: time.Duration(r)}, nil
 		}
 		outcome := time.NewTimer(leader.RetryAfter(n.cfg.ElectionTimeout))
 		select {
@@ -202,7 +202,7 @@ func (n *Node) timeToLive(ctx context.Context, as *command.As, id LeaseID) (*Tim
 		return nil, err
 	}
 	if as != nil {
-		if err := codeError(n.views.Load().Auth.Guard(as).User()); err != nil {
+		if err := codeError(n.views.Summary().Auth.Guard(as).User()); err != nil {
 			return nil, err
 		}
 	}
@@ -216,7 +216,7 @@ func (n *Node) timeToLive(ctx context.Context, as *command.As, id LeaseID) (*Tim
 	if left.TTL == 0 {
 		return nil, ErrLeaseNotFound
 	}
-	v, err := n.views.Await(ctx, func(v *state.View) bool { return v.Index >= left.Index })
+	v, err := n.views.AwaitView(ctx, func(v *state.Summary) bool { return v.Index >= left.Index })
 	if err == nil && as != nil {
 		err = codeError(v.Auth.Guard(as).Keys(command.Read, v.Leases.Keys(int64(id))))
 	}

@@ -45,12 +45,12 @@ func (n *Node) Members(ctx context.Context, opts ...MembersOption) ([]Member, er
 	leader := n.lead.Now().Leader
 	members := make([]Member, 0, len(v.Members))
 	for _, m := range v.Members {
-		members = append(members, publicMember(m, v, leader))
+		members = append(members, publicMember(m, &v.Summary, leader))
 	}
 	return members, nil
 }
 
-func publicMember(m state.Member, v *state.View, leader MemberID) Member {
+func publicMember(m state.Member, v *state.Summary, leader MemberID) Member {
 	id := MemberID(m.ID)
 	return Member{
 		ID: id, Name: m.Name, Addr: m.Addr, Voter: m.Voter, Leader: id == leader, Generation: v.Removals.Of(m.ID),
@@ -163,7 +163,7 @@ func (n *Node) PromoteMember(ctx context.Context, id MemberID, opts ...PromoteOp
 	if _, err := n.changeMembers(ctx, &membership.Change{Kind: kind, ID: uint64(id)}); err != nil {
 		return err
 	}
-	v, err := n.views.Await(ctx, func(v *state.View) bool {
+	v, err := n.views.Await(ctx, func(v *state.Summary) bool {
 		m, ok := v.Members.Get(uint64(id))
 		return !ok || m.Voter
 	})
@@ -221,7 +221,7 @@ func (n *Node) awaitMetadata(ctx context.Context, id MemberID) error {
 	if err := n.alive(ctx); err != nil {
 		return err
 	}
-	_, err := n.views.Await(ctx, func(v *state.View) bool {
+	_, err := n.views.Await(ctx, func(v *state.Summary) bool {
 		m, ok := v.Members.Get(uint64(id))
 		return ok && m.Start == n.joiner.start
 	})
@@ -231,7 +231,7 @@ func (n *Node) awaitMetadata(ctx context.Context, id MemberID) error {
 // NonVoter reports whether this node is a member that gets no vote by itself, in the state that it has applied: it has
 // [Config].NonVoter, or was added [WithNonVoter], and [Node.PromoteMember] was not called. It asks no other node.
 func (n *Node) NonVoter() bool {
-	m, ok := n.views.Load().Members.Get(uint64(n.id))
+	m, ok := n.views.Summary().Members.Get(uint64(n.id))
 	return ok && !m.Voter && !m.Wanted
 }
 
@@ -306,7 +306,7 @@ func (n *Node) checkMember(ctx context.Context, id MemberID) error {
 }
 
 // changeMembers makes the leader change the members, and returns a view of this node that has the change.
-func (n *Node) changeMembers(ctx context.Context, c *membership.Change) (*state.View, error) {
+func (n *Node) changeMembers(ctx context.Context, c *membership.Change) (*state.Summary, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err
 	}
@@ -315,9 +315,9 @@ func (n *Node) changeMembers(ctx context.Context, c *membership.Change) (*state.
 		return nil, err
 	}
 	if c.Kind == membership.Remove && MemberID(c.ID) == n.id {
-		return n.views.Load(), nil // this node may never apply its own removal
+		return n.views.Summary(), nil // this node may never apply its own removal
 	}
-	return n.views.Await(ctx, func(v *state.View) bool { return v.Index >= a.Index })
+	return n.views.Await(ctx, func(v *state.Summary) bool { return v.Index >= a.Index })
 }
 
 // askToChange makes the leader change the members, on whichever node it is.

@@ -85,7 +85,7 @@ func (r *roster) takeTurn(ctx context.Context) error {
 func (r *roster) endTurn() { <-r.turn }
 
 // execute makes a change to the members of v, and returns a view that has it.
-func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.View, term uint64) (*state.View, error) {
+func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Summary, term uint64) (*state.Summary, error) {
 	m, ok := v.Members.Get(c.ID)
 	switch c.Kind {
 	case membership.Enroll, membership.Add:
@@ -137,7 +137,7 @@ func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Vie
 }
 
 // admit makes a node a member without a vote, unless it is a member, and puts it on record.
-func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member, ok bool, v *state.View, term uint64) (*state.View, error) {
+func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member, ok bool, v *state.Summary, term uint64) (*state.Summary, error) {
 	err := metadata.Check(c.Metadata)
 	if err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member
 		if err = r.await(ctx, r.raft().addNonvoter(MemberID(c.ID), c.Addr)); err != nil {
 			return nil, err
 		}
-		if v, err = r.views.Await(ctx, func(v *state.View) bool { return v.Members.Has(c.ID) }); err != nil {
+		if v, err = r.views.Await(ctx, func(v *state.Summary) bool { return v.Members.Has(c.ID) }); err != nil {
 			return nil, err
 		}
 	}
@@ -178,8 +178,8 @@ func (r *roster) admit(ctx context.Context, c *membership.Change, m state.Member
 // record puts a member on record in the log, as m has it. The same entry has the records of others once more,
 // for nodes that lack a part of them: those of an earlier version ignore that part in entries, and leave it out
 // of snapshots.
-func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term uint64, others ...state.Member) (*state.View, error) {
-	recorded := func(v *state.View) bool {
+func (r *roster) record(ctx context.Context, m state.Member, v *state.Summary, term uint64, others ...state.Member) (*state.Summary, error) {
+	recorded := func(v *state.Summary) bool {
 		now, ok := v.Members.Get(m.ID)
 		now.Voter = m.Voter
 		return ok && now == m
@@ -200,7 +200,7 @@ func (r *roster) record(ctx context.Context, m state.Member, v *state.View, term
 
 // remove removes a member, if the remaining members can go on. A leader that is to remove itself hands over
 // first; the new leader removes it.
-func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*state.View, error) {
+func (r *roster) remove(ctx context.Context, m state.Member, v *state.Summary) (*state.Summary, error) {
 	if m.Voter {
 		remaining := v.Members.Voters() - 1
 		if remaining == 0 {
@@ -217,7 +217,7 @@ func (r *roster) remove(ctx context.Context, m state.Member, v *state.View) (*st
 	if err := r.await(ctx, r.raft().remove(MemberID(m.ID))); err != nil {
 		return nil, err
 	}
-	return r.views.Await(ctx, func(v *state.View) bool { return !v.Members.Has(m.ID) })
+	return r.views.Await(ctx, func(v *state.Summary) bool { return !v.Members.Has(m.ID) })
 }
 
 // transfer makes a member the leader, if it can be reached: writes wait while raft hands over.
@@ -232,7 +232,7 @@ func (r *roster) transfer(ctx context.Context, to state.Member) error {
 
 // checkMajority returns ErrUnhealthy unless a majority of the voters that remain without a member can be
 // reached.
-func (r *roster) checkMajority(ctx context.Context, v *state.View, without MemberID, remaining int) error {
+func (r *roster) checkMajority(ctx context.Context, v *state.Summary, without MemberID, remaining int) error {
 	up := 0
 	err := r.awaitReachable(ctx, func() bool { up = r.reachable(v, without); return up >= remaining/2+1 })
 	if err != nil {
@@ -262,7 +262,7 @@ func (r *roster) awaitReachable(ctx context.Context, enough func() bool) error {
 }
 
 // reachable returns how many voters other than one can be reached. This node counts as reachable.
-func (r *roster) reachable(v *state.View, without MemberID) int {
+func (r *roster) reachable(v *state.Summary, without MemberID) int {
 	up := 0
 	for _, m := range v.Members {
 		id := MemberID(m.ID)
@@ -288,7 +288,7 @@ func (r *roster) run() {
 			r.had.Store(0)
 			continue
 		}
-		v := r.views.Load()
+		v := r.views.Summary()
 		for _, m := range v.Members {
 			if !m.Voter && m.Wanted && r.caughtUp(m) {
 				r.promote(m)
@@ -306,7 +306,7 @@ func (r *roster) caughtUp(m state.Member) bool {
 }
 
 // promoteNow gives a vote to a member that has caught up, and returns a view in which it has the vote.
-func (r *roster) promoteNow(ctx context.Context, m state.Member, v *state.View) (*state.View, error) {
+func (r *roster) promoteNow(ctx context.Context, m state.Member, v *state.Summary) (*state.Summary, error) {
 	if m.Voter {
 		return v, nil
 	}
@@ -317,7 +317,7 @@ func (r *roster) promoteNow(ctx context.Context, m state.Member, v *state.View) 
 		return nil, err
 	}
 	r.logVote(m)
-	return r.views.Await(ctx, func(v *state.View) bool {
+	return r.views.Await(ctx, func(v *state.Summary) bool {
 		now, ok := v.Members.Get(m.ID)
 		return !ok || now.Voter
 	})
@@ -335,7 +335,7 @@ func (r *roster) promote(m state.Member) {
 		return
 	}
 	defer r.endTurn()
-	if now, ok := r.views.Load().Members.Get(m.ID); !ok || now != m {
+	if now, ok := r.views.Summary().Members.Get(m.ID); !ok || now != m {
 		return
 	}
 	if err := r.await(ctx, r.raft().addVoter(MemberID(m.ID), m.Addr)); err == nil {
@@ -364,7 +364,7 @@ func (r *roster) await(ctx context.Context, request func() error) error {
 func (r *roster) findTwin(ctx context.Context, c *membership.Change) error {
 	id := MemberID(c.ID)
 	own := r.identity.Load()
-	m, ok := r.views.Load().Members.Get(c.ID)
+	m, ok := r.views.Summary().Members.Get(c.ID)
 	switch {
 	case c.Kind != membership.Enroll || !ok || m.Incarnation != c.Incarnation || m.Run == c.Runs.Now():
 		return nil

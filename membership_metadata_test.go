@@ -30,7 +30,7 @@ func TestRecordOfEarlierVersionIsRepaired(t *testing.T) {
 			ID: before.ID, Name: before.Name, Addr: before.Addr, Incarnation: before.Incarnation, Voter: true, Run: before.Run,
 			Term: n.lead.Now().Term,
 		}}))
-		v, err := n.views.Await(t.Context(), func(v *state.View) bool { return v.Index > index })
+		v, err := n.views.Await(t.Context(), func(v *state.Summary) bool { return v.Index > index })
 		require.NoError(t, err)
 		m, _ := v.Members.Get(uint64(n.id))
 		require.Zero(t, m.Start)

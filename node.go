@@ -68,7 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		life: newLifecycle(ctx), lead: newLeadership(),
 	}
 	n.views = newViews(n.life, n.contextError)
-	n.hub = &sharedWatches{Hub: watchhub.NewHub(n.views.Load().KV.Revision())}
+	n.hub = &sharedWatches{Hub: watchhub.NewHub(n.views.Summary().Revision)}
 	opened := make(chan error, 1)
 	go func() { opened <- n.open(cfg) }()
 	select {
@@ -137,7 +137,7 @@ func (n *Node) open(cfg Config) (err error) {
 	n.keeper = newKeeper(n)
 
 	n.joiner = newJoiner(n)
-	fsm := newFSM(newConsumers(n), n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
+	fsm := newFSM(&n.views.changing, newConsumers(n), n.proposer.Owns, n.life.Context().Done(), func(index uint64) bool { return n.log.AwaitIndex(n.life.Context(), index) == nil })
 	n.log.Vet(fsm.receive)
 	n.supervisor = newSupervisor(n, fsm)
 	undo = append(undo, n.supervisor.end)
@@ -163,13 +163,13 @@ func (n *Node) open(cfg Config) (err error) {
 	n.life.Go(n.supervisor.campaign)
 	n.life.Go(n.joiner.run)
 	n.life.Go(n.roster.run)
-	n.joiner.membersChanged(n.views.Load())
+	n.joiner.membersChanged(n.views.Summary())
 	if n.meter != nil {
 		n.log.Measure(func(bytes int, took time.Duration) { measureLogWrite(n.meter, bytes, took) })
 		go n.meter.Run()
 	}
 	n.cfg.warnOfPlainText(listener)
-	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.views.Load().KV.Revision())
+	n.cfg.Logger.Info("node opened", "member", n.id.String(), "addr", n.cfg.Advertise, "rev", n.views.Summary().Revision)
 	return nil
 }
 
@@ -196,7 +196,7 @@ func (n *Node) resume(fresh bool) error {
 // recordedRun returns the run that the cluster has on record for this directory, as far as this node has
 // applied the log.
 func (n *Node) recordedRun() (recorded run.Number) {
-	if m, ok := n.views.Load().Members.Get(uint64(n.id)); ok && m.Incarnation == n.identity.Load().Incarnation {
+	if m, ok := n.views.Summary().Members.Get(uint64(n.id)); ok && m.Incarnation == n.identity.Load().Incarnation {
 		recorded = m.Run
 	}
 	return recorded

@@ -64,7 +64,7 @@ func (p *peers) named(addr string) string {
 			return f.Name + " " + addr
 		}
 	}
-	for _, m := range p.views.Load().Members {
+	for _, m := range p.views.Summary().Members {
 		if m.Addr == addr {
 			return m.Name + " " + addr
 		}
@@ -90,7 +90,7 @@ func (p *peers) standing(other rpc.Identity) error {
 	if p.losses.Has(other.Member, other.Incarnation) {
 		return rpc.ErrForgotten
 	}
-	switch p.views.Load().Judge(other.Member, other.Incarnation, other.Since, other.Runs) {
+	switch p.views.Summary().Judge(other.Member, other.Incarnation, other.Since, other.Runs) {
 	case state.Forgotten:
 		return rpc.ErrForgotten
 	case state.Removed:

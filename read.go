@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/coterie-kv/coterie/internal/command"
@@ -16,34 +17,63 @@ import (
 	"github.com/coterie-kv/coterie/internal/wire"
 )
 
-// views are the states of the store that this node has applied: immutable, for any use. Only the FSM's
-// goroutine publishes one; every goroutine may load it.
+// views are the states of the store that this node has applied. The FSM's goroutine publishes a summary of each. A view is
+// made only when a goroutine asks for one: while nobody reads, the state machine shares its trees with no view, and changes
+// their nodes in place.
 type views struct {
 	life      *lifecycle
 	ended     func(context.Context) error // the error of a call after the end of its context
-	current   atomic.Pointer[state.View]
-	published signal.Signal // of current
+	summary   atomic.Pointer[state.Summary]
+	current   atomic.Pointer[state.View] // the newest state, or nil if nobody has asked for it
+	published signal.Signal              // of summary
+
+	changing sync.Mutex   // held while the state changes until it is published, and while its trees are shared
+	state    *state.State // the newest one that was published
+	wanted   int          // how many more batches of the log get a view at once, because reads are likely
 }
+
+// viewsAhead is the number of batches of the log that get a view at once after a read. So of many reads amid writes, few wait
+// for the batch that is being applied.
+const viewsAhead = 64
 
 func newViews(life *lifecycle, ended func(context.Context) error) *views {
 	s := &views{life: life, ended: ended}
-	s.current.Store(state.New().View())
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.publish(state.New())
 	return s
 }
 
-// Load returns the newest view.
-func (s *views) Load() *state.View { return s.current.Load() }
+// Summary returns the newest summary.
+func (s *views) Summary() *state.Summary { return s.summary.Load() }
 
-// Await blocks until a view is enough, and returns that view.
+// Load returns the newest view, of the newest summary or a later one. If none was made yet, Load waits for the batch of the
+// log that is being applied.
+func (s *views) Load() *state.View {
+	if v := s.current.Load(); v != nil {
+		return v
+	}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	v := s.current.Load()
+	if v == nil {
+		v = s.state.View()
+		s.current.Store(v)
+	}
+	s.wanted = viewsAhead
+	return v
+}
+
+// Await blocks until a summary is enough, and returns that summary.
 //
 // Errors: ctx's cause, joined with an error that explains it if there is one; ErrClosed.
-func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*state.View, error) {
-	if v := s.Load(); enough(v) { // without a channel to wait for
+func (s *views) Await(ctx context.Context, enough func(*state.Summary) bool) (*state.Summary, error) {
+	if v := s.Summary(); enough(v) { // without a channel to wait for
 		return v, nil
 	}
 	for {
 		published := s.published.Wait()
-		if v := s.Load(); enough(v) {
+		if v := s.Summary(); enough(v) {
 			return v, nil
 		}
 		select {
@@ -56,10 +86,28 @@ func (s *views) Await(ctx context.Context, enough func(*state.View) bool) (*stat
 	}
 }
 
-// publish makes a view the newest, and wakes those that wait for it.
-func (s *views) publish(v *state.View) {
-	s.current.Store(v)
+// AwaitView blocks until a summary is enough, and returns a view of it or of a later one. Errors: those of Await.
+func (s *views) AwaitView(ctx context.Context, enough func(*state.Summary) bool) (*state.View, error) {
+	if _, err := s.Await(ctx, enough); err != nil {
+		return nil, err
+	}
+	return s.Load(), nil
+}
+
+// publish makes a state the newest, and wakes those that wait for it. It returns the summary. The caller has held changing
+// since before the state changed.
+func (s *views) publish(newest *state.State) *state.Summary {
+	var v *state.View
+	if s.wanted > 0 {
+		s.wanted--
+		v = newest.View()
+	}
+	summary := newest.Summary()
+	s.state = newest
+	s.current.Store(v) // first, since the view must not be older than the summary
+	s.summary.Store(&summary)
 	s.published.Broadcast()
+	return &summary
 }
 
 // A reader finds the views that reads may be evaluated in. Its methods may be called concurrently.
@@ -94,7 +142,7 @@ func newReader(n *Node) *reader {
 func (r *reader) view(ctx context.Context, o *getOptions) (*state.View, error) {
 	v, p, err := r.begin(ctx, o)
 	if v == nil && err == nil {
-		v, err = r.views.Await(ctx, p.reached)
+		v, err = r.views.AwaitView(ctx, p.reached)
 	}
 	return v, err
 }
@@ -111,15 +159,15 @@ func (r *reader) begin(ctx context.Context, o *getOptions) (*state.View, readPoi
 	case o.serializable:
 		return r.views.Load(), readPoint{}, nil
 	case o.waits:
-		v, err := r.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= o.waitRevision })
+		v, err := r.views.AwaitView(ctx, func(v *state.Summary) bool { return v.Revision >= o.waitRevision })
 		return v, readPoint{}, err
 	}
 	p, err := r.point(ctx)
 	if err != nil {
 		return nil, p, err
 	}
-	if v := r.views.Load(); p.reached(v) {
-		return v, p, nil
+	if p.reached(r.views.Summary()) {
+		return r.views.Load(), p, nil
 	}
 	return nil, p, nil
 }
@@ -130,7 +178,7 @@ func (r *reader) linearizable(ctx context.Context) (*state.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.views.Await(ctx, p.reached)
+	return r.views.AwaitView(ctx, p.reached)
 }
 
 // evaluate returns a view at or after p, in which the caller evaluates op, or else the result of op. op is a Get or
@@ -141,8 +189,8 @@ func (r *reader) evaluate(
 	ctx context.Context, p readPoint, as *command.As, op *command.Op,
 ) (*state.View, *command.Result, error) {
 	for {
-		if v := r.views.Load(); p.reached(v) {
-			return v, nil, nil
+		if p.reached(r.views.Summary()) {
+			return r.views.Load(), nil, nil
 		}
 		if r.room() != nil {
 			if result, err := r.callRead(ctx, as, op); err == nil {
@@ -150,7 +198,7 @@ func (r *reader) evaluate(
 			}
 		}
 		attempt, cancel := context.WithTimeout(ctx, r.cfg.ElectionTimeout)
-		v, err := r.views.Await(attempt, p.reached)
+		v, err := r.views.AwaitView(attempt, p.reached)
 		cancel()
 		if err == nil {
 			return v, nil, nil
@@ -169,7 +217,7 @@ type readPoint struct {
 	leader uint64 // the term of the leader that answered, and of the entry at index; 0 from an earlier version
 }
 
-func (p readPoint) reached(v *state.View) bool { return v.Index >= p.index }
+func (p readPoint) reached(v *state.Summary) bool { return v.Index >= p.index }
 
 // point asks the leader for a readPoint, together with all callers that ask at the same moment.
 func (r *reader) point(ctx context.Context) (readPoint, error) { return r.asked.Ask(ctx, struct{}{}) }
@@ -182,7 +230,7 @@ func (r *reader) confirm(ctx context.Context) (readPoint, error) {
 	}
 	// Before the first command of its own term is applied, a leader may not know everything that its
 	// predecessors committed.
-	if _, err := r.views.Await(ctx, func(v *state.View) bool { return v.Term == lead.Term || r.lead.Now() != lead }); err != nil {
+	if _, err := r.views.Await(ctx, func(v *state.Summary) bool { return v.Term == lead.Term || r.lead.Now() != lead }); err != nil {
 		return readPoint{}, err
 	}
 	index, err := r.raft().confirm(ctx, lead.Term)
@@ -212,7 +260,7 @@ func (r *reader) verify(applied uint64, p readPoint) error {
 // The calls between nodes about reads.
 
 func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
-	applied := r.views.Load().Index
+	applied := r.views.Summary().Index
 	b, err := r.call(ctx, leader, methodReadIndex, nil)
 	if err != nil {
 		return readPoint{}, err

@@ -170,7 +170,7 @@ func (h *hasher) answer(ctx context.Context, req []byte) ([]byte, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.ElectionTimeout/2)
 	defer cancel()
-	v, err := h.views.Await(ctx, func(v *state.View) bool { return v.KV.Revision() >= q.revision })
+	v, err := h.views.AwaitView(ctx, func(v *state.Summary) bool { return v.Revision >= q.revision })
 	if err == nil {
 		err = revisionError(v, q.revision)
 	}

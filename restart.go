@@ -64,7 +64,7 @@ func (s *supervisor) mend() error {
 	if err != nil {
 		return logError(err)
 	}
-	if len(snapshots) == 0 || snapshots[0].Index <= s.fsm.state.View().Index {
+	if len(snapshots) == 0 || snapshots[0].Index <= s.fsm.state.Index() {
 		return nil
 	}
 	_, r, err := s.log.Snapshots().Open(snapshots[0].ID)

@@ -33,7 +33,7 @@ type snapshotRule struct {
 }
 
 // rule returns the rule of this node among the members of a view.
-func (s *supervisor) rule(v *state.View) snapshotRule {
+func (s *supervisor) rule(v *state.Summary) snapshotRule {
 	rank := uint64(v.Members.Rank(uint64(s.id)))
 	return snapshotRule{s.cfg.SnapshotEntries, rank, max(uint64(len(v.Members)), rank+1)}
 }
@@ -58,7 +58,7 @@ func (r snapshotRule) round(index, place uint64) uint64 {
 }
 
 // snapshotDue makes takeSnapshots look again if a snapshot is due.
-func (s *supervisor) snapshotDue(v *state.View) {
+func (s *supervisor) snapshotDue(v *state.Summary) {
 	if s.rule(v).due(s.log.Growth(), v.Index) {
 		signal.Poke(s.due)
 	}
@@ -72,7 +72,7 @@ func (s *supervisor) takeSnapshots() {
 		case <-s.life.Closing():
 			return
 		}
-		v := s.views.Load()
+		v := s.views.Summary()
 		if !s.rule(v).due(s.log.Growth(), v.Index) {
 			continue // the last one has come since
 		}

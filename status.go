@@ -144,13 +144,13 @@ func (s *Status) UnmarshalJSON(b []byte) error {
 
 // Status describes the node, at once, in any role, and without asking other nodes.
 func (n *Node) Status() Status {
-	v, lead := n.views.Load(), n.lead.Now()
+	v, lead := n.views.Summary(), n.lead.Now()
 	s := Status{
 		ID: n.id, Name: n.cfg.Name, Addr: n.cfg.Advertise, ClusterID: ClusterID(n.identity.Load().Cluster),
 		Leader: lead.Leader, Leaderless: n.lead.Vacant(), Term: lead.Term,
-		Revision: v.KV.Revision(), CompactRevision: v.KV.CompactRevision(), Applied: v.Index,
+		Revision: v.Revision, CompactRevision: v.CompactRevision, Applied: v.Index,
 		Voters: v.Members.Voters(), VotersReachable: n.roster.reachable(v, 0),
-		Keys: v.KV.Keys(), Leases: v.Leases.Len(), Watchers: n.hub.Len(), Bytes: v.KV.Bytes(),
+		Keys: v.Keys, Leases: v.Granted, Watchers: n.hub.Len(), Bytes: v.Bytes,
 		QuotaBytes: n.cfg.QuotaBytes,
 	}
 	n.raft().describe(&s)
@@ -173,7 +173,7 @@ func (n *Node) Leader() MemberID {
 
 // Header returns the header that a response of this node would have now. Its revision is the newest one that this
 // node has applied. Header asks no other node, and costs less than Status.
-func (n *Node) Header() Header { return n.header(n.views.Load().KV.Revision()) }
+func (n *Node) Header() Header { return n.header(n.views.Summary().Revision) }
 
 // Limits are the bounds of a node for the calls of its program.
 type Limits struct {

@@ -128,7 +128,7 @@ func (s *supervisor) newTransport(term, committed func() uint64) *raftnet.Transp
 		Turn:    s.turnToStand,
 		Lost:    s.peers.lostData,
 		Log:     s.log,
-		Applied: func() uint64 { return s.views.Load().Index },
+		Applied: func() uint64 { return s.views.Summary().Index },
 		Term:    term,
 
 		Committed: committed,
@@ -174,11 +174,11 @@ func (s *supervisor) handOver() {
 // submit appends an entry to the log of this node, which leads. It blocks while too many entries are in
 // flight, but not for long: then it drops the entry.
 func (s *supervisor) submit(entry []byte) {
-	free := func(v *state.View) bool { return s.raft().mayAppend(v.Index) || !s.lead.Now().Self }
+	free := func(v *state.Summary) bool { return s.raft().mayAppend(v.Index) || !s.lead.Now().Self }
 	// One at a time: many that look at the same moment would each find the same free place.
 	select {
 	case s.turn <- struct{}{}:
-		ready := free(s.views.Load()) && s.log.HasRoom()
+		ready := free(s.views.Summary()) && s.log.HasRoom()
 		if ready { // almost always: then submit needs no timer
 			s.raft().append(entry)
 		}

@@ -80,7 +80,7 @@ func (n *Node) VerifyToken(token string) (Token, error) {
 	if err := n.life.Err(); err != nil {
 		return Token{}, err
 	}
-	users := n.views.Load().Auth
+	users := n.views.Summary().Auth
 	if !users.Enabled {
 		return Token{}, ErrAuthNotEnabled
 	}

@@ -155,7 +155,7 @@ func (t *transport) party() rpc.Party {
 func (t *transport) hello() rpc.Identity {
 	id := t.identity.Load()
 	return rpc.Identity{
-		Cluster: id.Cluster, Epoch: t.views.Load().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
+		Cluster: id.Cluster, Epoch: t.views.Summary().Epoch, Member: id.Member, Incarnation: id.Incarnation, Since: id.Since, Runs: id.Runs,
 	}
 }
 

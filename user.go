@@ -98,7 +98,7 @@ func (u *UserView) RequireRead(key string, opts ...RangeOption) error {
 	if err := u.n.life.Err(); err != nil || u.as == nil {
 		return err
 	}
-	return codeError(u.n.views.Load().Auth.Guard(u.as).Range(command.Read, key, end))
+	return codeError(u.n.views.Summary().Auth.Guard(u.as).Range(command.Read, key, end))
 }
 
 // require returns why the user does not pass a check, in the newest state or, with WithSerializable, in that of this
@@ -204,7 +204,7 @@ func (u *UserView) Revoke(ctx context.Context, id LeaseID) (*RevokeResponse, err
 //
 // Errors: ErrPermissionDenied, ErrUserEmpty, ErrAuthOldRevision; those of Node.KeepAliveOnce.
 func (u *UserView) KeepAliveOnce(ctx context.Context, id LeaseID) (*KeepAliveResponse, error) {
-	if u.as != nil && u.n.views.Load().Auth.Enabled {
+	if u.as != nil && u.n.views.Summary().Auth.Enabled {
 		_, err := u.latest(ctx, func(v *state.View) command.Code {
 			return v.Auth.Guard(u.as).Keys(command.Write, v.Leases.Keys(int64(id)))
 		})

@@ -163,7 +163,7 @@ func (w *cursor) deliver(yield func(WatchResponse, error) bool, silence *time.Ti
 // wakes the watch.
 func (w *cursor) start(queue *watchhub.Queue) {
 	w.n.hub.Add(&w.touched, w.key, w.end, queue)
-	w.first, w.last = w.next, w.n.views.Load().KV.Revision()
+	w.first, w.last = w.next, w.n.views.Summary().Revision
 }
 
 func (w *cursor) stop() {
@@ -291,7 +291,7 @@ func (w *cursor) owing() bool { return w.owed > 0 && w.n.hub.WakeAt(&w.touched, 
 
 // request makes poll report progress once every event up to the present revision was returned.
 func (w *cursor) request() {
-	if w.owed = w.n.views.Load().KV.Revision(); w.future() {
+	if w.owed = w.n.views.Summary().Revision; w.future() {
 		w.owed = max(w.owed, w.from)
 	}
 }

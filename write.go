@@ -73,7 +73,7 @@ func (n *Node) space(grows bool) error {
 	if err := n.room(); err != nil {
 		return err
 	}
-	if held := n.views.Load().KV.Bytes(); grows && n.cfg.QuotaBytes > 0 && held >= n.cfg.QuotaBytes {
+	if held := n.views.Summary().Bytes; grows && n.cfg.QuotaBytes > 0 && held >= n.cfg.QuotaBytes {
 		return &fault.LimitError{Limit: n.cfg.QuotaBytes, Actual: held, Kind: ErrNoSpace, Unit: "bytes held", Field: "QuotaBytes"}
 	}
 	return nil

@@ -25,6 +25,9 @@ func (s *Store) View() *View {
 	return &v
 }
 
+// Current returns the store as a view that changes with it. It belongs to the goroutine of the store.
+func (s *Store) Current() *View { return &s.view }
+
 // Put stores copies of a key and a value, with a lease or 0 for none, as part of the next revision. It returns
 // the previous version and the new one. The previous version is the zero KeyValue if the key did not exist. The new one
 // does not share the memory of the arguments.

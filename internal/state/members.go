@@ -140,7 +140,7 @@ const (
 
 // Judge returns the standing of a node with an incarnation and the runs of its directory. At the index
 // since, the log has the incarnation on record; 0: the node does not know that it has.
-func (v *View) Judge(id, incarnation, since uint64, runs run.Line) Standing {
+func (v *Summary) Judge(id, incarnation, since uint64, runs run.Line) Standing {
 	m, ok := v.Members.Get(id)
 	switch {
 	case ok && m.NeedsEmpty() && since > 0 && since <= v.Index:

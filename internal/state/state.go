@@ -39,10 +39,8 @@ func New() *State {
 	return &State{kv: mvcc.New(), leases: lease.NewTable(), auth: auth.New(), proposers: newProposers()}
 }
 
-// A View is the state after an entry. Any number of goroutines may read it.
-type View struct {
-	KV     *mvcc.View
-	Leases *lease.View
+// A Summary is the small part of the state after an entry, which costs little to copy. It never changes.
+type Summary struct {
 	Auth   *auth.Store // another one after each change of users, roles or permissions
 	Alarms Alarms
 	// Members are those of the last applied configuration. Epoch identifies the founding; it is 0 before
@@ -53,14 +51,45 @@ type View struct {
 	Index    uint64 // of the last entry
 	Term     uint64 // of the last command
 	Hash     uint64 // of all changes since the beginning: equal on nodes at the same index
+
+	// Of the store, as the methods of mvcc.View return them.
+	Revision, CompactRevision, Bytes int64
+	Keys                             int
+
+	Granted int // number of leases
 }
 
-// View returns the current state. Its cost does not depend on the size of the state.
-func (s *State) View() *View {
-	return &View{
-		KV: s.kv.View(), Leases: s.leases.Freeze(), Auth: s.auth, Alarms: s.alarms, Members: s.members, Removals: s.removals, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+// A View is the state after an entry. Any number of goroutines may read it.
+type View struct {
+	Summary
+	KV     *mvcc.View
+	Leases *lease.View
+}
+
+// Summary returns the summary of the current state.
+func (s *State) Summary() Summary {
+	return Summary{
+		Auth: s.auth, Alarms: s.alarms, Members: s.members, Removals: s.removals, Epoch: s.epoch, Index: s.index, Term: s.term, Hash: s.hash,
+		Revision: s.kv.Revision(), CompactRevision: s.kv.CompactRevision(), Bytes: s.kv.Bytes(), Keys: s.kv.Keys(),
+		Granted: s.leases.Len(),
 	}
 }
+
+// View returns the current state. Its cost does not depend on the size of the state, but until the next View, each change
+// copies the nodes of trees that it is the first to change.
+func (s *State) View() *View { return &View{s.Summary(), s.kv.View(), s.leases.Freeze()} }
+
+// Index returns the index of the last entry.
+func (s *State) Index() uint64 { return s.index }
+
+// Term returns the term of the last command.
+func (s *State) Term() uint64 { return s.term }
+
+// KV returns the store itself and Leases the leases themselves: for the goroutine that changes the state, until it does.
+
+func (s *State) KV() *mvcc.View { return s.kv.Current() }
+
+func (s *State) Leases() *lease.View { return &s.leases.View }
 
 // Permit returns why a user may not execute an operation, or OK. A nil user is not checked.
 func (v *View) Permit(as *command.As, op *command.Op) command.Code {
