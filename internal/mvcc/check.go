@@ -8,8 +8,7 @@ import "fmt"
 type checker struct {
 	*View
 	bytes, superseded int64
-	tombstones        int // of the past versions, less those of the history
-	older             int // the past versions that are older than the history, less those that a change replaced
+	deletions         int // the tombstones of the tree, less those of the history
 }
 
 // Check verifies that trees, versions, links, history and counters agree.
@@ -17,20 +16,20 @@ func (v *View) Check() error {
 	if err := v.live.check(); err != nil {
 		return fmt.Errorf("mvcc: live versions: %w", err)
 	}
-	if err := v.past.check(); err != nil {
-		return fmt.Errorf("mvcc: past versions: %w", err)
+	if err := v.tombstones.check(); err != nil {
+		return fmt.Errorf("mvcc: tombstones: %w", err)
 	}
 	if v.history.last() != v.revision {
 		return fmt.Errorf("mvcc: history ends at %d, the revision is %d", v.history.last(), v.revision)
 	}
 	c := checker{View: v}
-	for _, check := range []func() error{c.lives, c.pasts, c.changes} {
+	for _, check := range []func() error{c.lives, c.deleted, c.changes} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	if c.tombstones != 0 || c.older != 0 {
-		return fmt.Errorf("mvcc: history and past versions differ by %d tombstones and %d other versions", c.tombstones, c.older)
+	if c.deletions != 0 {
+		return fmt.Errorf("mvcc: tree and history differ by %d tombstones", c.deletions)
 	}
 	if c.bytes != v.bytes || c.superseded != v.superseded {
 		return fmt.Errorf("mvcc: counters say %d bytes, %d superseded; there are %d, %d", v.bytes, v.superseded, c.bytes, c.superseded)
@@ -47,7 +46,7 @@ func (c *checker) lives() (err error) {
 			err = fmt.Errorf("mvcc: live version %+v", v.keyValue())
 		case rev < c.history.first:
 			c.bytes += v.bytes()
-		case c.at(place{rev, v.links().index}) != v:
+		case c.at(v.place()) != v:
 			err = fmt.Errorf("mvcc: history has not the live version of %q of revision %d", v.key(), rev)
 		}
 		last = v
@@ -56,22 +55,12 @@ func (c *checker) lives() (err error) {
 	return err
 }
 
-// pasts checks the past versions.
-func (c *checker) pasts() (err error) {
-	c.past.ascend("", fromKey, func(v version) bool {
-		rev := v.modRevision()
-		switch kept := rev >= c.history.first; {
-		case v.deleted() != kept:
-			err = fmt.Errorf("mvcc: past version %+v in a history from %d on", v.keyValue(), c.history.first)
-		case kept:
-			c.tombstones++
-			if c.at(place{rev, v.links().index}) != v {
-				err = fmt.Errorf("mvcc: history has not the tombstone of %q of revision %d", v.key(), rev)
-			}
-		default:
-			c.older++
-			c.bytes += v.bytes()
-			c.superseded += v.bytes()
+// deleted checks the tombstones.
+func (c *checker) deleted() (err error) {
+	c.tombstones.ascend("", fromKey, func(v version) bool {
+		c.deletions++
+		if !v.deleted() || v.modRevision() < c.history.first || c.at(v.place()) != v {
+			err = fmt.Errorf("mvcc: %+v is among the tombstones of a history from %d on", v.keyValue(), c.history.first)
 		}
 		return err == nil
 	})
@@ -97,7 +86,7 @@ func (c *checker) changes() error {
 			}
 		}
 	}
-	for i, replaced := range c.history.replaced(c.revision) {
+	for i, replaced := range c.history.superseded() {
 		for j, v := range c.history.changes(c.history.first + int64(i)) {
 			live := c.live.find(v.key()) == v
 			c.bytes += v.bytes()
@@ -105,7 +94,7 @@ func (c *checker) changes() error {
 				c.superseded += v.bytes()
 			}
 			if v.deleted() {
-				c.tombstones--
+				c.deletions--
 			}
 			if replaced[j] {
 				replacements--
@@ -125,18 +114,20 @@ func (c *checker) changes() error {
 func (c *checker) change(v version) error {
 	kv, l := v.keyValue(), v.links()
 	if l.pred.rev == 0 {
-		if l.far.rev != 0 {
-			return fmt.Errorf("mvcc: %+v has a far predecessor and no other", kv)
+		if l.far.rev != 0 || c.history.before(v).exists() {
+			return fmt.Errorf("mvcc: %+v has a far predecessor or replaced a version, and has no predecessor", kv)
 		}
 		return nil
 	}
-	old := c.at(l.pred)
-	if !old.exists() {
-		if old = c.past.since(kv.Key, l.pred.rev); old.exists() && old.modRevision() == l.pred.rev {
-			c.older--
-		} else if kv.ModRevision <= c.compacted {
-			return nil // no revision that can be read has the predecessor
-		}
+	old := c.history.before(v)
+	switch {
+	case !old.exists() && kv.ModRevision <= c.compacted && l.pred.rev < c.history.first:
+		return nil // no revision that can be read has the predecessor
+	case old.exists() && l.pred.rev < c.history.first:
+		c.bytes += old.bytes()
+		c.superseded += old.bytes()
+	case old != c.at(l.pred):
+		return fmt.Errorf("mvcc: %+v replaced another version than its predecessor", kv)
 	}
 	prev, found := old.found()
 	if !found || prev.Key != kv.Key || prev.Deleted() || prev.ModRevision != l.pred.rev || prev.ModRevision == kv.ModRevision && l.pred.index >= l.index ||
@@ -162,6 +153,25 @@ func (c *checker) at(p place) version {
 		return version{}
 	}
 	return c.history.at(p)
+}
+
+// superseded reports which changes a later change replaced or deleted, for each revision, by the index of a change.
+func (h *history) superseded() [][]bool {
+	var replaced [][]bool
+	var memory []bool // for many revisions
+	for r := h.first; r <= h.last(); r++ {
+		changes := h.changes(r)
+		if len(changes) > len(memory) {
+			memory = make([]bool, max(len(changes), 4096))
+		}
+		replaced, memory = append(replaced, memory[:len(changes):len(changes)]), memory[len(changes):]
+		for _, v := range changes {
+			if pred := v.links().pred; pred.rev >= h.first {
+				replaced[pred.rev-h.first][pred.index] = true
+			}
+		}
+	}
+	return replaced
 }
 
 // check verifies the order, the separators and the sizes of a tree.

@@ -14,20 +14,13 @@ func (s *Store) Compact(rev int64) error {
 	if rev > s.revision {
 		return ErrFuture
 	}
-	first, replaced := s.history.first, s.history.replaced(rev)
-	for r := first; r <= rev; r++ {
-		for i, v := range s.history.changes(r) {
-			if pred := v.links().pred; pred.rev > 0 && pred.rev < first {
-				s.free(s.past.removeAt(v.key(), pred.rev))
+	for r := s.history.first; r <= rev; r++ {
+		for _, v := range s.history.changes(r) {
+			if old := s.history.before(v); old.exists() && old.modRevision() < rev {
+				s.free(old)
 			}
-			switch {
-			case r == rev:
-			case replaced[r-first][i]:
-				s.free(v)
-			case v.deleted():
-				s.free(s.past.removeAt(v.key(), r))
-			case s.live.find(v.key()) != v:
-				s.past.add(v) // the history no longer has this version, which was current at rev
+			if r < rev && v.deleted() {
+				s.free(s.tombstones.removeAt(v.key(), r))
 			}
 		}
 	}
@@ -36,30 +29,8 @@ func (s *Store) Compact(rev int64) error {
 	return nil
 }
 
-// free no longer counts a version that is removed, if it exists.
+// free no longer counts a version that is removed.
 func (s *Store) free(v version) {
-	if v.exists() {
-		s.bytes -= v.bytes()
-		s.superseded -= v.bytes()
-	}
-}
-
-// replaced reports which changes a later change up to rev replaced or deleted, for each revision up to rev, by the index of
-// a change.
-func (h *history) replaced(rev int64) [][]bool {
-	var replaced [][]bool
-	var memory []bool // for many revisions
-	for r := h.first; r <= rev; r++ {
-		changes := h.changes(r)
-		if len(changes) > len(memory) {
-			memory = make([]bool, max(len(changes), 4096))
-		}
-		replaced, memory = append(replaced, memory[:len(changes):len(changes)]), memory[len(changes):]
-		for _, v := range changes {
-			if pred := v.links().pred; pred.rev >= h.first {
-				replaced[pred.rev-h.first][pred.index] = true
-			}
-		}
-	}
-	return replaced
+	s.bytes -= v.bytes()
+	s.superseded -= v.bytes()
 }

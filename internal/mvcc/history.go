@@ -17,23 +17,26 @@ type history struct {
 	chunks []chunk
 	// open is the chunk after those. It is not among them, because its slices and pointers change.
 	open chunk
-	// pending are the changes of the next revision. The store reuses their memory, and views have none.
-	pending []version
+	// pending are the changes of the next revision, and replaced what they replaced. The store reuses their memory, and views
+	// have none.
+	pending, replaced []version
 }
 
 const chunkSize = 256
 
 // A chunk holds chunkSize revisions. Most revisions have a single change, so a change costs one word.
 type chunk struct {
-	single *[chunkSize]version // the changes of revisions that have only one
-	groups []group             // the changes of the other revisions, in their order
-	sizes  *[chunkSize]sizes   // nil if all of them are zero
+	single   *[chunkSize]version // the changes of revisions that have only one
+	replaced *[chunkSize]version // the versions that these changes replaced or deleted; nil if there are none
+	groups   []group             // the changes of the other revisions, in their order
+	sizes    *[chunkSize]sizes   // nil if all of them are zero
 }
 
 // A group holds the changes of a revision that has several.
 type group struct {
-	index   int
-	changes []version
+	index    int
+	changes  []version
+	replaced []version // the versions that they replaced or deleted; nil if there are none
 }
 
 // sizes are the numbers of bytes that compaction frees because of the changes of one revision.
@@ -64,10 +67,15 @@ func (h *history) changes(rev int64) []version {
 	if c.single[i].exists() {
 		return c.single[i : i+1 : i+1]
 	}
+	return c.group(i).changes
+}
+
+// group returns the group of an index. It is empty if there is none.
+func (c *chunk) group(i int) group {
 	if at, ok := slices.BinarySearchFunc(c.groups, i, func(g group, i int) int { return cmp.Compare(g.index, i) }); ok {
-		return c.groups[at].changes
+		return c.groups[at]
 	}
-	return nil
+	return group{}
 }
 
 // sizes returns the sizes of a revision.
@@ -89,6 +97,36 @@ func (h *history) at(p place) version {
 	return h.changes(p.rev)[p.index]
 }
 
+// before returns the version that a change replaced or deleted. It does not exist if there was none, if the change is older
+// than the history, or if the last compaction removed it, because the oldest revision of the history replaced it.
+func (h *history) before(change version) (old version) {
+	p := change.place()
+	switch {
+	case p.rev < h.first:
+		return version{}
+	case p.rev > h.last():
+		old = h.replaced[p.index]
+	default:
+		c, i := h.chunk(p.rev)
+		if !c.single[i].exists() {
+			if replaced := c.group(i).replaced; replaced != nil {
+				old = replaced[p.index]
+			}
+		} else if c.replaced != nil {
+			old = c.replaced[i]
+		}
+	}
+	if p.rev == h.first && old.exists() && old.modRevision() < h.first {
+		return version{}
+	}
+	return old
+}
+
+// add adds a change of the next revision, and the version that it replaced or deleted, which may not exist.
+func (h *history) add(change, old version) {
+	h.pending, h.replaced = append(h.pending, change), append(h.replaced, old)
+}
+
 // end ends the next revision, with the pending changes.
 func (h *history) end(s sizes) {
 	i := int((h.skip + h.count) % chunkSize)
@@ -104,11 +142,22 @@ func (h *history) end(s sizes) {
 	case 0:
 	case 1:
 		c.single[i] = h.pending[0]
+		if h.replaced[0].exists() {
+			if c.replaced == nil {
+				c.replaced = new([chunkSize]version)
+			}
+			c.replaced[i] = h.replaced[0]
+		}
 	default:
-		c.groups = append(c.groups, group{i, slices.Clone(h.pending)})
+		g := group{index: i, changes: slices.Clone(h.pending)}
+		if slices.ContainsFunc(h.replaced, version.exists) {
+			g.replaced = slices.Clone(h.replaced)
+		}
+		c.groups = append(c.groups, g)
 	}
 	clear(h.pending)
-	h.pending = h.pending[:0]
+	clear(h.replaced)
+	h.pending, h.replaced = h.pending[:0], h.replaced[:0]
 	if s != (sizes{}) {
 		if c.sizes == nil {
 			c.sizes = new([chunkSize]sizes)
@@ -144,6 +193,10 @@ func (h *history) drop(rev int64) {
 func (c *chunk) from(i int) chunk {
 	rest := chunk{single: new([chunkSize]version), sizes: c.sizes}
 	copy(rest.single[i:], c.single[min(i, chunkSize):])
+	if c.replaced != nil {
+		rest.replaced = new([chunkSize]version)
+		copy(rest.replaced[i:], c.replaced[min(i, chunkSize):])
+	}
 	for _, g := range c.groups {
 		if g.index >= i {
 			rest.groups = append(rest.groups, g)

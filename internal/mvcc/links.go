@@ -4,13 +4,13 @@ package mvcc
 
 import "math/bits"
 
-// The history has all changes since the last compaction, so a superseded version needs no place in a tree: the version that
-// replaced it refers to its place in the history. A tombstone refers to the version that it deleted, and the first version of a
-// key to none. A read at an old revision begins at the live version of the key, or at the tombstone that deleted it later, and
-// goes back.
+// The history has all changes since the last compaction, and the version that each of them replaced or deleted, so a superseded
+// version needs no place in a tree. A read at an old revision begins at the live version of the key, or at the tombstone that
+// deleted it later. It goes back to the first change after the revision, and returns what this change replaced.
 //
-// Each version also refers to a far predecessor, so that a read goes back over n versions in O(log n) steps: the
-// jump pointers of Myers, "An applicative random-access stack", 1983. Their lengths depend on Version alone.
+// A version refers to the place of the one that it replaced, and a tombstone to that of the one that it deleted. Each version
+// also refers to a far predecessor, so that a read goes back over n versions in O(log n) steps: the jump pointers of Myers, "An
+// applicative random-access stack", 1983. Their lengths depend on Version alone.
 
 // A place is that of a change: its revision, and its index among the changes of that revision. The zero place is none.
 type place struct {
@@ -64,14 +64,14 @@ func (h *history) links(old version, prev *KeyValue) links {
 }
 
 // trace goes back from a version while it finds versions that the history has, at or after rev. It returns the
-// last of them, and the place of the version before.
-func (h *history) trace(v version, rev int64) (last version, before place) {
+// last of them.
+func (h *history) trace(v version, rev int64) version {
 	rev = max(rev, h.first)
 	for {
 		l := v.links()
 		older := l.since(rev)
 		if older.rev == 0 {
-			return v, l.pred
+			return v
 		}
 		v = h.at(older)
 	}

@@ -67,7 +67,7 @@ func requireFewSteps(t *testing.T, v *View) {
 	for rev := v.history.first; rev <= v.revision; rev += 1 + versions/5000 {
 		at, steps := v.live.find("key"), 0
 		if !at.exists() {
-			at = v.past.since("key", rev)
+			at = v.tombstones.since("key", rev)
 		}
 		for {
 			l := at.links()

@@ -63,7 +63,7 @@ func (l *Loader) Add(kv KeyValue) error {
 	default:
 		// The version that the tombstone deleted may have been compacted. Then the tombstone is the first change
 		// that is kept.
-		if kv.ModRevision != s.compacted || s.past.find(kv.Key).exists() {
+		if kv.ModRevision != s.compacted || s.tombstones.find(kv.Key).exists() {
 			return unexpected(&kv, "deletes nothing")
 		}
 		s.bury(&kv, version{}, nil)

@@ -20,8 +20,8 @@ func New() *Store {
 // must be no uncommitted changes.
 func (s *Store) View() *View {
 	v := s.view
-	v.live, v.past = s.live.share(), s.past.share()
-	v.history.pending = nil
+	v.live, v.tombstones = s.live.share(), s.tombstones.share()
+	v.history.pending, v.history.replaced = nil, nil
 	return &v
 }
 
@@ -48,20 +48,16 @@ func (s *Store) put(c *cursor, old version, prev, now *KeyValue) version {
 	s.bytes += now.bytes()
 	if old.exists() {
 		s.live.replace(c, v)
-		s.supersede(old, prev)
+		s.supersede(prev)
 	} else {
 		s.live.insert(c, v)
 	}
-	s.history.pending = append(s.history.pending, v)
+	s.history.add(v, old)
 	return v
 }
 
-// supersede keeps a version that a change of the next revision replaces or deletes. The history has it, unless the version is
-// older.
-func (s *Store) supersede(old version, prev *KeyValue) {
-	if prev.ModRevision < s.history.first {
-		s.past.add(old)
-	}
+// supersede counts a version that a change of the next revision replaces or deletes.
+func (s *Store) supersede(prev *KeyValue) {
 	s.superseded += prev.bytes()
 	if prev.ModRevision > s.revision {
 		s.sizes.own += prev.bytes()
@@ -92,13 +88,13 @@ func (s *Store) bury(kv *KeyValue, old version, prev *KeyValue) {
 	l.far = place{} // a read that begins here needs one step more
 	tombstone := newVersion(kv, l)
 	if old.exists() {
-		s.supersede(old, prev)
+		s.supersede(prev)
 	}
-	s.past.add(tombstone)
+	s.tombstones.add(tombstone)
 	s.bytes += kv.bytes()
 	s.superseded += kv.bytes()
 	s.sizes.own += kv.bytes()
-	s.history.pending = append(s.history.pending, tombstone)
+	s.history.add(tombstone, old)
 }
 
 // Pending reports whether the next revision has changes.

@@ -148,6 +148,24 @@ func BenchmarkCompact(b *testing.B) {
 	}
 }
 
+// BenchmarkOverwriteAndCompact puts keys that exist, of which the history has few, and compacts it.
+func BenchmarkOverwriteAndCompact(b *testing.B) {
+	const size, every = 1_000_000, 10_000
+	store := holding(shuffled, size)
+	_ = store.Compact(store.Revision())
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		store.Put(shuffled(rand.IntN(size)), benchValue, 0)
+		store.Commit()
+		if i%every == every-1 {
+			if err := store.Compact(store.Revision() - every/2); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkLoad restores a store, from its base or from its history. ns/op is per version.
 func BenchmarkLoad(b *testing.B) {
 	const size = 1_000_000

@@ -127,13 +127,16 @@ func (v version) links() (l links) {
 	}
 	index, at := v.uvarint(at)
 	l.index = int(index)
-	l.pred, at = v.place(at, int64(rev))
-	l.far, _ = v.place(at, int64(rev))
+	l.pred, at = v.placeAt(at, int64(rev))
+	l.far, _ = v.placeAt(at, int64(rev))
 	return l
 }
 
-// place returns the place at a position of a version with a revision, and the position after it.
-func (v version) place(at position, rev int64) (p place, next position) {
+// place returns the place of the change that made the version.
+func (v version) place() place { return place{v.modRevision(), v.links().index} }
+
+// placeAt returns the place at a position of a version with a revision, and the position after it.
+func (v version) placeAt(at position, rev int64) (p place, next position) {
 	back, at := v.uvarint(at)
 	if back == 0 {
 		return place{}, at
@@ -154,8 +157,8 @@ func (v version) keyValue() (kv KeyValue) {
 	}
 	if count&1 != 0 { // the links
 		_, at = v.uvarint(at)
-		_, at = v.place(at, 0)
-		_, at = v.place(at, 0)
+		_, at = v.placeAt(at, 0)
+		_, at = v.placeAt(at, 0)
 	}
 	age, at := v.uvarint(at)
 	lease, at := v.uvarint(at)

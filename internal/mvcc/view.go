@@ -9,7 +9,7 @@ type View struct {
 	revision   int64
 	compacted  int64
 	live       tree // the newest versions of the keys that exist
-	past       tree // all tombstones, and superseded versions that are older than the history
+	tombstones tree // all of the history
 	history    history
 	bytes      int64 // of all versions
 	superseded int64 // of all versions except the newest ones of existing keys
@@ -50,7 +50,7 @@ func (v *View) get(key string, rev int64) version {
 	if rev <= 0 || live.exists() && live.modRevision() <= rev {
 		return live
 	}
-	return v.before(live, v.past.since(key, rev+1), rev)
+	return v.before(live, v.tombstones.since(key, rev+1), rev)
 }
 
 // before returns a key's version at rev. live is the key's live version, if there is one, and tombstone the key's first
@@ -66,31 +66,21 @@ func (v *View) before(live, tombstone version, rev int64) version {
 	default:
 		return version{}
 	}
-	_, at := v.history.trace(after, rev+1)
-	if at.rev == 0 {
-		return version{} // the key was created after rev
-	}
-	if found := v.history.at(at); found.exists() {
-		return found
-	}
-	if past := v.past.since(after.key(), at.rev); past.exists() && past.modRevision() == at.rev {
-		return past
-	}
-	return version{}
+	return v.history.before(v.history.trace(after, rev+1))
 }
 
 // next returns a key's first version, which may be a tombstone, at or after rev.
 func (v *View) next(key string, rev int64) (next version) {
-	if next = v.past.since(key, rev); next.exists() && !next.deleted() {
-		return next // it is older than the history
-	}
-	if !next.exists() {
+	if next = v.tombstones.since(key, rev); !next.exists() {
 		next = v.live.find(key)
 	}
 	if !next.exists() || next.modRevision() < rev {
 		return version{}
 	}
-	next, _ = v.history.trace(next, rev)
+	next = v.history.trace(next, rev)
+	if old := v.history.before(next); old.exists() && old.modRevision() >= rev {
+		return old // it is older than the history
+	}
 	return next
 }
 
@@ -109,19 +99,19 @@ func (v *View) Ascend(key, end string, rev int64, fn func(KeyValue) bool) {
 	case rev <= 0:
 		v.live.ascend(key, end, func(live version) bool { return fn(live.keyValue()) })
 	default:
-		v.merge(key, end, rev+1, func(live, past version) bool {
-			at := v.before(live, past, rev)
+		v.merge(key, end, rev+1, func(live, tombstone version) bool {
+			at := v.before(live, tombstone, rev)
 			return !at.exists() || fn(at.keyValue())
 		})
 	}
 }
 
-// merge visits the keys of a range, each with its live version and its first past version at or after rev. Either may not
+// merge visits the keys of a range, each with its live version and its first tombstone at or after rev. Either may not
 // exist.
-func (v *View) merge(key, end string, rev int64, fn func(live, past version) bool) {
-	var lives, pasts cursor
+func (v *View) merge(key, end string, rev int64, fn func(live, tombstone version) bool) {
+	var lives, tombstones cursor
 	v.live.seek(&lives, key, lowest)
-	v.past.seek(&pasts, key, lowest)
+	v.tombstones.seek(&tombstones, key, lowest)
 	within := func(c *cursor) version {
 		if v := c.version(); v.exists() && Contains(key, end, v.key()) {
 			return v
@@ -129,21 +119,21 @@ func (v *View) merge(key, end string, rev int64, fn func(live, past version) boo
 		return version{}
 	}
 	for {
-		live, past := within(&lives), within(&pasts)
+		live, tombstone := within(&lives), within(&tombstones)
 		switch {
-		case !live.exists() && !past.exists():
+		case !live.exists() && !tombstone.exists():
 			return
-		case !past.exists() || live.exists() && live.key() < past.key():
-			past = version{}
+		case !tombstone.exists() || live.exists() && live.key() < tombstone.key():
+			tombstone = version{}
 			lives.next()
-		case live.exists() && live.key() == past.key():
+		case live.exists() && live.key() == tombstone.key():
 			lives.next()
-			past = v.past.skip(&pasts, rev)
+			tombstone = v.tombstones.skip(&tombstones, rev)
 		default:
 			live = version{}
-			past = v.past.skip(&pasts, rev)
+			tombstone = v.tombstones.skip(&tombstones, rev)
 		}
-		if !fn(live, past) {
+		if !fn(live, tombstone) {
 			return
 		}
 	}
@@ -230,14 +220,14 @@ func (v *View) CompactTarget(revisions, bytes int64) int64 {
 // Base visits the versions that are older than the kept history, in the order of their keys. Base and
 // Changes together give the whole store.
 func (v *View) Base(fn func(KeyValue) bool) {
-	// A past version that is older than the history comes before the tombstones of its key, and then the live version, if there
-	// is one, is younger.
-	v.merge(fromKey, fromKey, lowest, func(live, past version) bool {
-		for _, at := range [...]version{live, past} {
-			if at.exists() && at.modRevision() < v.history.first {
-				return fn(at.keyValue())
-			}
+	v.merge(fromKey, fromKey, lowest, func(live, tombstone version) bool {
+		at := tombstone
+		if !at.exists() {
+			at = live
 		}
-		return true
+		if at.modRevision() >= v.history.first {
+			at = v.history.before(v.history.trace(at, v.history.first))
+		}
+		return !at.exists() || fn(at.keyValue())
 	})
 }

@@ -11,12 +11,12 @@ const WarmAtOnce = 16
 const warmFrom = 100_000
 
 // Warm reads the memory that the puts of some keys are going to read, and changes nothing. In a large store, a put waits for
-// one miss of the processor's caches after another. Warm searches all keys together, one level of the trees at a time, so
+// one miss of the processor's caches after another. Warm searches all keys together, one level of the tree at a time, so
 // that their misses overlap. The result is 0 if a search would not help. Any other result only keeps the compiler from
 // removing the reads.
 func (s *Store) Warm(keys []string) (sum int) {
 	keys = keys[:min(len(keys), WarmAtOnce)]
-	return s.live.warm(keys) + s.past.warm(keys)
+	return s.live.warm(keys)
 }
 
 func (t *tree) warm(keys []string) (sum int) {
