@@ -111,10 +111,14 @@ func (v version) modRevision() int64 {
 	return int64(rev)
 }
 
-func (v version) deleted() bool {
+func (v version) deleted() bool { return v.ordinal() == 0 }
+
+// ordinal returns the Version of the version: 0 for a tombstone.
+func (v version) ordinal() uint64 {
 	n, at := v.uvarint(0)
 	_, at = v.uvarint(at + position(n))
-	return v.byte(at) <= 1 // Version is 0, with or without links
+	count, _ := v.uvarint(at)
+	return count >> 1
 }
 
 // links returns the links of the version.

@@ -226,6 +226,9 @@ func (v *View) Base(fn func(KeyValue) bool) {
 			at = live
 		}
 		if at.modRevision() >= v.history.first {
+			if at.ordinal() == 1 {
+				return true // the history has the whole life of the key
+			}
 			at = v.history.before(v.history.trace(at, v.history.first))
 		}
 		return !at.exists() || fn(at.keyValue())

@@ -106,7 +106,11 @@ func (p *proposer) heard(index, lowest uint64) {
 	}
 }
 
+// find returns the index of a result, or that where it belongs: mostly at the end.
 func (p *proposer) find(seq uint64) (int, bool) {
+	if n := len(p.results); n == 0 || p.results[n-1].seq < seq {
+		return n, false
+	}
 	return slices.BinarySearchFunc(p.results, seq, func(k kept, seq uint64) int {
 		switch {
 		case k.seq < seq:
