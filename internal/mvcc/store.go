@@ -22,6 +22,7 @@ func (s *Store) View() *View {
 	v := s.view
 	v.live, v.tombstones = s.live.share(), s.tombstones.share()
 	v.history.pending, v.history.replaced = nil, nil
+	v.hot = new(hot)
 	return &v
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -79,6 +80,15 @@ func (l *log) compare(t *testing.T, v *View) {
 		var all []KeyValue
 		v.Ascend("\x00", fromKey, rev, func(kv KeyValue) bool { all = append(all, kv); return true })
 		require.Equal(t, inOrder(keys), all, "revision %d", rev)
+	}
+	v.hot.slots.Store(new([hotSlots]atomic.Pointer[byte]))
+	for range 2 {
+		for _, key := range fewKeys {
+			kv, ok := v.Get(key, 0)
+			want, exists := keys[key]
+			require.Equal(t, exists, ok)
+			require.Equal(t, want, kv)
+		}
 	}
 	next := map[string]KeyValue{}
 	for rev := l.revision(); rev >= l.first(); rev-- {

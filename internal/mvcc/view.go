@@ -11,6 +11,7 @@ type View struct {
 	live       tree // the newest versions of the keys that exist
 	tombstones tree // all of the history
 	history    history
+	hot        *hot  // nil in a Store
 	bytes      int64 // of all versions
 	superseded int64 // of all versions except the newest ones of existing keys
 }
@@ -46,6 +47,9 @@ func (v *View) CheckRevision(rev int64) error {
 
 // get returns a key's version at rev, or the latest if rev is not positive. It returns no tombstones.
 func (v *View) get(key string, rev int64) version {
+	if rev <= 0 && v.hot != nil {
+		return v.hot.find(&v.live, key)
+	}
 	live := v.live.find(key)
 	if rev <= 0 || live.exists() && live.modRevision() <= rev {
 		return live
