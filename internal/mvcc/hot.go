@@ -2,22 +2,20 @@
 
 package mvcc
 
-import (
-	"math/rand/v2"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // A hot table remembers the versions that look-ups in a view have found, so that a program that reads some keys again and
 // again does not search for them. It belongs to one view, which never changes, so nothing in it is ever out of date. A view
 // gets slots once it has been read often: amid writes, most views are replaced before that.
 type hot struct {
-	slots atomic.Pointer[[hotSlots]atomic.Pointer[byte]] // blocks of versions, by the hashes of their keys
+	searches atomic.Int32                                   // before there are slots
+	slots    atomic.Pointer[[hotSlots]atomic.Pointer[byte]] // blocks of versions, by the hashes of their keys
 }
 
 const (
 	// hotSlots is the number of slots: 32 KiB.
 	hotSlots = 4096
-	// hotAfter is the number of look-ups, about, after which a view gets slots. Then these cost a look-up 32 bytes at most.
+	// hotAfter is the number of look-ups after which a view gets slots. So they cost a look-up 32 bytes at most.
 	hotAfter = 1024
 )
 
@@ -25,7 +23,7 @@ const (
 func (h *hot) find(t *tree, key string) version {
 	slots := h.slots.Load()
 	if slots == nil {
-		if rand.Uint32()%hotAfter == 0 {
+		if h.searches.Add(1) == hotAfter {
 			h.slots.Store(new([hotSlots]atomic.Pointer[byte]))
 		}
 		return t.find(key)
