@@ -115,7 +115,12 @@ func (n *Node) get(ctx context.Context, as *command.As, o *getOptions) (*GetResp
 	if err != nil {
 		return nil, err
 	}
-	if v != nil && as == nil && state.IsOne(&o.Get) {
+	if v != nil && state.IsOne(&o.Get) {
+		if as != nil {
+			if err := codeError(v.Auth.Guard(as).Range(command.Read, o.Key, "")); err != nil {
+				return nil, err
+			}
+		}
 		return n.oneKey(v, o.Key), nil
 	}
 	get := o.Get

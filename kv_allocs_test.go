@@ -28,13 +28,15 @@ func TestAllocationsOfALocalGet(t *testing.T) {
 	_, err = n.Put(t.Context(), "key", "value")
 	require.NoError(t, err)
 	local := []coterie.GetOption{coterie.WithSerializable()}
-	// The response with its key and value.
-	require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
-		r, err := n.Get(t.Context(), "key", local...)
-		if err != nil || len(r.KVs) != 1 || r.KVs[0].Value != "value" || r.Count != 1 {
-			t.Errorf("a Get returned %v, %v", r, err)
-		}
-	}), 1.0)
+	for _, on := range []coterie.KV{n, coterie.NewUserView(n, "user")} {
+		// The response with its key and value.
+		require.LessOrEqual(t, testing.AllocsPerRun(1000, func() {
+			r, err := on.Get(t.Context(), "key", local...)
+			if err != nil || len(r.KVs) != 1 || r.KVs[0].Value != "value" || r.Count != 1 {
+				t.Errorf("a Get returned %v, %v", r, err)
+			}
+		}), 1.0)
+	}
 }
 
 // The bounds of many calls are those of the whole process, with three nodes in it: of the calls, of the batches and

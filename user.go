@@ -138,8 +138,11 @@ func (u *UserView) Put(ctx context.Context, key, val string, opts ...PutOption) 
 //
 // Errors: ErrPermissionDenied, ErrUserEmpty, ErrAuthOldRevision; those of Node.Get.
 func (u *UserView) Get(ctx context.Context, key string, opts ...GetOption) (*GetResponse, error) {
-	r, err := u.Do(ctx, OpGet(key, opts...))
-	return r.Get, err
+	var o getOptions
+	if err := readOptions(&o, key, opts); err != nil {
+		return nil, err
+	}
+	return u.n.get(ctx, u.as, &o)
 }
 
 // Range is [Node.Range]. The permission is checked once, at the revision that Range reads.
