@@ -24,7 +24,8 @@ type history struct {
 
 const chunkSize = 256
 
-// A chunk holds chunkSize revisions. Most revisions have a single change, so a change costs one word.
+// A chunk holds chunkSize revisions. Most revisions have a single change, so a change costs one word, or two if any change of the
+// chunk replaced a version.
 type chunk struct {
 	single   *[chunkSize]version // the changes of revisions that have only one
 	replaced *[chunkSize]version // the versions that these changes replaced or deleted; nil if there are none
