@@ -36,7 +36,9 @@ func onManyDisks(t *testing.T, size int) (nodes []*Node, disks []*vfs.Memory) {
 		require.NoError(t, err)
 		nodes, disks = append(nodes, n), append(disks, disk)
 	}
-	require.NoError(t, nodes[leading(nodes)].Ready(t.Context()))
+	for _, n := range nodes {
+		require.NoError(t, n.Ready(t.Context()))
+	}
 	return nodes, disks
 }
 
