@@ -297,8 +297,8 @@ func newConsumers(n *Node) *consumers {
 // publish is the applier.
 func (c *consumers) publish(s *state.State, e *effects) appliedBatch {
 	b := appliedBatch{lead: c.n.lead.applied(s.Term()), old: c.n.views.Summary(), state: s, effects: e}
-	// Two parts come before all others. A call that has waited for it asks for the deadlines of its leases; and
-	// nothing that was visible may be discarded from the log.
+	// Two parts come before the state is published. A call that has waited for the state asks for the deadlines of its leases;
+	// and nothing that was visible may be discarded from the log.
 	if b.lead.Self && s.Term() == b.lead.Term {
 		c.n.leases.expirer.Applied(b.lead.Term, s.Leases(), e.leases)
 	}

@@ -305,7 +305,7 @@ func (n *Node) checkMember(ctx context.Context, id MemberID) error {
 	return nil
 }
 
-// changeMembers makes the leader change the members, and returns a view of this node that has the change.
+// changeMembers makes the leader change the members, and returns a summary of this node's state that has the change.
 func (n *Node) changeMembers(ctx context.Context, c *membership.Change) (*state.Summary, error) {
 	if err := n.alive(ctx); err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func (r *roster) takeTurn(ctx context.Context) error {
 
 func (r *roster) endTurn() { <-r.turn }
 
-// execute makes a change to the members of v, and returns a view that has it.
+// execute makes a change to the members of v, and returns a summary that has it.
 func (r *roster) execute(ctx context.Context, c *membership.Change, v *state.Summary, term uint64) (*state.Summary, error) {
 	m, ok := v.Members.Get(c.ID)
 	switch c.Kind {
@@ -305,7 +305,7 @@ func (r *roster) caughtUp(m state.Member) bool {
 	return m.Incarnation != 0 && had > 0 && r.raft().net.Acknowledged(serverID(MemberID(m.ID)), r.cfg.ElectionTimeout) >= had
 }
 
-// promoteNow gives a vote to a member that has caught up, and returns a view in which it has the vote.
+// promoteNow gives a vote to a member that has caught up, and returns a summary in which it has the vote.
 func (r *roster) promoteNow(ctx context.Context, m state.Member, v *state.Summary) (*state.Summary, error) {
 	if m.Voter {
 		return v, nil

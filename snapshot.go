@@ -32,7 +32,7 @@ type snapshotRule struct {
 	members uint64 // more than rank
 }
 
-// rule returns the rule of this node among the members of a view.
+// rule returns the rule of this node among the members of a summary.
 func (s *supervisor) rule(v *state.Summary) snapshotRule {
 	rank := uint64(v.Members.Rank(uint64(s.id)))
 	return snapshotRule{s.cfg.SnapshotEntries, rank, max(uint64(len(v.Members)), rank+1)}
