@@ -313,15 +313,8 @@ func (j *joiner) mayAnswer(ctx context.Context, from rpc.Identity, r raftnet.Req
 		if err := j.peers.judge(from, rpc.LaneRaft); err != nil {
 			return err
 		}
-		c, id := j.raft(), j.identity.Load()
-		t := membership.Trust{
-			Since: id.Since, Floor: id.Floor, Last: c.raft.LastIndex(), Gathered: id.Gathered, Forgotten: j.identity.forgotten.Load(),
-		}
-		if t.Since == 0 {
-			t.Founding, t.Elected = c.founding(), c.votedFor(serverID(MemberID(from.Member)), r.Term)
-		}
 		mayVote := j.identity.runChecked.Load() || !r.Vote && !r.Elect
-		if mayVote && t.MayAnswer(membership.Request{Since: from.Since, Term: r.Term, Vote: r.Vote, Elect: r.Elect}) {
+		if mayVote && j.trust(MemberID(from.Member), r.Term).MayAnswer(membership.Request{Since: from.Since, Term: r.Term, Vote: r.Vote, Elect: r.Elect}) {
 			return nil
 		}
 		if limit == nil {
@@ -339,6 +332,24 @@ func (j *joiner) mayAnswer(ctx context.Context, from rpc.Identity, r raftnet.Req
 			return j.life.Err()
 		}
 	}
+}
+
+// trust returns what this node knows about itself when a request of a member arrives, in a term.
+func (j *joiner) trust(from MemberID, term uint64) membership.Trust {
+	c, id := j.raft(), j.identity.Load()
+	t := membership.Trust{
+		Since: id.Since, Floor: id.Floor, Last: c.raft.LastIndex(), Gathered: id.Gathered, Forgotten: j.identity.forgotten.Load(),
+	}
+	if t.Since == 0 {
+		t.Founding, t.Elected = c.founding(), c.votedFor(serverID(from), term)
+	}
+	return t
+}
+
+// mayConfirm reports whether this node may confirm the leader of a term, as if it answered an append of it. An append goes
+// to the address of a member. A question may come from a copy of its directory, too, unless this run was checked.
+func (j *joiner) mayConfirm(leader MemberID, term uint64) bool {
+	return j.identity.runChecked.Load() && !j.identity.disputed.Load() && j.trust(leader, term).MayAnswer(membership.Request{Term: term})
 }
 
 // errUntrusted: this node does not know its promises in an earlier incarnation.

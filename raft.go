@@ -325,6 +325,16 @@ func (c *consensus) confirm(ctx context.Context, term uint64) (uint64, error) {
 	}
 }
 
+// confirmedBy confirms, without a message, that this node leads in a term, and returns its commit index. A voter has asked
+// this node, and had recorded no later term by then: of up to three voters, the two are a majority. A leader of a later term
+// needs the vote of one of them, so there was none when the voter asked.
+func (c *consensus) confirmedBy(voter MemberID, term uint64) (index uint64, ok bool) {
+	index = c.raft.CommitIndex()
+	voters, asks := c.voters(), serverID(voter)
+	majority := len(voters) <= 3 && asks != c.self && slices.Contains(voters, asks) && slices.Contains(voters, c.self)
+	return index, majority && c.raft.State() == raft.Leader && c.raft.CurrentTerm() == term
+}
+
 // takeSnapshot takes a snapshot and removes the part of the log that is not kept. It reports whether it did. applied is
 // the index that the state machine has applied, at least.
 func (c *consensus) takeSnapshot(applied uint64) (taken bool, err error) {

@@ -122,12 +122,15 @@ type reader struct {
 	call  func(ctx context.Context, to MemberID, method byte, req []byte) ([]byte, error)
 	stop  func(fault error)
 	asked *leader.Rounds[struct{}, readPoint] // the reads of one moment share a question to the leader
+
+	mayConfirm func(leader MemberID, term uint64) bool // this node may confirm the leader of a term
 }
 
 func newReader(n *Node) *reader {
 	r := &reader{
 		cfg: &n.cfg, lead: n.lead, views: n.views, log: n.log, raft: n.raft, alive: n.alive, room: n.room, call: n.transport.call,
-		stop: func(fault error) { n.stop(fault, false) },
+		stop:       func(fault error) { n.stop(fault, false) },
+		mayConfirm: func(leader MemberID, term uint64) bool { return n.joiner.mayConfirm(leader, term) },
 	}
 	one := func(p readPoint, err error) ([]readPoint, error) { return []readPoint{p}, err }
 	r.asked = leader.NewRounds(host{n.life, n},
@@ -261,7 +264,11 @@ func (r *reader) verify(applied uint64, p readPoint) error {
 
 func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
 	applied := r.views.Summary().Index
-	b, err := r.call(ctx, leader, methodReadIndex, nil)
+	var term []byte // the newest that this node has recorded, if that may confirm the leader
+	if t := r.log.Term(); r.mayConfirm(leader, t) {
+		term = binary.AppendUvarint(nil, t)
+	}
+	b, err := r.call(ctx, leader, methodReadIndex, term)
 	if err != nil {
 		return readPoint{}, err
 	}
@@ -269,14 +276,21 @@ func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint,
 	if size <= 0 {
 		return readPoint{}, wire.ErrMalformed
 	}
-	term, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
-	p := readPoint{index: index, leader: term}
+	of, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
+	p := readPoint{index: index, leader: of}
 	return p, r.verify(applied, p)
 }
 
-func (r *reader) answerReadIndex(ctx context.Context) ([]byte, error) {
-	if !r.lead.Now().Self {
+// answerReadIndex answers the question of a member in good standing. An earlier version sends no term.
+func (r *reader) answerReadIndex(ctx context.Context, from MemberID, req []byte) ([]byte, error) {
+	lead := r.lead.Now()
+	if !lead.Self {
 		return nil, errNotLeader
+	}
+	if term, _ := binary.Uvarint(req); term == lead.Term && r.views.Summary().Term == term {
+		if index, ok := r.raft().confirmedBy(from, term); ok {
+			return binary.AppendUvarint(binary.AppendUvarint(nil, index), term), nil
+		}
 	}
 	p, err := r.point(ctx)
 	return binary.AppendUvarint(binary.AppendUvarint(nil, p.index), p.leader), err

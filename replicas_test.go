@@ -24,6 +24,7 @@ func compared(t *testing.T, members int, fn func(t *testing.T, nodes []*Node, ne
 			founders = append(founders, Founder{Name: fmt.Sprint("n", i), Addr: fmt.Sprint("n", i, ":1")})
 		}
 		var nodes []*Node
+		defer func() { closeAll(t, nodes) }()
 		for _, f := range founders {
 			n, err := Open(t.Context(), Config{
 				InMemory: true, Name: f.Name, Addr: f.Addr, Founders: founders, Network: network.Host(f.Name),
@@ -41,7 +42,6 @@ func compared(t *testing.T, members int, fn func(t *testing.T, nodes []*Node, ne
 		require.NoError(t, err)
 		time.Sleep(time.Second)
 		fn(t, nodes, network)
-		closeAll(t, nodes)
 	})
 }
 

@@ -281,7 +281,7 @@ func (h *handler) dispatch(ctx context.Context, from rpc.Identity, method byte, 
 	case methodPropose:
 		return nil, h.answerPropose(req)
 	case methodReadIndex:
-		return h.reads.answerReadIndex(ctx)
+		return h.reads.answerReadIndex(ctx, MemberID(from.Member), req)
 	case methodRead:
 		return h.reads.answerRead(ctx, req)
 	case methodRenew:

@@ -93,7 +93,7 @@ func (n *Network) Heal() {
 	n.wake()
 }
 
-// Cut crashes a host: its connections break at once, its listeners close, and it can neither listen nor
+// Cut crashes a host: its connections break at once, its listeners close for good, and it can neither listen nor
 // dial before Revive.
 func (n *Network) Cut(name string) {
 	n.mu.Lock()
