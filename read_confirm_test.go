@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coterie-kv/coterie/internal/memnet"
@@ -64,6 +65,48 @@ func TestFollowerConfirmsTheLeader(t *testing.T) {
 		require.Equal(t, direct, hops(t, get))
 		follower.identity.disputed.Store(true)
 		require.GreaterOrEqual(t, hops(t, get), round, "the follower may have lost its vote")
+		follower.identity.disputed.Store(false)
+		record := follower.identity.Load()
+		later := *record
+		later.Floor = term + 1
+		follower.identity.record.Store(&later)
+		require.GreaterOrEqual(t, hops(t, get), round, "the follower has lost what it did in this term")
+		follower.identity.record.Store(record)
+		require.Equal(t, direct, hops(t, get))
+	})
+}
+
+// A leader that removes itself leads until the others have agreed.
+func TestRemovedLeaderIsNotConfirmed(t *testing.T) {
+	compared(t, 3, func(t *testing.T, nodes []*Node, network *memnet.Network) {
+		c, term := nodes[0].raft(), nodes[0].raft().leadership().Term
+		for _, n := range nodes[1:] {
+			network.Block(nodes[0].cfg.Name, n.cfg.Name)
+		}
+		c.raft.RemoveServer(c.self, 0, 0)
+		synctest.Wait()
+		require.NotContains(t, c.voters(), c.self)
+		require.Equal(t, raft.Leader, c.raft.State())
+		_, ok := c.confirmedBy(nodes[1].id, term)
+		require.False(t, ok)
+	})
+}
+
+// A new leader may not know yet everything that its predecessors committed.
+func TestNewLeaderIsNotConfirmedAtOnce(t *testing.T) {
+	compared(t, 3, func(t *testing.T, nodes []*Node, _ *memnet.Network) {
+		leader, follower := nodes[0], nodes[1]
+		term := leader.raft().leadership().Term
+		summary := leader.views.Summary()
+		earlier := *summary
+		earlier.Term--
+		leader.views.summary.Store(&earlier)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := leader.reads.answerReadIndex(ctx, follower.id, binary.AppendUvarint(nil, term))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		leader.views.summary.Store(summary)
+		leader.views.published.Broadcast()
 	})
 }
 
