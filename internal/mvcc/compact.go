@@ -4,7 +4,7 @@ package mvcc
 
 // Compact removes the versions that are not visible at or after rev. It keeps all changes made at rev, including
 // tombstones, because a watch may begin there. Of the older versions it keeps those that were current at rev. Its cost is
-// proportional to the number of changes from the last compaction up to rev. There must be no uncommitted changes.
+// proportional to the number of revisions from the last compaction up to rev, and to the tombstones among their changes. There must be no uncommitted changes.
 //
 // Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
 func (s *Store) Compact(rev int64) error {
@@ -15,12 +15,18 @@ func (s *Store) Compact(rev int64) error {
 		return ErrFuture
 	}
 	for r := s.history.first; r <= rev; r++ {
+		reached, passed := s.frees(r)
+		if r == rev {
+			passed = 0
+		}
+		s.bytes -= reached + passed
+		s.superseded -= reached + passed
+		if passed == 0 {
+			continue // no tombstones
+		}
 		for _, v := range s.history.changes(r) {
-			if old := s.history.before(v); old.exists() && old.modRevision() < rev {
-				s.free(old)
-			}
-			if r < rev && v.deleted() {
-				s.free(s.tombstones.removeAt(v.key(), r))
+			if v.deleted() {
+				s.tombstones.removeAt(v.key(), r)
 			}
 		}
 	}
@@ -29,8 +35,12 @@ func (s *Store) Compact(rev int64) error {
 	return nil
 }
 
-// free no longer counts a version that is removed.
-func (s *Store) free(v version) {
-	s.bytes -= v.bytes()
-	s.superseded -= v.bytes()
+// frees returns the bytes that a compaction frees when it reaches a revision, and when it passes it. It reads no version:
+// most of them are no longer in the caches of the processor.
+func (v *View) frees(rev int64) (reached, passed int64) {
+	sizes := v.history.sizes(rev)
+	if rev <= v.compacted {
+		return 0, sizes.own // the last compaction has reached it
+	}
+	return sizes.superseded, sizes.own
 }

@@ -204,14 +204,11 @@ func (v *View) CompactTarget(revisions, bytes int64) int64 {
 		left := v.superseded
 		rev := v.history.first
 		for ; rev <= v.history.last(); rev++ {
-			sizes := v.history.sizes(rev)
-			if rev > v.compacted { // else it is freed already
-				left -= sizes.superseded
-			}
-			if left <= bytes {
+			reached, passed := v.frees(rev)
+			if left -= reached; left <= bytes {
 				break
 			}
-			left -= sizes.own
+			left -= passed
 		}
 		target = max(target, min(rev, v.revision))
 	}
