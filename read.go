@@ -264,11 +264,11 @@ func (r *reader) verify(applied uint64, p readPoint) error {
 
 func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint, error) {
 	applied := r.views.Summary().Index
-	var term []byte // the newest that this node has recorded, if that may confirm the leader
-	if t := r.log.Term(); r.mayConfirm(leader, t) {
-		term = binary.AppendUvarint(nil, t)
+	var question []byte // has the newest term that this node has recorded, if that may confirm the leader
+	if recorded := r.log.Term(); r.mayConfirm(leader, recorded) {
+		question = binary.AppendUvarint(nil, recorded)
 	}
-	b, err := r.call(ctx, leader, methodReadIndex, term)
+	b, err := r.call(ctx, leader, methodReadIndex, question)
 	if err != nil {
 		return readPoint{}, err
 	}
@@ -276,8 +276,8 @@ func (r *reader) callReadIndex(ctx context.Context, leader MemberID) (readPoint,
 	if size <= 0 {
 		return readPoint{}, wire.ErrMalformed
 	}
-	of, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
-	p := readPoint{index: index, leader: of}
+	term, _ := binary.Uvarint(b[size:]) // an earlier version does not send it
+	p := readPoint{index: index, leader: term}
 	return p, r.verify(applied, p)
 }
 

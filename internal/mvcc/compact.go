@@ -4,7 +4,8 @@ package mvcc
 
 // Compact removes the versions that are not visible at or after rev. It keeps all changes made at rev, including
 // tombstones, because a watch may begin there. Of the older versions it keeps those that were current at rev. Its cost is
-// proportional to the number of revisions from the last compaction up to rev, and to the tombstones among their changes. There must be no uncommitted changes.
+// proportional to the number of revisions from the last compaction up to rev, and to that of their tombstones. There must be
+// no uncommitted changes.
 //
 // Errors: ErrCompacted if rev is not above the last compaction's, ErrFuture if it does not exist yet.
 func (s *Store) Compact(rev int64) error {
@@ -35,8 +36,8 @@ func (s *Store) Compact(rev int64) error {
 	return nil
 }
 
-// frees returns the bytes that a compaction frees when it reaches a revision, and when it passes it. It reads no version:
-// most of them are no longer in the caches of the processor.
+// frees returns the bytes that a compaction frees when it reaches a revision, and when it passes it. It reads none of the
+// versions, most of which are in no cache of the processor.
 func (v *View) frees(rev int64) (reached, passed int64) {
 	sizes := v.history.sizes(rev)
 	if rev <= v.compacted {
