@@ -67,7 +67,7 @@ func (c *inProcess) NewStream(ctx context.Context, _ *grpc.StreamDesc, method st
 		return nil, unknownMethod(method)
 	}
 	serverCtx, cancel := context.WithCancel(onServer(ctx))
-	p := &pipe{ctx: serverCtx, requests: make(chan any), responses: make(chan any), ended: make(chan struct{})}
+	p := &pipe{ctx: serverCtx, requests: make(chan any, pendingRequests), responses: make(chan any), ended: make(chan struct{})}
 	go func() {
 		defer cancel()
 		p.err = io.EOF
@@ -93,7 +93,12 @@ func onServer(ctx context.Context) context.Context {
 // pointers to the same generated type.
 func move(dst, src any) { reflect.ValueOf(dst).Elem().Set(reflect.ValueOf(src).Elem()) }
 
-// A pipe is a stream. Its channels have no buffer, so a sender waits for the receiver.
+// pendingRequests is how many requests of a stream wait for the handler before the client waits. A client may send a request
+// before it receives the response to an earlier one, for which the handler waits: the one of clientv3 does. gRPC has 64 KiB
+// for such requests.
+const pendingRequests = 256
+
+// A pipe is a stream. A handler that sends waits for the client.
 type pipe struct {
 	ctx       context.Context // of the handler
 	requests  chan any

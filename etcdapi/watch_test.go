@@ -3,6 +3,7 @@
 package etcdapi_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -63,6 +64,25 @@ func put(t testing.TB, n *coterie.Node, key, val string) int64 {
 	r, err := n.Put(t.Context(), key, val)
 	require.NoError(t, err)
 	return r.Revision
+}
+
+// The client of clientv3 sends a request while it does not receive. Then a handler that sends must not hold it up.
+func TestRequestsNeedNotWaitForResponses(t *testing.T) {
+	conns(t, func(t *testing.T, _ *coterie.Node, conn grpc.ClientConnInterface) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		stream, err := pb.NewWatchClient(conn).Watch(ctx)
+		require.NoError(t, err)
+		s := &watchStream{t, stream}
+		for id := range int64(100) {
+			require.NoError(t, s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+				CreateRequest: &pb.WatchCreateRequest{WatchId: id + 1, Key: []byte("k")},
+			}}))
+		}
+		for id := range int64(100) {
+			require.Equal(t, id+1, s.next().WatchId)
+		}
+	})
 }
 
 func TestT34_WatchIDs(t *testing.T) {
