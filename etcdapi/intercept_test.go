@@ -37,7 +37,9 @@ func TestCallsThatRequireALeader(t *testing.T) {
 		require.Less(t, time.Since(begin), 10*time.Second)
 		_, err = pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{})
 		requireError(t, codes.Unavailable, "etcdserver: no leader", err)
-		_, err = watchFor(t, ctx, conn).Recv()
+		ended, err := pb.NewWatchClient(conn).Watch(ctx)
+		require.NoError(t, err)
+		_, err = ended.Recv()
 		requireError(t, codes.Unavailable, "etcdserver: no leader", err)
 
 		status, err := pb.NewMaintenanceClient(conn).Status(t.Context(), &pb.StatusRequest{})
@@ -57,11 +59,10 @@ func watchFor(t *testing.T, ctx context.Context, conn grpc.ClientConnInterface) 
 	stream, err := pb.NewWatchClient(conn).Watch(ctx)
 	require.NoError(t, err)
 	create := &pb.WatchCreateRequest{Key: []byte("k")}
-	if stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}) == nil {
-		r, err := stream.Recv()
-		require.NoError(t, err)
-		require.True(t, r.Created)
-	}
+	require.NoError(t, stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}))
+	r, err := stream.Recv()
+	require.NoError(t, err)
+	require.True(t, r.Created)
 	return stream
 }
 
