@@ -480,15 +480,13 @@ func (t *tree) since(key string, rev int64) version {
 	return version{}
 }
 
-// removeAt removes the first version of a key at a revision, and returns it. It does nothing if there is none.
-func (t *tree) removeAt(key string, rev int64) (removed version) {
+// removeAt removes the first version of a key at a revision. It does nothing if there is none.
+func (t *tree) removeAt(key string, rev int64) {
 	var c cursor
 	t.seek(&c, key, rev)
 	if v := c.version(); v.exists() && v.modRevision() == rev && v.key() == key {
 		t.remove(&c)
-		return v
 	}
-	return version{}
 }
 
 // ascend visits the versions of a range.
