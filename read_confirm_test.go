@@ -33,6 +33,12 @@ func delayed(nodes []*Node, network *memnet.Network) {
 	time.Sleep(time.Second)
 }
 
+// separate blocks the network between two nodes, in both directions.
+func separate(network *memnet.Network, a, b *Node) {
+	network.Block(a.cfg.Name, b.cfg.Name)
+	network.Block(b.cfg.Name, a.cfg.Name)
+}
+
 // hops returns how many hops a call takes.
 func hops(t *testing.T, call func() error) int {
 	synctest.Wait()
@@ -143,8 +149,7 @@ func TestDeposedLeaderIsNotConfirmed(t *testing.T) {
 		term := old.raft().leadership().Term
 		require.Equal(t, term, asks.log.Term())
 		for _, n := range nodes[1:] {
-			network.Block(old.cfg.Name, n.cfg.Name)
-			network.Block(n.cfg.Name, old.cfg.Name)
+			separate(network, old, n)
 		}
 		successor.raft().elect()
 		_, err := successor.Put(t.Context(), "k", "new")

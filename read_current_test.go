@@ -157,7 +157,7 @@ func (c *current) fault() {
 			}
 			for _, m := range []int{i, j} {
 				if c.IntN(4) > 0 && !(m == j && c.IntN(2) == 0) {
-					c.block(m, k)
+					separate(c.network, c.nodes[m], c.nodes[k])
 				}
 			}
 			if c.IntN(2) == 0 {
@@ -177,10 +177,4 @@ func (c *current) fault() {
 	default:
 		c.network.Heal()
 	}
-}
-
-func (c *current) block(i, j int) {
-	a, b := c.nodes[i].cfg.Name, c.nodes[j].cfg.Name
-	c.network.Block(a, b)
-	c.network.Block(b, a)
 }

@@ -40,10 +40,15 @@ func (s *watchStream) next() *pb.WatchResponse {
 	return r
 }
 
+func (s *watchStream) create(r *pb.WatchCreateRequest) {
+	s.Helper()
+	require.NoError(s, s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}))
+}
+
 // request asks for a watch and returns the answer.
 func (s *watchStream) request(r *pb.WatchCreateRequest) *pb.WatchResponse {
 	s.Helper()
-	require.NoError(s, s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: r}}))
+	s.create(r)
 	created := s.next()
 	require.True(s, created.Created)
 	return created
@@ -75,9 +80,7 @@ func TestRequestsNeedNotWaitForResponses(t *testing.T) {
 		require.NoError(t, err)
 		s := &watchStream{t, stream}
 		for id := range int64(100) {
-			require.NoError(t, s.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-				CreateRequest: &pb.WatchCreateRequest{WatchId: id + 1, Key: []byte("k")},
-			}}))
+			s.create(&pb.WatchCreateRequest{WatchId: id + 1, Key: []byte("k")})
 		}
 		for id := range int64(100) {
 			require.Equal(t, id+1, s.next().WatchId)
