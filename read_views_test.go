@@ -15,6 +15,7 @@ func TestViewsAreMadeForReads(t *testing.T) {
 		n, err := Open(t.Context(), Config{InMemory: true})
 		require.NoError(t, err)
 		defer n.Close()
+		synctest.Wait() // until the node is on record: the record is a batch of the log too
 		put := func(times int) (rev int64) {
 			for i := range times {
 				r, err := n.Put(t.Context(), "k", strconv.Itoa(i))
