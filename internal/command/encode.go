@@ -18,21 +18,32 @@ func (p *Proposal) Append(b []byte) []byte {
 	return p.Command.append(b)
 }
 
-// size returns the approximate size of an operation's encoding: that of the strings of its puts. The others
-// are rarely long.
+// opOverhead is about what an operation or a compare takes beside its strings.
+const opOverhead = 10
+
+// size returns the approximate size of an operation's encoding, with its strings.
 func (op *Op) size() int {
 	switch {
 	case op.Put != nil:
 		return op.Put.size()
+	case op.Get != nil:
+		return opOverhead + len(op.Get.Key) + len(op.Get.End)
+	case op.Delete != nil:
+		return opOverhead + len(op.Delete.Key) + len(op.Delete.End)
 	case op.Txn != nil:
 		return op.Txn.size()
 	}
 	return 0
 }
 
-func (p *Put) size() int { return len(p.Key) + len(p.Value) }
+func (p *Put) size() int { return opOverhead + len(p.Key) + len(p.Value) }
 
-func (t *Txn) size() (size int) {
+func (t *Txn) size() int {
+	size := opOverhead
+	for i := range t.Compares {
+		c := &t.Compares[i]
+		size += opOverhead + len(c.Key) + len(c.End) + len(c.Text)
+	}
 	for _, ops := range [...][]Op{t.Then, t.Else} {
 		for i := range ops {
 			size += ops[i].size()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	"github.com/coterie-kv/coterie/internal/mvcc"
 )
@@ -43,15 +42,12 @@ func (e *LimitError) Error() string {
 
 // CheckSize returns the approximate size of a command's encoding, and a *LimitError if it exceeds limit.
 func CheckSize(c *Command, limit int) (size int, err error) {
-	size = commandOverhead
-	switch {
-	case c.Put != nil:
-		size += len(c.Put.Key) + len(c.Put.Value)
-		if c.As != nil {
-			size += len(c.As.User)
-		}
-	case !small(c):
-		size += encodedSize(c)
+	size = commandOverhead + c.Op.size()
+	if c.As != nil {
+		size += len(c.As.User)
+	}
+	if c.Auth != nil {
+		size += len(c.Auth.Append(nil))
 	}
 	if size > limit && !small(c) {
 		return size, &LimitError{Bytes: true, Limit: int64(limit), Actual: int64(size)}
@@ -59,23 +55,11 @@ func CheckSize(c *Command, limit int) (size int, err error) {
 	return size, nil
 }
 
-// scratch are the buffers of encodedSize.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
-
-// encodedSize returns the size of a command's encoding. It encodes the command: the functions that append its
-// fields are the only description of them.
-func encodedSize(c *Command) int {
-	b := scratch.Get().(*[]byte)
-	defer scratch.Put(b)
-	*b = (&Proposal{Command: *c}).Append((*b)[:0])
-	return len(*b)
-}
-
 // small reports whether a command has a bounded size.
 func small(c *Command) bool { return c.Op == (Op{}) && c.Auth == nil && c.As == nil }
 
-// commandOverhead is the approximate size of a proposal in addition to a key and a value.
-const commandOverhead = 32
+// commandOverhead is the approximate size of a proposal beside its operation.
+const commandOverhead = 22
 
 // Validate checks an operation's syntax by etcd's rules, as far as that is possible without the store. A
 // transaction may have maxOps compares, and maxOps operations in each branch. A nested transaction may

@@ -4,7 +4,9 @@ package command_test
 
 import (
 	"errors"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -188,7 +190,6 @@ func TestKeyIsWrittenOnceInTransaction(t *testing.T) {
 }
 
 func TestSizesAreLimited(t *testing.T) {
-	const overhead = 32 // in addition to the key and the value
 	commands := []command.Command{{Op: command.Op{Put: &command.Put{Key: "key", Value: strings.Repeat("v", 100)}}}}
 	commands = append(commands, command.Command{As: &command.As{User: "alice"}, Op: commands[0].Op})
 	for _, op := range operations() {
@@ -196,17 +197,19 @@ func TestSizesAreLimited(t *testing.T) {
 	}
 	commands = append(commands, command.Command{Auth: &command.Auth{Action: command.UserAdd, User: strings.Repeat("u", 100)}})
 	commands = append(commands, command.Command{Op: txn(command.Op{Put: &command.Put{Key: "k", Value: strings.Repeat("v", 1000)}})})
+	var many command.Txn
+	for i := range 1000 {
+		key := strconv.Itoa(i)
+		many.Compares = append(many.Compares, command.Compare{Key: key, Target: command.ModRevision, Int: 1 << 30})
+		many.Then = append(many.Then, put(key), get(key, key), del(key, key))
+	}
+	commands = append(commands, command.Command{Op: nest(many)})
 	for _, c := range commands {
-		size := overhead
-		if c.Put != nil {
-			size += len(c.Put.Key) + len(c.Put.Value)
-			if c.As != nil {
-				size += len(c.As.User)
-			}
-		} else {
-			size += len((&command.Proposal{Command: c}).Append(nil))
-		}
-		_, err := command.CheckSize(&c, size)
+		encoded := len((&command.Proposal{Command: c}).Append(nil))
+		size, err := command.CheckSize(&c, math.MaxInt)
+		require.NoError(t, err)
+		require.InDelta(t, encoded, size, 40+float64(encoded)/3)
+		_, err = command.CheckSize(&c, size)
 		require.NoError(t, err)
 		_, err = command.CheckSize(&c, size-1)
 		var limit *command.LimitError
