@@ -32,18 +32,13 @@ func openEtcd(ctx context.Context, s harness.Setup) (*harness.System, error) {
 	if s.Standbys > 0 || s.InMemory {
 		return nil, errors.New("bench has neither learners of etcd nor etcd in memory")
 	}
-	c := &etcdCluster{setup: s, members: make([]*embed.Etcd, s.Members)}
+	c := &etcdCluster{setup: s}
 	c.sys.Dir, c.sys.Durability = s.Dir, "a majority of the members has synced its log"
 	c.sys.Crash, c.sys.Stop, c.sys.Start, c.sys.Fresh, c.sys.Close = c.crash, c.stopFirst, c.startFirst, c.openFresh, c.closeAll
 	if err := c.configure(); err != nil {
 		return nil, err
 	}
-	for i := range c.configs {
-		if err := c.start(i); err != nil {
-			return nil, errors.Join(err, c.closeAll())
-		}
-	}
-	if err := c.ready(ctx); err != nil {
+	if err := c.startAll(ctx); err != nil {
 		return nil, errors.Join(err, c.closeAll())
 	}
 	return &c.sys, nil
@@ -72,12 +67,22 @@ func (c *etcdCluster) configure() error {
 	for _, config := range c.configs {
 		config.InitialCluster = strings.Join(initial, ",")
 	}
+	c.members = make([]*embed.Etcd, c.setup.Members)
 	return nil
 }
 
 func (c *etcdCluster) start(i int) (err error) {
 	c.members[i], err = embed.StartEtcd(c.configs[i])
 	return err
+}
+
+func (c *etcdCluster) startAll(ctx context.Context) error {
+	for i := range c.configs {
+		if err := c.start(i); err != nil {
+			return err
+		}
+	}
+	return c.ready(ctx)
 }
 
 // ready waits until all members that run serve, and arranges their stores.
@@ -160,9 +165,12 @@ func (c *etcdCluster) openFresh(ctx context.Context) (harness.Store, func() erro
 	return sys.Stores[0], sys.Close, nil
 }
 
+// closeAll closes all members. It stops their servers first: etcd's Close waits until a member serves or its server stops, and
+// a member without a majority never serves.
 func (c *etcdCluster) closeAll() error {
 	for _, e := range c.members {
 		if e != nil {
+			e.Server.HardStop()
 			e.Close()
 		}
 	}

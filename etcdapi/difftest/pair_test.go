@@ -104,13 +104,20 @@ func startEtcd(t testing.TB, change ...func(*embed.Config)) (addr string) {
 	}
 	e, err := embed.StartEtcd(cfg)
 	require.NoError(t, err)
-	t.Cleanup(e.Close)
+	t.Cleanup(func() { closeEtcd(e) })
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-time.After(30 * time.Second):
 		t.Fatal("etcd is not ready")
 	}
 	return e.Clients[0].Addr().String()
+}
+
+// closeEtcd closes a member. It stops the server first: Close waits until a member serves or its server stops, and a member
+// without a majority never serves.
+func closeEtcd(e *embed.Etcd) {
+	e.Server.HardStop()
+	e.Close()
 }
 
 func etcdConfig(dir string, client, peer url.URL) *embed.Config {

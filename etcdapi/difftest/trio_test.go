@@ -147,7 +147,7 @@ func startTrioOfEtcd(t testing.TB) *trio {
 		}
 		t.Cleanup(func() {
 			if e != nil {
-				e.Close()
+				closeEtcd(e)
 			}
 		})
 	}

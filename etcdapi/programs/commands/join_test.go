@@ -41,7 +41,7 @@ func joinEtcd(t testing.TB, s *store) string {
 	cfg.LogLevel, cfg.UnsafeNoFsync = "panic", true
 	e, err := embed.StartEtcd(cfg)
 	require.NoError(t, err)
-	t.Cleanup(e.Close)
+	t.Cleanup(func() { closeEtcd(e) })
 	s.mask("NAME3", "etcd4")
 	return client[0].Host
 }

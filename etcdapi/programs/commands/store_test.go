@@ -180,7 +180,7 @@ func (u setup) startEtcd(t testing.TB) *store {
 		cfg.UnsafeNoFsync, cfg.BcryptCost = true, uint(bcrypt.MinCost)
 		e, err := embed.StartEtcd(cfg)
 		require.NoError(t, err)
-		t.Cleanup(e.Close)
+		t.Cleanup(func() { closeEtcd(e) })
 		started = append(started, e)
 	}
 	for _, e := range started {
@@ -191,6 +191,13 @@ func (u setup) startEtcd(t testing.TB) *store {
 		}
 	}
 	return newStore(t, "etcd", endpoints, u.security)
+}
+
+// closeEtcd closes a member. It stops the server first: Close waits until a member serves or its server stops, and a member
+// without a majority never serves.
+func closeEtcd(e *embed.Etcd) {
+	e.Server.HardStop()
+	e.Close()
 }
 
 // etcdQuota is etcd's default.
