@@ -26,7 +26,7 @@ type coterieCluster struct {
 	stopped int             // the index of the node that stopFirst has closed
 	fresh   int             // clusters that openFresh has opened
 	sys     harness.System
-	close   []func() error // of the endpoints
+	close   []func() error // of the endpoints and the reserved addresses
 }
 
 // openCoterie opens a cluster with the default configuration, and an endpoint on each node if the setup asks for them.
@@ -60,9 +60,11 @@ func (c *coterieCluster) configure() error {
 	}
 	if !alone {
 		var err error
-		if addrs, err = harness.FreeAddrs(len(addrs)); err != nil {
+		var release func() error
+		if addrs, release, err = harness.ReserveAddrs(len(addrs)); err != nil {
 			return err
 		}
+		c.close = append(c.close, release)
 	}
 	var founders []coterie.Founder
 	for i, addr := range addrs {

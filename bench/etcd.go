@@ -23,6 +23,7 @@ type etcdCluster struct {
 	configs []*embed.Config
 	members []*embed.Etcd // nil while one is closed
 	fresh   int           // clusters that openFresh has opened
+	release func() error  // of the addresses
 	sys     harness.System
 	leader  int // the index of the member of the first store
 }
@@ -45,10 +46,11 @@ func openEtcd(ctx context.Context, s harness.Setup) (*harness.System, error) {
 }
 
 func (c *etcdCluster) configure() error {
-	addrs, err := harness.FreeAddrs(2 * c.setup.Members)
+	addrs, release, err := harness.ReserveAddrs(2 * c.setup.Members)
 	if err != nil {
 		return err
 	}
+	c.release = release
 	var initial []string
 	for i := range c.setup.Members {
 		config := embed.NewConfig()
@@ -174,5 +176,5 @@ func (c *etcdCluster) closeAll() error {
 			e.Close()
 		}
 	}
-	return nil
+	return c.release()
 }

@@ -137,3 +137,20 @@ func TestStoreWithoutAMethodIsAnError(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestReservedAddressesAreNotReturnedAgain(t *testing.T) {
+	seen := map[string]bool{}
+	for range 20 { // without reservations, two of 20 overlap nearly always
+		addrs, release, err := ReserveAddrs(100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		for _, addr := range addrs {
+			if seen[addr] {
+				t.Error(addr)
+			}
+			seen[addr] = true
+		}
+	}
+}
