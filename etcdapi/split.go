@@ -244,7 +244,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.head = c.head[n:]
 		return n, nil
 	}
-	n, err := c.Conn.Read(p)
+	n, err := deepRead(c.Conn, p, false)
 	c.in.counted.received.Add(int64(n))
 	return n, err
 }
