@@ -87,7 +87,7 @@ var curves = []curve{
 	},
 	{
 		name: "load/put", about: "puts of new keys by 1000 callers, which begin at given times", axis: "puts a second",
-		sizes: []int{500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000}, on: onBoth, etcdUpTo: 32_000,
+		sizes: []int{500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000}, on: onBoth, etcdUpTo: 32_000,
 		load:       harness.Load{Work: "put", Callers: 1000},
 		resize:     func(size int, _ *contender, l *harness.Load) { l.Rate = size },
 		quantities: delays,
