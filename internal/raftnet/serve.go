@@ -130,6 +130,8 @@ type connection struct {
 	conn      *rpc.Conn
 	answer    chan raft.RPCResponse
 	timer     *time.Timer
+	followed  uint64    // the term in which raft last answered an append with success
+	at        time.Time // when it did
 }
 
 // serve answers one request. After an error the caller closes the connection.
@@ -144,7 +146,7 @@ func (s *connection) serve(ctx context.Context, command raft.WithRPCHeader) erro
 		t.enter(m.Term)
 		following := t.install.answersFor(m)
 		t.mu.Unlock()
-		if following {
+		if following || s.follows(m) {
 			resp := &raft.AppendEntriesResponse{RPCHeader: t.header, Term: m.Term, Success: true}
 			return s.conn.Send(replyDone, func(b []byte) []byte { return encodeAppendResponse(b, resp) })
 		}
@@ -200,6 +202,20 @@ func (s *connection) serve(ctx context.Context, command raft.WithRPCHeader) erro
 	}
 }
 
+// follows reports whether raft need not see a heartbeat, because it followed the leader a moment ago. Linearizable reads send
+// many heartbeats, which ask only whether this node knows a later term. Raft records a term before it votes in it, so the term
+// that it has now is the answer, without a wait for raft's main loop. A heartbeat now and then still tells raft that the
+// leader lives.
+func (s *connection) follows(m *raft.AppendEntriesRequest) bool {
+	t := s.transport
+	return heartbeat(m) && t.cfg.Term != nil && m.Term == s.followed && time.Since(s.at) < t.cfg.Timeout/followedFor &&
+		m.Term == t.cfg.Term()
+}
+
+// followedFor is the part of Config.Timeout for which raft need not see another heartbeat. Raft's own heartbeats have
+// intervals of about a tenth.
+const followedFor = 20
+
 // respond sends raft's answer to a request, when the entries that it acknowledges are durable. body is the snapshot of
 // the request, or nil.
 func (s *connection) respond(ctx context.Context, command raft.WithRPCHeader, resp raft.RPCResponse, body *installation) error {
@@ -213,10 +229,14 @@ func (s *connection) respond(ctx context.Context, command raft.WithRPCHeader, re
 			}
 		}
 	}
-	if acknowledges(command, resp) {
-		// The wait is by position, since an older entry may have had the same index.
-		if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
-			return err
+	if m := accepted(command, resp); m != nil {
+		s.followed, s.at = m.Term, time.Now()
+		// Any other append acknowledges entries: its own, or earlier ones. The wait is by position, since an older entry may have
+		// had the same index.
+		if !heartbeat(m) {
+			if err := t.cfg.Log.Await(ctx, t.cfg.Log.Position()); err != nil {
+				return err
+			}
 		}
 	}
 	err := send(s.conn, command, resp, body)
@@ -266,14 +286,13 @@ func rebase(m *raft.AppendEntriesRequest, base func() (index, term uint64)) {
 	m.PrevLogEntry, m.PrevLogTerm = index, term
 }
 
-// acknowledges reports whether an answer acknowledges entries: those in the request, or earlier ones.
-func acknowledges(command any, resp raft.RPCResponse) bool {
-	m, ok := command.(*raft.AppendEntriesRequest)
-	if !ok || heartbeat(m) {
-		return false
+// accepted returns the append that raft has answered with success, or nil if the answer is another one.
+func accepted(command any, resp raft.RPCResponse) *raft.AppendEntriesRequest {
+	m, _ := command.(*raft.AppendEntriesRequest)
+	if answer, _ := resp.Response.(*raft.AppendEntriesResponse); m == nil || answer == nil || resp.Error != nil || !answer.Success {
+		return nil
 	}
-	answer, ok := resp.Response.(*raft.AppendEntriesResponse)
-	return ok && resp.Error == nil && answer.Success
+	return m
 }
 
 func send(c *rpc.Conn, command raft.WithRPCHeader, resp raft.RPCResponse, body *installation) error {

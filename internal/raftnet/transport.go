@@ -94,8 +94,8 @@ type Config struct {
 	// rejected. nil: no snapshot is.
 	Applied func() uint64
 	// Term returns raft's current term without waiting for its main loop. With it the Transport answers
-	// the leader's heartbeats while that loop installs a snapshot, and compares the logs of leaders with
-	// Log. nil: heartbeats wait, and logs are not compared.
+	// the leader's heartbeats while that loop installs a snapshot, and those that follow another append at once. It also
+	// compares the logs of leaders with Log. nil: heartbeats wait, and logs are not compared.
 	Term func() uint64
 	// Committed returns raft's commit index without waiting for its main loop. nil: unknown.
 	Committed func() uint64
@@ -248,7 +248,7 @@ func (t *Transport) DecodePeer(b []byte) raft.ServerAddress {
 	return addr
 }
 
-// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every other request.
+// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every other request, or raft need not see them.
 func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.
