@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -492,7 +493,7 @@ const many = 100_000
 
 // benchmark makes an index of size keys, and returns the keys in random order.
 func benchmark(b *testing.B, size int) (*coterie.Node, *mirror.Index[int], []string) {
-	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
+	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	b.Cleanup(func() { n.Close() })
 	keys := make([]string, size)

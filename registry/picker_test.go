@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -171,7 +172,7 @@ func TestQuorumLossKeepsTheList(t *testing.T) {
 }
 
 func BenchmarkPick(b *testing.B) {
-	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
+	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	defer n.Close()
 	for i := range 10 {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"iter"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -244,7 +245,7 @@ func TestValueOutlivesContextOfOpen(t *testing.T) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true})
+	n, err := coterie.Open(b.Context(), coterie.Config{InMemory: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
 	defer n.Close()
 	v := open(b, n, config("limits"))
