@@ -42,13 +42,7 @@ func TestAllocationsOfALocalGet(t *testing.T) {
 // The bounds of many calls are those of the whole process, with three nodes in it: of the calls, of the batches and
 // rounds that they share, and of the nodes that apply them.
 func TestAllocationsOfManyCalls(t *testing.T) {
-	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
-		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
-	})
-	require.NoError(t, err)
-	defer c.Close()
-	n, err := c.Leader(t.Context())
-	require.NoError(t, err)
+	n := quietLeader(t)
 	value := strings.Repeat("v", 256)
 	ctx := context.Background()
 	session, err := coterie.NewSession(ctx, n)
@@ -84,6 +78,39 @@ func TestAllocationsOfManyCalls(t *testing.T) {
 		t.Logf("%s: %.2f", call.name, per)
 		require.LessOrEqual(t, per, call.most, call.name)
 	}
+}
+
+// A call that is alone shares nothing with others: it has a round of its own, and a put also a batch. These bounds are
+// those of the whole process too.
+func TestAllocationsOfALoneCall(t *testing.T) {
+	n := quietLeader(t)
+	value := strings.Repeat("v", 256)
+	ctx := context.Background()
+	for _, call := range []struct {
+		name string
+		most float64
+		do   func() error
+	}{
+		{"Put", 170, func() error { return errOf(n.Put(ctx, "key", value)) }},
+		{"Get", 32, func() error { return errOf(n.Get(ctx, "key")) }},
+	} {
+		require.NoError(t, call.do())
+		per := allocations(t, 1, 1000, call.do)
+		t.Logf("%s: %.2f", call.name, per)
+		require.LessOrEqual(t, per, call.most, call.name)
+	}
+}
+
+// quietLeader returns the leader of three nodes that log nothing.
+func quietLeader(t *testing.T) *coterie.Node {
+	c, err := coterie.OpenCluster(t.Context(), 3, coterie.Config{
+		InMemory: true, Addr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close() })
+	n, err := c.Leader(t.Context())
+	require.NoError(t, err)
+	return n
 }
 
 // allocations returns the number of allocations of a call, when many callers repeat it.

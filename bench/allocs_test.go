@@ -18,11 +18,11 @@ func TestAllocationsStayBelowCeilings(t *testing.T) {
 		load    harness.Load
 		ceiling float64
 	}{
-		"put":              {harness.Load{Work: "put", Callers: 1000, Ops: 50_000}, 15},
-		"get":              {harness.Load{Work: "get", Callers: 1000, Ops: 50_000, Keys: 100}, 5},
+		"put":              {harness.Load{Work: "put", Callers: 1000, Ops: 50_000}, 10},
+		"get":              {harness.Load{Work: "get", Callers: 1000, Ops: 50_000, Keys: 100}, 2},
 		"get/serializable": {harness.Load{Work: "get", Callers: 1, Ops: 50_000, Keys: 100, Local: true}, 2},
-		"watch/event":      {harness.Load{Work: "fanout", Watchers: 1000}, 1},
-		"lease/keepalive":  {harness.Load{Work: "keepalive", Callers: 100, Ops: 20_000, Leases: 100}, 12},
+		"watch/event":      {harness.Load{Work: "fanout", Watchers: 1000}, 0.5},
+		"lease/keepalive":  {harness.Load{Work: "keepalive", Callers: 100, Ops: 20_000, Leases: 100}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setup := onCoterie.setup
