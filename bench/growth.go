@@ -38,7 +38,7 @@ const pointTimeout = 4 * time.Minute
 // grow runs the curves with matching names, prints their points, and writes them to a file unless its name is empty. It
 // writes the file after each curve, so that an interruption loses at most one.
 func (p plan) grow(ctx context.Context, matches *regexp.Regexp, file string, out io.Writer) error {
-	g := recording.Growth{Machine: recording.ThisMachine()}
+	g := recording.Growth{Machine: recording.ThisMachine(p.dir)}
 	var errs []error
 	for _, c := range curves {
 		if !matches.MatchString(c.name) {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 // quickRound is the time of a round with -quick. All rows take less than ten minutes.
@@ -89,9 +91,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(p.bin)
+	on := recording.ThisMachine(p.dir) // before the rows: the code may change while they run
 	results, err := p.runAll(ctx, selected, out)
 	if *file != "" {
-		err = errors.Join(err, writeResults(*file, results))
+		err = errors.Join(err, writeResults(*file, on, results))
 	}
 	return err
 }

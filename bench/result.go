@@ -113,7 +113,7 @@ func (s systemResult) print(w io.Writer, unit string) {
 }
 
 // writeResults writes results to a file, with the machine on which they were measured.
-func writeResults(file string, results []result) error {
+func writeResults(file string, on recording.Machine, results []result) error {
 	var verdicts []verdict
 	for _, r := range results {
 		verdicts = append(verdicts, r.verdicts()...)
@@ -122,5 +122,5 @@ func writeResults(file string, results []result) error {
 		recording.Machine
 		Verdicts []verdict `json:"verdicts"`
 		Results  []result  `json:"results"`
-	}{recording.ThisMachine(), verdicts, results})
+	}{on, verdicts, results})
 }

@@ -56,9 +56,20 @@ func run(files []string, out string) error {
 	return nil
 }
 
-// footer names the machine of a recording.
+// footer names what a recording measured, and on a second line its machine, as far as they are known.
 func footer(m recording.Machine) string {
-	return fmt.Sprintf("%s, %s, %d CPUs, %s", m.Measured.Format(time.DateOnly), m.System, m.CPUs, m.Go)
+	text := m.Measured.Format(time.DateOnly)
+	if m.Commit != "" {
+		text += ", coterie " + m.Commit
+	}
+	if v := m.Versions[recording.Etcd]; v != "" {
+		text += ", etcd " + v
+	}
+	text += fmt.Sprintf(", %s\n%s, %d CPUs", m.Go, m.System, m.CPUs)
+	if m.CPU != "" {
+		text += " (" + m.CPU + ")"
+	}
+	return text
 }
 
 // fileName returns the name of the file of a plot.

@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/coterie-kv/coterie/bench/recording"
 )
 
 func TestEachQuantityIsRendered(t *testing.T) {
@@ -26,4 +29,13 @@ func TestEachQuantityIsRendered(t *testing.T) {
 		require.Contains(t, string(text), "coterie")
 	}
 	require.Error(t, run(nil, dir))
+}
+
+func TestFooterNamesWhatIsKnown(t *testing.T) {
+	m := recording.Machine{
+		Measured: time.Date(2026, 11, 27, 0, 0, 0, 0, time.UTC), Go: "go1.26.8", System: "linux/amd64", CPUs: 2,
+	}
+	require.Equal(t, "2026-11-27, go1.26.8\nlinux/amd64, 2 CPUs", footer(m))
+	m.CPU, m.Commit, m.Versions = "AMD EPYC", "0123456789ab", map[string]string{recording.Etcd: "v3.7.3"}
+	require.Equal(t, "2026-11-27, coterie 0123456789ab, etcd v3.7.3, go1.26.8\nlinux/amd64, 2 CPUs (AMD EPYC)", footer(m))
 }

@@ -24,6 +24,7 @@ func render(file string, c recording.Curve, quantity, footer string) error {
 	p := plot.New()
 	p.Title.Text, p.Title.Padding = c.About, vg.Millimeter
 	p.X.Label.Text = c.Axis + "\n" + footer
+	p.X.Label.TextStyle.Font.Size = vg.Points(9) // a footer with a long name of a CPU fits
 	p.Y.Label.Text = quantity
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}

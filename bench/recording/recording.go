@@ -7,24 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
-	"time"
 
 	"github.com/coterie-kv/coterie/bench/harness"
 )
-
-// A Machine is the place of a measurement.
-type Machine struct {
-	Measured time.Time `json:"measured"`
-	Go       string    `json:"go"`
-	System   string    `json:"system"`
-	CPUs     int       `json:"cpus"`
-}
-
-// ThisMachine returns the machine of this process, at the present time.
-func ThisMachine() Machine {
-	return Machine{time.Now().UTC(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, runtime.NumCPU()}
-}
 
 // A Growth is the file of bench -growth -json.
 type Growth struct {
