@@ -3,6 +3,7 @@
 package mvcc_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -195,9 +196,11 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkCollect collects garbage with a million keys in memory.
+var collectKeys = flag.Int("keys", 1_000_000, "keys in memory of BenchmarkCollect")
+
+// BenchmarkCollect collects garbage with many keys in memory.
 func BenchmarkCollect(b *testing.B) {
-	store := holding(shuffled, 1_000_000)
+	store := holding(shuffled, *collectKeys)
 	cpu := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	runtime.GC()
 	metrics.Read(cpu)
