@@ -11,15 +11,7 @@ func beside(name, about, unit string, l harness.Load, verdict []judge) row {
 
 // besideAlone returns the same with one member.
 func besideAlone(name, about, unit string, l harness.Load, verdict []judge) row {
-	r := beside(name, about, unit, l, verdict)
-	r.on = []contender{onEtcd.with(alone), onCoterie.with(alone)}
-	return r
-}
-
-// withFive returns the row with five members.
-func withFive(r row) row {
-	r.on = []contender{onEtcd.with(five), onCoterie.with(five)}
-	return r
+	return beside(name, about, unit, l, verdict).with(alone)
 }
 
 // Loads of many rows.
@@ -68,10 +60,10 @@ var callRows = []row{
 	beside("get/1000/follower", "linearizable gets by 1000 callers of a follower", "gets", at(harness.OnFollower, getLoad), ahead(throughput, 10)),
 	beside("get/1", "linearizable gets by one caller of the leader", "gets", by(1, getLoad), ahead(mean, 2)),
 	beside("get/1/follower", "linearizable gets by one caller of a follower", "gets", at(harness.OnFollower, by(1, getLoad)), ahead(mean, 1)),
-	withFive(beside("get/1000/follower/five", "linearizable gets by 1000 callers of a follower of five members", "gets",
-		at(harness.OnFollower, getLoad), ahead(throughput, 1))),
-	withFive(beside("get/1/follower/five", "linearizable gets by one caller of a follower of five members", "gets",
-		at(harness.OnFollower, by(1, getLoad)), ahead(mean, 1))),
+	beside("get/1000/follower/five", "linearizable gets by 1000 callers of a follower of five members", "gets",
+		at(harness.OnFollower, getLoad), ahead(throughput, 1)).with(five),
+	beside("get/1/follower/five", "linearizable gets by one caller of a follower of five members", "gets",
+		at(harness.OnFollower, by(1, getLoad)), ahead(mean, 1)).with(five),
 	beside("get/1000/serializable", "serializable gets by 1000 callers", "gets", localRead(getLoad),
 		and(ahead(throughput, 60), "allocs", within(allocs, 2))),
 	beside("get/1/serializable", "serializable gets by one caller", "gets", localRead(by(1, getLoad)), ahead(mean, 20)),

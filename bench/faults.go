@@ -23,8 +23,8 @@ var faultRows = []row{
 	once(snapshotItself("itself/1M", harness.Load{Work: "put", Callers: 1, Keys: 1_000_000, Ops: 80_000})),
 }
 
-// snapshotLoad is long enough for a snapshot, which all systems take every 10,000 entries. A coterie of 1 M keys takes one only
-// when its log has a sixteenth of their size.
+// snapshotLoad is long enough for a snapshot, which all systems take every 10,000 entries. With 1 M keys,
+// coterie takes one only when its log has a sixteenth of their size.
 var snapshotLoad = harness.Load{Work: "put", Callers: 1, Keys: 100_000, Ops: 12_000}
 
 // snapshotItself returns a row that compares coterie with itself without snapshots.

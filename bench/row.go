@@ -34,6 +34,15 @@ func rows() []row {
 	return slices.Concat(wireRows, callRows, watchRows, faultRows, sizeRows, rivalRows())
 }
 
+// with returns the row with a changed setup of all contenders.
+func (r row) with(change func(*harness.Setup)) row {
+	r.on = slices.Clone(r.on)
+	for i := range r.on {
+		r.on[i] = r.on[i].with(change)
+	}
+	return r
+}
+
 // A scale bounds the size of workloads.
 type scale struct{ conns, callers, keys, watchers, leases, ops, batch, standbys int }
 
@@ -57,12 +66,10 @@ func (s scale) of(l harness.Load) harness.Load {
 func (r row) at(s scale) row {
 	r.load, r.conns = s.of(r.load), min(r.conns, s.conns)
 	standbys := 0
-	r.on = slices.Clone(r.on)
-	for i := range r.on {
-		setup := &r.on[i].setup
+	r = r.with(func(setup *harness.Setup) {
 		setup.Standbys = min(setup.Standbys, s.standbys)
 		standbys = max(standbys, setup.Standbys)
-	}
+	})
 	texts := strings.NewReplacer(
 		"{keys}", count(r.load.Keys), "{added}", count(r.load.Added), "{ops}", count(r.load.Ops), "{standbys}", count(standbys))
 	r.about = texts.Replace(r.about)
