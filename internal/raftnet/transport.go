@@ -248,7 +248,7 @@ func (t *Transport) DecodePeer(b []byte) raft.ServerAddress {
 	return addr
 }
 
-// SetHeartbeatHandler does nothing: heartbeats go to Consumer like every other request, or raft need not see them.
+// SetHeartbeatHandler does nothing: heartbeats that raft has to see go to Consumer like every other request.
 func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntriesPipeline returns raft.ErrPipelineReplicationNotSupported.

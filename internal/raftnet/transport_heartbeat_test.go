@@ -25,7 +25,7 @@ func TestHeartbeatTakesNoShortcut(t *testing.T) {
 	})
 }
 
-// Each bubble of synctest has a clock of its own.
+// Raft sees a heartbeat only if it has not followed the leader a moment ago, by the clock of a synctest bubble.
 func TestHeartbeatsThatFollowAnAppend(t *testing.T) {
 	scripted(t, func(s script) {
 		var recorded atomic.Uint64 // the peer's term
